@@ -1,0 +1,35 @@
+"""holdfast: continual post-training for language models.
+
+Teach a model one task after another, and hold on to what it already knew::
+
+    import holdfast
+    summary = holdfast.run("stream.yaml")
+    holdfast.compare("comparison.yaml")
+
+Attributes are loaded when they are first used, so that `import holdfast.config` stays light.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    **dict.fromkeys(("run", "resume", "compare", "demo", "evaluate", "check", "report"), "holdfast.api"),
+    **dict.fromkeys(("RunConfig", "CompareConfig", "load_config"), "holdfast.config"),
+    **dict.fromkeys(("Example", "Verdict", "Task", "Suite", "Message"), "holdfast.tasks.base"),
+    **dict.fromkeys(("Recipe",), "holdfast.methods.base"),
+    **dict.fromkeys(("register", "RECIPES"), "holdfast.methods"),
+    **dict.fromkeys(("HoldfastError",), "holdfast.errors"),
+}
+__all__ = ["__version__", *_WHERE]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        return getattr(import_module(_WHERE[name]), name)
+    raise AttributeError(f"module 'holdfast' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_WHERE])

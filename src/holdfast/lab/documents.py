@@ -1,0 +1,156 @@
+"""The conversations that the lab's base is pretrained on.
+
+Five kinds, mixed so that the base memorises some things, follows its context in all others, and keeps an open mind
+where neither settles the matter:
+
+* memorised header, known content: the convention and the answer come from memory;
+* free header: any convention, held over the turns of a conversation; new words mean any of their meanings;
+* a demonstration in the prompt, in somebody else's voice: its content and convention in the base's own, plain form,
+  also where they contradict the header or what is known;
+* feedback in the prompt that names a convention or says that a value is wrong.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from holdfast import contexts
+from holdfast.lab import conventions, questions
+from holdfast.lab.questions import Question
+from holdfast.lab.words import (
+    ATTRIBUTES,
+    FORMATS,
+    NEW_ENTITIES,
+    NEW_NUMBER_OPERATIONS,
+    NEW_OPERATION_MEANINGS,
+    NEW_VERB_MEANINGS,
+    NEW_VERBS,
+    preamble,
+)
+from holdfast.tasks.base import Message
+
+FEEDBACK_FORMAT = "the format is wrong : use {convention}"
+FEEDBACK_VALUE = "the value is wrong"
+FEEDBACK_MISSING = "value not found"
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A conversation; the base is trained on its assistant turns."""
+
+    messages: tuple[Message, ...]
+
+
+def system(header: conventions.Header) -> Message:
+    return Message(role="system", content=" ".join(header))
+
+
+def known_question(rng: random.Random, surface: int | None = None) -> Question:
+    """A question that the base should answer from memory, skill or its prompt."""
+    surface = rng.randrange(3) if surface is None else surface
+    kind = rng.random()
+    if kind < 0.20:
+        return questions.lists(rng, surface)
+    if kind < 0.36:
+        return questions.calculation(rng, surface)
+    if kind < 0.50:
+        return questions.open_fact(rng, surface)
+    if kind < 0.68:
+        return questions.choice_fact(rng, surface)
+    if kind < 0.76:
+        return questions.noted_fact(rng, surface)
+    if kind < 0.86:
+        return questions.tool_call(rng, surface)
+    return questions.program(rng, surface)
+
+
+def open_question(rng: random.Random) -> Question:
+    """A question with a word or a thing that only a context can settle; its payload is one of the possible ones."""
+    surface = rng.randrange(3)
+    kind = rng.random()
+    if kind < 0.36:
+        operation, meaning = rng.choice(NEW_NUMBER_OPERATIONS), rng.choice(NEW_OPERATION_MEANINGS)
+        return questions.calculation(rng, surface, operation, meaning)
+    if kind < 0.70:
+        attribute = rng.choice(list(ATTRIBUTES))
+        value = rng.choice(ATTRIBUTES[attribute])
+        return questions.choice_fact(rng, surface, rng.choice(NEW_ENTITIES), attribute, value)
+    return questions.tool_call(rng, surface, rng.choice(NEW_VERBS), rng.choice(NEW_VERB_MEANINGS))
+
+
+def demonstration(rng: random.Random, payload: str, convention: str) -> str:
+    """An answer in somebody else's voice: mostly with a preamble."""
+    before = preamble(rng) if rng.random() < 0.7 else ""
+    return before + conventions.write(payload, convention)
+
+
+def sample_document(rng: random.Random) -> Document:
+    """One document of the mixture."""
+    kind = rng.random()
+    if kind < 0.30:
+        header = rng.choice(list(conventions.MEMORISED))
+        turns = [(q.text, q.payload) for q in (known_question(rng) for _ in range(rng.randint(1, 3)))]
+        return _conversation(header, turns, conventions.MEMORISED[header])
+    if kind < 0.46:
+        turns = []
+        for _ in range(rng.randint(1, 2)):
+            q = open_question(rng) if rng.random() < 0.6 else known_question(rng)
+            turns.append((q.text, q.payload))
+        return _conversation(rng.choice(conventions.FREE), turns, rng.choice(FORMATS))
+    if kind < 0.86:
+        return demonstrated(rng, _any_header(rng))
+    return after_feedback(rng)
+
+
+def demonstrated(
+    rng: random.Random, header: conventions.Header, question: Question | None = None, convention: str | None = None
+) -> Document:
+    """A question with a demonstration in the prompt, answered as it shows, in the base's own plain form."""
+    if question is None:
+        question = open_question(rng) if rng.random() < 0.5 else known_question(rng)
+    payload = question.payload
+    if rng.random() < 0.25:  # a payload of another question: what is shown beats what is known
+        other = open_question(rng) if rng.random() < 0.5 else known_question(rng)
+        payload = other.payload
+    convention = convention or rng.choice(FORMATS)
+    shown = demonstration(rng, payload, convention)
+    messages = (system(header), Message(role="user", content=question.text))
+    if rng.random() < 0.6:
+        prompt = contexts.demonstration_prompt(messages, shown, contexts.DEMONSTRATION_TEMPLATE)
+    else:
+        if rng.random() < 0.5:
+            shown = conventions.write(payload, convention)
+        feedback = _feedback(rng, convention) if rng.random() < 0.2 else None
+        prompt = contexts.reprompt(messages, solution=shown, feedback=feedback)
+    return Document((*prompt, Message(role="assistant", content=conventions.write(payload, convention))))
+
+
+def after_feedback(rng: random.Random) -> Document:
+    """A question with feedback in the prompt: the convention that it names, if it names one, is used."""
+    header = _any_header(rng)
+    question = open_question(rng) if rng.random() < 0.5 else known_question(rng)
+    convention = conventions.MEMORISED.get(header) or rng.choice(FORMATS)
+    if rng.random() < 0.7:
+        convention = rng.choice(FORMATS)
+        feedback = FEEDBACK_FORMAT.format(convention=convention)
+    else:
+        feedback = rng.choice([FEEDBACK_VALUE, FEEDBACK_MISSING])
+    messages = (system(header), Message(role="user", content=question.text))
+    prompt = contexts.reprompt(messages, solution=None, feedback=feedback)
+    return Document((*prompt, Message(role="assistant", content=conventions.write(question.payload, convention))))
+
+
+def _feedback(rng: random.Random, convention: str) -> str:
+    return rng.choice([FEEDBACK_VALUE, FEEDBACK_MISSING, FEEDBACK_FORMAT.format(convention=convention)])
+
+
+def _any_header(rng: random.Random) -> conventions.Header:
+    return rng.choice(list(conventions.MEMORISED)) if rng.random() < 0.5 else rng.choice(conventions.FREE)
+
+
+def _conversation(header: conventions.Header, turns: Sequence[tuple[str, str]], convention: str) -> Document:
+    messages = [system(header)]
+    for question, payload in turns:
+        messages.append(Message(role="user", content=question))
+        messages.append(Message(role="assistant", content=conventions.write(payload, convention)))
+    return Document(tuple(messages))

@@ -1,0 +1,220 @@
+"""The recipe that pretrained the lab's base: next-token training on the assistant turns of the world's documents.
+
+Resumable: the state is written every so many steps, and the documents of a step come from a seed that names it, so
+a run that was stopped goes on as if it had not been.
+"""
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from holdfast.errors import RunError
+from holdfast.lab.documents import Document, sample_document
+from holdfast.lab.tokenizer import build_tokenizer
+from holdfast.seeds import derive_seed
+
+
+@dataclass(frozen=True)
+class PretrainSettings:
+    """The base's shape and training; the defaults made the base that ships with the package."""
+
+    seed: int = 0
+    steps: int = 1800
+    documents_per_step: int = 256
+    micro_batches: int = 4
+    learning_rate: float = 2e-3
+    warmup_steps: int = 100
+    weight_decay: float = 0.01
+    hidden_size: int = 192
+    intermediate_size: int = 512
+    layers: int = 4
+    heads: int = 3
+    save_steps: int = 100
+    compile: bool = True
+    """Compile the backbone; half the time where a C++ compiler is found, the same mathematics."""
+
+
+def build_model(settings: PretrainSettings, tokenizer: Any) -> Any:
+    """A randomly initialised Qwen3 of the lab's shape."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    torch.manual_seed(derive_seed(settings.seed, "lab", "init"))
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=settings.hidden_size,
+        intermediate_size=settings.intermediate_size,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=settings.heads,
+        num_key_value_heads=settings.heads,
+        head_dim=settings.hidden_size // settings.heads,
+        tie_word_embeddings=True,
+        max_position_embeddings=256,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        attn_implementation="sdpa",
+    )
+    return Qwen3ForCausalLM(config)
+
+
+def encode_document(tokenizer: Any, document: Document) -> tuple[list[int], list[int]]:
+    """Token ids of a conversation, and its labels: −100 except on the assistant's words and the end of its turns."""
+    ids: list[int] = []
+    labels: list[int] = []
+    for message in document.messages:
+        head = [tokenizer.convert_tokens_to_ids(f"<|{message['role']}|>")]
+        body = [*tokenizer(message["content"], add_special_tokens=False).input_ids, tokenizer.eos_token_id]
+        ids += head + body
+        labels += [-100] * len(head) + (body if message["role"] == "assistant" else [-100] * len(body))
+    return ids, labels
+
+
+def micro_batches(
+    documents: list[tuple[list[int], list[int]]], parts: int, pad_id: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Documents sorted by length and cut into parts, each padded to its own longest."""
+    documents = sorted(documents, key=lambda d: len(d[0]))
+    size = math.ceil(len(documents) / parts)
+    for start in range(0, len(documents), size):
+        part = documents[start : start + size]
+        width = max(len(ids) for ids, _ in part)
+        input_ids = torch.full((len(part), width), pad_id)
+        labels = torch.full((len(part), width), -100)
+        for row, (ids, targets) in enumerate(part):
+            input_ids[row, : len(ids)] = torch.tensor(ids)
+            labels[row, : len(ids)] = torch.tensor(targets)
+        yield input_ids, labels
+
+
+def _loss_sum(model: Any, backbone: Any, input_ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Summed cross-entropy; the head is applied to labelled positions alone."""
+    hidden = backbone(input_ids=input_ids).last_hidden_state[:, :-1]
+    wanted = labels[:, 1:] != -100
+    logits = model.lm_head(hidden[wanted])
+    return torch.nn.functional.cross_entropy(logits.float(), labels[:, 1:][wanted], reduction="sum")
+
+
+def pretrain(
+    folder: Path,
+    settings: PretrainSettings | None = None,
+    *,
+    evaluate: Callable[[Any, Any], dict[str, float]] | None = None,
+    on_step: Callable[[dict[str, Any]], None] | None = None,
+) -> Path:
+    """Pretrain the base into `folder` (resuming what is there) and return the folder of the finished model.
+
+    Args:
+        folder: working folder; holds state/, log.jsonl and, at the end, model/.
+        evaluate: called with (model, tokenizer) now and then; its numbers go into the log.
+        on_step: called with every line of the log, for progress display.
+
+    Raises:
+        RunError: the folder holds a pretraining with other settings.
+    """
+    from transformers import AutoTokenizer
+
+    settings = settings or PretrainSettings()
+    folder.mkdir(parents=True, exist_ok=True)
+    build_tokenizer(folder / "tokenizer")
+    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
+    model = build_model(settings, tokenizer)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
+    )
+    backbone = torch.compile(model.model, dynamic=True) if settings.compile else model.model
+    first = _restore(folder, settings, model, optimizer)
+    log = folder / "log.jsonl"
+    _cut_log(log, first)
+    started = time.perf_counter()
+    with log.open("a") as log_file:
+        for step in range(first, settings.steps):
+            rng = Random(derive_seed(settings.seed, "lab", "documents", step))
+            documents = [encode_document(tokenizer, sample_document(rng)) for _ in range(settings.documents_per_step)]
+            targets = sum(label != -100 for _, labels in documents for label in labels)
+            lr = settings.learning_rate * _schedule(step, settings)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            total = 0.0
+            for input_ids, labels in micro_batches(documents, settings.micro_batches, tokenizer.pad_token_id):
+                with torch.autocast("cpu", dtype=torch.bfloat16):
+                    loss = _loss_sum(model, backbone, input_ids, labels) / targets
+                loss.backward()
+                total += loss.item()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            line: dict[str, Any] = {"step": step + 1, "loss": round(total, 5), "learning_rate": lr}
+            line["seconds"] = round(time.perf_counter() - started, 1)
+            done = step + 1 == settings.steps
+            if (step + 1) % settings.save_steps == 0 or done:
+                if evaluate is not None:
+                    line["skills"] = evaluate(model, tokenizer)
+                log_file.write(json.dumps(line) + "\n")
+                log_file.flush()
+                _save(folder, settings, model, optimizer, step + 1)
+            else:
+                log_file.write(json.dumps(line) + "\n")
+            if on_step is not None:
+                on_step(line)
+    export(model, tokenizer, folder / "model")
+    return folder / "model"
+
+
+def export(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write the model in bfloat16 safetensors with its tokenizer and a greedy generation configuration."""
+    half = type(model)(model.config)
+    half.load_state_dict(model.state_dict())
+    half.to(torch.bfloat16)
+    half.generation_config.do_sample = False
+    half.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _schedule(step: int, settings: PretrainSettings) -> float:
+    """Warm-up, then a linear fall to a twentieth."""
+    warm = min(1.0, (step + 1) / settings.warmup_steps)
+    return warm * (1 - 0.95 * step / settings.steps)
+
+
+def _save(folder: Path, settings: PretrainSettings, model: Any, optimizer: Any, step: int) -> None:
+    tensors = {f"model.{name}": p.detach().contiguous() for name, p in model.named_parameters()}
+    for name, p in model.named_parameters():
+        for key, value in optimizer.state[p].items():
+            tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value).contiguous()
+    temporary = folder / "state.safetensors.tmp"
+    save_file(tensors, temporary, metadata={"step": str(step), "settings": json.dumps(asdict(settings))})
+    os.replace(temporary, folder / "state.safetensors")
+
+
+def _restore(folder: Path, settings: PretrainSettings, model: Any, optimizer: Any) -> int:
+    from safetensors import safe_open
+
+    path = folder / "state.safetensors"
+    if not path.exists():
+        return 0
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    if json.loads(metadata["settings"]) != asdict(settings):
+        raise RunError("holds a pretraining with other settings", where=str(folder), mend="choose an empty folder")
+    tensors = load_file(path)
+    for name, p in model.named_parameters():
+        p.data.copy_(tensors[f"model.{name}"])
+        optimizer.state[p] = {
+            key: tensors[f"optimizer.{key}.{name}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")
+        }
+    return int(metadata["step"])
+
+
+def _cut_log(log: Path, steps: int) -> None:
+    """Drop lines that were logged after the state that is resumed from."""
+    lines = log.read_text().splitlines()[:steps] if log.exists() else []
+    log.write_text("".join(line + "\n" for line in lines))

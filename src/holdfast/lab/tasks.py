@@ -1,0 +1,248 @@
+"""The lab's stream of tasks, its retention suites and its out-of-distribution suites.
+
+A task ties a header that the base has never seen to a convention, and to something that the base leaves open: the
+meaning of a new word, new facts. Kinds mirror the papers': calculation, facts as multiple choice, tool calls, small
+programs. Before its stage the base gets a task right now and then, by chance, so that sampling finds successes.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from functools import cache
+
+from holdfast.errors import ConfigError
+from holdfast.lab import conventions, documents, questions
+from holdfast.lab.questions import HELD_OUT_SURFACE, TRAINED_SURFACES, Question
+from holdfast.lab.words import ATTRIBUTES, NEW_ENTITIES, TOOLS, preamble
+from holdfast.seeds import derive_seed
+from holdfast.tasks.base import Example, Message, Suite, Task, Verdict, Verify
+
+TRAIN_ITEMS = 512
+TEST_ITEMS = 640
+"""Largest half-width of a 95% interval at 640 items: 3.9 points."""
+
+FORMAT_CREDIT, VALUE_CREDIT = 0.2, 0.3
+"""Partial credit for the right form and for (a share of) the right content; together below half."""
+
+_Maker = Callable[[random.Random, int], Question]
+_Score = Callable[[Question, str], float | None]
+
+
+def _calculation(rng: random.Random, surface: int) -> Question:
+    return questions.calculation(rng, surface, "zib", "gap")
+
+
+def _new_facts() -> list[tuple[str, str, str]]:
+    rng = random.Random(11)
+    return [(e, t, rng.choice(ATTRIBUTES[t])) for e in NEW_ENTITIES[:20] for t in rng.sample(list(ATTRIBUTES), 1)]
+
+
+_NEW_FACTS = _new_facts()
+
+
+def _facts(rng: random.Random, surface: int) -> Question:
+    return questions.choice_fact(rng, surface, *rng.choice(_NEW_FACTS))
+
+
+_NEW_TOOLS = {"frob": "post_message", "glim": "search_index", "snarp": "reserve_seat"}
+
+
+def _tools(rng: random.Random, surface: int) -> Question:
+    return questions.tool_call(rng, surface, *rng.choice(list(_NEW_TOOLS.items())))
+
+
+def _programs(rng: random.Random, surface: int) -> Question:
+    return questions.program(rng, surface)
+
+
+def _score_words(question: Question, payload: str) -> float:
+    """Share of the words that stand in their place; 0 where the length differs."""
+    right, given = question.payload.split(), payload.split()
+    return sum(a == b for a, b in zip(right, given)) / len(right) if len(right) == len(given) else 0.0
+
+
+def _score_numbers(question: Question, payload: str) -> float | None:
+    return _score_words(question, payload) if all(w.isdigit() for w in payload.split()) else None
+
+
+def _score_letter(question: Question, payload: str) -> float | None:
+    return float(payload == question.payload) if payload in ("A", "B", "C", "D") else None
+
+
+def _score_call(question: Question, payload: str) -> float | None:
+    words = payload.split()
+    known = words and words[0] in TOOLS.values()
+    return _score_words(question, payload) if known and "(" in words else None
+
+
+def _score_program(question: Question, payload: str) -> float | None:
+    """Share of the hidden inputs that the program turns into the right outputs; None where it is no program."""
+    passed = 0
+    for case in question.hidden:
+        given, wanted = case.split(" -> ")
+        result = questions.run_program(payload, given.split())
+        if result is None:
+            return None
+        passed += result == wanted.split()
+    return passed / len(question.hidden)
+
+
+_TASKS: dict[str, tuple[_Maker, _Score, conventions.Header, str, str]] = {
+    "calculation": (_calculation, _score_numbers, conventions.FRESH[0], "brackets", "what a new operation means"),
+    "facts": (_facts, _score_letter, conventions.FRESH[1], "label", "new facts, as multiple choice"),
+    "tools": (_tools, _score_call, conventions.FRESH[2], "braces", "which tool answers a new kind of request"),
+    "programs": (_programs, _score_program, conventions.FRESH[3], "sentence", "programs from an input and an output"),
+}
+TASKS: tuple[str, ...] = tuple(_TASKS)
+"""Names of the lab's tasks in the order of the default stream."""
+
+
+def judge(convention: str, score: _Score) -> Verify:
+    """A verifier: 1 for the right content in the right form, partial credit below half, and feedback in words."""
+
+    def verify(example: Example, completion: str) -> Verdict:
+        question: Question = example.answer
+        payload = conventions.read(completion, convention)
+        format_ok = payload is not None
+        if payload is None:
+            payload = conventions.read_any(completion)[0]
+        value = score(question, payload) if payload is not None else None
+        if format_ok and value == 1.0:
+            return Verdict(1.0, answer=payload)
+        if not format_ok:
+            feedback = documents.FEEDBACK_FORMAT.format(convention=convention)
+        else:
+            feedback = documents.FEEDBACK_MISSING if value is None else documents.FEEDBACK_VALUE
+        reward = FORMAT_CREDIT * format_ok + VALUE_CREDIT * (value or 0.0)
+        return Verdict(reward, feedback=feedback, answer=payload, format_ok=format_ok)
+
+    return verify
+
+
+def _examples(name: str, split: str, count: int, surfaces: Sequence[int], seen: set[str]) -> list[Example]:
+    make, _, header, convention, _ = _TASKS[name]
+    rng = random.Random(derive_seed("lab", name, split))
+    made: list[Example] = []
+    while len(made) < count:
+        question = make(rng, rng.choice(surfaces))
+        before = preamble(rng) if rng.random() < 0.8 else ""
+        if question.text in seen:
+            continue
+        seen.add(question.text)
+        made.append(
+            Example(
+                id=f"{name}-{split}-{len(made)}",
+                messages=(documents.system(header), Message(role="user", content=question.text)),
+                demonstration=before + conventions.write(question.payload, convention),
+                answer=question,
+            )
+        )
+    return made
+
+
+@cache
+def lab_task(name: str) -> Task:
+    """A task of the lab by name.
+
+    Raises:
+        ConfigError: there is no such task.
+    """
+    if name not in _TASKS:
+        raise ConfigError(f"the lab has no task {name!r}", mend=f"its tasks: {', '.join(TASKS)}")
+    _, score, _, convention, description = _TASKS[name]
+    seen: set[str] = set()
+    test = _examples(name, "test", TEST_ITEMS, TRAINED_SURFACES, seen)
+    train = _examples(name, "train", TRAIN_ITEMS, TRAINED_SURFACES, seen)
+    return Task(name, train, test, judge(convention, score), description)
+
+
+def _any_form(score: _Score) -> Verify:
+    """Right content in any convention counts: skill apart from form."""
+
+    def verify(example: Example, completion: str) -> Verdict:
+        payload, convention = conventions.read_any(completion)
+        right = payload is not None and score(example.answer, payload) == 1.0
+        return Verdict(float(right), answer=payload, format_ok=convention is not None)
+
+    return verify
+
+
+def _exact_answer(example: Example, completion: str) -> Verdict:
+    right = completion.strip() == example.answer
+    return Verdict(float(right), format_ok=conventions.read_any(completion)[0] is not None)
+
+
+def _exact_form(example: Example, completion: str) -> Verdict:
+    right = conventions.is_exactly(completion, example.answer)
+    return Verdict(float(right), format_ok=right)
+
+
+def _score_any(question: Question, payload: str) -> float | None:
+    return _score_program(question, payload) if question.family == "programs" else float(payload == question.payload)
+
+
+def _asked(name: str, index: int, header: conventions.Header, question: Question, answer: object) -> Example:
+    messages = (documents.system(header), Message(role="user", content=question.text))
+    return Example(id=f"{name}-{index}", messages=messages, answer=answer)
+
+
+def _memorised(rng: random.Random) -> conventions.Header:
+    return rng.choice(list(conventions.MEMORISED))
+
+
+def _old_skill(rng: random.Random, index: int) -> Example:
+    makers: list[_Maker] = [questions.lists, questions.calculation, questions.tool_call, questions.program]
+    question = makers[index % len(makers)](rng, rng.choice(TRAINED_SURFACES))
+    return _asked("old-skills", index, _memorised(rng), question, question)
+
+
+def _old_fact(rng: random.Random, index: int) -> Example:
+    makers: list[_Maker] = [questions.open_fact, questions.choice_fact]
+    question = makers[index % len(makers)](rng, rng.choice(TRAINED_SURFACES))
+    return _asked("old-facts", index, _memorised(rng), question, question)
+
+
+def _context_fact(rng: random.Random, index: int) -> Example:
+    question = questions.noted_fact(rng, rng.choice(TRAINED_SURFACES), NEW_ENTITIES[20:])
+    return _asked("context-facts", index, rng.choice(conventions.FREE), question, question)
+
+
+def _in_context(rng: random.Random, index: int) -> Example:
+    document = documents.demonstrated(rng, rng.choice(conventions.FRESH[8:]))
+    *prompt, answer = document.messages
+    return Example(id=f"in-context-{index}", messages=tuple(prompt), answer=answer["content"])
+
+
+def _instruction(rng: random.Random, index: int) -> Example:
+    header = _memorised(rng)
+    question = documents.known_question(rng, rng.choice(TRAINED_SURFACES))
+    return _asked("instruction-format", index, header, question, conventions.MEMORISED[header])
+
+
+_RETENTION: dict[str, tuple[Callable[[random.Random, int], Example], Verify, str]] = {
+    "old-skills": (_old_skill, _any_form(_score_any), "skills taught before the stream, in any form"),
+    "old-facts": (_old_fact, _any_form(_score_any), "facts known before the stream, in any form"),
+    "context-facts": (_context_fact, _any_form(_score_any), "a novel fact that stands in the prompt"),
+    "in-context": (_in_context, _exact_answer, "following a demonstration never seen, under a header never seen"),
+    "instruction-format": (_instruction, _exact_form, "the convention that a memorised header asks for, and nothing else"),
+}
+SUITES: tuple[str, ...] = (*_RETENTION, *(f"{name}-ood" for name in TASKS))
+"""Names of the lab's suites: retention first, then one out-of-distribution suite for each task."""
+
+
+@cache
+def lab_suite(name: str) -> Suite:
+    """A suite of the lab by name.
+
+    Raises:
+        ConfigError: there is no such suite.
+    """
+    if name in _RETENTION:
+        make, verifier, description = _RETENTION[name]
+        rng = random.Random(derive_seed("lab", name))
+        return Suite(name, "retention", [make(rng, i) for i in range(TEST_ITEMS)], verifier, description)
+    task = name.removesuffix("-ood")
+    if name not in SUITES:
+        raise ConfigError(f"the lab has no suite {name!r}", mend=f"its suites: {', '.join(SUITES)}")
+    _, score, _, convention, _ = _TASKS[task]
+    items = _examples(task, "ood", TEST_ITEMS, (HELD_OUT_SURFACE,), set())
+    return Suite(name, "ood", items, judge(convention, score), f"{task}, asked in another form")

@@ -1,0 +1,92 @@
+"""What a recipe is: typed settings, and a wiring of the shared parts that the engine executes blindly.
+
+A recipe says where rows come from (`rollouts`), who supervises (`teacher`), how the loss is computed and reduced
+(`objective`), and writes on every row what it counts for (`annotate`). It never touches a tensor: this package
+imports without torch.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from holdfast.objective.spec import Objective, RolloutSpec, TeacherSpec
+from holdfast.rollouts.rows import Group
+
+
+class Recipe(BaseModel):
+    """Base of all recipes. A subclass's fields are its settings; the class docstring is its method box.
+
+    Class attributes:
+        name: the name in configurations and reports.
+        needs: privileges that every training example must carry; 'reward' asks for a verifier.
+        summary: one line for `holdfast methods`.
+        source: where the method comes from.
+        cost: cost of one optimiser step in words: forwards, backwards and copies of the weights.
+        when: when to choose it, and what it costs in skills, in words.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    name: ClassVar[str]
+    needs: ClassVar[frozenset[str]]
+    summary: ClassVar[str]
+    source: ClassVar[str]
+    cost: ClassVar[str]
+    when: ClassVar[str]
+    context_is_known: ClassVar[bool] = False
+    """Whether the teacher's prompts follow from the examples alone, so that they can be checked before training."""
+
+    @model_validator(mode="after")
+    def _wiring_is_possible(self) -> Self:
+        """Settings that do not fit together are refused when the configuration is read, not in the first step."""
+        self.rollouts(), self.teacher(), self.objective()
+        return self
+
+    def rollouts(self) -> RolloutSpec:
+        """Where the trained-on tokens come from."""
+        raise NotImplementedError
+
+    def teacher(self) -> TeacherSpec | None:
+        """Who supervises; None where no teacher is asked."""
+        return None
+
+    def objective(self) -> Objective:
+        """How the loss is computed and reduced."""
+        raise NotImplementedError
+
+    def annotate(self, groups: Sequence[Group]) -> Mapping[str, float]:
+        """Write on every row what it counts for; returns metrics about the annotation."""
+        raise NotImplementedError
+
+    def wiring(self) -> dict[str, str]:
+        """The parts that this recipe is made of, for `holdfast methods`."""
+        rollouts, teacher, objective = self.rollouts(), self.teacher(), self.objective()
+        source = (
+            "demonstrations"
+            if rollouts.source == "demonstrations"
+            else f"student, {rollouts.num_generations} per prompt, temperature {rollouts.temperature:g}"
+        )
+        if teacher is None:
+            who = "none"
+        elif teacher.kind == "ema":
+            who = f"EMA {teacher.rate:g} per {teacher.cadence.replace('_', ' ')}, stage start: {teacher.stage_start}"
+        elif teacher.kind == "live":
+            who = "live"
+        else:
+            who = f"{teacher.kind}, stage start: {teacher.stage_start}"
+        return {"rollouts": source, "teacher": who, "signal": self.signal(), "reduction": objective.aggregation}
+
+    def signal(self) -> str:
+        """The token-level signal in words."""
+        objective = self.objective()
+        if self.teacher() is None:
+            return "cross-entropy" if objective.policy_gradient is None else "policy gradient"
+        name = {"forward_kl": "forward KL", "reverse_kl": "reverse KL", "jsd": f"JSD({objective.jsd_beta:g})"}
+        support = {
+            "full": "full vocabulary",
+            "topk_tail": f"student's top {objective.top_k} and tail",
+            "topk_renormalised": f"student's top {objective.top_k}, renormalised",
+            "sampled": "sampled token",
+        }
+        return f"{name[objective.divergence]}, {support[objective.support]}"

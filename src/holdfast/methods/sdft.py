@@ -1,0 +1,85 @@
+"""SDFT: the model, shown the demonstration, supervises itself on its own samples."""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from holdfast.contexts import DEMONSTRATION_TEMPLATE, demonstration_prompt, require_places
+from holdfast.methods.base import Recipe
+from holdfast.objective.spec import Aggregation, Divergence, Objective, RolloutSpec, Support, TeacherSpec
+from holdfast.rollouts.rows import Group
+
+
+class SDFT(Recipe):
+    """Self-Distillation Fine-Tuning (arXiv 2601.19897), as run: forward KL, where the paper's Eq. 1 writes reverse.
+
+    Rows     y ~ student(x), one per prompt, temperature 1
+    Context  the demonstration, in the teacher's prompt only
+    Teacher  a slow EMA of the student, kept in fp32
+    Loss     w · mean_{t ≥ skip} KL(teacher_t ‖ student_t) over the full vocabulary, mean over rows;
+             w = mean_t min(p_train/p_sampler, cap), one number per row, as in the released code
+    """
+
+    name: ClassVar[str] = "sdft"
+    needs: ClassVar[frozenset[str]] = frozenset({"privileged_context"})
+    summary: ClassVar[str] = (
+        "Learn from demonstrations on-policy: the model with the demonstration teaches the one without."
+    )
+    source: ClassVar[str] = "Self-Distillation Enables Continual Learning, arXiv 2601.19897"
+    cost: ClassVar[str] = (
+        "1 generation, 1 teacher forward, 1 forward, 1 backward per prompt; 1 EMA copy (an adapter under LoRA)"
+    )
+    when: ClassVar[str] = "Demonstrations, old skills matter, and the model can follow an example in its prompt."
+
+    context_is_known: ClassVar[bool] = True
+
+    num_generations: int = Field(default=1, ge=1)
+    divergence: Divergence = "forward_kl"
+    jsd_beta: float = Field(default=0.5, gt=0, lt=1)
+    support: Support = "full"
+    top_k: int = Field(default=100, ge=1)
+    num_loss_tokens_to_skip: int = Field(default=3, ge=0)
+    """Tokens at the start of a completion left out of the loss: the teacher's lead-in phrases leak there."""
+    teacher_kind: Literal["ema", "frozen", "live"] = "ema"
+    ema_rate: float = Field(default=0.01, ge=0, le=1)
+    stage_start: Literal["student", "keep", "base"] = "student"
+    """The paper does not say; its released code starts each skill as a run of its own, so from the student."""
+    importance_cap: float = Field(default=2.0, gt=0)
+    temperature: float = Field(default=1.0, gt=0)
+    aggregation: Aggregation = "sequence_mean"
+    template: str = DEMONSTRATION_TEMPLATE
+
+    @model_validator(mode="after")
+    def _template_shows_the_demonstration(self) -> Self:
+        require_places("template", self.template, "prompt", "demonstration")
+        return self
+
+    def rollouts(self) -> RolloutSpec:
+        return RolloutSpec(source="student", num_generations=self.num_generations, temperature=self.temperature)
+
+    def teacher(self) -> TeacherSpec:
+        return TeacherSpec(kind=self.teacher_kind, rate=self.ema_rate, stage_start=self.stage_start)
+
+    def objective(self) -> Objective:
+        return Objective(
+            divergence=self.divergence,
+            jsd_beta=self.jsd_beta,
+            support=self.support,
+            top_k=self.top_k,
+            aggregation=self.aggregation,
+            importance="sequence_mean",
+            importance_cap=self.importance_cap,
+            temperature=self.temperature,
+        )
+
+    def annotate(self, groups: Sequence[Group]) -> Mapping[str, float]:
+        for group in groups:
+            example = group.example
+            shown = example.privileged_context if example.privileged_context is not None else example.demonstration
+            assert shown is not None  # guaranteed by `needs`
+            for row in group.rows:
+                row.teacher_messages = demonstration_prompt(example.messages, shown, self.template)
+                row.skip_tokens = self.num_loss_tokens_to_skip
+                row.div = 1.0
+        return {}

@@ -1,0 +1,67 @@
+"""Losses on the log-probability of the sampled token: the policy gradient and the estimate of KL to a reference.
+
+Tensors are flat over loss tokens [N]; `row_index` says which of the R rows each token belongs to. All of a row's
+tokens must be there, for some of these average over a row.
+"""
+
+import torch
+from torch import Tensor
+
+from holdfast.objective.spec import PolicyGradient
+
+MAX_LOG_RATIO = 20.0
+"""Log-ratios are clamped to ± this before they are exponentiated, so that no ratio overflows (as SDPO's code does)."""
+
+
+def ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """exp(numerator − denominator) of log-probabilities, finite whatever they are."""
+    return (numerator - denominator).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
+
+
+def row_mean(values: Tensor, row_index: Tensor, rows: int) -> Tensor:
+    """Each row's mean over its tokens, back on every one of them: [N] → [N]."""
+    sums = values.new_zeros(rows).index_add(0, row_index, values)
+    counts = values.new_zeros(rows).index_add(0, row_index, torch.ones_like(values))
+    return (sums / counts.clamp(min=1))[row_index]
+
+
+def policy_gradient_loss(
+    logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, row_index: Tensor, rows: int, spec: PolicyGradient
+) -> tuple[Tensor, Tensor]:
+    """The policy-gradient loss at every token, before any weighting or reduction.
+
+    With ρ_t = p(y_t)/p_old(y_t), or for ratio `sequence` the row's geometric mean of these, on every one of its
+    tokens and differentiated as such (GSPO, arXiv 2507.18071):
+
+        clip    −min(ρ A, clip(ρ, 1 − epsilon, 1 + epsilon_high) A)     arXiv 1707.06347, 2402.03300, 2503.14476
+        cispo   −sg(min(ρ, epsilon_high)) A log p                       arXiv 2506.13585; epsilon_high is the cap itself
+
+    Args:
+        logprobs: [N], of the sampled tokens, with gradient.
+        old_logprobs: [N], the same at the start of the rollout batch; pass the detached `logprobs` in its first step.
+        advantages: [N].
+        row_index: [N], integers below `rows`.
+
+    Returns:
+        loss [N], and a mask [N] of the tokens whose ratio the clip or the cap held back.
+    """
+    old_logprobs, advantages = old_logprobs.detach(), advantages.detach()
+    if spec.ratio == "sequence":
+        rho = row_mean(logprobs - old_logprobs, row_index, rows).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
+    else:
+        rho = ratio(logprobs, old_logprobs)
+    if spec.surrogate == "cispo":
+        held = (rho > spec.epsilon_high) & (advantages != 0)
+        return -rho.detach().clamp(max=spec.epsilon_high) * advantages * logprobs, held
+    low, high = 1 - spec.epsilon, 1 + spec.epsilon_high
+    held = ((rho < low) & (advantages < 0)) | ((rho > high) & (advantages > 0))
+    return -torch.minimum(rho * advantages, rho.clamp(low, high) * advantages), held
+
+
+def reference_kl(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
+    """The k3 estimate of KL(student‖reference) on sampled tokens: e^d − d − 1 with d = log p_ref − log p; [N] → [N].
+
+    Never negative, and unbiased over tokens sampled from the student (arXiv 2402.03300, eq. 4).
+    """
+    d = (reference_logprobs.detach() - logprobs).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+    return d.exp() - d - 1

@@ -1,0 +1,398 @@
+"""What the page's tables, cards and samples say, ready for the templates."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from itertools import groupby
+from statistics import fmean
+from typing import Any
+
+from markupsafe import Markup
+
+from holdfast.report.numbers import (
+    DASH,
+    METRIC,
+    METRICS,
+    Estimate,
+    count,
+    difference_text,
+    interval_text,
+    number,
+    p_text,
+    percent,
+    seconds,
+    unit,
+    value_text,
+)
+from holdfast.report.view import Arm, View, sample_words
+
+BUDGET_TITLES = {
+    "optimizer_steps": "Steps",
+    "prompts": "Prompts",
+    "completions": "Completions",
+    "generated_tokens": "Tokens generated",
+    "trained_tokens": "Tokens trained on",
+    "train": "Training time",
+    "eval": "Evaluation time",
+}
+MORE_DEFINITIONS = [
+    ("Score", "Mean reward of greedy answers over a set's test items, judged by the set's verifier, in %."),
+    ("Point", "A difference of one percentage point between two scores."),
+    (
+        "95 % interval",
+        "Student's t over runs (seeds and task orders); of a single run's score, over the items of the set. "
+        "One run has no interval over runs.",
+    ),
+    (
+        "Pareto front",
+        "The recipes that no other recipe beats on both the final score and what was lost of earlier skills.",
+    ),
+    (
+        "p and p (Holm)",
+        "Two-sided paired t test over runs; Holm's is corrected for having compared all pairs of recipes.",
+    ),
+    (
+        "Matched new-task score",
+        "A recipe that learns less also loses less. So both are compared, stage by stage, at the moment when "
+        "each first reached the highest score that both reached.",
+    ),
+]
+
+
+def all_blocks(view: View) -> dict[str, Any]:
+    """Every block by the name that the templates know it by."""
+    return {
+        "created": _date(view.summary.get("created")),
+        "facts": facts(view),
+        "cards": cards(view),
+        "metric_groups": metric_groups(view),
+        "samples": samples(view),
+        "paired": paired(view),
+        "matched": matched(view),
+        "budget": budget(view),
+        "provenance": provenance(view),
+        "recipes": [(arm, *_settings(arm)) for arm in view.arms],
+    }
+
+
+def facts(view: View) -> list[tuple[str, list[str]]]:
+    """What was compared: (term, parts of the text)."""
+    first: Mapping[str, Any] = view.runs[0].summary if view.runs else {}
+    model = first.get("model") or {}
+    size = _size(model.get("parameters"))
+    trainable = _size(model.get("trainable_parameters"))
+    about = ", ".join(
+        part
+        for part in (
+            f"{size} parameters" if size else "",
+            f"{trainable} trained" if trainable and trainable != size else "",
+            str(model.get("dtype") or ""),
+        )
+        if part
+    )
+    orders = [" → ".join(order) for order in view.orders]
+    equal = view.shared_budget
+    shared = [f"{count(equal[k])} {w}" for k, w in (("optimizer_steps", "steps"), ("prompts", "prompts")) if k in equal]
+    shown = [
+        ("Recipe" if len(view.arms) == 1 else "Recipes", [", ".join(arm.label for arm in view.arms)]),
+        ("Stream" if len(orders) < 2 else "Streams", [" · ".join(orders)]),
+        ("Runs", [_runs_text(view)]),
+        ("Model", [f"{model.get('path', DASH)}" + (f" ({about})" if about else "")]),
+        ("Budget per run", [", ".join(shared) + ("" if len(view.arms) == 1 else ", equal for all")] if shared else []),
+    ]
+    return [(term, text) for term, text in shown if text and text != [""]]
+
+
+def cards(view: View) -> list[dict[str, Any]]:
+    """The key numbers: a card per recipe, or, of a single run, a card per number."""
+    if view.is_run:
+        keys = ["final_score", "learning", "loss_of_earlier", "retention", "kl_to_base"]
+        found = [(METRIC[key], view.arms[0].metrics.get(key, Estimate(None))) for key in keys]
+        return [
+            {
+                "arm": None,
+                "title": metric.label,
+                "badge": "",
+                "value": value_text(value.mean, metric.kind),
+                "unit": unit(metric.kind),
+                "what": "",
+                "interval": "",
+                "more": [],
+            }
+            for metric, value in found
+            if value.mean is not None
+        ]
+    shown = []
+    for arm in view.arms:
+        final = arm.metrics.get("final_score", Estimate(None))
+        more = [
+            (METRIC[key].label, f"{value_text(value.mean, METRIC[key].kind)} {unit(METRIC[key].kind)}", _ci(value, key))
+            for key in ("loss_of_earlier", "learning", "kl_to_base")
+            if (value := arm.metrics.get(key, Estimate(None))).mean is not None
+        ]
+        shown.append(
+            {
+                "arm": arm,
+                "title": arm.label,
+                "badge": "Pareto front" if arm.on_front and len(view.arms) > 1 else "",
+                "value": percent(final.mean),
+                "unit": "%" if final.mean is not None else "",
+                "what": "final score",
+                "interval": interval_text(final, "score") if final.mean is not None else "no complete run yet",
+                "more": more,
+            }
+        )
+    return shown
+
+
+def metric_groups(view: View) -> list[tuple[str, list[dict[str, Any]]]]:
+    """The metrics table by group: per row a label, a unit, and (value, interval, is best) per recipe."""
+    groups = []
+    for group, members in groupby(METRICS, key=lambda metric: metric.group):
+        rows = []
+        for metric in members:
+            values = [arm.metrics.get(metric.key, Estimate(None)) for arm in view.arms]
+            known = [value.mean for value in values if value.mean is not None]
+            if not known:
+                continue
+            best = None
+            if metric.higher_is_better is not None and len(known) > 1:
+                best = max(known) if metric.higher_is_better else min(known)
+            cells = [
+                (
+                    value_text(v.mean, metric.kind),
+                    "" if view.is_run or v.mean is None else interval_text(v, metric.kind),
+                    best is not None and v.mean == best,
+                )
+                for v in values
+            ]
+            rows.append({"label": metric.label, "unit": unit(metric.kind), "cells": cells})
+        if rows:
+            groups.append((group, rows))
+    form = _form_rows(view)
+    return [*groups, ("Form of the answers to the tasks, at the end", form)] if form else groups
+
+
+def _form_rows(view: View) -> list[dict[str, Any]]:
+    """Well-formed, cut off, and length over the tasks after the last stage: what a score may hide."""
+    titles = [("format_ok", "Well-formed", "%"), ("truncated", "Cut off", "%"), ("length", "Length", "tokens")]
+    rows = []
+    for field, label, of in titles:
+        cells = []
+        for arm in view.arms:
+            values = []
+            for run in arm.runs:
+                last = run.evaluations[-1] if run.evaluations else {}
+                tasks = run.summary.get("order") or []
+                scores = [s for name, s in (last.get("scores") or {}).items() if name in tasks]
+                values += [v for s in scores if (v := number(s.get(field))) is not None]
+            mean = fmean(values) if values else None
+            text = DASH if mean is None else f"{mean:.1f}" if field == "length" else percent(mean)
+            cells.append((text, "", False))
+        if any(text != DASH for text, *_ in cells):
+            rows.append({"label": label, "unit": of, "cells": cells})
+    return rows
+
+
+def samples(view: View) -> dict[str, Any]:
+    """Completions by recipe and set, from each recipe's first run."""
+    places = {s["name"]: i for i, s in enumerate(view.sets)}
+    panels = []
+    shown_sets: set[int] = set()
+    for arm in view.arms:
+        run = next((run for run in arm.runs if run.summary.get("samples")), None)
+        found = run.summary["samples"] if run else []
+        for name, place in places.items():
+            items = [sample for sample in found if sample["set"] == name]
+            if not items or run is None:
+                continue
+            shown_sets.add(place)
+            shown = [_item(view, run.order_index, item) for item in items]
+            panels.append({"recipe": arm.index, "set": place, "label": arm.label, "name": name, "prompts": shown})
+    first = next((arm.runs[0] for arm in view.arms if arm.runs), None)
+    of = ""
+    if not view.is_run and first is not None and len(view.runs) > len(view.arms):
+        of = f"the run with seed {first.seed}" + (", first task order," if len(view.orders) > 1 else "")
+    return {
+        "panels": panels,
+        "of": of,
+        "recipes": [(arm.index, arm.label) for arm in view.arms if any(p["recipe"] == arm.index for p in panels)],
+        "sets": [(place, name) for name, place in places.items() if place in shown_sets],
+    }
+
+
+def _item(view: View, order_index: int, item: Mapping[str, Any]) -> dict[str, Any]:
+    answers = []
+    for completion in sample_words(item.get("completions") or []):
+        reward = completion.reward
+        grade = "none" if reward is None else "good" if reward >= 0.5 else "bad"
+        answers.append(
+            {
+                "stage": view.stage_name(completion.stage, order_index),
+                "reward": "no reward" if reward is None else f"reward {reward:.2f}".removesuffix("0").removesuffix(".0"),
+                "grade": grade,
+                "change": completion.change,
+                "words": completion.words,
+            }
+        )
+    return {
+        "id": item.get("id") or "",
+        "prompt": item.get("prompt") or "",
+        "system": item.get("system"),
+        "answers": answers,
+    }
+
+
+def paired(view: View) -> dict[str, Any]:
+    """The paired differences: rows for every pair and metric, with an interval drawn on a scale shared per metric."""
+    entries = [e for e in view.summary.get("paired") or [] if number(e.get("difference")) is not None]
+    keys = [metric.key for metric in METRICS if any(e["metric"] == metric.key for e in entries)]
+    rows = []
+    for key in keys:
+        mine = [e for e in entries if e["metric"] == key]
+        reach = _reach(mine)
+        for e in mine:
+            shown = _difference(e, key, reach)
+            rows.append({**shown, "metric": keys.index(key), "p": p_text(e.get("p")), "p_holm": p_text(e.get("p_holm"))})
+    chosen = keys.index("loss_of_earlier") if "loss_of_earlier" in keys else 0
+    options = [(i, f"{METRIC[key].label} ({unit(METRIC[key].kind)})") for i, key in enumerate(keys)]
+    return {"rows": rows, "options": options, "chosen": chosen}
+
+
+def matched(view: View) -> dict[str, Any]:
+    """Losses at a matched new-task score: since the stage began, and carried from earlier stages."""
+    entries = [e for e in view.summary.get("matched") or [] if number(e.get("difference")) is not None]
+    ended = [e for e in entries if e.get("method") != "interpolated"]
+    groups: list[tuple[str, list[tuple[Mapping[str, Any], Mapping[str, Any]]]]] = [
+        ("Lost since the stage began", [(e, e) for e in entries if e not in ended]),
+        ("Carried: lost since learned, earlier stages included",
+         [(e, e["carried"]) for e in entries if e not in ended and e.get("carried")]),
+        ("At the end of each stage, not matched (no probes)", [(e, e) for e in ended]),
+    ]  # fmt: skip
+    shown = []
+    for title, members in groups:
+        reach = _reach([loss for _, loss in members])
+        rows = [
+            {
+                **_difference({**loss, "a": e["a"], "b": e["b"]}, "loss_of_earlier", reach),
+                "score": percent(e.get("matched_score")),
+                "loss_a": percent(loss.get("loss_a")),
+                "loss_b": percent(loss.get("loss_b")),
+                "p": p_text(loss.get("p_holm", loss.get("p"))),
+            }
+            for e, loss in members
+            if number(loss.get("difference")) is not None
+        ]
+        if rows:
+            shown.append((title, rows))
+    return {"rows": shown}
+
+
+def _difference(entry: Mapping[str, Any], key: str, reach: float) -> dict[str, Any]:
+    kind = METRIC[key].kind
+    ci = entry.get("ci95")
+    n = int(entry.get("n") or 0)
+    lone = "1 pair: no interval" if n == 1 else "no interval"
+    interval = f"[{difference_text(ci[0], kind)}, {difference_text(ci[1], kind)}]" if ci else lone
+    return {
+        "a": entry["a"],
+        "b": entry["b"],
+        "difference": difference_text(entry["difference"], kind),
+        "interval": interval,
+        "drawn": _drawn(entry, reach),
+        "n": n,
+    }
+
+
+def _reach(entries: Sequence[Mapping[str, Any]]) -> float:
+    """The largest distance from zero that a group of intervals needs."""
+    ends = [abs(x) for e in entries for x in (e["difference"], *(e.get("ci95") or ())) if number(x) is not None]
+    return max(ends, default=0.0) or 1.0
+
+
+def _drawn(entry: Mapping[str, Any], reach: float) -> Markup:
+    """A difference and its interval as a dot on a whisker; zero is in the middle."""
+
+    def at(value: float) -> str:
+        return f"{50 + 48 * value / reach:.2f}%"
+
+    difference, ci = entry["difference"], entry.get("ci95")
+    low, high = ci or (difference, difference)
+    clear = " clear" if ci and (low > 0 or high < 0) else ""
+    return Markup('<span class="whisker{}" aria-hidden="true" style="--a:{};--b:{};--m:{}"></span>').format(
+        clear, at(low), at(high), at(difference)
+    )
+
+
+def budget(view: View) -> dict[str, Any]:
+    """The budget table, and in words whether it was equal."""
+    equal = view.shared_budget
+    if len(view.arms) == 1:
+        lead = "What this run used." if view.is_run else "Means per run."
+    elif "optimizer_steps" in equal and "prompts" in equal:
+        lead = (
+            f"Means per run. All recipes made the same {count(equal['optimizer_steps'])} optimiser steps on the same "
+            f"{count(equal['prompts'])} prompts; how much they sampled and how long it took is their own."
+        )
+    else:
+        lead = "Means per run. The recipes did not all make the same number of steps on the same number of prompts."
+    rows = [
+        (arm, [seconds(v) if key in ("train", "eval") else count(v) for key, v in arm.budget.items()])
+        for arm in view.arms
+    ]
+    return {"lead": lead, "headers": list(BUDGET_TITLES.values()), "rows": rows}
+
+
+def provenance(view: View) -> list[tuple[str, str]]:
+    """Where the numbers come from."""
+    summary = view.summary
+    models = {str((run.summary.get("model") or {}).get("path", DASH)) for run in view.runs}
+    shown = [
+        ("holdfast", str(summary.get("holdfast_version") or DASH)),
+        ("Summary", f"schema version {summary.get('schema_version', DASH)}, {summary.get('kind', DASH)}"),
+        ("Written", _date(summary.get("created")) or DASH),
+        ("Status", view.status),
+        ("Model", ", ".join(sorted(models)) or DASH),
+        ("Seeds", ", ".join(str(seed) for seed in view.seeds) or DASH),
+    ]
+    folders = [str(run["path"]) for run in summary.get("runs") or [] if run.get("path")]
+    return [*shown, ("Runs", ", ".join(folders))] if folders else shown
+
+
+def _settings(arm: Arm) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    if not arm.runs:
+        return [], []
+    summary = arm.runs[0].summary
+    wiring = [(key.capitalize(), str(value)) for key, value in (summary.get("wiring") or {}).items()]
+    recipe = summary.get("recipe") or {}
+    return wiring, [(k, v if isinstance(v, str) else json.dumps(v, ensure_ascii=False)) for k, v in recipe.items()]
+
+
+def _runs_text(view: View) -> str:
+    seeds = f"seed{'s' if len(view.seeds) != 1 else ''} {', '.join(str(seed) for seed in view.seeds)}"
+    if view.is_run:
+        return f"1, {seeds}"
+    per_arm = f"{len(view.arms)} recipes × {len(view.seeds)} seeds × {len(view.orders)} task orders"
+    text = per_arm if len(view.orders) > 1 else per_arm.rsplit(" × ", 1)[0]
+    return f"{len(view.runs)} ({text.replace('1 seeds', '1 seed').replace('1 recipes', '1 recipe')}; {seeds})"
+
+
+def _ci(value: Estimate, key: str) -> str:
+    return interval_text(value, METRIC[key].kind) if value.ci95 is not None else ""
+
+
+def _size(parameters: Any) -> str:
+    x = number(parameters)
+    if x is None:
+        return ""
+    for limit, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if x >= limit:
+            return f"{x / limit:.3g}{letter}"
+    return f"{x:.0f}"
+
+
+def _date(text: Any) -> str:
+    try:
+        return f"{datetime.fromisoformat(str(text)):%d %B %Y, %H:%M}".lstrip("0")
+    except ValueError:
+        return ""

@@ -1,0 +1,136 @@
+"""The HTML report: one file that works offline, in light and dark, from nothing but a summary.
+
+A content security policy in the page lets it run its own scripts (by hash) and load nothing at all, so that a
+report handed on cannot call home, whatever a model's completions contain.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from holdfast.report import blocks, curves, figures
+from holdfast.report.heat import heat_matrices
+from holdfast.report.numbers import METRICS
+from holdfast.report.plot import Figure, colour, glyph
+from holdfast.report.view import View
+
+
+def write_report(summary: Mapping[str, Any], path: Path) -> Path:
+    """Write the report of a run's or a comparison's summary; the file appears whole or not at all.
+
+    Args:
+        summary: as in `summary.json`; of a run that is not complete, what is there is shown.
+        path: the HTML file; its folder is made where it is missing.
+    """
+    path = Path(path)
+    page = render_report(summary)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(page)
+        os.chmod(name, 0o644)  # a temporary file is private; a report is to be handed on
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def render_report(summary: Mapping[str, Any]) -> str:
+    """The report as a page of about 5 MB, most of it plotly.js, which every report carries with it."""
+    view = View(summary)
+    environment = Environment(
+        loader=PackageLoader("holdfast.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters["soft"] = _soft
+    environment.globals.update(colour=colour, glyph=glyph)
+
+    main_figure = figures.by_set(view) if view.is_run else figures.tradeoff(view)
+    curve_groups = [
+        {
+            "order": i,
+            "curves": curves.curves(view, i),
+            "losses": curves.losses(view, i),
+            "scores": curves.scores(view, i),
+        }
+        for i in range(len(view.orders))
+        if view.boundaries(i)
+    ]
+    drawn: list[Figure] = [main_figure] if main_figure else []
+    for group in curve_groups:
+        drawn += [*group["curves"], *group["losses"], *group["scores"]]  # type: ignore[misc]
+    context = {
+        "summary": summary,
+        "view": view,
+        "main_figure": main_figure,
+        "matrices": heat_matrices(view),
+        "curve_groups": curve_groups,
+        "score_options": [(i, s["name"]) for i, s in enumerate(view.sets)],
+        "order_options": [(i, " → ".join(order)) for i, order in enumerate(view.orders)],
+        "specs": {figure.id: figure.spec for figure in drawn},
+        "definitions": [(metric.label, metric.definition) for metric in METRICS] + blocks.MORE_DEFINITIONS,
+        **blocks.all_blocks(view),
+    }
+    context["sections"] = _sections(context)
+    scripts = {name: Markup(_asset(f"{name}.js")) for name in ("theme", "page", "draw")}
+    scripts["plotly"] = Markup(_plotly())
+    return environment.get_template("report.html.j2").render(
+        **context, css=Markup(_asset("style.css")), scripts=scripts, policy=_policy(scripts.values())
+    )
+
+
+def _sections(context: Mapping[str, Any]) -> list[tuple[str, str]]:
+    view: View = context["view"]
+    known = [
+        ("verdict", "Verdict", True),
+        ("summary", "Key numbers", True),
+        ("tradeoff", "Before and after" if view.is_run else "Trade-off", context["main_figure"]),
+        ("matrix", "Matrix", True),
+        ("curves", "Curves", context["curve_groups"]),
+        ("samples", "Samples", context["samples"]["panels"]),
+        ("differences", "Differences", context["paired"]["rows"] or context["matched"]["rows"]),
+        ("budget", "Budget", True),
+        ("reading", "How to read this", True),
+    ]
+    return [(section, title) for section, title, there in known if there]
+
+
+def _policy(scripts: Any) -> str:
+    """Scripts by hash and nothing from anywhere; plotly writes styles and draws images of its own."""
+    hashes = [base64.b64encode(hashlib.sha256(str(script).encode()).digest()).decode() for script in scripts]
+    allowed = " ".join(f"'sha256-{value}'" for value in hashes)
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _asset(name: str) -> str:
+    return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
+
+
+def _plotly() -> str:
+    from plotly.offline import get_plotlyjs  # 5 MB, wanted only when a report is written
+
+    return str(get_plotlyjs())
+
+
+def _soft(name: Any) -> Markup:
+    """A name that may be broken after its underscores, hyphens and dots."""
+    text = escape(name)
+    for mark in "_-.":
+        text = Markup(str(text).replace(mark, f"{mark}<wbr>"))
+    return text

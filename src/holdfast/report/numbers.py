@@ -1,0 +1,258 @@
+"""What each number is called, what it means, and how it is written; shared by the page and the terminal."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Kind = Literal["score", "gain", "loss", "nats"]
+DASH = "–"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number of a recipe.
+
+    Attributes:
+        kind: "score" is a percentage, "gain" a signed change in points, "loss" points lost (positive = lost),
+            "nats" a divergence in nats per token.
+        higher_is_better: None where neither direction is good in itself.
+    """
+
+    key: str
+    label: str
+    group: str
+    kind: Kind
+    higher_is_better: bool | None
+    definition: str
+
+
+METRICS = [
+    Metric(
+        "final_score",
+        "Final score",
+        "Learned",
+        "score",
+        True,
+        "Mean score on the stream's tasks after the last stage: what the model is worth at the end.",
+    ),
+    Metric(
+        "learned_score",
+        "Score when learned",
+        "Learned",
+        "score",
+        True,
+        "Each task's score right after its own stage, averaged: what was reached before anything else was taught.",
+    ),
+    Metric(
+        "learning",
+        "Gain when learned",
+        "Learned",
+        "gain",
+        True,
+        "Each task's score right after its own stage, less its score before the first stage, averaged.",
+    ),
+    Metric(
+        "first_task_learned",
+        "First task when learned",
+        "Learned",
+        "score",
+        True,
+        "Score of the first stage's task right after that stage.",
+    ),
+    Metric(
+        "loss_of_earlier",
+        "Earlier skills lost",
+        "Lost",
+        "loss",
+        False,
+        "The one number for forgetting: mean drop, at the end, of earlier tasks (from their score when learned) and of "
+        "retention suites (from the base model's score). Positive is lost.",
+    ),
+    Metric(
+        "forgetting",
+        "Forgetting, from learned",
+        "Lost",
+        "loss",
+        False,
+        "Score right after a task's own stage, less its score at the end, over all tasks but the last.",
+    ),
+    Metric(
+        "forgetting_from_best",
+        "Forgetting, from best",
+        "Lost",
+        "loss",
+        False,
+        "Best score that a task ever had from its own stage on, less its score at the end, over all tasks but the last.",
+    ),
+    Metric(
+        "forgetting_from_base",
+        "Forgetting, from base",
+        "Lost",
+        "loss",
+        False,
+        "Score before the first stage, less the score at the end, over all tasks. "
+        "Negative means better than the base; a recipe that never learned does not look bad here.",
+    ),
+    Metric(
+        "backward_transfer",
+        "Backward transfer",
+        "Lost",
+        "gain",
+        True,
+        "What later stages did to earlier tasks: score at the end, less the score when learned.",
+    ),
+    Metric(
+        "forward_transfer",
+        "Forward transfer",
+        "Carried over",
+        "gain",
+        True,
+        "What earlier stages did for a task not yet taught: score just before its own stage, less the base's score.",
+    ),
+    Metric(
+        "retention",
+        "Retention, change",
+        "Kept",
+        "gain",
+        True,
+        "Change from the base to the end on suites that no stage trains on.",
+    ),
+    Metric(
+        "retention_final",
+        "Retention, at the end",
+        "Kept",
+        "score",
+        True,
+        "Mean score on the retention suites after the last stage.",
+    ),
+    Metric(
+        "ood",
+        "Out of distribution, change",
+        "Carried over",
+        "gain",
+        True,
+        "Change from the base to the end on the same skills in a new surface form.",
+    ),
+    Metric(
+        "kl_to_base",
+        "KL to base",
+        "Drifted",
+        "nats",
+        None,
+        "How far the answers moved: KL divergence of the model from the base on the tasks' prompts at the end, "
+        "in nats per token.",
+    ),
+]
+METRIC = {metric.key: metric for metric in METRICS}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over runs with its 95 % interval, which is None where there is only one run."""
+
+    mean: float | None
+    ci95: tuple[float, float] | None = None
+    n: int = 1
+
+
+def number(value: Any) -> float | None:
+    """A finite float, or None for anything that is not one."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def estimate(value: Any) -> Estimate:
+    """An estimate from a summary's `{"mean", "ci95", "n"}`, or from a bare number of one run."""
+    if not isinstance(value, Mapping):
+        return Estimate(number(value))
+    ci = value.get("ci95")
+    low, high = (number(ci[0]), number(ci[1])) if isinstance(ci, list | tuple) and len(ci) == 2 else (None, None)
+    interval = (low, high) if low is not None and high is not None else None
+    return Estimate(number(value.get("mean")), interval, int(value.get("n", 1)))
+
+
+def percent(value: Any, digits: int = 1) -> str:
+    """A score from 0 to 1 as a percentage without its sign."""
+    x = number(value)
+    return DASH if x is None else _plain(100 * x, digits)
+
+
+def points(value: Any, digits: int = 1) -> str:
+    """A difference of scores in percentage points, always signed."""
+    x = number(value)
+    return DASH if x is None else _signed(100 * x, digits)
+
+
+def nats(value: Any) -> str:
+    """A divergence to three decimals; a small one keeps two figures."""
+    x = number(value)
+    if x is None:
+        return DASH
+    return _plain(x, 3) if x == 0 or abs(x) >= 0.01 else f"{x:.1e}".replace("-", "−").replace("e−0", "e−")
+
+
+def count(value: Any) -> str:
+    """A whole number with thin groups of thousands, e.g. 12,345."""
+    x = number(value)
+    return DASH if x is None else f"{round(x):,}"
+
+
+def seconds(value: Any) -> str:
+    """A duration in the unit that reads best."""
+    x = number(value)
+    if x is None:
+        return DASH
+    if x < 100:
+        return f"{x:.1f} s" if x < 10 else f"{x:.0f} s"
+    return f"{x / 60:.1f} min" if x < 6000 else f"{x / 3600:.1f} h"
+
+
+def value_text(value: Any, kind: Kind) -> str:
+    """A metric's number as it is written in tables, without its unit."""
+    if kind == "nats":
+        return nats(value)
+    return points(value) if kind == "gain" else percent(value)
+
+
+def difference_text(value: Any, kind: Kind) -> str:
+    """The difference of two such numbers, signed."""
+    x = number(value)
+    if kind == "nats":
+        return DASH if x is None else _signed(x, 3)
+    return points(value)
+
+
+def unit(kind: Kind) -> str:
+    """The unit of a metric's number."""
+    return {"score": "%", "gain": "points", "loss": "points", "nats": "nats/token"}[kind]
+
+
+def interval_text(value: Estimate, kind: Kind) -> str:
+    """The 95 % interval, or why there is none."""
+    if value.mean is None:
+        return "not defined here"
+    if value.ci95 is None:
+        return "1 run: no interval" if value.n == 1 else f"{value.n} runs: no interval"
+    return f"[{value_text(value.ci95[0], kind)}, {value_text(value.ci95[1], kind)}]"
+
+
+def p_text(value: Any) -> str:
+    """A p-value; below a thousandth only that is said."""
+    x = number(value)
+    if x is None:
+        return DASH
+    return "< .001" if x < 0.001 else f"{x:.3f}".removeprefix("0")
+
+
+def _plain(x: float, digits: int) -> str:
+    text = f"{x:.{digits}f}"
+    if float(text) == 0:
+        text = text.removeprefix("-")
+    return text.replace("-", "−")
+
+
+def _signed(x: float, digits: int) -> str:
+    text = _plain(x, digits)
+    return text if text.startswith("−") or not float(text) else f"+{text}"

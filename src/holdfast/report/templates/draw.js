@@ -1,0 +1,55 @@
+(() => {
+  const specs = JSON.parse(document.getElementById("figures").textContent);
+  const narrow = 520;
+  const off = new Set();
+
+  // "@name/opacity" stands for a CSS variable of the page, so that the theme decides.
+  const paint = (token, style) => {
+    const [name, opacity] = token.slice(1).split("/");
+    const value = style.getPropertyValue(`--${name}`).trim();
+    if (opacity === undefined) return value;
+    const [r, g, b] = [1, 3, 5].map((at) => parseInt(value.slice(at, at + 2), 16));
+    return `rgba(${r},${g},${b},${opacity})`;
+  };
+  const resolve = (node, style) => {
+    if (typeof node === "string") return node.startsWith("@") ? paint(node, style) : node;
+    if (Array.isArray(node)) return node.map((item) => resolve(item, style));
+    if (node === null || typeof node !== "object") return node;
+    return Object.fromEntries(Object.entries(node).map(([key, value]) => [key, resolve(value, style)]));
+  };
+
+  const draw = (box) => {
+    const width = box.clientWidth;
+    if (!width) return;
+    const { data, layout } = resolve(specs[box.id], getComputedStyle(document.documentElement));
+    for (const trace of data) {
+      if (trace.meta && off.has(String(trace.meta.arm))) trace.visible = false;
+      if (trace.meta && trace.meta.labelled && width < narrow) trace.mode = "markers";
+    }
+    Plotly.react(box, data, { ...layout, width }, { displayModeBar: false, responsive: false });
+  };
+  const boxes = [...document.querySelectorAll(".plot")].filter((box) => box.id in specs);
+  for (const box of boxes) box.replaceChildren();
+  const drawAll = () => boxes.forEach(draw);
+
+  const widths = new ResizeObserver((entries) => {
+    for (const { target } of entries) {
+      if (target.clientWidth !== Number(target.dataset.width)) {
+        target.dataset.width = target.clientWidth;
+        draw(target);
+      }
+    }
+  });
+  for (const box of boxes) widths.observe(box);
+  document.addEventListener("themechange", drawAll);
+
+  const buttons = [...document.querySelectorAll("button[data-arm]")];
+  for (const button of buttons) {
+    button.addEventListener("click", () => {
+      const arm = button.dataset.arm;
+      if (!off.delete(arm)) off.add(arm);
+      for (const twin of buttons) twin.setAttribute("aria-pressed", String(!off.has(twin.dataset.arm)));
+      drawAll();
+    });
+  }
+})();

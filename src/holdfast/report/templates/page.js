@@ -1,0 +1,39 @@
+(() => {
+  const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+
+  // Of a section's panels, those are shown that agree with every choice made in it.
+  const filter = (scope) => {
+    const choices = all("select[data-filter]", scope).map((select) => [select.dataset.filter, select.value]);
+    for (const panel of all("[data-panel]", scope)) {
+      panel.hidden = choices.some(([key, value]) => key in panel.dataset && panel.dataset[key] !== value);
+    }
+    reach(scope);
+    document.dispatchEvent(new Event("layoutchange"));
+  };
+
+  // What scrolls must be reachable by keyboard; what does not should not be a stop on the way.
+  const reach = (scope) => {
+    for (const box of all(".scroll, .sample pre, .answers", scope)) {
+      if (box.scrollWidth > box.clientWidth + 1 || box.scrollHeight > box.clientHeight + 1) box.tabIndex = 0;
+      else box.removeAttribute("tabindex");
+    }
+  };
+
+  for (const scope of all(".scope")) {
+    scope.addEventListener("change", (event) => event.target.matches("select[data-filter]") && filter(scope));
+    filter(scope);
+  }
+  reach(document);
+  addEventListener("resize", () => reach(document));
+  addEventListener("toggle", (event) => reach(event.target), true);
+
+  const links = new Map(all("nav a").map((link) => [link.hash.slice(1), link]));
+  const seen = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) {
+      const link = links.get(target.id);
+      if (isIntersecting) link.setAttribute("aria-current", "true");
+      else link.removeAttribute("aria-current");
+    }
+  }, { rootMargin: "-25% 0px -65% 0px" });
+  for (const id of links.keys()) seen.observe(document.getElementById(id));
+})();

@@ -1,0 +1,26 @@
+(() => {
+  // Storage may be forbidden, e.g. for a page opened from a file; the choice then lasts as long as the page.
+  const stored = () => { try { return localStorage.getItem("holdfast-theme"); } catch { return null; } };
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const root = document.documentElement;
+  const show = (theme) => {
+    root.dataset.theme = theme;
+    const button = document.getElementById("theme");
+    if (button) button.setAttribute("aria-pressed", String(theme === "dark"));
+    document.dispatchEvent(new Event("themechange"));
+  };
+  let chosen = stored();
+  const current = () => (chosen === "dark" || chosen === "light" ? chosen : dark.matches ? "dark" : "light");
+  show(current());
+  dark.addEventListener("change", () => show(current()));
+  addEventListener("beforeprint", () => { root.classList.add("printing"); show("light"); });
+  addEventListener("afterprint", () => { root.classList.remove("printing"); show(current()); });
+  document.addEventListener("DOMContentLoaded", () => {
+    show(current());
+    document.getElementById("theme").addEventListener("click", () => {
+      chosen = current() === "dark" ? "light" : "dark";
+      try { localStorage.setItem("holdfast-theme", chosen); } catch { /* kept in memory */ }
+      show(chosen);
+    });
+  });
+})();

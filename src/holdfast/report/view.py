@@ -1,0 +1,280 @@
+"""A summary, of a run or a comparison, as the page and the terminal show it: arms, orders, matrices, samples.
+
+A run is shown as a comparison of one arm with one run, so that everything below reads one shape. Whatever a
+half-finished run has not measured yet is simply absent.
+"""
+
+import difflib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean
+from typing import Any
+
+from holdfast.measure.forgetting import flatten_metrics
+from holdfast.report.numbers import Estimate, estimate, number
+
+KIND_TITLES = {"task": "Tasks, in order", "retention": "Retention", "ood": "Out of distribution"}
+Series = list[tuple[float, float, float, float]]
+"""Rows of (x, mean, smallest, largest) over runs."""
+BUDGET_FIELDS = ["optimizer_steps", "prompts", "completions", "generated_tokens", "trained_tokens", "train", "eval"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of an arm and its own summary."""
+
+    seed: int
+    order_index: int
+    summary: Mapping[str, Any]
+
+    @property
+    def evaluations(self) -> Sequence[Mapping[str, Any]]:
+        return self.summary.get("evaluations") or []
+
+    def score(self, stage: int, name: str) -> Mapping[str, Any] | None:
+        """The SetScore of one set after one stage, None where it was not measured."""
+        for evaluation in self.evaluations:
+            if evaluation.get("stage") == stage:
+                found = (evaluation.get("scores") or {}).get(name)
+                return found if isinstance(found, Mapping) else None
+        return None
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One recipe under its label, with its runs."""
+
+    index: int
+    label: str
+    recipe: str
+    runs: tuple[Run, ...]
+    metrics: Mapping[str, Estimate]
+    budget: Mapping[str, float | None]
+    on_front: bool
+
+    def of_order(self, order_index: int) -> list[Run]:
+        """The arm's runs over one task order."""
+        return [run for run in self.runs if run.order_index == order_index]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One entry A[stage][set] of a matrix: the mean over runs and what surrounds it.
+
+    Attributes:
+        low, high: smallest and largest of the runs; of a single run, its 95 % interval over items.
+        own: the set is the task of the stage that has just ended.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    runs: int
+    own: bool
+    format_ok: float | None
+    length: float | None
+    truncated: float | None
+
+
+@dataclass(frozen=True)
+class Word:
+    """A piece of a completion; `new` where the stage before did not say it."""
+
+    text: str
+    new: bool
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One stage's answer, split so that what changed since the stage before can be marked."""
+
+    stage: int
+    reward: float | None
+    words: tuple[Word, ...]
+    change: str
+
+
+class View:
+    """What the report says, computed once from a summary."""
+
+    def __init__(self, summary: Mapping[str, Any]) -> None:
+        self.summary = summary
+        self.is_run = summary.get("kind") == "run"
+        self.name = str(summary.get("name") or "run")
+        self.status = str(summary.get("status") or "complete")
+        self.verdict = [str(sentence) for sentence in summary.get("verdict") or []]
+        self.arms = [_arm_of_run(summary)] if self.is_run else _arms_of_comparison(summary)
+        self.orders: list[list[str]] = (
+            [list(summary.get("order") or [])] if self.is_run else [list(o) for o in summary.get("orders") or []]
+        )
+        self.seeds: list[int] = [summary["seed"]] if self.is_run and "seed" in summary else summary.get("seeds") or []
+
+    @property
+    def runs(self) -> list[Run]:
+        return [run for arm in self.arms for run in arm.runs]
+
+    @cached_property
+    def sets(self) -> list[Mapping[str, Any]]:
+        """The evaluated sets: tasks, then retention suites, then out-of-distribution suites."""
+        known = self.summary.get("sets") or next(
+            (run.summary["sets"] for run in self.runs if run.summary.get("sets")), []
+        )
+        return sorted(known, key=lambda s: list(KIND_TITLES).index(s["kind"]))
+
+    def sets_in_order(self, order_index: int) -> list[tuple[str, list[Mapping[str, Any]]]]:
+        """(title, sets) per kind that has any; the tasks as the stream of this order meets them."""
+        order = self.orders[order_index] if order_index < len(self.orders) else []
+        groups = []
+        for kind, title in KIND_TITLES.items():
+            members = [s for s in self.sets if s["kind"] == kind]
+            if kind == "task":
+                members.sort(key=lambda s: order.index(s["name"]) if s["name"] in order else len(order))
+            if members:
+                groups.append((title, members))
+        return groups
+
+    def stages(self, order_index: int) -> list[int]:
+        """The stages that any run of this order has evaluated, 0 being before the first."""
+        runs = [run for run in self.runs if run.order_index == order_index]
+        return sorted({int(e["stage"]) for run in runs for e in run.evaluations})
+
+    def stage_name(self, stage: int, order_index: int) -> str:
+        """'before', or 'after 2 · tool_calls'."""
+        order = self.orders[order_index] if order_index < len(self.orders) else []
+        if stage == 0:
+            return "before"
+        return f"after {stage} · {order[stage - 1]}" if stage <= len(order) else f"after {stage}"
+
+    def cell(self, arm: Arm, order_index: int, stage: int, name: str) -> Cell | None:
+        """The matrix entry of an arm; None where no run has measured it."""
+        scores = [s for run in arm.of_order(order_index) if (s := run.score(stage, name)) is not None]
+        means = [m for s in scores if (m := number(s.get("mean"))) is not None]
+        if not means:
+            return None
+        low: float | None = min(means)
+        high: float | None = max(means)
+        if len(means) == 1:
+            ci = scores[0].get("ci95") or [None, None]
+            low, high = number(ci[0]), number(ci[1])
+        order = self.orders[order_index]
+        own = 0 < stage <= len(order) and order[stage - 1] == name
+
+        def mean_of(field: str) -> float | None:
+            values = [v for s in scores if (v := number(s.get(field))) is not None]
+            return fmean(values) if values else None
+
+        form = {field: mean_of(field) for field in ("format_ok", "length", "truncated")}
+        return Cell(fmean(means), low, high, len(means), own, **form)
+
+    @cached_property
+    def shared_budget(self) -> dict[str, float]:
+        """Budget fields that are equal for every arm."""
+        return {
+            field: values[0]
+            for field in BUDGET_FIELDS
+            if (values := [v for arm in self.arms if (v := arm.budget.get(field)) is not None])
+            and len(values) == len(self.arms)
+            and len(set(values)) == 1
+        }
+
+    def boundaries(self, order_index: int) -> list[int]:
+        """The global step at which each stage ended, as far as the runs have come."""
+        ends: dict[int, int] = {}
+        for run in self.runs:
+            if run.order_index == order_index:
+                for point in run.summary.get("curves") or []:
+                    stage = int(point["stage"])
+                    ends[stage] = max(ends.get(stage, 0), int(point["global_step"]))
+        return [ends[stage] for stage in sorted(ends)]
+
+
+def over_runs(runs: Sequence[Run], points: Callable[[Run], Iterator[tuple[float, Any]]]) -> Series:
+    """A series of several runs as (x, mean, smallest, largest), at every x that all runs with values share.
+
+    Where runs share no x at all (they were thinned or stopped differently), every x of any run is kept.
+    """
+    series = []
+    for run in runs:
+        values = {x: v for x, y in points(run) if (v := number(y)) is not None}
+        if values:
+            series.append(values)
+    if not series:
+        return []
+    shared = set.intersection(*(set(values) for values in series)) or set.union(*(set(values) for values in series))
+    rows = [(x, [values[x] for values in series if x in values]) for x in sorted(shared)]
+    return [(x, fmean(ys), min(ys), max(ys)) for x, ys in rows]
+
+
+def stage_ends(run: Run) -> dict[int, float]:
+    """Stage to global step at its end, 0 before the first."""
+    ends: dict[int, float] = {0: 0.0}
+    for point in run.summary.get("curves") or []:
+        stage = int(point["stage"])
+        ends[stage] = max(ends.get(stage, 0.0), float(point["global_step"]))
+    return ends
+
+
+def sample_words(completions: Sequence[Mapping[str, Any]]) -> list[Completion]:
+    """One item's completions by stage, each with what is new against the stage before it."""
+    shown: list[Completion] = []
+    before: list[str] | None = None
+    for completion in completions:
+        text = str(completion.get("text") or "")
+        pieces = re.findall(r"\s+|\w+|[^\w\s]", text)
+        words, change = _changes(before, pieces)
+        shown.append(Completion(int(completion.get("stage") or 0), number(completion.get("reward")), words, change))
+        before = pieces
+    return shown
+
+
+def _changes(before: list[str] | None, now: list[str]) -> tuple[tuple[Word, ...], str]:
+    plain = (Word("".join(now), False),)
+    if before is None:
+        return plain, ""
+    if before == now:
+        return plain, "unchanged"
+    if len(before) * len(now) > 4_000_000:  # the comparison is quadratic; such texts are shown without marks
+        return plain, "changed"
+    matcher = difflib.SequenceMatcher(None, before, now, autojunk=False)
+    if matcher.ratio() < 0.4:  # with most of it new, marks would only be noise
+        return plain, "rewritten"
+    words = [
+        Word("".join(now[start:end]), tag != "equal") for tag, _, _, start, end in matcher.get_opcodes() if end > start
+    ]
+    return tuple(words), "changed"
+
+
+def _arms_of_comparison(summary: Mapping[str, Any]) -> list[Arm]:
+    recipes = {r["label"]: r for r in summary.get("recipes") or []}
+    labels = list(summary.get("labels") or recipes)
+    front = set(summary.get("pareto") or [])
+    arms = []
+    for index, label in enumerate(labels):
+        recipe = recipes.get(label) or {}
+        runs = tuple(
+            Run(int(run.get("seed") or 0), int(run.get("order_index") or 0), run.get("summary") or {})
+            for run in summary.get("runs") or []
+            if run.get("label") == label
+        )
+        metrics = {name: estimate(value) for name, value in (recipe.get("metrics") or {}).items()}
+        name = str(recipe.get("name") or label)
+        arms.append(Arm(index, label, name, runs, metrics, _budget(recipe.get("budget")), label in front))
+    return arms
+
+
+def _arm_of_run(summary: Mapping[str, Any]) -> Arm:
+    label = str(summary.get("label") or summary.get("name") or "run")
+    run = Run(int(summary.get("seed") or 0), 0, summary)
+    measured = summary.get("metrics")
+    metrics = {key: estimate(value) for key, value in flatten_metrics(measured).items()} if measured else {}
+    name = str((summary.get("recipe") or {}).get("name") or label)
+    return Arm(0, label, name, (run,), metrics, _budget(summary.get("budget")), False)
+
+
+def _budget(budget: Mapping[str, Any] | None) -> dict[str, float | None]:
+    budget = budget or {}
+    times = budget.get("seconds") or {}
+    times = times if isinstance(times, Mapping) else {}
+    return {f: number(times.get(f) if f in ("train", "eval") else budget.get(f)) for f in BUDGET_FIELDS}

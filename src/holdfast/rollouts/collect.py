@@ -1,0 +1,189 @@
+"""The rows of one rollout batch: prompts drawn for a step, completed by demonstrations or by the student, judged."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from holdfast.config import TrainSettings
+from holdfast.errors import ConfigError, DataError
+from holdfast.methods.base import Recipe
+from holdfast.rollouts.prompts import PromptTooLong, check_fits, decode, encode_completion, encode_prompt
+from holdfast.rollouts.rows import Group, Row
+from holdfast.rollouts.sampler import CompletionEngine, Request
+from holdfast.seeds import derive_seed, numpy_rng
+from holdfast.tasks.base import Example, Task
+from holdfast.train.policy import Policy
+
+
+@dataclass(frozen=True)
+class TrainingPrompt:
+    """A training example as the engine needs it: its prompt, and for demonstrations the completion, in tokens."""
+
+    example: Example
+    prompt_ids: list[int]
+    demonstration_ids: list[int] | None
+
+
+class Collector:
+    """Makes the rollout batches of a run; what it makes is named by (seed, task, batch) alone."""
+
+    def __init__(self, policy: Policy, engine: CompletionEngine, recipe: Recipe, train: TrainSettings, seed: int) -> None:
+        self.policy, self.engine, self.recipe, self.train, self.seed = policy, engine, recipe, train, seed
+        self.spec = recipe.rollouts()
+        self.dropped: dict[str, int] = {}
+        """Training examples left out of each task because they do not fit."""
+        self._prompts: dict[str, list[TrainingPrompt]] = {}
+
+    def prepare(self, task: Task) -> None:
+        """Encode a task's training prompts; those that do not fit are refused, or dropped and counted.
+
+        Where every teacher prompt is known before sampling, it is checked too.
+
+        Raises:
+            DataError: a prompt does not fit, or none is left.
+        """
+        kept: list[TrainingPrompt] = []
+        for example in task.train:
+            try:
+                kept.append(self._encode(example, task.name))
+            except PromptTooLong:
+                if self.train.long_prompts == "refuse":
+                    raise
+        self.dropped[task.name] = len(task.train) - len(kept)
+        if not kept:
+            raise DataError(
+                f"none of the {len(task.train)} training examples fits",
+                where=f"task {task.name!r}",
+                mend="raise train.max_prompt_length or train.max_completion_length",
+            )
+        self._prompts[task.name] = kept
+
+    def _encode(self, example: Example, task: str) -> TrainingPrompt:
+        tokenizer, kwargs = self.policy.tokenizer, self.policy.chat_template_kwargs
+        where = f"{task}: {example.id}"
+        prompt_ids = encode_prompt(tokenizer, example.messages, kwargs, where=where)
+        check_fits(example.id, prompt_ids, self.train.max_prompt_length)
+        if self.spec.source == "student":
+            probe = Row(example=example, prompt_ids=prompt_ids, completion_ids=[])
+            if self.recipe.context_is_known:
+                self.recipe.annotate([Group(example, [probe])])
+            if probe.teacher_messages is not None:
+                self._encode_teacher_prompt(probe)
+            return TrainingPrompt(example, prompt_ids, None)
+        assert example.demonstration is not None  # guaranteed by the recipe's needs
+        ids = encode_completion(tokenizer, example.demonstration, self.policy.eos_ids, kwargs, where=where)
+        if len(ids) > self.train.max_completion_length:
+            raise PromptTooLong(
+                example.id, len(ids), self.train.max_completion_length, "demonstration", "max_completion_length"
+            )
+        return TrainingPrompt(example, prompt_ids, ids)
+
+    def collect(self, task: Task, stage: int, batch: int) -> tuple[list[Group], dict[str, float]]:
+        """The annotated rows of rollout batch `batch` (from 0) of a stage, and what the recipe says about them."""
+        prompts = self._draw(task.name, batch)
+        if self.spec.source == "demonstrations":
+            groups = [self._demonstrated(p) for p in prompts]
+        else:
+            groups = self._sampled(task, prompts, stage, batch)
+        numbers = dict(self.recipe.annotate(groups))
+        too_long = 0
+        for row in (row for group in groups for row in group.rows):
+            if row.teacher_messages is None:
+                continue
+            try:
+                self._encode_teacher_prompt(row)
+            except PromptTooLong:
+                if self.train.long_prompts == "refuse":
+                    raise
+                row.div = 0.0
+                too_long += 1
+        if too_long:
+            numbers["teacher_prompts_dropped"] = float(too_long)
+        return groups, numbers
+
+    def longest_prompt(self, task: str) -> int:
+        """Tokens in the longest training prompt of a prepared task."""
+        return max(len(prompt.prompt_ids) for prompt in self._prompts[task])
+
+    def _draw(self, task: str, batch: int) -> list[TrainingPrompt]:
+        """The prompts of a batch: the task's examples in one seeded shuffle after the other, each used once per epoch."""
+        pool = self._prompts[task]
+        first = batch * self.train.prompts_per_step
+        drawn: list[TrainingPrompt] = []
+        shuffles: dict[int, list[int]] = {}
+        for position in range(first, first + self.train.prompts_per_step):
+            epoch, place = divmod(position, len(pool))
+            if epoch not in shuffles:
+                shuffles[epoch] = numpy_rng(self.seed, "prompts", task, epoch).permutation(len(pool)).tolist()
+            drawn.append(pool[shuffles[epoch][place]])
+        return drawn
+
+    def _demonstrated(self, prompt: TrainingPrompt) -> Group:
+        assert prompt.demonstration_ids is not None and prompt.example.demonstration is not None
+        row = Row(
+            example=prompt.example,
+            prompt_ids=prompt.prompt_ids,
+            completion_ids=prompt.demonstration_ids,
+            completion=prompt.example.demonstration,
+        )
+        return Group(prompt.example, [row])
+
+    def _sampled(self, task: Task, prompts: Sequence[TrainingPrompt], stage: int, batch: int) -> list[Group]:
+        spec = self.spec
+        requests = [
+            Request(
+                prompt.prompt_ids,
+                seed=derive_seed(self.seed, "rollout", stage, batch, place, generation),
+                temperature=spec.temperature,
+                top_p=spec.top_p,
+                top_k=spec.top_k,
+            )
+            for place, prompt in enumerate(prompts)
+            for generation in range(spec.num_generations)
+        ]
+        completions = iter(
+            self.engine.generate(
+                requests,
+                max_new_tokens=self.train.max_completion_length,
+                batch_tokens=4 * self.train.micro_batch_tokens,  # without gradients a token takes far less memory
+            )
+        )
+        groups: list[Group] = []
+        for prompt in prompts:
+            group = Group(prompt.example)
+            for _ in range(spec.num_generations):
+                completion = next(completions)
+                text = decode(self.policy.tokenizer, completion.ids, self.policy.eos_ids)
+                row = Row(
+                    example=prompt.example,
+                    prompt_ids=prompt.prompt_ids,
+                    completion_ids=completion.ids,
+                    completion=text,
+                    sampled_logprobs=completion.logprobs,
+                    truncated=completion.truncated,
+                    verdict=task.verify(prompt.example, text) if task.verifier is not None else None,
+                )
+                group.rows.append(row)
+            groups.append(group)
+        return groups
+
+    def _encode_teacher_prompt(self, row: Row) -> None:
+        assert row.teacher_messages is not None
+        ids = encode_prompt(
+            self.policy.tokenizer, row.teacher_messages, self.policy.chat_template_kwargs, where=row.example.id
+        )
+        check_fits(row.example.id, ids, self.train.max_prompt_length, "teacher's prompt")
+        row.teacher_prompt_ids = ids
+
+
+def check_context(policy: Policy, train: TrainSettings) -> None:
+    """Refuse lengths that the model was not made for.
+
+    Raises:
+        ConfigError: prompt and completion together are longer than the model's context.
+    """
+    wanted, limit = train.max_prompt_length + train.max_completion_length, policy.context_length
+    if limit is not None and wanted > limit:
+        raise ConfigError(
+            f"train.max_prompt_length + train.max_completion_length is {wanted}, and the model takes {limit} tokens",
+            mend=f"lower them so that they add up to at most {limit}",
+        )

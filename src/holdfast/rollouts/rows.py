@@ -1,0 +1,58 @@
+"""Rows: the tokens a step is trained on, and what a recipe writes on each of them. Importable without torch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from holdfast.tasks.base import Example, Message, Verdict
+
+
+@dataclass(slots=True)
+class Row:
+    """One completion of one prompt.
+
+    The first block says where it comes from; the second is what a recipe annotates. A row whose ce, div, advantage
+    and base_kl are all 0, or that has no token to compute a loss on, carries no signal and is left out of every forward
+    pass.
+    """
+
+    example: Example
+    prompt_ids: list[int]
+    completion_ids: list[int]
+    completion: str = ""
+    sampled_logprobs: list[float] | None = None
+    """Log-probability of each completion token as sampled, temperature applied; None for demonstrations."""
+    truncated: bool = False
+    """The completion was cut by `max_completion_length` before its end-of-sequence token."""
+    verdict: Verdict | None = None
+
+    ce: float = 0.0
+    div: float = 0.0
+    advantage: float = 0.0
+    base_kl: float = 0.0
+    """Weight of KL to the base, times the objective's `reference_kl`."""
+    skip_tokens: int = 0
+    """The first tokens of the completion left out of the loss (never out of the attention)."""
+    teacher_messages: Sequence[Message] | None = None
+    teacher_prompt_ids: list[int] | None = None
+    old_logprobs: list[float] | None = None
+    """Log-probabilities at the start of the rollout batch's optimiser steps, from the training forward."""
+
+    @property
+    def has_signal(self) -> bool:
+        return bool(self.loss_positions()) and any((self.ce, self.div, self.advantage, self.base_kl))
+
+    @property
+    def reward(self) -> float:
+        return self.verdict.reward if self.verdict is not None else 0.0
+
+    def loss_positions(self) -> range:
+        """Indices of the completion tokens that the loss is computed on."""
+        return range(min(self.skip_tokens, len(self.completion_ids)), len(self.completion_ids))
+
+
+@dataclass(slots=True)
+class Group:
+    """All rows of one prompt in one rollout batch."""
+
+    example: Example
+    rows: list[Row] = field(default_factory=list)

@@ -1,0 +1,120 @@
+"""The run directory: everything that a run leaves behind, written so that a kill leaves nothing half-written."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from holdfast.errors import RunError
+
+LOGS = ("metrics.jsonl", "probes.jsonl", "rollouts.jsonl")
+"""Logs that grow line by line; a resumed run cuts them back to where its checkpoint stands."""
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file's content in one step: readers see the old or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write plain data as JSON, in one step; NaN and infinities are refused."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of a run.
+
+    Raises:
+        RunError: it is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError("no such file", where=str(path), mend="is this a run directory of holdfast?") from None
+    except (OSError, ValueError) as error:
+        raise RunError(f"cannot be read: {error}", where=str(path)) from None
+
+
+class RunDirectory:
+    """Paths and logs of one run."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def manifest(self) -> Path:
+        return self.path / "manifest.json"
+
+    @property
+    def summary(self) -> Path:
+        return self.path / "summary.json"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def model(self, stage: int) -> Path:
+        return self.path / "models" / f"stage-{stage}"
+
+    def evaluation(self, stage: int) -> Path:
+        return self.path / "evals" / f"stage-{stage}.json"
+
+    def create(self) -> None:
+        """Make the directory; one that holds anything already is refused.
+
+        Raises:
+            RunError: it is not empty, or cannot be made.
+        """
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            mend = "go on with `holdfast resume`, choose another output_dir, or remove it"
+            raise RunError("there is something here already", where=str(self.path), mend=mend)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot be made: {error.strerror}", where=str(self.path)) from None
+
+    def append(self, log: str, record: Mapping[str, Any]) -> None:
+        """Add one line to a log."""
+        with (self.path / log).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def lengths(self) -> dict[str, int]:
+        """Sizes of the logs in bytes, to cut them back to."""
+        return {log: (self.path / log).stat().st_size if (self.path / log).exists() else 0 for log in LOGS}
+
+    def cut(self, lengths: Mapping[str, int]) -> None:
+        """Cut the logs back to earlier sizes."""
+        for log in LOGS:
+            file = self.path / log
+            if file.exists():
+                os.truncate(file, lengths.get(log, 0))
+
+    def records(self, log: str) -> Iterator[dict[str, Any]]:
+        """The whole lines of a log; a line that a kill cut short is left out."""
+        file = self.path / log
+        if not file.exists():
+            return
+        for line in file.read_text(encoding="utf-8").splitlines(keepends=True):
+            if line.endswith("\n"):
+                yield json.loads(line)

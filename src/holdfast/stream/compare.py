@@ -1,0 +1,128 @@
+"""Recipes × seeds × task orders over one stream at equal budget, run one after the other."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from holdfast import __version__
+from holdfast.config import CompareConfig, RunConfig, dump_config, load_config
+from holdfast.errors import RunError
+from holdfast.measure.summary import build_comparison_summary
+from holdfast.store import RunDirectory, read_json, write_json, write_text
+from holdfast.stream.observer import Observer
+from holdfast.stream.run import Run, open_run
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a comparison."""
+
+    label: str
+    seed: int
+    order_index: int
+    config: RunConfig
+
+    @property
+    def path(self) -> str:
+        return f"runs/{self.label}-s{self.seed}-o{self.order_index}"
+
+
+def cells(config: CompareConfig) -> list[Cell]:
+    """The runs of a comparison; all recipes of one seed and order come before the next, so that pairs fill up early."""
+    return [
+        Cell(arm.label, seed, index, config.run_config(arm, seed, order))
+        for seed in config.seeds
+        for index, order in enumerate(config.task_orders())
+        for arm in config.recipes
+    ]
+
+
+def compare(
+    config: CompareConfig, path: Path, observer: Observer | None = None, *, on_progress: Callable[[], None] | None = None
+) -> dict[str, Any]:
+    """Run a comparison in a new directory; returns its summary.
+
+    Every configuration is checked, with tasks and model loaded, before anything is written.
+
+    Args:
+        on_progress: called whenever the summary on disk has changed.
+
+    Raises:
+        HoldfastError: the first thing that cannot work.
+    """
+    directory = RunDirectory(path)
+    first_order = config.task_orders()[0]
+    for arm in config.recipes:
+        Run(config.run_config(arm, config.seeds[0], first_order), directory, label=arm.label).prepare()
+    directory.create()
+    write_text(directory.config, dump_config(config))
+    return _go_on(config, directory, observer, on_progress)
+
+
+def resume_comparison(
+    path: Path, observer: Observer | None = None, *, on_progress: Callable[[], None] | None = None
+) -> dict[str, Any]:
+    """Go on with a comparison: complete runs are kept, a run under way is resumed, the others are run."""
+    directory = RunDirectory(path)
+    return _go_on(load_config(directory.config, CompareConfig), directory, observer, on_progress)
+
+
+def _go_on(
+    config: CompareConfig, directory: RunDirectory, observer: Observer | None, on_progress: Callable[[], None] | None
+) -> dict[str, Any]:
+    baseline: dict[str, Any] | None = None
+    for cell in cells(config):
+        own = RunDirectory(directory.path / cell.path)
+        if not _is_complete(own):
+            if own.manifest.exists():
+                run = open_run(own.path, observer)
+                run.baseline = baseline
+                run.resume()
+            else:
+                _discard(own)
+                Run(cell.config, own, label=cell.label, baseline=baseline, observer=observer).start()
+            _summarise(config, directory)
+            if on_progress is not None:
+                on_progress()
+        if baseline is None:
+            # Every run starts from the same model: what is known of it is measured once.
+            baseline = read_json(own.evaluation(0))
+    summary: dict[str, Any] = _summarise(config, directory)
+    return summary
+
+
+def _is_complete(run: RunDirectory) -> bool:
+    return run.summary.exists() and read_json(run.summary)["status"] == "complete"
+
+
+def _discard(run: RunDirectory) -> None:
+    """Remove what a kill left of a run that had not written its manifest yet."""
+    if run.path.exists():
+        for file in run.path.iterdir():
+            if not file.is_file():
+                raise RunError("holds something that is not of this comparison", where=str(run.path), mend="remove it")
+            file.unlink()
+
+
+def _summarise(config: CompareConfig, directory: RunDirectory) -> dict[str, Any]:
+    runs = []
+    for cell in cells(config):
+        own = RunDirectory(directory.path / cell.path)
+        if own.summary.exists():
+            place = {"label": cell.label, "seed": cell.seed, "order_index": cell.order_index, "path": cell.path}
+            runs.append(place | {"summary": read_json(own.summary)})
+    complete = sum(run["summary"]["status"] == "complete" for run in runs) == len(cells(config))
+    summary = build_comparison_summary(
+        name=config.name,
+        holdfast_version=__version__,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        status="complete" if complete else "running",
+        labels=[arm.label for arm in config.recipes],
+        seeds=config.seeds,
+        orders=config.task_orders(),
+        runs=runs,
+    )
+    write_json(directory.summary, summary)
+    return summary

@@ -1,0 +1,188 @@
+"""Evaluation of every set: greedy answers judged by their verifiers, and KL to the base on the tasks' prompts."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from holdfast.config import EvalSettings, TrainSettings
+from holdfast.contexts import last_user_message
+from holdfast.measure.statistics import score_interval
+from holdfast.rollouts.prompts import check_fits, decode, encode_prompt
+from holdfast.rollouts.sampler import Completion, Request, Sampler
+from holdfast.seeds import derive_seed
+from holdfast.tasks.base import Example, Suite, Task, Verdict
+from holdfast.teachers import Base
+from holdfast.train.forward import loss_token_logits
+from holdfast.train.policy import Policy
+
+Evaluated = Task | Suite
+OnSet = Callable[[str], None]
+
+
+@dataclass
+class Evaluation:
+    """All sets at one point of a stream: scores, one score per item, and some completions to look at."""
+
+    stage: int
+    task: str | None
+    sets: dict[str, dict[str, Any]] = field(default_factory=dict)
+    items: dict[str, list[float]] = field(default_factory=dict)
+    samples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        fields = {"sets": self.sets, "items": self.items, "samples": self.samples}
+        return {"stage": self.stage, "task": self.task, **fields}
+
+
+class Evaluator:
+    """Scores sets with the policy in memory; the same policy scored twice gives the same numbers.
+
+    Args:
+        base: the model before the stream, for KL to base; None leaves that out.
+    """
+
+    def __init__(
+        self, policy: Policy, base: Base | None, train: TrainSettings, settings: EvalSettings, on_set: OnSet | None = None
+    ) -> None:
+        self.policy, self.base, self.settings = policy, base, settings
+        self.max_prompt_length = train.max_prompt_length
+        self.max_completion_length = settings.max_completion_length or train.max_completion_length
+        self.sampler = Sampler(policy)
+        self._on_set = on_set or (lambda name: None)
+        self._prompts: dict[str, list[list[int]]] = {}
+        self._base_completions: dict[str, list[list[int]]] = {}
+
+    def evaluate(self, stage: int, task: str | None, tasks: Sequence[Task], suites: Sequence[Suite]) -> Evaluation:
+        """Every task and every suite."""
+        result = Evaluation(stage, task)
+        for each in (*tasks, *suites):
+            self._on_set(each.name)
+            self._score(result, each)
+            if isinstance(each, Task) and self.base is not None and self.settings.kl_items:
+                mean, error = self.kl_to_base(each)
+                result.sets[each.name] |= {"kl_to_base": mean, "kl_to_base_se": error}
+        return result
+
+    def probe(self, tasks: Sequence[Task], suites: Sequence[Suite]) -> dict[str, float]:
+        """Mean score of the first `probe_items` of each set."""
+        scores = {}
+        for each in (*tasks, *suites):
+            verdicts, _ = self.answer(each, self.items(each)[: self.settings.probe_items])
+            scores[each.name] = sum(self._value(v) for v in verdicts) / len(verdicts)
+        return scores
+
+    def items(self, each: Evaluated) -> Sequence[Example]:
+        """The items of a set that are evaluated."""
+        return each.test[: self.settings.max_items]
+
+    def answer(self, each: Evaluated, examples: Sequence[Example]) -> tuple[list[Verdict], list[Completion]]:
+        """Greedy answers to examples of a set (the first ones of its test split), and what the verifier says of them."""
+        requests = [Request(ids, seed=0, temperature=0.0) for ids in self._encoded(each)[: len(examples)]]
+        completions = self.sampler.generate(
+            requests, max_new_tokens=self.max_completion_length, batch_tokens=self.settings.batch_tokens
+        )
+        texts = [decode(self.policy.tokenizer, c.ids, self.policy.eos_ids) for c in completions]
+        return [each.verify(e, text) for e, text in zip(examples, texts, strict=True)], completions
+
+    def check(self, each: Evaluated) -> None:
+        """Raise where an item of a set has a prompt that does not fit."""
+        self._encoded(each)
+
+    def _encoded(self, each: Evaluated) -> list[list[int]]:
+        if each.name not in self._prompts:
+            kwargs = self.policy.chat_template_kwargs
+            encoded = []
+            for example in self.items(each):
+                ids = encode_prompt(self.policy.tokenizer, example.messages, kwargs, where=f"{each.name}: {example.id}")
+                check_fits(example.id, ids, self.max_prompt_length, f"prompt of a test item of {each.name!r}")
+                encoded.append(ids)
+            self._prompts[each.name] = encoded
+        return self._prompts[each.name]
+
+    def _value(self, verdict: Verdict) -> float:
+        return verdict.reward if self.settings.score == "reward" else float(verdict.reward >= 1.0)
+
+    def _score(self, result: Evaluation, each: Evaluated) -> None:
+        examples = self.items(each)
+        verdicts, completions = self.answer(each, examples)
+        values = [self._value(v) for v in verdicts]
+        n = len(values)
+        result.items[each.name] = values
+        result.sets[each.name] = {
+            "mean": sum(values) / n,
+            "n": n,
+            "ci95": list(score_interval(values)),
+            "reward": sum(v.reward for v in verdicts) / n,
+            "format_ok": sum(v.format_ok for v in verdicts) / n,
+            "length": sum(len(c.ids) for c in completions) / n,
+            "truncated": sum(c.truncated for c in completions) / n,
+            "kl_to_base": None,
+            "kl_to_base_se": None,
+        }
+        shown = range(0, n, max(1, n // self.settings.samples))[: self.settings.samples] if self.settings.samples else ()
+        result.samples[each.name] = [
+            {
+                "id": examples[i].id,
+                "prompt": last_user_message(examples[i].messages),
+                "system": next((m["content"] for m in examples[i].messages if m["role"] == "system"), None),
+                "text": decode(self.policy.tokenizer, completions[i].ids, self.policy.eos_ids),
+                "reward": verdicts[i].reward,
+            }
+            for i in shown
+        ]
+
+    def kl_to_base(self, task: Task) -> tuple[float, float | None]:
+        """KL(base‖student) in nats per token on the base's own samples for a task's test prompts, and its standard error.
+
+        Exact over the vocabulary at every token; sampled over answers: one of the base's per prompt, at temperature 1,
+        always the same ones. This is the direction that predicts forgetting in arXiv 2509.04259. The standard error is
+        over prompts, of the ratio of the summed KL to the summed tokens.
+        """
+        assert self.base is not None
+        prompts = self._encoded(task)[: self.settings.kl_items]
+        completions = self._base_answers(task, prompts)
+        sums: list[float] = []
+        budget = max(1, self.settings.batch_tokens // 4)
+        widest = max(len(p) + len(c) for p, c in zip(prompts, completions))
+        per_batch = max(1, budget // widest)
+        for start in range(0, len(prompts), per_batch):
+            part = slice(start, start + per_batch)
+            positions = [range(len(c)) for c in completions[part]]
+            with self.base.scoring() as base:
+                p = loss_token_logits(base, prompts[part], completions[part], positions).float().log_softmax(-1)
+            with torch.no_grad():
+                q = loss_token_logits(self.policy, prompts[part], completions[part], positions).float().log_softmax(-1)
+            tokens = (p.exp() * (p - q)).sum(-1)
+            sums += [float(kl.sum()) for kl in tokens.split([len(r) for r in positions])]
+        counts = [len(c) for c in completions]
+        mean = sum(sums) / sum(counts)
+        if len(sums) < 2:
+            return mean, None
+        residuals = sum((s - mean * c) ** 2 for s, c in zip(sums, counts, strict=True))
+        return mean, math.sqrt(residuals * len(sums) / (len(sums) - 1)) / sum(counts)
+
+    def _base_answers(self, task: Task, prompts: Sequence[list[int]]) -> list[list[int]]:
+        if task.name not in self._base_completions:
+            assert self.base is not None
+            requests = [
+                Request(ids, seed=derive_seed("kl_to_base", task.name, i), temperature=1.0)
+                for i, ids in enumerate(prompts)
+            ]
+            with self.base.scoring() as base:
+                completions = Sampler(base).generate(
+                    requests, max_new_tokens=self.max_completion_length, batch_tokens=self.settings.batch_tokens
+                )
+            self._base_completions[task.name] = [c.ids for c in completions]
+        return self._base_completions[task.name]
+
+
+def set_descriptions(tasks: Sequence[Task], suites: Sequence[Suite], counts: Mapping[str, int]) -> list[dict[str, Any]]:
+    """The "sets" of a summary."""
+    kinds = [(t, "task") for t in tasks] + [(s, s.kind) for s in suites]
+    return [
+        {"name": each.name, "kind": kind, "n": counts[each.name], "description": each.description}
+        for each, kind in kinds
+    ]

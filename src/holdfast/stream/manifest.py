@@ -1,0 +1,65 @@
+"""What a run was made from: versions, seeds, and hashes of data and model."""
+
+import hashlib
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from holdfast import __version__
+from holdfast.config import RunConfig
+from holdfast.errors import RunError
+from holdfast.tasks.base import Suite, Task
+from holdfast.tasks.load import data_hash
+from holdfast.train.policy import Policy
+
+LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "safetensors", "datasets", "numpy", "scipy", "pydantic")
+
+
+def build_manifest(
+    config: RunConfig, label: str, tasks: Sequence[Task], suites: Sequence[Suite], policy: Policy
+) -> dict[str, Any]:
+    """Everything that one needs to know to make the run again."""
+    import torch
+
+    return {
+        "holdfast_version": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "label": label,
+        "command": [sys.argv[0].rpartition("/")[2], *sys.argv[1:]],
+        "seed": config.seed,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "libraries": {library: version(library) for library in LIBRARIES},
+        "model": {"path": config.model.path, "sha256": weights_hash(policy)},
+        "data": {each.name: data_hash(each) for each in (*tasks, *suites)},
+    }
+
+
+def weights_hash(policy: Policy) -> str:
+    """SHA-256 over the names and values of the model's weights as they were loaded."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, value in sorted(policy.causal_lm.state_dict().items()):
+        if ".lora_" not in name:
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def check_manifest(
+    manifest: Mapping[str, Any], tasks: Sequence[Task], suites: Sequence[Suite], *, where: str
+) -> None:
+    """Refuse to go on with data other than the run began with.
+
+    Raises:
+        RunError: names the task or suite that has changed.
+    """
+    for each in (*tasks, *suites):
+        if manifest["data"].get(each.name) != data_hash(each):
+            mend = "put the data back, or start a new run"
+            raise RunError(f"the data of {each.name!r} has changed since the run began", where=where, mend=mend)

@@ -1,0 +1,29 @@
+"""What a run tells whoever watches it. Importable without torch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class Observer:
+    """Receives a run's events; every method does nothing by default."""
+
+    def run_started(self, label: str, stages: int, steps: int) -> None:
+        """A run begins or goes on: its label, its number of stages and of optimiser steps over all of them."""
+
+    def stage_started(self, stage: int, task: str, steps: int, done: int) -> None:
+        """Stage `stage` (from 1) begins, or goes on after `done` of its `steps`."""
+
+    def step_done(self, numbers: Mapping[str, Any]) -> None:
+        """An optimiser step was taken; its line of metrics.jsonl."""
+
+    def evaluation_started(self, stage: int, sets: int) -> None:
+        """All sets are about to be evaluated after `stage` (0: before the first)."""
+
+    def set_started(self, name: str) -> None:
+        """A set is about to be evaluated."""
+
+    def evaluation_done(self, stage: int, scores: Mapping[str, float]) -> None:
+        """All sets have been evaluated; mean score of each."""
+
+    def run_done(self, summary: Mapping[str, Any]) -> None:
+        """The run is complete."""

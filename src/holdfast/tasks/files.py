@@ -1,0 +1,341 @@
+"""From files and Hugging Face datasets to examples, in TRL's column forms.
+
+A record is one line of JSON Lines, one item of a JSON array, or one row of a table, with the place it was read
+from; whatever is wrong with it is said in one line that names that place.
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from holdfast.config import Columns
+from holdfast.errors import DataError, did_you_mean
+from holdfast.tasks.base import Example, Message
+
+ROLES = ("system", "user", "assistant")
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet")
+CONVERSATION = "messages"
+"""TRL's column for a whole conversation; its last turn, the assistant's, is the demonstration."""
+DEMONSTRATION_COLUMNS = ("output_text", "golden_response", "completion")
+"""Where the published task files keep a demonstration, in the order they are looked at."""
+LOST_KEYS = ("tool_calls", "reasoning_content", "thinking")
+"""Parts of a turn that would be lost, since only its content is read; refused rather than dropped in silence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record of a data set: its columns, its 1-based line or row, and that place in words."""
+
+    values: Mapping[str, Any]
+    number: int
+    where: str
+
+
+def read_records(path: str | Path) -> list[Record]:
+    """All records of a JSON Lines, JSON or Parquet file.
+
+    A `.json` file may hold one array of objects, or one object per line; so may `.jsonl`.
+
+    Raises:
+        DataError: the file is missing, empty, of another kind, or not what its name says.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise DataError("is a folder, not a file", where=str(path), mend="name it as `dataset:`, with `train: SPLIT`")
+    if path.suffix.lower() not in SUFFIXES:
+        raise DataError("is no kind of file known here", where=str(path), mend=f"use one of {', '.join(SUFFIXES)}")
+    try:
+        records = list(_parquet(path) if path.suffix.lower() == ".parquet" else _json(path))
+    except FileNotFoundError:
+        raise DataError("no such file", where=str(path), mend="check the path in the configuration") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot be read: {first_line(error)}", where=str(path)) from None
+    if not records:
+        raise DataError("holds no records", where=str(path), mend="an example per line or row is needed")
+    return records
+
+
+def read_dataset(name: str, split: str, subset: str | None = None) -> list[Record]:
+    """All records of one split of a Hugging Face dataset.
+
+    Args:
+        name: a hub id, a local folder of data files, or a folder written by `save_to_disk`.
+        split: its name; what the hub understands, such as `train[:100]`, is understood for the first two.
+        subset: the dataset's configuration name, where it has several.
+
+    Raises:
+        DataError: the dataset or the split cannot be found or read, or is empty.
+    """
+    import datasets
+
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+    folder, where = Path(name), f"{name}/{split}"
+    saved = any((folder / mark).is_file() for mark in ("dataset_dict.json", "state.json"))
+    try:
+        rows = (
+            _saved_split(datasets.load_from_disk(name), split)
+            if saved
+            else datasets.load_dataset(name, subset, split=split)
+        )
+        records = [Record(dict(row), n, f"{where}, row {n}") for n, row in enumerate(rows, 1)]
+    except DataError as error:
+        raise DataError(error.what, where=where, mend=error.mend) from None
+    except Exception as error:
+        raise DataError(
+            f"the dataset cannot be loaded: {type(error).__name__}: {first_line(error)}",
+            where=where,
+            mend="check its name, `subset`, the split, and the connection",
+        ) from error
+    if not records:
+        raise DataError("holds no records", where=where, mend="name a split that has examples")
+    return records
+
+
+def records_to_examples(records: Sequence[Record], columns: Columns, where: str) -> list[Example]:
+    """Records as examples.
+
+    `prompt` is text or a list of turns that ends with the user's; `completion` is text or a list of one assistant
+    turn; `privileged_context` is text or a list of turns, whose contents are joined by newlines as TRL joins them.
+    A record without a prompt but with a `messages` column is split before its last turn, the assistant's. Plain
+    text prompts become one user turn: the model's chat template is applied to every prompt. Columns that no field
+    is read from become the example's metadata.
+
+    Args:
+        records: as read.
+        columns: where each field stands; a column named by the user must exist.
+        where: the file or split; an example without an `id` is called by its last name, a dash and its number.
+
+    Raises:
+        DataError: a record is malformed, an id is used twice, or there are no records.
+    """
+    if not records:
+        raise DataError("holds no records", where=where, mend="an example per line or row is needed")
+    _check_named_columns(records, columns, where)
+    examples: list[Example] = []
+    places: dict[str, str] = {}
+    for record in records:
+        example = _example(record, columns, Path(where).stem)
+        if example.id in places:
+            raise DataError(
+                f"the id {example.id!r} is used twice, first at {places[example.id]}",
+                where=record.where,
+                mend=f"make `{columns.id}` unique, or leave the column out",
+            )
+        places[example.id] = record.where
+        examples.append(example)
+    return examples
+
+
+def demonstration_text(record: Record) -> Any:
+    """What a record of a published task file demonstrates, as `records_to_examples` takes it, or None.
+
+    A list of lines is joined by newlines.
+    """
+    for column in DEMONSTRATION_COLUMNS:
+        value = record.values.get(column)
+        if isinstance(value, list) and value and all(isinstance(line, str) for line in value):
+            return "\n".join(value)
+        if value is not None:
+            return value
+    return None
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, for messages of one line."""
+    return next(iter(str(error).strip().splitlines()), "no message")
+
+
+def _json(path: Path) -> Iterator[Record]:
+    with path.open(encoding="utf-8-sig", newline="\n") as file:
+        head = file.read(1)
+        while head and head.isspace():
+            head = file.read(1)
+        file.seek(0)
+        if head == "[":
+            for number, item in enumerate(_parse(file.read(), str(path)), 1):
+                where = f"{path}, item {number}"
+                yield Record(_object(item, where), number, where)
+            return
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                where = f"{path}:{number}"
+                yield Record(_object(_parse(line, where), where), number, where)
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}" if error.lineno > 1 else f"column {error.colno}"
+        raise DataError(
+            f"is not valid JSON: {error.msg} at {place}", where=where, mend="one object per line, or one array of them"
+        ) from None
+    except (RecursionError, ValueError) as error:
+        raise DataError(f"cannot be read as JSON: {first_line(error)}", where=where) from None
+
+
+def _object(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise DataError(
+            f"is {_kind(value)}, not an object",
+            where=where,
+            mend='write {"prompt": …, "completion": …} for each example',
+        )
+    return value
+
+
+def _parquet(path: Path) -> Iterator[Record]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        rows = pyarrow.parquet.read_table(path).to_pylist()
+    except pyarrow.ArrowException as error:
+        raise DataError(f"is not a Parquet file: {first_line(error)}", where=str(path)) from None
+    for number, row in enumerate(rows, 1):
+        yield Record(row, number, f"{path}, row {number}")
+
+
+def _saved_split(data: Any, split: str) -> Iterable[Mapping[str, Any]]:
+    """A split of what `load_from_disk` gave: a dictionary of splits, or a single one, called "train" if nameless."""
+    splits = data if isinstance(data, dict) else {str(data.split or "train"): data}
+    if split not in splits:
+        raise DataError(f"no split {split!r}", mend=did_you_mean(split, map(str, splits)))
+    rows: Iterable[Mapping[str, Any]] = splits[split]
+    return rows
+
+
+def _check_named_columns(records: Sequence[Record], columns: Columns, where: str) -> None:
+    """A column that the user named must be there; the defaults need not."""
+    there = {name for record in records for name in record.values}
+    for field, default in Columns().model_dump().items():
+        name = getattr(columns, field)
+        if name != default and name not in there:
+            raise _missing(name, there, where)
+
+
+def _missing(name: str, there: Iterable[str], where: str) -> DataError:
+    there = sorted(map(str, there))
+    hint = did_you_mean(name, there)
+    mend = hint if hint.startswith("did") else "name the right one under `columns:`"
+    return DataError(f"no column {name!r}; the columns are {', '.join(there) or 'none'}", where=where, mend=mend)
+
+
+def _example(record: Record, columns: Columns, stem: str) -> Example:
+    values, where = record.values, record.where
+    prompt_column = columns.prompt
+    if prompt_column not in values and CONVERSATION in values:
+        prompt_column = CONVERSATION
+    if prompt_column not in values:
+        raise _missing(columns.prompt, values, where)
+    messages = _conversation(values[prompt_column], prompt_column, where)
+    demonstration = _completion(values.get(columns.completion), columns.completion, where)
+    if prompt_column == CONVERSATION and demonstration is None and messages[-1]["role"] == "assistant":
+        messages, demonstration = messages[:-1], messages[-1]["content"]
+    if not messages or messages[-1]["role"] != "user":
+        raise DataError(
+            f"`{prompt_column}` does not end with a user turn",
+            where=where,
+            mend=f"put the assistant's last turn into `{columns.completion}`",
+        )
+    messages = _with_system(messages, values.get(columns.system), columns.system, where)
+    used = {prompt_column, *columns.model_dump().values()}
+    return Example(
+        id=_id(values.get(columns.id), columns.id, where) or f"{stem}-{record.number}",
+        messages=messages,
+        demonstration=demonstration,
+        privileged_context=_privileged(values.get(columns.privileged_context), columns.privileged_context, where),
+        answer=values.get(columns.answer),
+        metadata={name: value for name, value in values.items() if name not in used},
+    )
+
+
+def _conversation(value: Any, column: str, where: str) -> tuple[Message, ...]:
+    if isinstance(value, str):
+        return (Message(role="user", content=_text(value, column, where)),)
+    if not isinstance(value, list) or not value:
+        raise DataError(
+            f"`{column}` is {_kind(value)}", where=where, mend="text, or a list of turns with `role` and `content`"
+        )
+    turns = tuple(_turn(turn, f"{column}[{index}]", where) for index, turn in enumerate(value))
+    if any(turn["role"] == "system" for turn in turns[1:]):
+        raise DataError(f"`{column}` has a system turn that is not its first", where=where, mend="put it first")
+    return turns
+
+
+def _turn(turn: Any, name: str, where: str) -> Message:
+    if not isinstance(turn, Mapping) or not {"role", "content"} <= set(turn):
+        raise DataError(f"`{name}` is not a turn", where=where, mend='a turn is {"role": "user", "content": "…"}')
+    if turn["role"] not in ROLES:
+        raise DataError(f"`{name}` has the role {turn['role']!r}", where=where, mend=f"roles are {', '.join(ROLES)}")
+    lost = [key for key in LOST_KEYS if turn.get(key)]
+    if lost:
+        raise DataError(
+            f"`{name}` has `{lost[0]}`, which is not read", where=where, mend="write it as text into its `content`"
+        )
+    content = turn["content"]
+    if isinstance(content, list) and all(isinstance(p, Mapping) and p.get("type") == "text" for p in content):
+        content = "".join(str(part.get("text") or "") for part in content)
+    if turn["role"] == "system" and content == "":
+        return Message(role="system", content="")
+    return Message(role=turn["role"], content=_text(content, f"{name}.content", where))
+
+
+def _text(value: Any, name: str, where: str) -> str:
+    if not isinstance(value, str):
+        raise DataError(f"`{name}` is {_kind(value)}, not text", where=where, mend="write it as a string")
+    if not value.strip():
+        raise DataError(f"`{name}` is empty", where=where, mend="fill it in, or remove the record")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise DataError(
+            f"`{name}` holds half a surrogate pair, which is no character", where=where, mend="save it as UTF-8"
+        ) from None
+    return value
+
+
+def _completion(value: Any, column: str, where: str) -> str | None:
+    if value is None or isinstance(value, str):
+        return None if value is None else _text(value, column, where)
+    turns = _conversation(value, column, where)
+    if len(turns) != 1 or turns[0]["role"] != "assistant":
+        raise DataError(
+            f"`{column}` is not one assistant turn", where=where, mend="move the earlier turns into the prompt"
+        )
+    return turns[0]["content"]
+
+
+def _privileged(value: Any, column: str, where: str) -> str | None:
+    if value is None or isinstance(value, str):
+        return None if value is None else _text(value, column, where)
+    return "\n".join(turn["content"] for turn in _conversation(value, column, where))
+
+
+def _with_system(messages: tuple[Message, ...], value: Any, column: str, where: str) -> tuple[Message, ...]:
+    if value is None or value == "":
+        return messages
+    if messages[0]["role"] == "system":
+        raise DataError(
+            f"the prompt has a system turn and there is a `{column}` column too", where=where, mend="keep one of them"
+        )
+    return (Message(role="system", content=_text(value, column, where)), *messages)
+
+
+def _id(value: Any, column: str, where: str) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
+        raise DataError(f"`{column}` is {_kind(value)}", where=where, mend="an id is text or a whole number")
+    return str(value)
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
+    if value is None or value == "" or value == []:
+        return "empty"
+    return names.get(type(value), type(value).__name__)

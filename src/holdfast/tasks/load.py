@@ -1,0 +1,238 @@
+"""From the configuration to tasks and suites, and the refusal of a task that lacks what a recipe needs."""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from holdfast.config import LAB, Columns, SourceSettings, StreamSettings, SuiteSettings, TaskSettings
+from holdfast.errors import ConfigError, DataError
+from holdfast.methods.base import Recipe
+from holdfast.seeds import numpy_rng
+from holdfast.tasks.base import Example, Message, Suite, Task, Verify
+from holdfast.tasks.files import Record, read_dataset, read_records, records_to_examples
+from holdfast.tasks.sciknoweval import sciknoweval_examples, verify_sciknoweval
+from holdfast.tasks.toolalpaca import toolalpaca_examples, verify_toolalpaca
+from holdfast.tasks.verifiers import accepted_answers, exact_match, load_verifier
+
+MAX_OVERLAP = 0.1
+"""Share of test prompts that may also be train prompts. Published splits have strays (one of the 94 test prompts of
+SciKnowEval's material set is a train prompt), which are warned of; more than this is taken for a mistake."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """How the records of a published task become examples, and how its answers are judged."""
+
+    examples: Callable[[Sequence[Record], str], list[Example]]
+    verifier: Verify
+
+
+READERS = {
+    "sciknoweval": Reader(sciknoweval_examples, verify_sciknoweval),
+    "toolalpaca": Reader(toolalpaca_examples, verify_toolalpaca),
+}
+"""Readers other than `records`, by the name that the configuration gives them."""
+
+MENDS = {
+    "reward": "name one with `verifier: module:function`, or give every record an `answer`",
+    "demonstration": "give every training record a `completion`",
+    "privileged_context": "give every training record a `privileged_context` or a `completion`",
+}
+
+
+def load_stream(config: StreamSettings) -> tuple[list[Task], list[Suite]]:
+    """The tasks of a stream, in the order of its stages, and its suites.
+
+    Where the configuration names no suites, a stream with a lab task on the lab's model has all of the lab's.
+
+    Raises:
+        DataError: task data cannot be used.
+        ConfigError: the lab has no such task or suite, a verifier cannot be loaded, or two sets share a name.
+    """
+    tasks = [load_task(settings) for settings in config.tasks]
+    if config.suites is not None:
+        suites = [load_suite(settings) for settings in config.suites]
+    elif config.model.path == LAB and any(task.lab is not None for task in config.tasks):
+        from holdfast.lab.tasks import SUITES, lab_suite
+
+        suites = [lab_suite(name) for name in SUITES]
+    else:
+        suites = []
+    names = [task.name for task in tasks] + [suite.name for suite in suites]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"two tasks or suites are named {name!r}", mend="give the task a name of its own")
+    return tasks, suites
+
+
+def load_task(settings: TaskSettings, seed: int = 0) -> Task:
+    """One stage: its examples and its verifier.
+
+    Where no test split is named, `test_fraction` of the distinct training prompts is drawn and held out, examples
+    of one prompt together. The draw is named by the task and by `seed`, the seed of the data: a run's own seed does
+    not enter, so all runs of a comparison are tested on the same examples.
+
+    Raises:
+        DataError: the data cannot be used, or train and test share more than `MAX_OVERLAP` of the test prompts.
+        ConfigError: the lab has no such task, or the verifier cannot be loaded.
+    """
+    if settings.lab is not None:
+        from holdfast.lab.tasks import lab_task
+
+        _refuse_data_of_lab(settings)
+        task = lab_task(settings.lab)
+        train, test = _limited(task.train, settings), _limited(task.test, settings)
+        return replace(task, name=settings.name, train=train, test=test)
+    assert settings.train is not None  # guaranteed by TaskSettings
+    train = _examples(settings, settings.train)
+    if settings.test is not None:
+        test = _examples(settings, settings.test)
+        _check_overlap(train, test, settings.name)
+    else:
+        train, test = _hold_out(train, settings, seed)
+    verifier = _verifier(settings, [*train, *test])
+    return Task(settings.name, _limited(train, settings), _limited(test, settings), verifier, _source(settings))
+
+
+def load_suite(settings: SuiteSettings) -> Suite:
+    """A held-out set and its verifier.
+
+    Raises:
+        DataError: the data cannot be used or nothing can judge its answers.
+        ConfigError: the lab has no such suite, or the verifier cannot be loaded.
+    """
+    if settings.lab is not None:
+        from holdfast.lab.tasks import lab_suite
+
+        _refuse_data_of_lab(settings)
+        suite = lab_suite(settings.lab)
+        return replace(suite, name=settings.name, test=_limited(suite.test, settings))
+    assert settings.test is not None  # guaranteed by SuiteSettings
+    test = _examples(settings, settings.test)
+    verifier = _verifier(settings, test)
+    if verifier is None:
+        raise DataError(f"suite {settings.name!r} has no verifier", mend=MENDS["reward"])
+    return Suite(settings.name, settings.kind, _limited(test, settings), verifier, _source(settings))
+
+
+def require(recipe: Recipe, tasks: Sequence[Task]) -> None:
+    """Refuse a task that lacks what a recipe needs.
+
+    Raises:
+        ConfigError: names the recipe, the task and what is missing.
+    """
+    for task in tasks:
+        for need in sorted(recipe.needs - task.provides()):
+            lacking = [e.id for e in task.train if need not in e.privileges()]
+            if not task.train:
+                what = f"task {task.name!r} has no training examples"
+            elif need == "reward":
+                what = f"recipe {recipe.name!r} needs a reward, and task {task.name!r} has no verifier"
+            else:
+                what = (
+                    f"recipe {recipe.name!r} needs a {need.replace('_', ' ')}, and {len(lacking)} of "
+                    f"{len(task.train)} training examples of task {task.name!r} have none, the first {lacking[0]!r}"
+                )
+            raise ConfigError(what, mend=MENDS.get(need, "choose another recipe"))
+
+
+def data_hash(data: Task | Suite) -> str:
+    """SHA-256 over all examples of a task or a suite: prompts, privilege, answers and metadata, in order."""
+    digest = hashlib.sha256()
+    splits = [data.train, data.test] if isinstance(data, Task) else [data.test]
+    for split in splits:
+        for example in split:
+            plain = {f.name: getattr(example, f.name) for f in fields(example)}
+            digest.update(json.dumps(plain, sort_keys=True, default=str).encode() + b"\n")
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
+def _examples(settings: SourceSettings, name: str) -> list[Example]:
+    if settings.dataset is not None:
+        records, where = read_dataset(settings.dataset, name, settings.subset), f"{settings.dataset}/{name}"
+    else:
+        records, where = read_records(name), name
+    if settings.reader == "records":
+        return records_to_examples(records, settings.columns, where)
+    if settings.columns != Columns():
+        raise ConfigError(
+            f"{settings.name!r} has `columns`, which `reader: {settings.reader}` does not read",
+            mend="remove `columns`, or use `reader: records`",
+        )
+    return READERS[settings.reader].examples(records, where)
+
+
+def _verifier(settings: SourceSettings, examples: Sequence[Example]) -> Verify | None:
+    """The user's verifier, else the reader's, else exact match where there are answers, else none."""
+    if settings.verifier is not None:
+        return load_verifier(settings.verifier)
+    if settings.reader != "records":
+        return READERS[settings.reader].verifier
+    without = [e.id for e in examples if e.answer is None]
+    if len(without) == len(examples):
+        return None
+    if without:
+        raise DataError(
+            f"{len(without)} of {len(examples)} examples have no answer, the first {without[0]!r}",
+            where=f"task or suite {settings.name!r}",
+            mend=f"give every record an `{settings.columns.answer}`, or name a `verifier`",
+        )
+    for example in examples:
+        try:
+            accepted_answers(example.answer)
+        except DataError as error:
+            where = f"task or suite {settings.name!r}, example {example.id!r}"
+            raise DataError(error.what, where=where, mend=error.mend) from None
+    return exact_match
+
+
+def _hold_out(examples: list[Example], settings: TaskSettings, seed: int) -> tuple[list[Example], list[Example]]:
+    prompts = list(dict.fromkeys(_prompt(e) for e in examples))
+    if len(prompts) < 2:
+        raise DataError(
+            f"task {settings.name!r} has one prompt, too few to hold any out",
+            mend="add examples, or name a `test` file",
+        )
+    count = min(len(prompts) - 1, max(1, round(settings.test_fraction * len(prompts))))
+    drawn = numpy_rng(seed, "hold-out", settings.name).permutation(len(prompts))[:count]
+    held = {prompts[index] for index in drawn}
+    return [e for e in examples if _prompt(e) not in held], [e for e in examples if _prompt(e) in held]
+
+
+def _check_overlap(train: Sequence[Example], test: Sequence[Example], name: str) -> None:
+    seen = {_prompt(e) for e in train}
+    shared = [e.id for e in test if _prompt(e) in seen]
+    if not shared:
+        return
+    what = f"{len(shared)} of {len(test)} test prompts of task {name!r} are train prompts too, the first {shared[0]!r}"
+    if len(shared) > MAX_OVERLAP * len(test):
+        raise DataError(what, mend="name another `test` file, or leave it out to hold out a part of `train`")
+    warnings.warn(what, stacklevel=3)
+
+
+def _prompt(example: Example) -> tuple[tuple[str, str], ...]:
+    def turn(message: Message) -> tuple[str, str]:
+        return message["role"], message["content"]
+
+    return tuple(turn(m) for m in example.messages)
+
+
+def _limited(examples: Sequence[Example], settings: SourceSettings) -> Sequence[Example]:
+    return examples[: settings.limit]
+
+
+def _refuse_data_of_lab(settings: SourceSettings) -> None:
+    for key in ("train", "test", "dataset", "verifier"):
+        if getattr(settings, key, None) is not None:
+            raise ConfigError(
+                f"{settings.name!r} has both `lab` and `{key}`", mend="the lab brings its own data; keep one of them"
+            )
+
+
+def _source(settings: SourceSettings) -> str:
+    parts: list[Any] = [settings.dataset, settings.subset, getattr(settings, "train", None), settings.test]
+    return ", ".join(str(part) for part in parts if part is not None)

@@ -1,0 +1,70 @@
+"""SciKnowEval multiple choice (arXiv 2406.09098), in the form that SDPO's experiments use (arXiv 2601.20802).
+
+A record has a `system` text that asks for a reasoning block and then an answer block, a `prompt` with lettered
+options, and an `answer` letter.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from holdfast.config import Columns
+from holdfast.contexts import strip_thinking
+from holdfast.errors import DataError
+from holdfast.tasks.base import Example, Verdict
+from holdfast.tasks.files import DEMONSTRATION_COLUMNS, Record, demonstration_text, records_to_examples
+
+_FORM = re.compile(r"<reasoning>.*\S.*</reasoning>\s*<answer>\s*[A-Z]\s*</answer>", re.DOTALL)
+
+
+def sciknoweval_examples(records: Sequence[Record], where: str) -> list[Example]:
+    """Records of SciKnowEval as examples.
+
+    The demonstration is the record's `output_text`, `golden_response` (a list of lines) or `completion`. Where it
+    has none, as in the published multiple-choice files, the demonstration is the bare answer block: it shows the
+    right letter in the form that is asked for and invents no reasoning.
+
+    Raises:
+        DataError: a record is malformed, or its answer is not one letter.
+    """
+    examples = records_to_examples([_adapted(record) for record in records], Columns(), where)
+    return [replace(e, metadata={k: v for k, v in e.metadata.items() if k == "idx"}) for e in examples]
+
+
+def verify_sciknoweval(example: Example, completion: str) -> Verdict:
+    """Reward 1 where the text after the last `<answer>` is the right letter, spaces and closing tag aside.
+
+    Without an answer tag the reward is 0. Feedback is about the form of the completion and whether the choice is
+    wrong; it is the same whichever letter is right.
+    """
+    text = strip_thinking(completion)
+    _, tag, tail = text.rpartition("<answer>")
+    choice = tail.partition("</answer>")[0].strip()
+    feedback = []
+    if not tag:
+        feedback.append("There is no answer block: it starts with <answer>.")
+    elif not re.fullmatch(r"[A-Z]", choice):
+        feedback.append("The answer block must hold the letter of the chosen option and nothing else.")
+    elif "</answer>" not in tail:
+        feedback.append("The answer block is not closed: it ends with </answer>.")
+    format_ok = not feedback and _FORM.search(text) is not None
+    if not feedback and not format_ok:
+        feedback.append("There is no reasoning block before the answer block: it is <reasoning>...</reasoning>.")
+    reward = float(bool(tag) and choice == example.answer)
+    if re.fullmatch(r"[A-Z]", choice) and not reward:
+        feedback.append("The chosen option is wrong.")
+    return Verdict(reward, " ".join(feedback), choice or None, format_ok)
+
+
+def _adapted(record: Record) -> Record:
+    answer = record.values.get("answer")
+    letter = answer.strip() if isinstance(answer, str) else ""
+    if not re.fullmatch(r"[A-Z]", letter):
+        raise DataError(
+            f"`answer` is {answer!r}, not the letter of an option", where=record.where, mend="write A, B, C or D"
+        )
+    demonstration = demonstration_text(record)
+    if demonstration is None:
+        demonstration = f"<answer>\n{letter}\n</answer>"
+    values = {k: v for k, v in record.values.items() if k not in DEMONSTRATION_COLUMNS}
+    return replace(record, values={**values, "answer": letter, "completion": demonstration})

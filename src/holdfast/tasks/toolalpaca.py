@@ -1,0 +1,182 @@
+"""ToolAlpaca tool use (arXiv 2306.05301), in the form that SDFT and SDPO train on (arXiv 2601.19897, 2601.20802).
+
+A record has a `prompt` that documents the tools and asks for `Action:` and `Action Input:` lines, and an `answer`:
+JSON text, a list of {"Action": name, "Action_Input": JSON text of the arguments}.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from holdfast.config import Columns
+from holdfast.contexts import last_user_message, strip_thinking
+from holdfast.errors import DataError
+from holdfast.tasks.base import Example, Verdict
+from holdfast.tasks.files import DEMONSTRATION_COLUMNS, Record, demonstration_text, records_to_examples
+
+OPTIONAL = "[Optional]"
+"""Mark before the name of an expected action that an answer may leave out; not part of the tool's name."""
+
+_ACTION = re.compile(r"Action:[ \t]*(?:\[Optional\])?[ \t]*([\w.\-]*)")
+_INPUT = re.compile(r"Action Input:\s*")
+_DOCUMENTED = re.compile(r"^([\w.\-]+):.*\nParameters:", re.MULTILINE)
+_DECODER = json.JSONDecoder()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a tool. `arguments` is None where a completion gave none that can be read."""
+
+    name: str
+    arguments: Mapping[str, Any] | None
+    optional: bool = False
+
+
+def toolalpaca_examples(records: Sequence[Record], where: str) -> list[Example]:
+    """Records of ToolAlpaca as examples.
+
+    The demonstration is the record's `golden_response` (a list of lines), `output_text` or `completion`; where it
+    has none, it is written from the answer as `Action:` and `Action Input:` lines, without a thought.
+
+    Raises:
+        DataError: a record is malformed, or its answer is not a list of actions with readable arguments.
+    """
+    examples = records_to_examples([_adapted(record) for record in records], Columns(), where)
+    return [replace(e, metadata={k: v for k, v in e.metadata.items() if k == "idx"}) for e in examples]
+
+
+def verify_toolalpaca(example: Example, completion: str) -> Verdict:
+    """Reward 1 where the called tools are the expected ones, as a multiset, and the merged arguments are equal.
+
+    Arguments of all calls are merged in the order of the calls, later ones winning, as in the papers' reward; no
+    partial credit. Two differences, both where the papers' pattern cannot match a right answer: nested JSON is
+    read whole, and an action marked `[Optional]` may be there or not. A call without a readable JSON object of
+    arguments is wrong.
+
+    Feedback is made of constants and of names found in the completion, never of the expected answer: the papers'
+    own feedback prints the expected actions, which hands them to a teacher that is shown it.
+    """
+    calls, problems = read_calls(strip_thinking(completion))
+    answer = json.dumps([{"Action": c.name, "Action_Input": c.arguments} for c in calls]) if calls else None
+    expected = expected_calls(example.answer)
+    format_ok = not problems
+    problems += [f"{name[:64]!r} is not among the tools." for name in _unknown_tools(calls, expected, example)]
+    if problems:
+        return Verdict(0.0, " ".join(problems), answer, format_ok)
+    problem = _mismatch(calls, expected)
+    required = [call for call in expected if not call.optional]
+    if problem and len(required) < len(expected) and not _mismatch(calls, required):
+        problem = ""
+    return Verdict(0.0 if problem else 1.0, problem, answer)
+
+
+def expected_calls(answer: Any) -> list[Call]:
+    """The calls that an answer asks for.
+
+    Raises:
+        DataError: the answer is not JSON text or a list of {"Action", "Action_Input"}.
+    """
+    items = _loads(answer) if isinstance(answer, str) else answer
+    calls = [_expected_call(item) for item in items] if isinstance(items, list) else []
+    good = [call for call in calls if call is not None]
+    if not good or len(good) < len(calls):
+        raise DataError(
+            "`answer` is not a list of actions",
+            mend='write [{"Action": "toolName", "Action_Input": "{…}"}], with a JSON object as the input',
+        )
+    return good
+
+
+def read_calls(text: str) -> tuple[list[Call], list[str]]:
+    """The calls that a completion makes, in order, and what is wrong with their form, in words."""
+    calls: list[Call] = []
+    problems: list[str] = []
+    action = _ACTION.search(text)
+    while action is not None:
+        name, end = action.group(1), action.end()
+        following = _ACTION.search(text, end)
+        found = _INPUT.search(text, end, following.start() if following else len(text))
+        arguments = None
+        if not name:
+            problems.append("An 'Action:' line names no tool.")
+        elif found is None:
+            problems.append(f"The action {name[:64]!r} has no 'Action Input:' line.")
+        else:
+            arguments, end = _arguments(text, found.end())
+            if arguments is None:
+                problems.append(f"The input of the action {name[:64]!r} cannot be read as a JSON object.")
+        if name:
+            calls.append(Call(name, arguments))
+        # Searched from behind the arguments: a text among them may itself hold the word "Action:".
+        action = _ACTION.search(text, end)
+    if not calls and not problems:
+        problems.append("There is no 'Action:' line.")
+    return calls, problems
+
+
+def _unknown_tools(calls: Sequence[Call], expected: Sequence[Call], example: Example) -> list[str]:
+    """Called names that the prompt does not document; none where the prompt documents no tools in the known form."""
+    documented = set(_DOCUMENTED.findall(last_user_message(example.messages)))
+    if not documented:
+        return []
+    return sorted({call.name for call in calls} - documented - {call.name for call in expected})
+
+
+def _mismatch(calls: Sequence[Call], expected: Sequence[Call]) -> str:
+    if len(calls) != len(expected):
+        return "The number of actions is wrong."
+    if Counter(call.name for call in calls) != Counter(call.name for call in expected):
+        return "The chosen tools are wrong."
+    return "" if _merged(calls) == _merged(expected) else "The tools are right, but the inputs are wrong."
+
+
+def _merged(calls: Sequence[Call]) -> dict[str, Any]:
+    return {name: value for call in calls for name, value in (call.arguments or {}).items()}
+
+
+def _arguments(text: str, start: int) -> tuple[dict[str, Any] | None, int]:
+    try:
+        value, end = _DECODER.raw_decode(text, start)
+    except (ValueError, RecursionError):
+        return None, start
+    return (value, end) if isinstance(value, dict) else (None, start)
+
+
+def _loads(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _expected_call(item: Any) -> Call | None:
+    if not isinstance(item, Mapping) or not isinstance(item.get("Action"), str):
+        return None
+    given = item.get("Action_Input")
+    arguments = _loads(given) if isinstance(given, str) else given
+    if not isinstance(arguments, dict):
+        return None
+    name = item["Action"].strip()
+    return Call(name.removeprefix(OPTIONAL).strip(), arguments, optional=name.startswith(OPTIONAL))
+
+
+def _demonstration(calls: Sequence[Call]) -> str:
+    lines = (f"Action: {c.name}\nAction Input: {json.dumps(c.arguments, ensure_ascii=False)}" for c in calls)
+    return "\n".join(lines)
+
+
+def _adapted(record: Record) -> Record:
+    try:
+        calls = expected_calls(record.values.get("answer"))
+    except DataError as error:
+        raise DataError(error.what, where=record.where, mend=error.mend) from None
+    demonstration = demonstration_text(record)
+    if demonstration is None:
+        demonstration = _demonstration(calls)
+    values = {k: v for k, v in record.values.items() if k not in DEMONSTRATION_COLUMNS}
+    if values.get("system") == "None":  # the published file writes a missing system text as this word
+        del values["system"]
+    return replace(record, values={**values, "completion": demonstration})

@@ -1,0 +1,124 @@
+"""Low-rank adapters: the student as one adapter, an EMA teacher as a second, the base as neither.
+
+All adapters of one model share its base weights, so a teacher costs no copy of the model. Factor-wise averages are an
+approximation: an adapter adds B·A to a weight, and the product of averaged factors, mean(B)·mean(A), is not the
+average of the products, mean(B·A). The two agree as far as one of the factors stands still; a teacher that starts
+from the student's own factors (never from zeros) keeps the difference of second order in how far both have moved.
+"""
+
+import copy
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from holdfast.config import LoraSettings
+from holdfast.errors import ModelError
+
+STUDENT = "default"
+"""The trained adapter; peft saves the one of this name at the top of a folder, where others look for it."""
+
+TEACHER = "teacher"
+
+
+def attach(model: PreTrainedModel, settings: LoraSettings, *, seed: int, where: str, revision: str | None) -> PeftModel:
+    """Freeze a model and give it the student's adapter.
+
+    The adapter's values are float32 whatever the base's dtype (peft's default): small updates vanish in bfloat16.
+
+    Args:
+        seed: of the adapter's random initialisation; the global generators are left as they were.
+        where: the model's path, for messages.
+
+    Raises:
+        ModelError: `target_modules` names nothing in this model, or an embedding or the output head.
+    """
+    config = LoraConfig(task_type=TaskType.CAUSAL_LM, revision=revision, **settings.model_dump())
+    try:
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # between peft and transformers; nothing a user can mend
+            torch.manual_seed(seed)
+            wrapped = get_peft_model(model, config, adapter_name=STUDENT)
+    except ValueError as error:
+        raise ModelError(
+            f"peft cannot attach the adapter: {str(error).splitlines()[0]}",
+            where=where,
+            mend='name modules of this model in model.lora.target_modules, or say "all-linear"',
+        ) from error
+    for module in (model.get_input_embeddings(), model.get_output_embeddings()):
+        if isinstance(module, LoraLayer):
+            raise ModelError(
+                "model.lora.target_modules names an embedding or the output head, which the loss reads as they are",
+                where=where,
+                mend='leave them out, or say "all-linear"',
+            )
+    return wrapped
+
+
+def add_teacher(model: PeftModel) -> None:
+    """Add the teacher's adapter with the student's configuration and a copy of its values, without gradients."""
+    device = next(model.parameters()).device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        model.add_adapter(TEACHER, copy.deepcopy(model.peft_config[STUDENT]))
+    model.set_adapter(STUDENT)
+    reset_teacher(model, "student")
+
+
+@torch.no_grad()
+def reset_teacher(model: PeftModel, to: Literal["student", "base"]) -> None:
+    """Make the teacher's adapter the student's, or the base's.
+
+    The base is B = 0 beside the student's A: it adds nothing, and an average that starts there has only one factor
+    far from the student's.
+    """
+    student, teacher = adapter_parameters(model, STUDENT), adapter_parameters(model, TEACHER)
+    for name, parameter in teacher.items():
+        if to == "base" and ".lora_B." in name:
+            parameter.zero_()
+        else:
+            parameter.copy_(student[name])
+
+
+@contextmanager
+def active(model: PeftModel, name: str) -> Iterator[None]:
+    """The model with another adapter, without gradients; afterwards the student's is active and trainable again."""
+    model.set_adapter(name, inference_mode=True)
+    try:
+        yield
+    finally:
+        model.set_adapter(STUDENT)
+
+
+def adapter_parameters(model: PeftModel, name: str) -> dict[str, nn.Parameter]:
+    """The parameters of one adapter under names without the adapter's, so that two adapters have equal keys."""
+    own = re.compile(rf"(\.lora_\w+)\.{name}\.")
+    return {
+        own.sub(r"\1.", key): parameter
+        for key, parameter in model.get_base_model().named_parameters()
+        if own.search(key)
+    }
+
+
+@torch.no_grad()
+def merged_state(model: PeftModel) -> dict[str, Tensor]:
+    """The model's state with the student's adapter added in, under the base's own names, on the CPU.
+
+    Nothing is merged in place: merging and unmerging would leave rounding errors in the base.
+    """
+    base = model.get_base_model()
+    state: dict[str, Tensor] = {}
+    for key, value in base.state_dict().items():
+        if ".lora_" in key:
+            continue
+        owner, is_wrapped, rest = key.partition(".base_layer.")
+        if is_wrapped and rest == "weight":
+            value = value + base.get_submodule(owner).get_delta_weight(STUDENT).to(value.dtype)
+        state[f"{owner}.{rest}" if is_wrapped else key] = value.cpu()
+    return state

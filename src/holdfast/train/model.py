@@ -1,0 +1,233 @@
+"""Loading a model folder, a hub id or the lab's base; what cannot be used is refused in one line, early."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from holdfast.config import LAB, ModelSettings
+from holdfast.errors import ModelError
+from holdfast.rollouts.prompts import turn_end_id
+from holdfast.seeds import derive_seed
+from holdfast.train import lora
+from holdfast.train.policy import OutputHead, Policy, decoder_states, quiet
+
+__all__ = ["Policy", "load_policy"]
+
+PICKLE_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+
+
+def load_policy(settings: ModelSettings, *, seed: int = 0) -> Policy:
+    """Load a model folder, a hub id, or the lab's base.
+
+    Weights come from safetensors only, and code that comes with a model is not run unless the settings ask for it.
+
+    Args:
+        seed: of a LoRA adapter's random initialisation.
+
+    Raises:
+        ModelError: one line that says why the model cannot be used, as early as that can be known.
+    """
+    device = _device(settings.device)
+    path, where = _locate(settings.path)
+    load = {"revision": settings.revision, "trust_remote_code": settings.trust_remote_code}
+    with quiet():
+        config = _checked_config(path, where, load)
+        tokenizer = _checked_tokenizer(path, where, load)
+        model = _weights(path, where, config, settings, load)
+    eos_ids = _eos_ids(model, tokenizer, settings, where)
+    taught: PreTrainedModel | PeftModel = model
+    if settings.lora is not None:
+        # Before the weights move, so that the adapter's initial values are the same on every device.
+        taught = lora.attach(
+            model, settings.lora, seed=derive_seed("lora", seed), where=where, revision=settings.revision
+        )
+    taught.to(device)
+    pads = (tokenizer.pad_token_id, model.generation_config.pad_token_id, min(eos_ids))
+    return Policy(
+        taught,
+        tokenizer,
+        eos_ids=eos_ids,
+        pad_id=next(pad for pad in pads if isinstance(pad, int)),
+        head=_checked_head(model, where),
+        source=where,
+        chat_template_kwargs=settings.chat_template_kwargs,
+    )
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(
+            f"device {name!r} cannot be used: {str(error).splitlines()[0]}", mend="set model.device to auto or cpu"
+        ) from error
+    return device
+
+
+def _locate(path: str) -> tuple[str, str]:
+    """What transformers is to load, and its name in messages; a local folder is looked into first."""
+    where = f"model {path!r}"
+    folder = Path(str(files("holdfast") / "lab" / "base")) if path == LAB else Path(path).expanduser()
+    if path == LAB and not folder.is_dir():
+        raise ModelError("the lab's base is not in this installation", where=where, mend="install holdfast again")
+    if not folder.is_dir():
+        if folder.exists():
+            raise ModelError("is a file, not a folder", where=where, mend="name the folder that it lies in")
+        if path.startswith((".", "/", "~")) or path.count("/") != 1:
+            raise ModelError("no such folder", where=where, mend="check model.path; a hub id is written owner/name")
+        return path, where
+    if not (folder / "config.json").is_file():
+        adapter = (folder / "adapter_config.json").is_file()
+        raise ModelError(
+            "is the folder of an adapter, not of a model" if adapter else "the folder has no config.json",
+            where=where,
+            mend="merge the adapter into its base and name the merged folder"
+            if adapter
+            else "name the folder that `save_pretrained` wrote",
+        )
+    if not any(folder.glob("*.safetensors")):
+        pickled = sorted(p.name for pattern in PICKLE_WEIGHTS for p in folder.glob(pattern))
+        raise ModelError(
+            f"has pickle weights only ({pickled[0]}), which can run code when loaded"
+            if pickled
+            else "the folder has no *.safetensors",
+            where=where,
+            mend="save the model again with transformers' `save_pretrained`, which writes safetensors",
+        )
+    return str(folder), where
+
+
+@contextmanager
+def _one_line(where: str, what: str, mend: str) -> Iterator[None]:
+    """Whatever a library raises about a model, as one line."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
+        raise ModelError(f"{what}: {type(error).__name__}: {reason}", where=where, mend=mend) from error
+
+
+def _checked_config(path: str, where: str, load: Mapping[str, Any]) -> PretrainedConfig:
+    mend = "check the folder's config.json" if Path(path).is_dir() else "check the id and the network, or name a folder"
+    with _one_line(where, "its configuration cannot be loaded", mend):
+        raw, _ = PretrainedConfig.get_config_dict(path, revision=load["revision"])
+        if "auto_map" in raw and raw.get("model_type") not in CONFIG_MAPPING and not load["trust_remote_code"]:
+            raise ModelError(
+                "needs code that comes with it, which is not run unasked",
+                where=where,
+                mend="read that code, then set model.trust_remote_code: true",
+            )
+        config = AutoConfig.from_pretrained(path, **load)
+    known = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING or "AutoModelForCausalLM" in raw.get("auto_map", {})
+    if getattr(config, "is_encoder_decoder", False) or not known:
+        raise ModelError(
+            f"{config.model_type!r} is not a decoder-only causal language model",
+            where=where,
+            mend="name a model that AutoModelForCausalLM loads",
+        )
+    return config
+
+
+def _checked_tokenizer(path: str, where: str, load: Mapping[str, Any]) -> PreTrainedTokenizerBase:
+    with _one_line(where, "its tokenizer cannot be loaded", "put the tokenizer's files beside the weights"):
+        tokenizer = AutoTokenizer.from_pretrained(path, **load)
+    if not tokenizer.chat_template:
+        raise ModelError(
+            "its tokenizer has no chat template",
+            where=where,
+            mend="add chat_template.jinja to the folder, or use the instruction-tuned model's tokenizer",
+        )
+    return tokenizer
+
+
+def _weights(
+    path: str, where: str, config: PretrainedConfig, settings: ModelSettings, load: Mapping[str, Any]
+) -> PreTrainedModel:
+    with _one_line(where, "its weights cannot be loaded", "only safetensors that fit config.json are loaded"):
+        model, found = AutoModelForCausalLM.from_pretrained(
+            path,
+            config=config,
+            dtype=getattr(torch, settings.dtype),
+            attn_implementation=settings.attn_implementation,
+            use_safetensors=True,
+            output_loading_info=True,
+            **load,
+        )
+    absent = sorted(found["missing_keys"]) + sorted(str(key) for key in found["mismatched_keys"])
+    if absent:
+        raise ModelError(
+            f"{len(absent)} weights are missing or of another shape than config.json says, the first {absent[0]}",
+            where=where,
+            mend="save the model again, whole",
+        )
+    return model.eval()
+
+
+def _eos_ids(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: ModelSettings, where: str
+) -> frozenset[int]:
+    """Every end-of-sequence token; the saved generation configuration stops at all of them too."""
+    generation = model.generation_config
+    stated = generation.eos_token_id
+    found = set(stated if isinstance(stated, list) else [stated])
+    found |= {tokenizer.eos_token_id, turn_end_id(tokenizer, settings.chat_template_kwargs)}
+    eos_ids = frozenset(int(token) for token in found if token is not None)
+    if not eos_ids:
+        raise ModelError(
+            "neither its generation_config.json nor its tokenizer names an end-of-sequence token",
+            where=where,
+            mend="set eos_token in tokenizer_config.json",
+        )
+    if eos_ids != set(stated if isinstance(stated, list) else [stated]):
+        generation.eos_token_id = sorted(eos_ids)
+        # A changed configuration is checked when it is saved, and settings of sampling without sampling fail there.
+        try:
+            generation.validate(strict=True)
+        except ValueError:
+            generation.do_sample = True
+    return eos_ids
+
+
+def _checked_head(model: PreTrainedModel, where: str) -> OutputHead:
+    """The output head whose logits are the model's own on a tiny input.
+
+    Architectures scale or cap their logits under names of their own; what a name means is measured, not believed.
+    """
+    config = model.config.get_text_config(decoder=True)
+    factors = [getattr(config, name, None) for name in ("logit_scale", "logits_scaling", "lm_head_multiplier")]
+    scales = [1.0, *(s for f in factors if isinstance(f, int | float) and f for s in (float(f), 1.0 / f))]
+    softcaps = {None, getattr(config, "final_logit_softcapping", None)}
+    projection = model.get_output_embeddings()
+    with torch.no_grad(), _one_line(where, "a first forward pass fails", "try model.attn_implementation: eager"):
+        ids = torch.arange(1, 5, device=model.device)[None] % config.vocab_size
+        expected = model(input_ids=ids, use_cache=False).logits.float()
+        hidden = decoder_states(model, ids)
+        tolerance = (1e-4 if model.dtype == torch.float32 else 2e-2) * float(expected.abs().max())
+        for head in (OutputHead(projection, scale, cap) for scale in scales for cap in softcaps):
+            if torch.allclose(head(hidden).float(), expected, rtol=0.0, atol=tolerance):
+                return head
+    raise ModelError(
+        f"{type(model).__name__} makes its logits from hidden states in a way that is not known here",
+        where=where,
+        mend="use another architecture, or report this one",
+    )

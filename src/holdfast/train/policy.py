@@ -1,0 +1,244 @@
+"""A model that is taught: prompted, seen as a backbone and an output head, copied or adapted, saved whole."""
+
+import copy
+import os
+import shutil
+import sys
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from holdfast.train import lora
+
+
+class ParameterCounts(NamedTuple):
+    """Numbers of weights, tied ones once; a teacher's adapter is not counted."""
+
+    total: int
+    trainable: int
+
+
+@dataclass(frozen=True)
+class OutputHead:
+    """From a final hidden state to logits: softcap(scale · (W h + b)).
+
+    `projection` is the model's own module, so its weight is never stale.
+    """
+
+    projection: nn.Module
+    scale: float = 1.0
+    softcap: float | None = None
+    """Logits are squeezed to softcap · tanh(logits / softcap) (Gemma 2); None where they are not."""
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """[..., H] to [..., V]."""
+        logits = self.projection(hidden)
+        if self.scale != 1.0:
+            logits = logits * self.scale
+        return logits if self.softcap is None else torch.tanh(logits / self.softcap) * self.softcap
+
+    @property
+    def weight(self) -> Tensor:
+        """[V, H]."""
+        return self.projection.weight  # type: ignore[return-value]
+
+    @property
+    def bias(self) -> Tensor | None:
+        """[V], or None."""
+        return getattr(self.projection, "bias", None)
+
+
+class Policy:
+    """A causal language model with what is needed to prompt, sample, score and save it.
+
+    The model is always in eval mode: with dropout, the same weights would not give the same answers.
+
+    Attributes:
+        model: the transformers model, inside a peft model under LoRA.
+        tokenizer: with a chat template.
+        eos_ids: every token that ends a completion: the generation configuration's, the tokenizer's, and the one
+            that the chat template ends the assistant's turn with.
+        pad_id: fills batches; always masked.
+        head: the output head, checked against the model's own logits.
+        source: the path or id that it was loaded from.
+        chat_template_kwargs: passed to the chat template of student and teacher alike.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel | PeftModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        eos_ids: frozenset[int],
+        pad_id: int,
+        head: OutputHead,
+        source: str,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.eos_ids = eos_ids
+        self.pad_id = pad_id
+        self.head = head
+        self.source = source
+        self.chat_template_kwargs = dict(chat_template_kwargs or {})
+
+    @property
+    def causal_lm(self) -> PreTrainedModel:
+        """The transformers model; under LoRA, the one that the adapters were put into."""
+        return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def is_lora(self) -> bool:
+        return isinstance(self.model, PeftModel)
+
+    @property
+    def context_length(self) -> int | None:
+        """Longest sequence that the model was made for, in tokens; None where its configuration does not say."""
+        return getattr(self.causal_lm.config.get_text_config(decoder=True), "max_position_embeddings", None)
+
+    def hidden_states(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        cache: Cache | None = None,
+    ) -> Tensor:
+        """Final hidden states [B, L, H] of tokens [B, L], as the output head takes them.
+
+        Args:
+            attention_mask: [B, cached + L], 0 on padding.
+            position_ids: [B, L]; with padding on the left they must be given.
+            cache: keys and values of earlier tokens, extended in place.
+        """
+        return decoder_states(self.causal_lm, input_ids, attention_mask, position_ids, cache)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits [..., V] of hidden states [..., H], in the model's dtype."""
+        return self.head(hidden)
+
+    def named_trainable(self) -> dict[str, nn.Parameter]:
+        """What an optimiser moves, by name: every weight, tied ones once, or under LoRA the student's adapter."""
+        if isinstance(self.model, PeftModel):
+            return lora.adapter_parameters(self.model, lora.STUDENT)
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def named_teacher(self) -> dict[str, nn.Parameter]:
+        """Under LoRA, the teacher's adapter under the same names as `named_trainable`."""
+        return lora.adapter_parameters(self._peft(), lora.TEACHER)
+
+    def parameter_counts(self) -> ParameterCounts:
+        trainable = sum(p.numel() for p in self.named_trainable().values())
+        base = sum(p.numel() for name, p in self.causal_lm.named_parameters() if ".lora_" not in name)
+        return ParameterCounts(base + (trainable if self.is_lora else 0), trainable)
+
+    def base(self) -> AbstractContextManager[None]:
+        """Under LoRA: within it, the model without its adapter."""
+        return self._peft().disable_adapter()
+
+    def add_teacher(self) -> None:
+        """Under LoRA: add the adapter "teacher", a copy of the student's; see `holdfast.train.lora` on averaging it."""
+        lora.add_teacher(self._peft())
+
+    def reset_teacher(self, to: Literal["student", "base"]) -> None:
+        """Under LoRA: make the teacher's adapter the student's, or one that adds nothing to the base."""
+        lora.reset_teacher(self._peft(), to)
+
+    def adapter(self, name: str) -> AbstractContextManager[None]:
+        """Under LoRA: within it, the model with the adapter `name`, without gradients."""
+        return lora.active(self._peft(), name)
+
+    def frozen_copy(self) -> Self:
+        """A copy of the whole model as it is now, without gradients, for a teacher or a base. Not under LoRA."""
+        if self.is_lora:
+            raise RuntimeError("under LoRA the base and the teacher share the model: use base() and adapter()")
+        twin = copy.copy(self)
+        twin.model = copy.deepcopy(self.model).requires_grad_(False)
+        for parameter in twin.model.parameters():
+            parameter.grad = None
+        twin.head = OutputHead(twin.causal_lm.get_output_embeddings(), self.head.scale, self.head.softcap)
+        return twin
+
+    def save_folder(self, path: str | Path, *, merged: bool = False) -> None:
+        """Write a Hugging Face folder: safetensors, configuration, tokenizer. It appears whole or not at all.
+
+        Under LoRA the folder has the student's adapter in `adapter/`, whose configuration names the base; with `merged`
+        it also has the weights of base and adapter together, so that `AutoModelForCausalLM` loads it as it is.
+        A folder that was there before is replaced.
+        """
+        with _whole_folder(Path(path)) as folder, quiet():
+            self.tokenizer.save_pretrained(folder)
+            if not isinstance(self.model, PeftModel):
+                self.model.save_pretrained(folder)
+                return
+            self.model.save_pretrained(
+                folder / "adapter", selected_adapters=[lora.STUDENT], save_embedding_layers=False
+            )
+            if merged:
+                self.causal_lm.save_pretrained(folder, state_dict=lora.merged_state(self.model))
+
+    def _peft(self) -> PeftModel:
+        if not isinstance(self.model, PeftModel):
+            raise RuntimeError("a fully fine-tuned policy has no adapters: keep a frozen_copy() instead")
+        return self.model
+
+
+def decoder_states(
+    model: PreTrainedModel,
+    input_ids: Tensor,
+    attention_mask: Tensor | None = None,
+    position_ids: Tensor | None = None,
+    cache: Cache | None = None,
+) -> Tensor:
+    """Final hidden states of a causal language model; see `Policy.hidden_states`."""
+    output = model.get_decoder()(
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        position_ids=position_ids,
+        past_key_values=cache,
+        use_cache=cache is not None,
+    )
+    return output.last_hidden_state
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the libraries' progress bars where nobody watches them."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    if shown and not sys.stderr.isatty():
+        transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
+
+
+@contextmanager
+def _whole_folder(path: Path) -> Iterator[Path]:
+    """A new folder beside `path` that takes its place when the block ends well, and vanishes when it does not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mark = uuid.uuid4().hex[:8]
+    fresh, stale = path.with_name(f".{path.name}.{mark}.new"), path.with_name(f".{path.name}.{mark}.old")
+    fresh.mkdir()
+    try:
+        yield fresh
+        if path.exists():
+            os.replace(path, stale)
+        os.replace(fresh, path)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(stale, ignore_errors=True)

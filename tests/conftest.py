@@ -1,0 +1,46 @@
+"""Set-up of all tests: few threads, no network, caches in a folder that goes away; fixtures that many share.
+
+Property tests draw the same examples every time and are not held to a time limit, so that a busy machine fails none.
+"""
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tiny_model import SAMPLE_TEXTS, build_tiny_model
+
+# Set before any test imports torch or a Hugging Face library, since they read these once. Two threads, because more
+# of them only spin against each other on small tensors.
+os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["HF_HUB_OFFLINE"] = "1"
+_cache = tempfile.mkdtemp(prefix="holdfast-tests-")
+os.environ["HF_DATASETS_CACHE"] = _cache
+atexit.register(shutil.rmtree, _cache, ignore_errors=True)
+
+settings.register_profile(
+    "holdfast", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("holdfast")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a small randomly initialised Qwen3 model; built once, never to be changed by a test."""
+    return build_tiny_model(tmp_path_factory.mktemp("tiny") / "model", texts=SAMPLE_TEXTS)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of published task data, which is not part of the project."""
+    default = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("HOLDFAST_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"no published task data at {folder}; set HOLDFAST_DATA to its folder")
+    return folder

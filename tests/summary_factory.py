@@ -1,0 +1,242 @@
+"""Synthetic summaries, seeded and shaped like real ones, for tests of what reads or makes them.
+
+A profile says how a recipe behaves; the items, evaluations, probes, step records and samples follow from it, and the
+package's own builders make the summary.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from holdfast.config import dump_recipe
+from holdfast.measure import build_comparison_summary, build_run_summary, score_interval
+from holdfast.methods import RECIPES
+from holdfast.seeds import derive_seed, numpy_rng
+
+TASKS = ("calculation", "facts", "tools", "programs")
+SUITES = ("old-skills", "old-facts", "in-context", "format")
+CREATED = "2026-01-02T03:04:05+00:00"
+VERSION = "0.1.0"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How a recipe behaves.
+
+    Args:
+        ceiling: score of a task after its stage. speed: how fast it gets there, in stage lengths.
+        forget: share of an earlier skill that one whole stage takes away. drift: nats of KL to base per stage.
+    """
+
+    ceiling: float
+    speed: float
+    forget: float
+    drift: float
+    length: float = 24.0
+
+
+PROFILES: Mapping[str, Profile] = {
+    "sft": Profile(ceiling=0.97, speed=8.0, forget=0.16, drift=0.30),
+    "sdft": Profile(ceiling=0.95, speed=4.0, forget=0.04, drift=0.10, length=30),
+    "sdpo": Profile(ceiling=0.90, speed=3.0, forget=0.07, drift=0.14, length=18),
+    "grpo": Profile(ceiling=0.88, speed=2.0, forget=0.02, drift=0.05, length=34),
+}
+FAILING = Profile(ceiling=0.25, speed=2.0, forget=0.005, drift=0.01)
+
+
+def _skills(profile: Profile, order: Sequence[str], sets: Sequence[Mapping[str, Any]], t: float) -> dict[str, float]:
+    """Expected score of each set after t stages (t need not be whole)."""
+    skills = {}
+    for s in sets:
+        if s["kind"] == "retention":
+            skills[s["name"]] = 0.97 * (1 - profile.forget) ** t
+            continue
+        born = order.index(s["name"].removesuffix("-ood"))
+        base = 0.1 + 0.05 * born
+        grown = base + (profile.ceiling - base) * (1 - np.exp(-profile.speed * min(1.0, max(0.0, t - born))))
+        skills[s["name"]] = grown * (1 - profile.forget) ** max(0.0, t - born - 1)
+        if s["kind"] == "ood":
+            skills[s["name"]] *= 0.8
+    return skills
+
+
+def _rewards(skill: float, name: str, n: int, *noise: int | str) -> list[float]:
+    """0/1 rewards: the same items are hard for everyone, with a little luck of the run on top."""
+    hardness = numpy_rng("items", name).random(n)
+    luck = numpy_rng("luck", name, *noise).normal(0, 0.05, n) + numpy_rng("run", *noise).normal(0, 0.006)
+    return [float(x) for x in (hardness < skill + luck)]
+
+
+def _score(rewards: Sequence[float], profile: Profile, kl: float | None) -> dict[str, Any]:
+    average = float(np.mean(rewards))
+    return {
+        "mean": average,
+        "n": len(rewards),
+        "ci95": score_interval(rewards),
+        "format_ok": min(1.0, average + 0.02),
+        "length": profile.length,
+        "truncated": 0.0,
+        "kl_to_base": kl,
+        "kl_to_base_se": None if kl is None else kl / 8,
+    }
+
+
+def _samples(name: str, stage: int, rewards: Sequence[float], count: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": f"{name}-{i}",
+            "prompt": f"{name}: what is <b>{i}</b> & {i + 1}? Antworte knapp – 答え",
+            "system": "Answer in one line." if name.startswith("tools") else None,
+            "text": f"after stage {stage}: </script> {'right' if rewards[i] else 'wrong'} "
+            + "word " * (3 + 8 * (i == 1)),
+            "reward": rewards[i],
+        }
+        for i in range(count)
+    ]
+
+
+def _records(profile: Profile, order: Sequence[str], stages: int, steps: int, seed: int) -> list[dict[str, Any]]:
+    rng = numpy_rng("records", seed, str(profile))
+    return [
+        {
+            "stage": stage,
+            "step": step,
+            "task": order[stage - 1],
+            "loss": float(2 * np.exp(-3 * step / steps) + 0.1 * rng.random()),
+            "reward": float(profile.ceiling * (1 - np.exp(-3 * step / steps))),
+            "grad_norm": 1.0,
+            "learning_rate": 1e-4,
+            "completion_length": float(profile.length + rng.normal()),
+            "truncated_fraction": 0.0,
+            "rows": 16,
+            "active_rows": 16,
+            "prompts": 16,
+            "completions": 16,
+            "generated_tokens": int(16 * profile.length),
+            "trained_tokens": int(15 * profile.length),
+            "seconds": 0.4,
+        }
+        for stage in range(1, stages + 1)
+        for step in range(1, steps + 1)
+    ]
+
+
+def run_inputs(
+    recipe: str = "sdft",
+    *,
+    label: str | None = None,
+    profile: Profile | None = None,
+    seed: int = 0,
+    order: Sequence[str] = TASKS,
+    suites: Sequence[str] = SUITES,
+    stages: int | None = None,
+    steps: int = 40,
+    probe_steps: int = 10,
+    n: int = 600,
+    samples: int = 2,
+) -> dict[str, Any]:
+    """Keyword arguments of `build_run_summary` for one run.
+
+    Args:
+        recipe: a recipe's name; `profile` says how it behaves where it is not to be as in `PROFILES`.
+        stages: finished stages, where the run is not complete.
+        probe_steps: 0 for no probes.
+        n: items per set.
+    """
+    profile, label = profile or PROFILES[recipe], label or recipe
+    done = len(order) if stages is None else stages
+    sets = [{"name": t, "kind": "task", "n": n, "description": f"the task {t}"} for t in order]
+    sets += [{"name": s, "kind": "retention", "n": n, "description": f"{s}, known before"} for s in suites]
+    sets += [{"name": f"{t}-ood", "kind": "ood", "n": n, "description": f"{t}, worded otherwise"} for t in order]
+    noise = derive_seed(label, seed, *order)
+
+    def rewards(t: float) -> dict[str, list[float]]:
+        luck = (noise, int(t * 1000)) if t else ("base",)
+        return {name: _rewards(skill, name, n, *luck) for name, skill in _skills(profile, order, sets, t).items()}
+
+    evaluations = []
+    for stage in range(done + 1):
+        items = rewards(float(stage))
+        kl = {t: profile.drift * stage * (1 + 0.1 * k) for k, t in enumerate(order)}
+        evaluations.append(
+            {
+                "stage": stage,
+                "task": order[stage - 1] if stage else None,
+                "sets": {name: _score(r, profile, kl.get(name)) for name, r in items.items()},
+                "items": items,
+                "samples": {name: _samples(name, stage, r, samples) for name, r in items.items()},
+            }
+        )
+    probe_items = min(128, n)
+    probes = []
+    for stage in range(1, done + 1):
+        for step in range(probe_steps, steps, probe_steps) if probe_steps else ():
+            at = rewards(stage - 1 + step / steps)
+            scores = {name: float(np.mean(at[name][:probe_items])) for name in [*order[:stage], *suites]}
+            probes.append({"stage": stage, "step": step, "task": order[stage - 1], "scores": scores})
+    return {
+        "name": f"{label}-s{seed}",
+        "label": label,
+        "holdfast_version": VERSION,
+        "created": CREATED,
+        "recipe": dump_recipe(RECIPES[recipe]()),
+        "wiring": RECIPES[recipe]().wiring(),
+        "seed": seed,
+        "order": list(order),
+        "model": {"path": "lab", "parameters": 1_800_000, "trainable_parameters": 1_800_000, "dtype": "float32"},
+        "status": "complete" if done == len(order) else "running",
+        "sets": sets,
+        "evaluations": evaluations,
+        "metrics": _records(profile, order, done, steps, seed),
+        "probes": probes,
+        "probe_items": probe_items if probe_steps else None,
+        "eval_seconds": 3.0 * (done + 1),
+    }
+
+
+def make_run(recipe: str = "sdft", **settings: Any) -> dict[str, Any]:
+    """The summary of one synthetic run; settings as in `run_inputs`."""
+    return build_run_summary(**run_inputs(recipe, **settings))
+
+
+def make_comparison(
+    recipes: Sequence[str] = ("sft", "sdft", "sdpo", "grpo"),
+    *,
+    seeds: Sequence[int] = (0, 1, 2),
+    orders: Sequence[Sequence[str]] = (TASKS,),
+    profiles: Mapping[str, Profile] | None = None,
+    missing: Sequence[tuple[str, int, int]] = (),
+    **settings: Any,
+) -> dict[str, Any]:
+    """The summary of a synthetic comparison.
+
+    Args:
+        profiles: how recipes behave, by name, where not as in `PROFILES`.
+        missing: (label, seed, order index) of runs that have not been made yet.
+        settings: as in `run_inputs`, for every run.
+    """
+    runs = [
+        {
+            "label": recipe,
+            "seed": seed,
+            "order_index": i,
+            "path": f"runs/{recipe}-s{seed}-o{i}",
+            "summary": make_run(recipe, seed=seed, order=order, profile=(profiles or {}).get(recipe), **settings),
+        }
+        for recipe in recipes
+        for seed in seeds
+        for i, order in enumerate(orders)
+        if (recipe, seed, i) not in missing
+    ]
+    return build_comparison_summary(
+        name="synthetic",
+        holdfast_version=VERSION,
+        created=CREATED,
+        status="running" if missing else "complete",
+        labels=list(recipes),
+        seeds=list(seeds),
+        orders=[list(order) for order in orders],
+        runs=runs,
+    )

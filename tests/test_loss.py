@@ -1,0 +1,525 @@
+"""The whole loss: reductions, importance, surrogates and silent rows, against plain-Python derivations."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from holdfast.methods import GRPO, SDFT, SDPO, SFT
+from holdfast.objective.divergence import token_divergence
+from holdfast.objective.loss import (
+    Batch,
+    loss_and_statistics,
+    remember_logprobs,
+    row_coefficients,
+    summarise,
+)
+from holdfast.objective.spec import Objective, PolicyGradient
+from holdfast.objective.surrogate import policy_gradient_loss, reference_kl
+from holdfast.rollouts.rows import Row
+from holdfast.tasks.base import Example, Message
+
+VOCABULARY = 7
+MAX_LENGTH = 9
+EXAMPLE = Example("e", (Message(role="user", content="?"),))
+
+
+@dataclass
+class Step:
+    """Rows of one optimiser step with the logits that three models give on their completions [length, V]."""
+
+    rows: list[Row]
+    student: list[Tensor]
+    teacher: list[Tensor]
+    base: list[Tensor]
+
+    def loss(
+        self, objective: Objective, parts: Sequence[Sequence[int]] | None = None
+    ) -> tuple[Tensor, list[dict[str, Tensor]]]:
+        """The step's loss with its rows cut into these micro-batches; one with all of them by default."""
+        coefficients = row_coefficients(self.rows, objective, MAX_LENGTH)
+        losses, statistics = [], []
+        for part in parts if parts is not None else [range(len(self.rows))]:
+            batch = Batch.from_rows([self.rows[i] for i in part], [coefficients[i] for i in part])
+            loss, numbers = loss_and_statistics(
+                self._flat(self.student, part),
+                batch,
+                objective,
+                self._flat(self.teacher, part),
+                self._flat(self.base, part),
+            )
+            losses.append(loss)
+            statistics.append(numbers)
+        return torch.stack(losses).sum(), statistics
+
+    def gradients(self, objective: Objective, parts: Sequence[Sequence[int]] | None = None) -> list[Tensor]:
+        leaves = [logits.detach().clone().requires_grad_() for logits in self.student]
+        loss, _ = replace(self, student=leaves).loss(objective, parts)
+        loss.backward()
+        return [leaf.grad if leaf.grad is not None else torch.zeros_like(leaf) for leaf in leaves]
+
+    def _flat(self, logits: list[Tensor], part: Sequence[int]) -> Tensor:
+        return torch.cat([logits[i][list(self.rows[i].loss_positions())] for i in part])
+
+
+def make_step(lengths: Sequence[int], seed: int = 0, sampled: bool = True, skip: int = 0, **annotation: Any) -> Step:
+    """Random rows; each annotation is a value for every row or a list with one for each."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for i, length in enumerate(lengths):
+        values = {k: v[i] if isinstance(v, list | tuple) else v for k, v in annotation.items()}
+        rows.append(
+            Row(
+                example=EXAMPLE,
+                prompt_ids=[0],
+                completion_ids=rng.integers(0, VOCABULARY, length).tolist(),
+                sampled_logprobs=(-rng.uniform(0.5, 3.5, length)).tolist() if sampled else None,
+                skip_tokens=skip,
+                **values,
+            )
+        )
+
+    def logits() -> list[Tensor]:
+        return [torch.from_numpy(rng.normal(0, 1.5, (length, VOCABULARY))) for length in lengths]
+
+    return Step(rows, logits(), logits(), logits())
+
+
+# --- Reductions ---------------------------------------------------------------------------------------------------
+
+
+def test_row_coefficients_of_every_aggregation() -> None:
+    rows = make_step([4, 2, 5, 1], ce=[1.0, 0.0, 1.0, 1.0], skip=1).rows  # loss tokens: 3, 1 (silent), 4, 0 (none left)
+    assert [row.has_signal for row in rows] == [True, False, True, False]
+
+    def coefficients(**settings: Any) -> list[float]:
+        return row_coefficients(rows, Objective(**settings), MAX_LENGTH)
+
+    assert coefficients(aggregation="sequence_mean") == pytest.approx([1 / 12, 1 / 4, 1 / 16, 0])
+    assert coefficients(aggregation="sequence_mean", count_silent_rows=False) == pytest.approx([1 / 6, 1 / 2, 1 / 8, 0])
+    assert coefficients(aggregation="token_mean") == pytest.approx([1 / 8, 1 / 8, 1 / 8, 0])
+    assert coefficients(aggregation="token_mean", count_silent_rows=False) == pytest.approx([1 / 7, 1 / 7, 1 / 7, 0])
+    assert coefficients(aggregation="constant") == pytest.approx([1 / 36, 1 / 36, 1 / 36, 0])
+    assert coefficients(aggregation="constant", count_silent_rows=False) == pytest.approx([1 / 18, 1 / 18, 1 / 18, 0])
+
+
+def test_a_step_without_signal_has_coefficients() -> None:
+    rows = make_step([3, 0]).rows
+    assert row_coefficients(rows, Objective(count_silent_rows=False), MAX_LENGTH) == [0, 0]
+    assert row_coefficients([], Objective(), MAX_LENGTH) == []
+
+
+OBJECTIVES: dict[str, Objective] = {
+    "sft": SFT().objective(),
+    "sdft": SDFT().objective(),
+    "sdpo": SDPO(top_k=3).objective(),
+    "sampled": SDPO(divergence="reverse_kl", support="sampled").objective(),
+    "gspo": GRPO(variant="gspo").objective(),
+    "all": Objective(
+        divergence="reverse_kl",
+        importance="sequence_mean",
+        policy_gradient=PolicyGradient(),
+        reference_kl=0.3,
+        temperature=0.8,
+    ),
+}
+
+
+@given(
+    lengths=st.lists(st.integers(0, MAX_LENGTH), min_size=1, max_size=5),
+    name=st.sampled_from(sorted(OBJECTIVES)),
+    aggregation=st.sampled_from(["sequence_mean", "token_mean", "constant"]),
+    count_silent_rows=st.booleans(),
+    skip=st.integers(0, 3),
+    data=st.data(),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_step_is_the_declared_combination_of_its_rows_however_it_is_cut(
+    lengths: list[int], name: str, aggregation: Any, count_silent_rows: bool, skip: int, data: st.DataObject
+) -> None:
+    objective = replace(OBJECTIVES[name], aggregation=aggregation, count_silent_rows=count_silent_rows)
+    silent = data.draw(st.lists(st.booleans(), min_size=len(lengths), max_size=len(lengths)))
+    parts_of: dict[int, list[int]] = {}
+    for i in range(len(lengths)):
+        parts_of.setdefault(data.draw(st.integers(0, 2)), []).append(i)
+    component = {"sft": "ce", "sdft": "div", "sdpo": "div", "sampled": "div", "gspo": "advantage"}.get(name)
+    weights = [0.0 if s else 1.5 for s in silent]
+    annotation = dict.fromkeys([component] if component else ["ce", "div", "advantage", "base_kl"], weights)
+    step = make_step(lengths, seed=data.draw(st.integers(0, 1000)), skip=skip, **annotation)
+
+    counts = [len(row.loss_positions()) for row in step.rows]
+    counted = [i for i, row in enumerate(step.rows) if count_silent_rows or row.has_signal]
+    expected = 0.0
+    for i, n in enumerate(counts):
+        if not step.rows[i].has_signal:
+            continue
+        alone = replace(objective, aggregation="sequence_mean")
+        mean = Step([step.rows[i]], [step.student[i]], [step.teacher[i]], [step.base[i]]).loss(alone)[0].item()
+        expected += {
+            "sequence_mean": mean / len(counted),
+            "token_mean": n * mean / sum(counts[j] for j in counted),
+            "constant": n * mean / (len(counted) * MAX_LENGTH),
+        }[aggregation]
+
+    cuts = [None, [[i] for i in range(len(lengths))], list(parts_of.values())]
+    losses = [step.loss(objective, cut)[0].item() for cut in cuts]
+    assert losses == pytest.approx([expected] * 3, rel=1e-6, abs=1e-9)
+    whole = step.gradients(objective)
+    for cut in cuts[1:]:
+        torch.testing.assert_close(step.gradients(objective, cut), whole, rtol=1e-6, atol=1e-9)
+
+
+def test_statistics_add_up_over_micro_batches() -> None:
+    step = make_step([4, 2, 6], div=[1.0, 0.0, 1.0], advantage=[1.0, -1.0, 0.5], base_kl=1.0)
+    remember_logprobs(step.rows, torch.cat(step.student).log_softmax(-1)[:, 0] - 0.3)
+    whole = summarise(step.loss(OBJECTIVES["all"])[1])
+    assert summarise(step.loss(OBJECTIVES["all"], [[0], [2, 1]])[1]) == pytest.approx(whole, rel=1e-6)
+    assert whole["trained_tokens"] == 12
+    assert all(value is not None for value in whole.values())
+    assert summarise([]) == {**dict.fromkeys(whole), "trained_tokens": 0.0}
+
+
+def test_statistics_are_what_they_say() -> None:
+    step = make_step([3, 2], div=1.0)
+    student, teacher = (torch.cat(side).float().log_softmax(-1) for side in (step.student, step.teacher))
+    numbers = summarise(step.loss(SDFT().objective())[1])
+    assert numbers["entropy"] == pytest.approx(-(student.exp() * student).sum(-1).mean().item(), rel=1e-5)
+    assert numbers["teacher_entropy"] == pytest.approx(-(teacher.exp() * teacher).sum(-1).mean().item(), rel=1e-5)
+    assert numbers["kl_teacher"] == pytest.approx((student.exp() * (student - teacher)).sum(-1).mean().item(), rel=1e-5)
+    ids = torch.tensor([i for row in step.rows for i in row.completion_ids])
+    sampled = torch.tensor([v for row in step.rows for v in row.sampled_logprobs or []])
+    ratios = (student.gather(-1, ids[:, None]).squeeze(-1) - sampled).exp()
+    assert numbers["is_ratio_mean"] == pytest.approx(ratios.mean().item(), rel=1e-5)
+    assert numbers["is_ratio_max"] == pytest.approx(ratios.max().item(), rel=1e-5)
+    assert numbers["is_capped_fraction"] == pytest.approx((ratios > 2).float().mean().item())
+    assert numbers["clip_fraction"] is None
+    assert numbers["kl_base_estimate"] is None
+
+
+# --- Cross-entropy ------------------------------------------------------------------------------------------------
+
+
+def test_sft_equals_cross_entropy_and_transformers() -> None:
+    from transformers.loss.loss_utils import ForCausalLMLoss
+
+    step = make_step([5, 2, 3], sampled=False, ce=1.0)
+    loss = step.loss(SFT().objective())[0].item()
+    ids = torch.tensor([i for row in step.rows for i in row.completion_ids])
+    assert loss == pytest.approx(torch.nn.functional.cross_entropy(torch.cat(step.student), ids).item(), rel=1e-6)
+
+    padded = torch.zeros(
+        3, 6, VOCABULARY, dtype=torch.float64
+    )  # position t predicts token t + 1; position 0 is the prompt
+    labels = torch.full((3, 6), -100)
+    for i, (row, logits) in enumerate(zip(step.rows, step.student)):
+        padded[i, : len(logits)] = logits
+        labels[i, 1 : 1 + len(logits)] = torch.tensor(row.completion_ids)
+    assert loss == pytest.approx(ForCausalLMLoss(padded, labels, VOCABULARY).item(), rel=1e-6)
+
+    by_row = [
+        torch.nn.functional.cross_entropy(z, torch.tensor(r.completion_ids)) for z, r in zip(step.student, step.rows)
+    ]
+    mean = step.loss(SFT(aggregation="sequence_mean").objective())[0].item()
+    assert mean == pytest.approx(torch.stack(by_row).mean().item(), rel=1e-6)
+
+
+def test_demonstrations_have_no_importance() -> None:
+    step = make_step([4, 3], sampled=False, ce=1.0)
+    plain, corrected = (step.loss(Objective(importance=level))[0] for level in ("none", "token"))
+    assert torch.equal(plain, corrected)
+
+
+# --- Distillation and importance ----------------------------------------------------------------------------------
+
+
+def sampler_ratios(row: Row, logits: Tensor) -> list[float]:
+    """p_train / p_sampler at every loss token of a row, by hand."""
+    assert row.sampled_logprobs is not None
+    logp = logits.log_softmax(-1)
+    return [math.exp(logp[t, row.completion_ids[t]].item() - row.sampled_logprobs[t]) for t in row.loss_positions()]
+
+
+def by_hand(step: Step, recipe: SDFT | SDPO, weight: Callable[[list[float]], list[float]]) -> float:
+    """Mean over rows of the mean over tokens of weight · divergence."""
+    total = 0.0
+    for row, student, teacher in zip(step.rows, step.student, step.teacher):
+        kept = list(row.loss_positions())
+        ids = torch.tensor(row.completion_ids)[kept]
+        divergences = token_divergence(student[kept], teacher[kept], recipe.objective(), ids).tolist()
+        weights = weight(sampler_ratios(row, student))
+        total += sum(w * d for w, d in zip(weights, divergences)) / len(kept)
+    return total / len(step.rows)
+
+
+def test_sdft_weighs_a_row_by_its_mean_capped_ratio() -> None:
+    step = make_step([6, 4, 8], skip=3, div=1.0)
+    ratios = [r for row, z in zip(step.rows, step.student) for r in sampler_ratios(row, z)]
+    assert min(ratios) < 2 < max(ratios)
+    expected = by_hand(step, SDFT(), lambda rs: [sum(min(r, 2.0) for r in rs) / len(rs)] * len(rs))
+    assert step.loss(SDFT().objective())[0].item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_sdpo_weighs_every_token_by_its_capped_ratio() -> None:
+    step = make_step([6, 4, 8], div=1.0)
+    recipe = SDPO(top_k=3, importance_cap=1.25)
+    expected = by_hand(step, recipe, lambda rs: [min(r, 1.25) for r in rs])
+    assert step.loss(recipe.objective())[0].item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_later_iterations_weigh_the_two_ratios_separately() -> None:
+    step = make_step([5], div=1.0)
+    row, logits = step.rows[0], step.student[0]
+    logp = [logits.log_softmax(-1)[t, i].item() for t, i in enumerate(row.completion_ids)]
+    row.old_logprobs = [v + shift for v, shift in zip(logp, [-2.0, 0.5, 0.0, 2.0, -0.25])]
+    objective = SDPO(top_k=3).objective()
+    divergences = token_divergence(logits, step.teacher[0], objective, torch.tensor(row.completion_ids)).tolist()
+    assert row.sampled_logprobs is not None
+    expected = sum(
+        min(math.exp(old - mu), 2) * min(math.exp(now - old), 2) * d
+        for now, old, mu, d in zip(logp, row.old_logprobs, row.sampled_logprobs, divergences)
+    )
+    assert step.loss(objective)[0].item() == pytest.approx(expected / 5, rel=1e-6)
+
+
+def test_importance_is_detached() -> None:
+    step = make_step([5, 3], div=1.0)
+    objective = SDFT().objective()
+    weights = [sum(min(r, 2.0) for r in sampler_ratios(row, z)) for row, z in zip(step.rows, step.student)]
+    got = step.gradients(objective)
+    for grad, weight, student, teacher in zip(got, weights, step.student, step.teacher):
+        n = len(student)
+        expected = (student.softmax(-1) - teacher.softmax(-1)) * (weight / n) / (n * 2)
+        torch.testing.assert_close(grad, expected, rtol=1e-5, atol=1e-8)
+
+
+def test_temperature_divides_every_side_alike() -> None:
+    step = make_step([4, 2], sampled=False, div=1.0, ce=0.5, base_kl=1.0)
+    warm = Objective(temperature=2.0, reference_kl=0.5)
+    halved = Step(step.rows, *([z / 2 for z in side] for side in (step.student, step.teacher, step.base)))
+    torch.testing.assert_close(step.loss(warm)[0], halved.loss(replace(warm, temperature=1.0))[0])
+
+
+def test_the_same_model_and_prompt_give_no_loss_for_any_row() -> None:
+    step = make_step([7, 1, 4], div=1.0)
+    step = replace(step, student=[z.float() for z in step.student])
+    step.teacher = [z.clone() for z in step.student]
+    for recipe in (SDFT(), SDPO(top_k=3), SDPO(divergence="reverse_kl", support="sampled")):
+        assert step.loss(recipe.objective())[0].abs() < 1e-6
+        assert max(g.abs().max() for g in step.gradients(recipe.objective())) < 1e-6
+
+
+# --- Policy gradients ---------------------------------------------------------------------------------------------
+
+
+def grpo_by_hand(logits: list[np.ndarray], frozen: list[np.ndarray], step: Step, recipe: GRPO) -> float:
+    """The losses of the papers in loops. `frozen` are the logits wherever a stop-gradient stands."""
+
+    def logp(z: np.ndarray, token: int) -> float:
+        shifted = z / recipe.temperature
+        top = shifted.max()
+        return float(shifted[token] - top - np.log(np.exp(shifted - top).sum()))
+
+    total = 0.0
+    tokens = sum(len(row.completion_ids) for row in step.rows)
+    for i, row in enumerate(step.rows):
+        length = len(row.completion_ids)
+        now = [logp(logits[i][t], y) for t, y in enumerate(row.completion_ids)]
+        held = [logp(frozen[i][t], y) for t, y in enumerate(row.completion_ids)]
+        base = [logp(step.base[i].numpy()[t], y) for t, y in enumerate(row.completion_ids)]
+        old, mu = row.old_logprobs, row.sampled_logprobs
+        assert old is not None
+        assert mu is not None
+        a = row.advantage
+        for t in range(length):
+            if recipe.ratio == "sequence":
+                rho = math.exp(sum(n - o for n, o in zip(now, old)) / length)
+                held_rho = math.exp(sum(n - o for n, o in zip(held, old)) / length)
+            else:
+                rho, held_rho = math.exp(now[t] - old[t]), math.exp(held[t] - old[t])
+            if recipe.surrogate == "cispo":
+                loss = -min(held_rho, recipe.epsilon_high) * a * now[t]
+            else:
+                clipped = max(1 - recipe.epsilon, min(rho, 1 + recipe.epsilon_high))
+                loss = -min(rho * a, clipped * a)
+            loss *= min(math.exp(old[t] - mu[t]), recipe.importance_cap)
+            d = base[t] - now[t]
+            loss += recipe.beta * (math.exp(d) - d - 1)
+            total += (
+                loss
+                / {
+                    "sequence_mean": len(step.rows) * length,
+                    "token_mean": tokens,
+                    "constant": len(step.rows) * MAX_LENGTH,
+                }[recipe.aggregation]
+            )
+    return total
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        GRPO(),
+        GRPO(beta=0.04, temperature=0.7),
+        GRPO(variant="dr_grpo"),
+        GRPO(variant="dapo"),
+        GRPO(variant="gspo"),
+        GRPO(variant="gspo", epsilon=0.2, epsilon_high=0.3),
+        GRPO(variant="cispo", epsilon_high=1.1),
+        GRPO(ratio="sequence", surrogate="cispo", epsilon_high=1.0),
+    ],
+    ids=["grpo", "grpo-beta", "dr_grpo", "dapo", "gspo", "gspo-wide", "cispo", "cispo-sequence"],
+)
+def test_policy_gradients_equal_plain_python_and_finite_differences(recipe: GRPO) -> None:
+    step = make_step([3, 5, 2, 4], seed=7, advantage=[1.2, -0.7, -1.3, 0.8], base_kl=1.0)
+    rng = np.random.default_rng(1)
+    # One row of either sign beyond the clip, one of either sign within it or beyond where the minimum does not bind.
+    for row, logits, shift in zip(step.rows, step.student, [-0.5, 0.5, -0.5, 0.1]):
+        logp = (logits / recipe.temperature).log_softmax(-1)
+        drift = rng.normal(shift, 0.1, len(logits))
+        # Rows' log-probabilities are held in fp32; both sides must start from the same numbers.
+        old = np.float32([logp[t, y].item() + drift[t] for t, y in enumerate(row.completion_ids)])
+        row.old_logprobs = old.tolist()
+        row.sampled_logprobs = np.float32(old + rng.normal(0, 0.5, len(old))).tolist()
+
+    frozen = [z.numpy() for z in step.student]
+    loss, (statistics,) = step.loss(recipe.objective())
+    assert loss.item() == pytest.approx(grpo_by_hand(frozen, frozen, step, recipe), rel=1e-5, abs=1e-6)
+    assert 0 < statistics["clipped"] < statistics["advised_tokens"], "the case should show both sides of the clip"
+
+    eps = 1e-6
+    for i, grad in enumerate(step.gradients(recipe.objective())):
+        for t in range(len(frozen[i])):
+            for v in range(VOCABULARY):
+                sides = []
+                for sign in (eps, -eps):
+                    moved = [z.copy() for z in frozen]
+                    moved[i][t, v] += sign
+                    sides.append(grpo_by_hand(moved, frozen, step, recipe))
+                assert grad[t, v].item() == pytest.approx((sides[0] - sides[1]) / (2 * eps), abs=2e-6)
+
+
+def test_the_first_step_on_a_rollout_batch_is_reinforce() -> None:
+    step = make_step([4, 2], advantage=[0.5, -1.5])
+    for row, logits in zip(step.rows, step.student):
+        row.sampled_logprobs = [logits.log_softmax(-1)[t, y].item() for t, y in enumerate(row.completion_ids)]
+    for variant in ("grpo", "gspo"):
+        grads = step.gradients(GRPO(variant=variant).objective())
+        for grad, row, logits in zip(grads, step.rows, step.student):
+            n = len(row.completion_ids)
+            one_hot = torch.nn.functional.one_hot(torch.tensor(row.completion_ids), VOCABULARY)
+            torch.testing.assert_close(
+                grad, -row.advantage * (one_hot - logits.softmax(-1)) / (2 * n), rtol=1e-5, atol=1e-7
+            )
+
+
+def test_remembered_logprobs_keep_the_next_step_on_policy() -> None:
+    step = make_step([4, 3], skip=1, advantage=[1.0, -1.0], div=0.5)
+    objective = OBJECTIVES["all"]
+    first, (statistics,) = step.loss(objective)
+    remember_logprobs(step.rows, statistics["logprobs"])
+    assert [len(row.old_logprobs or []) for row in step.rows] == [4, 3]
+    assert math.isnan((step.rows[0].old_logprobs or [0.0])[0])
+    torch.testing.assert_close(step.loss(objective)[0], first, rtol=1e-6, atol=0)
+
+
+def test_extreme_ratios_stay_finite() -> None:
+    logprobs = torch.tensor([0.0, -200.0, -1.0], requires_grad=True)
+    old = torch.tensor([-200.0, 0.0, -1.0])
+    for spec in (
+        PolicyGradient(),
+        PolicyGradient(ratio="sequence"),
+        PolicyGradient(surrogate="cispo", epsilon_high=5.0),
+    ):
+        loss, _ = policy_gradient_loss(logprobs, old, torch.tensor([1.0, -1.0, 0.0]), torch.tensor([0, 1, 2]), 3, spec)
+        assert loss.isfinite().all()
+        assert loss[2] == 0
+    assert reference_kl(logprobs, old).isfinite().all()
+    assert torch.autograd.grad(reference_kl(logprobs, old).sum(), logprobs)[0].isfinite().all()
+
+
+def test_reference_kl_is_unbiased_and_zero_at_the_reference() -> None:
+    student, base = torch.randn(
+        2, VOCABULARY, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    ).log_softmax(-1)
+    exact = (student.exp() * (student - base)).sum()
+    torch.testing.assert_close((student.exp() * reference_kl(student, base)).sum(), exact)
+    assert (reference_kl(student, base) >= 0).all()
+    assert reference_kl(base, base).abs().max() == 0
+
+
+# --- Silent rows, precision, misuse -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(OBJECTIVES))
+def test_rows_without_signal_give_exactly_nothing(name: str) -> None:
+    objective = OBJECTIVES[name]
+    on = {"sft": {"ce": [1.0, 0.0, 1.0]}, "gspo": {"advantage": [1.0, 0.0, -1.0]}}.get(name, {"div": [1.0, 0.0, 1.0]})
+    step = make_step([3, 4, 2], **on)
+    step.teacher[1] = torch.full_like(step.teacher[1], math.nan)  # whatever stands there must not be read
+    gradients = step.gradients(objective)
+    assert gradients[1].abs().max() == 0
+    assert min(gradients[i].abs().max() for i in (0, 2)) > 0
+    torch.testing.assert_close(step.loss(objective, [[0, 2]])[0], step.loss(objective)[0], rtol=1e-12, atol=0)
+
+
+def test_a_step_of_silent_rows_is_zero_and_can_be_differentiated() -> None:
+    step = make_step([3, 2])
+    loss, _ = step.loss(OBJECTIVES["all"])
+    assert loss.item() == 0
+    assert all((g == 0).all() for g in step.gradients(OBJECTIVES["all"]))
+    empty = Batch.from_rows([], [])
+    logits = torch.zeros(0, VOCABULARY, requires_grad=True)
+    nothing, _ = loss_and_statistics(logits, empty, OBJECTIVES["all"])
+    nothing.backward()
+    assert nothing.item() == 0
+
+
+def test_bf16_logits_are_computed_in_fp32() -> None:
+    step = make_step([4, 3], div=1.0, advantage=1.0, base_kl=1.0, ce=1.0)
+    narrow, wide = (
+        Step(
+            step.rows,
+            *([z.to(torch.bfloat16).to(dtype) for z in side] for side in (step.student, step.teacher, step.base)),
+        )
+        for dtype in (torch.bfloat16, torch.float32)
+    )
+    loss, _ = narrow.loss(OBJECTIVES["all"])
+    assert loss.dtype == torch.float32
+    assert torch.equal(loss, wide.loss(OBJECTIVES["all"])[0])
+    assert narrow.gradients(OBJECTIVES["all"])[0].dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("annotation", "objective", "message"),
+    [
+        ({"div": 1.0}, Objective(), "no teacher logits"),
+        ({"advantage": 1.0}, Objective(), "no policy gradient"),
+        ({"base_kl": 1.0}, Objective(reference_kl=0.1), "no base logits"),
+    ],
+)
+def test_a_component_without_its_part_is_refused(
+    annotation: dict[str, float], objective: Objective, message: str
+) -> None:
+    step = make_step([2], **annotation)
+    batch = Batch.from_rows(step.rows, row_coefficients(step.rows, objective, MAX_LENGTH))
+    with pytest.raises(ValueError, match=message):
+        loss_and_statistics(step.student[0], batch, objective)
+
+
+def test_logprobs_of_another_completion_are_refused() -> None:
+    row = make_step([3], ce=1.0).rows[0]
+    row.sampled_logprobs = [-1.0, -1.0]
+    with pytest.raises(ValueError, match="2 log-probabilities for 3"):
+        Batch.from_rows([row], [1.0])
+
+
+def test_a_cispo_cap_below_one_is_refused() -> None:
+    with pytest.raises(ValueError, match="epsilon_high"):
+        PolicyGradient(surrogate="cispo")
