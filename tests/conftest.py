@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from commands import Commands
 from tiny_model import SAMPLE_TEXTS, build_tiny_model
 
 # Set before any test imports torch or a Hugging Face library, since they read these once. Two threads, because more
@@ -44,3 +45,9 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no published task data at {folder}; set HOLDFAST_DATA to its folder")
     return folder
+
+
+@pytest.fixture
+def holdfast(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Commands:
+    """Runs commands in this process; configurations are written into the test's own folder."""
+    return Commands(tmp_path, capsys)

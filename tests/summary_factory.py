@@ -6,6 +6,7 @@ package's own builders make the summary.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -62,11 +63,17 @@ def _skills(profile: Profile, order: Sequence[str], sets: Sequence[Mapping[str, 
     return skills
 
 
-def _rewards(skill: float, name: str, n: int, *noise: int | str) -> list[float]:
-    """0/1 rewards: the same items are hard for everyone, with a little luck of the run on top."""
-    hardness = numpy_rng("items", name).random(n)
-    luck = numpy_rng("luck", name, *noise).normal(0, 0.05, n) + numpy_rng("run", *noise).normal(0, 0.006)
-    return [float(x) for x in (hardness < skill + luck)]
+@cache
+def _hardness(name: str, n: int) -> np.ndarray:
+    return numpy_rng("items", name).random(n)
+
+
+def _rewards(skills: Mapping[str, float], n: int, *noise: int | str) -> dict[str, list[float]]:
+    """0/1 rewards by set: the same items are hard for everyone, with a little luck of the run on top."""
+    rng = numpy_rng("luck", *noise)
+    run = rng.normal(0, 0.006)
+    luck = {name: rng.normal(run, 0.05, n) for name in skills}
+    return {name: (_hardness(name, n) < skill + luck[name]).astype(float).tolist() for name, skill in skills.items()}
 
 
 def _score(rewards: Sequence[float], profile: Profile, kl: float | None) -> dict[str, Any]:
@@ -154,7 +161,7 @@ def run_inputs(
 
     def rewards(t: float) -> dict[str, list[float]]:
         luck = (noise, int(t * 1000)) if t else ("base",)
-        return {name: _rewards(skill, name, n, *luck) for name, skill in _skills(profile, order, sets, t).items()}
+        return _rewards(_skills(profile, order, sets, t), n, *luck)
 
     evaluations = []
     for stage in range(done + 1):

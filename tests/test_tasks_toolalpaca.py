@@ -77,6 +77,19 @@ def test_an_optional_action_may_be_left_out():
         assert verify_toolalpaca(e, completion).reward == reward
 
 
+def test_feedback_stays_short():
+    repeated = verify_toolalpaca(read(), "Action: drop\n" * 1000).feedback
+    assert repeated == "The action 'drop' has no 'Action Input:' line. 'drop' is not among the tools."
+    many = verify_toolalpaca(read(), "".join(f"Action: {'x' * 1000}{n}\n" for n in range(1000))).feedback
+    assert len(many) < 500
+
+
+def test_tools_are_counted():
+    e = read([{"Action": name, "Action_Input": {}} for name in ("find", "find", "save")])
+    twice = "Action: find\nAction Input: {}\nAction: save\nAction Input: {}\nAction: save\nAction Input: {}"
+    assert verify_toolalpaca(e, twice).feedback == "The chosen tools are wrong."
+
+
 def test_later_arguments_win_when_merged():
     e = read([{"Action": "find", "Action_Input": {"k": 1}}, {"Action": "find", "Action_Input": {"k": 2}}])
     assert verify_toolalpaca(e, "\n".join(f'Action: find\nAction Input: {{"k": {k}}}' for k in (9, 2))).reward == 1.0
@@ -128,7 +141,21 @@ def test_published_file(shared_data: Path):
 
 
 WORDS = st.sampled_from(
-    ["find", "save", "drop", "Action:", "Action Input:", '{"n": 7}', '{"key": {"deep": "x"}}', "{", "\n", " "]
+    [
+        FIND,
+        SAVE,
+        FIND + "\n",
+        "find",
+        "save",
+        "drop",
+        "Action:",
+        "Action Input:",
+        '{"n": 7}',
+        '{"key": {"deep": "x"}}',
+        "{",
+        "\n",
+        " ",
+    ]
 )
 
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
-from holdfast.config import CompareConfig, RunConfig, StreamSettings, load_config, parse_config
+from holdfast.config import CompareConfig, RunConfig, StreamSettings, load_config, parse_config, read_config
 from holdfast.errors import RunError
+from holdfast.measure.summary import SCHEMA_VERSION
+from holdfast.overrides import apply_overrides
 from holdfast.report.build import write_report
 from holdfast.store import RunDirectory, read_json
 from holdfast.stream.observer import Observer
@@ -18,15 +18,33 @@ Source = str | Path | Mapping[str, Any] | ConfigKind
 
 
 def _config(source: Source[ConfigKind], kind: type[ConfigKind], overrides: Mapping[str, Any]) -> ConfigKind:
-    """A configuration from a file, plain data or a configuration, with top-level keys replaced."""
+    """A configuration from a file, plain data or a configuration, with settings replaced as in `apply_overrides`."""
     if isinstance(source, StreamSettings):
-        return parse_config({**source.model_dump(mode="json"), **overrides}, kind) if overrides else source
+        data = source.model_dump(mode="json")
+        return parse_config(apply_overrides(data, overrides), kind) if overrides else source
     if isinstance(source, Mapping):
-        return parse_config({**source, **overrides}, kind, base_dir=Path.cwd())
+        return parse_config(apply_overrides(source, overrides), kind, base_dir=Path.cwd())
     return load_config(source, kind, overrides)
 
 
-def _directory(config: StreamSettings, output_dir: str | Path | None) -> Path:
+def run_configs(path: str | Path, overrides: Mapping[str, Any] | None = None) -> dict[str, RunConfig]:
+    """The runs that a file describes, by label: one, or of a comparison one per recipe, with its first seed and order.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    path = Path(path)
+    data = apply_overrides(read_config(path), overrides or {})
+    if "recipes" not in data or "recipe" in data:
+        config = parse_config(data, RunConfig, where=str(path), base_dir=path.parent)
+        return {config.recipe.name: config}
+    comparison = parse_config(data, CompareConfig, where=str(path), base_dir=path.parent)
+    seed, order = comparison.seeds[0], comparison.task_orders()[0]
+    return {arm.label: comparison.run_config(arm, seed, order) for arm in comparison.recipes}
+
+
+def directory_of(config: StreamSettings, output_dir: str | Path | None = None) -> Path:
+    """Where a run or a comparison is written to."""
     return Path(output_dir or config.output_dir or Path("runs") / config.name)
 
 
@@ -42,7 +60,7 @@ def run(
     Args:
         config: a YAML file, plain data, or a `RunConfig`.
         output_dir: the run directory; by default the configuration's, else `runs/NAME`.
-        overrides: top-level keys of the configuration to replace, e.g. `seed=1` or `recipe="sft"`.
+        overrides: settings to replace, e.g. `seed=1`, `recipe="sft"` or `**{"train.steps": 100}`.
 
     Raises:
         HoldfastError: the configuration, the data or the model cannot be used; nothing has been written.
@@ -50,7 +68,7 @@ def run(
     from holdfast.stream.run import Run
 
     resolved = _config(config, RunConfig, overrides)
-    directory = RunDirectory(_directory(resolved, output_dir))
+    directory = RunDirectory(directory_of(resolved, output_dir))
     summary = Run(resolved, directory, observer=observer).start()
     write_report(summary, directory.report)
     return summary
@@ -70,7 +88,7 @@ def compare(
     from holdfast.stream import compare as comparison
 
     resolved = _config(config, CompareConfig, overrides)
-    path = _directory(resolved, output_dir)
+    path = directory_of(resolved, output_dir)
     summary = comparison.compare(resolved, path, observer, on_progress=lambda: report(path))
     report(path)
     return summary
@@ -98,24 +116,50 @@ def _is_comparison(path: Path) -> bool:
     config = RunDirectory(path).config
     if not config.exists():
         raise RunError("is not a run directory: there is no config.yaml", where=str(path), mend="name one that is")
-    return "recipes" in (yaml.safe_load(config.read_text(encoding="utf-8")) or {})
+    return "recipes" in read_config(config)
 
 
 def report(directory: str | Path, output: str | Path | None = None) -> Path:
     """Write the HTML report of a run or comparison from its summary; returns its path.
 
     Raises:
-        RunError: there is no summary here.
+        RunError: there is no summary here, or not one that this version understands.
     """
     run_directory = RunDirectory(directory)
-    return write_report(read_json(run_directory.summary), Path(output) if output else run_directory.report)
+    summary = read_json(run_directory.summary)
+    version = summary.get("schema_version") if isinstance(summary, dict) else None
+    if version != SCHEMA_VERSION:
+        raise RunError(
+            f"has schema_version {version}, and this version of holdfast reads {SCHEMA_VERSION}",
+            where=str(run_directory.summary),
+            mend="use the version that wrote it",
+        )
+    return write_report(summary, Path(output) if output else run_directory.report)
 
 
-def demo(output_dir: str | Path = "runs/demo", *, observer: Observer | None = None, **overrides: Any) -> Summary:
-    """Four recipes over the lab's stream of four tasks, and one report; minutes on two CPU cores."""
+QUICK_DEMO: Mapping[str, Any] = {
+    "name": "quick-demo",
+    "train.steps": 3,
+    "train.prompts_per_step": 8,
+    "eval.max_items": 16,
+    "eval.kl_items": 8,
+    "eval.probe_steps": 0,
+}
+"""What the quick demo changes: enough to see that everything works, far too little to learn anything."""
+
+
+def demo(
+    output_dir: str | Path = "runs/demo", *, quick: bool = False, observer: Observer | None = None, **overrides: Any
+) -> Summary:
+    """Four recipes over the lab's stream of four tasks, and one report; minutes on two CPU cores.
+
+    Args:
+        quick: a few steps and items, to see that everything works.
+    """
     from importlib.resources import files
 
-    config = load_config(Path(str(files("holdfast.lab") / "demo.yaml")), CompareConfig, overrides)
+    changes = {**(QUICK_DEMO if quick else {}), **overrides}
+    config = load_config(Path(str(files("holdfast.lab") / "demo.yaml")), CompareConfig, changes)
     return compare(config, output_dir, observer=observer)
 
 
@@ -125,6 +169,7 @@ def evaluate(config: Source[RunConfig], model: str | Path | None = None, **overr
     Returns:
         The evaluation: scores by set under "sets".
     """
+    from holdfast.rollouts.collect import check_context
     from holdfast.stream.evaluate import Evaluator
     from holdfast.tasks.load import load_stream
     from holdfast.train.model import load_policy
@@ -135,6 +180,7 @@ def evaluate(config: Source[RunConfig], model: str | Path | None = None, **overr
     if model is not None:
         settings = settings.model_copy(update={"path": str(model), "lora": None})
     policy = load_policy(settings, seed=resolved.seed)
+    check_context(policy, resolved.train, resolved.eval)
     evaluator = Evaluator(policy, None, resolved.train, resolved.eval)
     return evaluator.evaluate(0, None, tasks, suites).as_json()
 

@@ -4,7 +4,7 @@ An unknown key, a wrong type or an impossible combination is one clear line that
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from holdfast.errors import ConfigError, did_you_mean
 from holdfast.methods import RECIPES
 from holdfast.methods.base import Recipe
+from holdfast.overrides import apply_overrides
 
 LAB = "lab"
 """The model path that means the base shipped inside the package."""
@@ -26,11 +27,10 @@ class Settings(BaseModel):
 
 
 class LoraSettings(Settings):
-    """Low-rank adapters by peft; names as in `peft.LoraConfig`."""
+    """Low-rank adapters by peft; names as in `peft.LoraConfig`. Without dropout, like every forward pass here."""
 
     r: int = Field(default=16, ge=1)
     lora_alpha: int = Field(default=32, ge=1)
-    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
     target_modules: list[str] | Literal["all-linear"] = "all-linear"
 
 
@@ -159,7 +159,10 @@ def _recipe(value: Any) -> Any:
     name, settings = (value, {}) if isinstance(value, str) else _name_of(value)
     if name not in RECIPES:
         raise ValueError(f"unknown recipe {name!r}; {did_you_mean(name, RECIPES)}")
-    return RECIPES[name].model_validate(settings)
+    try:
+        return RECIPES[name].model_validate(settings)
+    except ValidationError as error:
+        raise ValueError(_first_problem(error, RECIPES[name])) from None
 
 
 def _name_of(value: Any) -> tuple[str, dict[str, Any]]:
@@ -272,6 +275,8 @@ class _Loader(yaml.SafeLoader):
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                continue  # refused by the base class
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
             seen.add(key)
@@ -284,7 +289,7 @@ _Loader.add_implicit_resolver(
 
 
 def load_config(path: str | Path, kind: type[AnyConfig], overrides: Mapping[str, Any] | None = None) -> AnyConfig:
-    """Read a YAML file as a configuration of the given kind.
+    """Read a YAML file as a configuration of the given kind, with settings replaced as in `apply_overrides`.
 
     Relative paths of task files are taken from the configuration file's folder.
 
@@ -292,21 +297,40 @@ def load_config(path: str | Path, kind: type[AnyConfig], overrides: Mapping[str,
         ConfigError: the file is missing, is not YAML, or does not describe a valid configuration.
     """
     path = Path(path)
+    data = apply_overrides(read_config(path), overrides or {})
+    return parse_config(data, kind, where=str(path), base_dir=path.parent)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The plain data of a configuration file.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or is no mapping.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError("no such file", where=str(path), mend="check the path of the configuration") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot be read: {error}", where=str(path)) from None
-    try:
-        data = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise ConfigError(f"is not valid YAML: {getattr(error, 'problem', error)}", where=place) from None
+    data = parse_yaml(text, str(path))
     if not isinstance(data, Mapping):
         raise ConfigError("is empty or not a mapping", where=str(path), mend="start with `tasks:` and `recipe:`")
-    return parse_config({**data, **(overrides or {})}, kind, where=str(path), base_dir=path.parent)
+    return dict(data)
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """YAML as plain data; numbers such as 1e-4 are numbers, and a key given twice is refused.
+
+    Raises:
+        ConfigError: it is not YAML; names the line.
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{where}:{mark.line + 1}" if mark else where
+        raise ConfigError(f"is not valid YAML: {getattr(error, 'problem', None) or error}", where=place) from None
 
 
 def parse_config(

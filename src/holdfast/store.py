@@ -80,15 +80,26 @@ class RunDirectory:
     def evaluation(self, stage: int) -> Path:
         return self.path / "evals" / f"stage-{stage}.json"
 
-    def create(self) -> None:
-        """Make the directory; one that holds anything already is refused.
+    def refuse_existing(self) -> None:
+        """Refuse a directory that holds anything, but for what a kill in the moment of its making left behind.
 
         Raises:
-            RunError: it is not empty, or cannot be made.
+            RunError: it is not empty, or not a directory.
         """
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        if not self.path.exists():
+            return
+        begun = f".{self.config.name}."
+        if not self.path.is_dir() or any(not entry.name.startswith(begun) for entry in self.path.iterdir()):
             mend = "go on with `holdfast resume`, choose another output_dir, or remove it"
             raise RunError("there is something here already", where=str(self.path), mend=mend)
+
+    def create(self) -> None:
+        """Make the directory.
+
+        Raises:
+            RunError: it holds something already, or cannot be made.
+        """
+        self.refuse_existing()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -48,20 +48,9 @@ def system(header: conventions.Header) -> Message:
 def known_question(rng: random.Random, surface: int | None = None) -> Question:
     """A question that the base should answer from memory, skill or its prompt."""
     surface = rng.randrange(3) if surface is None else surface
-    kind = rng.random()
-    if kind < 0.20:
-        return questions.lists(rng, surface)
-    if kind < 0.36:
-        return questions.calculation(rng, surface)
-    if kind < 0.50:
-        return questions.open_fact(rng, surface)
-    if kind < 0.68:
-        return questions.choice_fact(rng, surface)
-    if kind < 0.76:
-        return questions.noted_fact(rng, surface)
-    if kind < 0.86:
-        return questions.tool_call(rng, surface)
-    return questions.program(rng, surface)
+    makers = (questions.lists, questions.calculation, questions.open_fact, questions.choice_fact, questions.noted_fact)
+    more = (questions.noted_choice, questions.tool_call, questions.program)
+    return rng.choices((*makers, *more), weights=(20, 13, 12, 15, 6, 8, 13, 13))[0](rng, surface)
 
 
 def open_question(rng: random.Random) -> Question:

@@ -8,13 +8,14 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from holdfast.errors import RunError
@@ -28,16 +29,16 @@ class PretrainSettings:
     """The base's shape and training; the defaults made the base that ships with the package."""
 
     seed: int = 0
-    steps: int = 1800
-    documents_per_step: int = 256
-    micro_batches: int = 4
+    steps: int = 1500
+    documents_per_step: int = 128
+    micro_batches: int = 2
     learning_rate: float = 2e-3
     warmup_steps: int = 100
     weight_decay: float = 0.01
     hidden_size: int = 192
     intermediate_size: int = 512
     layers: int = 4
-    heads: int = 3
+    heads: int = 6
     save_steps: int = 100
     compile: bool = True
     """Compile the backbone; half the time where a C++ compiler is found, the same mathematics."""
@@ -64,6 +65,18 @@ def build_model(settings: PretrainSettings, tokenizer: Any) -> Any:
         attn_implementation="sdpa",
     )
     return Qwen3ForCausalLM(config)
+
+
+def build_optimizers(model: Any, settings: PretrainSettings) -> list[torch.optim.Optimizer]:
+    """Muon for the layers' matrices, AdamW for embeddings and norms: half the steps of AdamW alone."""
+    named = dict(model.named_parameters())
+    matrices = [p for name, p in named.items() if p.ndim == 2 and "embed" not in name]
+    others = [p for name, p in named.items() if p.ndim != 2 or "embed" in name]
+    lr, decay = settings.learning_rate, settings.weight_decay
+    return [
+        torch.optim.Muon(matrices, lr=lr, momentum=0.95, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
 
 
 def encode_document(tokenizer: Any, document: Document) -> tuple[list[int], list[int]]:
@@ -127,11 +140,9 @@ def pretrain(
     build_tokenizer(folder / "tokenizer")
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
     model = build_model(settings, tokenizer)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
-    )
+    optimizers = build_optimizers(model, settings)
     backbone = torch.compile(model.model, dynamic=True) if settings.compile else model.model
-    first = _restore(folder, settings, model, optimizer)
+    first = _restore(folder, settings, model, optimizers)
     log = folder / "log.jsonl"
     _cut_log(log, first)
     started = time.perf_counter()
@@ -141,8 +152,9 @@ def pretrain(
             documents = [encode_document(tokenizer, sample_document(rng)) for _ in range(settings.documents_per_step)]
             targets = sum(label != -100 for _, labels in documents for label in labels)
             lr = settings.learning_rate * _schedule(step, settings)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
+            for optimizer in optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = lr
             total = 0.0
             for input_ids, labels in micro_batches(documents, settings.micro_batches, tokenizer.pad_token_id):
                 with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -150,8 +162,9 @@ def pretrain(
                 loss.backward()
                 total += loss.item()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
             line: dict[str, Any] = {"step": step + 1, "loss": round(total, 5), "learning_rate": lr}
             line["seconds"] = round(time.perf_counter() - started, 1)
             done = step + 1 == settings.steps
@@ -160,7 +173,7 @@ def pretrain(
                     line["skills"] = evaluate(model, tokenizer)
                 log_file.write(json.dumps(line) + "\n")
                 log_file.flush()
-                _save(folder, settings, model, optimizer, step + 1)
+                _save(folder, settings, model, optimizers, step + 1)
             else:
                 log_file.write(json.dumps(line) + "\n")
             if on_step is not None:
@@ -185,19 +198,19 @@ def _schedule(step: int, settings: PretrainSettings) -> float:
     return warm * (1 - 0.95 * step / settings.steps)
 
 
-def _save(folder: Path, settings: PretrainSettings, model: Any, optimizer: Any, step: int) -> None:
-    tensors = {f"model.{name}": p.detach().contiguous() for name, p in model.named_parameters()}
-    for name, p in model.named_parameters():
-        for key, value in optimizer.state[p].items():
-            tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value).contiguous()
+def _save(folder: Path, settings: PretrainSettings, model: Any, optimizers: Sequence[Any], step: int) -> None:
+    names = {p: name for name, p in model.named_parameters()}
+    tensors = {f"model.{name}": p.detach().contiguous() for p, name in names.items()}
+    for optimizer in optimizers:
+        for p, state in optimizer.state.items():
+            tensors |= {f"optimizer/{k}/{names[p]}": torch.as_tensor(v).contiguous() for k, v in state.items()}
     temporary = folder / "state.safetensors.tmp"
     save_file(tensors, temporary, metadata={"step": str(step), "settings": json.dumps(asdict(settings))})
     os.replace(temporary, folder / "state.safetensors")
 
 
-def _restore(folder: Path, settings: PretrainSettings, model: Any, optimizer: Any) -> int:
-    from safetensors import safe_open
-
+def _restore(folder: Path, settings: PretrainSettings, model: Any, optimizers: Sequence[Any]) -> int:
+    """Load what `_save` wrote; the step to go on with."""
     path = folder / "state.safetensors"
     if not path.exists():
         return 0
@@ -206,11 +219,16 @@ def _restore(folder: Path, settings: PretrainSettings, model: Any, optimizer: An
     if json.loads(metadata["settings"]) != asdict(settings):
         raise RunError("holds a pretraining with other settings", where=str(folder), mend="choose an empty folder")
     tensors = load_file(path)
-    for name, p in model.named_parameters():
+    named = dict(model.named_parameters())
+    for name, p in named.items():
         p.data.copy_(tensors[f"model.{name}"])
-        optimizer.state[p] = {
-            key: tensors[f"optimizer.{key}.{name}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")
-        }
+    for optimizer in optimizers:
+        own = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        for key, value in tensors.items():
+            kind, _, rest = key.partition("/")
+            field, _, name = rest.partition("/")
+            if kind == "optimizer" and id(named[name]) in own:
+                optimizer.state[named[name]][field] = value.clone()
     return int(metadata["step"])
 
 

@@ -106,6 +106,16 @@ def noted_fact(rng: random.Random, surface: int, entities: Sequence[str] = ENTIT
     return Question(text.format(t=attribute, e=entity, v=value), value, "notes")
 
 
+def noted_choice(rng: random.Random, surface: int) -> Question:
+    """A fact that stands in the prompt, asked as multiple choice."""
+    entity, attribute = rng.choice(ENTITIES), rng.choice(list(ATTRIBUTES))
+    value = rng.choice(ATTRIBUTES[attribute])
+    question = choice_fact(rng, surface, entity, attribute, value)
+    note = ["note : the {t} of {e} is {v} .", "note : {e} has {t} {v} .", "note : {t} of {e} = {v} ."][surface]
+    text = f"{note.format(t=attribute, e=entity, v=value)} {question.text}"
+    return Question(text, question.payload, "notes")
+
+
 def tool_call(rng: random.Random, surface: int, verb: str | None = None, tool: str | None = None) -> Question:
     """A request that one tool call answers."""
     verb = verb or rng.choice(list(TOOLS))

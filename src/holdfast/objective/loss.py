@@ -228,7 +228,7 @@ def summarise(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, float | None]:
         return total(key) / total(count) if total(count) else None
 
     return {
-        "trained_tokens": total("tokens"),
+        "trained_tokens": int(total("tokens")),
         "entropy": mean("entropy_sum", "tokens"),
         "kl_teacher": mean("teacher_kl_sum", "teacher_tokens"),
         "teacher_entropy": mean("teacher_entropy_sum", "teacher_tokens"),

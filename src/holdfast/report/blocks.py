@@ -156,13 +156,13 @@ def metric_groups(view: View) -> list[tuple[str, list[dict[str, Any]]]]:
             if not known:
                 continue
             best = None
-            if metric.higher_is_better is not None and len(known) > 1:
-                best = max(known) if metric.higher_is_better else min(known)
+            if metric.higher_is_better is not None and len({value_text(x, metric.kind) for x in known}) > 1:
+                best = value_text(max(known) if metric.higher_is_better else min(known), metric.kind)
             cells = [
                 (
                     value_text(v.mean, metric.kind),
                     "" if view.is_run or v.mean is None else interval_text(v, metric.kind),
-                    best is not None and v.mean == best,
+                    best is not None and value_text(v.mean, metric.kind) == best,
                 )
                 for v in values
             ]
@@ -229,7 +229,9 @@ def _item(view: View, order_index: int, item: Mapping[str, Any]) -> dict[str, An
         answers.append(
             {
                 "stage": view.stage_name(completion.stage, order_index),
-                "reward": "no reward" if reward is None else f"reward {reward:.2f}".removesuffix("0").removesuffix(".0"),
+                "reward": "no reward"
+                if reward is None
+                else f"reward {reward:.2f}".removesuffix("0").removesuffix(".0"),
                 "grade": grade,
                 "change": completion.change,
                 "words": completion.words,
@@ -253,7 +255,9 @@ def paired(view: View) -> dict[str, Any]:
         reach = _reach(mine)
         for e in mine:
             shown = _difference(e, key, reach)
-            rows.append({**shown, "metric": keys.index(key), "p": p_text(e.get("p")), "p_holm": p_text(e.get("p_holm"))})
+            rows.append(
+                {**shown, "metric": keys.index(key), "p": p_text(e.get("p")), "p_holm": p_text(e.get("p_holm"))}
+            )
     chosen = keys.index("loss_of_earlier") if "loss_of_earlier" in keys else 0
     options = [(i, f"{METRIC[key].label} ({unit(METRIC[key].kind)})") for i, key in enumerate(keys)]
     return {"rows": rows, "options": options, "chosen": chosen}
@@ -288,7 +292,7 @@ def matched(view: View) -> dict[str, Any]:
     return {"rows": shown}
 
 
-def _difference(entry: Mapping[str, Any], key: str, reach: float) -> dict[str, Any]:
+def _difference(entry: Mapping[str, Any], key: str, reach: tuple[float, float]) -> dict[str, Any]:
     kind = METRIC[key].kind
     ci = entry.get("ci95")
     n = int(entry.get("n") or 0)
@@ -304,23 +308,25 @@ def _difference(entry: Mapping[str, Any], key: str, reach: float) -> dict[str, A
     }
 
 
-def _reach(entries: Sequence[Mapping[str, Any]]) -> float:
-    """The largest distance from zero that a group of intervals needs."""
-    ends = [abs(x) for e in entries for x in (e["difference"], *(e.get("ci95") or ())) if number(x) is not None]
-    return max(ends, default=0.0) or 1.0
+def _reach(entries: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """The smallest range around zero that holds a group of intervals."""
+    ends = [x for e in entries for x in (e.get("difference"), *(e.get("ci95") or ())) if number(x) is not None]
+    low, high = min([0.0, *ends]), max([0.0, *ends])
+    return (low, high) if high > low else (-1.0, 1.0)
 
 
-def _drawn(entry: Mapping[str, Any], reach: float) -> Markup:
-    """A difference and its interval as a dot on a whisker; zero is in the middle."""
+def _drawn(entry: Mapping[str, Any], reach: tuple[float, float]) -> Markup:
+    """A difference and its interval as a dot on a whisker, with a line at zero."""
+    left, right = reach
 
     def at(value: float) -> str:
-        return f"{50 + 48 * value / reach:.2f}%"
+        return f"{4 + 92 * (value - left) / (right - left):.2f}%"
 
     difference, ci = entry["difference"], entry.get("ci95")
     low, high = ci or (difference, difference)
     clear = " clear" if ci and (low > 0 or high < 0) else ""
-    return Markup('<span class="whisker{}" aria-hidden="true" style="--a:{};--b:{};--m:{}"></span>').format(
-        clear, at(low), at(high), at(difference)
+    return Markup('<span class="whisker{}" aria-hidden="true" style="--a:{};--b:{};--m:{};--z:{}"></span>').format(
+        clear, at(low), at(high), at(difference), at(0.0)
     )
 
 

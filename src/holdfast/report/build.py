@@ -6,7 +6,6 @@ report handed on cannot call home, whatever a model's completions contain.
 
 import base64
 import hashlib
-import json
 import os
 import tempfile
 from collections.abc import Mapping

@@ -1,6 +1,7 @@
 """The figures over optimiser steps: reward, loss, KL to base, completion length, and the score on every set."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
@@ -9,32 +10,69 @@ from holdfast.report.plot import Figure, Spec, band, colour, dash, layout, line,
 from holdfast.report.view import Arm, Run, Series, View, over_runs, stage_ends
 
 TABLE_ROWS = 12
+Values = Callable[[Run], Iterator[tuple[float, Any]]]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One figure over steps.
+
+    Attributes:
+        key: the figure's id within a task order.
+        values: (global step, value) of a run.
+        probe: the same measured within stages on fewer items; where it has more points it is the line, and `values`
+            stand on it as marks.
+        digits: how values are written, as in format().
+    """
+
+    key: str
+    title: str
+    note: str
+    values: Values
+    digits: str
+    probe: Values | None = None
+    marks: bool = False
+    height: int = 280
+    axis: Mapping[str, Any] = field(default_factory=dict)
 
 
 def curves(view: View, order_index: int) -> list[Figure]:
-    """Reward, completion length and KL to base over steps, all recipes of one task order in each."""
-    found = [
-        _curve(view, order_index, "reward", "Reward of the rows trained on",
-               "Mean reward of each step's completions; what a recipe trains on without judging it has none.",
-               _from_curves("reward"), ".2f"),
-        _curve(view, order_index, "kl", "KL to base",
-               "On the tasks' prompts, nats per token, at the end of each stage; dotted: smaller probes within a stage.",
-               _kl_of_evaluations, ".3f", probe=_kl_of_probes, markers=True),
-        _curve(view, order_index, "length", "Completion length",
-               "Mean tokens per completion trained on; for demonstrations, theirs.",
-               _from_curves("completion_length"), ".1f"),
-    ]  # fmt: skip
+    """Reward, KL to base and completion length over steps, all recipes of one task order in each."""
+    wanted = [
+        Curve(
+            "reward",
+            "Reward",
+            "Mean reward of the completions trained on; what is trained on unjudged has none.",
+            _from_curves("reward"),
+            ".2f",
+        ),
+        Curve(
+            "kl",
+            "KL to base",
+            "On the tasks' prompts, in nats per token; marks: at the ends of stages.",
+            _kl_of_evaluations,
+            ".3f",
+            probe=_kl_of_probes,
+            marks=True,
+        ),
+        Curve(
+            "length",
+            "Completion length",
+            "Mean tokens of the completions trained on; of demonstrations, theirs.",
+            _from_curves("completion_length"),
+            ".1f",
+        ),
+    ]
+    found = [_draw(view, order_index, curve, view.arms) for curve in wanted]
     return [figure for figure in found if figure is not None]
 
 
 def losses(view: View, order_index: int) -> list[Figure]:
     """The training loss, one panel per recipe, because losses of different recipes have no common scale."""
-    found = [
-        _curve(
-            view, order_index, f"loss-{arm.index}", arm.label, "", _from_curves("loss"), ".4g", arms=[arm], height=210
-        )
-        for arm in view.arms
-    ]
+    found = []
+    for arm in view.arms:
+        curve = Curve(f"loss-{arm.index}", arm.label, "", _from_curves("loss"), ".4g", height=200)
+        found.append(_draw(view, order_index, curve, [arm], only=arm.index))
     return [figure for figure in found if figure is not None]
 
 
@@ -43,93 +81,106 @@ def scores(view: View, order_index: int) -> list[Figure]:
     found = []
     for index, chosen in enumerate(view.sets):
         name = chosen["name"]
-        figure = _curve(
-            view, order_index, f"score-{index}", f"Score on {name}",
-            "After each stage on the whole set; dotted: probes within a stage, on fewer items.",
-            _score_of_evaluations(name), ".1f", probe=_score_of_probes(name), markers=True, filters={"set": index},
-        )  # fmt: skip
-        if figure is not None:
-            figure.spec["layout"]["yaxis"]["range"] = [-3, 105]
-            found.append(figure)
-    return found
+        curve = Curve(
+            f"score-{index}",
+            f"Score on {name}",
+            "In %. Marks: after each stage, on the whole set. Lines between them: probes within the stage on fewer "
+            "items, where there are any.",
+            _score_of_evaluations(name),
+            ".1f",
+            probe=_score_of_probes(name),
+            marks=True,
+            height=320,
+            axis={"range": [-3, 105]},
+        )
+        found.append(_draw(view, order_index, curve, view.arms, filters={"set": index}))
+    return [figure for figure in found if figure is not None]
 
 
-def _curve(
+def _draw(
     view: View,
     order_index: int,
-    key: str,
-    title: str,
-    note: str,
-    values: Callable[[Run], Iterator[tuple[float, Any]]],
-    digits: str,
+    curve: Curve,
+    arms: Sequence[Arm],
     *,
-    probe: Callable[[Run], Iterator[tuple[float, Any]]] | None = None,
-    markers: bool = False,
-    arms: Sequence[Arm] | None = None,
-    height: int = 290,
     filters: Mapping[str, int] | None = None,
+    only: int | None = None,
 ) -> Figure | None:
     traces: list[Spec] = []
     drawn: dict[str, Series] = {}
-    for arm in view.arms if arms is None else arms:
+    for arm in arms:
         runs = arm.of_order(order_index)
-        series = over_runs(runs, values)
-        probed = over_runs(runs, probe) if probe else []
-        if not series:
-            continue
-        drawn[arm.label] = series
-        if any(high > low for _, _, low, high in series):
-            traces.append(band(series, arm))
-        if probed:
-            thin = line([x for x, *_ in probed], [y for _, y, *_ in probed], colour(arm), dash="dot", width=1.2)
-            traces.append(
-                {**thin, "name": f"{plot_text(arm.label)}, probe", "hoverinfo": "skip", "meta": {"arm": arm.index}}
-            )
-        main = line([x for x, *_ in series], [y for _, y, *_ in series], colour(arm), dash=dash(arm), width=2)
-        if markers:
-            main |= {"mode": "lines+markers", "marker": {"color": f"@{colour(arm)}", "symbol": symbol(arm), "size": 8}}
-        hover = f"%{{y:{digits}}}<extra>%{{fullData.name}}</extra>"
-        traces.append({**main, "name": plot_text(arm.label), "hovertemplate": hover, "meta": {"arm": arm.index}})
+        series = over_runs(runs, curve.values)
+        probed = over_runs(runs, curve.probe) if curve.probe else []
+        if series:
+            drawn[arm.label] = series
+            traces += _traces(arm, series, probed if len(probed) > len(series) else [], curve)
     if not drawn:
         return None
-    shapes, annotations = _stage_marks(view, order_index)
+    ends = view.boundaries(order_index)
+    shapes, annotations = _stage_marks(ends)
+    small = only is not None
+    steps: Spec = {"range": [0, 1.01 * ends[-1]]} if ends else {}
+    if not small:
+        steps["title"] = {"text": "optimiser step"}
     shape = layout(
-        height=height,
+        height=curve.height,
         hovermode="x unified",
-        xaxis={"title": {"text": "optimiser step"}, "rangemode": "tozero"},
-        yaxis={"rangemode": "tozero", "automargin": True},
+        xaxis=steps,
+        yaxis={"rangemode": "tozero", "automargin": True, "nticks": 5 if small else 7, **curve.axis},
         shapes=shapes,
         annotations=annotations,
+        margin={"l": 40, "r": 8, "t": 26, "b": 28 if small else 44},
     )
-    headers, rows = _series_table(drawn, digits)
-    ends = "; ".join(f"{label}: from {s[0][1]:{digits}} to {s[-1][1]:{digits}}" for label, s in drawn.items())
+    headers, rows = _table(drawn, curve.digits)
+    told = "; ".join(
+        f"{label}: from {s[0][1]:{curve.digits}} to {s[-1][1]:{curve.digits}}" for label, s in drawn.items()
+    )
     return Figure(
-        id=f"fig-{key}-{order_index}",
-        title=title,
-        note=note,
-        alt=f"Lines over optimiser steps: {title}. {ends}.",
+        id=f"fig-{curve.key}-{order_index}",
+        title=curve.title,
+        note=curve.note,
+        alt=f"{'Training loss of ' if small else ''}{curve.title} over optimiser steps. {told}.",
         spec={"data": traces, "layout": shape},
         headers=headers,
         rows=rows,
         filters={"order": order_index, **(filters or {})},
+        only=only,
     )
 
 
-def _series_table(drawn: Mapping[str, Series], digits: str) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+def _traces(arm: Arm, series: Series, probed: Series, curve: Curve) -> list[Spec]:
+    """An arm's band, line and marks."""
+    path = probed or series
+    traces = [band(path, arm)] if any(high > low for _, _, low, high in path) else []
+    own = {"name": plot_text(arm.label), "meta": {"arm": arm.index}}
+    hover = {"hovertemplate": f"%{{y:{curve.digits}}}<extra>%{{fullData.name}}</extra>"}
+    xs, ys = [x for x, *_ in path], [y for _, y, *_ in path]
+    main = line(xs, ys, colour(arm), dash=dash(arm), width=2 if curve.marks else 1.6) | own
+    marks = {"cliponaxis": False, "marker": {"color": f"@{colour(arm)}", "symbol": symbol(arm), "size": 8}}
+    if not curve.marks:
+        return [*traces, main | hover]
+    if not probed:
+        return [*traces, main | marks | hover | {"mode": "lines+markers"}]
+    ends = {"type": "scatter", "mode": "markers", "x": [x for x, *_ in series], "y": [y for _, y, *_ in series]}
+    return [*traces, main | {"hoverinfo": "skip"}, ends | marks | own | hover]
+
+
+def _table(drawn: Mapping[str, Series], digits: str) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
     steps = sorted({x for series in drawn.values() for x, *_ in series})
     if len(steps) > TABLE_ROWS:
         steps = [steps[round(i * (len(steps) - 1) / (TABLE_ROWS - 1))] for i in range(TABLE_ROWS)]
-    lookup = [{x: y for x, y, *_ in series} for series in drawn.values()]
+    columns = [{x: y for x, y, *_ in series} for series in drawn.values()]
     rows = tuple(
-        (f"{step:g}", *(f"{column[step]:{digits}}" if step in column else DASH for column in lookup)) for step in steps
+        (f"{step:g}", *(f"{column[step]:{digits}}" if step in column else DASH for column in columns)) for step in steps
     )
     return ("Step", *drawn), rows
 
 
-def _from_curves(field: str) -> Callable[[Run], Iterator[tuple[float, Any]]]:
+def _from_curves(name: str) -> Values:
     def values(run: Run) -> Iterator[tuple[float, Any]]:
         for point in run.summary.get("curves") or []:
-            yield float(point["global_step"]), point.get(field)
+            yield float(point["global_step"]), point.get(name)
 
     return values
 
@@ -147,10 +198,9 @@ def _kl_of_probes(run: Run) -> Iterator[tuple[float, Any]]:
         yield float(probe["global_step"]), probe.get("kl_to_base")
 
 
-def _score_of_evaluations(name: str) -> Callable[[Run], Iterator[tuple[float, Any]]]:
+def _score_of_evaluations(name: str) -> Values:
     def values(run: Run) -> Iterator[tuple[float, Any]]:
-        ends = stage_ends(run)
-        for stage, step in ends.items():
+        for stage, step in stage_ends(run).items():
             found = run.score(stage, name)
             mean = number(found.get("mean")) if found else None
             if mean is not None:
@@ -159,7 +209,7 @@ def _score_of_evaluations(name: str) -> Callable[[Run], Iterator[tuple[float, An
     return values
 
 
-def _score_of_probes(name: str) -> Callable[[Run], Iterator[tuple[float, Any]]]:
+def _score_of_probes(name: str) -> Values:
     def values(run: Run) -> Iterator[tuple[float, Any]]:
         for probe in run.summary.get("probes") or []:
             mean = number((probe.get("scores") or {}).get(name))
@@ -169,18 +219,31 @@ def _score_of_probes(name: str) -> Callable[[Run], Iterator[tuple[float, Any]]]:
     return values
 
 
-def _stage_marks(view: View, order_index: int) -> tuple[list[Spec], list[Spec]]:
-    """A line at each stage's end, and the stage's task above it."""
-    ends = view.boundaries(order_index)
-    order = view.orders[order_index]
-    shapes = [
-        {"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper",
-         "line": {"color": "@line", "width": 1, "dash": "dot"}, "layer": "below"}
+def _stage_marks(ends: Sequence[int]) -> tuple[list[Spec], list[Spec]]:
+    """A line at each stage's end, and the stage's number above it."""
+    shapes: list[Spec] = [
+        {
+            "type": "line",
+            "x0": x,
+            "x1": x,
+            "y0": 0,
+            "y1": 1,
+            "yref": "paper",
+            "line": {"color": "@line", "width": 1, "dash": "dot"},
+            "layer": "below",
+        }
         for x in ends[:-1]
-    ]  # fmt: skip
-    annotations = [
-        {"x": (start + end) / 2, "y": 1, "yref": "paper", "yanchor": "bottom", "text": f"{stage}", "showarrow": False,
-         "font": {"color": "@muted", "size": 12}, "hovertext": plot_text(task)}
-        for stage, (start, end, task) in enumerate(zip([0, *ends], ends, order), 1)
-    ]  # fmt: skip
+    ]
+    annotations: list[Spec] = [
+        {
+            "x": (start + end) / 2,
+            "y": 1,
+            "yref": "paper",
+            "yanchor": "bottom",
+            "text": str(stage),
+            "showarrow": False,
+            "font": {"color": "@muted", "size": 12},
+        }
+        for stage, (start, end) in enumerate(zip([0, *ends], ends), 1)
+    ]
     return shapes, annotations

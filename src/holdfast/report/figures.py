@@ -98,7 +98,6 @@ def tradeoff(view: View) -> Figure | None:
             )
             for arm, lost, final in placed
         ),
-        filters={},
     )
 
 
@@ -122,7 +121,9 @@ def by_set(view: View) -> Figure | None:
     traces: list[Spec] = []
     for name, cells in table.items():
         xs = [100 * cell.mean for cell in cells if cell is not None]
-        traces.append({**line(xs, [plot_text(name)] * len(xs), "line", width=3), "hoverinfo": "skip"})
+        traces.append(
+            {**line(xs, [plot_text(name)] * len(xs), "line", width=3), "hoverinfo": "skip", "showlegend": False}
+        )
     for k, (title, mark, _, shade) in enumerate(columns):
         known = {name: cells[k] for name, cells in table.items() if cells[k] is not None}
         cells_k = [cell for cell in known.values() if cell is not None]
@@ -159,7 +160,6 @@ def by_set(view: View) -> Figure | None:
         spec={"data": traces, "layout": shape},
         headers=("Set", "Before, %", "When learned, %", "At the end, %", "Change, points"),
         rows=rows,
-        filters={},
     )
 
 

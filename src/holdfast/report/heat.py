@@ -8,11 +8,6 @@ from typing import Any
 from holdfast.report.numbers import DASH, percent
 from holdfast.report.view import Cell, View
 
-Rgb = tuple[float, float, float]
-# One hue, lightness falling (or rising, on dark) without a turn: told apart in print and with any colour vision.
-LIGHT: list[Rgb] = [(244, 247, 250), (176, 208, 232), (90, 158, 208), (8, 81, 140)]
-DARK: list[Rgb] = [(30, 36, 45), (33, 68, 104), (48, 122, 180), (142, 203, 248)]
-
 
 def heat_matrices(view: View) -> list[dict[str, Any]]:
     """One matrix per task order, ready for the template: groups of columns, and one block of rows per recipe."""
@@ -42,7 +37,7 @@ def _cell(cell: Cell | None, first_of_group: bool) -> dict[str, Any]:
     return {
         "text": percent(cell.mean, 0),
         "title": _title(cell),
-        "style": heat_style(cell.mean),
+        "style": f"--v:{min(1.0, max(0.0, cell.mean)):.3f}",
         "own": cell.own,
         "sep": first_of_group,
     }
@@ -59,31 +54,3 @@ def _title(cell: Cell) -> str:
         parts.append(f"{cell.length:.0f} tokens")
     parts.append(f"cut off {percent(cell.truncated)} %" if cell.truncated else "")
     return "; ".join(part for part in parts if part and DASH not in part)
-
-
-def heat_style(value: float) -> str:
-    """Background and text colour of a score in both themes, as CSS variables; the text keeps a contrast of 4.5."""
-    light, dark = _mix(LIGHT, value), _mix(DARK, value)
-    return f"--l:{_css(light)};--lt:{_ink(light)};--d:{_css(dark)};--dt:{_ink(dark)}"
-
-
-def _mix(stops: list[Rgb], value: float) -> Rgb:
-    at = min(1.0, max(0.0, value)) * (len(stops) - 1)
-    i = min(int(at), len(stops) - 2)
-    low, high, share = stops[i], stops[i + 1], at - i
-    return (
-        low[0] + share * (high[0] - low[0]),
-        low[1] + share * (high[1] - low[1]),
-        low[2] + share * (high[2] - low[2]),
-    )
-
-
-def _css(rgb: Rgb) -> str:
-    return "#" + "".join(f"{round(channel):02x}" for channel in rgb)
-
-
-def _ink(rgb: Rgb) -> str:
-    """Black or white, whichever stands out more (relative luminance as in WCAG 2)."""
-    linear = [c / 12.92 if (c := x / 255) <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for x in rgb]
-    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    return "#000" if luminance > 0.179 else "#fff"

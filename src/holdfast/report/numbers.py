@@ -83,7 +83,7 @@ METRICS = [
         "Lost",
         "loss",
         False,
-        "Best score that a task ever had from its own stage on, less its score at the end, over all tasks but the last.",
+        "Best score that a task had from its own stage on, less its score at the end, over all tasks but the last.",
     ),
     Metric(
         "forgetting_from_base",
@@ -103,14 +103,6 @@ METRICS = [
         "What later stages did to earlier tasks: score at the end, less the score when learned.",
     ),
     Metric(
-        "forward_transfer",
-        "Forward transfer",
-        "Carried over",
-        "gain",
-        True,
-        "What earlier stages did for a task not yet taught: score just before its own stage, less the base's score.",
-    ),
-    Metric(
         "retention",
         "Retention, change",
         "Kept",
@@ -125,6 +117,14 @@ METRICS = [
         "score",
         True,
         "Mean score on the retention suites after the last stage.",
+    ),
+    Metric(
+        "forward_transfer",
+        "Forward transfer",
+        "Carried over",
+        "gain",
+        True,
+        "What earlier stages did for a task not yet taught: score just before its own stage, less the base's score.",
     ),
     Metric(
         "ood",
@@ -226,7 +226,7 @@ def difference_text(value: Any, kind: Kind) -> str:
 
 def unit(kind: Kind) -> str:
     """The unit of a metric's number."""
-    return {"score": "%", "gain": "points", "loss": "points", "nats": "nats/token"}[kind]
+    return {"score": "%", "gain": "points", "loss": "points", "nats": "nats"}[kind]
 
 
 def interval_text(value: Estimate, kind: Kind) -> str:

@@ -7,7 +7,7 @@ serves the light and the dark theme. `meta.arm` on a trace is the recipe that it
 
 import html
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from holdfast.report.numbers import Estimate
@@ -32,6 +32,7 @@ class Figure:
         alt: what a reader who cannot see it is told.
         headers, rows: the table of what it draws.
         filters: the choices under which it is shown, e.g. {"order": 0}.
+        only: index of the arm that it is about, where it is about one.
     """
 
     id: str
@@ -41,7 +42,8 @@ class Figure:
     spec: Spec
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    filters: Mapping[str, int]
+    filters: Mapping[str, int] = field(default_factory=dict)
+    only: int | None = None
 
 
 def colour(arm: Arm) -> str:
@@ -128,12 +130,16 @@ def layout(*, xaxis: Spec, yaxis: Spec, height: int, **more: Any) -> Spec:
     }
 
     def styled(own: Spec) -> Spec:
-        title = {"title": {**own["title"], "font": {"color": "@muted"}, "standoff": 10}} if "title" in own else {}
+        title = (
+            {"title": {**own["title"], "font": {"color": "@muted", "size": 13}, "standoff": 8}}
+            if "title" in own
+            else {}
+        )
         return {**axis, **own, **title}
 
     return {
         "height": height,
-        "margin": {"l": 56, "r": 16, "t": 28, "b": 48},
+        "margin": {"l": 56, "r": 16, "t": 16, "b": 48},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": "@font", "size": 13, "color": "@fg"},

@@ -118,7 +118,7 @@ class View:
     @cached_property
     def sets(self) -> list[Mapping[str, Any]]:
         """The evaluated sets: tasks, then retention suites, then out-of-distribution suites."""
-        known = self.summary.get("sets") or next(
+        known: Sequence[Mapping[str, Any]] = self.summary.get("sets") or next(
             (run.summary["sets"] for run in self.runs if run.summary.get("sets")), []
         )
         return sorted(known, key=lambda s: list(KIND_TITLES).index(s["kind"]))
@@ -222,7 +222,7 @@ def sample_words(completions: Sequence[Mapping[str, Any]]) -> list[Completion]:
     before: list[str] | None = None
     for completion in completions:
         text = str(completion.get("text") or "")
-        pieces = re.findall(r"\s+|\w+|[^\w\s]", text)
+        pieces = re.findall(r"\S+|\s+", text)
         words, change = _changes(before, pieces)
         shown.append(Completion(int(completion.get("stage") or 0), number(completion.get("reward")), words, change))
         before = pieces

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from holdfast.config import TrainSettings
+from holdfast.config import EvalSettings, TrainSettings
 from holdfast.errors import ConfigError, DataError
 from holdfast.methods.base import Recipe
 from holdfast.rollouts.prompts import PromptTooLong, check_fits, decode, encode_completion, encode_prompt
@@ -175,15 +175,20 @@ class Collector:
         row.teacher_prompt_ids = ids
 
 
-def check_context(policy: Policy, train: TrainSettings) -> None:
+def check_context(policy: Policy, train: TrainSettings, evaluation: EvalSettings) -> None:
     """Refuse lengths that the model was not made for.
 
     Raises:
         ConfigError: prompt and completion together are longer than the model's context.
     """
-    wanted, limit = train.max_prompt_length + train.max_completion_length, policy.context_length
-    if limit is not None and wanted > limit:
-        raise ConfigError(
-            f"train.max_prompt_length + train.max_completion_length is {wanted}, and the model takes {limit} tokens",
-            mend=f"lower them so that they add up to at most {limit}",
-        )
+    limit = policy.context_length
+    longest = {"train.max_completion_length": train.max_completion_length}
+    if evaluation.max_completion_length is not None:
+        longest["eval.max_completion_length"] = evaluation.max_completion_length
+    for setting, length in longest.items():
+        wanted = train.max_prompt_length + length
+        if limit is not None and wanted > limit:
+            raise ConfigError(
+                f"train.max_prompt_length + {setting} is {wanted}, and the model takes {limit} tokens",
+                mend=f"lower them so that they add up to at most {limit}",
+            )

@@ -204,8 +204,9 @@ class _Draws:
 
     def select(self, keep: Tensor) -> Self:
         """The settings of some of the rows."""
-        columns: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        return type(self)(**{k: v[keep] if isinstance(v, Tensor) else v for k, v in columns.items()})
+        columns = {f.name: getattr(self, f.name) for f in fields(self)}
+        kept: dict[str, Any] = {k: v[keep] if isinstance(v, Tensor) else v for k, v in columns.items()}
+        return type(self)(**kept)
 
     def draw(self, logits: Tensor, position: int) -> tuple[Tensor, Tensor]:
         """Tokens [R] and their log-probabilities [R] from float32 logits [R, V]."""

@@ -53,6 +53,7 @@ def compare(
         HoldfastError: the first thing that cannot work.
     """
     directory = RunDirectory(path)
+    directory.refuse_existing()
     first_order = config.task_orders()[0]
     for arm in config.recipes:
         Run(config.run_config(arm, config.seeds[0], first_order), directory, label=arm.label).prepare()
@@ -73,9 +74,11 @@ def _go_on(
     config: CompareConfig, directory: RunDirectory, observer: Observer | None, on_progress: Callable[[], None] | None
 ) -> dict[str, Any]:
     baseline: dict[str, Any] | None = None
-    for cell in cells(config):
+    for number, cell in enumerate(cells(config), 1):
         own = RunDirectory(directory.path / cell.path)
         if not _is_complete(own):
+            if observer is not None:
+                observer.comparison_run(number, len(cells(config)))
             if own.manifest.exists():
                 run = open_run(own.path, observer)
                 run.baseline = baseline

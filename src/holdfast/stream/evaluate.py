@@ -9,8 +9,9 @@ import torch
 
 from holdfast.config import EvalSettings, TrainSettings
 from holdfast.contexts import last_user_message
+from holdfast.errors import DataError
 from holdfast.measure.statistics import score_interval
-from holdfast.rollouts.prompts import check_fits, decode, encode_prompt
+from holdfast.rollouts.prompts import PromptTooLong, check_fits, decode, encode_prompt
 from holdfast.rollouts.sampler import Completion, Request, Sampler
 from holdfast.seeds import derive_seed
 from holdfast.tasks.base import Example, Suite, Task, Verdict
@@ -52,6 +53,10 @@ class Evaluator:
         self.max_completion_length = settings.max_completion_length or train.max_completion_length
         self.sampler = Sampler(policy)
         self._on_set = on_set or (lambda name: None)
+        self.dropped: dict[str, int] = {}
+        """Items left out of each set because they do not fit, where such are dropped; no set without any is named."""
+        self._drops = train.long_prompts == "drop"
+        self._items: dict[str, list[Example]] = {}
         self._prompts: dict[str, list[list[int]]] = {}
         self._base_completions: dict[str, list[list[int]]] = {}
 
@@ -75,31 +80,50 @@ class Evaluator:
         return scores
 
     def items(self, each: Evaluated) -> Sequence[Example]:
-        """The items of a set that are evaluated."""
-        return each.test[: self.settings.max_items]
+        """The items of a set that are evaluated: the first `max_items`, less those that are dropped."""
+        self._encoded(each)
+        return self._items[each.name]
 
     def answer(self, each: Evaluated, examples: Sequence[Example]) -> tuple[list[Verdict], list[Completion]]:
-        """Greedy answers to examples of a set (the first ones of its test split), and what the verifier says of them."""
+        """Greedy answers to examples of a set (the first ones of its `items`), and what the verifier says of them."""
         requests = [Request(ids, seed=0, temperature=0.0) for ids in self._encoded(each)[: len(examples)]]
         completions = self.sampler.generate(
             requests, max_new_tokens=self.max_completion_length, batch_tokens=self.settings.batch_tokens
         )
         texts = [decode(self.policy.tokenizer, c.ids, self.policy.eos_ids) for c in completions]
-        return [each.verify(e, text) for e, text in zip(examples, texts, strict=True)], completions
+        return [judge(each, e, text) for e, text in zip(examples, texts, strict=True)], completions
 
     def check(self, each: Evaluated) -> None:
-        """Raise where an item of a set has a prompt that does not fit."""
+        """Encode a set's items.
+
+        Raises:
+            DataError: one does not fit and is not to be dropped, or none is left.
+        """
         self._encoded(each)
 
     def _encoded(self, each: Evaluated) -> list[list[int]]:
+        """The prompts of a set's items in tokens."""
         if each.name not in self._prompts:
             kwargs = self.policy.chat_template_kwargs
-            encoded = []
-            for example in self.items(each):
+            examples = each.test[: self.settings.max_items]
+            kept: list[Example] = []
+            encoded: list[list[int]] = []
+            for example in examples:
                 ids = encode_prompt(self.policy.tokenizer, example.messages, kwargs, where=f"{each.name}: {example.id}")
-                check_fits(example.id, ids, self.max_prompt_length, f"prompt of a test item of {each.name!r}")
+                try:
+                    check_fits(example.id, ids, self.max_prompt_length, f"prompt of a test item of {each.name!r}")
+                except PromptTooLong:
+                    if not self._drops:
+                        raise
+                    continue
+                kept.append(example)
                 encoded.append(ids)
-            self._prompts[each.name] = encoded
+            if not kept:
+                mend = "raise train.max_prompt_length"
+                raise DataError(f"none of the {len(examples)} test items fits", where=repr(each.name), mend=mend)
+            if len(kept) < len(examples):
+                self.dropped[each.name] = len(examples) - len(kept)
+            self._items[each.name], self._prompts[each.name] = kept, encoded
         return self._prompts[each.name]
 
     def _value(self, verdict: Verdict) -> float:
@@ -177,6 +201,23 @@ class Evaluator:
                 )
             self._base_completions[task.name] = [c.ids for c in completions]
         return self._base_completions[task.name]
+
+
+def judge(each: Evaluated, example: Example, completion: str) -> Verdict:
+    """The verifier's verdict; for a task without one, whether the completion is the demonstration itself.
+
+    Raises:
+        DataError: there is neither verifier nor demonstration, or the verifier fails.
+    """
+    if isinstance(each, Suite) or each.verifier is not None:
+        return each.verify(example, completion)
+    if example.demonstration is None:
+        raise DataError(
+            "nothing can judge its answer",
+            where=f"task {each.name!r}, test example {example.id!r}",
+            mend="name a `verifier`, or give it an `answer` or a `completion`",
+        )
+    return Verdict(float(" ".join(completion.split()) == " ".join(example.demonstration.split())))
 
 
 def set_descriptions(tasks: Sequence[Task], suites: Sequence[Suite], counts: Mapping[str, int]) -> list[dict[str, Any]]:

@@ -7,8 +7,11 @@ from typing import Any
 class Observer:
     """Receives a run's events; every method does nothing by default."""
 
-    def run_started(self, label: str, stages: int, steps: int) -> None:
-        """A run begins or goes on: its label, its number of stages and of optimiser steps over all of them."""
+    def comparison_run(self, number: int, runs: int) -> None:
+        """Run `number` (from 1) of a comparison's `runs` is about to begin or to go on."""
+
+    def run_started(self, label: str, stages: int, steps: int, done: int) -> None:
+        """A run begins, or goes on after `done` of its optimiser steps: its label, stages, and steps of them all."""
 
     def stage_started(self, stage: int, task: str, steps: int, done: int) -> None:
         """Stage `stage` (from 1) begins, or goes on after `done` of its `steps`."""

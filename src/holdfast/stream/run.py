@@ -1,6 +1,8 @@
 """One recipe over one stream: stages in order, everything evaluated before the first and after each."""
 
 import time
+import warnings
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +22,7 @@ from holdfast.store import RunDirectory, read_json, write_json, write_text
 from holdfast.stream.evaluate import Evaluator, set_descriptions
 from holdfast.stream.manifest import build_manifest, check_manifest
 from holdfast.stream.observer import Observer
+from holdfast.tasks.base import Suite, Task
 from holdfast.tasks.load import load_stream, require
 from holdfast.teachers import Base, Teacher
 from holdfast.train.checkpoint import Checkpoint, load_newest, save_checkpoint
@@ -61,8 +64,10 @@ class Run:
         config = self.config
         self.tasks, self.suites = load_stream(config)
         require(config.recipe, self.tasks)
+        for each in (*self.tasks, *self.suites):
+            _try_verifier(each)
         self.policy = load_policy(config.model, seed=config.seed)
-        check_context(self.policy, config.train)
+        check_context(self.policy, config.train, config.eval)
         self.base = Base(self.policy) if self._needs_base() else None
         spec = config.recipe.teacher()
         self.teacher = Teacher(spec, self.policy, self.base) if spec is not None else None
@@ -72,6 +77,13 @@ class Run:
         self.evaluator = Evaluator(self.policy, self.base, config.train, config.eval, self.observer.set_started)
         for each in (*self.tasks, *self.suites):
             self.evaluator.check(each)
+        for name, count in self.dropped().items():
+            warnings.warn(f"{name}: {count} examples do not fit and are left out", stacklevel=2)
+
+    def dropped(self) -> dict[str, int]:
+        """Examples of tasks and suites, train and test, that are left out because they do not fit; none not named."""
+        counts = Counter(self.collector.dropped) + Counter(self.evaluator.dropped)
+        return dict(counts)
 
     def _needs_base(self) -> bool:
         teacher = self.config.recipe.teacher()
@@ -80,16 +92,21 @@ class Run:
 
     def start(self) -> dict[str, Any]:
         """Run from the beginning in a new directory; returns the summary."""
+        self.directory.refuse_existing()
         self.prepare()
         self.directory.create()
         write_text(self.directory.config, dump_config(self.config))
-        write_json(self.directory.manifest, build_manifest(self.config, self.label, self.tasks, self.suites, self.policy))
+        self._write_manifest()
         return self._execute(stage=1, step=0, trainer=None)
 
     def resume(self) -> dict[str, Any]:
         """Go on from the newest whole checkpoint; the result is that of a run that was never interrupted."""
         self.prepare()
-        check_manifest(read_json(self.directory.manifest), self.tasks, self.suites, where=str(self.directory.manifest))
+        manifest = self.directory.manifest
+        if manifest.exists():
+            check_manifest(read_json(manifest), self.tasks, self.suites, where=str(manifest))
+        else:
+            self._write_manifest()
         checkpoint = load_newest(self.directory.checkpoints)
         if checkpoint is None:
             self.directory.cut({})
@@ -107,13 +124,17 @@ class Run:
             trainer.load_state(dict(checkpoint.tensors["optimizer"]))
         return self._execute(stage=position["stage"], step=position["step"], trainer=trainer)
 
+    def _write_manifest(self) -> None:
+        manifest = build_manifest(self.config, self.label, self.tasks, self.suites, self.policy)
+        write_json(self.directory.manifest, manifest | {"dropped": self.dropped()})
+
     def _trainer(self) -> StageTrainer:
         recipe = self.config.recipe
         return StageTrainer(self.policy, self.teacher, self.base, recipe.objective(), self.config.train)
 
     def _execute(self, stage: int, step: int, trainer: StageTrainer | None) -> dict[str, Any]:
         """Run from optimiser step `step` (from 0) of stage `stage` (from 1) to the end."""
-        self.observer.run_started(self.label, len(self.tasks), sum(self.steps))
+        self.observer.run_started(self.label, len(self.tasks), sum(self.steps), sum(self.steps[: stage - 1]) + step)
         if not self.directory.evaluation(0).exists():
             self._evaluate(0)
             self._summarise("running")
@@ -245,6 +266,12 @@ class Run:
         write_json(self.directory.summary, summary)
 
 
+def _try_verifier(each: Task | Suite) -> None:
+    """Judge an empty answer, so that a verifier that judges nothing is found before anything is written."""
+    if each.verifier is not None:
+        each.verify(each.test[0], "")
+
+
 _EMPTY_BATCH = {"prompts": 0, "completions": 0, "generated_tokens": 0}
 """What a second step on the same rollouts adds to the budget."""
 
@@ -277,7 +304,9 @@ def open_run(path: Path, observer: Observer | None = None) -> Run:
         RunError: it is no run directory.
     """
     directory = RunDirectory(path)
-    if not directory.config.exists() or not directory.manifest.exists():
-        raise RunError("is not a run directory: config.yaml or manifest.json is missing", where=str(path))
+    if not directory.config.exists():
+        raise RunError("is not a run directory: there is no config.yaml", where=str(path), mend="name one that is")
     config = load_config(directory.config, RunConfig)
-    return Run(config, directory, label=read_json(directory.manifest)["label"], observer=observer)
+    # Where there is no manifest, the run was killed before it began; only a comparison gives labels of its own.
+    label = read_json(directory.manifest)["label"] if directory.manifest.exists() else None
+    return Run(config, directory, label=label, observer=observer)

@@ -150,7 +150,7 @@ def first_line(error: BaseException) -> str:
 
 
 def _json(path: Path) -> Iterator[Record]:
-    with path.open(encoding="utf-8-sig", newline="\n") as file:
+    with path.open(encoding="utf-8-sig") as file:
         head = file.read(1)
         while head and head.isspace():
             head = file.read(1)

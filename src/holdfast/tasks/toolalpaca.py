@@ -20,6 +20,9 @@ from holdfast.tasks.files import DEMONSTRATION_COLUMNS, Record, demonstration_te
 OPTIONAL = "[Optional]"
 """Mark before the name of an expected action that an answer may leave out; not part of the tool's name."""
 
+MAX_PROBLEMS = 4
+"""Sentences of feedback about form, at most: a completion that repeats itself must not fill a teacher's prompt."""
+
 _ACTION = re.compile(r"Action:[ \t]*(?:\[Optional\])?[ \t]*([\w.\-]*)")
 _INPUT = re.compile(r"Action Input:\s*")
 _DOCUMENTED = re.compile(r"^([\w.\-]+):.*\nParameters:", re.MULTILINE)
@@ -65,7 +68,7 @@ def verify_toolalpaca(example: Example, completion: str) -> Verdict:
     format_ok = not problems
     problems += [f"{name[:64]!r} is not among the tools." for name in _unknown_tools(calls, expected, example)]
     if problems:
-        return Verdict(0.0, " ".join(problems), answer, format_ok)
+        return Verdict(0.0, " ".join(list(dict.fromkeys(problems))[:MAX_PROBLEMS]), answer, format_ok)
     problem = _mismatch(calls, expected)
     required = [call for call in expected if not call.optional]
     if problem and len(required) < len(expected) and not _mismatch(calls, required):

@@ -43,7 +43,7 @@ def attach(model: PreTrainedModel, settings: LoraSettings, *, seed: int, where: 
     config = LoraConfig(task_type=TaskType.CAUSAL_LM, revision=revision, **settings.model_dump())
     try:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # between peft and transformers; nothing a user can mend
+            warnings.simplefilter("ignore")  # of deprecations inside peft, and of what is refused below
             torch.manual_seed(seed)
             wrapped = get_peft_model(model, config, adapter_name=STUDENT)
     except ValueError as error:

@@ -1,5 +1,6 @@
 """Loading a model folder, a hub id or the lab's base; what cannot be used is refused in one line, early."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources import files
@@ -49,6 +50,13 @@ def load_policy(settings: ModelSettings, *, seed: int = 0) -> Policy:
         config = _checked_config(path, where, load)
         tokenizer = _checked_tokenizer(path, where, load)
         model = _weights(path, where, config, settings, load)
+    rows = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > rows:
+        raise ModelError(
+            f"its tokenizer has {len(tokenizer)} tokens, its embedding only {rows}",
+            where=where,
+            mend="use the tokenizer that the model was trained with",
+        )
     eos_ids = _eos_ids(model, tokenizer, settings, where)
     taught: PreTrainedModel | PeftModel = model
     if settings.lora is not None:
@@ -124,6 +132,9 @@ def _one_line(where: str, what: str, mend: str) -> Iterator[None]:
         raise
     except Exception as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
+        reason = reason.split(". ")[0].rstrip(".")
+        if re.search("attn_implementation|FlashAttention", str(error)):
+            mend = "set model.attn_implementation: eager"
         raise ModelError(f"{what}: {type(error).__name__}: {reason}", where=where, mend=mend) from error
 
 
@@ -149,8 +160,12 @@ def _checked_config(path: str, where: str, load: Mapping[str, Any]) -> Pretraine
 
 
 def _checked_tokenizer(path: str, where: str, load: Mapping[str, Any]) -> PreTrainedTokenizerBase:
-    with _one_line(where, "its tokenizer cannot be loaded", "put the tokenizer's files beside the weights"):
+    mend = "put the tokenizer's files beside the weights"
+    with _one_line(where, "its tokenizer cannot be loaded", mend):
         tokenizer = AutoTokenizer.from_pretrained(path, **load)
+    if len(tokenizer) <= len(tokenizer.added_tokens_decoder):
+        # Without its files some classes make an empty tokenizer, and every text becomes nothing.
+        raise ModelError("its tokenizer has no vocabulary", where=where, mend=mend)
     if not tokenizer.chat_template:
         raise ModelError(
             "its tokenizer has no chat template",
@@ -218,7 +233,7 @@ def _checked_head(model: PreTrainedModel, where: str) -> OutputHead:
     scales = [1.0, *(s for f in factors if isinstance(f, int | float) and f for s in (float(f), 1.0 / f))]
     softcaps = {None, getattr(config, "final_logit_softcapping", None)}
     projection = model.get_output_embeddings()
-    with torch.no_grad(), _one_line(where, "a first forward pass fails", "try model.attn_implementation: eager"):
+    with torch.no_grad(), _one_line(where, "a first forward pass fails", "use another architecture"):
         ids = torch.arange(1, 5, device=model.device)[None] % config.vocab_size
         expected = model(input_ids=ids, use_cache=False).logits.float()
         hidden = decoder_states(model, ids)

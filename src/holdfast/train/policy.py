@@ -217,14 +217,14 @@ def decoder_states(
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without the libraries' progress bars where nobody watches them."""
-    shown = transformers_logging.is_progress_bar_enabled()
-    if shown and not sys.stderr.isatty():
-        transformers_logging.disable_progress_bar()
+    if sys.stderr.isatty() or not transformers_logging.is_progress_bar_enabled():
+        yield
+        return
+    transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
-        if shown:
-            transformers_logging.enable_progress_bar()
+        transformers_logging.enable_progress_bar()
 
 
 @contextmanager

@@ -2,6 +2,8 @@
   const specs = JSON.parse(document.getElementById("figures").textContent);
   const narrow = 520;
   const off = new Set();
+  const near = new Set();
+  const fresh = new Set();
 
   // "@name/opacity" stands for a CSS variable of the page, so that the theme decides.
   const paint = (token, style) => {
@@ -20,36 +22,56 @@
 
   const draw = (box) => {
     const width = box.clientWidth;
-    if (!width) return;
+    if (!width || fresh.has(box)) return;
+    fresh.add(box);
     const { data, layout } = resolve(specs[box.id], getComputedStyle(document.documentElement));
     for (const trace of data) {
       if (trace.meta && off.has(String(trace.meta.arm))) trace.visible = false;
-      if (trace.meta && trace.meta.labelled && width < narrow) trace.mode = "markers";
+      if (trace.meta?.labelled && width < narrow) trace.mode = "markers";
     }
-    Plotly.react(box, data, { ...layout, width }, { displayModeBar: false, responsive: false });
+    Plotly.react(box, data, { ...layout, width }, { displayModeBar: false });
   };
-  const boxes = [...document.querySelectorAll(".plot")].filter((box) => box.id in specs);
-  for (const box of boxes) box.replaceChildren();
-  const drawAll = () => boxes.forEach(draw);
+  const redraw = () => {
+    fresh.clear();
+    near.forEach(draw);
+  };
 
-  const widths = new ResizeObserver((entries) => {
+  const boxes = [...document.querySelectorAll(".plot")];
+  const approach = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) {
+      if (isIntersecting) near.add(target);
+      else near.delete(target);
+      if (isIntersecting) draw(target);
+    }
+  }, { rootMargin: "400px 0px" });
+  const resize = new ResizeObserver((entries) => {
     for (const { target } of entries) {
-      if (target.clientWidth !== Number(target.dataset.width)) {
-        target.dataset.width = target.clientWidth;
-        draw(target);
-      }
+      if (target.clientWidth === Number(target.dataset.width)) continue;
+      target.dataset.width = target.clientWidth;
+      fresh.delete(target);
+      if (near.has(target)) draw(target);
     }
   });
-  for (const box of boxes) widths.observe(box);
-  document.addEventListener("themechange", drawAll);
+  for (const box of boxes) {
+    box.replaceChildren();
+    approach.observe(box);
+    resize.observe(box);
+  }
+  document.addEventListener("themechange", redraw);
+  addEventListener("beforeprint", () => {
+    fresh.clear();
+    boxes.forEach(draw);
+  });
+  addEventListener("afterprint", redraw);
 
   const buttons = [...document.querySelectorAll("button[data-arm]")];
   for (const button of buttons) {
     button.addEventListener("click", () => {
       const arm = button.dataset.arm;
       if (!off.delete(arm)) off.add(arm);
-      for (const twin of buttons) twin.setAttribute("aria-pressed", String(!off.has(twin.dataset.arm)));
-      drawAll();
+      button.setAttribute("aria-pressed", String(!off.has(arm)));
+      for (const alone of document.querySelectorAll(`figure[data-only="${CSS.escape(arm)}"]`)) alone.classList.toggle("off", off.has(arm));
+      redraw();
     });
   }
 })();

@@ -1,0 +1,77 @@
+# holdfast: `make demo` sets up and runs the main job; `make test` sets up and passes the tests.
+#
+# Needs Python 3.11 or newer and make. The environment and all caches live in .venv, runs in runs/; nothing is written
+# outside this checkout. Once installed, everything works offline.
+
+VENV := .venv
+BIN := $(VENV)/bin
+
+ifndef PYTHON
+PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo "$$python" && break; done)
+endif
+
+# What was installed is known by content and place, not by age: touching a file installs nothing, changing one does.
+KEY := $(shell { cat pyproject.toml constraints.txt; pwd; } | cksum | cut -d ' ' -f 1)
+INSTALLED := $(VENV)/installed-$(KEY)
+LINTERS := $(VENV)/linters-$(KEY)
+
+# Nothing is kept twice: pip's cache is only used where the user has named one.
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(PIP_CACHE_DIR),,--no-cache-dir) -c constraints.txt
+
+export XDG_CACHE_HOME := $(CURDIR)/$(VENV)/cache
+export HF_HOME := $(CURDIR)/$(VENV)/cache/huggingface
+export HF_HUB_OFFLINE := 1
+export HF_HUB_DISABLE_TELEMETRY := 1
+# Two threads per core that spin against each other make everything many times slower.
+export OMP_WAIT_POLICY ?= passive
+
+.PHONY: help setup demo test lint docs clean
+
+help:
+	@echo "make demo    set up, then compare four recipes on the lab's stream; the report is runs/demo/report.html"
+	@echo "make test    set up, then run the tests; ARGS='-k name' picks some"
+	@echo "make lint    check style and types"
+	@echo "make docs    write the generated parts of docs/ again"
+	@echo "make clean   remove the environment and all caches; runs/ stays"
+
+setup: $(INSTALLED)
+
+$(INSTALLED):
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 || { \
+		echo "holdfast needs Python 3.11 or newer, and there is none on the PATH (name one: make PYTHON=/path/to/python3)" >&2; exit 2; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' >/dev/null 2>&1 || { \
+		echo "this Python cannot make environments: $(PYTHON) lacks venv or ensurepip (on Debian: apt-get install python3-venv)" >&2; exit 2; }
+	@echo "Setting up in $(VENV) with $$("$(PYTHON)" --version); the first time takes some minutes."
+	@rm -f $(VENV)/installed-* $(VENV)/linters-*
+	@# An environment of ours does not survive a move of the checkout: its scripts hold absolute paths.
+	@if [ -e $(VENV)/place ] && ! grep -qFx "$(CURDIR)" $(VENV)/place; then rm -rf $(VENV); fi
+	@"$(PYTHON)" -m venv $(VENV)
+	@echo "$(CURDIR)" > $(VENV)/place
+	@$(PIP_INSTALL) -e '.[test]'
+	@touch $@
+
+$(LINTERS): $(INSTALLED)
+	@$(PIP_INSTALL) -e '.[dev]'
+	@touch $@
+
+demo: setup
+	@if [ -e runs/demo/config.yaml ]; then \
+		echo "runs/demo is there already; what is missing in it is run now (remove the folder for a fresh start)."; \
+		$(BIN)/holdfast resume runs/demo; \
+	else $(BIN)/holdfast demo --output-dir runs/demo; fi
+
+test: setup
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(LINTERS)
+	@$(BIN)/ruff check src tests docs
+	@$(BIN)/ruff format --check src tests docs
+	@$(BIN)/mypy
+
+docs: setup
+	@$(BIN)/python docs/generate.py
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests docs -name __pycache__ -type d -prune -exec rm -rf {} +

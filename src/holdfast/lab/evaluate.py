@@ -1,0 +1,50 @@
+"""What the lab's base can do before any stream: its skills on held-out items, answered greedily."""
+
+from typing import Any
+
+from holdfast.config import EvalSettings, TrainSettings
+from holdfast.lab.tasks import lab_suite
+from holdfast.stream.evaluate import Evaluator
+from holdfast.train.policy import OutputHead, Policy
+
+SKILLS = {
+    "a skill it was taught": "old-skills",
+    "a demonstration never seen": "in-context",
+    "a novel fact from context": "context-facts",
+    "a fact from memory": "old-facts",
+}
+"""Skills of a base in words, and the suite that measures each."""
+
+LENGTHS = TrainSettings(max_prompt_length=200, max_completion_length=40)
+"""Longest prompt and answer of the lab, in tokens; together they fit the base's context of 256."""
+
+
+def lab_skills(policy: Policy, items: int | None = None) -> dict[str, dict[str, Any]]:
+    """Score a model on every skill of the lab.
+
+    Args:
+        items: use the first so many of each suite.
+
+    Returns:
+        For every skill: "suite", "mean", "n" and "ci95", the 95% interval of the mean over items.
+    """
+    evaluator = Evaluator(policy, None, LENGTHS, EvalSettings(max_items=items, samples=0))
+    suites = [lab_suite(name) for name in SKILLS.values()]
+    sets = evaluator.evaluate(0, None, [], suites).sets
+    return {
+        skill: {"suite": name} | {key: sets[name][key] for key in ("mean", "n", "ci95")}
+        for skill, name in SKILLS.items()
+    }
+
+
+def skills_while_pretraining(model: Any, tokenizer: Any, items: int = 128) -> dict[str, float]:
+    """Mean score by suite of a model that is still being pretrained; it is left in the mode that it was in."""
+    training = model.training
+    eos_id = tokenizer.eos_token_id
+    head = OutputHead(model.get_output_embeddings())
+    policy = Policy(
+        model, tokenizer, eos_ids=frozenset({eos_id}), pad_id=tokenizer.pad_token_id, head=head, source="lab"
+    )
+    scores = {skill["suite"]: skill["mean"] for skill in lab_skills(policy, items).values()}
+    model.train(training)
+    return scores
