@@ -48,6 +48,6 @@ def shared_data() -> Path:
 
 
 @pytest.fixture
-def holdfast(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Commands:
+def command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Commands:
     """Runs commands in this process; configurations are written into the test's own folder."""
     return Commands(tmp_path, capsys)

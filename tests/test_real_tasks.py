@@ -38,7 +38,7 @@ def _config(shared_data: Path, model: Path, **changes: Any) -> dict[str, Any]:
             {"name": "tools", "reader": "toolalpaca", "train": str(shared_data / "tooluse" / "test.json")},
         ],
         "train": {
-            "steps": 8,
+            "steps": 16,
             "prompts_per_step": 4,
             "learning_rate": 3e-3,
             "max_prompt_length": 2048,
@@ -66,13 +66,13 @@ def test_real_tasks_run_end_to_end(shared_data: Path, model: Path, tmp_path: Pat
     if recipe == "sft":
         for stage in (1, 2):
             losses = [c["loss"] for c in summary["curves"] if c["stage"] == stage]
-            assert losses[-1] < 0.8 * losses[0]
+            assert losses[-1] < 0.75 * losses[0]
 
 
 def test_a_small_model_learns_chemistrys_answers_by_heart(shared_data: Path, model: Path, tmp_path: Path) -> None:
-    """The whole chain learns: after SFT on one example's demonstrations its loss is near nothing."""
+    """The whole chain learns: after SFT on four demonstrations their loss is a fraction of where it began."""
     config = _config(shared_data, model, recipe="sft")
     config["tasks"] = [{**config["tasks"][0], "limit": 4}]
-    config["train"] |= {"steps": 25}
+    config["train"] |= {"steps": 50, "learning_rate": 8e-3}
     summary = holdfast.run(config, tmp_path / "run")
-    assert summary["curves"][-1]["loss"] < 0.6
+    assert summary["curves"][-1]["loss"] < 0.1 * summary["curves"][0]["loss"]
