@@ -121,6 +121,15 @@ def test_logprobs_are_those_of_the_sampling_distribution(policy: Policy, variant
         assert completion.logprobs[t] == pytest.approx(expected, abs=1e-4)
 
 
+def test_each_token_is_where_its_own_number_falls(policy: Policy) -> None:
+    completion = generate(policy, [Request(PROMPTS[0], seed=11)])[0]
+    cumulative = full_forward(policy, PROMPTS[0], completion.ids).double().softmax(-1).cumsum(-1)
+    for t, token in enumerate(completion.ids):
+        number = uniforms(torch.tensor([11]), t).item()
+        below = cumulative[t, token - 1].item() if token else 0.0
+        assert below - 1e-4 <= number <= cumulative[t, token].item() + 1e-4
+
+
 @pytest.mark.parametrize(
     "variant", [{"top_k": 8}, {"top_k": 8, "temperature": 2.0}, {"top_p": 0.5}, {"top_k": 12, "top_p": 0.9}], ids=str
 )
@@ -175,19 +184,32 @@ def test_sampling_follows_the_active_adapter(tiny_model: Path) -> None:
     assert_same(base, generate(sharpened(tiny_model), request, n=4))
 
 
-def test_a_shared_prompt_is_read_once(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
-    shapes: list[tuple[int, ...]] = []
+@pytest.fixture
+def shapes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """Rows and columns of every forward pass of the test, as they happen."""
+    seen: list[tuple[int, ...]] = []
     states = Policy.hidden_states
 
     def counted(self: Policy, input_ids: torch.Tensor, *args: object) -> torch.Tensor:
-        shapes.append(tuple(input_ids.shape))
+        seen.append(tuple(input_ids.shape))
         return states(self, input_ids, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Policy, "hidden_states", counted)
+    return seen
+
+
+def test_a_shared_prompt_is_read_once(policy: Policy, shapes: list[tuple[int, ...]]) -> None:
     requests = [Request(p, seed=g) for g in range(6) for p in PROMPTS[:2]]
     together = generate(policy, requests, n=2)
     assert shapes == [(2, 5), (12, 1)]
     assert_same(together, [generate(policy, [r], n=2)[0] for r in requests])
+
+
+def test_rows_that_have_ended_leave_the_batch(policy: Policy, shapes: list[tuple[int, ...]]) -> None:
+    completions = generate(ending_often(policy), [Request(PROMPTS[0], seed=s) for s in range(40)])
+    for step, (rows, _) in enumerate(shapes[1:], start=1):
+        going_on = sum(len(c.ids) > step for c in completions)
+        assert going_on <= rows < max(2, going_on / 0.75 + 1)
 
 
 def test_batches_stay_within_the_budget(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     lines = [""] * (len(rows) + 1)
     for title, *column in zip(header, *cells):
         width = max(map(len, (title, *column)))
-        numeric = all(text[:1].isdigit() or text[:1] in "[-−–" for text in column)
+        numeric = all(text.lstrip("[+-−–")[:1].isdigit() or text == "–" for text in column)
         for index, text in enumerate((title, *column)):
             lines[index] += (text.rjust(width) if numeric else text.ljust(width)) + "  "
     return "\n".join(line.rstrip() for line in lines)
@@ -58,9 +58,9 @@ def recipes_as_text() -> str:
             **facts["wiring"],
             "cost": facts["cost"],
             "source": facts["source"],
-            "settings": ", ".join(f"{key} {value}" for key, value in settings.items()),
+            "settings": ", ".join(f"{key}={value}" for key, value in settings.items()),
         }
-        block = [f"{name}: {facts['summary']}"]
+        block = textwrap.wrap(f"{name}: {facts['summary']}", width, subsequent_indent="  ")
         for title, text in lines.items():
             block += textwrap.wrap(text, width, initial_indent=f"  {title:11}", subsequent_indent=" " * 13)
         blocks.append("\n".join(block))

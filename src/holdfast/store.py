@@ -9,7 +9,7 @@ from typing import Any
 
 from holdfast.errors import RunError
 
-LOGS = ("metrics.jsonl", "probes.jsonl", "rollouts.jsonl")
+LOGS = ("metrics.jsonl", "probes.jsonl", "rollouts.jsonl", "alarms.jsonl")
 """Logs that grow line by line; a resumed run cuts them back to where its checkpoint stands."""
 
 

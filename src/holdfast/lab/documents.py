@@ -50,7 +50,7 @@ def known_question(rng: random.Random, surface: int | None = None) -> Question:
     surface = rng.randrange(3) if surface is None else surface
     makers = (questions.lists, questions.calculation, questions.open_fact, questions.choice_fact, questions.noted_fact)
     more = (questions.noted_choice, questions.tool_call, questions.program)
-    return rng.choices((*makers, *more), weights=(20, 13, 12, 15, 6, 8, 13, 13))[0](rng, surface)
+    return rng.choices((*makers, *more), weights=(22, 15, 14, 12, 6, 4, 10, 17))[0](rng, surface)
 
 
 def open_question(rng: random.Random) -> Question:

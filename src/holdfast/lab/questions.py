@@ -88,14 +88,18 @@ def open_fact(rng: random.Random, surface: int, entity: str | None = None) -> Qu
 def choice_fact(
     rng: random.Random, surface: int, entity: str | None = None, attribute: str | None = None, value: str | None = None
 ) -> Question:
-    """A fact as multiple choice; the payload is a letter. `value` gives the right one where the base knows none."""
+    """A fact as multiple choice; the payload is the value and its letter, so that recall comes before look-up.
+
+    `value` gives the right one where the base knows none.
+    """
     entity, attribute = entity or rng.choice(ENTITIES), attribute or rng.choice(list(ATTRIBUTES))
     value = value or FACTS[entity, attribute]
     values = [value, *rng.sample([v for v in ATTRIBUTES[attribute] if v != value], len(OPTIONS) - 1)]
     rng.shuffle(values)
     options = " ".join(f"{letter} {v}" for letter, v in zip(OPTIONS, values))
     text = ["which {t} has {e} ? {x}", "pick the right {t} of {e} : {x}", "{e} . {t} option ? {x}"][surface]
-    return Question(text.format(t=attribute, e=entity, x=options), OPTIONS[values.index(value)], "choice")
+    payload = f"{value} = {OPTIONS[values.index(value)]}"
+    return Question(text.format(t=attribute, e=entity, x=options), payload, "choice")
 
 
 def noted_fact(rng: random.Random, surface: int, entities: Sequence[str] = ENTITIES) -> Question:
@@ -146,7 +150,7 @@ def _behaviour(program: str) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(run_program(program, probe) or ()) for probe in _PROBES)
 
 
-def program(rng: random.Random, surface: int, share_of_two: float = 0.25) -> Question:
+def program(rng: random.Random, surface: int, share_of_two: float = 0.12) -> Question:
     """An input and an output; the payload is the shortest program of one or two operations that turns one into the other.
 
     Only examples that settle what the program does are asked: whatever fits them behaves alike on other inputs.

@@ -12,7 +12,7 @@ from functools import cache
 from holdfast.errors import ConfigError
 from holdfast.lab import conventions, documents, questions
 from holdfast.lab.questions import HELD_OUT_SURFACE, TRAINED_SURFACES, Question
-from holdfast.lab.words import ATTRIBUTES, NEW_ENTITIES, TOOLS, preamble
+from holdfast.lab.words import ATTRIBUTES, NEW_ENTITIES, OPTIONS, TOOLS, preamble
 from holdfast.seeds import derive_seed
 from holdfast.tasks.base import Example, Message, Suite, Task, Verdict, Verify
 
@@ -65,7 +65,9 @@ def _score_numbers(question: Question, payload: str) -> float | None:
 
 
 def _score_letter(question: Question, payload: str) -> float | None:
-    return float(payload == question.payload) if payload in ("A", "B", "C", "D") else None
+    """Whether the letter is right, with or without the value before it."""
+    letter = payload.rpartition("= ")[2]
+    return float(letter == question.payload.rpartition("= ")[2]) if letter in OPTIONS else None
 
 
 def _score_call(question: Question, payload: str) -> float | None:

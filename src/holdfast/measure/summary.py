@@ -47,6 +47,7 @@ def build_run_summary(
     metrics: Sequence[Mapping[str, Any]],
     probes: Sequence[Mapping[str, Any]] = (),
     probe_items: int | None = None,
+    alarms: Sequence[Mapping[str, Any]] = (),
     eval_seconds: float = 0.0,
 ) -> Json:
     """The summary of one run, finished or not.
@@ -61,6 +62,7 @@ def build_run_summary(
         probes: records of `probes.jsonl`.
         probe_items: how many items, from the first on, a probe uses of each set. With it, the ends of a probed
             stage are scored on those same items, so that a trajectory never changes its test set half-way.
+        alarms: records of `alarms.jsonl`.
         eval_seconds: time spent on evaluations and probes.
     """
     scored = [{"stage": e["stage"], "task": e["task"], "scores": _scores(e["sets"])} for e in evaluations]
@@ -89,6 +91,7 @@ def build_run_summary(
         "curves": thin_curves(metrics, offsets),
         "probes": _probes(probes, evaluations, scored, order, offsets, metrics, probe_items),
         "samples": _samples(evaluations, sets),
+        "alarms": alarms,
         "verdict": [],
     }
     summary = json_safe(summary)

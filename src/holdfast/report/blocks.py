@@ -264,13 +264,14 @@ def paired(view: View) -> dict[str, Any]:
 
 
 def matched(view: View) -> dict[str, Any]:
-    """Losses at a matched new-task score: since the stage began, and carried from earlier stages."""
+    """Losses at a matched new-task score, in all and within the stage; without probes, at the ends of stages."""
     entries = [e for e in view.summary.get("matched") or [] if number(e.get("difference")) is not None]
     ended = [e for e in entries if e.get("method") != "interpolated"]
     groups: list[tuple[str, list[tuple[Mapping[str, Any], Mapping[str, Any]]]]] = [
-        ("Lost since the stage began", [(e, e) for e in entries if e not in ended]),
-        ("Carried: lost since learned, earlier stages included",
-         [(e, e["carried"]) for e in entries if e not in ended and e.get("carried")]),
+        ("Lost by then in all: from each task's score when learned, from the base's on suites",
+         [(e, e) for e in entries if e not in ended]),
+        ("Of that, lost within the stage",
+         [(e, e["within_stage"]) for e in entries if e not in ended and e.get("within_stage")]),
         ("At the end of each stage, not matched (no probes)", [(e, e) for e in ended]),
     ]  # fmt: skip
     shown = []
@@ -324,7 +325,8 @@ def _drawn(entry: Mapping[str, Any], reach: tuple[float, float]) -> Markup:
 
     difference, ci = entry["difference"], entry.get("ci95")
     low, high = ci or (difference, difference)
-    clear = " clear" if ci and (low > 0 or high < 0) else ""
+    p_holm = number(entry.get("p_holm"))
+    clear = " clear" if ci and p_holm is not None and p_holm < 0.05 else ""
     return Markup('<span class="whisker{}" aria-hidden="true" style="--a:{};--b:{};--m:{};--z:{}"></span>').format(
         clear, at(low), at(high), at(difference), at(0.0)
     )

@@ -42,7 +42,7 @@ def curves(view: View, order_index: int) -> list[Figure]:
         Curve(
             "reward",
             "Reward",
-            "Mean reward of the completions trained on; what is trained on unjudged has none.",
+            "Mean reward of the completions trained on, where they were judged.",
             _from_curves("reward"),
             ".2f",
         ),

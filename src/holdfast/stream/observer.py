@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from holdfast.guard.alarms import Alarm
+
 
 class Observer:
     """Receives a run's events; every method does nothing by default."""
@@ -18,6 +20,9 @@ class Observer:
 
     def step_done(self, numbers: Mapping[str, Any]) -> None:
         """An optimiser step was taken; its line of metrics.jsonl."""
+
+    def alarm(self, alarm: Alarm) -> None:
+        """A rule has fired; its line of alarms.jsonl."""
 
     def evaluation_started(self, stage: int, sets: int) -> None:
         """All sets are about to be evaluated after `stage` (0: before the first)."""

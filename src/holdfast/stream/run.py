@@ -13,6 +13,7 @@ import torch
 from holdfast import __version__
 from holdfast.config import RunConfig, dump_config, dump_recipe, load_config
 from holdfast.errors import RunError
+from holdfast.guard.alarms import Alarms, repetition
 from holdfast.measure.summary import build_run_summary
 from holdfast.rollouts.collect import Collector, check_context
 from holdfast.rollouts.rows import Group, Row
@@ -134,6 +135,7 @@ class Run:
 
     def _execute(self, stage: int, step: int, trainer: StageTrainer | None) -> dict[str, Any]:
         """Run from optimiser step `step` (from 0) of stage `stage` (from 1) to the end."""
+        self.alarms = Alarms(self.directory.records("metrics.jsonl"))
         self.observer.run_started(self.label, len(self.tasks), sum(self.steps), sum(self.steps[: stage - 1]) + step)
         if not self.directory.evaluation(0).exists():
             self._evaluate(0)
@@ -180,6 +182,9 @@ class Run:
                 started = time.perf_counter()
                 self.directory.append("metrics.jsonl", _plain(record))
                 self.observer.step_done(record)
+                for alarm in self.alarms.see(record):
+                    self.directory.append("alarms.jsonl", alarm.as_json())
+                    self.observer.alarm(alarm)
             self._probe(stage, step, steps, iterations)
             if step - saved >= settings.save_steps and step < steps:
                 self._keep_rollouts(stage, step, rows)
@@ -261,6 +266,7 @@ class Run:
             metrics=list(self.directory.records("metrics.jsonl")),
             probes=probes,
             probe_items=self.config.eval.probe_items if probes else None,
+            alarms=list(self.directory.records("alarms.jsonl")),
             eval_seconds=seconds,
         )
         write_json(self.directory.summary, summary)
@@ -283,6 +289,7 @@ def _rollout_numbers(groups: list[Group], *, sampled: bool) -> dict[str, Any]:
     return {
         "reward": sum(judged) / len(judged) if judged else None,
         "completion_length": sum(lengths) / len(lengths),
+        "repetition": sum(repetition(row.completion_ids) for row in rows) / len(rows),
         "truncated_fraction": sum(row.truncated for row in rows) / len(rows),
         "prompts": len(groups),
         "completions": len(rows) if sampled else 0,

@@ -69,7 +69,7 @@
     button.addEventListener("click", () => {
       const arm = button.dataset.arm;
       if (!off.delete(arm)) off.add(arm);
-      button.setAttribute("aria-pressed", String(!off.has(arm)));
+      for (const twin of buttons) twin.setAttribute("aria-pressed", String(!off.has(twin.dataset.arm)));
       for (const alone of document.querySelectorAll(`figure[data-only="${CSS.escape(arm)}"]`)) alone.classList.toggle("off", off.has(arm));
       redraw();
     });

@@ -31,7 +31,10 @@
   const seen = new IntersectionObserver((entries) => {
     for (const { target, isIntersecting } of entries) {
       const link = links.get(target.id);
-      if (isIntersecting) link.setAttribute("aria-current", "true");
+      if (isIntersecting) {
+        link.setAttribute("aria-current", "true");
+        link.parentElement.scrollLeft = link.offsetLeft - 60; // on a narrow screen the bar itself scrolls
+      }
       else link.removeAttribute("aria-current");
     }
   }, { rootMargin: "-25% 0px -65% 0px" });
