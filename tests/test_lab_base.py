@@ -48,7 +48,8 @@ def test_pretraining_goes_on_bit_for_bit_where_it_was_stopped(tmp_path: Path) ->
     assert a.keys() == b.keys()
     assert all(torch.equal(a[name], b[name]) for name in a)
     logs = [(tmp_path / f / "log.jsonl").read_text().splitlines() for f in ("whole", "stopped")]
-    assert [[json.loads(line)["loss"] for line in log] for log in logs][0] == [json.loads(line)["loss"] for line in logs[1]]
+    whole_losses, losses = ([json.loads(line)["loss"] for line in log] for log in logs)
+    assert losses == whole_losses
 
 
 def test_pretraining_with_other_settings_is_refused(tmp_path: Path) -> None:

@@ -97,9 +97,9 @@ def test_out_of_distribution_suites_ask_in_a_form_that_no_task_trains_on() -> No
 
 
 def test_unknown_names_are_one_line_with_what_there_is() -> None:
-    with pytest.raises(ConfigError, match="no task 'maths'.*calculation"):
+    with pytest.raises(ConfigError, match=r"no task 'maths'.*calculation"):
         lab_task("maths")
-    with pytest.raises(ConfigError, match="no suite 'old'.*old-skills"):
+    with pytest.raises(ConfigError, match=r"no suite 'old'.*old-skills"):
         lab_suite("old")
 
 
@@ -117,9 +117,10 @@ def test_documents_train_the_assistants_words_alone(tokenizer: PreTrainedTokeniz
         ids, labels = encode_document(tokenizer, document)
         turns = [m["content"] for m in document.messages if m["role"] == "assistant"]
         told = tokenizer.decode([i for i, label in zip(ids, labels, strict=True) if label != -100])
-        assert told.split("<|end|>")[:-1] == pytest.approx(turns) or [
-            t.strip() for t in told.split("<|end|>")[:-1]
-        ] == turns
+        assert (
+            told.split("<|end|>")[:-1] == pytest.approx(turns)
+            or [t.strip() for t in told.split("<|end|>")[:-1]] == turns
+        )
         assert len(ids) <= 160
 
 

@@ -1,4 +1,4 @@
-"""One optimiser step through a real model: alignment, micro-batches, silent rows, and what is refused before it moves."""
+"""One optimiser step through a real model: alignment, micro-batches, silent rows, what is refused before it moves."""
 
 import random
 from pathlib import Path
@@ -46,7 +46,9 @@ def _gradients(policy: Policy, objective: Objective, rows: list[Row], budget: in
     """Loss and gradient of a step, read before the optimiser moves anything."""
     base = Base(policy)
     teacher = Teacher(TeacherSpec(kind="frozen"), policy, base)
-    trainer = StageTrainer(policy, teacher, base, objective, TrainSettings(micro_batch_tokens=budget, max_grad_norm=1e9))
+    trainer = StageTrainer(
+        policy, teacher, base, objective, TrainSettings(micro_batch_tokens=budget, max_grad_norm=1e9)
+    )
     held: list[torch.Tensor] = []
     trainer.optimizer.step = lambda: held.append(torch.cat([p.grad.flatten() for p in trainer.parameters.values()]))  # type: ignore[method-assign, union-attr, assignment]
     numbers = trainer.step(rows, 0.1, where="here")
@@ -171,7 +173,9 @@ def test_reinforced_completions_become_more_probable_and_punished_ones_less(poli
 
     def logprobs() -> list[float]:
         with torch.no_grad():
-            logits = loss_token_logits(policy, [r.prompt_ids for r in rows], [r.completion_ids for r in rows], positions)
+            logits = loss_token_logits(
+                policy, [r.prompt_ids for r in rows], [r.completion_ids for r in rows], positions
+            )
         ids = torch.tensor([t for r in rows for t in r.completion_ids])
         flat = logits.log_softmax(-1).gather(-1, ids[:, None])[:, 0]
         return [float(part.sum()) for part in flat.split([len(p) for p in positions])]

@@ -1,4 +1,4 @@
-"""A short stream through everything: what a run leaves behind, that it is repeatable, and that recipes share prompts."""
+"""A short stream through everything: what a run leaves behind, that it repeats, that recipes share prompts."""
 
 import json
 from pathlib import Path
@@ -60,7 +60,8 @@ def test_a_run_leaves_all_that_it_promises(runs: dict[str, Path], name: str) -> 
     generations = {"sft": 0, "sdft": 1, "sdpo": 8, "grpo": 8}[name]
     assert summary["budget"]["completions"] == 24 * generations
     assert [m["step"] for m in _lines(path / "metrics.jsonl")] == [1, 2, 3, 1, 2, 3]
-    assert not list(path.rglob("*.tmp")) and not list(path.rglob(".*"))
+    assert not list(path.rglob("*.tmp"))
+    assert not list(path.rglob(".*"))
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -22,7 +22,7 @@ _WHERE = {
     **dict.fromkeys(("register", "RECIPES"), "holdfast.methods"),
     **dict.fromkeys(("HoldfastError",), "holdfast.errors"),
 }
-__all__ = ["__version__", *_WHERE]  # noqa: PLE0604
+__all__ = ["__version__", *_WHERE]
 
 
 def __getattr__(name: str) -> Any:

@@ -14,10 +14,11 @@ from holdfast.stream.observer import Observer
 
 Summary = dict[str, Any]
 ConfigKind = TypeVar("ConfigKind", bound=StreamSettings)
-Source = str | Path | Mapping[str, Any] | ConfigKind
 
 
-def _config(source: Source[ConfigKind], kind: type[ConfigKind], overrides: Mapping[str, Any]) -> ConfigKind:
+def _config(
+    source: str | Path | Mapping[str, Any] | ConfigKind, kind: type[ConfigKind], overrides: Mapping[str, Any]
+) -> ConfigKind:
     """A configuration from a file, plain data or a configuration, with settings replaced as in `apply_overrides`."""
     if isinstance(source, StreamSettings):
         data = source.model_dump(mode="json")
@@ -49,7 +50,7 @@ def directory_of(config: StreamSettings, output_dir: str | Path | None = None) -
 
 
 def run(
-    config: Source[RunConfig],
+    config: str | Path | Mapping[str, Any] | RunConfig,
     output_dir: str | Path | None = None,
     *,
     observer: Observer | None = None,
@@ -75,7 +76,7 @@ def run(
 
 
 def compare(
-    config: Source[CompareConfig],
+    config: str | Path | Mapping[str, Any] | CompareConfig,
     output_dir: str | Path | None = None,
     *,
     observer: Observer | None = None,
@@ -163,7 +164,9 @@ def demo(
     return compare(config, output_dir, observer=observer)
 
 
-def evaluate(config: Source[RunConfig], model: str | Path | None = None, **overrides: Any) -> Summary:
+def evaluate(
+    config: str | Path | Mapping[str, Any] | RunConfig, model: str | Path | None = None, **overrides: Any
+) -> Summary:
     """Score every task and suite of a configuration with its model, or with another; trains and writes nothing.
 
     Returns:
@@ -185,7 +188,7 @@ def evaluate(config: Source[RunConfig], model: str | Path | None = None, **overr
     return evaluator.evaluate(0, None, tasks, suites).as_json()
 
 
-def check(config: Source[RunConfig], *, items: int = 50, **overrides: Any) -> Summary:
+def check(config: str | Path | Mapping[str, Any] | RunConfig, *, items: int = 50, **overrides: Any) -> Summary:
     """Validate a configuration with its data and model, estimate memory, and test the privileged teacher.
 
     Returns:

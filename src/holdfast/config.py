@@ -147,7 +147,7 @@ class EvalSettings(Settings):
     kl_items: int = Field(default=64, ge=0)
     """Prompts per task for KL to base; 0 leaves it out."""
     probe_steps: int = Field(default=0, ge=0)
-    """Within a stage, evaluate every so many steps on `probe_items` of the tasks so far and the retention suites; 0: never."""
+    """Within a stage, evaluate the tasks so far and the retention suites every so many steps; 0: never."""
     probe_items: int = Field(default=128, ge=1)
     samples: int = Field(default=4, ge=0)
     """Completions per set that are kept for the report."""
@@ -338,7 +338,9 @@ def parse_config(
 ) -> AnyConfig:
     """Plain data as a configuration; the first thing wrong is raised as a `ConfigError` that names its key."""
     if kind is RunConfig and "recipes" in data and "recipe" not in data:
-        raise ConfigError("this describes a comparison", where=where, mend="use `holdfast compare`, or name one `recipe`")
+        raise ConfigError(
+            "this describes a comparison", where=where, mend="use `holdfast compare`, or name one `recipe`"
+        )
     if kind is CompareConfig and "recipe" in data and "recipes" not in data:
         raise ConfigError("this describes a single run", where=where, mend="use `holdfast run`, or list `recipes`")
     try:

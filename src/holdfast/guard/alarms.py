@@ -7,6 +7,7 @@ to agree on it, and the reward falls all the same.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 WINDOW = 4
@@ -34,7 +35,7 @@ def repetition(completion_ids: Sequence[int]) -> float:
     """Share of a completion's bigrams that stood in it before; 0 for one of fewer than four tokens."""
     if len(completion_ids) < 4:
         return 0.0
-    pairs = list(zip(completion_ids, completion_ids[1:]))
+    pairs = list(pairwise(completion_ids))
     return 1 - len(set(pairs)) / len(pairs)
 
 
@@ -71,7 +72,12 @@ def _agrees_without_success(records: Sequence[Record]) -> tuple[dict[str, float]
     means = [_mean(records[i : i + WINDOW], "reward") or 0.0 for i in range(len(records) - WINDOW + 1)]
     if reward[1] > max(means) - 0.2:
         return None
-    seen = {"kl_teacher_first": agreement[0], "kl_teacher": agreement[1], "best_reward": max(means), "reward": reward[1]}
+    seen = {
+        "kl_teacher_first": agreement[0],
+        "kl_teacher": agreement[1],
+        "best_reward": max(means),
+        "reward": reward[1],
+    }
     return seen, "teacher and student agree more and more while the reward falls"
 
 

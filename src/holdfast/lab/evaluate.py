@@ -18,6 +18,9 @@ SKILLS = {
 LENGTHS = TrainSettings(max_prompt_length=200, max_completion_length=40)
 """Longest prompt and answer of the lab, in tokens; together they fit the base's context of 256."""
 
+ITEMS_WHILE_PRETRAINING = 128
+"""Items of each suite that are looked at now and then during pretraining."""
+
 
 def lab_skills(policy: Policy, items: int | None = None) -> dict[str, dict[str, Any]]:
     """Score a model on every skill of the lab.
@@ -37,7 +40,7 @@ def lab_skills(policy: Policy, items: int | None = None) -> dict[str, dict[str, 
     }
 
 
-def skills_while_pretraining(model: Any, tokenizer: Any, items: int = 128) -> dict[str, float]:
+def skills_while_pretraining(model: Any, tokenizer: Any) -> dict[str, float]:
     """Mean score by suite of a model that is still being pretrained; it is left in the mode that it was in."""
     training = model.training
     eos_id = tokenizer.eos_token_id
@@ -45,6 +48,6 @@ def skills_while_pretraining(model: Any, tokenizer: Any, items: int = 128) -> di
     policy = Policy(
         model, tokenizer, eos_ids=frozenset({eos_id}), pad_id=tokenizer.pad_token_id, head=head, source="lab"
     )
-    scores = {skill["suite"]: skill["mean"] for skill in lab_skills(policy, items).values()}
+    scores = {skill["suite"]: skill["mean"] for skill in lab_skills(policy, ITEMS_WHILE_PRETRAINING).values()}
     model.train(training)
     return scores

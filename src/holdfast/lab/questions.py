@@ -73,8 +73,14 @@ def calculation(rng: random.Random, surface: int, operation: str | None = None, 
     """Two results of one operation; `operation` is its word, `meaning` what it stands for."""
     operation = operation or rng.choice(NUMBER_OPERATIONS)
     a, b, c, d = (rng.randrange(10) for _ in range(4))
-    answer = f"{apply_number_operation(meaning or operation, a, b)} {apply_number_operation(meaning or operation, c, d)}"
-    text = ["calc {a} {o} {b} and {c} {o} {d}", "work out {o} of {a} {b} , {o} of {c} {d}", "results of {o} : {a} with {b} , {c} with {d}"][surface]
+    answer = (
+        f"{apply_number_operation(meaning or operation, a, b)} {apply_number_operation(meaning or operation, c, d)}"
+    )
+    text = [
+        "calc {a} {o} {b} and {c} {o} {d}",
+        "work out {o} of {a} {b} , {o} of {c} {d}",
+        "results of {o} : {a} with {b} , {c} with {d}",
+    ][surface]
     return Question(text.format(o=operation, a=a, b=b, c=c, d=d), answer, "calculation")
 
 
@@ -106,7 +112,11 @@ def noted_fact(rng: random.Random, surface: int, entities: Sequence[str] = ENTIT
     """A fact that stands in the prompt, and that may contradict what is known."""
     entity, attribute = rng.choice(entities), rng.choice(list(ATTRIBUTES))
     value = rng.choice(ATTRIBUTES[attribute])
-    text = ["note : the {t} of {e} is {v} . what is the {t} of {e} ?", "note : {e} has {t} {v} . tell me the {t} of {e}", "note : {t} of {e} = {v} . {e} : {t} ?"][surface]
+    text = [
+        "note : the {t} of {e} is {v} . what is the {t} of {e} ?",
+        "note : {e} has {t} {v} . tell me the {t} of {e}",
+        "note : {t} of {e} = {v} . {e} : {t} ?",
+    ][surface]
     return Question(text.format(t=attribute, e=entity, v=value), value, "notes")
 
 
@@ -124,7 +134,9 @@ def tool_call(rng: random.Random, surface: int, verb: str | None = None, tool: s
     """A request that one tool call answers."""
     verb = verb or rng.choice(list(TOOLS))
     item, who, where = rng.choice(OBJECTS), rng.choice(PEOPLE), rng.choice(PLACES)
-    text = ["please {v} the {i} for {w} at {p}", "{w} at {p} needed : {v} {i}", "request : {v} {i} , {p} , {w}"][surface]
+    text = ["please {v} the {i} for {w} at {p}", "{w} at {p} needed : {v} {i}", "request : {v} {i} , {p} , {w}"][
+        surface
+    ]
     payload = f"{tool or TOOLS[verb]} ( item = {item} , who = {who} , where = {where} )"
     return Question(text.format(v=verb, i=item, w=who, p=where), payload, "tools")
 
@@ -151,7 +163,7 @@ def _behaviour(program: str) -> tuple[tuple[str, ...], ...]:
 
 
 def program(rng: random.Random, surface: int, share_of_two: float = 0.12) -> Question:
-    """An input and an output; the payload is the shortest program of one or two operations that turns one into the other.
+    """An input and an output; the payload is the shortest program, of one or two operations, that does it.
 
     Only examples that settle what the program does are asked: whatever fits them behaves alike on other inputs.
     """

@@ -225,7 +225,11 @@ _RETENTION: dict[str, tuple[Callable[[random.Random, int], Example], Verify, str
     "old-facts": (_old_fact, _any_form(_score_any), "facts known before the stream, in any form"),
     "context-facts": (_context_fact, _any_form(_score_any), "a novel fact that stands in the prompt"),
     "in-context": (_in_context, _exact_answer, "following a demonstration never seen, under a header never seen"),
-    "instruction-format": (_instruction, _exact_form, "the convention that a memorised header asks for, and nothing else"),
+    "instruction-format": (
+        _instruction,
+        _exact_form,
+        "the convention that a memorised header asks for, and nothing else",
+    ),
 }
 SUITES: tuple[str, ...] = (*_RETENTION, *(f"{name}-ood" for name in TASKS))
 """Names of the lab's suites: retention first, then one out-of-distribution suite for each task."""

@@ -26,7 +26,7 @@ def _pieces() -> list[tuple[str, float]]:
     singles = [chr(c) for c in range(33, 127)]
     pieces = {_SPACE + w: -4.0 for w in dict.fromkeys([*words, *endings])}
     pieces |= {_SPACE + "\n\n": -4.0, _SPACE + "\n": -4.5, _SPACE: -9.0, "\n": -9.0}
-    pieces |= {s: -9.0 for s in singles}
+    pieces |= dict.fromkeys(singles, -9.0)
     pieces |= {f"<0x{byte:02X}>": -20.0 for byte in range(256)}
     return list(pieces.items())
 
@@ -39,9 +39,7 @@ def build_tokenizer(folder: Path) -> None:
     special = [PAD, SYSTEM, USER, ASSISTANT, END]
     unknown = "<0x00>"
     pieces = [(s, 0.0) for s in special] + _pieces()
-    tokenizer = Tokenizer(
-        models.Unigram(pieces, unk_id=[p for p, _ in pieces].index(unknown), byte_fallback=True)
-    )
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=[p for p, _ in pieces].index(unknown), byte_fallback=True))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(r" ?\n+ ?"), "isolated"),

@@ -66,8 +66,9 @@ FORMATS = ["label", "brackets", "braces", "sentence"]
 FORMAT_WORDS = "answer : [ ] { out = } so the result is .".split()
 
 SURFACE_WORDS = (
-    "do calc and what is the of ? which has please for at in find program that turns into apply to compute with results "
-    "tell me give named value pick right option needed work out list request handle show note A B C D ( ) , = -> item who where"
+    "do calc and what is the of ? which has please for at in find program that turns into apply to compute with "
+    "results tell me give named value pick right option needed work out list request handle show note A B C D "
+    "( ) , = -> item who where"
 ).split()
 
 FEEDBACK_WORDS = "the format is wrong : use value not found".split()

@@ -26,7 +26,9 @@ class TrainingPrompt:
 class Collector:
     """Makes the rollout batches of a run; what it makes is named by (seed, task, batch) alone."""
 
-    def __init__(self, policy: Policy, engine: CompletionEngine, recipe: Recipe, train: TrainSettings, seed: int) -> None:
+    def __init__(
+        self, policy: Policy, engine: CompletionEngine, recipe: Recipe, train: TrainSettings, seed: int
+    ) -> None:
         self.policy, self.engine, self.recipe, self.train, self.seed = policy, engine, recipe, train, seed
         self.spec = recipe.rollouts()
         self.dropped: dict[str, int] = {}
@@ -105,7 +107,7 @@ class Collector:
         return max(len(prompt.prompt_ids) for prompt in self._prompts[task])
 
     def _draw(self, task: str, batch: int) -> list[TrainingPrompt]:
-        """The prompts of a batch: the task's examples in one seeded shuffle after the other, each used once per epoch."""
+        """The prompts of a batch: the task's examples in one seeded shuffle after another, each once per epoch."""
         pool = self._prompts[task]
         first = batch * self.train.prompts_per_step
         drawn: list[TrainingPrompt] = []
@@ -118,7 +120,8 @@ class Collector:
         return drawn
 
     def _demonstrated(self, prompt: TrainingPrompt) -> Group:
-        assert prompt.demonstration_ids is not None and prompt.example.demonstration is not None
+        assert prompt.demonstration_ids is not None
+        assert prompt.example.demonstration is not None
         row = Row(
             example=prompt.example,
             prompt_ids=prompt.prompt_ids,

@@ -98,8 +98,10 @@ def memory_estimate(config: RunConfig, policy: Policy, teacher: Teacher | None, 
             copies += weights
     model = policy.causal_lm.config.get_text_config(decoder=True)
     tokens = config.train.micro_batch_tokens
-    completion_tokens = tokens * config.train.max_completion_length // (
-        config.train.max_completion_length + config.train.max_prompt_length
+    completion_tokens = (
+        tokens
+        * config.train.max_completion_length
+        // (config.train.max_completion_length + config.train.max_prompt_length)
     )
     estimate = {
         "weights": weights,

@@ -40,7 +40,11 @@ def cells(config: CompareConfig) -> list[Cell]:
 
 
 def compare(
-    config: CompareConfig, path: Path, observer: Observer | None = None, *, on_progress: Callable[[], None] | None = None
+    config: CompareConfig,
+    path: Path,
+    observer: Observer | None = None,
+    *,
+    on_progress: Callable[[], object] | None = None,
 ) -> dict[str, Any]:
     """Run a comparison in a new directory; returns its summary.
 
@@ -63,7 +67,7 @@ def compare(
 
 
 def resume_comparison(
-    path: Path, observer: Observer | None = None, *, on_progress: Callable[[], None] | None = None
+    path: Path, observer: Observer | None = None, *, on_progress: Callable[[], object] | None = None
 ) -> dict[str, Any]:
     """Go on with a comparison: complete runs are kept, a run under way is resumed, the others are run."""
     directory = RunDirectory(path)
@@ -71,7 +75,7 @@ def resume_comparison(
 
 
 def _go_on(
-    config: CompareConfig, directory: RunDirectory, observer: Observer | None, on_progress: Callable[[], None] | None
+    config: CompareConfig, directory: RunDirectory, observer: Observer | None, on_progress: Callable[[], object] | None
 ) -> dict[str, Any]:
     baseline: dict[str, Any] | None = None
     for number, cell in enumerate(cells(config), 1):
@@ -110,7 +114,7 @@ def _discard(run: RunDirectory) -> None:
 
 
 def _summarise(config: CompareConfig, directory: RunDirectory) -> dict[str, Any]:
-    runs = []
+    runs: list[dict[str, Any]] = []
     for cell in cells(config):
         own = RunDirectory(directory.path / cell.path)
         if own.summary.exists():

@@ -14,7 +14,7 @@ from holdfast.measure.statistics import score_interval
 from holdfast.rollouts.prompts import PromptTooLong, check_fits, decode, encode_prompt
 from holdfast.rollouts.sampler import Completion, Request, Sampler
 from holdfast.seeds import derive_seed
-from holdfast.tasks.base import Example, Suite, Task, Verdict
+from holdfast.tasks.base import Example, Suite, Task, Verdict, all_sets
 from holdfast.teachers import Base
 from holdfast.train.forward import loss_token_logits
 from holdfast.train.policy import Policy
@@ -46,7 +46,12 @@ class Evaluator:
     """
 
     def __init__(
-        self, policy: Policy, base: Base | None, train: TrainSettings, settings: EvalSettings, on_set: OnSet | None = None
+        self,
+        policy: Policy,
+        base: Base | None,
+        train: TrainSettings,
+        settings: EvalSettings,
+        on_set: OnSet | None = None,
     ) -> None:
         self.policy, self.base, self.settings = policy, base, settings
         self.max_prompt_length = train.max_prompt_length
@@ -63,7 +68,7 @@ class Evaluator:
     def evaluate(self, stage: int, task: str | None, tasks: Sequence[Task], suites: Sequence[Suite]) -> Evaluation:
         """Every task and every suite."""
         result = Evaluation(stage, task)
-        for each in (*tasks, *suites):
+        for each in all_sets(tasks, suites):
             self._on_set(each.name)
             self._score(result, each)
             if isinstance(each, Task) and self.base is not None and self.settings.kl_items:
@@ -74,7 +79,7 @@ class Evaluator:
     def probe(self, tasks: Sequence[Task], suites: Sequence[Suite]) -> dict[str, float]:
         """Mean score of the first `probe_items` of each set."""
         scores = {}
-        for each in (*tasks, *suites):
+        for each in all_sets(tasks, suites):
             verdicts, _ = self.answer(each, self.items(each)[: self.settings.probe_items])
             scores[each.name] = sum(self._value(v) for v in verdicts) / len(verdicts)
         return scores
@@ -146,7 +151,9 @@ class Evaluator:
             "kl_to_base": None,
             "kl_to_base_se": None,
         }
-        shown = range(0, n, max(1, n // self.settings.samples))[: self.settings.samples] if self.settings.samples else ()
+        shown = (
+            range(0, n, max(1, n // self.settings.samples))[: self.settings.samples] if self.settings.samples else ()
+        )
         result.samples[each.name] = [
             {
                 "id": examples[i].id,
@@ -159,7 +166,7 @@ class Evaluator:
         ]
 
     def kl_to_base(self, task: Task) -> tuple[float, float | None]:
-        """KL(base‖student) in nats per token on the base's own samples for a task's test prompts, and its standard error.
+        """KL(base‖student) in nats per token on the base's own samples for a task's test prompts; its standard error.
 
         Exact over the vocabulary at every token; sampled over answers: one of the base's per prompt, at temperature 1,
         always the same ones. This is the direction that predicts forgetting in arXiv 2509.04259. The standard error is

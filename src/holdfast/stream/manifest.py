@@ -11,7 +11,7 @@ from typing import Any
 from holdfast import __version__
 from holdfast.config import RunConfig
 from holdfast.errors import RunError
-from holdfast.tasks.base import Suite, Task
+from holdfast.tasks.base import Suite, Task, all_sets
 from holdfast.tasks.load import data_hash
 from holdfast.train.policy import Policy
 
@@ -35,7 +35,7 @@ def build_manifest(
         "threads": torch.get_num_threads(),
         "libraries": {library: version(library) for library in LIBRARIES},
         "model": {"path": config.model.path, "sha256": weights_hash(policy)},
-        "data": {each.name: data_hash(each) for each in (*tasks, *suites)},
+        "data": {each.name: data_hash(each) for each in all_sets(tasks, suites)},
     }
 
 
@@ -51,15 +51,13 @@ def weights_hash(policy: Policy) -> str:
     return digest.hexdigest()
 
 
-def check_manifest(
-    manifest: Mapping[str, Any], tasks: Sequence[Task], suites: Sequence[Suite], *, where: str
-) -> None:
+def check_manifest(manifest: Mapping[str, Any], tasks: Sequence[Task], suites: Sequence[Suite], *, where: str) -> None:
     """Refuse to go on with data other than the run began with.
 
     Raises:
         RunError: names the task or suite that has changed.
     """
-    for each in (*tasks, *suites):
+    for each in all_sets(tasks, suites):
         if manifest["data"].get(each.name) != data_hash(each):
             mend = "put the data back, or start a new run"
             raise RunError(f"the data of {each.name!r} has changed since the run began", where=where, mend=mend)

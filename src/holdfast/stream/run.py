@@ -23,7 +23,7 @@ from holdfast.store import RunDirectory, read_json, write_json, write_text
 from holdfast.stream.evaluate import Evaluator, set_descriptions
 from holdfast.stream.manifest import build_manifest, check_manifest
 from holdfast.stream.observer import Observer
-from holdfast.tasks.base import Suite, Task
+from holdfast.tasks.base import Suite, Task, all_sets
 from holdfast.tasks.load import load_stream, require
 from holdfast.teachers import Base, Teacher
 from holdfast.train.checkpoint import Checkpoint, load_newest, save_checkpoint
@@ -65,7 +65,7 @@ class Run:
         config = self.config
         self.tasks, self.suites = load_stream(config)
         require(config.recipe, self.tasks)
-        for each in (*self.tasks, *self.suites):
+        for each in all_sets(self.tasks, self.suites):
             _try_verifier(each)
         self.policy = load_policy(config.model, seed=config.seed)
         check_context(self.policy, config.train, config.eval)
@@ -76,7 +76,7 @@ class Run:
         for task in self.tasks:
             self.collector.prepare(task)
         self.evaluator = Evaluator(self.policy, self.base, config.train, config.eval, self.observer.set_started)
-        for each in (*self.tasks, *self.suites):
+        for each in all_sets(self.tasks, self.suites):
             self.evaluator.check(each)
         for name, count in self.dropped().items():
             warnings.warn(f"{name}: {count} examples do not fit and are left out", stacklevel=2)
@@ -176,7 +176,9 @@ class Run:
                 last = iteration + 1 == iterations or step == steps
                 if last and self.teacher is not None:
                     self.teacher.after_rollout_batch()
-                fresh = _rollout_numbers(groups, sampled=self.collector.spec.source == "student") if iteration == 0 else {}
+                fresh = (
+                    _rollout_numbers(groups, sampled=self.collector.spec.source == "student") if iteration == 0 else {}
+                )
                 record = {"stage": stage, "step": step, "task": task.name} | numbers | _EMPTY_BATCH | fresh | said
                 record["seconds"] = time.perf_counter() - started
                 started = time.perf_counter()

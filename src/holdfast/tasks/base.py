@@ -120,6 +120,11 @@ class Task:
         return frozenset(have)
 
 
+def all_sets(tasks: Sequence[Task], suites: Sequence[Suite]) -> list[Task | Suite]:
+    """Everything that is evaluated, tasks first."""
+    return [*tasks, *suites]
+
+
 def checked(verifier: Verify, name: str, example: Example, completion: str) -> Verdict:
     """Run a verifier, turning whatever goes wrong in it into one line that names the place.
 

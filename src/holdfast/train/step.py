@@ -12,9 +12,9 @@ from holdfast.errors import RunError
 from holdfast.objective.loss import Batch, loss_and_statistics, remember_logprobs, row_coefficients, summarise
 from holdfast.objective.spec import Objective
 from holdfast.rollouts.rows import Row
+from holdfast.teachers import Base, Teacher
 from holdfast.train.forward import loss_token_logits, micro_batches
 from holdfast.train.policy import Policy
-from holdfast.teachers import Base, Teacher
 
 
 def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:
