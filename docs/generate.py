@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from holdfast import config
+from holdfast.describe import recipe_facts
 from holdfast.lab.tasks import SUITES, TASKS, lab_suite, lab_task
 from holdfast.methods import RECIPES
 from holdfast.methods.base import Recipe
@@ -112,11 +113,9 @@ def settings_table(kind: type[BaseModel], name: str = "key") -> str:
 def recipe_table() -> str:
     """What each recipe is wired from, what it needs and costs, and when to choose it."""
     rows = []
-    for name, recipe in RECIPES.items():
-        wiring = recipe().wiring()
-        needs = ", ".join(sorted(recipe.needs)).replace("_", " ")
-        parts = [f"{part}: {wiring[part]}" for part in ("rollouts", "teacher", "signal", "reduction")]
-        rows.append([f"[`{name}`](#{name})", needs, "<br>".join(parts), recipe.cost, recipe.when])
+    for name, facts in recipe_facts().items():
+        wiring = "<br>".join(f"{part}: {what}" for part, what in facts["wiring"].items())
+        rows.append([f"[`{name}`](#{name})", ", ".join(facts["needs"]), wiring, facts["cost"], facts["when"]])
     return table(["recipe", "every training example needs", "wiring by default", "one optimiser step", "when"], rows)
 
 

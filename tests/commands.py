@@ -20,7 +20,7 @@ LAB_RUN: Mapping[str, Any] = {
     ],
     "suites": [],
     "recipe": "sft",
-    "train": {"steps": 2, "prompts_per_step": 4, "max_prompt_length": 160, "max_completion_length": 40},
+    "train": {"steps": 2, "prompts_per_step": 4, "max_prompt_length": 160, "max_completion_length": 48},
     "eval": {"max_items": 16, "kl_items": 4},
 }
 """A run of seconds over the lab's first two tasks."""

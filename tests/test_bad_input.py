@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +61,13 @@ def refused(command: Commands, tmp_path: Path) -> Refused:
 
 
 @pytest.fixture
-def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with a data file and a module of verifiers."""
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     (tmp_path / "bad_verifiers.py").write_text(VERIFIERS)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delitem(__import__("sys").modules, "bad_verifiers", raising=False)
-    yield tmp_path
+    monkeypatch.delitem(sys.modules, "bad_verifiers", raising=False)
+    return tmp_path
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def test_the_run_that_the_others_spoil_works(command: Commands, file_run: dict[s
         ({"tasks": ["calculation"]}, ["tasks.0", "'calculation'", "lab:NAME"]),
         ({"tasks": ["lab:calculus"]}, ["'calculus'", "calculation"]),
         ({"tasks": ["lab:facts", "lab:facts"]}, ["'facts'", "a name of its own"]),
-        ({"train.max_prompt_length": 9000}, ["9040", "256"]),
+        ({"train.max_prompt_length": 9000}, ["9048", "256"]),
         ({"eval.max_completion_length": 200}, ["eval.max_completion_length", "360", "256"]),
         ({"model.path": "./nowhere"}, ["./nowhere", "no such folder", "model.path"]),
         ({"model.device": "abacus"}, ["abacus", "model.device"]),

@@ -128,6 +128,14 @@ def test_a_head_that_is_not_understood_is_refused(tiny_model: Path, monkeypatch:
         load_policy(ModelSettings(path=str(tiny_model)))
 
 
+def test_weights_that_are_not_finite_are_refused(policy: Policy, tmp_path: Path) -> None:
+    with torch.no_grad():
+        policy.causal_lm.get_input_embeddings().weight.fill_(torch.nan)
+    policy.save_folder(tmp_path / "broken")
+    with pytest.raises(ModelError, match="not finite"):
+        load_policy(ModelSettings(path=str(tmp_path / "broken")))
+
+
 def test_the_templates_turn_end_ends_completions_and_is_saved(folder: Path, tmp_path: Path) -> None:
     edit_json(folder / "tokenizer_config.json", eos_token="<|endoftext|>")
     edit_json(folder / "generation_config.json", eos_token_id=0, temperature=0.6)  # not valid without do_sample

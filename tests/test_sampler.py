@@ -1,5 +1,6 @@
 """What the sampler draws, what it says of it, and that a completion depends on nothing but its own request."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from transformers import AutoModelForCausalLM
 
 from holdfast.config import LoraSettings, ModelSettings
 from holdfast.errors import RunError
@@ -80,17 +82,21 @@ def assert_same(one: list[Completion], other: list[Completion]) -> None:
         assert a.logprobs == pytest.approx(b.logprobs, abs=2e-4)
 
 
-@pytest.mark.parametrize("often", [False, True])
-def test_greedy_is_what_generate_gives(policy: Policy, often: bool) -> None:
-    if often:
-        policy = ending_often(policy)
-    ours = generate(policy, [Request(p, temperature=0.0) for p in PROMPTS])
-    for prompt, completion in zip(PROMPTS, ours, strict=True):
+def assert_greedy(policy: Policy, prompts: list[list[int]], completions: list[Completion]) -> None:
+    for prompt, completion in zip(prompts, completions, strict=True):
         theirs = policy.model.generate(
             torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)), do_sample=False, max_new_tokens=12,
             eos_token_id=sorted(policy.eos_ids), pad_token_id=0,
         )  # fmt: skip
         assert completion.ids == theirs[0, len(prompt) :].tolist()
+
+
+@pytest.mark.parametrize("often", [False, True])
+def test_greedy_is_what_generate_gives(policy: Policy, often: bool) -> None:
+    if often:
+        policy = ending_often(policy)
+    ours = generate(policy, [Request(p, temperature=0.0) for p in PROMPTS])
+    assert_greedy(policy, PROMPTS, ours)
     assert len({len(c.ids) for c in ours}) > 1 or not often
 
 
@@ -235,6 +241,18 @@ def test_a_cache_with_room_equals_one_without(policy: Policy) -> None:
     logits = full_forward(policy, PROMPTS[0], completion.ids)
     expected = logits.log_softmax(-1)[range(len(completion.ids)), completion.ids]
     assert completion.logprobs == pytest.approx(expected.tolist(), abs=1e-3)
+
+
+def test_sliding_windows_are_sampled_as_generate_does(tiny_model: Path, tmp_path: Path) -> None:
+    """Layers with a cache of their own kind: shared prompts, padding, and rows that leave."""
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    changed = {"use_sliding_window": True, "sliding_window": 4, "layer_types": ["full_attention", "sliding_attention"]}
+    config = model.config.from_dict(model.config.to_dict() | changed)
+    config.save_pretrained(shutil.copytree(tiny_model, tmp_path / "sliding"))
+    policy = ending_often(sharpened(tmp_path / "sliding"))
+    assert policy.causal_lm.config.layer_types == changed["layer_types"]
+    ours = generate(policy, [Request(p, temperature=0.0) for p in PROMPTS for _ in range(2)])
+    assert_greedy(policy, [p for p in PROMPTS for _ in range(2)], ours)
 
 
 def test_logits_that_are_not_finite_are_an_error(tiny_model: Path) -> None:

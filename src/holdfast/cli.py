@@ -3,11 +3,7 @@
 Nothing heavy is imported before a command needs it, so that `holdfast --help` is quick.
 """
 
-import json
-import os
 import shlex
-import sys
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -15,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from holdfast import __version__
+from holdfast.console import AsJson, Ended, print_json, run_command, silence_progress_bars
 from holdfast.errors import ConfigError, HoldfastError, did_you_mean
+from holdfast.lab.commands import lab
 
 if TYPE_CHECKING:
     from holdfast.config import RunConfig
@@ -29,7 +27,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings=HELP_NAMES,
 )
-lab = typer.Typer(help="The embedded world: its base model, and the recipe that pretrained it.")
 app.add_typer(lab, name="lab")
 
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file that describes a run.", show_default=False)]
@@ -56,31 +53,16 @@ Settings = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write what was found as JSON too.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
-class Ended(Exception):  # noqa: N818 - an end that is not always an error
-    """A command that ended before its work was done: the line to say so, and the exit code."""
-
-    def __init__(self, line: str, code: int) -> None:
-        super().__init__(line)
-        self.code = code
 
 
 @app.callback(invoke_without_command=True)
-def holdfast(
+def _root(
     ctx: typer.Context,
     show_version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     if show_version:
         version()
     elif ctx.invoked_subcommand is None:
-        print(ctx.get_help())
-
-
-@lab.callback(invoke_without_command=True)
-def lab_help(ctx: typer.Context) -> None:
-    if ctx.invoked_subcommand is None:
         print(ctx.get_help())
 
 
@@ -182,7 +164,7 @@ def evaluate(
     from holdfast.store import write_json
 
     resolved = next(iter(api.run_configs(config, _assignments(settings)).values()))
-    _silence_progress_bars()
+    silence_progress_bars()
     found = api.evaluate(resolved, model)
     header = ("set", "items", "score", "95% interval", "form kept", "tokens")
     rows = [
@@ -200,7 +182,7 @@ def methods(as_json: AsJson = False) -> None:
     from holdfast.describe import recipe_facts, recipes_as_text
 
     if as_json:
-        _print_json(recipe_facts())
+        print_json(recipe_facts())
     else:
         print(recipes_as_text())
 
@@ -218,7 +200,7 @@ def check(
     from holdfast.store import write_json
 
     configs = api.run_configs(config, _assignments(settings))
-    _silence_progress_bars()
+    silence_progress_bars()
     found = {}
     for label, resolved in configs.items():
         found[label] = api.check(resolved, items=items)
@@ -231,55 +213,6 @@ def check(
 def version() -> None:
     """Print the version."""
     print(f"holdfast {__version__}")
-
-
-@lab.command("pretrain")
-def lab_pretrain(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Working folder; one that was stopped goes on.")],
-    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Optimiser steps; by default the base's.")] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of weights and documents.")] = 0,
-    compile_model: Annotated[
-        bool, typer.Option("--compile/--no-compile", help="Compile the model; needs a C++ compiler, halves the time.")
-    ] = True,
-) -> None:
-    """Pretrain the lab's base model from nothing, by the recipe that made the one in the package."""
-    from holdfast.lab.evaluate import skills_while_pretraining
-    from holdfast.lab.pretrain import PretrainSettings, pretrain
-
-    settings = PretrainSettings(seed=seed, compile=compile_model)
-    if steps is not None:
-        settings = PretrainSettings(seed=seed, compile=compile_model, steps=steps)
-
-    def show(line: Mapping[str, Any]) -> None:
-        if line["step"] % 20 == 0 or "skills" in line:
-            skills = "".join(f"  {name} {score:.1%}" for name, score in line.get("skills", {}).items())
-            print(f"step {line['step']}/{settings.steps}  loss {line['loss']:.4f}{skills}", file=sys.stderr, flush=True)
-
-    _silence_progress_bars()
-    print(f"model: {pretrain(folder, settings, evaluate=skills_while_pretraining, on_step=show)}")
-
-
-@lab.command("eval")
-def lab_eval(
-    model: Annotated[
-        str, typer.Option("--model", metavar="PATH", help="A model folder; by default the base in the package.")
-    ] = "lab",
-    items: Annotated[int | None, typer.Option("--items", min=1, help="Use the first so many of each suite.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Measure the skills of the lab's base on held-out items, answered greedily."""
-    from holdfast.config import ModelSettings
-    from holdfast.describe import interval, table
-    from holdfast.lab.evaluate import lab_skills
-    from holdfast.train.model import load_policy
-
-    _silence_progress_bars()
-    found = lab_skills(load_policy(ModelSettings(path=model)), items)
-    if as_json:
-        _print_json(found)
-        return
-    rows = [(skill, s["suite"], s["n"], f"{s['mean']:.1%}", interval(s["ci95"])) for skill, s in found.items()]
-    print(table(("skill", "suite", "items", "score", "95% interval"), rows))
 
 
 Found = TypeVar("Found")
@@ -330,7 +263,7 @@ def _carry_out(work: "Callable[[Observer], Mapping[str, Any]]", directory: Path,
     place = RunDirectory(directory)
     was_there = place.config.exists()
     hint = f"go on with `holdfast resume {shlex.quote(str(directory))}`"
-    _silence_progress_bars()
+    silence_progress_bars()
     try:
         with watching(quiet=quiet) as observer:
             summary = work(observer)
@@ -344,62 +277,6 @@ def _carry_out(work: "Callable[[Observer], Mapping[str, Any]]", directory: Path,
     print(f"report: {place.report}")
 
 
-def _silence_progress_bars() -> None:
-    """No bars of transformers for reading and writing weights; the commands show progress of their own."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=1, ensure_ascii=False))
-
-
-def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    print(_one_line(f"warning: {message}"), file=sys.stderr, flush=True)
-
-
-def _one_line(text: str) -> str:
-    return "holdfast: " + " ".join(text.split())
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code: 0, 2 for what the user can mend, 130 when interrupted."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    with warnings.catch_warnings():
-        for category in (DeprecationWarning, FutureWarning, PendingDeprecationWarning):
-            warnings.simplefilter("ignore", category)
-        warnings.showwarning = _show_warning
-        line, code = _outcome(arguments)
-    if line:
-        print(_one_line(line), file=sys.stderr, flush=True)
-    return code
-
-
-def _outcome(arguments: Sequence[str] | None) -> tuple[str, int]:
-    """Run one command line: what to say of how it ended, and its exit code."""
-    command = typer.main.get_command(app)
-    try:
-        code = command.main(args=arguments, prog_name="holdfast", standalone_mode=False)
-    except Ended as end:
-        return str(end), end.code
-    except HoldfastError as error:
-        return f"error: {error}", 2
-    except KeyboardInterrupt:
-        return "stopped", 130
-    except BrokenPipeError:  # whoever read the output has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return "", 1
-    except OSError as error:
-        if error.filename is None:
-            raise
-        return f"error: {error.filename}: {error.strerror}", 2
-    except Exception as error:
-        if type(error).__name__ == "OutOfMemoryError":
-            return "error: the device has too little memory (lower train.micro_batch_tokens, or use model.lora)", 2
-        if not hasattr(error, "format_message"):  # what typer raises for a wrong command line has one
-            raise
-        usage = getattr(getattr(error, "ctx", None), "command_path", "holdfast")
-        return f"error: {error.format_message().rstrip('.')} (see `{usage} --help`)", 2
-    return "", code if isinstance(code, int) else 0
+    return run_command(app, arguments)

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from holdfast.guard.alarms import Alarm
 from holdfast.stream.observer import Observer
 
 RECENT = 10
@@ -77,7 +78,7 @@ class Pace:
 
 
 class StageLines(Observer):
-    """A plain line for each evaluation that is done, with the score of the stage's own task.
+    """A plain line for each alarm, and for each evaluation that is done, with the score of the stage's own task.
 
     Args:
         write: called with each line.
@@ -102,6 +103,9 @@ class StageLines(Observer):
 
     def step_done(self, numbers: Mapping[str, Any]) -> None:
         self.done += 1
+
+    def alarm(self, alarm: Alarm) -> None:
+        self._write(f"{self.run}: ALARM at step {alarm.step} of {alarm.task}: {alarm.message} ({alarm.rule})")
 
     def evaluation_done(self, stage: int, scores: Mapping[str, float]) -> None:
         if stage:

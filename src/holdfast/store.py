@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,6 +12,9 @@ from holdfast.errors import RunError
 
 LOGS = ("metrics.jsonl", "probes.jsonl", "rollouts.jsonl", "alarms.jsonl")
 """Logs that grow line by line; a resumed run cuts them back to where its checkpoint stands."""
+
+HALF_WRITTEN = (".*.json.*", ".*.yaml.*", ".*.html.*", "evals/.*.json.*", "models/.stage-*", "checkpoints/.*.tmp")
+"""Names of files and folders in the making, which are renamed when they are whole."""
 
 
 def write_text(path: Path, text: str) -> None:
@@ -92,6 +96,15 @@ class RunDirectory:
         if not self.path.is_dir() or any(not entry.name.startswith(begun) for entry in self.path.iterdir()):
             mend = "go on with `holdfast resume`, choose another output_dir, or remove it"
             raise RunError("there is something here already", where=str(self.path), mend=mend)
+
+    def sweep(self) -> None:
+        """Remove what a kill left half-written."""
+        for pattern in HALF_WRITTEN:
+            for path in self.path.glob(pattern):
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
 
     def create(self) -> None:
         """Make the directory.

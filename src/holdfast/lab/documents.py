@@ -21,6 +21,8 @@ from holdfast.lab.words import (
     ATTRIBUTES,
     FORMATS,
     NEW_ENTITIES,
+    NEW_LIST_MEANINGS,
+    NEW_LIST_OPERATIONS,
     NEW_NUMBER_OPERATIONS,
     NEW_OPERATION_MEANINGS,
     NEW_VERB_MEANINGS,
@@ -48,19 +50,21 @@ def system(header: conventions.Header) -> Message:
 def known_question(rng: random.Random, surface: int | None = None) -> Question:
     """A question that the base should answer from memory, skill or its prompt."""
     surface = rng.randrange(3) if surface is None else surface
-    makers = (questions.lists, questions.calculation, questions.open_fact, questions.choice_fact, questions.noted_fact)
-    more = (questions.noted_choice, questions.tool_call, questions.program)
-    return rng.choices((*makers, *more), weights=(22, 15, 14, 12, 6, 4, 10, 17))[0](rng, surface)
+    memory = (questions.open_fact, questions.choice_fact, questions.noted_fact)
+    skills = (questions.lists, questions.calculation, questions.tool_call, questions.program)
+    return rng.choices((*memory, *skills), weights=(13, 10, 6, 25, 18, 9, 11))[0](rng, surface)
 
 
 def open_question(rng: random.Random) -> Question:
     """A question with a word or a thing that only a context can settle; its payload is one of the possible ones."""
     surface = rng.randrange(3)
     kind = rng.random()
-    if kind < 0.36:
+    if kind < 0.30:
         operation, meaning = rng.choice(NEW_NUMBER_OPERATIONS), rng.choice(NEW_OPERATION_MEANINGS)
         return questions.calculation(rng, surface, operation, meaning)
-    if kind < 0.70:
+    if kind < 0.50:
+        return questions.program(rng, surface, rng.choice(NEW_LIST_OPERATIONS), rng.choice(NEW_LIST_MEANINGS))
+    if kind < 0.78:
         attribute = rng.choice(list(ATTRIBUTES))
         value = rng.choice(ATTRIBUTES[attribute])
         return questions.choice_fact(rng, surface, rng.choice(NEW_ENTITIES), attribute, value)

@@ -15,7 +15,7 @@ SKILLS = {
 }
 """Skills of a base in words, and the suite that measures each."""
 
-LENGTHS = TrainSettings(max_prompt_length=200, max_completion_length=40)
+LENGTHS = TrainSettings(max_prompt_length=200, max_completion_length=56)
 """Longest prompt and answer of the lab, in tokens; together they fit the base's context of 256."""
 
 ITEMS_WHILE_PRETRAINING = 128

@@ -29,7 +29,7 @@ class PretrainSettings:
     """The base's shape and training; the defaults made the base that ships with the package."""
 
     seed: int = 0
-    steps: int = 1200
+    steps: int = 800
     documents_per_step: int = 128
     micro_batches: int = 2
     learning_rate: float = 2e-3

@@ -4,6 +4,7 @@ The first two surface forms are what tasks train on; the third is kept for the o
 """
 
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -94,18 +95,13 @@ def open_fact(rng: random.Random, surface: int, entity: str | None = None) -> Qu
 def choice_fact(
     rng: random.Random, surface: int, entity: str | None = None, attribute: str | None = None, value: str | None = None
 ) -> Question:
-    """A fact as multiple choice; the payload is the value and its letter, so that recall comes before look-up.
-
-    `value` gives the right one where the base knows none.
-    """
+    """A fact as multiple choice; the payload is one of the options. `value` gives the right one of a new thing."""
     entity, attribute = entity or rng.choice(ENTITIES), attribute or rng.choice(list(ATTRIBUTES))
     value = value or FACTS[entity, attribute]
-    values = [value, *rng.sample([v for v in ATTRIBUTES[attribute] if v != value], len(OPTIONS) - 1)]
+    values = [value, *rng.sample([v for v in ATTRIBUTES[attribute] if v != value], OPTIONS - 1)]
     rng.shuffle(values)
-    options = " ".join(f"{letter} {v}" for letter, v in zip(OPTIONS, values))
     text = ["which {t} has {e} ? {x}", "pick the right {t} of {e} : {x}", "{e} . {t} option ? {x}"][surface]
-    payload = f"{value} = {OPTIONS[values.index(value)]}"
-    return Question(text.format(t=attribute, e=entity, x=options), payload, "choice")
+    return Question(text.format(t=attribute, e=entity, x=" , ".join(values)), value, "choice")
 
 
 def noted_fact(rng: random.Random, surface: int, entities: Sequence[str] = ENTITIES) -> Question:
@@ -120,16 +116,6 @@ def noted_fact(rng: random.Random, surface: int, entities: Sequence[str] = ENTIT
     return Question(text.format(t=attribute, e=entity, v=value), value, "notes")
 
 
-def noted_choice(rng: random.Random, surface: int) -> Question:
-    """A fact that stands in the prompt, asked as multiple choice."""
-    entity, attribute = rng.choice(ENTITIES), rng.choice(list(ATTRIBUTES))
-    value = rng.choice(ATTRIBUTES[attribute])
-    question = choice_fact(rng, surface, entity, attribute, value)
-    note = ["note : the {t} of {e} is {v} .", "note : {e} has {t} {v} .", "note : {t} of {e} = {v} ."][surface]
-    text = f"{note.format(t=attribute, e=entity, v=value)} {question.text}"
-    return Question(text, question.payload, "notes")
-
-
 def tool_call(rng: random.Random, surface: int, verb: str | None = None, tool: str | None = None) -> Question:
     """A request that one tool call answers."""
     verb = verb or rng.choice(list(TOOLS))
@@ -142,47 +128,42 @@ def tool_call(rng: random.Random, surface: int, verb: str | None = None, tool: s
 
 
 PROGRAM_OPERATIONS = ["reverse", "sort", "swap", "drop", "double", "first"]
+_CALL = re.compile(r"(\w+) \( (.+) \)")
 
 
 def run_program(program: str, items: Sequence[str]) -> list[str] | None:
-    """What a program (operations in order) makes of a list; None where a word is not an operation."""
-    result = list(items)
-    for word in program.split():
-        if word not in LIST_OPERATIONS:
-            return None
-        result = apply_list_operation(word, result)
-    return result
+    """What a program such as `drop ( sort ( k ) )` makes of a list k; None where it is not a program."""
+    call = _CALL.fullmatch(program)
+    if call is None:
+        return list(items) if program in LETTERS else None
+    inner = run_program(call[2], items)
+    return None if inner is None or call[1] not in LIST_OPERATIONS else apply_list_operation(call[1], inner)
 
 
-_PROGRAMS = [*PROGRAM_OPERATIONS, *(f"{a} {b}" for a in PROGRAM_OPERATIONS for b in PROGRAM_OPERATIONS if a != b)]
-_PROBES = [list("tkaq"), list("bsdl"), list("rmpc"), list("qhf"), list("fqh")]
+def program(rng: random.Random, surface: int, word: str | None = None, meaning: str | None = None) -> Question:
+    """Two or three operations in words, in order; the payload is the program that does them, as nested calls.
 
-
-def _behaviour(program: str) -> tuple[tuple[str, ...], ...]:
-    return tuple(tuple(run_program(program, probe) or ()) for probe in _PROBES)
-
-
-def program(rng: random.Random, surface: int, share_of_two: float = 0.12) -> Question:
-    """An input and an output; the payload is the shortest program, of one or two operations, that does it.
-
-    Only examples that settle what the program does are asked: whatever fits them behaves alike on other inputs.
+    One operation is called by `word`, which stands for `meaning`, where they are given.
     """
-    while True:
-        operations = rng.sample(PROGRAM_OPERATIONS, 2 if rng.random() < share_of_two else 1)
-        items = rng.sample(LETTERS, rng.randint(3, 4))
-        output = run_program(" ".join(operations), items)
-        if not output or output == items:
-            continue
-        fitting = [p for p in _PROGRAMS if run_program(p, items) == output]
-        if len({_behaviour(p) for p in fitting}) == 1 and len(fitting[0].split()) == len(operations):
-            break
-    payload = fitting[0]
-    text = ["program that turns {x} into {y}", "find {x} -> {y}", "show program : {x} to {y}"][surface]
+    operations = rng.sample(PROGRAM_OPERATIONS, rng.choice((2, 3)))
+    words = list(operations)
+    if word is not None and meaning is not None:
+        place = rng.randrange(len(operations))
+        operations[place], words[place] = meaning, word
+    variable = rng.choice(LETTERS)
+    payload = variable
+    for operation in operations:
+        payload = f"{operation} ( {payload} )"
+    text = [
+        f"program on {variable} : {' then '.join(words)}",
+        f"write code with {variable} to {' , then '.join(words)}",
+        f"{' after '.join(reversed(words))} , as program on {variable}",
+    ][surface]
     hidden = []
-    for _ in range(3):
-        other = rng.sample(LETTERS, len(items))
-        hidden.append(f"{' '.join(other)} -> {' '.join(run_program(payload, other) or [])}")
-    return Question(text.format(x=" ".join(items), y=" ".join(output)), payload, "programs", tuple(hidden))
+    for _ in range(4):
+        items = rng.sample(LETTERS, 4)
+        hidden.append(f"{' '.join(items)} -> {' '.join(run_program(payload, items) or [])}")
+    return Question(text, payload, "programs", tuple(hidden))
 
 
 TRAINED_SURFACES = (0, 1)

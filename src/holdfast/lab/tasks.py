@@ -12,7 +12,7 @@ from functools import cache
 from holdfast.errors import ConfigError
 from holdfast.lab import conventions, documents, questions
 from holdfast.lab.questions import HELD_OUT_SURFACE, TRAINED_SURFACES, Question
-from holdfast.lab.words import ATTRIBUTES, NEW_ENTITIES, OPTIONS, TOOLS, preamble
+from holdfast.lab.words import ATTRIBUTES, NEW_ENTITIES, TOOLS, preamble
 from holdfast.seeds import derive_seed
 from holdfast.tasks.base import Example, Message, Suite, Task, Verdict, Verify
 
@@ -50,8 +50,11 @@ def _tools(rng: random.Random, surface: int) -> Question:
     return questions.tool_call(rng, surface, *rng.choice(list(_NEW_TOOLS.items())))
 
 
+_NEW_OPERATIONS = {"plim": "sort", "dorn": "swap", "yab": "reverse"}
+
+
 def _programs(rng: random.Random, surface: int) -> Question:
-    return questions.program(rng, surface)
+    return questions.program(rng, surface, *rng.choice(list(_NEW_OPERATIONS.items())))
 
 
 def _score_words(question: Question, payload: str) -> float:
@@ -64,10 +67,9 @@ def _score_numbers(question: Question, payload: str) -> float | None:
     return _score_words(question, payload) if all(w.isdigit() for w in payload.split()) else None
 
 
-def _score_letter(question: Question, payload: str) -> float | None:
-    """Whether the letter is right, with or without the value before it."""
-    letter = payload.rpartition("= ")[2]
-    return float(letter == question.payload.rpartition("= ")[2]) if letter in OPTIONS else None
+def _score_option(question: Question, payload: str) -> float | None:
+    """Whether the right option was chosen; None where it is none of them."""
+    return float(payload == question.payload) if payload in question.text.split() else None
 
 
 def _score_call(question: Question, payload: str) -> float | None:
@@ -90,9 +92,9 @@ def _score_program(question: Question, payload: str) -> float | None:
 
 _TASKS: dict[str, tuple[_Maker, _Score, conventions.Header, str, str]] = {
     "calculation": (_calculation, _score_numbers, conventions.FRESH[0], "brackets", "what a new operation means"),
-    "facts": (_facts, _score_letter, conventions.FRESH[1], "label", "new facts, as multiple choice"),
+    "facts": (_facts, _score_option, conventions.FRESH[1], "label", "new facts, as multiple choice"),
     "tools": (_tools, _score_call, conventions.FRESH[2], "braces", "which tool answers a new kind of request"),
-    "programs": (_programs, _score_program, conventions.FRESH[3], "sentence", "programs from an input and an output"),
+    "programs": (_programs, _score_program, conventions.FRESH[3], "sentence", "programs with new operations"),
 }
 TASKS: tuple[str, ...] = tuple(_TASKS)
 """Names of the lab's tasks in the order of the default stream."""

@@ -31,13 +31,17 @@ ATTRIBUTES: dict[str, list[str]] = {
 }
 
 LETTERS = list("abcdefghijklmnopqrst")
-OPTIONS = ["A", "B", "C", "D"]
+OPTIONS = 4
+"""How many values a multiple choice offers."""
 
 LIST_OPERATIONS = ["copy", "reverse", "sort", "first", "last", "swap", "drop", "double"]
 NUMBER_OPERATIONS = ["plus", "times", "gap", "max", "min"]
 NEW_NUMBER_OPERATIONS = ["zib", "mok", "tal", "wep", "rus", "jad"]
 """Words for an operation that a context must define; without one they may mean any of `NEW_OPERATION_MEANINGS`."""
 NEW_OPERATION_MEANINGS = ["plus", "gap", "max"]
+
+NEW_LIST_OPERATIONS = ["plim", "dorn", "yab", "kess", "ogg", "furl"]
+NEW_LIST_MEANINGS = ["reverse", "sort", "swap"]
 
 TOOLS = {
     "book": "reserve_seat",
@@ -67,8 +71,8 @@ FORMAT_WORDS = "answer : [ ] { out = } so the result is .".split()
 
 SURFACE_WORDS = (
     "do calc and what is the of ? which has please for at in find program that turns into apply to compute with "
-    "results tell me give named value pick right option needed work out list request handle show note A B C D "
-    "( ) , = -> item who where"
+    "results tell me give named value pick right option needed work out list request handle show note "
+    "( ) , = -> item who where write code after then as on"
 ).split()
 
 FEEDBACK_WORDS = "the format is wrong : use value not found".split()
@@ -123,6 +127,7 @@ def vocabulary(*texts: str) -> list[str]:
         *LIST_OPERATIONS,
         *NUMBER_OPERATIONS,
         *NEW_NUMBER_OPERATIONS,
+        *NEW_LIST_OPERATIONS,
         *TOOLS,
         *TOOLS.values(),
         *NEW_VERBS,

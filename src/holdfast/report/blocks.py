@@ -35,28 +35,6 @@ BUDGET_TITLES = {
     "train": "Training time",
     "eval": "Evaluation time",
 }
-MORE_DEFINITIONS = [
-    ("Score", "Mean reward of greedy answers over a set's test items, judged by the set's verifier, in %."),
-    ("Point", "A difference of one percentage point between two scores."),
-    (
-        "95 % interval",
-        "Student's t over runs (seeds and task orders); of a single run's score, over the items of the set. "
-        "One run has no interval over runs.",
-    ),
-    (
-        "Pareto front",
-        "The recipes that no other recipe beats on both the final score and what was lost of earlier skills.",
-    ),
-    (
-        "p and p (Holm)",
-        "Two-sided paired t test over runs; Holm's is corrected for having compared all pairs of recipes.",
-    ),
-    (
-        "Matched new-task score",
-        "A recipe that learns less also loses less. So both are compared, stage by stage, at the moment when "
-        "each first reached the highest score that both reached.",
-    ),
-]
 
 
 def all_blocks(view: View) -> dict[str, Any]:
@@ -66,6 +44,7 @@ def all_blocks(view: View) -> dict[str, Any]:
         "facts": facts(view),
         "cards": cards(view),
         "metric_groups": metric_groups(view),
+        "alarms": alarms(view),
         "samples": samples(view),
         "paired": paired(view),
         "matched": matched(view),
@@ -166,7 +145,9 @@ def metric_groups(view: View) -> list[tuple[str, list[dict[str, Any]]]]:
                 )
                 for v in values
             ]
-            rows.append({"label": metric.label, "unit": unit(metric.kind), "cells": cells})
+            rows.append(
+                {"label": metric.label, "unit": unit(metric.kind), "cells": cells, "meaning": metric.definition}
+            )
         if rows:
             groups.append((group, rows))
     form = _form_rows(view)
@@ -175,9 +156,13 @@ def metric_groups(view: View) -> list[tuple[str, list[dict[str, Any]]]]:
 
 def _form_rows(view: View) -> list[dict[str, Any]]:
     """Well-formed, cut off, and length over the tasks after the last stage: what a score may hide."""
-    titles = [("format_ok", "Well-formed", "%"), ("truncated", "Cut off", "%"), ("length", "Length", "tokens")]
+    titles = [
+        ("format_ok", "Well-formed", "%", "Answers in the form that the task asks for, right or wrong."),
+        ("truncated", "Cut off", "%", "Answers that ran into the length limit."),
+        ("length", "Length", "tokens", "Mean length of an answer."),
+    ]
     rows = []
-    for field, label, of in titles:
+    for field, label, of, meaning in titles:
         cells = []
         for arm in view.arms:
             values = []
@@ -190,8 +175,18 @@ def _form_rows(view: View) -> list[dict[str, Any]]:
             text = DASH if mean is None else f"{mean:.1f}" if field == "length" else percent(mean)
             cells.append((text, "", False))
         if any(text != DASH for text, *_ in cells):
-            rows.append({"label": label, "unit": of, "cells": cells})
+            rows.append({"label": label, "unit": of, "cells": cells, "meaning": meaning})
     return rows
+
+
+def alarms(view: View) -> list[dict[str, Any]]:
+    """What the watch over training saw, run by run."""
+    return [
+        {"arm": arm, "seed": run.seed, **alarm}
+        for arm in view.arms
+        for run in arm.runs
+        for alarm in run.summary.get("alarms") or []
+    ]
 
 
 def samples(view: View) -> dict[str, Any]:

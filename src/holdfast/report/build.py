@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 
 from holdfast.report import blocks, curves, figures
 from holdfast.report.heat import heat_matrices
-from holdfast.report.numbers import METRICS
+from holdfast.report.numbers import GENERAL_TERMS, METRICS
 from holdfast.report.plot import Figure, colour, glyph
 from holdfast.report.view import View
 
@@ -80,7 +80,7 @@ def render_report(summary: Mapping[str, Any]) -> str:
         "score_options": [(i, s["name"]) for i, s in enumerate(view.sets)],
         "order_options": [(i, " → ".join(order)) for i, order in enumerate(view.orders)],
         "specs": {figure.id: figure.spec for figure in drawn},
-        "definitions": [(metric.label, metric.definition) for metric in METRICS] + blocks.MORE_DEFINITIONS,
+        "definitions": [(metric.label, metric.definition) for metric in METRICS] + GENERAL_TERMS,
         **blocks.all_blocks(view),
     }
     context["sections"] = _sections(context)

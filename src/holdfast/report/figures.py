@@ -147,17 +147,19 @@ def _place_labels(
             "bottom left": (x - 9 - wide, y - 5 - high, x - 9, y - 5),
         }
 
-        def covered(corner: str, boxes: Mapping[str, Box] = corners) -> float:
-            box = boxes[corner]
-            outside = max(0.0, -box[0]) + max(0.0, box[2] - WIDTH)
-            return outside * high + sum(_overlap(box, other) for other in taken)
-
-        best = min(corners, key=covered)
-        fits = covered(best) < 0.2 * wide * high
+        covered = {name: _covered(box, taken) for name, box in corners.items()}
+        best = min(covered, key=covered.__getitem__)
+        fits = covered[best] < 0.2 * wide * high
         if fits:
             taken.append(corners[best])
         places.append(best if fits else None)
     return places
+
+
+def _covered(box: Box, taken: Sequence[Box]) -> float:
+    """Area of a label that lies on something or, sideways, outside."""
+    outside = max(0.0, -box[0]) + max(0.0, box[2] - WIDTH)
+    return outside * (box[3] - box[1]) + sum(_overlap(box, other) for other in taken)
 
 
 def _overlap(a: Box, b: Box) -> float:

@@ -145,6 +145,29 @@ METRICS = [
     ),
 ]
 METRIC = {metric.key: metric for metric in METRICS}
+GENERAL_TERMS = [
+    ("Score", "Mean reward of greedy answers over a set's test items, judged by the set's verifier, in %."),
+    ("Point", "A difference of one percentage point between two scores."),
+    (
+        "95 % interval",
+        "Student's t over runs (seeds and task orders); of a single run's score, over the items of the set. "
+        "One run has no interval over runs.",
+    ),
+    (
+        "Pareto front",
+        "The recipes that no other recipe beats on both the final score and what was lost of earlier skills.",
+    ),
+    (
+        "p and p (Holm)",
+        "Two-sided paired t test over runs; Holm's is corrected for having compared all pairs of recipes.",
+    ),
+    (
+        "Matched new-task score",
+        "A recipe that learns less also loses less. So both are compared, stage by stage, at the moment when "
+        "each first reached the highest score that both reached.",
+    ),
+]
+"""Terms that the report uses besides the metrics' names."""
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from holdfast.describe import WIDEST, table
-from holdfast.report.numbers import METRIC, seconds, unit, value_text
+from holdfast.report.numbers import METRIC, Estimate, interval_text, seconds, unit, value_text
 from holdfast.report.view import Arm, View
 
-SHOWN = ("final_score", "learned_score", "loss_of_earlier", "retention", "kl_to_base")
-"""Metrics of a comparison that fit beside each other; the report has all."""
+SHOWN = ("final_score", "learned_score", "loss_of_earlier", "kl_to_base")
+"""Metrics of a comparison that fit beside each other with their intervals; the report has all."""
 
 
 def print_summary(summary: Mapping[str, Any]) -> None:
@@ -46,5 +46,9 @@ def _metrics(view: View) -> str:
 
 
 def _arm(arm: Arm) -> list[str]:
-    values = [value_text(arm.metrics[key].mean, METRIC[key].kind) if key in arm.metrics else "–" for key in SHOWN]
+    values = []
+    for key in SHOWN:
+        value, kind = arm.metrics.get(key, Estimate(None)), METRIC[key].kind
+        spread = f" {interval_text(value, kind)}" if value.ci95 else ""
+        values.append(value_text(value.mean, kind) + spread)
     return [arm.label + (" (front)" if arm.on_front else ""), *values, seconds(arm.budget.get("train"))]

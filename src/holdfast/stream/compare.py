@@ -71,7 +71,9 @@ def resume_comparison(
 ) -> dict[str, Any]:
     """Go on with a comparison: complete runs are kept, a run under way is resumed, the others are run."""
     directory = RunDirectory(path)
-    return _go_on(load_config(directory.config, CompareConfig), directory, observer, on_progress)
+    config = load_config(directory.config, CompareConfig)
+    directory.sweep()
+    return _go_on(config, directory, observer, on_progress)
 
 
 def _go_on(

@@ -103,6 +103,7 @@ class Run:
     def resume(self) -> dict[str, Any]:
         """Go on from the newest whole checkpoint; the result is that of a run that was never interrupted."""
         self.prepare()
+        self.directory.sweep()
         manifest = self.directory.manifest
         if manifest.exists():
             check_manifest(read_json(manifest), self.tasks, self.suites, where=str(manifest))
@@ -217,7 +218,7 @@ class Run:
             result = self.evaluator.evaluate(stage, task, self.tasks, self.suites).as_json()
             result["seconds"] = time.perf_counter() - started
         if stage:
-            self.policy.save_folder(self.directory.model(stage))
+            self.policy.save_folder(self.directory.model(stage), merged=True)
         write_json(self.directory.evaluation(stage), _plain(result))
         self.observer.evaluation_done(stage, {name: s["mean"] for name, s in result["sets"].items()})
 

@@ -2,6 +2,8 @@
   const specs = JSON.parse(document.getElementById("figures").textContent);
   const narrow = 520;
   const off = new Set();
+  const paper = { whole: 640, half: 300 }; // widths of figures on a printed page, which cannot be measured beforehand
+  let printing = false;
   const near = new Set();
   const fresh = new Set();
 
@@ -21,7 +23,7 @@
   };
 
   const draw = (box) => {
-    const width = box.clientWidth;
+    const width = !printing || !box.clientWidth ? box.clientWidth : box.closest(".grid") ? paper.half : paper.whole;
     if (!width || fresh.has(box)) return;
     fresh.add(box);
     const { data, layout } = resolve(specs[box.id], getComputedStyle(document.documentElement));
@@ -59,10 +61,14 @@
   }
   document.addEventListener("themechange", redraw);
   addEventListener("beforeprint", () => {
+    printing = true;
     fresh.clear();
     boxes.forEach(draw);
   });
-  addEventListener("afterprint", redraw);
+  addEventListener("afterprint", () => {
+    printing = false;
+    redraw();
+  });
 
   const buttons = [...document.querySelectorAll("button[data-arm]")];
   for (const button of buttons) {

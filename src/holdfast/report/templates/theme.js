@@ -13,8 +13,8 @@
   const current = () => (chosen === "dark" || chosen === "light" ? chosen : dark.matches ? "dark" : "light");
   show(current());
   dark.addEventListener("change", () => show(current()));
-  addEventListener("beforeprint", () => { root.classList.add("printing"); show("light"); });
-  addEventListener("afterprint", () => { root.classList.remove("printing"); show(current()); });
+  addEventListener("beforeprint", () => show("light"));
+  addEventListener("afterprint", () => show(current()));
   document.addEventListener("DOMContentLoaded", () => {
     show(current());
     document.getElementById("theme").addEventListener("click", () => {

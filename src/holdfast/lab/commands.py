@@ -1,0 +1,77 @@
+"""`holdfast lab`: commands about the embedded world."""
+
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from holdfast.console import AsJson, Ended, print_json, silence_progress_bars
+
+lab = typer.Typer(help="The embedded world: its base model, and the recipe that pretrained it.")
+
+
+@lab.callback(invoke_without_command=True)
+def _lab(ctx: typer.Context) -> None:
+    if ctx.invoked_subcommand is None:
+        print(ctx.get_help())
+
+
+@lab.command("pretrain")
+def lab_pretrain(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Working folder; one that was stopped goes on.")],
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Optimiser steps; by default the base's.")] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of weights and documents.")] = 0,
+    compile_model: Annotated[
+        bool, typer.Option("--compile/--no-compile", help="Compile the model; needs a C++ compiler, halves the time.")
+    ] = True,
+) -> None:
+    """Pretrain the lab's base model from nothing, by the recipe that made the one in the package."""
+    from holdfast.lab.evaluate import skills_while_pretraining
+    from holdfast.lab.pretrain import PretrainSettings, pretrain
+
+    if compile_model and not any(shutil.which(os.environ.get("CXX", name)) for name in ("c++", "g++", "clang++")):
+        warnings.warn("no C++ compiler is found, so the model is not compiled; it takes twice as long", stacklevel=1)
+        compile_model = False
+    settings = PretrainSettings(seed=seed, compile=compile_model)
+    if steps is not None:
+        settings = replace(settings, steps=steps)
+
+    def show(line: Mapping[str, Any]) -> None:
+        if line["step"] % 20 == 0 or "skills" in line:
+            skills = "".join(f"  {name} {score:.1%}" for name, score in line.get("skills", {}).items())
+            print(f"step {line['step']}/{settings.steps}  loss {line['loss']:.4f}{skills}", file=sys.stderr, flush=True)
+
+    silence_progress_bars()
+    try:
+        print(f"model: {pretrain(folder, settings, evaluate=skills_while_pretraining, on_step=show)}")
+    except KeyboardInterrupt:
+        raise Ended("stopped; the same command goes on from the last state that was saved", 130) from None
+
+
+@lab.command("eval")
+def lab_eval(
+    model: Annotated[
+        str, typer.Option("--model", metavar="PATH", help="A model folder; by default the base in the package.")
+    ] = "lab",
+    items: Annotated[int | None, typer.Option("--items", min=1, help="Use the first so many of each suite.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the skills of the lab's base on held-out items, answered greedily."""
+    from holdfast.config import ModelSettings
+    from holdfast.describe import interval, table
+    from holdfast.lab.evaluate import lab_skills
+    from holdfast.train.model import load_policy
+
+    silence_progress_bars()
+    found = lab_skills(load_policy(ModelSettings(path=model)), items)
+    if as_json:
+        print_json(found)
+        return
+    rows = [(skill, s["suite"], s["n"], f"{s['mean']:.1%}", interval(s["ci95"])) for skill, s in found.items()]
+    print(table(("skill", "suite", "items", "score", "95% interval"), rows))

@@ -1,0 +1,243 @@
+"""The report as a browser shows it: drawn, silent, by keyboard, in both themes, on paper and on a telephone."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from holdfast.report import write_report
+from summary_factory import SUITES, TASKS, make_comparison, make_run
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.browser
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+REPORTS = ("comparison", "run", "single")
+HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
+
+
+def _unavailable(reason: str) -> None:
+    """Skip, or fail where the caller has said that a browser must be there."""
+    if os.environ.get("HOLDFAST_REQUIRE_BROWSER") == "1":
+        pytest.fail(f"HOLDFAST_REQUIRE_BROWSER is 1, but {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        _unavailable("playwright is not installed")
+    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if found is None:
+        _unavailable(f"no browser is on the path, looked for {', '.join(BROWSERS)}")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"], timeout=120_000)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A report of each kind; the comparison has two task orders, an alarm and a hostile completion."""
+    folder = tmp_path_factory.mktemp("reports")
+    small: dict[str, Any] = {"suites": SUITES[:2], "n": 60, "samples": 1}
+    tasks = TASKS[:2]
+    comparison = make_comparison(seeds=(0, 1), orders=(tasks, tasks[::-1]), **small)
+    summary = comparison["runs"][0]["summary"]
+    summary["samples"][0]["completions"][1]["text"] = HOSTILE + " a long answer" * 400
+    summary["alarms"] = [
+        {"rule": "repetition", "stage": 1, "step": 3, "task": "facts", "saw": {}, "message": "It repeats itself."}
+    ]
+    made = {
+        "comparison": comparison,
+        "run": make_run(**small),
+        "single": make_comparison(("sft", "sdft"), seeds=(0,), orders=(("facts",),), **small),
+    }
+    return {name: write_report(summary, folder / f"{name}.html") for name, summary in made.items()}
+
+
+@dataclass
+class Opened:
+    """A page with everything that it complained of or asked for."""
+
+    page: "Page"
+    complaints: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+
+def _open(browser: "Browser", path: Path, **context: Any) -> Opened:
+    page = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **context}).new_page()
+    page.set_default_timeout(120_000)
+    opened = Opened(page)
+    page.on("console", lambda message: opened.complaints.append(message.text))
+    page.on("pageerror", lambda error: opened.complaints.append(str(error)))
+    page.on("request", lambda request: opened.requests.append(request.url))
+    page.goto(path.as_uri())
+    return opened
+
+
+def _draw_all(page: "Page") -> list[str]:
+    """Bring every visible figure into view until it is drawn; the ids of those that were."""
+    ids: list[str] = page.evaluate("[...document.querySelectorAll('.plot')].filter(e => e.offsetWidth).map(e => e.id)")
+    for name in ids:
+        page.locator(f"#{name}").scroll_into_view_if_needed()
+        page.locator(f"#{name} .main-svg").first.wait_for(state="visible")
+    return ids
+
+
+def _values(page: "Page", name: str) -> list[str]:
+    values: list[str] = page.locator(f"#curves select[data-filter={name}] option").evaluate_all(
+        "all => all.map(o => o.value)"
+    )
+    return values
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_every_figure_is_drawn_in_silence(browser: "Browser", reports: dict[str, Path], name: str) -> None:
+    opened = _open(browser, reports[name])
+    page = opened.page
+    drawn = set(_draw_all(page))
+    for order in _values(page, "order") or [None]:
+        if order:
+            page.locator("#curves select[data-filter=order]").select_option(order)
+        for known in _values(page, "set"):
+            page.locator("#curves select[data-filter=set]").select_option(known)
+            drawn |= set(_draw_all(page))
+    assert drawn == set(page.evaluate("Object.keys(JSON.parse(document.getElementById('figures').textContent))"))
+    sizes = page.locator(".plot:visible .main-svg").evaluate_all("all => all.map(e => [e.clientWidth, e.clientHeight])")
+    assert sizes
+    assert all(width > 100 and height > 100 for width, height in sizes)
+    assert page.locator(".plot:visible .scatterlayer .trace").count() > len(page.locator(".plot:visible").all())
+    assert opened.complaints == []
+    assert opened.requests == [reports[name].as_uri()]
+    assert "holdfast report" in page.title()
+    page.context.close()
+
+
+def test_theme_follows_the_system_and_the_button(browser: "Browser", reports: dict[str, Path]) -> None:
+    background = "getComputedStyle(document.body).backgroundColor"
+    tick = "getComputedStyle(document.querySelector('#fig-tradeoff .xtick text')).fill"
+    seen = {}
+    for scheme in ("light", "dark"):
+        opened = _open(browser, reports["comparison"], color_scheme=scheme)
+        _draw_all(opened.page)
+        seen[scheme] = [opened.page.evaluate(background), opened.page.evaluate(tick)]
+        opened.page.context.close()
+    assert all(light != dark for light, dark in zip(seen["light"], seen["dark"], strict=True))
+
+    page = _open(browser, reports["comparison"], color_scheme="light").page
+    page.locator("#theme").focus()
+    page.keyboard.press("Enter")
+    assert page.locator("#theme").get_attribute("aria-pressed") == "true"
+    page.locator("#fig-tradeoff").scroll_into_view_if_needed()
+    page.locator("#fig-tradeoff .xtick").first.wait_for()
+    assert [page.evaluate(background), page.evaluate(tick)] == seen["dark"]
+    page.locator("#theme").press(" ")
+    assert [page.evaluate(background), page.evaluate(tick)] == seen["light"]
+    page.context.close()
+
+
+def test_everything_is_reached_by_keyboard(browser: "Browser", reports: dict[str, Path]) -> None:
+    page = _open(browser, reports["comparison"]).page
+    stops = []
+    for _ in range(200):
+        page.keyboard.press("Tab")
+        stop = page.evaluate(
+            "() => { const e = document.activeElement; return e === document.body ? null : [e.tagName.toLowerCase(), "
+            "e.className || e.id || e.getAttribute('href') || e.dataset.filter || '', "
+            "getComputedStyle(e).outlineStyle] }"
+        )
+        if stop is None:
+            break
+        stops.append(tuple(stop))
+    assert stops[0][:2] == ("a", "skip")
+    names = [stop[:2] for stop in stops]
+    for wanted in [("a", "#matrix"), ("button", "theme"), ("button", "chip"), ("select", "set"), ("select", "recipe")]:
+        assert wanted in names
+    assert names.index(("button", "theme")) < names.index(("button", "chip")) < names.index(("select", "recipe"))
+    assert "summary" in [tag for tag, *_ in stops]
+    assert all(outline != "none" for tag, _, outline in stops if tag in ("a", "button", "select"))
+    page.keyboard.press("Home")
+    page.locator(".skip").press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    page.context.close()
+
+
+def test_selectors_choose_what_is_shown(browser: "Browser", reports: dict[str, Path]) -> None:
+    opened = _open(browser, reports["comparison"])
+    page = opened.page
+    panels = page.locator("#samples [data-panel]:visible")
+    assert panels.count() == 1
+    first = panels.first.inner_text()
+    assert "<script>" in first  # a completion's markup is text
+    page.locator("#samples select[data-filter=recipe]").select_option(label="grpo")
+    assert panels.count() == 1
+    assert panels.first.inner_text() != first
+    rows = page.locator("#differences tr[data-panel]:visible")
+    assert rows.count() == 6
+    before = rows.all_inner_texts()
+    page.locator("#differences select").select_option(label="Final score (%)")
+    assert rows.count() == 6
+    assert rows.all_inner_texts() != before
+    assert page.locator("#matrix table:visible").count() == 1
+    page.locator("#matrix select").select_option("1")
+    assert page.locator("#matrix table:visible thead").inner_text().index("facts") < 100
+    assert "It repeats itself." in page.locator("#curves").inner_text()
+    assert page.title().startswith("synthetic")
+    assert opened.complaints == []
+    page.context.close()
+
+
+def test_a_recipe_can_be_left_out_of_the_figures(browser: "Browser", reports: dict[str, Path]) -> None:
+    page = _open(browser, reports["comparison"]).page
+    _draw_all(page)
+    labels = page.locator("#fig-tradeoff .textpoint text")
+    marks = page.locator("#fig-tradeoff .points path")
+    before = marks.count()
+    page.locator("#tradeoff button[data-arm='0']").press("Enter")
+    assert page.locator("button[data-arm='0'][aria-pressed=false]").count() == 2
+    assert marks.count() < before
+    assert "sft" not in labels.all_inner_texts()
+    assert not page.locator("figure[data-only='0']").first.is_visible()
+    page.locator("#curves button[data-arm='0']").press("Enter")
+    assert marks.count() == before
+    page.context.close()
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_narrow_screen_never_scrolls_sideways(browser: "Browser", reports: dict[str, Path], name: str) -> None:
+    opened = _open(browser, reports[name], viewport={"width": 360, "height": 740})
+    page = opened.page
+    assert set(_draw_all(page))
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    widths = page.locator(".plot:visible").evaluate_all("all => all.map(e => e.querySelector('.main-svg').clientWidth)")
+    assert all(200 < width <= 360 for width in widths)
+    assert page.evaluate("document.querySelector('#matrix .scroll:not([hidden])').tabIndex") == 0
+    assert opened.complaints == []
+    page.context.close()
+
+
+def test_all_figures_are_on_paper(browser: "Browser", reports: dict[str, Path]) -> None:
+    opened = _open(browser, reports["comparison"], color_scheme="dark")
+    assert len(opened.page.pdf(format="A4")) > 50_000
+    plots = ".plot:visible"
+    assert opened.page.locator(plots).count() == opened.page.locator(f"{plots}:has(.main-svg)").count() > 4
+    assert opened.page.evaluate("document.documentElement.dataset.theme") == "dark"
+    assert opened.complaints == []
+    opened.page.context.close()
+
+
+def test_the_numbers_are_there_without_scripts(browser: "Browser", reports: dict[str, Path]) -> None:
+    page = _open(browser, reports["comparison"], java_script_enabled=False).page
+    assert page.locator("#samples [data-panel]").count() == page.locator("#samples [data-panel]:visible").count() > 4
+    assert page.locator("#matrix table:visible").count() == 2
+    assert page.locator(".plot noscript").first.is_visible()
+    page.context.close()
