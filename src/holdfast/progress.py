@@ -28,7 +28,16 @@ def watching(*, quiet: bool = False) -> Iterator[Observer]:
     else:
         columns = ("{task.fields[place]}", "{task.fields[numbers]}", "{task.fields[left]}")
         place, numbers, left = (TextColumn(column, markup=False) for column in columns)
-        bar = Progress(place, BarColumn(20), MofNCompleteColumn(), numbers, left, console=console, transient=True)
+        bar = Progress(
+            place,
+            BarColumn(20),
+            MofNCompleteColumn(),
+            numbers,
+            left,
+            console=console,
+            transient=True,
+            refresh_per_second=4,
+        )
         with bar:
             yield LiveLine(bar)
 
@@ -136,7 +145,7 @@ class LiveLine(StageLines):
         tokens = numbers.get("generated_tokens", 0) + numbers.get("trained_tokens", 0)
         self._pace.step(tokens, numbers["seconds"])
         reward, speed = numbers.get("reward"), self._pace.tokens_per_second()
-        shown = [f"loss {numbers['loss']:.3f}"]
+        shown = [f"loss {numbers['loss']:z.3f}"]
         shown += [f"reward {reward:.2f}"] if reward is not None else []
         shown += [f"{speed:,.0f} tokens/s"] if speed is not None else []
         self._show(numbers="  ".join(shown))
