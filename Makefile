@@ -65,8 +65,8 @@ test: setup
 	@$(BIN)/python -m pytest $(ARGS)
 
 lint: $(LINTERS)
-	@$(BIN)/ruff check src tests docs
-	@$(BIN)/ruff format --check src tests docs
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
 docs: setup
@@ -74,4 +74,4 @@ docs: setup
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find src tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests docs benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -8,8 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from holdfast.config import ModelSettings
 from holdfast.errors import RunError
+from holdfast.lab.evaluate import lab_skills
 from holdfast.lab.pretrain import PretrainSettings, pretrain
+from holdfast.train.model import load_policy
 
 TINY = PretrainSettings(
     steps=6,
@@ -29,6 +32,27 @@ def test_the_shipped_base_is_small_and_has_no_pickle() -> None:
     folder = Path(str(files("holdfast.lab") / "base"))
     assert sum(f.stat().st_size for f in folder.iterdir()) <= 10_000_000
     assert {f.suffix for f in folder.iterdir()} <= {".json", ".safetensors", ".jinja", ".jsonl"}
+
+
+def test_the_shipped_base_was_made_by_the_recipe_as_it_stands() -> None:
+    log = (files("holdfast.lab") / "base" / "pretraining.jsonl").read_text().splitlines()
+    assert json.loads(log[-1])["step"] == len(log) == PretrainSettings().steps
+    assert PretrainSettings().seed == 0
+
+
+@pytest.mark.slow
+def test_the_shipped_base_has_its_skills_before_any_stream() -> None:
+    skills = lab_skills(load_policy(ModelSettings(path="lab")))
+    required = {
+        "a skill it was taught": 0.95,
+        "a demonstration never seen": 0.95,
+        "a novel fact from context": 0.95,
+        "a fact from memory": 0.80,
+    }
+    assert skills.keys() == required.keys()
+    for skill, least in required.items():
+        assert skills[skill]["n"] == 640
+        assert skills[skill]["mean"] >= least, skill
 
 
 def test_pretraining_goes_on_bit_for_bit_where_it_was_stopped(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ def test_a_teacher_without_its_context_teaches_nothing(tmp_path: Path, name: str
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("holdfast.rollouts.collect.Collector._encode_teacher_prompt", blind)
         run.start()
+    assert any(line["active_rows"] for line in _metrics(tmp_path / "run"))
     for line in _metrics(tmp_path / "run"):
         assert abs(line["loss"]) < 1e-6
 

@@ -53,7 +53,7 @@ def test_package_data_is_found(name: str) -> None:
 def test_bundled_base_is_small_and_safe() -> None:
     base = [path for path in (PACKAGE / "lab" / "base").iterdir() if path.is_file()]
     assert sum(path.stat().st_size for path in base) <= BASE_LIMIT
-    assert {path.suffix for path in base} <= {".json", ".jinja", ".safetensors"}
+    assert {path.suffix for path in base} <= {".json", ".jsonl", ".jinja", ".safetensors"}
 
 
 def test_version_is_stated_once() -> None:

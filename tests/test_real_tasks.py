@@ -63,6 +63,10 @@ def test_real_tasks_run_end_to_end(shared_data: Path, model: Path, tmp_path: Pat
     summary = holdfast.run(config, tmp_path / "run")
     assert summary["status"] == "complete"
     assert summary["order"] == ["chemistry", "tools"]
+    metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    if recipe == "sdft":  # a random model samples no success, so sdpo and grpo may have nothing to learn from
+        assert all(m["active_rows"] == m["rows"] for m in metrics)
+        assert all(m["loss"] > 0 for m in metrics)
     if recipe == "sft":
         for stage in (1, 2):
             losses = [c["loss"] for c in summary["curves"] if c["stage"] == stage]

@@ -20,8 +20,9 @@ from holdfast.report.curves import curves, losses, scores
 from holdfast.report.figures import by_set, tradeoff
 from holdfast.report.numbers import difference_text, nats, p_text, percent, points, seconds
 from holdfast.report.plot import Figure
+from holdfast.report.samples import sample_words
 from holdfast.report.terminal import summary_as_text
-from holdfast.report.view import View, over_runs, sample_words
+from holdfast.report.view import View, over_runs
 from summary_factory import FAILING, SUITES, TASKS, make_comparison, make_run
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{7*7}}%{x}"

@@ -70,6 +70,7 @@ def test_kl_to_base_is_nothing_before_the_first_stage_and_something_after(runs: 
     assert evaluations[0]["scores"]["calculation"]["kl_to_base"] == pytest.approx(0, abs=1e-6)
     moved = any(m["active_rows"] for m in _lines(runs[name] / "metrics.jsonl"))
     assert (evaluations[2]["scores"]["calculation"]["kl_to_base"] > 1e-7) == moved
+    assert moved or name == "grpo"  # which learns nothing where no sample differs from its siblings
 
 
 def test_every_stage_leaves_a_model_that_transformers_loads(runs: dict[str, Path]) -> None:

@@ -124,7 +124,9 @@ class TrainSettings(Settings):
     adam_beta2: float = Field(default=0.999, ge=0, lt=1)
     max_grad_norm: float = Field(default=1.0, gt=0)
     max_prompt_length: int = Field(default=1024, ge=1)
-    """Longest prompt in tokens, the teacher's included."""
+    """Longest prompt that the student sees, in tokens."""
+    max_reprompt_length: int | None = Field(default=None, ge=1)
+    """Longest prompt that the teacher sees; by default there is room for a prompt and a completion."""
     max_completion_length: int = Field(default=256, ge=1)
     long_prompts: Literal["refuse", "drop"] = "refuse"
     """A prompt that does not fit is never cut: the run is refused, or the example is dropped and counted."""
@@ -191,7 +193,7 @@ def _lab_shorthand(value: Any) -> Any:
 class StreamSettings(Settings):
     """What runs and comparisons share: a model, a stream of tasks, and what is measured."""
 
-    name: str = "run"
+    name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     model: ModelSettings = ModelSettings()
     tasks: list[Annotated[TaskSettings, BeforeValidator(_lab_shorthand)]] = Field(min_length=1)
     """The stages, in order."""

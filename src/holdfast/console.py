@@ -70,9 +70,9 @@ def _outcome(app: typer.Typer, arguments: Sequence[str] | None) -> tuple[str, in
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return "", 1
     except OSError as error:
-        if error.filename is None:
+        if error.errno is None:
             raise
-        return f"error: {error.filename}: {error.strerror}", 2
+        return f"error: {': '.join(str(part) for part in (error.filename, error.strerror) if part)}", 2
     except Exception as error:
         if type(error).__name__ == "OutOfMemoryError":
             return "error: the device has too little memory (lower train.micro_batch_tokens, or use model.lora)", 2

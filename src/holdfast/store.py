@@ -139,6 +139,6 @@ class RunDirectory:
         file = self.path / log
         if not file.exists():
             return
-        for line in file.read_text(encoding="utf-8").splitlines(keepends=True):
-            if line.endswith("\n"):
-                yield json.loads(line)
+        whole = file.read_text(encoding="utf-8").rpartition("\n")[0]
+        for line in whole.split("\n") if whole else ():
+            yield json.loads(line)

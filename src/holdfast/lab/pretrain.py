@@ -161,6 +161,8 @@ def pretrain(
                     loss = _loss_sum(model, backbone, input_ids, labels) / targets
                 loss.backward()
                 total += loss.item()
+            if not math.isfinite(total):
+                raise RunError(f"the loss is {total} at step {step + 1}", where=str(folder), mend="lower learning_rate")
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for optimizer in optimizers:
                 optimizer.step()
@@ -216,7 +218,7 @@ def _restore(folder: Path, settings: PretrainSettings, model: Any, optimizers: S
         return 0
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
-    if json.loads(metadata["settings"]) != asdict(settings):
+    if _identity(json.loads(metadata["settings"])) != _identity(asdict(settings)):
         raise RunError("holds a pretraining with other settings", where=str(folder), mend="choose an empty folder")
     tensors = load_file(path)
     named = dict(model.named_parameters())
@@ -230,6 +232,11 @@ def _restore(folder: Path, settings: PretrainSettings, model: Any, optimizers: S
             if kind == "optimizer" and id(named[name]) in own:
                 optimizer.state[named[name]][field] = value.clone()
     return int(metadata["step"])
+
+
+def _identity(settings: dict[str, Any]) -> dict[str, Any]:
+    """What makes a pretraining the same: all but `compile`, which changes no mathematics."""
+    return {key: value for key, value in settings.items() if key != "compile"}
 
 
 def _cut_log(log: Path, steps: int) -> None:

@@ -128,7 +128,7 @@ def _examples(name: str, split: str, count: int, surfaces: Sequence[int], seen: 
     made: list[Example] = []
     while len(made) < count:
         question = make(rng, rng.choice(surfaces))
-        before = preamble(rng) if rng.random() < 0.8 else ""
+        before = preamble(rng) if rng.random() < 0.5 else ""
         if question.text in seen:
             continue
         seen.add(question.text)

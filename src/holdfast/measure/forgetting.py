@@ -75,9 +75,7 @@ def compute_metrics(
     learned = {task: table[j][task] for j, task in enumerate(seen, 1) if task in table[j]}
     final = {task: end[task] for task in seen if task in end}
     earlier = {task: learned[task] for task in seen[:-1] if task in learned}
-    best = {
-        task: max(row[task] for row in table[j:] if task in row) for j, task in enumerate(seen[:-1], 1) if task in end
-    }
+    best = {task: max(row[task] for row in table if task in row) for task in seen[:-1] if task in end}
     forgotten = drops(earlier, final)
     ahead = {task: table[j - 1][task] for j, task in enumerate(seen, 1) if j > 1 and task in table[j - 1]}
     suites = {kind: [s["name"] for s in sets if s["kind"] == kind] for kind in ("retention", "ood")}

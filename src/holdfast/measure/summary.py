@@ -13,7 +13,7 @@ from holdfast.measure.verdict import comparison_verdict, run_verdict
 SCHEMA_VERSION = 1
 MAX_CURVE_POINTS = 400
 _SCORE_FIELDS = ("mean", "n", "ci95", "format_ok", "length", "truncated", "kl_to_base", "kl_to_base_se")
-_CURVE_VALUES = ("loss", "reward", "kl_to_base", "completion_length", "seconds")
+_CURVE_VALUES = ("loss", "reward", "completion_length", "seconds")
 _COUNTS = ("prompts", "completions", "generated_tokens", "trained_tokens")
 
 

@@ -40,7 +40,10 @@ class Recipe(BaseModel):
     @model_validator(mode="after")
     def _wiring_is_possible(self) -> Self:
         """Settings that do not fit together are refused when the configuration is read, not in the first step."""
-        self.rollouts(), self.teacher(), self.objective()
+        rollouts, objective = self.rollouts(), self.objective()
+        self.teacher()
+        if rollouts.source == "student" and rollouts.temperature != objective.temperature:
+            raise ValueError("rollouts and objective must have the same temperature, or every ratio between them is off")
         return self
 
     def rollouts(self) -> RolloutSpec:

@@ -96,7 +96,8 @@ class GRPO(Recipe):
             silent += std == 0
             scale = {"group": std + 1e-4, "batch": batch_std + 1e-4, "none": 1.0}[self.scale_rewards]
             for row in group.rows:
-                if self.mask_truncated_completions and row.truncated:
+                row.excluded = self.mask_truncated_completions and row.truncated
+                if row.excluded:
                     continue
                 row.advantage = (row.reward - mean) / scale if std else 0.0
                 row.base_kl = 1.0 if self.beta else 0.0

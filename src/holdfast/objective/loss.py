@@ -27,11 +27,16 @@ def row_coefficients(rows: Sequence[Row], objective: Objective, max_completion_l
         token_mean      1 / (loss tokens of all rows)
         constant        1 / (rows · max_completion_length)
 
-    Rows that carry no signal count among `rows` and their tokens if the objective says `count_silent_rows`.
+    Rows that carry no signal count among `rows` and their tokens if the objective says `count_silent_rows`; excluded
+    rows never do.
     A row without loss tokens weighs 0, and counts like any other silent row.
     """
     tokens = [len(row.loss_positions()) for row in rows]
-    counted = [n for n, row in zip(tokens, rows, strict=True) if objective.count_silent_rows or row.has_signal]
+    counted = [
+        n
+        for n, row in zip(tokens, rows, strict=True)
+        if not row.excluded and (objective.count_silent_rows or row.has_signal)
+    ]
     if objective.aggregation == "sequence_mean":
         scales = [len(counted) * n for n in tokens]
     elif objective.aggregation == "token_mean":

@@ -95,7 +95,5 @@ class RolloutSpec:
     source: Literal["demonstrations", "student"]
     num_generations: int = 1
     temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
     num_iterations: int = 1
     """Optimiser steps taken on one batch of rollouts."""

@@ -1,4 +1,4 @@
-"""What the page's tables, cards and samples say, ready for the templates."""
+"""What the page's tables and cards say, ready for the templates."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,8 @@ from holdfast.report.numbers import (
     unit,
     value_text,
 )
-from holdfast.report.view import Arm, View, sample_words
+from holdfast.report.samples import samples
+from holdfast.report.view import Arm, View
 
 BUDGET_TITLES = {
     "optimizer_steps": "Steps",
@@ -113,15 +114,22 @@ def cards(view: View) -> list[dict[str, Any]]:
             {
                 "arm": arm,
                 "title": arm.label,
-                "badge": "Pareto front" if arm.on_front and len(view.arms) > 1 else "",
+                "badge": "On the Pareto front" if arm.on_front and len(view.arms) > 1 else "",
                 "value": percent(final.mean),
                 "unit": "%" if final.mean is not None else "",
                 "what": "final score",
-                "interval": interval_text(final, "score") if final.mean is not None else "no complete run yet",
+                "interval": _final_interval(final),
                 "more": more,
             }
         )
     return shown
+
+
+def _final_interval(final: Estimate) -> str:
+    if final.mean is None:
+        return "(no complete run yet)"
+    text = interval_text(final, "score")
+    return text if final.ci95 else f"({text})"
 
 
 def metric_groups(view: View) -> list[tuple[str, list[dict[str, Any]]]]:
@@ -140,7 +148,7 @@ def metric_groups(view: View) -> list[tuple[str, list[dict[str, Any]]]]:
             cells = [
                 (
                     value_text(v.mean, metric.kind),
-                    "" if view.is_run or v.mean is None else interval_text(v, metric.kind),
+                    "" if view.single or v.mean is None else interval_text(v, metric.kind),
                     best is not None and value_text(v.mean, metric.kind) == best,
                 )
                 for v in values
@@ -189,57 +197,6 @@ def alarms(view: View) -> list[dict[str, Any]]:
     ]
 
 
-def samples(view: View) -> dict[str, Any]:
-    """Completions by recipe and set, from each recipe's first run."""
-    places = {s["name"]: i for i, s in enumerate(view.sets)}
-    panels = []
-    shown_sets: set[int] = set()
-    for arm in view.arms:
-        run = next((run for run in arm.runs if run.summary.get("samples")), None)
-        found = run.summary["samples"] if run else []
-        for name, place in places.items():
-            items = [sample for sample in found if sample["set"] == name]
-            if not items or run is None:
-                continue
-            shown_sets.add(place)
-            shown = [_item(view, run.order_index, item) for item in items]
-            panels.append({"recipe": arm.index, "set": place, "label": arm.label, "name": name, "prompts": shown})
-    first = next((arm.runs[0] for arm in view.arms if arm.runs), None)
-    of = ""
-    if not view.is_run and first is not None and len(view.runs) > len(view.arms):
-        of = f"the run with seed {first.seed}" + (", first task order," if len(view.orders) > 1 else "")
-    return {
-        "panels": panels,
-        "of": of,
-        "recipes": [(arm.index, arm.label) for arm in view.arms if any(p["recipe"] == arm.index for p in panels)],
-        "sets": [(place, name) for name, place in places.items() if place in shown_sets],
-    }
-
-
-def _item(view: View, order_index: int, item: Mapping[str, Any]) -> dict[str, Any]:
-    answers = []
-    for completion in sample_words(item.get("completions") or []):
-        reward = completion.reward
-        grade = "none" if reward is None else "good" if reward >= 0.5 else "bad"
-        answers.append(
-            {
-                "stage": view.stage_name(completion.stage, order_index),
-                "reward": "no reward"
-                if reward is None
-                else f"reward {reward:.2f}".removesuffix("0").removesuffix(".0"),
-                "grade": grade,
-                "change": completion.change,
-                "words": completion.words,
-            }
-        )
-    return {
-        "id": item.get("id") or "",
-        "prompt": item.get("prompt") or "",
-        "system": item.get("system"),
-        "answers": answers,
-    }
-
-
 def paired(view: View) -> dict[str, Any]:
     """The paired differences: rows for every pair and metric, with an interval drawn on a scale shared per metric."""
     entries = [e for e in view.summary.get("paired") or [] if number(e.get("difference")) is not None]
@@ -285,7 +242,13 @@ def matched(view: View) -> dict[str, Any]:
         ]
         if rows:
             shown.append((title, rows))
-    return {"rows": shown}
+    lead = (
+        "What had been lost of earlier tasks and retention suites, in points, at the moment when both recipes had "
+        "first reached the same score on the stage's task; mean over stages."
+    )
+    if ended:
+        lead += " Without probes within the stages there is no such moment, only the end of each stage."
+    return {"rows": shown, "lead": lead}
 
 
 def _difference(entry: Mapping[str, Any], key: str, reach: tuple[float, float]) -> dict[str, Any]:

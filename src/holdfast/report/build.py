@@ -6,6 +6,7 @@ report handed on cannot call home, whatever a model's completions contain.
 
 import base64
 import hashlib
+import math
 import os
 import tempfile
 from collections.abc import Mapping
@@ -75,6 +76,7 @@ def render_report(summary: Mapping[str, Any]) -> str:
         "summary": summary,
         "view": view,
         "main_figure": main_figure,
+        "columns": _columns(len(view.arms)),
         "matrices": heat_matrices(view),
         "curve_groups": curve_groups,
         "score_options": [(i, s["name"]) for i, s in enumerate(view.sets)],
@@ -89,6 +91,11 @@ def render_report(summary: Mapping[str, Any]) -> str:
     return environment.get_template("report.html.j2").render(
         **context, css=Markup(_asset("style.css")), scripts=scripts, policy=_policy(scripts.values())
     )
+
+
+def _columns(cards: int) -> int:
+    """Cards beside each other on a wide screen: at most five, in rows as even as can be."""
+    return math.ceil(cards / math.ceil(cards / 5)) if cards else 1
 
 
 def _sections(context: Mapping[str, Any]) -> list[tuple[str, str]]:

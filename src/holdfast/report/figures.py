@@ -8,6 +8,7 @@ from holdfast.report.view import Arm, Cell, Run, View
 
 # The drawing area on a wide screen in pixels; labels are placed for it, and left out on a narrow one.
 WIDTH, HEIGHT = 960, 390
+MARKS = "Large marks are means over runs with 95 % intervals, small ones single runs. "
 Box = tuple[float, float, float, float]
 """Left, bottom, right, top."""
 
@@ -42,8 +43,9 @@ def tradeoff(view: View) -> Figure | None:
     return Figure(
         id="fig-tradeoff",
         title="Learning against forgetting",
-        note="Up and to the left is better. Large marks are means over runs with 95 % intervals, small ones single "
-        "runs. A ring marks the Pareto front: no other recipe learned more and lost less.",
+        note="Up and to the left is better. "
+        + ("One run per recipe, so there are no intervals. " if view.single else MARKS)
+        + "A ring marks the Pareto front: no other recipe learned more and lost less.",
         alt=f"Scatter plot. {'; '.join(told)}. On the Pareto front: {on_front or 'none'}.",
         spec={
             "data": traces,

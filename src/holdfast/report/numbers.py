@@ -83,7 +83,7 @@ METRICS = [
         "Lost",
         "loss",
         False,
-        "Best score that a task had from its own stage on, less its score at the end, over all tasks but the last.",
+        "Best score that a task ever had, less its score at the end, over all tasks but the last.",
     ),
     Metric(
         "forgetting_from_base",
@@ -92,7 +92,7 @@ METRICS = [
         "loss",
         False,
         "Score before the first stage, less the score at the end, over all tasks. "
-        "Negative means better than the base; a recipe that never learned does not look bad here.",
+        "Negative means better than the base. A failure to learn counts as forgetting here, so never read it alone.",
     ),
     Metric(
         "backward_transfer",

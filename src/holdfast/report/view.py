@@ -1,11 +1,9 @@
-"""A summary, of a run or a comparison, as the page and the terminal show it: arms, orders, matrices, samples.
+"""A summary, of a run or a comparison, as the page and the terminal show it: arms, orders, matrices, series.
 
 A run is shown as a comparison of one arm with one run, so that everything below reads one shape. Whatever a
 half-finished run has not measured yet is simply absent.
 """
 
-import difflib
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -78,24 +76,6 @@ class Cell:
     truncated: float | None
 
 
-@dataclass(frozen=True)
-class Word:
-    """A piece of a completion; `new` where the stage before did not say it."""
-
-    text: str
-    new: bool
-
-
-@dataclass(frozen=True)
-class Completion:
-    """One stage's answer, split so that what changed since the stage before can be marked."""
-
-    stage: int
-    reward: float | None
-    words: tuple[Word, ...]
-    change: str
-
-
 class View:
     """What the report says, computed once from a summary."""
 
@@ -110,6 +90,11 @@ class View:
             [list(summary.get("order") or [])] if self.is_run else [list(o) for o in summary.get("orders") or []]
         )
         self.seeds: list[int] = [summary["seed"]] if self.is_run and "seed" in summary else summary.get("seeds") or []
+
+    @property
+    def single(self) -> bool:
+        """Whether no recipe has more than one complete run, so that there are no intervals."""
+        return all(value.n <= 1 for arm in self.arms for value in arm.metrics.values())
 
     @property
     def runs(self) -> list[Run]:
@@ -214,36 +199,6 @@ def stage_ends(run: Run) -> dict[int, float]:
         stage = int(point["stage"])
         ends[stage] = max(ends.get(stage, 0.0), float(point["global_step"]))
     return ends
-
-
-def sample_words(completions: Sequence[Mapping[str, Any]]) -> list[Completion]:
-    """One item's completions by stage, each with what is new against the stage before it."""
-    shown: list[Completion] = []
-    before: list[str] | None = None
-    for completion in completions:
-        text = str(completion.get("text") or "")
-        pieces = re.findall(r"\S+|\s+", text)
-        words, change = _changes(before, pieces)
-        shown.append(Completion(int(completion.get("stage") or 0), number(completion.get("reward")), words, change))
-        before = pieces
-    return shown
-
-
-def _changes(before: list[str] | None, now: list[str]) -> tuple[tuple[Word, ...], str]:
-    plain = (Word("".join(now), False),)
-    if before is None:
-        return plain, ""
-    if before == now:
-        return plain, "unchanged"
-    if len(before) * len(now) > 4_000_000:  # the comparison is quadratic; such texts are shown without marks
-        return plain, "changed"
-    matcher = difflib.SequenceMatcher(None, before, now, autojunk=False)
-    if matcher.ratio() < 0.4:  # with most of it new, marks would only be noise
-        return plain, "rewritten"
-    words = [
-        Word("".join(now[start:end]), tag != "equal") for tag, _, _, start, end in matcher.get_opcodes() if end > start
-    ]
-    return tuple(words), "changed"
 
 
 def _arms_of_comparison(summary: Mapping[str, Any]) -> list[Arm]:

@@ -1,5 +1,6 @@
 """The rows of one rollout batch: prompts drawn for a step, completed by demonstrations or by the student, judged."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,6 +34,8 @@ class Collector:
         self.spec = recipe.rollouts()
         self.dropped: dict[str, int] = {}
         """Training examples left out of each task because they do not fit."""
+        self.max_reprompt_length = longest_reprompt(policy, train)
+        self._told = False
         self._prompts: dict[str, list[TrainingPrompt]] = {}
 
     def prepare(self, task: Task) -> None:
@@ -87,20 +90,26 @@ class Collector:
         else:
             groups = self._sampled(task, prompts, stage, batch)
         numbers = dict(self.recipe.annotate(groups))
-        too_long = 0
+        without = 0
         for row in (row for group in groups for row in group.rows):
             if row.teacher_messages is None:
                 continue
             try:
                 self._encode_teacher_prompt(row)
-            except PromptTooLong:
-                if self.train.long_prompts == "refuse":
-                    raise
+            except PromptTooLong as error:
+                # Known only now, in mid-run: the row goes without a teacher, and the user is told.
+                if not self._told:
+                    warnings.warn(f"{error.where}: {error.what}; such rows go without a teacher", stacklevel=2)
+                self._told = True
                 row.div = 0.0
-                too_long += 1
-        if too_long:
-            numbers["teacher_prompts_dropped"] = float(too_long)
+                without += 1
+        if self.recipe.teacher() is not None:
+            numbers["teacher_prompts_dropped"] = float(without)
         return groups, numbers
+
+    def kept(self, task: str) -> int:
+        """Training examples of a prepared task that fit."""
+        return len(self._prompts[task])
 
     def longest_prompt(self, task: str) -> int:
         """Tokens in the longest training prompt of a prepared task."""
@@ -137,8 +146,6 @@ class Collector:
                 prompt.prompt_ids,
                 seed=derive_seed(self.seed, "rollout", stage, batch, place, generation),
                 temperature=spec.temperature,
-                top_p=spec.top_p,
-                top_k=spec.top_k,
             )
             for place, prompt in enumerate(prompts)
             for generation in range(spec.num_generations)
@@ -174,8 +181,17 @@ class Collector:
         ids = encode_prompt(
             self.policy.tokenizer, row.teacher_messages, self.policy.chat_template_kwargs, where=row.example.id
         )
-        check_fits(row.example.id, ids, self.train.max_prompt_length, "teacher's prompt")
+        check_fits(row.example.id, ids, self.max_reprompt_length, "teacher's prompt", "max_reprompt_length")
         row.teacher_prompt_ids = ids
+
+
+def longest_reprompt(policy: Policy, train: TrainSettings) -> int:
+    """Tokens that a teacher's prompt may have: what the settings say, else room for a prompt and a completion."""
+    if train.max_reprompt_length is not None:
+        return train.max_reprompt_length
+    room = train.max_prompt_length + train.max_completion_length
+    limit = policy.context_length
+    return room if limit is None else min(room, limit - train.max_completion_length)
 
 
 def check_context(policy: Policy, train: TrainSettings, evaluation: EvalSettings) -> None:
@@ -188,10 +204,13 @@ def check_context(policy: Policy, train: TrainSettings, evaluation: EvalSettings
     longest = {"train.max_completion_length": train.max_completion_length}
     if evaluation.max_completion_length is not None:
         longest["eval.max_completion_length"] = evaluation.max_completion_length
-    for setting, length in longest.items():
-        wanted = train.max_prompt_length + length
+    sums = {f"train.max_prompt_length + {setting}": train.max_prompt_length + n for setting, n in longest.items()}
+    if train.max_reprompt_length is not None:
+        reprompt = train.max_reprompt_length + train.max_completion_length
+        sums["train.max_reprompt_length + train.max_completion_length"] = reprompt
+    for terms, wanted in sums.items():
         if limit is not None and wanted > limit:
             raise ConfigError(
-                f"train.max_prompt_length + {setting} is {wanted}, and the model takes {limit} tokens",
+                f"{terms} is {wanted}, and the model takes {limit} tokens",
                 mend=f"lower them so that they add up to at most {limit}",
             )

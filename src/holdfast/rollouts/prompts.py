@@ -34,10 +34,16 @@ class PromptTooLong(DataError):  # noqa: N818 - the name says it
         )
 
 
-def check_fits(example_id: str, prompt_ids: Sequence[int], limit: int, what: str = "prompt") -> None:
-    """Raise `PromptTooLong` where a prompt has more tokens than `limit`."""
+def check_fits(
+    example_id: str,
+    prompt_ids: Sequence[int],
+    limit: int,
+    what: str = "prompt",
+    setting: str = "max_prompt_length",
+) -> None:
+    """Raise `PromptTooLong` where a prompt has more tokens than `limit`, which is that of the training `setting`."""
     if len(prompt_ids) > limit:
-        raise PromptTooLong(example_id, len(prompt_ids), limit, what)
+        raise PromptTooLong(example_id, len(prompt_ids), limit, what, setting)
 
 
 def encode_prompt(

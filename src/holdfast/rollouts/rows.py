@@ -30,6 +30,8 @@ class Row:
     advantage: float = 0.0
     base_kl: float = 0.0
     """Weight of KL to the base, times the objective's `reference_kl`."""
+    excluded: bool = False
+    """Left out of the step altogether: it carries no signal and counts in no denominator."""
     skip_tokens: int = 0
     """The first tokens of the completion left out of the loss (never out of the attention)."""
     teacher_messages: Sequence[Message] | None = None

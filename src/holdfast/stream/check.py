@@ -120,10 +120,11 @@ def _check_teacher(task: Task, run: Run, items: int) -> TeacherCheck:
     with_teacher: dict[str, Row] = {}
     seen: set[str] = set()
     batch = 0
-    while len(seen) < min(items, len(task.train)):
+    wanted = min(items, run.collector.kept(task.name))
+    while len(seen) < wanted:
         groups, _ = run.collector.collect(task, stage=0, batch=batch)
         for group in groups:
-            if len(seen) == items and group.example.id not in seen:
+            if len(seen) == wanted and group.example.id not in seen:
                 break
             seen.add(group.example.id)
             taught = next((row for row in group.rows if row.div and row.teacher_prompt_ids), None)

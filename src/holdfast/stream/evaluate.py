@@ -20,6 +20,8 @@ from holdfast.train.forward import loss_token_logits
 from holdfast.train.policy import Policy
 
 Evaluated = Task | Suite
+LOGIT_BUDGET = 2**27
+"""Entries of one [tokens × vocabulary] tensor of KL to base: half a gigabyte in float32; a single row always runs."""
 OnSet = Callable[[str], None]
 
 
@@ -121,6 +123,8 @@ class Evaluator:
                     if not self._drops:
                         raise
                     continue
+                if isinstance(each, Task) and each.verifier is None:
+                    judge(each, example, "")  # refuses an example that nothing can judge
                 kept.append(example)
                 encoded.append(ids)
             if not kept:
@@ -178,7 +182,8 @@ class Evaluator:
         sums: list[float] = []
         budget = max(1, self.settings.batch_tokens // 4)
         widest = max(len(p) + len(c) for p, c in zip(prompts, completions))
-        per_batch = max(1, budget // widest)
+        vocabulary = self.policy.head.projection.weight.shape[0]
+        per_batch = max(1, min(budget // widest, LOGIT_BUDGET // (max(map(len, completions)) * vocabulary)))
         for start in range(0, len(prompts), per_batch):
             part = slice(start, start + per_batch)
             positions = [range(len(c)) for c in completions[part]]

@@ -3,6 +3,7 @@
 import hashlib
 import platform
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -51,12 +52,28 @@ def weights_hash(policy: Policy) -> str:
     return digest.hexdigest()
 
 
-def check_manifest(manifest: Mapping[str, Any], tasks: Sequence[Task], suites: Sequence[Suite], *, where: str) -> None:
-    """Refuse to go on with data other than the run began with.
+def check_manifest(
+    manifest: Mapping[str, Any], tasks: Sequence[Task], suites: Sequence[Suite], policy: Policy, *, where: str
+) -> None:
+    """Refuse to go on with data or a model other than the run began with; warn of other threads or libraries.
+
+    Args:
+        policy: as it was loaded, before any checkpoint.
 
     Raises:
-        RunError: names the task or suite that has changed.
+        RunError: names what has changed.
     """
+    import torch
+
+    if manifest["model"]["sha256"] != weights_hash(policy):
+        mend = "put the model back, or start a new run"
+        raise RunError("the model's weights have changed since the run began", where=where, mend=mend)
+    changed = [name for name in LIBRARIES if manifest["libraries"].get(name) != version(name)]
+    if manifest["threads"] != torch.get_num_threads():
+        changed.append(f"the number of threads ({manifest['threads']} then)")
+    if changed:
+        names = ", ".join(changed)
+        warnings.warn(f"{where}: not as when the run began: {names}; results may differ in rounding", stacklevel=2)
     for each in all_sets(tasks, suites):
         if manifest["data"].get(each.name) != data_hash(each):
             mend = "put the data back, or start a new run"

@@ -12,7 +12,7 @@ import torch
 
 from holdfast import __version__
 from holdfast.config import RunConfig, dump_config, dump_recipe, load_config
-from holdfast.errors import RunError
+from holdfast.errors import ConfigError, RunError
 from holdfast.guard.alarms import Alarms, repetition
 from holdfast.measure.summary import build_run_summary
 from holdfast.rollouts.collect import Collector, check_context
@@ -67,6 +67,11 @@ class Run:
         require(config.recipe, self.tasks)
         for each in all_sets(self.tasks, self.suites):
             _try_verifier(each)
+        if config.model.dtype == "bfloat16" and config.model.lora is None:
+            raise ConfigError(
+                "model.dtype bfloat16 without model.lora: most updates of a small learning rate would round to nothing",
+                mend="use dtype float32, or train an adapter with model.lora, whose weights are float32",
+            )
         self.policy = load_policy(config.model, seed=config.seed)
         check_context(self.policy, config.train, config.eval)
         self.base = Base(self.policy) if self._needs_base() else None
@@ -106,7 +111,7 @@ class Run:
         self.directory.sweep()
         manifest = self.directory.manifest
         if manifest.exists():
-            check_manifest(read_json(manifest), self.tasks, self.suites, where=str(manifest))
+            check_manifest(read_json(manifest), self.tasks, self.suites, self.policy, where=str(manifest))
         else:
             self._write_manifest()
         checkpoint = load_newest(self.directory.checkpoints)
@@ -208,7 +213,7 @@ class Run:
         self.directory.append("probes.jsonl", record | {"seconds": time.perf_counter() - started})
 
     def _evaluate(self, stage: int) -> None:
-        """Evaluate after a stage and keep the model, unless a run that was killed has done so already."""
+        """Evaluate after a stage (0: before the first) and keep the model."""
         started = time.perf_counter()
         self.observer.evaluation_started(stage, len(self.tasks) + len(self.suites))
         if stage == 0 and self.baseline is not None:
@@ -276,9 +281,10 @@ class Run:
 
 
 def _try_verifier(each: Task | Suite) -> None:
-    """Judge an empty answer, so that a verifier that judges nothing is found before anything is written."""
+    """Judge two answers, so that a verifier that cannot judge is found before anything is written."""
     if each.verifier is not None:
-        each.verify(each.test[0], "")
+        for completion in ("", each.test[0].demonstration or "no answer"):
+            each.verify(each.test[0], completion)
 
 
 _EMPTY_BATCH = {"prompts": 0, "completions": 0, "generated_tokens": 0}

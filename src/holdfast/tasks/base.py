@@ -1,9 +1,10 @@
 """What is learnt: examples, the verdict on an answer, tasks, and the sets that are evaluated."""
 
 import math
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypedDict
+from typing import Any, Literal, TypedDict
 
 from holdfast.errors import DataError
 
@@ -66,17 +67,6 @@ class Verdict:
 Verify = Callable[[Example, str], Verdict]
 
 
-class EvaluationSet(Protocol):
-    """What can be evaluated: named examples with a verifier."""
-
-    name: str
-
-    @property
-    def test(self) -> Sequence[Example]: ...
-
-    def verify(self, example: Example, completion: str) -> Verdict: ...
-
-
 SuiteKind = Literal["retention", "ood"]
 
 
@@ -133,7 +123,7 @@ def checked(verifier: Verify, name: str, example: Example, completion: str) -> V
     where = f"verifier of {name!r}, example {example.id!r}"
     try:
         verdict = verifier(example, completion)
-        if isinstance(verdict, bool | int | float):
+        if isinstance(verdict, numbers.Real) or hasattr(verdict, "item"):  # a number, also one of NumPy or torch
             verdict = Verdict(float(verdict))
     except DataError as error:
         raise DataError(error.what, where=where, mend=error.mend) from error

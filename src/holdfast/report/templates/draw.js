@@ -33,12 +33,21 @@
     }
     Plotly.react(box, data, { ...layout, width }, { displayModeBar: false });
   };
+  const boxes = [...document.querySelectorAll(".plot")];
+  // What is in sight is drawn at once, the rest one by one when there is time.
+  const later = window.requestIdleCallback ?? ((work) => setTimeout(work, 50));
+  const drawRest = () => {
+    const next = boxes.find((box) => box.clientWidth && !fresh.has(box));
+    if (!next) return;
+    draw(next);
+    later(drawRest);
+  };
   const redraw = () => {
     fresh.clear();
     near.forEach(draw);
+    later(drawRest);
   };
 
-  const boxes = [...document.querySelectorAll(".plot")];
   const approach = new IntersectionObserver((entries) => {
     for (const { target, isIntersecting } of entries) {
       if (isIntersecting) near.add(target);
@@ -59,6 +68,7 @@
     approach.observe(box);
     resize.observe(box);
   }
+  later(drawRest);
   document.addEventListener("themechange", redraw);
   addEventListener("beforeprint", () => {
     printing = true;

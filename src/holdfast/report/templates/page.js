@@ -33,9 +33,8 @@
       const link = links.get(target.id);
       if (isIntersecting) {
         link.setAttribute("aria-current", "true");
-        link.parentElement.scrollLeft = link.offsetLeft - 60; // on a narrow screen the bar itself scrolls
-      }
-      else link.removeAttribute("aria-current");
+        link.parentElement.scrollLeft = link.offsetLeft - link.parentElement.offsetLeft - 16; // on a narrow screen the bar itself scrolls
+      } else link.removeAttribute("aria-current");
     }
   }, { rootMargin: "-25% 0px -65% 0px" });
   for (const id of links.keys()) seen.observe(document.getElementById(id));
