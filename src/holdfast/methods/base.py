@@ -43,7 +43,7 @@ class Recipe(BaseModel):
         rollouts, objective = self.rollouts(), self.objective()
         self.teacher()
         if rollouts.source == "student" and rollouts.temperature != objective.temperature:
-            raise ValueError("rollouts and objective must have the same temperature, or every ratio between them is off")
+            raise ValueError("rollouts and objective must have the same temperature, or their ratios are off")
         return self
 
     def rollouts(self) -> RolloutSpec:

@@ -12,7 +12,7 @@ class SFT(Recipe):
     """Supervised fine-tuning.
 
     Rows     the demonstration of each prompt
-    Loss     −log p(y_t | x, y_<t), mean over a row's tokens, then over rows
+    Loss     −log p(y_t | x, y_<t), mean over all tokens of the batch
     """
 
     name: ClassVar[str] = "sft"

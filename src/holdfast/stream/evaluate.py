@@ -182,7 +182,7 @@ class Evaluator:
         sums: list[float] = []
         budget = max(1, self.settings.batch_tokens // 4)
         widest = max(len(p) + len(c) for p, c in zip(prompts, completions))
-        vocabulary = self.policy.head.projection.weight.shape[0]
+        vocabulary = self.policy.head.weight.shape[0]
         per_batch = max(1, min(budget // widest, LOGIT_BUDGET // (max(map(len, completions)) * vocabulary)))
         for start in range(0, len(prompts), per_batch):
             part = slice(start, start + per_batch)

@@ -122,7 +122,7 @@ def checked(verifier: Verify, name: str, example: Example, completion: str) -> V
     """
     where = f"verifier of {name!r}, example {example.id!r}"
     try:
-        verdict = verifier(example, completion)
+        verdict: Any = verifier(example, completion)
         if isinstance(verdict, numbers.Real) or hasattr(verdict, "item"):  # a number, also one of NumPy or torch
             verdict = Verdict(float(verdict))
     except DataError as error:
