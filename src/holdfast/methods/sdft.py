@@ -43,8 +43,9 @@ class SDFT(Recipe):
     """Tokens at the start of a completion left out of the loss: the teacher's lead-in phrases leak there."""
     teacher_kind: Literal["ema", "frozen", "live"] = "ema"
     ema_rate: float = Field(default=0.01, ge=0, le=1)
-    stage_start: Literal["student", "keep", "base"] = "student"
-    """The paper does not say; its released code starts each skill as a run of its own, so from the student."""
+    stage_start: Literal["student", "keep", "base"] = "base"
+    """The paper does not say. A teacher needs the ability to follow a demonstration, and that is what earlier stages
+    wear down in the student; the base has it whole. The released code, one run per skill, amounts to "student"."""
     importance_cap: float = Field(default=2.0, gt=0)
     temperature: float = Field(default=1.0, gt=0)
     aggregation: Aggregation = "sequence_mean"

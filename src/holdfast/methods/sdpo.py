@@ -57,8 +57,9 @@ class SDPO(Recipe):
     teacher_kind: Literal["ema", "frozen", "live"] = "ema"
     ema_rate: float = Field(default=0.05, ge=0, le=1)
     """.05 in the experiments without rich feedback, .01 with it (table 12)."""
-    stage_start: Literal["student", "keep", "base"] = "student"
-    """The papers do not say what happens to the teacher between tasks; "student" restarts it, as a new run would."""
+    stage_start: Literal["student", "keep", "base"] = "base"
+    """The papers do not say what happens to the teacher between tasks; as for `sdft`, the base's ability to use its
+    context is whole. "student" is what a new run per task amounts to."""
     importance_cap: float = Field(default=2.0, gt=0)
     temperature: float = Field(default=1.0, gt=0)
     num_iterations: int = Field(default=1, ge=1)
