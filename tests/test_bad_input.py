@@ -30,7 +30,8 @@ def nonsense(example, completion):
     return "well done"
 
 def throws_later(example, completion):
-    if completion and not os.path.exists("mended"):
+    foreseen = completion in ("", "no answer", example.demonstration)
+    if not foreseen and not os.path.exists("mended"):
         raise ValueError("an unforeseen answer")
     return 0.0
 
