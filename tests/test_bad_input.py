@@ -307,3 +307,20 @@ def test_settings_that_lead_nowhere(command: Commands, refused: Refused) -> None
     comparison = command.config(LAB_RUN, recipe=None, recipes=["sft", {"name": "sdft", "label": "slow"}])
     for name in ("run", "compare"):
         assert "no recipe is labelled 'slo' (did you mean 'slow'?)" in refused(name, comparison, "--recipe", "slo")
+
+
+def test_recipes_that_leave_out_different_examples_are_told_apart(
+    command: Commands, file_run: dict[str, Any], in_folder: Path
+) -> None:
+    """SFT counts a demonstration's tokens, GRPO does not: where long ones are dropped their prompts differ."""
+    lines = (in_folder / "data.jsonl").read_text().splitlines()
+    record = json.loads(lines[0])
+    record["completion"] = "= " + "7 " * 60
+    (in_folder / "data.jsonl").write_text("\n".join([json.dumps(record), *lines[1:]]) + "\n")
+    data = {key: value for key, value in file_run.items() if key != "recipe"}
+    data["train"] = {**data["train"], "long_prompts": "drop"}
+    outcome = command(
+        "compare", command.config({**data, "recipes": ["sft", "grpo"], "seeds": [0]}), "--output-dir", "c"
+    )
+    assert outcome.code == 0
+    assert "sft and grpo leave out different examples" in outcome.err

@@ -269,7 +269,7 @@ def test_the_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: py
     def broken(source: str, goal: Path) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(build.os, "replace", broken)
+    monkeypatch.setattr("holdfast.store.os.replace", broken)
     with pytest.raises(OSError, match="disk full"):
         write_report(summary | {"name": "another"}, target)
     assert target.read_text(encoding="utf-8") == before

@@ -49,14 +49,17 @@ class Teacher:
         self.spec, self._policy, self._base = spec, policy, base
         self._averages: dict[str, Tensor] = {}
         self._copy: Policy | None = None
-        self._is_base = policy.is_lora and spec.kind == "frozen" and spec.stage_start == "base"
+        self._is_base = spec.kind == "frozen" and spec.stage_start == "base"
+        if self._is_base and base is None:
+            self._base = Base(policy)
         if spec.kind == "live" or self._is_base:
             return
         if policy.is_lora:
             policy.add_teacher()
         else:
             self._copy = policy.frozen_copy()
-        self._averages = {name: weight.detach().float().clone() for name, weight in self._own_weights().items()}
+        # Where the served weights are float32 they are the average themselves: `float` makes no copy then.
+        self._averages = {name: weight.detach().float() for name, weight in self._own_weights().items()}
 
     def start_stage(self) -> None:
         """What the specification's `stage_start` says; the student is the one in memory now."""
@@ -110,8 +113,9 @@ class Teacher:
             if self.spec.kind == "live":
                 yield self._policy
             elif self._is_base:
-                with self._policy.base():
-                    yield self._policy
+                assert self._base is not None
+                with self._base.scoring() as base:
+                    yield base
             elif self._policy.is_lora:
                 with self._policy.adapter("teacher"):
                     yield self._policy

@@ -7,8 +7,6 @@ report handed on cannot call home, whatever a model's completions contain.
 import base64
 import hashlib
 import math
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from holdfast.report.heat import heat_matrices
 from holdfast.report.numbers import GENERAL_TERMS, METRICS
 from holdfast.report.plot import Figure, colour, glyph
 from holdfast.report.view import View
+from holdfast.store import write_text
 
 
 def write_report(summary: Mapping[str, Any], path: Path) -> Path:
@@ -31,17 +30,7 @@ def write_report(summary: Mapping[str, Any], path: Path) -> Path:
         path: the HTML file; its folder is made where it is missing.
     """
     path = Path(path)
-    page = render_report(summary)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(page)
-        os.chmod(name, 0o644)  # a temporary file is private; a report is to be handed on
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_text(path, render_report(summary))
     return path
 
 

@@ -107,9 +107,9 @@ class Collector:
             numbers["teacher_prompts_dropped"] = float(without)
         return groups, numbers
 
-    def kept(self, task: str) -> int:
+    def kept_ids(self, task: str) -> frozenset[str]:
         """Training examples of a prepared task that fit."""
-        return len(self._prompts[task])
+        return frozenset(prompt.example.id for prompt in self._prompts[task])
 
     def longest_prompt(self, task: str) -> int:
         """Tokens in the longest training prompt of a prepared task."""

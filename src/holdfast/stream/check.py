@@ -92,8 +92,8 @@ def memory_estimate(config: RunConfig, policy: Policy, teacher: Teacher | None, 
     weights = counts.total * width
     copies = 0
     if not policy.is_lora:
-        if teacher is not None and teacher.spec.kind != "live":
-            copies += weights + 4 * counts.trainable
+        if teacher is not None and teacher.state():
+            copies += weights + (4 * counts.trainable if width < 4 else 0)
         if has_base:
             copies += weights
     model = policy.causal_lm.config.get_text_config(decoder=True)
@@ -120,7 +120,7 @@ def _check_teacher(task: Task, run: Run, items: int) -> TeacherCheck:
     with_teacher: dict[str, Row] = {}
     seen: set[str] = set()
     batch = 0
-    wanted = min(items, run.collector.kept(task.name))
+    wanted = min(items, len(run.collector.kept_ids(task.name)))
     while len(seen) < wanted:
         groups, _ = run.collector.collect(task, stage=0, batch=batch)
         for group in groups:

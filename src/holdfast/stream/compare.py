@@ -1,6 +1,7 @@
 """Recipes × seeds × task orders over one stream at equal budget, run one after the other."""
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,8 +60,12 @@ def compare(
     directory = RunDirectory(path)
     directory.refuse_existing()
     first_order = config.task_orders()[0]
+    kept: dict[str, dict[str, frozenset[str]]] = {}
     for arm in config.recipes:
-        Run(config.run_config(arm, config.seeds[0], first_order), directory, label=arm.label).prepare()
+        run = Run(config.run_config(arm, config.seeds[0], first_order), directory, label=arm.label)
+        run.prepare()
+        kept[arm.label] = {task: run.collector.kept_ids(task) for task in first_order}
+    _warn_of_unequal_prompts(kept)
     directory.create()
     write_text(directory.config, dump_config(config))
     return _go_on(config, directory, observer, on_progress)
@@ -100,6 +105,18 @@ def _go_on(
             baseline = read_json(own.evaluation(0))
     summary: dict[str, Any] = _summarise(config, directory)
     return summary
+
+
+def _warn_of_unequal_prompts(kept: Mapping[str, Mapping[str, frozenset[str]]]) -> None:
+    """Say so where recipes leave out different examples, so that their prompts are not the same."""
+    (first, prompts), *others = kept.items()
+    for label, own in others:
+        for task in (task for task in prompts if own[task] != prompts[task]):
+            warnings.warn(
+                f"{task}: {first} and {label} leave out different examples that do not fit, so their prompts differ "
+                "(raise train.max_prompt_length or train.max_completion_length)",
+                stacklevel=2,
+            )
 
 
 def _is_complete(run: RunDirectory) -> bool:
