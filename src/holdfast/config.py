@@ -41,6 +41,8 @@ class ModelSettings(Settings):
     """A local folder, a hub id, or `lab`."""
     revision: str | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the weights. To train, bfloat16 needs `lora`, whose own weights are float32: small updates of bfloat16 weights
+    would round to nothing."""
     device: str = "auto"
     trust_remote_code: bool = False
     """Run code that comes with the model; off unless the user asks."""
