@@ -98,6 +98,7 @@ def test_the_run_that_the_others_spoil_works(command: Commands, file_run: dict[s
         ({"recipe": "sdtf"}, ["recipe", "'sdtf'", "did you mean 'sdft'?"]),
         ({"recipe.ema_rate": 2}, ["recipe", "ema_rate"]),
         ({"recipe": None}, ["recipe: missing"]),
+        ({"model.dtype": "bfloat16"}, ["bfloat16", "model.lora", "float32"]),
         ({"recipe": None, "recipes": ["sft"]}, ["describes a comparison", "holdfast compare"]),
         ({"tasks": []}, ["tasks", "at least 1 item"]),
         ({"tasks": ["calculation"]}, ["tasks.0", "'calculation'", "lab:NAME"]),
