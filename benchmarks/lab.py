@@ -1,8 +1,10 @@
-"""The lab's comparison over seeds: who learns, who forgets, with intervals; writes benchmarks/results/lab.json.
+"""Comparisons on the lab over seeds: who learns, who forgets, with intervals; writes benchmarks/results/NAME.json.
 
-    python benchmarks/lab.py [DIRECTORY]     (default runs/lab; one that was stopped goes on, a finished one is read)
+    python benchmarks/lab.py lab         four recipes, three seeds; about 20 minutes on two cores
+    python benchmarks/lab.py sft_sdft    two recipes, six seeds; about 15 minutes
 
-`lab.yaml` beside this file says what is compared. About 25 minutes on two cores.
+NAME.yaml beside this file says what is compared. The runs go to runs/NAME, or to the directory named after NAME; one
+that was stopped goes on, and one that is finished is read.
 """
 
 import json
@@ -15,11 +17,11 @@ HERE = Path(__file__).parent
 KEPT = ("schema_version", "name", "holdfast_version", "created", "labels", "seeds", "orders", "recipes", "paired")
 
 
-def main(directory: Path) -> None:
+def main(name: str, directory: Path) -> None:
     if (directory / "config.yaml").exists():
         summary = holdfast.resume(directory)
     else:
-        summary = holdfast.compare(HERE / "lab.yaml", directory)
+        summary = holdfast.compare(HERE / f"{name}.yaml", directory)
     result = {key: summary[key] for key in (*KEPT, "matched", "pareto", "verdict")}
     result["matrices"] = [
         {
@@ -29,7 +31,7 @@ def main(directory: Path) -> None:
         }
         for run in summary["runs"]
     ]
-    path = HERE / "results" / "lab.json"
+    path = HERE / "results" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")
     print("\n".join(summary["verdict"]))
@@ -37,4 +39,5 @@ def main(directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "runs/lab"))
+    chosen = sys.argv[1] if len(sys.argv) > 1 else "lab"
+    main(chosen, Path(sys.argv[2] if len(sys.argv) > 2 else f"runs/{chosen}"))
