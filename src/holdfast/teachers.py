@@ -69,7 +69,7 @@ class Teacher:
             self._adopt({name: p.detach().float() for name, p in self._policy.named_trainable().items()})
         elif self._policy.is_lora:
             self._policy.reset_teacher("base")
-            self._adopt({name: p.detach().float().clone() for name, p in self._own_weights().items()})
+            self._adopt({name: p.detach().float() for name, p in self._own_weights().items()})
         else:
             assert self._base is not None
             self._adopt({name: p.detach().float() for name, p in self._base.weights().items()})

@@ -14,7 +14,7 @@ from holdfast import __version__
 from holdfast.config import RunConfig, dump_config, dump_recipe, load_config
 from holdfast.errors import ConfigError, RunError
 from holdfast.guard.alarms import Alarms, repetition
-from holdfast.measure.summary import build_run_summary
+from holdfast.measure.summary import build_run_summary, json_safe
 from holdfast.rollouts.collect import Collector, check_context
 from holdfast.rollouts.rows import Group, Row
 from holdfast.rollouts.sampler import Sampler
@@ -63,15 +63,15 @@ class Run:
             HoldfastError: the first thing that cannot work.
         """
         config = self.config
-        self.tasks, self.suites = load_stream(config)
-        require(config.recipe, self.tasks)
-        for each in all_sets(self.tasks, self.suites):
-            _try_verifier(each)
         if config.model.dtype == "bfloat16" and config.model.lora is None:
             raise ConfigError(
                 "model.dtype bfloat16 without model.lora: most updates of a small learning rate would round to nothing",
                 mend="use dtype float32, or train an adapter with model.lora, whose weights are float32",
             )
+        self.tasks, self.suites = load_stream(config)
+        require(config.recipe, self.tasks)
+        for each in all_sets(self.tasks, self.suites):
+            _try_verifier(each)
         self.policy = load_policy(config.model, seed=config.seed)
         check_context(self.policy, config.train, config.eval)
         self.base = Base(self.policy) if self._needs_base() else None
@@ -188,7 +188,7 @@ class Run:
                 record = {"stage": stage, "step": step, "task": task.name} | numbers | _EMPTY_BATCH | fresh | said
                 record["seconds"] = time.perf_counter() - started
                 started = time.perf_counter()
-                self.directory.append("metrics.jsonl", _plain(record))
+                self.directory.append("metrics.jsonl", json_safe(record))
                 self.observer.step_done(record)
                 for alarm in self.alarms.see(record):
                     self.directory.append("alarms.jsonl", alarm.as_json())
@@ -224,7 +224,7 @@ class Run:
             result["seconds"] = time.perf_counter() - started
         if stage:
             self.policy.save_folder(self.directory.model(stage), merged=True)
-        write_json(self.directory.evaluation(stage), _plain(result))
+        write_json(self.directory.evaluation(stage), json_safe(result))
         self.observer.evaluation_done(stage, {name: s["mean"] for name, s in result["sets"].items()})
 
     def _save(self, stage: int, step: int, trainer: StageTrainer | None) -> None:
@@ -304,13 +304,6 @@ def _rollout_numbers(groups: list[Group], *, sampled: bool) -> dict[str, Any]:
         "completions": len(rows) if sampled else 0,
         "generated_tokens": sum(lengths) if sampled else 0,
     }
-
-
-def _plain(value: Any) -> Any:
-    """The same as JSON can hold it: what is not a finite number becomes null."""
-    from holdfast.measure.summary import json_safe
-
-    return json_safe(value)
 
 
 def open_run(path: Path, observer: Observer | None = None) -> Run:
