@@ -32,6 +32,7 @@ BLOCKS: list[type[BaseModel]] = [
     config.LoraSettings,
     config.TaskSettings,
     config.SuiteSettings,
+    config.LmEvalSettings,
     config.Columns,
     config.TrainSettings,
     config.EvalSettings,

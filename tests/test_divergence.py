@@ -1,6 +1,8 @@
 """The readable divergences against published test vectors, their analytic gradients and their properties."""
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from holdfast.objective.divergence import log_softmax, token_divergence, with_tail
+from holdfast.objective.divergence import log_softmax, token_divergence, top_ids, with_tail
 from holdfast.objective.spec import Objective
 
 STUDENT = torch.tensor([[2.0, 1.0, 0.5, -1.0, -2.0]], dtype=torch.float64)
@@ -217,6 +219,122 @@ def test_bf16_logits_are_computed_in_fp32_and_stay_finite(objective: Objective) 
         result, token_divergence(student.float(), teacher.float(), objective, ids), rtol=0, atol=0
     )
     assert gradient(student, teacher, objective, ids).isfinite().all()
+
+
+# --- Whose top k, and how it is found -----------------------------------------------------------------------------
+
+
+@given(seed=st.integers(0, 1000), vocabulary=st.integers(1, 700), k=st.integers(1, 40), ties=st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_top_ids_are_those_of_the_largest_entries(seed: int, vocabulary: int, k: int, ties: bool) -> None:
+    k = min(k, vocabulary)
+    values = torch.randn(3, vocabulary, generator=torch.Generator().manual_seed(seed))
+    if ties:
+        values = values.round()
+    ids = top_ids(values, k)
+    assert ids.shape == (3, k)
+    assert all(len(set(row)) == k for row in ids.tolist())
+    assert torch.equal(values.gather(-1, ids).sort(-1).values, values.topk(k).values.flip(-1))
+
+
+def test_the_support_can_be_the_teachers() -> None:
+    student = torch.tensor([[5.0, 4.0, -5.0, -6.0]], dtype=torch.float64)
+    teacher = student.flip(-1)
+    objective = Objective(support="topk_renormalised", top_k=2, top_k_by="teacher")
+    kept = torch.log_softmax(student[:, 2:], -1), torch.log_softmax(teacher[:, 2:], -1)
+    expected = (kept[1].exp() * (kept[1] - kept[0])).sum(-1)
+    torch.testing.assert_close(token_divergence(student, teacher, objective, NO_IDS), expected)
+    gradient_of_few = gradient(student, teacher, objective)
+    assert gradient_of_few[0, :2].abs().max() == 0
+    assert gradient_of_few[0, 2:].abs().min() > 0
+
+
+# --- The baseline of the sampled token ----------------------------------------------------------------------------
+
+
+def test_the_closed_form_baseline_changes_the_variance_alone() -> None:
+    student, teacher = (logits[0] for logits in random_logits(4, 1, 9))
+    every_token = torch.arange(9)
+    p = student.softmax(-1)
+
+    def gradients(baseline: str) -> Tensor:
+        """Of every token that may be sampled: [9, 9]."""
+        objective = Objective(divergence="reverse_kl", support="sampled", sampled_baseline=baseline)  # type: ignore[arg-type]
+        return gradient(student.expand(9, 9), teacher.expand(9, 9), objective, every_token)
+
+    plain, centred = gradients("none"), gradients("kl")
+    expected = gradient(student[None], teacher[None], REVERSE)[0]
+    for each in (plain, centred):
+        torch.testing.assert_close((p[:, None] * each).sum(0), expected)
+    variances = [(p[:, None] * (each - expected).square()).sum() for each in (plain, centred)]
+    assert variances[1] < variances[0]
+    z = student.expand(9, 9)
+    objective = Objective(divergence="reverse_kl", support="sampled", sampled_baseline="kl")
+    advantage = token_divergence(z, teacher.expand(9, 9), objective, every_token) / student.log_softmax(-1)
+    assert (p * advantage).sum().abs() < 1e-12, "the advantage's mean is 0"
+
+
+# --- Clips --------------------------------------------------------------------------------------------------------
+
+
+def test_a_clip_by_entry_is_opsds() -> None:
+    s, q = STUDENT.softmax(-1), TEACHER.softmax(-1)
+    terms = {"forward_kl": q * (q / s).log(), "reverse_kl": s * (s / q).log()}
+    m = 0.75 * s + 0.25 * q
+    terms["jsd"] = 0.25 * q * (q / m).log() + 0.75 * s * (s / m).log()
+    for divergence, each in terms.items():
+        objective = Objective(divergence=divergence, jsd_beta=0.25, clip="entry", clip_at=0.05)  # type: ignore[arg-type]
+        assert 0 < (each > 0.05).sum() < 5
+        torch.testing.assert_close(token_divergence(STUDENT, TEACHER, objective, NO_IDS), each.clamp(max=0.05).sum(-1))
+
+
+def test_a_clip_by_entry_pushes_down_what_it_clips() -> None:
+    """The softmax's normaliser remains, so the token that the teacher prefers most is pushed down."""
+    objective = Objective(clip="entry", clip_at=0.05)
+    assert gradient(STUDENT, TEACHER, FORWARD)[0, 1] < 0
+    assert gradient(STUDENT, TEACHER, objective)[0, 1] > 0
+
+
+@pytest.mark.parametrize("objective", EVERY_OBJECTIVE, ids=describe)
+def test_a_clip_by_token_bounds_it_and_keeps_its_direction(objective: Objective) -> None:
+    student, teacher = random_logits(8, 20, 7)
+    ids = torch.zeros(20, dtype=torch.long)
+    free = token_divergence(student, teacher, objective, ids)
+    held = replace(objective, clip="token", clip_at=free.median().item())
+    value, factor = token_divergence(student, teacher, held, ids), (held.clip_at / free).clamp(max=1)
+    assert 0 < (factor < 1).sum() < 20
+    torch.testing.assert_close(value, free.clamp(max=held.clip_at))
+    torch.testing.assert_close(
+        gradient(student, teacher, held, ids), factor[:, None] * gradient(student, teacher, objective, ids)
+    )
+
+
+@pytest.mark.parametrize("clip", ["entry", "token"])
+@pytest.mark.parametrize("objective", EVERY_OBJECTIVE, ids=describe)
+def test_a_clip_that_nothing_reaches_changes_nothing(objective: Objective, clip: str) -> None:
+    student, teacher = random_logits(9, 4, 7)
+    ids = torch.zeros(4, dtype=torch.long)
+    clipped = replace(objective, clip=clip, clip_at=100.0)  # type: ignore[arg-type]
+    torch.testing.assert_close(
+        token_divergence(student, teacher, clipped, ids), token_divergence(student, teacher, objective, ids)
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings_", "message"),
+    [
+        ({"top_k_by": "teacher"}, "set support: topk_tail"),
+        ({"sampled_baseline": "kl"}, "set support: sampled"),
+        ({"divergence": "reverse_kl", "support": "sampled", "clip": "token"}, "no divergence to clip"),
+        ({"clip": "entry", "clip_at": 0.0}, "must be above 0"),
+        ({"support": "topk_tail", "top_k": 0}, "at least one entry"),
+        ({"divergence": "jsd", "jsd_beta": 1.0}, "forward_kl or reverse_kl"),
+        ({"temperature": 0.0}, "temperature"),
+    ],
+)
+def test_settings_that_give_nothing_are_refused(settings_: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Objective(**settings_)
 
 
 def test_temperature_is_applied_after_widening() -> None:

@@ -10,9 +10,12 @@ import torch
 import holdfast
 from holdfast.config import RunConfig, parse_config
 from holdfast.methods import RECIPES
+from holdfast.objective.signals import HiddenSignal
+from holdfast.rollouts.rows import Row
 from holdfast.store import RunDirectory
 from holdfast.stream.run import Run
-from holdfast.train import step as step_module
+from holdfast.train.policy import TensorHead
+from holdfast.train.step import StageTrainer
 
 LEARN: dict[str, Any] = {
     "tasks": ["lab:calculation"],
@@ -96,16 +99,16 @@ def test_the_alarm_goes_off_when_a_teacher_prefers_one_token(tmp_path: Path) -> 
     """A forced collapse: the teacher's logits are bent towards one token, so that the student repeats it."""
     config = {**LEARN, "recipe": {"name": "sdft", "num_loss_tokens_to_skip": 0}}
     config["train"] = {**LEARN["train"], "learning_rate": 1e-3}
-    original = step_module.loss_token_logits
+    original = StageTrainer._scored
 
-    def bent(policy: Any, *args: Any) -> torch.Tensor:
-        logits = original(policy, *args)
-        if not torch.is_grad_enabled():
-            logits[:, 300] += 30
-        return logits
+    def bent(self: StageTrainer, source: str, rows: list[Row]) -> HiddenSignal:
+        signal = original(self, source, rows)
+        bias = torch.zeros(signal.head.weight.shape[0])
+        bias[300] = 30
+        return HiddenSignal(signal.hidden, TensorHead(signal.head.weight, bias))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(step_module, "loss_token_logits", bent)
+        patch.setattr(StageTrainer, "_scored", bent)
         summary = holdfast.run(config, tmp_path / "run")
     assert "repetition" in {alarm["rule"] for alarm in summary["alarms"]}
     logged = [json.loads(line)["rule"] for line in (tmp_path / "run" / "alarms.jsonl").read_text().splitlines()]

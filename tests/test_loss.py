@@ -111,10 +111,15 @@ def test_a_step_is_the_declared_combination_of_its_rows_however_it_is_cut(
 def test_statistics_add_up_over_micro_batches() -> None:
     step = make_step([4, 2, 6], div=[1.0, 0.0, 1.0], advantage=[1.0, -1.0, 0.5], base_kl=1.0)
     remember_logprobs(step.rows, torch.cat(step.student).log_softmax(-1)[:, 0] - 0.3)
-    whole = summarise(step.loss(OBJECTIVES["all"])[1])
-    assert summarise(step.loss(OBJECTIVES["all"], [[0], [2, 1]])[1]) == pytest.approx(whole, rel=1e-6)
-    assert whole["trained_tokens"] == 12
-    assert all(value is not None for value in whole.values())
+    seen = set()
+    for objective in (OBJECTIVES["all"], replace(OBJECTIVES["all"], clip="token", reference_kl_form="forward_kl")):
+        whole = summarise(step.loss(objective)[1])
+        numbers = {name: value for name, value in whole.items() if value is not None}
+        parts = summarise(step.loss(objective, [[0], [2, 1]])[1])
+        assert {name: parts[name] for name in numbers} == pytest.approx(numbers, rel=1e-6)
+        assert whole["trained_tokens"] == 12
+        seen |= numbers.keys()
+    assert seen == whole.keys()
     assert summarise([]) == {**dict.fromkeys(whole), "trained_tokens": 0.0}
 
 
@@ -133,6 +138,61 @@ def test_statistics_are_what_they_say() -> None:
     assert numbers["is_capped_fraction"] == pytest.approx((ratios > 2).float().mean().item())
     assert numbers["clip_fraction"] is None
     assert numbers["kl_base_estimate"] is None
+    assert numbers["divergence_clipped_fraction"] is None
+    same = (student.argmax(-1) == teacher.argmax(-1)).float().mean().item()
+    assert numbers["agreement"] == pytest.approx(same)
+
+
+def test_the_clipped_share_is_of_the_divergence() -> None:
+    step = make_step([1, 1], div=1.0)
+    held = Objective(clip="token", clip_at=0.3)
+    before, after = (step.loss(objective)[0].item() for objective in (Objective(), held))
+    assert 0 < after < before
+    share = summarise(step.loss(held)[1])["divergence_clipped_fraction"]
+    assert share == pytest.approx(1 - after / before, rel=1e-6)
+
+
+# --- Token weights ------------------------------------------------------------------------------------------------
+
+
+def test_token_weights_multiply_tokens_and_leave_denominators() -> None:
+    step = make_step([3, 2], ce=1.0, skip=1)
+    plain = [g.clone() for g in step.gradients(SFT(aggregation="sequence_mean").objective())]
+    step.rows[0].token_weights = [9.0, 0.0, 2.5]  # the first is skipped
+    weighed = step.gradients(SFT(aggregation="sequence_mean").objective())
+    torch.testing.assert_close(weighed[0], plain[0] * torch.tensor([[0.0], [0.0], [2.5]]))
+    torch.testing.assert_close(weighed[1], plain[1])
+
+
+def test_a_row_of_weight_zero_has_no_signal_and_counts_like_one() -> None:
+    rows = make_step([3, 2], ce=1.0, skip=1).rows
+    rows[0].token_weights = [1.0, 0.0, 0.0]
+    assert [row.has_signal for row in rows] == [False, True]
+    assert row_coefficients(rows, Objective(count_silent_rows=False), MAX_LENGTH) == [0.5, 1.0]
+
+
+def test_token_weights_of_another_completion_are_refused() -> None:
+    row = make_step([3], ce=1.0).rows[0]
+    row.token_weights = [1.0]
+    with pytest.raises(ValueError, match="1 log-probabilities or weights for 3"):
+        Batch.from_rows([row], [1.0])
+
+
+# --- KL to the base -----------------------------------------------------------------------------------------------
+
+
+def test_the_anchor_over_the_vocabulary_is_the_forward_kl() -> None:
+    step = make_step([3, 2], base_kl=[1.0, 0.0])
+    objective = Objective(reference_kl=0.3, reference_kl_form="forward_kl")
+    loss, statistics = step.loss(objective)
+    student, base = step.student[0].log_softmax(-1), step.base[0].log_softmax(-1)
+    expected = (base.exp() * (base - student)).sum(-1)
+    assert loss.item() == pytest.approx(0.3 * expected.sum().item() / 6, rel=1e-6)
+    assert summarise(statistics)["kl_base"] == pytest.approx(expected.mean().item(), rel=1e-6)
+    assert summarise(statistics)["kl_base_estimate"] is None
+    gradients = step.gradients(objective)
+    torch.testing.assert_close(gradients[0], 0.3 / 6 * (student.exp() - base.exp()), rtol=1e-6, atol=1e-9)
+    assert gradients[1].abs().max() == 0
 
 
 # --- Cross-entropy ------------------------------------------------------------------------------------------------
@@ -319,5 +379,5 @@ def test_a_component_without_its_part_is_refused(
 def test_logprobs_of_another_completion_are_refused() -> None:
     row = make_step([3], ce=1.0).rows[0]
     row.sampled_logprobs = [-1.0, -1.0]
-    with pytest.raises(ValueError, match="2 log-probabilities for 3"):
+    with pytest.raises(ValueError, match="2 log-probabilities or weights for 3"):
         Batch.from_rows([row], [1.0])

@@ -21,6 +21,7 @@ from transformers import (
 
 from holdfast.config import LoraSettings, ModelSettings
 from holdfast.errors import ModelError
+from holdfast.train.adapter_average import AdapterAverage
 from holdfast.train.model import Policy, load_policy
 
 IDS = torch.tensor([[5, 9, 40, 7, 33], [8, 8, 100, 2, 61]])
@@ -292,7 +293,8 @@ def test_an_adapters_start_depends_on_its_seed_alone(tiny_model: Path) -> None:
 
 def test_base_and_teacher_are_within_the_same_model(adapted: Policy, policy: Policy) -> None:
     student, base = logits_of(adapted), logits_of(policy)
-    adapted.add_teacher()
+    adapted.add_teacher(width=2)
+    teacher = AdapterAverage(adapted.named_trainable, adapted.named_teacher)
     assert list(adapted.named_teacher()) == list(adapted.named_trainable())
     with adapted.adapter("teacher"):
         assert torch.equal(logits_of(adapted), student)
@@ -306,10 +308,10 @@ def test_base_and_teacher_are_within_the_same_model(adapted: Policy, policy: Pol
         assert torch.equal(logits_of(adapted), base)
     moved = logits_of(adapted)
     assert not torch.allclose(moved, student)
-    adapted.reset_teacher("base")
+    teacher.reset("base")
     with adapted.adapter("teacher"):
         assert torch.equal(logits_of(adapted), base)
-    adapted.reset_teacher("student")
+    teacher.reset("student")
     with adapted.adapter("teacher"):
         assert torch.equal(logits_of(adapted), moved)
 

@@ -2,6 +2,7 @@
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,9 +15,9 @@ from holdfast.objective.spec import Objective, PolicyGradient, TeacherSpec
 from holdfast.rollouts.rows import Row
 from holdfast.tasks.base import Example, Message
 from holdfast.teachers import Base, Teacher
-from holdfast.train.forward import loss_token_logits, micro_batches
 from holdfast.train.model import Policy, load_policy
 from holdfast.train.step import StageTrainer, learning_rate
+from holdfast.train.trunk import loss_token_logits, loss_token_states
 
 EXAMPLE = Example("e", (Message(role="user", content="?"),))
 
@@ -42,12 +43,14 @@ def _rows(seed: int, count: int, **annotations: float) -> list[Row]:
     return rows
 
 
-def _gradients(policy: Policy, objective: Objective, rows: list[Row], budget: int) -> tuple[float, torch.Tensor]:
+def _gradients(
+    policy: Policy, objective: Objective, rows: list[Row], budget: int, **settings: Any
+) -> tuple[float, torch.Tensor]:
     """Loss and gradient of a step, read before the optimiser moves anything."""
     base = Base(policy)
     teacher = Teacher(TeacherSpec(kind="frozen"), policy, base)
     trainer = StageTrainer(
-        policy, teacher, base, objective, TrainSettings(micro_batch_tokens=budget, max_grad_norm=1e9)
+        policy, teacher, base, objective, TrainSettings(micro_batch_tokens=budget, max_grad_norm=1e9, **settings)
     )
     held: list[torch.Tensor] = []
     trainer.optimizer.step = lambda: held.append(torch.cat([p.grad.flatten() for p in trainer.parameters.values()]))  # type: ignore[method-assign, union-attr, assignment]
@@ -105,15 +108,6 @@ def test_micro_batches_do_not_change_loss_or_gradient(
     torch.testing.assert_close(parts[1], whole[1], atol=2e-5, rtol=1e-3)
 
 
-def test_micro_batches_hold_every_row_once_within_the_budget() -> None:
-    rows = _rows(3, 40)
-    batches = micro_batches(rows, 60)
-    assert sorted(id(r) for b in batches for r in b) == sorted(id(r) for r in rows)
-    for batch in batches:
-        width = max(max(len(r.prompt_ids), len(r.teacher_prompt_ids or [])) + len(r.completion_ids) for r in batch)
-        assert len(batch) == 1 or width * len(batch) <= 60
-
-
 def test_a_row_without_signal_costs_no_forward_and_changes_nothing(
     policy: Policy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,8 +117,8 @@ def test_a_row_without_signal_costs_no_forward_and_changes_nothing(
     policy.model.zero_grad(set_to_none=True)
     seen: list[int] = []
     monkeypatch.setattr(
-        "holdfast.train.step.loss_token_logits",
-        lambda p, prompts, *rest: seen.append(len(prompts)) or loss_token_logits(p, prompts, *rest),
+        "holdfast.train.step.loss_token_states",
+        lambda p, prompts, *rest, **kwargs: seen.append(len(prompts)) or loss_token_states(p, prompts, *rest, **kwargs),
     )
     together = _gradients(policy, objective, [*taught, *silent], 10_000)
     assert together[0] == pytest.approx(alone[0], abs=1e-6)

@@ -1,6 +1,7 @@
 """The policy gradient of every variant and the KL to the base, against the papers' formulas in plain Python."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -97,6 +98,47 @@ def test_policy_gradients_equal_plain_python_and_finite_differences(recipe: GRPO
                     moved[i][t, v] += sign
                     sides.append(grpo_by_hand(moved, frozen, step, recipe))
                 assert grad[t, v].item() == pytest.approx((sides[0] - sides[1]) / (2 * eps), abs=2e-6)
+
+
+@pytest.mark.parametrize("ratio", ["token", "sequence"])
+def test_raw_and_sapo_are_their_formulas(ratio: Any) -> None:
+    generator = torch.Generator().manual_seed(0)
+    old = torch.randn(6, generator=generator, dtype=torch.float64)
+    logprobs = (old + 0.5 * torch.randn(6, generator=generator, dtype=torch.float64)).requires_grad_()
+    advantages, row_index = torch.tensor([1.0, 1.0, 1.0, -2.0, -2.0, 0.0]), torch.tensor([0, 0, 0, 1, 1, 2])
+    gap = [(logprobs - old)[row_index == r].tolist() for r in range(3)]
+    rho = [math.exp(sum(g) / len(g) if ratio == "sequence" else g[i]) for g in gap for i in range(len(g))]
+
+    raw, held = policy_gradient_loss(
+        logprobs, old, advantages, row_index, 3, PolicyGradient(ratio=ratio, surrogate="raw")
+    )
+    assert raw.tolist() == pytest.approx([-r * a for r, a in zip(rho, advantages.tolist())], rel=1e-6, abs=1e-9)
+    assert not held.any()
+
+    spec = PolicyGradient(ratio=ratio, surrogate="sapo", gate_positive=1.0, gate_negative=3.0)
+    sapo, held = policy_gradient_loss(logprobs, old, advantages, row_index, 3, spec)
+    taus = [1.0 if a > 0 else 3.0 for a in advantages.tolist()]
+    gates = [4 / tau / (1 + math.exp(-tau * (r - 1))) for r, tau in zip(rho, taus)]
+    assert sapo.tolist() == pytest.approx([-g * a for g, a in zip(gates, advantages.tolist())], rel=1e-6, abs=1e-9)
+    assert not held.any()
+
+
+def test_sapo_begins_as_the_plain_policy_gradient_and_fades() -> None:
+    def slope(ratio: float, surrogate: Any) -> float:
+        logprobs = torch.tensor([math.log(ratio)], dtype=torch.float64, requires_grad=True)
+        loss, _ = policy_gradient_loss(
+            logprobs, torch.zeros(1), torch.ones(1), torch.tensor([0]), 1, PolicyGradient(surrogate=surrogate)
+        )
+        return torch.autograd.grad(loss.sum(), logprobs)[0].item()
+
+    assert slope(1.0, "sapo") == pytest.approx(slope(1.0, "raw"))
+    assert abs(slope(6.0, "sapo")) < 0.2 * abs(slope(6.0, "raw"))
+
+
+@pytest.mark.parametrize("gate", ["gate_positive", "gate_negative"])
+def test_gates_that_never_close_are_refused(gate: str) -> None:
+    with pytest.raises(ValueError, match=gate):
+        PolicyGradient(surrogate="sapo", **{gate: 0.0})  # type: ignore[arg-type]
 
 
 def test_the_first_step_on_a_rollout_batch_is_reinforce() -> None:

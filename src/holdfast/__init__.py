@@ -15,12 +15,13 @@ from typing import Any
 __version__ = "0.1.0"
 
 _WHERE = {
-    **dict.fromkeys(("run", "resume", "compare", "demo", "evaluate", "check", "report"), "holdfast.api"),
+    **dict.fromkeys(("run", "resume", "compare", "demo", "evaluate", "check", "report", "export"), "holdfast.api"),
     **dict.fromkeys(("RunConfig", "CompareConfig", "load_config"), "holdfast.config"),
     **dict.fromkeys(("Example", "Verdict", "Task", "Suite", "Message"), "holdfast.tasks.base"),
     **dict.fromkeys(("Recipe",), "holdfast.methods.base"),
     **dict.fromkeys(("register", "RECIPES"), "holdfast.methods"),
     **dict.fromkeys(("HoldfastError",), "holdfast.errors"),
+    **dict.fromkeys(("Stopped",), "holdfast.stop"),
 }
 __all__ = ["__version__", *_WHERE]
 

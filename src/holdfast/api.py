@@ -1,4 +1,4 @@
-"""The commands as functions: `run`, `compare`, `resume`, `report`, `evaluate`, `check` and `demo`, one call each."""
+"""The commands as functions: `run`, `compare`, `resume`, `report`, `export`, `evaluate`, `check` and `demo`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +9,7 @@ from holdfast.errors import RunError
 from holdfast.measure.summary import SCHEMA_VERSION
 from holdfast.overrides import apply_overrides
 from holdfast.report.build import write_report
+from holdfast.stop import listening
 from holdfast.store import RunDirectory, read_json
 from holdfast.stream.observer import Observer
 
@@ -65,13 +66,16 @@ def run(
 
     Raises:
         HoldfastError: the configuration, the data or the model cannot be used; nothing has been written.
+        Stopped: SIGTERM or Ctrl-C asked for an end, and `resume` goes on from the last optimiser step.
     """
     from holdfast.stream.run import Run
 
     resolved = _config(config, RunConfig, overrides)
     directory = RunDirectory(directory_of(resolved, output_dir))
-    summary = Run(resolved, directory, observer=observer).start()
-    write_report(summary, directory.report)
+    with listening():
+        current = Run(resolved, directory, observer=observer)
+        summary = current.start()
+        current.world.main(lambda: write_report(summary, directory.report))
     return summary
 
 
@@ -87,11 +91,13 @@ def compare(
     Arguments and errors as for `run`.
     """
     from holdfast.stream import compare as comparison
+    from holdfast.train.world import World
 
     resolved = _config(config, CompareConfig, overrides)
     path = directory_of(resolved, output_dir)
-    summary = comparison.compare(resolved, path, observer, on_progress=lambda: report(path))
-    report(path)
+    with listening():
+        summary = comparison.compare(resolved, path, observer, on_progress=lambda: report(path))
+        World.current().main(lambda: report(path))
     return summary
 
 
@@ -103,13 +109,15 @@ def resume(directory: str | Path, *, observer: Observer | None = None) -> Summar
     """
     from holdfast.stream.compare import resume_comparison
     from holdfast.stream.run import open_run
+    from holdfast.train.world import World
 
     path = Path(directory)
-    if _is_comparison(path):
-        summary = resume_comparison(path, observer, on_progress=lambda: report(path))
-    else:
-        summary = open_run(path, observer).resume()
-    report(path)
+    with listening():
+        if _is_comparison(path):
+            summary = resume_comparison(path, observer, on_progress=lambda: report(path))
+        else:
+            summary = open_run(path, observer).resume()
+        World.current().main(lambda: report(path))
     return summary
 
 
@@ -176,7 +184,10 @@ def evaluate(
     from holdfast.stream.evaluate import Evaluator
     from holdfast.tasks.load import load_stream
     from holdfast.train.model import load_policy
+    from holdfast.train.shard import shard
+    from holdfast.train.world import World
 
+    world = World.current()
     resolved = _config(config, RunConfig, overrides)
     tasks, suites = load_stream(resolved)  # by the configured model, which decides on default suites
     settings = resolved.model
@@ -184,8 +195,25 @@ def evaluate(
         settings = settings.model_copy(update={"path": str(model), "lora": None})
     policy = load_policy(settings, seed=resolved.seed)
     check_context(policy, resolved.train, resolved.eval)
+    if world.size > 1:
+        shard(policy, world)
     evaluator = Evaluator(policy, None, resolved.train, resolved.eval)
     return evaluator.evaluate(0, None, tasks, suites).as_json()
+
+
+def export(source: str | Path, output: str | Path) -> Path:
+    """Write a run's newest weights as one safetensors folder that transformers loads; under LoRA, merged.
+
+    Args:
+        source: a run directory, or one of the folders in its `checkpoints/`, saved by any number of processes.
+        output: the folder to write; one that is there already is refused.
+
+    Raises:
+        RunError: there is no run or no whole checkpoint here, or the output is there already.
+    """
+    from holdfast.stream.export import export_run
+
+    return export_run(Path(source), Path(output))
 
 
 def check(config: str | Path | Mapping[str, Any] | RunConfig, *, items: int = 50, **overrides: Any) -> Summary:

@@ -11,9 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from holdfast import __version__
-from holdfast.console import AsJson, Ended, print_json, run_command, silence_progress_bars
+from holdfast.commands.artifacts import artifacts
+from holdfast.commands.drift import drift
+from holdfast.commands.gate import gate
+from holdfast.commands.responses import responses
+from holdfast.console import AsJson, Ended, is_main_process, print_json, run_command, silence_progress_bars
 from holdfast.errors import ConfigError, HoldfastError, did_you_mean
 from holdfast.lab.commands import lab
+from holdfast.stop import Stopped
 
 if TYPE_CHECKING:
     from holdfast.config import RunConfig
@@ -28,6 +33,10 @@ app = typer.Typer(
     context_settings=HELP_NAMES,
 )
 app.add_typer(lab, name="lab")
+app.command("artifacts")(artifacts)
+app.command("responses")(responses)
+app.command("drift")(drift)
+app.command("gate")(gate)
 
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file that describes a run.", show_default=False)]
 Comparison = Annotated[
@@ -149,6 +158,20 @@ def report(
     print(f"report: {api.report(directory, output)}")
 
 
+@app.command()
+def export(
+    source: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A run, or one of its checkpoints.", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.", show_default=False)],
+) -> None:
+    """Write a run's newest weights as one folder that transformers loads."""
+    from holdfast import api
+
+    silence_progress_bars()
+    print(f"model: {api.export(source, output)}")
+
+
 @app.command("eval")
 def evaluate(
     config: EitherConfig,
@@ -265,8 +288,10 @@ def _carry_out(work: "Callable[[Observer], Mapping[str, Any]]", directory: Path,
     hint = f"go on with `holdfast resume {shlex.quote(str(directory))}`"
     silence_progress_bars()
     try:
-        with watching(quiet=quiet) as observer:
+        with watching(quiet=quiet or not is_main_process()) as observer:
             summary = work(observer)
+    except Stopped as end:
+        raise Ended(f"stopped; {hint}" if place.config.exists() else "stopped; nothing was written", end.code) from None
     except KeyboardInterrupt:
         raise Ended(f"stopped; {hint}" if place.config.exists() else "stopped; nothing was written", 130) from None
     except HoldfastError as error:
@@ -278,5 +303,5 @@ def _carry_out(work: "Callable[[Observer], Mapping[str, Any]]", directory: Path,
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line and return its exit code: 0, 2 for what the user can mend, 130 when interrupted."""
+    """Run one command line and return its exit code: 0, 2 for what the user can mend, 130 or 143 when stopped."""
     return run_command(app, arguments)

@@ -19,6 +19,9 @@ from holdfast.overrides import apply_overrides
 LAB = "lab"
 """The model path that means the base shipped inside the package."""
 
+SDFT_SUITES = ("hellaswag", "truthfulqa_mc1", "mmlu", "ifeval", "winogrande", "humaneval")
+"""What `lm_eval: sdft` stands for: the six benchmarks whose unweighted mean arXiv 2601.19897 calls forgetting."""
+
 
 class Settings(BaseModel):
     """A block of the configuration: unknown keys and wrong types are refused."""
@@ -63,12 +66,36 @@ class Columns(Settings):
     id: str = "id"
 
 
+class LmEvalSettings(Settings):
+    """How lm-evaluation-harness measures a suite."""
+
+    metric: str | None = None
+    """One of the task's metrics; by default the one that arXiv 2601.19897 reports for it, else the task's first."""
+    num_fewshot: int | None = Field(default=None, ge=0)
+    """Worked examples before each question, where it differs from the task's own number."""
+    apply_chat_template: bool = False
+    """Ask as a user's turn of the model's chat template; by default plain text, as the harness does."""
+    batch_size: int = Field(default=8, ge=1)
+    run_code: bool = False
+    """Let the task run code that the model wrote, unprotected, on this machine; HumanEval does."""
+
+
 class SourceSettings(Settings):
-    """Where examples come from: files, a Hugging Face dataset, or the lab."""
+    """Where examples come from: files, a Hugging Face dataset, a generator of reasoning-gym, or the lab."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$")
     lab: str | None = None
     """Name of a task or suite of the lab."""
+    gym: str | None = None
+    """Name of a generator of reasoning-gym (extra `gym`)."""
+    gym_level: int | None = Field(default=None, ge=0)
+    """Difficulty by the generator's curriculum, from 0; where it is absent, the generator's own defaults."""
+    gym_settings: dict[str, Any] = Field(default_factory=dict)
+    """The generator's own settings, which win over the level's."""
+    test_size: int = Field(default=256, ge=1)
+    """Test items that a generator makes."""
+    seed: int = Field(default=0, ge=0)
+    """Of a generator's items; a run's own seed does not enter, so all runs are tested on the same."""
     dataset: str | None = None
     """Hub id or local folder of a Hugging Face dataset."""
     subset: str | None = None
@@ -88,6 +115,8 @@ class TaskSettings(SourceSettings):
 
     train: str | None = None
     """Path of the training file; with `dataset`, the name of a split."""
+    train_size: int = Field(default=512, ge=1)
+    """Training items that a generator makes; none of them asks what a test item asks."""
     test_fraction: float = Field(default=0.1, gt=0, lt=1)
     """Share of the training examples held out as the test split where `test` names none."""
     steps: int | None = Field(default=None, ge=1)
@@ -95,8 +124,10 @@ class TaskSettings(SourceSettings):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if self.lab is None and self.train is None:
-            raise ValueError("a task needs `train: FILE`, or `dataset:` and `train: SPLIT`, or `lab: NAME`")
+        if self.lab is None and self.gym is None and self.train is None:
+            raise ValueError(
+                "a task needs `train: FILE`, or `dataset:` and `train: SPLIT`, or `gym: NAME`, or `lab: NAME`"
+            )
         return self
 
 
@@ -104,11 +135,18 @@ class SuiteSettings(SourceSettings):
     """A held-out set that no stage trains on."""
 
     kind: Literal["retention", "ood"] = "retention"
+    lm_eval: str | None = None
+    """A task or group of lm-evaluation-harness (extra `eval`): its name, or the path of a task file in its YAML form;
+    `sdft` stands for the six suites of arXiv 2601.19897."""
+    lm_eval_settings: LmEvalSettings = LmEvalSettings()
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if self.lab is None and self.test is None:
-            raise ValueError("a suite needs `test: FILE`, or `dataset:` and `test: SPLIT`, or `lab: NAME`")
+        if self.lab is None and self.gym is None and self.lm_eval is None and self.test is None:
+            raise ValueError(
+                "a suite needs `test: FILE`, or `dataset:` and `test: SPLIT`, or `gym: NAME`, `lm_eval: NAME` or "
+                "`lab: NAME`"
+            )
         return self
 
 
@@ -133,7 +171,13 @@ class TrainSettings(Settings):
     long_prompts: Literal["refuse", "drop"] = "refuse"
     """A prompt that does not fit is never cut: the run is refused, or the example is dropped and counted."""
     micro_batch_tokens: int = Field(default=16384, ge=1)
-    """Tokens in one forward pass, padding included; changes memory and speed, never the result."""
+    """Tokens in one forward pass; changes memory and speed, never the result."""
+    bf16: bool = False
+    """Matrix products of training in bfloat16, weights and their averages in float32 (autocast)."""
+    engine: Literal["fused", "readable"] = "fused"
+    """`readable` computes every loss by its definition, on padded rows and whole logits: slow, to check against."""
+    offload_teacher: bool = False
+    """Keep a fully fine-tuned teacher in host memory while it does not score."""
     save_steps: int = Field(default=20, ge=1)
     """Optimiser steps between checkpoints for `holdfast resume`."""
 
@@ -183,13 +227,26 @@ def dump_recipe(recipe: Recipe) -> dict[str, Any]:
 AnyRecipe = Annotated[Recipe, BeforeValidator(_recipe), PlainSerializer(dump_recipe)]
 
 
-def _lab_shorthand(value: Any) -> Any:
+def shorthand(value: Any) -> Any:
+    """A task or suite written as one word, such as `lab:facts`, as a mapping; anything else as it is."""
     if isinstance(value, str):
         kind, _, name = value.partition(":")
-        if kind != LAB or not name:
+        if kind not in (LAB, "gym", "lm_eval") or not name:
             raise ValueError(f"{value!r} is not understood; write lab:NAME, or a mapping with `name` and `train`")
-        return {"name": name, "lab": name}
+        return {"name": name, kind: name}
     return value
+
+
+def _presets(value: Any) -> Any:
+    """Suites with `lm_eval: sdft` written out as the six that it stands for, all with its settings."""
+    suites = []
+    for each in value if isinstance(value, list) else ():
+        entry = shorthand(each) if each == "lm_eval:sdft" else each
+        if isinstance(entry, Mapping) and entry.get("lm_eval") == "sdft":
+            suites += [{**entry, "name": name, "lm_eval": name} for name in SDFT_SUITES]
+        else:
+            suites.append(each)
+    return suites if isinstance(value, list) else value
 
 
 class StreamSettings(Settings):
@@ -197,9 +254,11 @@ class StreamSettings(Settings):
 
     name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     model: ModelSettings = ModelSettings()
-    tasks: list[Annotated[TaskSettings, BeforeValidator(_lab_shorthand)]] = Field(min_length=1)
+    tasks: list[Annotated[TaskSettings, BeforeValidator(shorthand)]] = Field(min_length=1)
     """The stages, in order."""
-    suites: list[Annotated[SuiteSettings, BeforeValidator(_lab_shorthand)]] | None = None
+    suites: Annotated[list[Annotated[SuiteSettings, BeforeValidator(shorthand)]] | None, BeforeValidator(_presets)] = (
+        None
+    )
     """Retention and out-of-distribution suites; where it is absent, the lab's for a lab model, else none."""
     train: TrainSettings = TrainSettings()
     eval: EvalSettings = EvalSettings()
@@ -361,8 +420,11 @@ def dump_config(config: StreamSettings) -> str:
 
 def _with_absolute_paths(config: AnyConfig, base_dir: Path) -> AnyConfig:
     def absolute(source: SourceSettings) -> SourceSettings:
-        if source.lab is not None:
+        if source.lab is not None or source.gym is not None:
             return source
+        if isinstance(source, SuiteSettings) and source.lm_eval is not None:
+            file = base_dir / source.lm_eval
+            return source.model_copy(update={"lm_eval": str(file.resolve())}) if file.is_file() else source
         if source.dataset is not None:
             folder = base_dir / source.dataset
             return source.model_copy(update={"dataset": str(folder.resolve())}) if folder.is_dir() else source

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class HoldfastError(Exception):
@@ -16,6 +17,16 @@ class HoldfastError(Exception):
     def __init__(self, what: str, *, where: str = "", mend: str = "") -> None:
         self.what, self.where, self.mend = what, where, mend
         super().__init__(": ".join(p for p in (where, what) if p) + (f" ({mend})" if mend else ""))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Processes tell each other of errors, also of those whose classes are made from something else.
+        return _again, (type(self), self.what, self.where, self.mend)
+
+
+def _again(kind: type[HoldfastError], what: str, where: str, mend: str) -> HoldfastError:
+    error = kind.__new__(kind)
+    HoldfastError.__init__(error, what, where=where, mend=mend)
+    return error
 
 
 class ConfigError(HoldfastError):

@@ -5,12 +5,14 @@ where the frozen base supervises: never a copy of the model.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from holdfast.objective.spec import TeacherSpec
+from holdfast.train.adapter_average import WIDTH, AdapterAverage
 from holdfast.train.policy import Policy
 
 
@@ -22,7 +24,7 @@ class Base:
 
     def __init__(self, policy: Policy) -> None:
         self._shared = policy if policy.is_lora else None
-        self._copy = None if policy.is_lora else policy.frozen_copy()
+        self.copy = None if policy.is_lora else policy.frozen_copy()
 
     @contextmanager
     def scoring(self) -> Iterator[Policy]:
@@ -32,79 +34,119 @@ class Base:
                 with self._shared.base():
                     yield self._shared
             else:
-                assert self._copy is not None
-                yield self._copy
+                assert self.copy is not None
+                yield self.copy
 
     def weights(self) -> dict[str, Tensor]:
         """The base's weights by name; only for full fine-tuning."""
-        assert self._copy is not None
-        return dict(self._copy.model.named_parameters())
+        assert self.copy is not None
+        return dict(self.copy.model.named_parameters())
+
+
+class Average(Protocol):
+    """Weights of a teacher that can be set back, and moved towards the student's."""
+
+    def reset(self, to: Literal["student", "base"]) -> None: ...
+    def move(self, rate: float) -> None: ...
+    def error_bound(self) -> float: ...
+    def state(self) -> dict[str, Tensor]: ...
+    def load_state(self, tensors: dict[str, Tensor]) -> None: ...
+
+
+class WeightAverage:
+    """θ_T ← (1−rate)·θ_T + rate·θ in float32, whatever the dtype of the weights that are served.
+
+    Where the served weights are float32 they are the average themselves. Everything is element-wise, so that each
+    process of a sharded run moves its own shards.
+    """
+
+    def __init__(self, student: Policy, teacher: Policy, base: Base | None) -> None:
+        self._student, self._teacher, self._base = student, teacher, base
+        self._averages: dict[str, Tensor] = {}
+
+    def reset(self, to: Literal["student", "base"]) -> None:
+        if to == "student":
+            self.load_state({name: weight.detach() for name, weight in self._student.named_trainable().items()})
+        else:
+            assert self._base is not None
+            self.load_state(self._base.weights())
+
+    @torch.no_grad()
+    def move(self, rate: float) -> None:
+        served = self._served()
+        averages = self.state()
+        for name, weight in self._student.named_trainable().items():
+            average = averages[name].lerp_(weight.detach().to(averages[name].device, torch.float32), rate)
+            served[name].copy_(average)
+
+    def error_bound(self) -> float:
+        return 0.0
+
+    def state(self) -> dict[str, Tensor]:
+        if not self._averages:
+            # Only now, and not when it is made: a sharded run replaces the weights by their shards in between.
+            self._averages = {name: weight.detach().float() for name, weight in self._served().items()}
+        return self._averages
+
+    @torch.no_grad()
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        served = self._served()
+        for name, average in self.state().items():
+            average.copy_(tensors[name])
+            served[name].copy_(average)
+
+    def _served(self) -> dict[str, Tensor]:
+        return dict(self._teacher.model.named_parameters())
 
 
 class Teacher:
-    """A teacher as its specification says; `after_optimizer_step` and `after_rollout_batch` alone move its weights."""
+    """A teacher as its specification says; `after_optimizer_step` and `after_rollout_batch` alone move its weights.
 
-    def __init__(self, spec: TeacherSpec, policy: Policy, base: Base | None) -> None:
-        """`base` may be None where the specification never restarts from it."""
-        self.spec, self._policy, self._base = spec, policy, base
-        self._averages: dict[str, Tensor] = {}
-        self._copy: Policy | None = None
+    Args:
+        base: may be None where the specification never restarts from it.
+        offload: keep a fully fine-tuned teacher in host memory while it does not score.
+    """
+
+    def __init__(self, spec: TeacherSpec, policy: Policy, base: Base | None, *, offload: bool = False) -> None:
+        self.spec, self._policy, self._base, self._offload = spec, policy, base, offload
+        self.copy: Policy | None = None
+        self.average: Average | None = None
+        """Weights of its own; None for a teacher that has none."""
         self._is_base = spec.kind == "frozen" and spec.stage_start == "base"
         if self._is_base and base is None:
             self._base = Base(policy)
         if spec.kind == "live" or self._is_base:
             return
         if policy.is_lora:
-            policy.add_teacher()
+            policy.add_teacher(WIDTH if self.moves else 1)
+            self.average = AdapterAverage(policy.named_trainable, policy.named_teacher)
         else:
-            self._copy = policy.frozen_copy()
-        # Where the served weights are float32 they are the average themselves: `float` makes no copy then.
-        self._averages = {name: weight.detach().float() for name, weight in self._own_weights().items()}
+            self.copy = policy.frozen_copy()
+            self.average = WeightAverage(policy, self.copy, self._base)
+            if offload:
+                self.copy.model.to("cpu")
+
+    @property
+    def moves(self) -> bool:
+        """Whether its weights follow the student's within a stage."""
+        return self.spec.kind == "ema" and self.spec.rate > 0
 
     def start_stage(self) -> None:
         """What the specification's `stage_start` says; the student is the one in memory now."""
-        if self.spec.kind == "live" or self._is_base or self.spec.stage_start == "keep":
-            return
-        if self.spec.stage_start == "student":
-            self._adopt({name: p.detach().float() for name, p in self._policy.named_trainable().items()})
-        elif self._policy.is_lora:
-            self._policy.reset_teacher("base")
-            self._adopt({name: p.detach().float() for name, p in self._own_weights().items()})
-        else:
-            assert self._base is not None
-            self._adopt({name: p.detach().float() for name, p in self._base.weights().items()})
+        if self.average is not None and self.spec.stage_start != "keep":
+            self.average.reset(self.spec.stage_start)
 
     def after_optimizer_step(self) -> None:
         if self.spec.cadence == "optimizer_step":
-            self._average()
+            self._move()
 
     def after_rollout_batch(self) -> None:
         if self.spec.cadence == "rollout_batch":
-            self._average()
+            self._move()
 
-    @torch.no_grad()
-    def _average(self) -> None:
-        """θ_T ← (1−rate)·θ_T + rate·θ in float32, whatever the dtype of the weights that are served."""
-        if self.spec.kind != "ema" or self.spec.rate == 0:
-            return
-        served = self._own_weights()
-        for name, student in self._policy.named_trainable().items():
-            average = self._averages[name].lerp_(student.detach().float(), self.spec.rate)
-            served[name].copy_(average)
-
-    @torch.no_grad()
-    def _adopt(self, weights: dict[str, Tensor]) -> None:
-        served = self._own_weights()
-        for name, average in self._averages.items():
-            average.copy_(weights[name])
-            served[name].copy_(average)
-
-    def _own_weights(self) -> dict[str, Tensor]:
-        """The served weights of the teacher, under the names of the student's."""
-        if self._policy.is_lora:
-            return dict(self._policy.named_teacher())
-        assert self._copy is not None
-        return dict(self._copy.model.named_parameters())
+    def _move(self) -> None:
+        if self.moves and self.average is not None:
+            self.average.move(self.spec.rate)
 
     @contextmanager
     def scoring(self) -> Iterator[Policy]:
@@ -120,12 +162,14 @@ class Teacher:
                 with self._policy.adapter("teacher"):
                     yield self._policy
             else:
-                assert self._copy is not None
-                yield self._copy
+                assert self.copy is not None
+                with self.copy.on(self._policy.device) if self._offload else nullcontext():
+                    yield self.copy
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint must hold of the teacher."""
-        return self._averages
+        return self.average.state() if self.average is not None else {}
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
-        self._adopt(tensors)
+        assert self.average is not None
+        self.average.load_state(tensors)

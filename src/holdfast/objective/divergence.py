@@ -1,10 +1,11 @@
-"""Divergences between the student's and the teacher's next-token distribution: the readable definition.
+"""Divergences between the student's next-token distribution and a target's: the readable definition.
 
 Tensors are flat over loss tokens: N tokens, V vocabulary entries. Everything is computed in fp32 (fp64 where the
-logits are), the teacher is always detached, and the logits are taken as they come: a temperature has been applied.
+logits are), the target is always detached, and the logits are taken as they come: a temperature has been applied.
 
-With s the student, q the teacher and m = (1−beta)·s + beta·q (SDPO, arXiv 2601.20802; SDFT, arXiv 2601.19897; the
-generalised JSD of on-policy distillation, arXiv 2306.13649):
+With s the student, q the target (the teacher, or a mix with it, see `holdfast.objective.targets`) and
+m = (1−beta)·s + beta·q (SDPO, arXiv 2601.20802; SDFT, arXiv 2601.19897; the generalised JSD of on-policy
+distillation, arXiv 2306.13649):
 
     forward_kl   KL(q‖s)
     reverse_kl   KL(s‖q)
@@ -14,6 +15,7 @@ The Kullback–Leibler divergences are not the ends of the JSD's dial: it tends 
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +24,15 @@ from holdfast.objective.spec import Objective
 
 MAX_LOG_MASS = -1e-7
 """Largest log-probability that the top-k entries together may have: it keeps the log of the tail finite."""
+
+
+class TokenDivergence(NamedTuple):
+    """At every token [N], in nats."""
+
+    value: Tensor
+    """What is trained on."""
+    unclipped: Tensor
+    """Detached; the same without the objective's `clip`."""
 
 
 def log_softmax(logits: Tensor, temperature: float = 1.0) -> Tensor:
@@ -37,44 +48,89 @@ def token_logprobs(log_probs: Tensor, ids: Tensor) -> Tensor:
 
 def kl(p: Tensor, q: Tensor) -> Tensor:
     """KL(p‖q) of log-probabilities over the last dimension, in nats."""
-    return (p.exp() * (p - q)).sum(-1)
+    return _kl_terms(p, q).sum(-1)
+
+
+def entropy(log_probs: Tensor) -> Tensor:
+    """Entropy of log-probabilities over the last dimension, in nats."""
+    return -(log_probs.exp() * log_probs).sum(-1)
+
+
+def top_ids(values: Tensor, k: int) -> Tensor:
+    """Indices of the k largest entries of each row, in no order: [N, V] → [N, k].
+
+    A row's k largest entries lie in the k blocks with the largest maxima. Finding blocks first and entries within them
+    second is exact, and several times faster than a top-k over a whole vocabulary.
+    """
+    tokens, vocabulary = values.shape
+    height = min(32, 2 ** round(math.log2(max(1, vocabulary / k)) / 2))
+    blocks = vocabulary // height
+    if height < 4:
+        return values.topk(k, dim=-1, sorted=False).indices
+    # Block j is {j, j + blocks, j + 2·blocks, …}, so that maxima are taken along contiguous memory.
+    grid = values[:, : height * blocks].view(tokens, height, blocks)
+    best = grid.amax(1).topk(k, dim=-1, sorted=False).indices
+    rows = torch.arange(height, device=values.device).unsqueeze(-1) * blocks
+    ids = (rows + best.unsqueeze(1)).flatten(1)
+    rest = torch.arange(height * blocks, vocabulary, device=values.device).expand(tokens, -1)
+    ids = torch.cat((ids, rest), dim=-1)
+    return ids.gather(-1, values.gather(-1, ids).topk(k, dim=-1, sorted=False).indices)
 
 
 def token_divergence(
     student_logits: Tensor, teacher_logits: Tensor, objective: Objective, sampled_ids: Tensor
 ) -> Tensor:
-    """The objective's divergence at every token, in nats.
+    """The objective's divergence from the teacher at every token, in nats.
 
     Args:
         student_logits: [N, V], temperature applied; gradient flows through them.
         teacher_logits: [N, V], temperature applied, of the same completion tokens under the teacher's prompt.
-        objective: `divergence`, `jsd_beta`, `support` and `top_k` are read.
+        objective: `divergence`, `jsd_beta`, the support's settings and `clip` are read.
         sampled_ids: [N], the completion's tokens; read by support `sampled` alone.
 
     Returns:
-        [N]. With support `sampled` it is a surrogate, sg(log s(y) − log q(y))·log s(y), whose gradient in expectation
-        over y ~ s is that of the reverse KL; its value is no divergence.
+        [N]. With support `sampled` it is a surrogate, see `sampled_surrogate`.
     """
-    return log_prob_divergence(log_softmax(student_logits), log_softmax(teacher_logits), objective, sampled_ids)
+    student, teacher = log_softmax(student_logits), log_softmax(teacher_logits)
+    return log_prob_divergence(student, teacher, objective, sampled_ids).value
 
 
-def log_prob_divergence(student: Tensor, teacher: Tensor, objective: Objective, sampled_ids: Tensor) -> Tensor:
-    """`token_divergence` of log-probabilities that are already normalised, for callers that need these anyway."""
-    teacher = teacher.detach()
+def log_prob_divergence(
+    student: Tensor, target: Tensor, objective: Objective, sampled_ids: Tensor, ranking: Tensor | None = None
+) -> TokenDivergence:
+    """The divergence from a target, of log-probabilities [N, V] that are normalised over the vocabulary.
+
+    Args:
+        ranking: [N, V], what `top_k_by: teacher` ranks the entries by: the teacher's log-probabilities, where the
+            target is a mix with others.
+    """
+    target = target.detach()
     if objective.support == "sampled":
+        baseline = kl(student, target) if objective.sampled_baseline == "kl" else 0.0
         chosen = token_logprobs(student, sampled_ids)
-        return (chosen - token_logprobs(teacher, sampled_ids)).detach() * chosen
+        surrogate = sampled_surrogate(chosen, token_logprobs(target, sampled_ids), baseline)
+        return TokenDivergence(surrogate, surrogate.detach())
     if objective.support != "full" and objective.top_k < student.shape[-1]:
-        ids = student.detach().topk(objective.top_k, dim=-1, sorted=False).indices
-        close = with_tail if objective.support == "topk_tail" else log_softmax
-        student, teacher = close(student.gather(-1, ids)), close(teacher.gather(-1, ids))
-    if objective.divergence == "forward_kl":
-        return kl(teacher, student)
-    if objective.divergence == "reverse_kl":
-        return kl(student, teacher)
-    beta = objective.jsd_beta
-    mixture = torch.logaddexp(student + math.log1p(-beta), teacher + math.log(beta))
-    return beta * kl(teacher, mixture) + (1 - beta) * kl(student, mixture)
+        ranks = student if objective.top_k_by == "student" else target if ranking is None else ranking
+        ids = top_ids(ranks.detach(), objective.top_k)
+        return support_divergence(student.gather(-1, ids), target.gather(-1, ids), objective)
+    return _divergence(student, target, objective)
+
+
+def sampled_surrogate(chosen: Tensor, target: Tensor, baseline: Tensor | float = 0.0) -> Tensor:
+    """sg(log s(y) − log q(y) − baseline)·log s(y), of the sampled tokens' log-probabilities [N].
+
+    Its gradient in expectation over y ~ s is that of the reverse KL; its value is no divergence. The baseline KL(s‖q)
+    is the mean of log s(y) − log q(y) over y ~ s, so subtracting it changes the variance alone (vOPD,
+    arXiv 2605.07865).
+    """
+    return (chosen - target - baseline).detach() * chosen
+
+
+def support_divergence(student: Tensor, target: Tensor, objective: Objective) -> TokenDivergence:
+    """The divergence over the entries of a top-k support: their log-probabilities over the whole vocabulary [N, K]."""
+    close = with_tail if objective.support == "topk_tail" else log_softmax
+    return _divergence(close(student), close(target.detach()), objective)
 
 
 def with_tail(log_probs: Tensor) -> Tensor:
@@ -84,3 +140,29 @@ def with_tail(log_probs: Tensor) -> Tensor:
     """
     log_mass = log_probs.logsumexp(dim=-1, keepdim=True).clamp(max=MAX_LOG_MASS)
     return torch.cat((log_probs, torch.log(-torch.expm1(log_mass))), dim=-1)
+
+
+def _kl_terms(p: Tensor, q: Tensor) -> Tensor:
+    return p.exp() * (p - q)
+
+
+def _divergence(student: Tensor, target: Tensor, objective: Objective) -> TokenDivergence:
+    """Of closed distributions [N, K]: a weighted sum of KLs, clipped."""
+    if objective.divergence == "forward_kl":
+        parts = [(1.0, _kl_terms(target, student))]
+    elif objective.divergence == "reverse_kl":
+        parts = [(1.0, _kl_terms(student, target))]
+    else:
+        beta = objective.jsd_beta
+        mixture = torch.logaddexp(student + math.log1p(-beta), target + math.log(beta))
+        parts = [(beta, _kl_terms(target, mixture)), (1 - beta, _kl_terms(student, mixture))]
+    unclipped = torch.stack([weight * terms.sum(-1) for weight, terms in parts]).sum(0)
+    if objective.clip == "entry":
+        entries = torch.stack([weight * terms for weight, terms in parts]).sum(0)
+        return TokenDivergence(entries.clamp(max=objective.clip_at).sum(-1), unclipped.detach())
+    return TokenDivergence(unclipped * token_clip(unclipped.detach(), objective), unclipped.detach())
+
+
+def token_clip(divergence: Tensor, objective: Objective) -> Tensor | float:
+    """What `clip: token` multiplies each token's divergence [N] by, so that none is above `clip_at`; or else 1."""
+    return objective.clip_at / divergence.clamp(min=objective.clip_at) if objective.clip == "token" else 1.0

@@ -1,22 +1,37 @@
 """One loss for every recipe: what its rows are annotated with, weighed, corrected and reduced; the readable form.
 
-    L = Σ_t coef_t · { is_t · [ce_t·CE_t + div_t·D_t] + is'_t·PG_t + reference_kl·base_kl_t·KL_t(student‖base) }
+    L = Σ_t coef_t · { is_t · [ce_t·CE_t + div_t·D_t] + is'_t·PG_t + reference_kl·base_kl_t·KL_t(student, base) }
 
-The sum runs over loss tokens, flat and without padding. `coef` holds the whole reduction and is worked out once over an
-optimiser step's rows, so that losses and gradients of micro-batches add up to the step's, however they are cut.
+The sum runs over loss tokens, flat and without padding. `coef` holds the whole reduction, worked out once over an
+optimiser step's rows so that losses and gradients of micro-batches add up to the step's however they are cut, times
+the token's own weight.
+
+`holdfast.objective.fused` computes the same from hidden states, without the logits of all tokens at a time.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Self
 
 import torch
 from torch import Tensor
 
-from holdfast.objective.divergence import kl, log_prob_divergence, log_softmax, token_logprobs
+from holdfast.objective.divergence import (
+    TokenDivergence,
+    entropy,
+    kl,
+    log_prob_divergence,
+    log_softmax,
+    sampled_surrogate,
+    support_divergence,
+    token_logprobs,
+    top_ids,
+)
+from holdfast.objective.signals import SparseSignal, Speaker, entries_read
 from holdfast.objective.spec import Objective
 from holdfast.objective.surrogate import policy_gradient_loss, ratio, reference_kl, row_mean
+from holdfast.objective.targets import target_log_probs
 from holdfast.rollouts.rows import Row
 
 
@@ -56,6 +71,7 @@ class Batch:
     row_index: Tensor
     """Which row of the micro-batch each token belongs to."""
     coef: Tensor
+    """What the token's loss counts for: its row's coefficient times its own weight."""
     ce: Tensor
     div: Tensor
     advantage: Tensor
@@ -82,22 +98,27 @@ class Batch:
                 [row.completion_ids[t] for row in rows for t in row.loss_positions()], device=device
             ).long(),
             row_index=torch.arange(len(rows)).repeat_interleave(lengths).to(device),
-            coef=spread(coefficients),
+            coef=spread(coefficients) * gather(_on_loss_tokens(row, row.token_weights, 1.0) for row in rows),
             ce=spread(row.ce for row in rows),
             div=spread(row.div for row in rows),
             advantage=spread(row.advantage for row in rows),
             base_kl=spread(row.base_kl for row in rows),
-            sampled_logprobs=gather(_on_loss_tokens(row, row.sampled_logprobs) for row in rows),
-            old_logprobs=gather(_on_loss_tokens(row, row.old_logprobs) for row in rows),
+            sampled_logprobs=gather(_on_loss_tokens(row, row.sampled_logprobs, math.nan) for row in rows),
+            old_logprobs=gather(_on_loss_tokens(row, row.old_logprobs, math.nan) for row in rows),
         )
 
+    def select(self, tokens: slice | Tensor) -> Self:
+        """The batch of some of the tokens; row indices stay as they are."""
+        parts = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "rows"}
+        return type(self)(rows=self.rows, **{name: part[tokens] for name, part in parts.items()})
 
-def _on_loss_tokens(row: Row, logprobs: list[float] | None) -> list[float]:
-    if logprobs is None:
-        return [math.nan] * len(row.loss_positions())
-    if len(logprobs) != len(row.completion_ids):
-        raise ValueError(f"{len(logprobs)} log-probabilities for {len(row.completion_ids)} completion tokens")
-    return [logprobs[t] for t in row.loss_positions()]
+
+def _on_loss_tokens(row: Row, values: list[float] | None, missing: float) -> list[float]:
+    if values is None:
+        return [missing] * len(row.loss_positions())
+    if len(values) != len(row.completion_ids):
+        raise ValueError(f"{len(values)} log-probabilities or weights for {len(row.completion_ids)} completion tokens")
+    return [values[t] for t in row.loss_positions()]
 
 
 def remember_logprobs(rows: Sequence[Row], logprobs: Tensor) -> None:
@@ -109,7 +130,7 @@ def remember_logprobs(rows: Sequence[Row], logprobs: Tensor) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Importance:
+class Importance:
     """Detached factors [N], and what the log says about them."""
 
     full: Tensor
@@ -119,7 +140,7 @@ class _Importance:
     statistics: dict[str, Tensor]
 
 
-def _importance(logprobs: Tensor, batch: Batch, objective: Objective) -> _Importance:
+def importance_of(logprobs: Tensor, batch: Batch, objective: Objective) -> Importance:
     """Correct for tokens that were drawn from a distribution other than the student's now; the one place for it.
 
     Two factors, each capped from above only: trainer against sampler at the time of the rollout, per token (SDPO) or
@@ -134,29 +155,94 @@ def _importance(logprobs: Tensor, batch: Batch, objective: Objective) -> _Import
     if objective.importance == "sequence_mean":
         sampler = row_mean(sampler, batch.row_index, batch.rows)
     stale = ones if objective.importance == "none" else torch.where(sampled, ratio(logprobs, old).clamp(max=cap), 1.0)
-    of_sampled = mismatch[sampled]
+    of_sampled = torch.where(sampled, mismatch, 0.0)
     statistics = {
         "sampled_tokens": sampled.sum(),
         "is_ratio_sum": of_sampled.sum(),
         "is_ratio_max": torch.cat((mismatch.new_zeros(1), of_sampled)).amax(),
         "is_capped": (of_sampled > cap).sum(),
     }
-    return _Importance(sampler * stale, sampler, statistics)
+    return Importance(sampler * stale, sampler, statistics)
+
+
+@dataclass(frozen=True, slots=True)
+class SampledTerms:
+    """All of the objective that follows from the student's log-probabilities of the sampled tokens alone."""
+
+    loss: Tensor
+    """[N], cross-entropy and policy gradient, weighted; before `coef`."""
+    div: Tensor
+    """[N], detached: what a divergence at the token counts for; before `coef`."""
+    statistics: dict[str, Tensor]
+
+
+def sampled_terms(logprobs: Tensor, batch: Batch, objective: Objective) -> SampledTerms:
+    """Cross-entropy, policy gradient and importance.
+
+    Args:
+        logprobs: [N], with gradient. All tokens of a row must be there where something is averaged over a row.
+    """
+    importance = importance_of(logprobs.detach(), batch, objective)
+    loss = importance.full * batch.ce * -logprobs
+    statistics = {"tokens": torch.tensor(len(batch.ids)), "logprobs": logprobs.detach(), **importance.statistics}
+    if objective.policy_gradient is not None:
+        old = torch.where(batch.old_logprobs.isnan(), logprobs.detach(), batch.old_logprobs)
+        surrogate, held = policy_gradient_loss(
+            logprobs, old, batch.advantage, batch.row_index, batch.rows, objective.policy_gradient
+        )
+        loss = loss + importance.sampler * surrogate
+        statistics |= {"advised_tokens": (batch.advantage != 0).sum(), "clipped": held.sum()}
+    return SampledTerms(loss, (importance.full * batch.div).detach(), statistics)
+
+
+def k3_terms(
+    logprobs: Tensor, base_logprobs: Tensor, batch: Batch, objective: Objective
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The weighted k3 estimate [N] of KL(student‖base), and its statistics."""
+    anchored = batch.base_kl != 0
+    # Where nobody asks the base, what stands there must not be read: 0 times NaN is NaN.
+    estimate = reference_kl(logprobs, torch.where(anchored, base_logprobs, logprobs.detach()))
+    loss = objective.reference_kl * batch.base_kl * estimate
+    return loss, {"anchored_tokens": anchored.sum(), "base_kl_sum": torch.where(anchored, estimate.detach(), 0.0).sum()}
+
+
+def check_components(batch: Batch, objective: Objective, teacher: object, base: object) -> None:
+    """Whether there is all that the batch's rows are annotated for.
+
+    Args:
+        teacher, base: what they say, in any form; or None.
+
+    Raises:
+        ValueError: rows have a component that the objective or the caller has not provided.
+    """
+    if batch.div.any() and teacher is None:
+        raise ValueError("rows have a divergence to count, but there are no teacher logits")
+    if objective.policy_gradient is None and batch.advantage.any():
+        raise ValueError("rows have an advantage, but the objective has no policy gradient")
+    if objective.reference_kl and batch.base_kl.any() and base is None:
+        raise ValueError("rows have a KL to the base to count, but there are no base logits")
+    if objective.anchor == "base" and batch.div.any() and base is None:
+        raise ValueError("the target is anchored to the base, but there are no base logits")
+    said: list[tuple[object, Speaker]] = [(teacher, "teacher"), (base, "base")]
+    for signal, of in said:
+        if isinstance(signal, SparseSignal) and entries_read(objective, of) is None:
+            raise ValueError(f"the objective reads all that the {of} says, but only some entries were kept")
 
 
 def loss_and_statistics(
     student_logits: Tensor,
     batch: Batch,
     objective: Objective,
-    teacher_logits: Tensor | None = None,
-    base_logits: Tensor | None = None,
+    teacher_logits: Tensor | SparseSignal | None = None,
+    base_logits: Tensor | SparseSignal | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of one micro-batch and what the log says about it.
 
     Args:
         student_logits: [N, V] as the model gives them (the temperature is applied here, to all three alike).
-        teacher_logits: [N, V]; needed where any `div` is not 0; only read at such tokens.
-        base_logits: [N, V]; needed where the objective has a `reference_kl` and any `base_kl` is not 0.
+        teacher_logits: [N, V], or what was kept of them; needed where any `div` is not 0; only read at such tokens.
+        base_logits: likewise; needed where the objective has a `reference_kl` and any `base_kl` is not 0, or where the
+            base anchors the target.
 
     Returns:
         The loss, a scalar in at least fp32, to be added up over a step's micro-batches; and detached statistics for
@@ -165,81 +251,99 @@ def loss_and_statistics(
     Raises:
         ValueError: rows are annotated for a component that the objective or the caller has not provided.
     """
+    check_components(batch, objective, teacher_logits, base_logits)
     log_probs = log_softmax(student_logits, objective.temperature)
     logprobs = token_logprobs(log_probs, batch.ids)
-    importance = _importance(logprobs.detach(), batch, objective)
-    token_loss = importance.full * batch.ce * -logprobs
-    statistics = {
-        "tokens": torch.tensor(len(batch.ids)),
-        "entropy_sum": _entropy(log_probs.detach()).sum(),
-        "logprobs": logprobs.detach(),
-        **importance.statistics,
-    }
+    terms = sampled_terms(logprobs, batch, objective)
+    token_loss = terms.loss
+    statistics = {"entropy_sum": entropy(log_probs.detach()).sum(), **terms.statistics}
 
+    base = log_softmax(base_logits.detach(), objective.temperature) if isinstance(base_logits, Tensor) else None
     taught = batch.div.nonzero().squeeze(-1)
     if len(taught):
-        if teacher_logits is None:
-            raise ValueError("rows have a divergence to count, but there are no teacher logits")
-        every = len(taught) == len(batch.ids)
-        teacher_logits = teacher_logits.detach() if every else teacher_logits.detach()[taught]
-        teacher = log_softmax(teacher_logits, objective.temperature)
-        student = log_probs if every else log_probs[taught]
-        divergence = log_prob_divergence(student, teacher, objective, batch.ids[taught])
-        token_loss = token_loss.index_add(0, taught, (importance.full * batch.div)[taught] * divergence)
-        statistics |= {
-            "teacher_tokens": torch.tensor(len(taught)),
-            "teacher_kl_sum": kl(student.detach(), teacher).sum(),
-            "teacher_entropy_sum": _entropy(teacher).sum(),
-        }
+        student, ids = log_probs[taught], batch.ids[taught]
+        if isinstance(teacher_logits, SparseSignal):
+            divergence, numbers = _divergence_from_sparse(student, teacher_logits.select(taught), objective, ids)
+        else:
+            assert teacher_logits is not None
+            teacher = log_softmax(teacher_logits[taught].detach(), objective.temperature)
+            target = target_log_probs(student, teacher, None if base is None else base[taught], objective)
+            divergence = log_prob_divergence(student, target, objective, ids, ranking=teacher)
+            numbers = _teacher_statistics(student.detach(), teacher)
+        token_loss = token_loss.index_add(0, taught, terms.div[taught] * divergence.value)
+        statistics |= {"teacher_tokens": torch.tensor(len(taught)), **numbers}
+        if objective.clip != "none":
+            cut = divergence.unclipped - divergence.value.detach()
+            statistics |= {"divergence_sum": divergence.unclipped.sum(), "divergence_cut_sum": cut.sum()}
 
-    advised = batch.advantage != 0
-    if advised.any():
-        if objective.policy_gradient is None:
-            raise ValueError("rows have an advantage, but the objective has no policy gradient")
-        old = torch.where(batch.old_logprobs.isnan(), logprobs.detach(), batch.old_logprobs)
-        surrogate, held = policy_gradient_loss(
-            logprobs, old, batch.advantage, batch.row_index, batch.rows, objective.policy_gradient
-        )
-        token_loss = token_loss + importance.sampler * surrogate
-        statistics |= {"advised_tokens": advised.sum(), "clipped": held.sum()}
-
-    anchored = batch.base_kl != 0
-    if objective.reference_kl and anchored.any():
-        if base_logits is None:
-            raise ValueError("rows have a KL to the base to count, but there are no base logits")
-        base = token_logprobs(log_softmax(base_logits.detach(), objective.temperature), batch.ids)
-        estimate = reference_kl(logprobs, base)
-        token_loss = token_loss + objective.reference_kl * batch.base_kl * estimate
-        statistics |= {"anchored_tokens": anchored.sum(), "base_kl_sum": estimate.detach()[anchored].sum()}
+    anchored = batch.base_kl.nonzero().squeeze(-1)
+    if objective.reference_kl and len(anchored):
+        if objective.reference_kl_form == "forward_kl":
+            assert base is not None
+            distance = kl(base[anchored], log_probs[anchored])
+            weight = objective.reference_kl * batch.base_kl[anchored]
+            token_loss = token_loss.index_add(0, anchored, weight * distance)
+            count = torch.tensor(len(anchored))
+            statistics |= {"anchored_tokens": count, "base_forward_kl_sum": distance.detach().sum()}
+        else:
+            given = base_logits.sampled_logprobs if isinstance(base_logits, SparseSignal) else None
+            base_logprobs = token_logprobs(base, batch.ids) if base is not None else given
+            assert base_logprobs is not None
+            loss, numbers = k3_terms(logprobs, base_logprobs, batch, objective)
+            token_loss = token_loss + loss
+            statistics |= numbers
 
     return (batch.coef * token_loss).sum(), statistics
 
 
-def _entropy(log_probs: Tensor) -> Tensor:
-    return -(log_probs.exp() * log_probs).sum(-1)
+def _teacher_statistics(student: Tensor, teacher: Tensor) -> dict[str, Tensor]:
+    return {
+        "teacher_kl_sum": kl(student, teacher).sum(),
+        "teacher_entropy_sum": entropy(teacher).sum(),
+        "agreed": (top_ids(student, 1) == top_ids(teacher, 1)).sum(),
+    }
+
+
+def _divergence_from_sparse(
+    student: Tensor, teacher: SparseSignal, objective: Objective, ids: Tensor
+) -> tuple[TokenDivergence, dict[str, Tensor]]:
+    """The divergence from the entries that were kept of a teacher, whose first is its most likely."""
+    kept = teacher.ids.long()
+    if objective.support == "sampled":
+        surrogate = sampled_surrogate(token_logprobs(student, ids), teacher.sampled_logprobs)
+        divergence = TokenDivergence(surrogate, surrogate.detach())
+    else:
+        divergence = support_divergence(student.gather(-1, kept), teacher.logprobs, objective)
+    agreed = top_ids(student.detach(), 1)[:, 0] == kept[:, 0]
+    return divergence, {"teacher_entropy_sum": teacher.entropy.sum(), "agreed": agreed.sum()}
 
 
 def summarise(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, float | None]:
     """The statistics of a step's micro-batches as the numbers of its log line; None where there is nothing to average.
 
     `kl_teacher` is the full-vocabulary KL(student‖teacher) whatever the divergence trained on, and `is_ratio_*` are
-    trainer against sampler before capping, so that recipes can be compared. Nats, per token.
+    trainer against sampler before capping, so that recipes can be compared. Nats, per token. `agreement` is the share
+    of tokens at which student and teacher find the same token most likely, `divergence_clipped_fraction` the share of
+    the divergence that the objective's clip cuts off.
     """
 
     def total(key: str) -> float:
         return float(sum(part[key].item() for part in parts if key in part))
 
     def mean(key: str, count: str) -> float | None:
-        return total(key) / total(count) if total(count) else None
+        return total(key) / total(count) if total(count) and any(key in part for part in parts) else None
 
     return {
         "trained_tokens": int(total("tokens")),
         "entropy": mean("entropy_sum", "tokens"),
         "kl_teacher": mean("teacher_kl_sum", "teacher_tokens"),
         "teacher_entropy": mean("teacher_entropy_sum", "teacher_tokens"),
+        "agreement": mean("agreed", "teacher_tokens"),
+        "divergence_clipped_fraction": mean("divergence_cut_sum", "divergence_sum"),
         "is_ratio_mean": mean("is_ratio_sum", "sampled_tokens"),
         "is_ratio_max": max((part["is_ratio_max"].item() for part in parts), default=0.0) or None,
         "is_capped_fraction": mean("is_capped", "sampled_tokens"),
         "clip_fraction": mean("clipped", "advised_tokens"),
         "kl_base_estimate": mean("base_kl_sum", "anchored_tokens"),
+        "kl_base": mean("base_forward_kl_sum", "anchored_tokens"),
     }

@@ -7,7 +7,16 @@ Divergence = Literal["forward_kl", "reverse_kl", "jsd"]
 """forward_kl = KL(teacher‖student), reverse_kl = KL(student‖teacher), jsd = generalised Jensen–Shannon."""
 
 Support = Literal["full", "topk_tail", "topk_renormalised", "sampled"]
-"""Vocabulary that a divergence sums over. Top-k ids are the student's; `sampled` is the single-token surrogate."""
+"""Vocabulary that a divergence sums over; `sampled` is the single-token surrogate."""
+
+Side = Literal["student", "teacher"]
+Target = Literal["teacher", "geometric", "partial"]
+"""What the student is drawn towards: the teacher q itself, the mix ∝ a^(1−λ)·q^λ of an anchor a and the teacher, or the
+mix with λ chosen for every token such that it is a given part of the way from the student to the teacher (iSDFT)."""
+
+Clip = Literal["none", "entry", "token"]
+"""entry: every summand of a token's divergence is cut off above `clip_at` before the sum, and passes no gradient
+(OPSD). token: a token's divergence is scaled down to `clip_at`, value and gradient alike, so it keeps its direction."""
 
 Aggregation = Literal["sequence_mean", "token_mean", "constant"]
 """sequence_mean: tokens within a row, then rows. token_mean: all tokens alike. constant: ÷ rows·max length."""
@@ -16,7 +25,7 @@ ImportanceLevel = Literal["none", "token", "sequence_mean"]
 """Correction for sampler/trainer mismatch: per token capped ratio (SDPO), or their mean per row (SDFT)."""
 
 RatioLevel = Literal["token", "sequence"]
-Surrogate = Literal["clip", "cispo"]
+Surrogate = Literal["clip", "cispo", "sapo", "raw"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +37,13 @@ class PolicyGradient:
     epsilon: float = 0.2
     epsilon_high: float = 0.2
     """Of `clip`: how far above 1 the ratio may rise. Of `cispo`: the cap on the ratio itself."""
+    gate_positive: float = 1.0
+    gate_negative: float = 1.05
+    """Of `sapo`: how sharply the gate closes around a ratio of 1, for positive and for negative advantages."""
 
     def __post_init__(self) -> None:
+        if min(self.gate_positive, self.gate_negative) <= 0:
+            raise ValueError("gate_positive and gate_negative say how sharply a gate closes; they must be above 0")
         if self.surrogate == "cispo" and self.epsilon_high < 1:
             raise ValueError(
                 "with surrogate `cispo`, epsilon_high is the cap on the ratio; 1 or more is meant, such as 5"
@@ -38,7 +52,7 @@ class PolicyGradient:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objective:
-    """L = Σ_t coef_t · {is_t · [ce·CE + div·D(teacher, student) + PG(A)] + reference_kl·base_kl·KL(student‖base)}.
+    """L = Σ_t coef_t · {is_t · [ce·CE + div·D(target, student) + PG(A)] + reference_kl·base_kl·KL(student, base)}.
 
     ce, div, base_kl and the advantages are annotated per row by a recipe; this says how they are computed and reduced.
     A combination that is not defined or can give no signal raises `ValueError`.
@@ -46,9 +60,23 @@ class Objective:
 
     divergence: Divergence = "forward_kl"
     jsd_beta: float = 0.5
-    """Weight of the teacher in the mixture m = (1−beta)·student + beta·teacher."""
+    """Weight of the target in the mixture m = (1−beta)·student + beta·target."""
     support: Support = "full"
     top_k: int = 100
+    top_k_by: Side = "student"
+    """Whose most likely entries a top-k support has."""
+    sampled_baseline: Literal["none", "kl"] = "none"
+    """Of support `sampled`: `kl` subtracts the token advantage's mean over all tokens, −KL(student‖target) (vOPD)."""
+    target: Target = "teacher"
+    anchor: Literal["student", "base"] = "student"
+    """Of a geometric target: what is mixed with the teacher; the student as it is now, or the base."""
+    target_weight: float = 1.0
+    """Of a geometric target: the teacher's exponent λ. 1 is the teacher itself, and above 1 lies beyond it."""
+    target_fraction: float = 1.0
+    """Of a partial target: how much of the teacher's improvement on the student is asked for, in (0, 1]."""
+    clip: Clip = "none"
+    clip_at: float = 0.05
+    """In nats; OPSD's default for `entry`."""
     aggregation: Aggregation = "sequence_mean"
     policy_gradient: PolicyGradient | None = None
     importance: ImportanceLevel = "none"
@@ -58,7 +86,9 @@ class Objective:
     count_silent_rows: bool = True
     """Whether rows without signal count in the denominator of the reduction."""
     reference_kl: float = 0.0
-    """Coefficient of KL to the base by the k3 estimate, on the sampled tokens."""
+    """Coefficient of KL to the base."""
+    reference_kl_form: Literal["k3", "forward_kl"] = "k3"
+    """k3: an estimate of KL(student‖base) from sampled tokens. forward_kl: KL(base‖student) over the vocabulary."""
 
     def __post_init__(self) -> None:
         if self.support == "sampled" and self.divergence != "reverse_kl":
@@ -68,6 +98,54 @@ class Objective:
             )
         if self.support == "topk_renormalised" and self.top_k < 2:
             raise ValueError("one renormalised entry has probability 1 on both sides and gives no signal; raise top_k")
+        if self.top_k < 1:
+            raise ValueError(f"top_k is {self.top_k}; a support has at least one entry")
+        if self.divergence == "jsd" and not 0 < self.jsd_beta < 1:
+            raise ValueError(
+                f"the JSD is 0 at jsd_beta {self.jsd_beta:g}; choose one between 0 and 1, or a divergence of its own: "
+                "forward_kl or reverse_kl"
+            )
+        if self.temperature <= 0:
+            raise ValueError(f"the temperature is {self.temperature:g}; it divides the logits and must be above 0")
+        self._check_support()
+        self._check_target()
+
+    def _check_support(self) -> None:
+        if self.top_k_by == "teacher" and not self.support.startswith("topk"):
+            raise ValueError(
+                f"top_k_by: teacher chooses the entries of a top-k support, and support `{self.support}` has none; "
+                "set support: topk_tail or topk_renormalised"
+            )
+        if self.sampled_baseline == "kl" and self.support != "sampled":
+            raise ValueError(
+                f"sampled_baseline: kl lowers the variance of support `sampled`, and `{self.support}` has none; "
+                "leave it out, or set support: sampled"
+            )
+        if self.clip != "none" and self.support == "sampled":
+            raise ValueError("support `sampled` has no divergence to clip; set clip: none, or another support")
+        if self.clip != "none" and self.clip_at <= 0:
+            raise ValueError(f"clip_at is {self.clip_at:g}, which clips all of the divergence; it must be above 0")
+
+    def _check_target(self) -> None:
+        if self.target == "geometric" and self.target_weight <= 0:
+            raise ValueError(
+                f"a geometric target of weight {self.target_weight:g} does not lie towards the teacher; "
+                "raise target_weight"
+            )
+        if self.target != "geometric" and self.target_weight != 1:
+            raise ValueError(
+                f"target_weight is for target: geometric, not {self.target}; leave it out, or set target: geometric"
+            )
+        if self.target != "geometric" and self.anchor == "base":
+            raise ValueError(
+                f"anchor: base is for target: geometric, not {self.target}; leave it out, or set target: geometric"
+            )
+        if self.target == "partial" and not 0 < self.target_fraction <= 1:
+            raise ValueError(f"target_fraction is {self.target_fraction:g}; it is a share above 0 and up to 1")
+        if self.target != "partial" and self.target_fraction != 1:
+            raise ValueError(
+                f"target_fraction is for target: partial, not {self.target}; leave it out, or set target: partial"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

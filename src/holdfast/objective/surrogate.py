@@ -35,6 +35,8 @@ def policy_gradient_loss(
 
         clip    −min(ρ A, clip(ρ, 1 − epsilon, 1 + epsilon_high) A)     arXiv 1707.06347, 2402.03300, 2503.14476
         cispo   −sg(min(ρ, epsilon_high)) A log p                       arXiv 2506.13585; epsilon_high is the cap itself
+        sapo    −4/τ σ(τ(ρ − 1)) A, τ by the sign of A                  arXiv 2511.20347; its slope at ρ = 1 is raw's
+        raw     −ρ A
 
     Args:
         logprobs: [N], of the sampled tokens, with gradient.
@@ -43,7 +45,7 @@ def policy_gradient_loss(
         row_index: [N], integers below `rows`.
 
     Returns:
-        loss [N], and a mask [N] of the tokens whose ratio the clip or the cap held back.
+        loss [N], and a mask [N] of the tokens whose ratio the clip or the cap held back; `sapo` and `raw` hold none.
     """
     old_logprobs, advantages = old_logprobs.detach(), advantages.detach()
     if spec.ratio == "sequence":
@@ -53,6 +55,11 @@ def policy_gradient_loss(
     if spec.surrogate == "cispo":
         held = (rho > spec.epsilon_high) & (advantages != 0)
         return -rho.detach().clamp(max=spec.epsilon_high) * advantages * logprobs, held
+    if spec.surrogate == "raw":
+        return -rho * advantages, torch.zeros_like(advantages, dtype=torch.bool)
+    if spec.surrogate == "sapo":
+        tau = torch.where(advantages > 0, spec.gate_positive, spec.gate_negative)
+        return -4 / tau * torch.sigmoid(tau * (rho - 1)) * advantages, torch.zeros_like(advantages, dtype=torch.bool)
     low, high = 1 - spec.epsilon, 1 + spec.epsilon_high
     held = ((rho < low) & (advantages < 0)) | ((rho > high) & (advantages > 0))
     return -torch.minimum(rho * advantages, rho.clamp(low, high) * advantages), held

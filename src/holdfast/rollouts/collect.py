@@ -4,15 +4,18 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from holdfast import stop
 from holdfast.config import EvalSettings, TrainSettings
 from holdfast.errors import ConfigError, DataError
 from holdfast.methods.base import Recipe
 from holdfast.rollouts.prompts import PromptTooLong, check_fits, decode, encode_completion, encode_prompt
 from holdfast.rollouts.rows import Group, Row
-from holdfast.rollouts.sampler import CompletionEngine, Request
+from holdfast.rollouts.sampler import Completion, CompletionEngine, Request
 from holdfast.seeds import derive_seed, numpy_rng
-from holdfast.tasks.base import Example, Task
+from holdfast.tasks.base import Example, Task, Verdict
 from holdfast.train.policy import Policy
+from holdfast.train.shard import whole
+from holdfast.train.world import World
 
 
 @dataclass(frozen=True)
@@ -25,13 +28,17 @@ class TrainingPrompt:
 
 
 class Collector:
-    """Makes the rollout batches of a run; what it makes is named by (seed, task, batch) alone."""
+    """Makes the rollout batches of a run; what it makes is named by (seed, task, batch) alone.
+
+    Several processes sample and judge a share each, and all have all rows.
+    """
 
     def __init__(
         self, policy: Policy, engine: CompletionEngine, recipe: Recipe, train: TrainSettings, seed: int
     ) -> None:
         self.policy, self.engine, self.recipe, self.train, self.seed = policy, engine, recipe, train, seed
         self.spec = recipe.rollouts()
+        self.world = World.current()
         self.dropped: dict[str, int] = {}
         """Training examples left out of each task because they do not fit."""
         self.max_reprompt_length = longest_reprompt(policy, train)
@@ -150,19 +157,20 @@ class Collector:
             for place, prompt in enumerate(prompts)
             for generation in range(spec.num_generations)
         ]
-        completions = iter(
-            self.engine.generate(
-                requests,
-                max_new_tokens=self.train.max_completion_length,
-                batch_tokens=4 * self.train.micro_batch_tokens,  # without gradients a token takes far less memory
+        # Each process samples and judges neighbouring requests, so that most of them share their prompts.
+        mine = self.world.share(range(len(requests)))
+        with whole(self.policy):
+            parts = self.world.each(
+                lambda: self._completed(
+                    task, [requests[i] for i in mine], [prompts[i // spec.num_generations].example for i in mine]
+                )
             )
-        )
+        completed = iter([each for part in parts for each in part])
         groups: list[Group] = []
         for prompt in prompts:
             group = Group(prompt.example)
             for _ in range(spec.num_generations):
-                completion = next(completions)
-                text = decode(self.policy.tokenizer, completion.ids, self.policy.eos_ids)
+                completion, text, verdict = next(completed)
                 row = Row(
                     example=prompt.example,
                     prompt_ids=prompt.prompt_ids,
@@ -170,11 +178,28 @@ class Collector:
                     completion=text,
                     sampled_logprobs=completion.logprobs,
                     truncated=completion.truncated,
-                    verdict=task.verify(prompt.example, text) if task.verifier is not None else None,
+                    verdict=verdict,
                 )
                 group.rows.append(row)
             groups.append(group)
         return groups
+
+    def _completed(
+        self, task: Task, requests: Sequence[Request], examples: Sequence[Example]
+    ) -> list[tuple[Completion, str, Verdict | None]]:
+        """Completions with their texts and, where there is a verifier, its verdicts."""
+        completions = self.engine.generate(
+            requests,
+            max_new_tokens=self.train.max_completion_length,
+            batch_tokens=4 * self.train.micro_batch_tokens,  # without gradients a token takes far less memory
+        )
+        found = []
+        for example, completion in zip(examples, completions, strict=True):
+            stop.poll()
+            text = decode(self.policy.tokenizer, completion.ids, self.policy.eos_ids)
+            verdict = task.verify(example, text) if task.verifier is not None else None
+            found.append((completion, text, verdict))
+        return found
 
     def _encode_teacher_prompt(self, row: Row) -> None:
         assert row.teacher_messages is not None

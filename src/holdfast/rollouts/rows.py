@@ -11,8 +11,8 @@ class Row:
     """One completion of one prompt.
 
     The first block says where it comes from; the second is what a recipe annotates. A row whose ce, div, advantage
-    and base_kl are all 0, or that has no token to compute a loss on, carries no signal and is left out of every forward
-    pass.
+    and base_kl are all 0, or that has no token of any weight to compute a loss on, carries no signal and is left out of
+    every forward pass.
     """
 
     example: Example
@@ -34,6 +34,9 @@ class Row:
     """Left out of the step altogether: it carries no signal and counts in no denominator."""
     skip_tokens: int = 0
     """The first tokens of the completion left out of the loss (never out of the attention)."""
+    token_weights: list[float] | None = None
+    """What each completion token's loss is multiplied by, all of its components; None for 1. Denominators stay as they
+    are: a token of weight 0 still counts in its row's mean."""
     teacher_messages: Sequence[Message] | None = None
     teacher_prompt_ids: list[int] | None = None
     old_logprobs: list[float] | None = None
@@ -41,7 +44,9 @@ class Row:
 
     @property
     def has_signal(self) -> bool:
-        return bool(self.loss_positions()) and any((self.ce, self.div, self.advantage, self.base_kl))
+        positions = self.loss_positions()
+        weighed = bool(positions) and (self.token_weights is None or any(self.token_weights[positions.start :]))
+        return weighed and any((self.ce, self.div, self.advantage, self.base_kl))
 
     @property
     def reward(self) -> float:

@@ -14,6 +14,7 @@ from holdfast.measure.summary import build_comparison_summary
 from holdfast.store import RunDirectory, read_json, write_json, write_text
 from holdfast.stream.observer import Observer
 from holdfast.stream.run import Run, open_run
+from holdfast.train.world import World
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,14 @@ def compare(
     Every configuration is checked, with tasks and model loaded, before anything is written.
 
     Args:
-        on_progress: called whenever the summary on disk has changed.
+        on_progress: called on the main process whenever the summary on disk has changed.
 
     Raises:
         HoldfastError: the first thing that cannot work.
     """
+    world = World.current()
     directory = RunDirectory(path)
-    directory.refuse_existing()
+    world.main(directory.refuse_existing)
     first_order = config.task_orders()[0]
     kept: dict[str, dict[str, frozenset[str]]] = {}
     for arm in config.recipes:
@@ -66,8 +68,8 @@ def compare(
         run.prepare()
         kept[arm.label] = {task: run.collector.kept_ids(task) for task in first_order}
     _warn_of_unequal_prompts(kept)
-    directory.create()
-    write_text(directory.config, dump_config(config))
+    world.main(directory.create)
+    world.main(lambda: write_text(directory.config, dump_config(config)))
     return _go_on(config, directory, observer, on_progress)
 
 
@@ -77,34 +79,39 @@ def resume_comparison(
     """Go on with a comparison: complete runs are kept, a run under way is resumed, the others are run."""
     directory = RunDirectory(path)
     config = load_config(directory.config, CompareConfig)
-    directory.sweep()
+    World.current().main(directory.sweep)
     return _go_on(config, directory, observer, on_progress)
 
 
 def _go_on(
     config: CompareConfig, directory: RunDirectory, observer: Observer | None, on_progress: Callable[[], object] | None
 ) -> dict[str, Any]:
+    world = World.current()
     baseline: dict[str, Any] | None = None
+
+    def summarise() -> dict[str, Any]:
+        summary = _summarise(config, directory)
+        if on_progress is not None:
+            on_progress()
+        return summary
+
     for number, cell in enumerate(cells(config), 1):
         own = RunDirectory(directory.path / cell.path)
-        if not _is_complete(own):
-            if observer is not None:
+        if not world.main(lambda own=own: _is_complete(own)):  # type: ignore[misc]
+            if observer is not None and world.is_main:
                 observer.comparison_run(number, len(cells(config)))
-            if own.manifest.exists():
+            if world.main(own.manifest.exists):
                 run = open_run(own.path, observer)
                 run.baseline = baseline
                 run.resume()
             else:
-                _discard(own)
+                world.main(lambda own=own: _discard(own))  # type: ignore[misc]
                 Run(cell.config, own, label=cell.label, baseline=baseline, observer=observer).start()
-            _summarise(config, directory)
-            if on_progress is not None:
-                on_progress()
+            world.main(summarise)
         if baseline is None:
             # Every run starts from the same model: what is known of it is measured once.
-            baseline = read_json(own.evaluation(0))
-    summary: dict[str, Any] = _summarise(config, directory)
-    return summary
+            baseline = world.main(lambda own=own: read_json(own.evaluation(0)))  # type: ignore[misc]
+    return world.main(lambda: _summarise(config, directory))
 
 
 def _warn_of_unequal_prompts(kept: Mapping[str, Mapping[str, frozenset[str]]]) -> None:

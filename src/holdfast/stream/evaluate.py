@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from holdfast import stop
 from holdfast.config import EvalSettings, TrainSettings
 from holdfast.contexts import last_user_message
 from holdfast.errors import DataError
@@ -16,8 +17,10 @@ from holdfast.rollouts.sampler import Completion, Request, Sampler
 from holdfast.seeds import derive_seed
 from holdfast.tasks.base import Example, Suite, Task, Verdict, all_sets
 from holdfast.teachers import Base
-from holdfast.train.forward import loss_token_logits
 from holdfast.train.policy import Policy
+from holdfast.train.shard import whole
+from holdfast.train.trunk import loss_token_logits
+from holdfast.train.world import World
 
 Evaluated = Task | Suite
 LOGIT_BUDGET = 2**27
@@ -43,6 +46,8 @@ class Evaluation:
 class Evaluator:
     """Scores sets with the policy in memory; the same policy scored twice gives the same numbers.
 
+    Several processes answer a share of each set, and all have the whole result.
+
     Args:
         base: the model before the stream, for KL to base; None leaves that out.
     """
@@ -58,7 +63,8 @@ class Evaluator:
         self.policy, self.base, self.settings = policy, base, settings
         self.max_prompt_length = train.max_prompt_length
         self.max_completion_length = settings.max_completion_length or train.max_completion_length
-        self.sampler = Sampler(policy)
+        self.sampler = Sampler(policy, stop.poll)
+        self.world = World.current()
         self._on_set = on_set or (lambda name: None)
         self.dropped: dict[str, int] = {}
         """Items left out of each set because they do not fit, where such are dropped; no set without any is named."""
@@ -94,11 +100,22 @@ class Evaluator:
     def answer(self, each: Evaluated, examples: Sequence[Example]) -> tuple[list[Verdict], list[Completion]]:
         """Greedy answers to examples of a set (the first ones of its `items`), and what the verifier says of them."""
         requests = [Request(ids, seed=0, temperature=0.0) for ids in self._encoded(each)[: len(examples)]]
-        completions = self.sampler.generate(
+        mine = self.world.share(range(len(requests)))
+
+        def answered() -> list[tuple[Verdict, Completion]]:
+            completions = self._generate(self.sampler, [requests[i] for i in mine])
+            texts = [decode(self.policy.tokenizer, c.ids, self.policy.eos_ids) for c in completions]
+            verdicts = [judge(each, examples[i], text) for i, text in zip(mine, texts, strict=True)]
+            return list(zip(verdicts, completions, strict=True))
+
+        with whole(self.policy):
+            found = [pair for part in self.world.each(answered) for pair in part]
+        return [verdict for verdict, _ in found], [completion for _, completion in found]
+
+    def _generate(self, sampler: Sampler, requests: Sequence[Request]) -> list[Completion]:
+        return sampler.generate(
             requests, max_new_tokens=self.max_completion_length, batch_tokens=self.settings.batch_tokens
         )
-        texts = [decode(self.policy.tokenizer, c.ids, self.policy.eos_ids) for c in completions]
-        return [judge(each, e, text) for e, text in zip(examples, texts, strict=True)], completions
 
     def check(self, each: Evaluated) -> None:
         """Encode a set's items.
@@ -177,14 +194,31 @@ class Evaluator:
         over prompts, of the ratio of the summed KL to the summed tokens.
         """
         assert self.base is not None
-        prompts = self._encoded(task)[: self.settings.kl_items]
-        completions = self._base_answers(task, prompts)
+        with whole(self.base.copy or self.policy), whole(self.policy):
+            parts = self.world.each(lambda: self._kl_sums(task))
+        sums = [kl for part in parts for kl, _ in part]
+        counts = [count for part in parts for _, count in part]
+        mean = sum(sums) / sum(counts)
+        if len(sums) < 2:
+            return mean, None
+        residuals = sum((s - mean * c) ** 2 for s, c in zip(sums, counts, strict=True))
+        return mean, math.sqrt(residuals * len(sums) / (len(sums) - 1)) / sum(counts)
+
+    def _kl_sums(self, task: Task) -> list[tuple[float, int]]:
+        """Summed KL and number of tokens of each of this process's prompts."""
+        assert self.base is not None
+        mine = self.world.share(range(len(self._encoded(task)[: self.settings.kl_items])))
+        if not mine:
+            return []
+        prompts = [self._encoded(task)[i] for i in mine]
+        completions = self._base_answers(task, prompts, mine)
         sums: list[float] = []
         budget = max(1, self.settings.batch_tokens // 4)
         widest = max(len(p) + len(c) for p, c in zip(prompts, completions))
         vocabulary = self.policy.head.weight.shape[0]
         per_batch = max(1, min(budget // widest, LOGIT_BUDGET // (max(map(len, completions)) * vocabulary)))
         for start in range(0, len(prompts), per_batch):
+            stop.poll()
             part = slice(start, start + per_batch)
             positions = [range(len(c)) for c in completions[part]]
             with self.base.scoring() as base:
@@ -193,25 +227,18 @@ class Evaluator:
                 q = loss_token_logits(self.policy, prompts[part], completions[part], positions).float().log_softmax(-1)
             tokens = (p.exp() * (p - q)).sum(-1)
             sums += [float(kl.sum()) for kl in tokens.split([len(r) for r in positions])]
-        counts = [len(c) for c in completions]
-        mean = sum(sums) / sum(counts)
-        if len(sums) < 2:
-            return mean, None
-        residuals = sum((s - mean * c) ** 2 for s, c in zip(sums, counts, strict=True))
-        return mean, math.sqrt(residuals * len(sums) / (len(sums) - 1)) / sum(counts)
+        return list(zip(sums, map(len, completions), strict=True))
 
-    def _base_answers(self, task: Task, prompts: Sequence[list[int]]) -> list[list[int]]:
+    def _base_answers(self, task: Task, prompts: Sequence[list[int]], places: Sequence[int]) -> list[list[int]]:
+        """What the base says to this process's prompts of a task, which have these places among all."""
         if task.name not in self._base_completions:
             assert self.base is not None
             requests = [
                 Request(ids, seed=derive_seed("kl_to_base", task.name, i), temperature=1.0)
-                for i, ids in enumerate(prompts)
+                for i, ids in zip(places, prompts, strict=True)
             ]
             with self.base.scoring() as base:
-                completions = Sampler(base).generate(
-                    requests, max_new_tokens=self.max_completion_length, batch_tokens=self.settings.batch_tokens
-                )
-            self._base_completions[task.name] = [c.ids for c in completions]
+                self._base_completions[task.name] = [c.ids for c in self._generate(Sampler(base, stop.poll), requests)]
         return self._base_completions[task.name]
 
 

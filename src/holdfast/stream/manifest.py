@@ -20,9 +20,9 @@ LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "safetensors", "data
 
 
 def build_manifest(
-    config: RunConfig, label: str, tasks: Sequence[Task], suites: Sequence[Suite], policy: Policy
+    config: RunConfig, label: str, tasks: Sequence[Task], suites: Sequence[Suite], weights: str
 ) -> dict[str, Any]:
-    """Everything that one needs to know to make the run again."""
+    """Everything that one needs to know to make the run again; `weights` is the hash of the model's."""
     import torch
 
     return {
@@ -35,7 +35,7 @@ def build_manifest(
         "platform": platform.platform(),
         "threads": torch.get_num_threads(),
         "libraries": {library: version(library) for library in LIBRARIES},
-        "model": {"path": config.model.path, "sha256": weights_hash(policy)},
+        "model": {"path": config.model.path, "sha256": weights},
         "data": {each.name: data_hash(each) for each in all_sets(tasks, suites)},
     }
 
@@ -53,19 +53,19 @@ def weights_hash(policy: Policy) -> str:
 
 
 def check_manifest(
-    manifest: Mapping[str, Any], tasks: Sequence[Task], suites: Sequence[Suite], policy: Policy, *, where: str
+    manifest: Mapping[str, Any], tasks: Sequence[Task], suites: Sequence[Suite], weights: str, *, where: str
 ) -> None:
     """Refuse to go on with data or a model other than the run began with; warn of other threads or libraries.
 
     Args:
-        policy: as it was loaded, before any checkpoint.
+        weights: hash of the model's, as it was loaded.
 
     Raises:
         RunError: names what has changed.
     """
     import torch
 
-    if manifest["model"]["sha256"] != weights_hash(policy):
+    if manifest["model"]["sha256"] != weights:
         mend = "put the model back, or start a new run"
         raise RunError("the model's weights have changed since the run began", where=where, mend=mend)
     changed = [name for name in LIBRARIES if manifest["libraries"].get(name) != version(name)]

@@ -4,34 +4,58 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from holdfast import __version__
+from holdfast import __version__, stop
 from holdfast.config import RunConfig, dump_config, dump_recipe, load_config
 from holdfast.errors import ConfigError, RunError
 from holdfast.guard.alarms import Alarms, repetition
 from holdfast.measure.summary import build_run_summary, json_safe
+from holdfast.rollouts.buffer import rows_as_json, rows_from_json
 from holdfast.rollouts.collect import Collector, check_context
 from holdfast.rollouts.rows import Group, Row
 from holdfast.rollouts.sampler import Sampler
 from holdfast.seeds import derive_seed
+from holdfast.stop import Stopped
 from holdfast.store import RunDirectory, read_json, write_json, write_text
 from holdfast.stream.evaluate import Evaluator, set_descriptions
-from holdfast.stream.manifest import build_manifest, check_manifest
+from holdfast.stream.manifest import build_manifest, check_manifest, weights_hash
 from holdfast.stream.observer import Observer
 from holdfast.tasks.base import Suite, Task, all_sets
 from holdfast.tasks.load import load_stream, require
 from holdfast.teachers import Base, Teacher
 from holdfast.train.checkpoint import Checkpoint, load_newest, save_checkpoint
 from holdfast.train.model import load_policy
+from holdfast.train.shard import abandon, shard
 from holdfast.train.step import StageTrainer, learning_rate
+from holdfast.train.trunk import longest_packed
+from holdfast.train.world import World
 
 ROLLOUTS_KEPT = 4
 """Training completions written to rollouts.jsonl at each checkpoint."""
+
+
+@dataclass
+class Batch:
+    """A rollout batch with optimiser steps left, and what the recipe says about it."""
+
+    rows: list[Row]
+    said: dict[str, float]
+
+
+@dataclass
+class Position:
+    """Where a run stands: after `step` optimiser steps of stage `stage` (from 1), which `trainer` takes."""
+
+    stage: int
+    step: int
+    trainer: StageTrainer | None = None
+    batch: Batch | None = None
 
 
 class Run:
@@ -53,8 +77,10 @@ class Run:
     ) -> None:
         self.config, self.directory, self.baseline = config, directory, baseline
         self.label = label or config.recipe.name
-        self.observer = observer or Observer()
+        self.world = World.current()
+        self.observer = observer if observer is not None and self.world.is_main else Observer()
         self.steps = [task.steps or config.train.steps for task in config.tasks]
+        self._weights_hash = ""
 
     def prepare(self) -> None:
         """Load tasks and model and check that they fit each other and the recipe.
@@ -77,7 +103,11 @@ class Run:
         self.base = Base(self.policy) if self._needs_base() else None
         spec = config.recipe.teacher()
         self.teacher = Teacher(spec, self.policy, self.base) if spec is not None else None
-        self.collector = Collector(self.policy, Sampler(self.policy), config.recipe, config.train, config.seed)
+        if self.world.size > 1:
+            self._spread()
+        self.collector = Collector(
+            self.policy, Sampler(self.policy, stop.poll), config.recipe, config.train, config.seed
+        )
         for task in self.tasks:
             self.collector.prepare(task)
         self.evaluator = Evaluator(self.policy, self.base, config.train, config.eval, self.observer.set_started)
@@ -85,6 +115,15 @@ class Run:
             self.evaluator.check(each)
         for name, count in self.dropped().items():
             warnings.warn(f"{name}: {count} examples do not fit and are left out", stacklevel=2)
+
+    def _spread(self) -> None:
+        """Shard all that is loaded over the processes, once what must be asked of whole weights is known."""
+        self._weights_hash = weights_hash(self.policy)
+        copies = [each.copy for each in (self.base, self.teacher) if each is not None and each.copy is not None]
+        for policy in (self.policy, *copies):
+            longest_packed(policy)
+            offload = self.config.train.offload_teacher and self.teacher is not None and policy is self.teacher.copy
+            shard(policy, self.world, offload=offload)
 
     def dropped(self) -> dict[str, int]:
         """Examples of tasks and suites, train and test, that are left out because they do not fit; none not named."""
@@ -98,110 +137,150 @@ class Run:
 
     def start(self) -> dict[str, Any]:
         """Run from the beginning in a new directory; returns the summary."""
-        self.directory.refuse_existing()
+        self.world.main(self.directory.refuse_existing)
         self.prepare()
-        self.directory.create()
-        write_text(self.directory.config, dump_config(self.config))
+        self.world.main(self.directory.create)
+        self.world.main(lambda: write_text(self.directory.config, dump_config(self.config)))
         self._write_manifest()
-        return self._execute(stage=1, step=0, trainer=None)
+        return self._execute(Position(1, 0))
 
     def resume(self) -> dict[str, Any]:
         """Go on from the newest whole checkpoint; the result is that of a run that was never interrupted."""
         self.prepare()
-        self.directory.sweep()
-        manifest = self.directory.manifest
-        if manifest.exists():
-            check_manifest(read_json(manifest), self.tasks, self.suites, self.policy, where=str(manifest))
+        self.world.main(self.directory.sweep)
+        path = self.directory.manifest
+        manifest = self.world.main(lambda: read_json(path) if path.exists() else None)
+        if manifest is not None:
+            check_manifest(manifest, self.tasks, self.suites, self.weights_hash(), where=str(path))
         else:
             self._write_manifest()
         checkpoint = load_newest(self.directory.checkpoints)
-        if checkpoint is None:
-            self.directory.cut({})
-            return self._execute(stage=1, step=0, trainer=None)
-        position = checkpoint.position
-        self.directory.cut(position["logs"])
+        self.world.main(lambda: self.directory.cut(checkpoint.position["logs"] if checkpoint else {}))
+        return self._execute(Position(1, 0) if checkpoint is None else self._restored(checkpoint))
+
+    def _restored(self, checkpoint: Checkpoint) -> Position:
+        """Take everything back from a checkpoint."""
+        saved = checkpoint.position
+        trainable = self.policy.named_trainable()
         with torch.no_grad():
-            for name, parameter in self.policy.named_trainable().items():
-                parameter.copy_(checkpoint.tensors["policy"][name])
-        if self.teacher is not None and "teacher" in checkpoint.tensors:
-            self.teacher.load_state(dict(checkpoint.tensors["teacher"]))
-        trainer = None
-        if position["step"] > 0:
-            trainer = self._trainer()
-            trainer.load_state(dict(checkpoint.tensors["optimizer"]))
-        return self._execute(stage=position["stage"], step=position["step"], trainer=trainer)
+            for name, value in checkpoint.load("policy", trainable.get).items():
+                trainable[name].copy_(value)
+        if self.teacher is not None and (own := checkpoint.load("teacher", self.teacher.state().get)):
+            self.teacher.load_state(own)
+        position = Position(saved["stage"], saved["step"])
+        if batch := saved.get("batch"):
+            task = self.tasks[position.stage - 1]
+            position.batch = Batch(rows_from_json(batch["rows"], task.train), batch["said"])
+        if position.step > 0:
+            position.trainer = self._trainer()
+            like = position.trainer.parameters
+            found = checkpoint.load("optimizer", lambda name: like.get(name.partition(".")[2]))
+            position.trainer.load_state(found, position.batch.rows if position.batch else ())
+        return position
 
     def _write_manifest(self) -> None:
-        manifest = build_manifest(self.config, self.label, self.tasks, self.suites, self.policy)
-        write_json(self.directory.manifest, manifest | {"dropped": self.dropped()})
+        manifest = build_manifest(self.config, self.label, self.tasks, self.suites, self.weights_hash())
+        self.world.main(lambda: write_json(self.directory.manifest, manifest | {"dropped": self.dropped()}))
+
+    def weights_hash(self) -> str:
+        """SHA-256 of the weights as they were loaded."""
+        return self._weights_hash or weights_hash(self.policy)
 
     def _trainer(self) -> StageTrainer:
         recipe = self.config.recipe
         return StageTrainer(self.policy, self.teacher, self.base, recipe.objective(), self.config.train)
 
-    def _execute(self, stage: int, step: int, trainer: StageTrainer | None) -> dict[str, Any]:
-        """Run from optimiser step `step` (from 0) of stage `stage` (from 1) to the end."""
-        self.alarms = Alarms(self.directory.records("metrics.jsonl"))
-        self.observer.run_started(self.label, len(self.tasks), sum(self.steps), sum(self.steps[: stage - 1]) + step)
-        if not self.directory.evaluation(0).exists():
-            self._evaluate(0)
-            self._summarise("running")
-        for number in range(stage, len(self.tasks) + 1):
-            if trainer is None:
-                step = 0
-                if self.teacher is not None:
-                    self.teacher.start_stage()
-                trainer = self._trainer()
-            self._train_stage(number, step, trainer)
-            trainer = None
-            self._evaluate(number)
-            self._save(number + 1, 0, None)
-            self._summarise("running")
-        self._summarise("complete")
-        summary = read_json(self.directory.summary)
+    def _execute(self, position: Position) -> dict[str, Any]:
+        """Run from a position to the end; asked to end before that, save what the last step left: `Stopped`."""
+        self._unsaved: Position | None = None
+        if self.world.is_main:
+            self.alarms = Alarms(self.directory.records("metrics.jsonl"))
+        done = sum(self.steps[: position.stage - 1]) + position.step
+        self.observer.run_started(self.label, len(self.tasks), sum(self.steps), done)
+        try:
+            if not self.world.main(lambda: self.directory.evaluation(0).exists()):
+                self._evaluate(0)
+                self.world.main(lambda: self._summarise("running"))
+            for stage in range(position.stage, len(self.tasks) + 1):
+                if stage > position.stage or position.trainer is None:
+                    if self.teacher is not None:
+                        self.teacher.start_stage()
+                    position = Position(stage, 0, self._trainer())
+                self._train_stage(position)
+                self._evaluate(stage)
+                self._save(Position(stage + 1, 0))
+                self._unsaved = None
+                self.world.main(lambda: self._summarise("running"))
+        except Stopped:
+            abandon(self.policy)
+            if self._unsaved is not None:
+                self._save(self._unsaved)
+            raise
+        summary = self.world.main(lambda: self._summarise("complete"))
         self.observer.run_done(summary)
         return summary
 
-    def _train_stage(self, stage: int, first: int, trainer: StageTrainer) -> None:
-        """Optimiser steps `first` (from 0) to the end of a stage. A checkpoint falls between rollout batches only."""
+    def _poll(self) -> None:
+        """Leave what is under way, on all processes alike, where any of them was asked to end."""
+        if number := self.world.highest(stop.asked()):
+            raise Stopped(number)
+
+    def _train_stage(self, position: Position) -> None:
+        """Optimiser steps from a position to the end of its stage; it is moved along."""
+        stage, trainer = position.stage, position.trainer
+        assert trainer is not None
+        trainer.poll = self._poll
         steps, task = self.steps[stage - 1], self.tasks[stage - 1]
-        iterations = self.config.recipe.rollouts().num_iterations
         settings = self.config.train
-        self.observer.stage_started(stage, task.name, steps, first)
-        step, saved = first, first
-        while step < steps:
+        self.observer.stage_started(stage, task.name, steps, position.step)
+        self._probe(stage, position.step, steps)
+        iterations = self.config.recipe.rollouts().num_iterations
+        while position.step < steps:
+            self._poll()
+            step = position.step
             torch.manual_seed(derive_seed(self.config.seed, "step", stage, step))
             started = time.perf_counter()
-            groups, said = self.collector.collect(task, stage, step // iterations)
-            rows = [row for group in groups for row in group.rows]
-            for iteration in range(min(iterations, steps - step)):
-                where = f"stage {stage} ({task.name}), step {step + 1}"
-                rate = learning_rate(settings, step, steps)
-                numbers = trainer.step(rows, rate, where=where, remember=iteration == 0 and iterations > 1)
-                step += 1
-                last = iteration + 1 == iterations or step == steps
-                if last and self.teacher is not None:
-                    self.teacher.after_rollout_batch()
-                fresh = (
-                    _rollout_numbers(groups, sampled=self.collector.spec.source == "student") if iteration == 0 else {}
-                )
-                record = {"stage": stage, "step": step, "task": task.name} | numbers | _EMPTY_BATCH | fresh | said
-                record["seconds"] = time.perf_counter() - started
-                started = time.perf_counter()
-                self.directory.append("metrics.jsonl", json_safe(record))
-                self.observer.step_done(record)
-                for alarm in self.alarms.see(record):
-                    self.directory.append("alarms.jsonl", alarm.as_json())
-                    self.observer.alarm(alarm)
-            self._probe(stage, step, steps, iterations)
-            if step - saved >= settings.save_steps and step < steps:
-                self._keep_rollouts(stage, step, rows)
-                self._save(stage, step, trainer)
-                saved = step
+            batch, fresh = position.batch, {}
+            if batch is None:
+                groups, said = self.collector.collect(task, stage, step // iterations)
+                batch = Batch([row for group in groups for row in group.rows], dict(said))
+                fresh = _rollout_numbers(groups, sampled=self.collector.spec.source == "student")
+            is_last = (step + 1) % iterations == 0 or step + 1 == steps
+            numbers = trainer.step(
+                batch.rows,
+                learning_rate(settings, step, steps),
+                where=f"stage {stage} ({task.name}), step {step + 1}",
+                first=step % iterations == 0,
+                more=not is_last,
+            )
+            if is_last and self.teacher is not None:
+                self.teacher.after_rollout_batch()
+            position = Position(stage, step + 1, trainer, None if is_last else batch)
+            self._unsaved = position
+            record = {"stage": stage, "step": step + 1, "task": task.name} | numbers | _EMPTY_BATCH | fresh | batch.said
+            self._record(record | {"seconds": time.perf_counter() - started})
+            if position.step % settings.save_steps == 0 and position.step < steps:
+                self._keep_rollouts(position, batch.rows)
+                self._save(position)
+                self._unsaved = None
+            self._probe(stage, position.step, steps)
 
-    def _probe(self, stage: int, step: int, steps: int, iterations: int) -> None:
+    def _record(self, record: dict[str, Any]) -> None:
+        """Write down an optimiser step, and what it gives alarm of."""
+        if not self.world.is_main:
+            return
+        self.directory.append("metrics.jsonl", json_safe(record))
+        self.observer.step_done(record)
+        for alarm in self.alarms.see(record):
+            self.directory.append("alarms.jsonl", alarm.as_json())
+            self.observer.alarm(alarm)
+
+    def _probe(self, stage: int, step: int, steps: int) -> None:
+        """Evaluate within a stage where that is due, and has not been done before an interruption."""
         every = self.config.eval.probe_steps
-        if not every or step >= steps or step % every >= iterations:
+        if not every or step == 0 or step >= steps or step % every:
+            return
+        if self.world.main(lambda: any((p["stage"], p["step"]) == (stage, step) for p in self._probes())):
             return
         started = time.perf_counter()
         retention = [suite for suite in self.suites if suite.kind == "retention"]
@@ -210,7 +289,11 @@ class Run:
         if self.base is not None and self.config.eval.kl_items:
             kl = sum(self.evaluator.kl_to_base(task)[0] for task in self.tasks) / len(self.tasks)
         record = {"stage": stage, "step": step, "task": self.tasks[stage - 1].name, "scores": scores, "kl_to_base": kl}
-        self.directory.append("probes.jsonl", record | {"seconds": time.perf_counter() - started})
+        record["seconds"] = time.perf_counter() - started
+        self.world.main(lambda: self.directory.append("probes.jsonl", record))
+
+    def _probes(self) -> list[dict[str, Any]]:
+        return list(self.directory.records("probes.jsonl"))
 
     def _evaluate(self, stage: int) -> None:
         """Evaluate after a stage (0: before the first) and keep the model."""
@@ -224,31 +307,37 @@ class Run:
             result["seconds"] = time.perf_counter() - started
         if stage:
             self.policy.save_folder(self.directory.model(stage), merged=True)
-        write_json(self.directory.evaluation(stage), json_safe(result))
+        self.world.main(lambda: write_json(self.directory.evaluation(stage), json_safe(result)))
         self.observer.evaluation_done(stage, {name: s["mean"] for name, s in result["sets"].items()})
 
-    def _save(self, stage: int, step: int, trainer: StageTrainer | None) -> None:
-        tensors: dict[str, Mapping[str, torch.Tensor]] = {"policy": dict(self.policy.named_trainable())}
-        if trainer is not None:
-            tensors["optimizer"] = trainer.state()
-        if self.teacher is not None and self.teacher.state():
-            tensors["teacher"] = self.teacher.state()
-        position = {"stage": stage, "step": step, "logs": self.directory.lengths()}
-        number = sum(self.steps[: stage - 1]) + step
-        save_checkpoint(self.directory.checkpoints, number, Checkpoint(tensors, position))
+    def _save(self, position: Position) -> None:
+        """Write a checkpoint of a position, with the weights as they are."""
+        groups: dict[str, Mapping[str, torch.Tensor]] = {"policy": dict(self.policy.named_trainable())}
+        saved: dict[str, Any] = {"stage": position.stage, "step": position.step, "logs": self.directory.lengths()}
+        if position.batch is not None:
+            saved["batch"] = {"rows": rows_as_json(position.batch.rows), "said": position.batch.said}
+        if position.trainer is not None:
+            groups["optimizer"] = position.trainer.state(position.batch.rows if position.batch else ())
+        if self.teacher is not None:
+            groups["teacher"] = self.teacher.state()
+        number = sum(self.steps[: position.stage - 1]) + position.step
+        save_checkpoint(self.directory.checkpoints, number, groups, saved)
 
-    def _keep_rollouts(self, stage: int, step: int, rows: list[Row]) -> None:
+    def _keep_rollouts(self, position: Position, rows: list[Row]) -> None:
+        if not self.world.is_main:
+            return
         for row in rows[:: max(1, len(rows) // ROLLOUTS_KEPT)][:ROLLOUTS_KEPT]:
-            record = {"stage": stage, "step": step, "id": row.example.id, "completion": row.completion}
+            record: dict[str, Any] = {"stage": position.stage, "step": position.step}
+            record |= {"id": row.example.id, "completion": row.completion}
             record |= {"reward": row.verdict.reward if row.verdict else None, "truncated": row.truncated}
             record["teacher_prompt"] = row.teacher_messages[-1]["content"] if row.teacher_messages else None
             self.directory.append("rollouts.jsonl", record)
 
-    def _summarise(self, status: str) -> None:
+    def _summarise(self, status: str) -> dict[str, Any]:
         evaluations = [
             read_json(path) for n in range(len(self.tasks) + 1) if (path := self.directory.evaluation(n)).exists()
         ]
-        probes = list(self.directory.records("probes.jsonl"))
+        probes = self._probes()
         seconds = sum(e["seconds"] for e in evaluations) + sum(p["seconds"] for p in probes)
         total, trainable = self.policy.parameter_counts()
         counts = {name: s["n"] for name, s in evaluations[0]["sets"].items()}
@@ -278,6 +367,7 @@ class Run:
             eval_seconds=seconds,
         )
         write_json(self.directory.summary, summary)
+        return summary
 
 
 def _try_verifier(each: Task | Suite) -> None:

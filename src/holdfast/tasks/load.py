@@ -77,15 +77,21 @@ def load_task(settings: TaskSettings, seed: int = 0) -> Task:
 
     Raises:
         DataError: the data cannot be used, or train and test share more than `MAX_OVERLAP` of the test prompts.
-        ConfigError: the lab has no such task, or the verifier cannot be loaded.
+        ConfigError: the lab or reasoning-gym has no such task, or the verifier cannot be loaded.
     """
     if settings.lab is not None:
         from holdfast.lab.tasks import lab_task
 
-        _refuse_data_of_lab(settings)
+        _refuse_other_data(settings, "lab")
         task = lab_task(settings.lab)
         train, test = _limited(task.train, settings), _limited(task.test, settings)
         return replace(task, name=settings.name, train=train, test=test)
+    if settings.gym is not None:
+        from holdfast.tasks.reasoning_gym import gym_task
+
+        _refuse_other_data(settings, "gym")
+        task = gym_task(settings)
+        return replace(task, train=_limited(task.train, settings), test=_limited(task.test, settings))
     assert settings.train is not None  # guaranteed by TaskSettings
     train = _examples(settings, settings.train)
     if settings.test is not None:
@@ -107,9 +113,20 @@ def load_suite(settings: SuiteSettings) -> Suite:
     if settings.lab is not None:
         from holdfast.lab.tasks import lab_suite
 
-        _refuse_data_of_lab(settings)
+        _refuse_other_data(settings, "lab")
         suite = lab_suite(settings.lab)
         return replace(suite, name=settings.name, test=_limited(suite.test, settings))
+    if settings.gym is not None:
+        from holdfast.tasks.reasoning_gym import gym_suite
+
+        _refuse_other_data(settings, "gym")
+        suite = gym_suite(settings)
+        return replace(suite, test=_limited(suite.test, settings))
+    if settings.lm_eval is not None:
+        from holdfast.tasks.lm_eval import LmEvalSuite
+
+        _refuse_other_data(settings, "lm_eval")
+        return LmEvalSuite.of(settings)
     assert settings.test is not None  # guaranteed by SuiteSettings
     test = _examples(settings, settings.test)
     verifier = _verifier(settings, test)
@@ -225,11 +242,14 @@ def _limited(examples: Sequence[Example], settings: SourceSettings) -> Sequence[
     return examples[: settings.limit]
 
 
-def _refuse_data_of_lab(settings: SourceSettings) -> None:
-    for key in ("train", "test", "dataset", "verifier"):
-        if getattr(settings, key, None) is not None:
+def _refuse_other_data(settings: SourceSettings, source: str) -> None:
+    """A source with data of its own takes no other."""
+    for key in ("train", "test", "dataset", "verifier", "gym", "lm_eval"):
+        if key != source and getattr(settings, key, None) is not None:
+            whose = "the lab" if source == "lab" else f"`{source}`"
             raise ConfigError(
-                f"{settings.name!r} has both `lab` and `{key}`", mend="the lab brings its own data; keep one of them"
+                f"{settings.name!r} has both `{source}` and `{key}`",
+                mend=f"{whose} brings its own data; keep one of them",
             )
 
 

@@ -1,61 +1,163 @@
-"""Checkpoints that a killed run goes on from: whole or not there, and never trusted without their checksums."""
+"""Checkpoints that a killed run goes on from: whole or not there, and never trusted without their checksums.
+
+A checkpoint is a folder of safetensors, written by torch's distributed checkpointing, and `position.json`. Every
+process writes its own shards; any number of processes can go on from them, because each reads what it needs of all
+files.
+"""
 
 import hashlib
 import json
 import os
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+import torch
+import torch.distributed.checkpoint as dcp
 from torch import Tensor
+from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.api import CheckpointException
+
+from holdfast.errors import RunError
+from holdfast.train.world import World
 
 KEPT = 2
 """Checkpoints that are kept: the newest, and the one before it in case the newest is damaged."""
 
+FILE_BYTES = 2**30
+"""Tensors are put together into files of about this size; writing one takes as much host memory again."""
+
+Groups = Mapping[str, Mapping[str, Tensor]]
+"""Tensors by group ("policy", "optimizer", "teacher", …) and name."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Tensors by group ("policy", "optimizer", "teacher") and name, and the position they belong to."""
+    """A checkpoint that is whole: the position it was taken at, and tensors that are read when they are asked for."""
 
-    tensors: Mapping[str, Mapping[str, Tensor]]
+    path: Path
     position: Mapping[str, Any]
 
+    def load(self, group: str, like: Callable[[str], Tensor | None] = lambda name: None) -> dict[str, Tensor]:
+        """The tensors of a group, by name; empty where there are none.
 
-def save_checkpoint(folder: Path, number: int, checkpoint: Checkpoint) -> Path:
-    """Write checkpoint `number` under `folder`: into a temporary folder, checksummed, then renamed; prune old ones."""
+        Args:
+            like: gives for a name a tensor that is spread over processes and devices as the loaded one is to be; None,
+                or one of another shape: it is whole, on the CPU. Every process asks for what it needs.
+        """
+        reader = HuggingFaceStorageReader(str(self.path))
+        found: dict[str, Tensor] = {}
+        for key, stored in reader.read_metadata().state_dict_metadata.items():
+            owner, _, name = key.partition("/")
+            if owner == group:
+                model = like(name)
+                if model is not None and model.shape == stored.size:  # type: ignore[union-attr]
+                    found[name] = torch.empty_like(model, dtype=stored.properties.dtype, requires_grad=False)  # type: ignore[union-attr]
+                else:
+                    found[name] = torch.empty(stored.size, dtype=stored.properties.dtype)  # type: ignore[union-attr]
+        with _plainly():
+            dcp.load(
+                {f"{group}/{name}": tensor for name, tensor in found.items()},
+                storage_reader=reader,
+                no_dist=World.current().size == 1,
+            )
+        return found
+
+
+def save_checkpoint(folder: Path, number: int, groups: Groups, position: Mapping[str, Any]) -> Path:
+    """Write checkpoint `number` under `folder`: into a temporary folder, checksummed, then renamed; prune old ones.
+
+    All processes call it together; of a tensor that several hold, one writes it. Plain tensors of the same name must be
+    the same on all.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    try:
+        return _save(folder, number, groups, position)
+    except OSError as error:
+        where = str(error.filename or folder)
+        raise RunError(f"a checkpoint cannot be written: {error.strerror}", where=where, mend="make room") from error
+
+
+def _save(folder: Path, number: int, groups: Groups, position: Mapping[str, Any]) -> Path:
+    world = World.current()
     final = folder / f"{number:08d}"
     temporary = folder / f".{number:08d}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for group, tensors in checkpoint.tensors.items():
-        save_file({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, temporary / f"{group}.safetensors")
-    (temporary / "position.json").write_text(json.dumps(checkpoint.position))
-    sums = {path.name: _digest(path) for path in sorted(temporary.iterdir())}
+    world.main(lambda: _make_empty(temporary))
+    tensors = {f"{group}/{name}": tensor.detach() for group, own in groups.items() for name, tensor in own.items()}
+    with _plainly():
+        dcp.save(
+            tensors,
+            storage_writer=HuggingFaceStorageWriter(
+                str(temporary), fqn_to_index_mapping=_file_numbers(tensors, world), save_distributed=True
+            ),
+            no_dist=world.size == 1,
+        )
+    names = world.broadcast(sorted(path.name for path in temporary.iterdir()))
+    parts = world.each(lambda: {name: _digest_and_flush(temporary / name) for name in world.share(names)})
+    sums = {name: digest for part in parts for name, digest in part.items()}
+    world.main(lambda: _finish(temporary, final, sums, position))
+    return final
+
+
+def _file_numbers(tensors: Mapping[str, Tensor], world: World) -> dict[str, int]:
+    """Which file, from 1, each tensor goes to; the same on all processes, also for what only one of them holds."""
+    sizes: dict[str, int] = {}
+    for own in world.gather({name: tensor.numel() * tensor.element_size() for name, tensor in tensors.items()}):
+        sizes |= own
+    numbers, written = {}, 0
+    for name, size in sizes.items():
+        numbers[name] = 1 + written // FILE_BYTES
+        written += size
+    return numbers
+
+
+def _make_empty(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def _finish(temporary: Path, final: Path, sums: dict[str, str], position: Mapping[str, Any]) -> None:
+    """Add what the main process writes, and put the whole folder in its place."""
+    (temporary / "position.json").write_text(json.dumps(position))
+    sums["position.json"] = _digest_and_flush(temporary / "position.json")
     (temporary / "checksums.json").write_text(json.dumps(sums))
-    for path in temporary.iterdir():
-        _flush(path)
+    _flush(temporary / "checksums.json")
+    _flush(temporary)
     shutil.rmtree(final, ignore_errors=True)
     os.replace(temporary, final)
-    _flush(folder)
-    for old in _numbered(folder)[:-KEPT]:
+    _flush(final.parent)
+    for old in _numbered(final.parent)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
-    return final
 
 
 def load_newest(folder: Path) -> Checkpoint | None:
     """The newest checkpoint that is whole; a damaged one is named in a warning and passed over. None where none is."""
-    for path in reversed(_numbered(folder)):
-        fault = _fault(path)
-        if fault:
-            warnings.warn(f"{path}: {fault}; going on from the checkpoint before it", stacklevel=2)
-            continue
-        tensors = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
-        return Checkpoint(tensors, json.loads((path / "position.json").read_text()))
+    for path in World.current().broadcast(list(reversed(_numbered(folder)))):
+        if not (fault := _fault(path)):
+            return _opened(path)
+        warnings.warn(f"{path}: {fault}; going on from the checkpoint before it", stacklevel=2)
     return None
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """The checkpoint in a folder.
+
+    Raises:
+        RunError: it is incomplete or damaged.
+    """
+    if fault := _fault(path):
+        raise RunError(fault, where=str(path), mend="name another checkpoint")
+    return _opened(path)
+
+
+def _opened(path: Path) -> Checkpoint:
+    return Checkpoint(path, json.loads((path / "position.json").read_text()))
 
 
 def _numbered(folder: Path) -> list[Path]:
@@ -63,16 +165,21 @@ def _numbered(folder: Path) -> list[Path]:
 
 
 def _fault(path: Path) -> str:
-    """What is wrong with a checkpoint; empty where nothing is."""
+    """What is wrong with a checkpoint; empty where nothing is. Every process looks at a share of the files."""
+    world = World.current()
+    return next((fault for fault in world.each(lambda: _fault_in_share(path, world)) if fault), "")
+
+
+def _fault_in_share(path: Path, world: World) -> str:
     try:
         sums = json.loads((path / "checksums.json").read_text())
     except (OSError, ValueError):
         return "incomplete checkpoint"
-    for name, expected in sums.items():
+    for name in world.share(list(sums)):
         file = path / name
         if not file.is_file():
             return f"damaged checkpoint, {name} is missing"
-        if _digest(file) != expected:
+        if _digest(file) != sums[name]:
             return f"damaged checkpoint, {name} has changed"
     return ""
 
@@ -82,6 +189,11 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _digest_and_flush(path: Path) -> str:
+    _flush(path)
+    return _digest(path)
+
+
 def _flush(path: Path) -> None:
     """Ask the system to bring a file or folder to disk."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -89,3 +201,14 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _plainly() -> Iterator[None]:
+    """Without torch's remark that a process alone is one, and with errors as they were before it wrapped them."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.distributed is disabled")
+            yield
+    except CheckpointException as error:
+        raise next(iter(error.failures.values()))[0] from error

@@ -1,9 +1,7 @@
-"""Low-rank adapters: the student as one adapter, an EMA teacher as a second, the base as neither.
+"""Low-rank adapters: the student as one adapter, a teacher as a second, the base as neither.
 
-All adapters of one model share its base weights, so a teacher costs no copy of the model. Factor-wise averages are an
-approximation: an adapter adds B·A to a weight, and the product of averaged factors, mean(B)·mean(A), is not the
-average of the products, mean(B·A). The two agree as far as one of the factors stands still; a teacher that starts
-from the student's own factors (never from zeros) keeps the difference of second order in how far both have moved.
+All adapters of one model share its base weights, so a teacher costs no copy of the model. How a teacher averages the
+student's adapter is in `holdfast.train.adapter_average`.
 """
 
 import copy
@@ -11,7 +9,6 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
@@ -21,6 +18,7 @@ from transformers import PreTrainedModel
 
 from holdfast.config import LoraSettings
 from holdfast.errors import ModelError
+from holdfast.train import shard
 
 STUDENT = "default"
 """The trained adapter; peft saves the one of this name at the top of a folder, where others look for it."""
@@ -62,28 +60,18 @@ def attach(model: PreTrainedModel, settings: LoraSettings, *, seed: int, where: 
     return wrapped
 
 
-def add_teacher(model: PeftModel) -> None:
-    """Add the teacher's adapter with the student's configuration and a copy of its values, without gradients."""
+def add_teacher(model: PeftModel, width: int = 1) -> None:
+    """Add the teacher's adapter, without gradients; `AdapterAverage` gives it its values.
+
+    Args:
+        width: its rank is so many times the student's; the scale of its product is the student's all the same.
+    """
+    config = copy.deepcopy(model.peft_config[STUDENT])
+    config.r, config.lora_alpha = width * config.r, width * config.lora_alpha
     device = next(model.parameters()).device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        model.add_adapter(TEACHER, copy.deepcopy(model.peft_config[STUDENT]))
+        model.add_adapter(TEACHER, config)
     model.set_adapter(STUDENT)
-    reset_teacher(model, "student")
-
-
-@torch.no_grad()
-def reset_teacher(model: PeftModel, to: Literal["student", "base"]) -> None:
-    """Make the teacher's adapter the student's, or the base's.
-
-    The base is B = 0 beside the student's A: it adds nothing, and an average that starts there has only one factor
-    far from the student's.
-    """
-    student, teacher = adapter_parameters(model, STUDENT), adapter_parameters(model, TEACHER)
-    for name, parameter in teacher.items():
-        if to == "base" and ".lora_B." in name:
-            parameter.zero_()
-        else:
-            parameter.copy_(student[name])
 
 
 @contextmanager
@@ -108,17 +96,17 @@ def adapter_parameters(model: PeftModel, name: str) -> dict[str, nn.Parameter]:
 
 @torch.no_grad()
 def merged_state(model: PeftModel) -> dict[str, Tensor]:
-    """The model's state with the student's adapter added in, under the base's own names, on the CPU.
+    """The model's state with the student's adapter added in, under the base's own names, on the main process's CPU.
 
     Nothing is merged in place: merging and unmerging would leave rounding errors in the base.
     """
     base = model.get_base_model()
     state: dict[str, Tensor] = {}
-    for key, value in base.state_dict().items():
+    for key, value in shard.full_state(base).items():
         if ".lora_" in key:
             continue
         owner, is_wrapped, rest = key.partition(".base_layer.")
         if is_wrapped and rest == "weight":
-            value = value + base.get_submodule(owner).get_delta_weight(STUDENT).to(value.dtype)
-        state[f"{owner}.{rest}" if is_wrapped else key] = value.cpu()
+            value = value + base.get_submodule(owner).get_delta_weight(STUDENT).to("cpu", value.dtype)
+        state[f"{owner}.{rest}" if is_wrapped else key] = value
     return state

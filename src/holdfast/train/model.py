@@ -26,6 +26,7 @@ from holdfast.rollouts.prompts import turn_end_id
 from holdfast.seeds import derive_seed
 from holdfast.train import lora
 from holdfast.train.policy import OutputHead, Policy, decoder_states, quiet
+from holdfast.train.world import World
 
 __all__ = ["Policy", "load_policy"]
 
@@ -36,6 +37,8 @@ def load_policy(settings: ModelSettings, *, seed: int = 0) -> Policy:
     """Load a model folder, a hub id, or the lab's base.
 
     Weights come from safetensors only, and code that comes with a model is not run unless the settings ask for it.
+
+    Of several processes each has the whole model on its CPU until `holdfast.train.shard.shard` spreads it.
 
     Args:
         seed: of a LoRA adapter's random initialisation.
@@ -78,6 +81,13 @@ def load_policy(settings: ModelSettings, *, seed: int = 0) -> Policy:
 
 
 def _device(name: str) -> torch.device:
+    if (world := World.joined()) is not None:
+        if name not in ("auto", world.device.type):
+            raise ModelError(
+                f"device {name!r}: of several processes each has its own, {world.device} here",
+                mend="leave model.device at auto; with CUDA_VISIBLE_DEVICES= in the environment it is the CPU",
+            )
+        return torch.device("cpu")  # until it is sharded: not every device needs room for the whole model
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -5,11 +5,11 @@ import os
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 import torch
 from peft import PeftModel
@@ -17,7 +17,10 @@ from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from holdfast.train import lora
+from holdfast.train import lora, shard
+from holdfast.train.world import World
+
+T = TypeVar("T")
 
 
 class ParameterCounts(NamedTuple):
@@ -27,34 +30,70 @@ class ParameterCounts(NamedTuple):
     trainable: int
 
 
-@dataclass(frozen=True)
-class OutputHead:
-    """From a final hidden state to logits: softcap(scale · (W h + b)).
-
-    `projection` is the model's own module, so its weight is never stale.
-    """
-
-    projection: nn.Module
-    scale: float = 1.0
-    softcap: float | None = None
-    """Logits are squeezed to softcap · tanh(logits / softcap) (Gemma 2); None where they are not."""
-
-    def __call__(self, hidden: Tensor) -> Tensor:
-        """[..., H] to [..., V]."""
-        logits = self.projection(hidden)
-        if self.scale != 1.0:
-            logits = logits * self.scale
-        return logits if self.softcap is None else torch.tanh(logits / self.softcap) * self.softcap
+class Head(Protocol):
+    """From a final hidden state to logits: softcap(scale · (W h + b))."""
 
     @property
     def weight(self) -> Tensor:
         """[V, H]."""
-        return self.projection.weight  # type: ignore[return-value]
 
     @property
     def bias(self) -> Tensor | None:
         """[V], or None."""
+
+    @property
+    def scale(self) -> float: ...
+
+    @property
+    def softcap(self) -> float | None:
+        """Logits are squeezed to softcap · tanh(logits / softcap) (Gemma 2); None where they are not."""
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """[..., H] to [..., V]."""
+
+
+@dataclass(frozen=True)
+class OutputHead:
+    """A model's output head. `projection` is the model's own module, so that its weight is never stale."""
+
+    projection: nn.Module
+    scale: float = 1.0
+    softcap: float | None = None
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        return _scaled(self.projection(hidden), self)
+
+    @property
+    def weight(self) -> Tensor:
+        return self.projection.weight  # type: ignore[return-value]
+
+    @property
+    def bias(self) -> Tensor | None:
         return getattr(self.projection, "bias", None)
+
+
+@dataclass(frozen=True)
+class TensorHead:
+    """An output head of given tensors: a copy of a model's at one moment, or its weights in another dtype."""
+
+    weight: Tensor
+    bias: Tensor | None = None
+    scale: float = 1.0
+    softcap: float | None = None
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        return _scaled(nn.functional.linear(hidden.to(self.weight.dtype), self.weight, self.bias), self)
+
+    @classmethod
+    def like(cls, head: Head, of: Callable[[Tensor], Tensor]) -> Self:
+        """A head whose tensors are a function of another's."""
+        return cls(of(head.weight), None if head.bias is None else of(head.bias), head.scale, head.softcap)
+
+
+def _scaled(logits: Tensor, head: Head) -> Tensor:
+    if head.scale != 1.0:
+        logits = logits * head.scale
+    return logits if head.softcap is None else torch.tanh(logits / head.softcap) * head.softcap
 
 
 class Policy:
@@ -99,7 +138,8 @@ class Policy:
 
     @property
     def device(self) -> torch.device:
-        return next(self.model.parameters()).device
+        """Where its inputs go."""
+        return World.current().device if shard.is_sharded(self) else next(self.model.parameters()).device
 
     @property
     def is_lora(self) -> bool:
@@ -116,6 +156,7 @@ class Policy:
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
         cache: Cache | None = None,
+        **for_attention: Any,
     ) -> Tensor:
         """Final hidden states [B, L, H] of tokens [B, L], as the output head takes them.
 
@@ -123,8 +164,17 @@ class Policy:
             attention_mask: [B, cached + L], 0 on padding.
             position_ids: [B, L]; with padding on the left they must be given.
             cache: keys and values of earlier tokens, extended in place.
+            for_attention: handed down to the attention of every layer.
         """
-        return decoder_states(self.causal_lm, input_ids, attention_mask, position_ids, cache)
+        return decoder_states(self.causal_lm, input_ids, attention_mask, position_ids, cache, **for_attention)
+
+    def run(self, work: Callable[[], T]) -> T:
+        """Do work that reads the model's weights past its own forward, such as the output head's."""
+        return shard.run(self, work)
+
+    def backward(self, loss: Tensor, *, last: bool) -> None:
+        """Add a micro-batch's gradients; `last`: the next thing is that the optimiser moves the weights."""
+        shard.backward(self, loss, last=last)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits [..., V] of hidden states [..., H], in the model's dtype."""
@@ -137,7 +187,7 @@ class Policy:
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
     def named_teacher(self) -> dict[str, nn.Parameter]:
-        """Under LoRA, the teacher's adapter under the same names as `named_trainable`."""
+        """Under LoRA, the teacher's adapter under the names of `named_trainable`; its rank may be another."""
         return lora.adapter_parameters(self._peft(), lora.TEACHER)
 
     def parameter_counts(self) -> ParameterCounts:
@@ -149,13 +199,9 @@ class Policy:
         """Under LoRA: within it, the model without its adapter."""
         return self._peft().disable_adapter()
 
-    def add_teacher(self) -> None:
-        """Under LoRA: add the adapter "teacher", a copy of the student's; see `holdfast.train.lora` on averaging it."""
-        lora.add_teacher(self._peft())
-
-    def reset_teacher(self, to: Literal["student", "base"]) -> None:
-        """Under LoRA: make the teacher's adapter the student's, or one that adds nothing to the base."""
-        lora.reset_teacher(self._peft(), to)
+    def add_teacher(self, width: int = 1) -> None:
+        """Under LoRA: add the adapter "teacher", `width` times the student's rank."""
+        lora.add_teacher(self._peft(), width)
 
     def adapter(self, name: str) -> AbstractContextManager[None]:
         """Under LoRA: within it, the model with the adapter `name`, without gradients."""
@@ -172,6 +218,20 @@ class Policy:
         twin.head = OutputHead(twin.causal_lm.get_output_embeddings(), self.head.scale, self.head.softcap)
         return twin
 
+    @contextmanager
+    def on(self, device: torch.device) -> Iterator[None]:
+        """Within it, the weights are on another device; afterwards those that were there before are back, unchanged."""
+        if shard.is_sharded(self):
+            yield  # FSDP brings what it needs
+            return
+        held = {name: parameter.data for name, parameter in self.model.named_parameters()}
+        self.model.to(device)
+        try:
+            yield
+        finally:
+            for name, parameter in self.model.named_parameters():
+                parameter.data = held[name]
+
     def save_folder(self, path: str | Path, *, merged: bool = False) -> None:
         """Write a Hugging Face folder: safetensors, configuration, tokenizer. It appears whole or not at all.
 
@@ -179,16 +239,22 @@ class Policy:
         it also has the weights of base and adapter together, so that `AutoModelForCausalLM` loads it as it is.
         A folder that was there before is replaced.
         """
-        with _whole_folder(Path(path)) as folder, quiet():
+        weights: dict[str, Tensor] = {}
+        if not isinstance(self.model, PeftModel):
+            weights = shard.full_state(self.model)
+        elif merged:
+            weights = lora.merged_state(self.model)
+        World.current().main(lambda: self._write_folder(Path(path), weights))
+
+    def _write_folder(self, path: Path, weights: dict[str, Tensor]) -> None:
+        with _whole_folder(path) as folder, quiet():
             self.tokenizer.save_pretrained(folder)
-            if not isinstance(self.model, PeftModel):
-                self.model.save_pretrained(folder)
-                return
-            self.model.save_pretrained(
-                folder / "adapter", selected_adapters=[lora.STUDENT], save_embedding_layers=False
-            )
-            if merged:
-                self.causal_lm.save_pretrained(folder, state_dict=lora.merged_state(self.model))
+            if self.is_lora:
+                self.model.save_pretrained(
+                    folder / "adapter", selected_adapters=[lora.STUDENT], save_embedding_layers=False
+                )
+            if weights:
+                self.causal_lm.save_pretrained(folder, state_dict=weights)
 
     def _peft(self) -> PeftModel:
         if not isinstance(self.model, PeftModel):
@@ -202,6 +268,7 @@ def decoder_states(
     attention_mask: Tensor | None = None,
     position_ids: Tensor | None = None,
     cache: Cache | None = None,
+    **for_attention: Any,
 ) -> Tensor:
     """Final hidden states of a causal language model; see `Policy.hidden_states`."""
     output = model.get_decoder()(
@@ -210,6 +277,7 @@ def decoder_states(
         position_ids=position_ids,
         past_key_values=cache,
         use_cache=cache is not None,
+        **for_attention,
     )
     return output.last_hidden_state
 

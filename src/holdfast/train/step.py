@@ -1,20 +1,35 @@
 """One optimiser step on annotated rows. The engine is blind to recipes: it executes what rows are annotated with."""
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from holdfast.config import TrainSettings
 from holdfast.errors import RunError
+from holdfast.objective.fused import fused_loss_and_statistics
 from holdfast.objective.loss import Batch, loss_and_statistics, remember_logprobs, row_coefficients, summarise
+from holdfast.objective.signals import HiddenSignal, Signal, compress
 from holdfast.objective.spec import Objective
 from holdfast.rollouts.rows import Row
 from holdfast.teachers import Base, Teacher
-from holdfast.train.forward import loss_token_logits, micro_batches
-from holdfast.train.policy import Policy
+from holdfast.train import shard
+from holdfast.train.kept import KeptSignals, of_tensors, tensors_of
+from holdfast.train.packing import micro_batches
+from holdfast.train.policy import Head, Policy, TensorHead
+from holdfast.train.trunk import longest_packed, loss_token_states, padded_states
+from holdfast.train.world import World, deal
+
+Source = Literal["teacher", "base"]
+
+KEPT = "kept:"
+"""Marks, in a checkpoint, what is kept for further steps on a rollout batch."""
 
 
 def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:
@@ -25,6 +40,14 @@ def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:
     return settings.learning_rate * warm * factor[settings.lr_scheduler_type]
 
 
+@dataclass(frozen=True)
+class Part:
+    """A micro-batch; `counts` is false for one that a process only computes to keep in step with the others."""
+
+    rows: list[Row]
+    counts: bool = True
+
+
 class StageTrainer:
     """The optimiser of one stage; a stage starts with a fresh one, as a new run would."""
 
@@ -33,6 +56,9 @@ class StageTrainer:
     ) -> None:
         self.policy, self.teacher, self.base = policy, teacher, base
         self.objective, self.settings = objective, settings
+        self.world = World.current()
+        self.poll: Callable[[], None] = lambda: None
+        """Called before every micro-batch; may raise to leave the step, which then has moved nothing."""
         self.parameters = policy.named_trainable()
         self.optimizer = torch.optim.AdamW(
             self.parameters.values(),
@@ -40,8 +66,11 @@ class StageTrainer:
             betas=(settings.adam_beta1, settings.adam_beta2),
             weight_decay=settings.weight_decay,
         )
+        self.kept = {"teacher": KeptSignals(), "base": KeptSignals()}
 
-    def step(self, rows: Sequence[Row], rate: float, *, where: str, remember: bool = False) -> dict[str, Any]:
+    def step(
+        self, rows: Sequence[Row], rate: float, *, where: str, first: bool = True, more: bool = False
+    ) -> dict[str, Any]:
         """Take one optimiser step and return its numbers.
 
         Where no row carries a signal nothing moves: no momentum, no weight decay.
@@ -50,49 +79,169 @@ class StageTrainer:
             rows: all rows of the step, those without signal included: they may count in the reduction.
             rate: the learning rate.
             where: stage and step, for messages.
-            remember: keep the log-probabilities of this forward as the rows' `old_logprobs`.
+            first: the first step on these rows.
+            more: there are further steps on these rows. The first keeps for them its log-probabilities, as the rows'
+                `old_logprobs`, and what teacher and base say.
 
         Raises:
             RunError: loss or gradient is not finite; raised before the weights move.
         """
+        numbers = self.forward_backward(rows, where=where, first=first, more=more)
+        numbers |= {"grad_norm": 0.0, "learning_rate": rate}
+        if numbers["active_rows"]:
+            numbers["grad_norm"] = self._move(rate, where)
+            if self.teacher is not None and self.teacher.average is not None and self.policy.is_lora:
+                numbers["teacher_error_bound"] = self.teacher.average.error_bound()
+        if not more:
+            self.forget()
+        return numbers
+
+    def forward_backward(
+        self, rows: Sequence[Row], *, where: str, first: bool = True, more: bool = False
+    ) -> dict[str, Any]:
+        """The step without the move: gradients are added to the parameters'. Arguments and errors as for `step`."""
+        if first:
+            self.forget()
         coefficients = row_coefficients(rows, self.objective, self.settings.max_completion_length)
         coefficient_of = {id(row): c for row, c in zip(rows, coefficients, strict=True)}
         active = [row for row in rows if row.has_signal]
-        numbers: dict[str, Any] = {"loss": 0.0, "grad_norm": 0.0, "learning_rate": rate}
-        numbers |= {"rows": len(rows), "active_rows": len(active)}
+        total = torch.zeros((), device=self.policy.device)
         statistics: list[dict[str, Tensor]] = []
-        for rows_of_batch in micro_batches(active, self.settings.micro_batch_tokens):
-            batch = Batch.from_rows(rows_of_batch, [coefficient_of[id(r)] for r in rows_of_batch], self.policy.device)
-            loss, stats = self._loss(rows_of_batch, batch)
-            if not torch.isfinite(loss):
-                raise RunError(f"the loss is {loss.item()}", where=where, mend="lower train.learning_rate")
-            loss.backward()
-            numbers["loss"] += loss.item()
-            if remember:
-                remember_logprobs(rows_of_batch, stats["logprobs"])
-            statistics.append(stats)
-        if active:
-            numbers["grad_norm"] = self._move(rate, where)
-        return numbers | summarise(statistics)
+        logprobs: list[tuple[list[Row], Tensor]] = []
+        parts = self._parts(active)
+        with self._heads():
+            for number, part in enumerate(parts):
+                self.poll()
+                weights = [coefficient_of[id(row)] if part.counts else 0.0 for row in part.rows]
+                batch = Batch.from_rows(part.rows, weights, self.policy.device)
+                signals = self._signals(part.rows, active, first=first, keep=more)
+                loss, stats = self.policy.run(partial(self._loss, part.rows, batch, *signals))
+                self.policy.backward(loss, last=number + 1 == len(parts))
+                if part.counts:
+                    total += loss.detach()
+                    logprobs.append((part.rows, stats.pop("logprobs")))
+                    statistics.append(stats)
+        gathered = self.world.gather((total.item(), [{k: v.cpu() for k, v in s.items()} for s in statistics]))
+        loss_value = sum(value for value, _ in gathered)
+        if not math.isfinite(loss_value):
+            self.optimizer.zero_grad(set_to_none=True)
+            raise RunError(f"the loss is {loss_value}", where=where, mend="lower train.learning_rate")
+        if first and more:
+            self._remember(rows, logprobs)
+        numbers = {"loss": loss_value, "rows": len(rows), "active_rows": len(active)}
+        return numbers | summarise([each for _, group in gathered for each in group])
 
-    def _loss(self, rows: list[Row], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        completions = [row.completion_ids for row in rows]
-        positions = [row.loss_positions() for row in rows]
-        prompts = [row.prompt_ids for row in rows]
-        teacher_logits = base_logits = None
-        if self.teacher is not None and any(row.div for row in rows):
-            prompts_seen = [row.teacher_prompt_ids or row.prompt_ids for row in rows]
-            with self.teacher.scoring() as teacher:
-                teacher_logits = loss_token_logits(teacher, prompts_seen, completions, positions)
-        if self.objective.reference_kl and any(row.base_kl for row in rows):
-            assert self.base is not None
-            with self.base.scoring() as base:
-                base_logits = loss_token_logits(base, prompts, completions, positions)
-        student_logits = loss_token_logits(self.policy, prompts, completions, positions)
-        return loss_and_statistics(student_logits, batch, self.objective, teacher_logits, base_logits)
+    @contextmanager
+    def _heads(self) -> Iterator[None]:
+        """Within it, the output heads of teacher and base copies are whole on every process."""
+        with ExitStack() as stack:
+            for speaker in (self.teacher, self.base):
+                if speaker is not None and speaker.copy is not None:
+                    stack.enter_context(shard.head(speaker.copy))
+            yield
+
+    def forget(self) -> None:
+        """Let go of what was kept for further steps on a rollout batch."""
+        for kept in self.kept.values():
+            kept.clear()
+
+    def _parts(self, active: Sequence[Row]) -> list[Part]:
+        """This process's micro-batches: as many as any other's, for their collective operations must match."""
+        padded = self.settings.engine == "readable" or not longest_packed(self.policy)
+        batches = micro_batches(active, self.settings.micro_batch_tokens, padded=padded)
+        if self.world.size == 1 or not batches:
+            return [Part(rows) for rows in batches]
+        hands = deal([_tokens(rows) for rows in batches], self.world.size)
+        mine = [Part(batches[i]) for i in hands[self.world.rank]]
+        lacking = max(map(len, hands)) - len(mine)
+        return [*mine, *[Part(min(batches, key=_tokens), counts=False)] * lacking]
+
+    def _signals(
+        self, rows: list[Row], active: Sequence[Row], *, first: bool, keep: bool
+    ) -> tuple[Signal | None, Signal | None]:
+        """What teacher and base say at the loss tokens of these rows; None where no row asks."""
+        teacher = base = None
+        if self.teacher is not None and any(row.div for row in active):
+            spec = self.teacher.spec
+            head_moves = not self.policy.is_lora and (
+                spec.kind == "live" or (self.teacher.moves and spec.cadence == "optimizer_step")
+            )
+            asking = [row for row in rows if row.div]
+            teacher = self._signal("teacher", rows, asking, first=first, keep=keep, head_moves=head_moves)
+        if self.base is not None and any(self._asks_base(row) for row in active):
+            asking = [row for row in rows if self._asks_base(row)]
+            base = self._signal("base", rows, asking, first=first, keep=keep)
+        return teacher, base
+
+    def _asks_base(self, row: Row) -> bool:
+        anchored = self.objective.anchor == "base"
+        return bool((self.objective.reference_kl and row.base_kl) or (anchored and row.div))
+
+    def _signal(
+        self, source: Source, rows: list[Row], asking: list[Row], *, first: bool, keep: bool, head_moves: bool = False
+    ) -> Signal | None:
+        if not asking and (self.world.size == 1 or not first):
+            return None
+        asking = asking or rows  # another process scores now, and this one must take part
+        kept = self.kept[source]
+        if first or not kept.hold(asking):
+            signal: Signal = self._scored(source, asking)
+            if not keep:
+                return _spread(signal, rows, asking)
+            if self.settings.engine == "fused":
+                ids = torch.tensor([row.completion_ids[t] for row in asking for t in row.loss_positions()])
+                form = partial(compress, signal, ids.to(self.policy.device), self.objective, of=source)
+                signal = self.policy.run(form)
+            kept.keep(asking, signal, head_moves=head_moves)
+        return _spread(kept.of(asking), rows, asking)
+
+    def _scored(self, source: Source, rows: list[Row]) -> HiddenSignal:
+        speaker = self.teacher if source == "teacher" else self.base
+        assert speaker is not None
+        prompts = [(source == "teacher" and row.teacher_prompt_ids) or row.prompt_ids for row in rows]
+        completions, positions = [row.completion_ids for row in rows], [row.loss_positions() for row in rows]
+        with speaker.scoring() as policy:
+            return policy.run(lambda: HiddenSignal(*self._states_and_head(policy, prompts, completions, positions)))
+
+    def _loss(
+        self, rows: list[Row], batch: Batch, teacher: Signal | None, base: Signal | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        hidden, head = self._states_and_head(
+            self.policy,
+            [row.prompt_ids for row in rows],
+            [row.completion_ids for row in rows],
+            [row.loss_positions() for row in rows],
+        )
+        if self.settings.engine == "fused":
+            return fused_loss_and_statistics(hidden, head, batch, self.objective, teacher, base)
+        said = [s.head(s.hidden) if isinstance(s, HiddenSignal) else s for s in (teacher, base)]
+        return loss_and_statistics(head(hidden), batch, self.objective, *said)
+
+    def _states_and_head(
+        self, policy: Policy, prompts: list[list[int]], completions: list[list[int]], positions: list[range]
+    ) -> tuple[Tensor, Head]:
+        """Hidden states [N, H] at the loss tokens and the head for them, both in the dtype of matrix products."""
+        bf16 = self.settings.bf16
+        with torch.autocast(policy.device.type, torch.bfloat16, enabled=bf16):
+            states = loss_token_states if self.settings.engine == "fused" else padded_states
+            hidden = states(policy, prompts, completions, positions)
+        if not bf16:
+            return hidden, policy.head
+        return hidden.to(torch.bfloat16), TensorHead.like(policy.head, lambda tensor: tensor.to(torch.bfloat16))
+
+    def _remember(self, rows: Sequence[Row], logprobs: Sequence[tuple[list[Row], Tensor]]) -> None:
+        """Keep a first iteration's log-probabilities as the rows' `old_logprobs`, on every process."""
+        for part, values in logprobs:
+            remember_logprobs(part, values)
+        if self.world.size > 1:
+            place = {id(row): i for i, row in enumerate(rows)}
+            own = {place[id(row)]: row.old_logprobs for part, _ in logprobs for row in part}
+            for found in self.world.gather(own):
+                for index, values_of_row in found.items():
+                    rows[index].old_logprobs = values_of_row
 
     def _move(self, rate: float, where: str) -> float:
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.max_grad_norm).item()
+        norm = _norm(torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.max_grad_norm))
         if not math.isfinite(norm):
             self.optimizer.zero_grad(set_to_none=True)
             raise RunError(f"the gradient's norm is {norm}", where=where, mend="lower train.learning_rate")
@@ -104,18 +253,57 @@ class StageTrainer:
             self.teacher.after_optimizer_step()
         return norm
 
-    def state(self) -> dict[str, Tensor]:
-        """The optimiser's tensors by `KEY.PARAMETER`, for a checkpoint."""
-        return {
+    def state(self, rows: Sequence[Row] = ()) -> dict[str, Tensor]:
+        """The optimiser's tensors by `KEY.PARAMETER`, and what is kept for further steps on `rows`."""
+        tensors = {
             f"{key}.{name}": torch.as_tensor(value)
             for name, parameter in self.parameters.items()
             for key, value in self.optimizer.state.get(parameter, {}).items()
         }
+        for source, kept in self.kept.items():
+            own = {key: value.cpu() for key, value in kept.state(rows).items()}
+            for found in self.world.gather(own):
+                tensors |= {f"{KEPT}{source}.{key}": value for key, value in found.items()}
+        return tensors
 
-    def load_state(self, tensors: dict[str, Tensor]) -> None:
+    def load_state(self, tensors: Mapping[str, Tensor], rows: Sequence[Row] = ()) -> None:
+        """Take back what `state` gave, for the same rows."""
         for name, parameter in self.parameters.items():
             suffix = f".{name}"
             own = {key[: -len(suffix)]: value for key, value in tensors.items() if key.endswith(suffix)}
             own = {key: value.clone() for key, value in own.items() if "." not in key}
             if own:
                 self.optimizer.state[parameter] = own
+        for source, kept in self.kept.items():
+            prefix = f"{KEPT}{source}."
+            device = self.policy.device
+            found = {k.removeprefix(prefix): v.to(device) for k, v in tensors.items() if k.startswith(prefix)}
+            speaker = self.teacher if source == "teacher" else self.base
+            if found and speaker is not None:
+                with speaker.scoring() as policy:
+                    kept.load_state(rows, found, policy.head)
+
+
+def _tokens(rows: Sequence[Row]) -> int:
+    """What a micro-batch costs, for dealing them out evenly."""
+    prompts = {tuple(ids) for row in rows for ids in (row.prompt_ids, row.teacher_prompt_ids) if ids}
+    return sum(map(len, prompts)) + sum(len(row.completion_ids) for row in rows)
+
+
+def _spread(signal: Signal, rows: list[Row], asking: list[Row]) -> Signal:
+    """A signal of some rows, laid out over the loss tokens of all; zeros where nobody asked, and nobody reads."""
+    if len(asking) == len(rows):
+        return signal
+    wanted = {id(row) for row in asking}
+    mask = torch.cat([torch.full((len(row.loss_positions()),), id(row) in wanted) for row in rows])
+    laid = {}
+    for name, part in tensors_of(signal).items():
+        whole = part.new_zeros(len(mask), *part.shape[1:])
+        whole[mask.to(part.device)] = part
+        laid[name] = whole
+    return of_tensors(laid, signal.head if isinstance(signal, HiddenSignal) else None)
+
+
+def _norm(norm: Tensor) -> float:
+    """Of all shards where they are sharded."""
+    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)

@@ -1,0 +1,158 @@
+"""What is measured on: two shapes of Qwen3 with random weights, and rows of random tokens.
+
+Both sides read the same folder and draw the same tokens, since a draw follows from its name alone. No token ends a
+completion: the tokenizer's end-of-sequence token has the first id that the model has no logit for, so that every
+completion has the length that was asked for, with no extra work for either side's sampler.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from holdfast.seeds import numpy_rng
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+PAD_ID = 0
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A dense Qwen3 model with tied embeddings.
+
+    `weights` counts all of them; `block_weights` those that every token is multiplied with before the output head.
+    """
+
+    name: str
+    vocabulary: int
+    width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    intermediate: int
+
+    @property
+    def block_weights(self) -> int:
+        attention = 2 * self.width * self.head_dim * (self.heads + self.kv_heads)
+        return self.layers * (attention + 3 * self.width * self.intermediate)
+
+    @property
+    def weights(self) -> int:
+        norms = self.layers * (2 * self.width + 2 * self.head_dim) + self.width
+        return self.vocabulary * self.width + self.block_weights + norms
+
+    def with_vocabulary(self, vocabulary: int) -> "Shape":
+        return Shape(**{**asdict(self), "name": f"{self.name}-v{vocabulary}", "vocabulary": vocabulary})
+
+
+SHAPES = {
+    shape.name: shape
+    for shape in (
+        Shape("toy", 512, 64, 2, 4, 2, 16, 192),
+        Shape("11.5m", 32_768, 256, 4, 8, 4, 32, 768),
+        Shape("qwen3-0.6b", 151_936, 1024, 28, 16, 8, 128, 3072),
+        Shape("qwen3-1.7b", 151_936, 2048, 28, 16, 8, 128, 6144),
+    )
+}
+
+
+def write_folder(shape: Shape, folder: Path, seed: int = 0) -> None:
+    """Write the model with random weights in float32 and a tokenizer of words t0, t1, …; `folder` is made."""
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    config = Qwen3Config(
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.width,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
+        max_position_embeddings=4096,
+        tie_word_embeddings=True,
+        # Distributions far enough from uniform that the student's top tokens are no matter of rounding.
+        initializer_range=0.05,
+        bos_token_id=None,
+        eos_token_id=shape.vocabulary,
+        pad_token_id=PAD_ID,
+    )
+    torch.manual_seed(seed)
+    Qwen3ForCausalLM(config).save_pretrained(folder)
+    _tokenizer(shape.vocabulary).save_pretrained(folder)
+
+
+def _tokenizer(vocabulary: int) -> "PreTrainedTokenizerFast":
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = {f"t{index}": index for index in range(vocabulary)} | {"<|end|>": vocabulary}
+    core = Tokenizer(models.WordLevel(words, unk_token=f"t{PAD_ID}"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|end|>", pad_token=f"t{PAD_ID}")
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The rows of one optimiser step: `prompts` × `generations` of them, `new_tokens` each.
+
+    Lengths of prompts alternate a sixteenth below and above `prompt_tokens`, and those of teacher prompts below and
+    above `teacher_tokens`, as real ones differ.
+
+    Attributes:
+        active: rows with a signal, taken from the first on: silent groups are silent as a whole, as in SDPO.
+        teacher_prompts_per_group: how many different prompts the teacher has for a group's rows; with two, the first
+            row has one of its own, as in SDPO, where the first success is shown the second.
+    """
+
+    prompts: int = 2
+    generations: int = 8
+    new_tokens: int = 128
+    prompt_tokens: int = 64
+    teacher_tokens: int = 128
+    active: int | None = None
+    teacher_prompts_per_group: int = 1
+
+    @property
+    def rows(self) -> int:
+        return self.prompts * self.generations
+
+    @property
+    def active_rows(self) -> int:
+        return self.rows if self.active is None else self.active
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A workload in token ids, one entry per row; `signal` is 1 for rows with a signal and 0 for others."""
+
+    prompts: list[list[int]]
+    teacher_prompts: list[list[int]]
+    completions: list[list[int]]
+    signal: list[int]
+    advantages: list[float]
+
+
+def draw_tokens(workload: Workload, vocabulary: int) -> Tokens:
+    """The same tokens for the same workload, in every process."""
+
+    def draw(count: int, *name: Any) -> list[int]:
+        return numpy_rng("benchmark", *name).integers(PAD_ID + 1, vocabulary, count).tolist()
+
+    def near(length: int, place: int) -> int:
+        return max(1, length + (length // 16) * (-1 if place % 2 == 0 else 1))
+
+    rows = [(group, row) for group in range(workload.prompts) for row in range(workload.generations)]
+    variant = [row == 0 and workload.teacher_prompts_per_group > 1 for _, row in rows]
+    return Tokens(
+        prompts=[draw(near(workload.prompt_tokens, g), "prompt", g) for g, _ in rows],
+        teacher_prompts=[
+            draw(near(workload.teacher_tokens, g + own), "teacher", g, int(own)) for (g, _), own in zip(rows, variant)
+        ],
+        completions=[draw(workload.new_tokens, "completion", g, r) for g, r in rows],
+        signal=[int(index < workload.active_rows) for index in range(len(rows))],
+        # Never 0, and not of mean 0, so that the loss is a number to compare.
+        advantages=[1.0 if r % 2 == 0 else -0.5 for _, r in rows],
+    )

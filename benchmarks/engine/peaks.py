@@ -1,0 +1,129 @@
+"""What the machine can do at most, measured with the threads of the benchmark, and what a step needs at least, counted.
+
+A multiplication and an addition are two operations. Counted are matrix products alone, of which nearly all of the work
+consists: weights with tokens, attention scores and their products with values, and the output head.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from benchmarks.engine.measure import Side
+from benchmarks.engine.models import Shape, Tokens, Workload
+
+TOP_K = 100
+"""Of the objectives here that have one."""
+
+
+class Peaks:
+    """Measures the peaks in its one run."""
+
+    def __init__(self, device: str, side: int, copied_bytes: int) -> None:
+        self.device, self.side, self.copied_bytes = torch.device(device), side, copied_bytes
+
+    def run(self) -> dict[str, float]:
+        peaks = {f"{name}_flops": self._matmul(dtype) for name, dtype in _DTYPES.items()}
+        source = torch.ones(self.copied_bytes // 4, device=self.device)
+        target = torch.empty_like(source)
+        seconds = self._best(lambda: target.copy_(source))
+        return peaks | {"bytes_per_second": 2 * self.copied_bytes / seconds}
+
+    def _matmul(self, dtype: torch.dtype) -> float:
+        a = torch.randn(self.side, self.side, device=self.device).to(dtype)
+        b = torch.randn(self.side, self.side, device=self.device).to(dtype)
+        out = torch.empty_like(a)
+        return 2 * self.side**3 / self._best(lambda: torch.mm(a, b, out=out))
+
+    def _best(self, work: Callable[[], Any], repeats: int = 8) -> float:
+        """Seconds of the fastest repeat: a peak is what the machine can do undisturbed."""
+        best = float("inf")
+        for _ in range(repeats):
+            self._synchronise()
+            start = time.perf_counter()
+            work()
+            self._synchronise()
+            best = min(best, time.perf_counter() - start)
+        return best
+
+    def _synchronise(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def side(job: dict[str, Any]) -> Side:
+    """A job has `device`, `side` of the square matrices and `copied_bytes`."""
+    return Peaks(job["device"], job["side_length"], job["copied_bytes"])
+
+
+def step_operations(method: str, shape: Shape, workload: Workload, tokens: Tokens) -> dict[str, float]:
+    """Operations of one step, `needed` and as the peer lays it out (`padded`).
+
+    Needed: every distinct prompt of rows with a signal once, their completions, no padding; the student forward and
+    backward (three times the forward), the teacher forward; the output head at completion tokens, see `head_products`.
+    Attention is causal.
+
+    Padded: every row at the longest prompt, with the same passes; the head at completion tokens, and in GRPO, whose
+    kernel projects in the forward and once more in the backward, at every token where there is no Triton (on a CPU).
+    """
+    has_teacher = method != "grpo"
+    active = [row for row in range(workload.rows) if tokens.signal[row]]
+    passes = [(3.0, tokens.prompts)] + ([(1.0, tokens.teacher_prompts)] if has_teacher else [])
+    new = workload.new_tokens
+    needed = padded = 0.0
+    for weight, prompts in passes:
+        distinct = {tuple(prompts[row]) for row in active}
+        count = sum(map(len, distinct)) + len(active) * new
+        pairs = sum(_causal(len(p)) for p in distinct) + sum(
+            _causal(len(prompts[r]) + new, len(prompts[r])) for r in active
+        )
+        needed += weight * (2 * shape.block_weights * count + _attention(shape, pairs))
+        width = max(map(len, prompts)) + new
+        padded += weight * workload.rows * (2 * shape.block_weights * width + _attention(shape, _causal(width)))
+    product = 2 * shape.vocabulary * shape.width
+    needed += head_products(method, shape.vocabulary) * product * len(active) * new
+    positions = new if has_teacher else max(map(len, tokens.prompts)) + new - 1
+    padded += 4 * product * workload.rows * positions
+    return {"needed": needed, "padded": padded}
+
+
+def head_products(objective: str, vocabulary: int) -> float:
+    """Products of [tokens × width] with the output head that an objective needs, by its name here.
+
+    The student's logits and the gradients of hidden states and weights are three, the teacher's logits a fourth. On a
+    renormalised top-k only the student's logits are needed in full: gradients, and what is asked of the teacher, are at
+    the top entries.
+    """
+    if objective in ("topk", "sdft_topk"):
+        return 1 + 3 * min(1.0, TOP_K / vocabulary)
+    return 3 if objective in ("policy_gradient", "grpo") else 4
+
+
+def objective_operations(objective: str, *, tokens: int, vocabulary: int, width: int) -> float:
+    """Operations of the objective alone."""
+    return head_products(objective, vocabulary) * 2.0 * tokens * vocabulary * width
+
+
+def objective_bytes(objective: str, *, tokens: int, vocabulary: int, width: int, itemsize: int) -> float:
+    """Bytes that an implementation in chunks moves where a chunk of logits does not stay in the cache.
+
+    Logits of the student: written and read for the normaliser or the top entries; where the gradient is dense, read and
+    overwritten by it, and read for two products. Of the teacher: written, read twice. Hidden states, weights and their
+    gradients once each.
+    """
+    passes = {"topk": 2, "policy_gradient": 6}.get(objective, 9)
+    return itemsize * (passes * tokens * vocabulary + 3.0 * vocabulary * width + 3.0 * tokens * width)
+
+
+def _attention(shape: Shape, pairs: float) -> float:
+    """Scores and their product with the values, for so many (query, key) pairs, in all layers."""
+    return 4.0 * shape.layers * shape.heads * shape.head_dim * pairs
+
+
+def _causal(end: int, start: int = 0) -> float:
+    """Pairs of each token from `start` on with itself and all before it."""
+    return (end * (end + 1) - start * (start + 1)) / 2

@@ -1,0 +1,181 @@
+"""Format markers of one task on another task's prompts.
+
+What marks a task is found in the demonstrations: n-grams that stand in many of its own and in few of any other
+task's. How often they stand in answers to the other tasks' prompts is then compared between two models. A marker
+carried from one task into another's answers was the first sign of the collapse described in
+arXiv 2607.01763, where `\\boxed` of the mathematics stage filled the tool calls.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy.special import betainc
+from scipy.stats import false_discovery_control
+
+from holdfast.measure.artifacts.families import contains, families
+from holdfast.measure.artifacts.growth import LEVEL, PRIOR_PROMPTS, can_reach, log_odds, sign_test
+from holdfast.measure.artifacts.ngrams import LONGEST, Documents, Ngram, Unit, presence, show
+
+OWN_SHARE = 0.2
+"""A marker stands in at least this share of its task's demonstrations: what is rarer is content, not form."""
+OTHER_SHARE = 0.25
+"""And in any other task's demonstrations at most so often, as a share of that."""
+MOST = 8
+"""Markers of one task."""
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """An n-gram that is characteristic of a task; shares of demonstrations that contain it."""
+
+    task: str
+    ngram: Ngram
+    share: float
+    share_elsewhere: Mapping[str, float]
+    z: float
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """A task's marker, or any of them (`ngram` None), in the answers to another task's prompts.
+
+    `more` and `fewer` are prompts on which B's answers contain it more often than A's, and less often; p is the exact
+    one-sided sign test over prompts, q its false-discovery rate over all leaks that are looked for.
+    """
+
+    task: str
+    ngram: Ngram | None
+    on: str
+    share_demonstrations: float | None
+    share_a: float
+    share_b: float
+    more: int
+    fewer: int
+    p: float
+    q: float
+
+    def as_json(self, decode: Callable[[Sequence[int]], str] | None = None) -> dict[str, Any]:
+        """Plain data, the n-gram as text beside its units."""
+        plain = {name: getattr(self, name) for name in Leak.__slots__}
+        ngram = None if self.ngram is None else list(self.ngram)
+        return plain | {"ngram": ngram, "text": None if self.ngram is None else show(self.ngram, decode)}
+
+
+def task_markers(
+    demonstrations: Mapping[str, Sequence[Sequence[Unit]]], *, longest: int = LONGEST, level: float = LEVEL
+) -> dict[str, list[Marker]]:
+    """The markers of each task, best evidence first; none where fewer than two tasks have demonstrations.
+
+    An n-gram's p value is exact: of the demonstrations that contain it, so many are the task's own, where each
+    demonstration is as likely to contain it as any other.
+    """
+    demonstrations = {task: documents for task, documents in demonstrations.items() if documents}
+    if len(demonstrations) < 2:
+        return {task: [] for task in demonstrations}
+    found = presence([document for documents in demonstrations.values() for document in documents], longest)
+    ends = np.cumsum([len(documents) for documents in demonstrations.values()])
+    counts = np.stack([np.asarray(part.sum(axis=1)) for part in _columns(found.matrix, ends)])
+    sizes = np.array([len(documents) for documents in demonstrations.values()], dtype=float)
+    shares = counts / sizes[:, None]
+    by_order = np.zeros((len(counts), int(found.order.max()) + 1))
+    for index, row in enumerate(counts):
+        by_order[index] = np.bincount(found.order, weights=row, minlength=by_order.shape[1])
+    markers: dict[str, list[Marker]] = {}
+    for index, task in enumerate(demonstrations):
+        others = np.arange(len(counts)) != index
+        own, rest = counts[index], counts[others].sum(0)
+        expected = sizes[index] / sizes.sum()
+        can = np.flatnonzero(can_reach(own + rest, level, expected))
+        if not len(can):
+            markers[task] = []
+            continue
+        q = false_discovery_control(betainc(own[can], rest[can] + 1.0, expected))
+        order = found.order[can]
+        scale = PRIOR_PROMPTS / sizes.sum()
+        prior, prior_total = scale * (own + rest)[can], scale * by_order.sum(0)[order]
+        n_own, n_rest = by_order[index][order], by_order[others].sum(0)[order]
+        _, z = log_odds(own[can], n_own, rest[can], n_rest, prior, prior_total)
+        # After the test, which is blind to them: choosing the candidates by these shares would make them significant.
+        characteristic = (shares[index] >= OWN_SHARE) & (shares[others].max(0) <= OTHER_SHARE * shares[index])
+        kept = np.flatnonzero((q <= level) & characteristic[can])
+        kept = kept[np.argsort(-z[kept], kind="stable")]
+        ngrams = [found.ngram(can[i]) for i in kept]
+        groups = families(ngrams, support=[float(own[can[i]]) for i in kept])[:MOST]
+        markers[task] = [
+            Marker(
+                task=task,
+                ngram=ngrams[group.lead],
+                share=float(shares[index, can[kept[group.lead]]]),
+                share_elsewhere={
+                    other: float(shares[k, can[kept[group.lead]]])
+                    for k, other in enumerate(demonstrations)
+                    if other != task
+                },
+                z=float(z[kept[group.lead]]),
+            )
+            for group in groups
+        ]
+    return markers
+
+
+def _columns(matrix: Any, ends: Any) -> list[Any]:
+    """A sparse matrix cut into blocks of columns that end at `ends`."""
+    columns = matrix.tocsc()
+    return [columns[:, start:end] for start, end in zip([0, *ends[:-1]], ends)]
+
+
+def leaks(
+    markers: Mapping[str, Sequence[Marker]], a: Documents, b: Documents, task_of: Mapping[str, str]
+) -> list[Leak]:
+    """Markers of each task in the answers to the other tasks' prompts: those that B's have, most surely grown first.
+
+    For each pair of tasks there is also one with `ngram` None: an answer that contains any of the task's markers.
+
+    Args:
+        task_of: the task that each prompt belongs to.
+    """
+    prompts: dict[str, list[str]] = {}
+    for prompt in b:
+        prompts.setdefault(task_of[prompt], []).append(prompt)
+    found = []
+    for task, own in markers.items():
+        for on, asked in prompts.items():
+            if on == task or not own:
+                continue
+            wanted: list[tuple[Marker | None, list[Ngram]]] = [(marker, [marker.ngram]) for marker in own]
+            for marker, ngrams in [(None, [marker.ngram for marker in own]), *wanted]:
+                share_a, share_b = ([share_with(side[prompt], ngrams) for prompt in asked] for side in (a, b))
+                found.append(
+                    Leak(
+                        task=task,
+                        ngram=marker.ngram if marker else None,
+                        on=on,
+                        share_demonstrations=marker.share_elsewhere.get(on) if marker else None,
+                        q=1.0,
+                        **compared(share_a, share_b),
+                    )
+                )
+    if found:
+        q = false_discovery_control([leak.p for leak in found])
+        found = [replace(leak, q=float(value)) for leak, value in zip(found, q, strict=True)]
+    return sorted((leak for leak in found if leak.share_b > 0), key=lambda leak: (leak.p, leak.share_a - leak.share_b))
+
+
+def share_with(answers: Sequence[Sequence[Unit]], ngrams: Sequence[Ngram]) -> float:
+    """The share of answers that contain any of some n-grams."""
+    return sum(any(contains(tuple(answer), ngram) for ngram in ngrams) for answer in answers) / len(answers)
+
+
+def compared(share_a: Sequence[float], share_b: Sequence[float]) -> dict[str, Any]:
+    """Shares over prompts, the prompts that tell A and B apart, and the sign test's p for B above A."""
+    differences = np.subtract(share_b, share_a)
+    gained, lost = np.maximum(differences, 0).sum(), np.maximum(-differences, 0).sum()
+    return {
+        "share_a": float(np.mean(share_a)),
+        "share_b": float(np.mean(share_b)),
+        "more": int((differences > 0).sum()),
+        "fewer": int((differences < 0).sum()),
+        "p": float(sign_test(gained, lost)),
+    }

@@ -1,0 +1,156 @@
+"""One tensor of two models, measured: the matrices that it holds, their metrics, the no-op control, the alignment."""
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from holdfast.errors import ModelError
+from holdfast.measure.drift.masks import Moved, moved
+from holdfast.measure.drift.metrics import (
+    Decomposed,
+    leading,
+    matrix_metrics,
+    noise,
+    unmoved_metrics,
+    update_alignment,
+    vector_metrics,
+)
+from holdfast.measure.drift.result import Alignment, MatrixDrift, Metrics
+from holdfast.measure.drift.subspaces import is_exact_cheap
+from holdfast.measure.drift.tall import Matrix, Update
+from holdfast.measure.drift.weights import Model
+
+
+def matrices_of(name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """The matrices [rows, columns] that a tensor holds, with their names; a vector is one of one column.
+
+    Experts fused into one tensor are a matrix each; a convolution is one matrix, with a row for each output.
+    """
+    if tensor.ndim >= 3 and "expert" in name:
+        for number, part in enumerate(tensor):
+            yield f"{name}[{number}]", part.flatten(1)
+    else:
+        yield name, tensor.flatten(1) if tensor.ndim > 1 else tensor.reshape(-1, 1)
+
+
+def place(name: str) -> tuple[str, int | None]:
+    """The module type of a tensor, which is its name without numbers, and the layer that it is in."""
+    name = re.sub(r"\[\d+\]$", "", name).removesuffix(".weight")
+    name = re.sub(r"^(base_model\.)?(model|transformer)\.", "", name)
+    match = re.search(r"(?:^|\.)(?:layers|h|blocks?)\.(\d+)\.", name)
+    inside = name[match.end() :] if match else name
+    return re.sub(r"\.\d+(?=\.|$)", "", inside), int(match[1]) if match else None
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Measures what two models have in common.
+
+    Args:
+        way: models between them, for the alignment of the last update with those before.
+        rank: singular vectors that count as leading; of small matrices fewer.
+        share: of the entries that each mask takes.
+        exact: decompose large matrices exactly too.
+    """
+
+    a: Model
+    b: Model
+    way: Sequence[Model]
+    rank: int
+    share: float
+    exact: bool
+
+    def measure(self, name: str) -> Iterator[MatrixDrift]:
+        """One tensor that both models have in the same shape; several results where it holds several matrices.
+
+        Raises:
+            ModelError: a weight is infinite or not a number.
+        """
+        is_vector = len(self.a.source(name).shape) < 2
+        for number, (label, tensor) in enumerate(matrices_of(name, self.a.source(name).read())):
+            before, after = self._matrix(self.a, name, number), self._matrix(self.b, name, number)
+            module_type, layer = place(name)
+            exact = self.exact or is_exact_cheap(before)
+            measured, floor = self._measured(label, before, after, self._control(name, tensor), exact)
+            method = "exact" if exact else "randomised"
+            if before.short == 1 or not measured.update_norm:
+                method = "vector" if before.short == 1 else "identical"
+            yield MatrixDrift(
+                name=label,
+                module_type=module_type,
+                layer=layer,
+                shape=(before.long,) if is_vector else tuple(tensor.shape),
+                dtypes=(_dtype(self.a, name), _dtype(self.b, name)),
+                method=method,
+                measured=measured,
+                floor=floor,
+                alignment=tuple(self._alignments(name, number, measured, exact)) if before.short > 1 else (),
+            )
+
+    def _matrix(self, model: Model, name: str, number: int) -> Matrix:
+        parts = matrices_of(name, model.source(name).read())
+        return Matrix(next(islice(parts, number, None))[1], model.product(name))
+
+    def _control(self, name: str, tensor: Tensor) -> Matrix | None:
+        """W₀ as it comes back from the dtype that W_t is stored in; None where that changes nothing."""
+        kept, target = self.a.dtype(name), self.b.dtype(name)
+        if torch.promote_types(kept, target) == target:
+            return None
+        return Matrix(tensor, self.a.product(name), through=target)
+
+    def _measured(
+        self, label: str, before: Matrix, after: Matrix, control: Matrix | None, exact: bool
+    ) -> tuple[Metrics, Metrics]:
+        """The drift of a matrix and its floor; W₀ is decomposed once for both, and not at all where nothing moved."""
+        counts = moved(before, after)
+        same = Moved(counts.before, counts.before, 0.0, before.long * before.short)
+        if not math.isfinite(counts.before + counts.after):
+            raise ModelError(
+                f"{label} has values that are infinite or not a number",
+                where=f"{self.a.where} or {self.b.where}",
+                mend="compare a checkpoint from before that",
+            )
+        ends = [(after, counts), (control or before, moved(before, control) if control else same)]
+        start = None
+        if before.short > 1 and counts.before and any(of.update for _, of in ends):
+            start = Decomposed(before, leading(before, self.rank), noise(before, counts.before), exact=exact)
+
+        def metrics(end: Matrix, of: Moved) -> Metrics:
+            if before.short == 1:
+                return vector_metrics(of, before.long)
+            if not of.update:
+                return unmoved_metrics(of)
+            return matrix_metrics(before, end, of, start, rank=self.rank, share=self.share, exact=exact)
+
+        measured, floor = (metrics(end, of) for end, of in ends)
+        return measured, floor
+
+    def _alignments(self, name: str, number: int, measured: Metrics, exact: bool) -> Iterator[Alignment]:
+        """Of the update from the last model on the way to `b`, with each update before it."""
+        models = [self.a, *self.way, self.b]
+        shape = self.a.source(name).shape
+        if not self.way or any(name not in each.names or each.source(name).shape != shape for each in self.way):
+            return
+        steps = (
+            self._decomposed(models[index], models[index + 1], name, number, measured.norm, exact)
+            for index in (len(models) - 2, *range(len(models) - 2))
+        )
+        own = next(steps)
+        for model, earlier in zip(self.way, steps):
+            left, right, k = update_alignment(own, earlier)
+            yield Alignment(model.where, left, right, k)
+
+    def _decomposed(self, a: Model, b: Model, name: str, number: int, norm: float, exact: bool) -> Decomposed:
+        """One update on the way, decomposed; what rounding of weights of this norm leaves behind is not of it."""
+        before, after = self._matrix(a, name, number), self._matrix(b, name, number)
+        update = Update(before, after)
+        return Decomposed(update, leading(update, self.rank), noise(update, norm), exact=exact)
+
+
+def _dtype(model: Model, name: str) -> str:
+    return str(model.dtype(name)).removeprefix("torch.")

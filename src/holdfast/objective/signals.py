@@ -1,0 +1,103 @@
+"""What a teacher or the base says at every loss token, in the form it is kept in."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import torch
+from torch import Tensor
+
+from holdfast.objective.divergence import entropy, log_softmax, token_logprobs, top_ids
+from holdfast.objective.spec import Objective
+from holdfast.train.policy import Head
+
+CHUNK_BYTES = 32 * 2**20
+"""Of logits in fp32 that are computed at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class HiddenSignal:
+    """Final hidden states [N, H] and the output head that reads them: all that can be said, for N·H numbers."""
+
+    hidden: Tensor
+    head: Head
+
+    def logits(self) -> Tensor:
+        """[N, V], for the readable form."""
+        return self.head(self.hidden)
+
+    def select(self, tokens: slice | Tensor) -> Self:
+        """The signal at some of the tokens."""
+        return type(self)(self.hidden[tokens], self.head)
+
+
+@dataclass(frozen=True, slots=True)
+class SparseSignal:
+    """Some entries of a distribution. Log-probabilities are over the full vocabulary, the temperature applied."""
+
+    ids: Tensor
+    """[N, K] int32, the entries kept; the most likely comes first."""
+    logprobs: Tensor
+    """[N, K]"""
+    sampled_logprobs: Tensor
+    """[N], of the completion's tokens."""
+    entropy: Tensor
+    """[N], of the whole distribution."""
+
+    def select(self, tokens: slice | Tensor) -> Self:
+        """The signal at some of the tokens."""
+        return type(self)(self.ids[tokens], self.logprobs[tokens], self.sampled_logprobs[tokens], self.entropy[tokens])
+
+
+Signal = HiddenSignal | SparseSignal
+Speaker = Literal["teacher", "base"]
+
+
+def compress(signal: Signal, ids: Tensor, objective: Objective, *, of: Speaker = "teacher") -> Signal:
+    """The form that the objective can do with, and that costs least when it is asked again.
+
+    A sparse signal spares the projection onto the vocabulary too; what it can't tell, the full KL(student‖teacher), is
+    then missing from the log.
+
+    Args:
+        signal: at N tokens.
+        ids: [N], the completion's tokens.
+        of: whose signal it is; it is asked for different things.
+    """
+    if isinstance(signal, SparseSignal):
+        return signal
+    kept = entries_read(objective, of)
+    vocabulary = signal.head.weight.shape[0]
+    if kept is None or kept >= vocabulary:
+        return HiddenSignal(signal.hidden.to(signal.head.weight.dtype), signal.head)
+    with torch.no_grad():
+        parts = [
+            _sparse(log_softmax(signal.head(signal.hidden[tokens]), objective.temperature), ids[tokens], kept)
+            for tokens in token_slices(len(ids), max(1, CHUNK_BYTES // (4 * vocabulary)))
+        ]
+    return SparseSignal(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+
+
+def token_slices(tokens: int, most: int) -> Iterator[slice]:
+    """Slices of at most so many tokens, of nearly equal length; one empty slice where there are none."""
+    count = max(1, -(-tokens // most))
+    for i in range(count):
+        yield slice(tokens * i // count, tokens * (i + 1) // count)
+
+
+def entries_read(objective: Objective, of: Speaker) -> int | None:
+    """How many entries of a distribution the objective reads, the sampled token apart; None for all."""
+    if of == "base":
+        return None if objective.anchor == "base" or objective.reference_kl_form == "forward_kl" else 0
+    if objective.target != "teacher":
+        return None
+    if objective.support == "sampled":
+        # The most likely entry is for the log.
+        return 1 if objective.sampled_baseline == "none" else None
+    return objective.top_k if objective.top_k_by == "teacher" else None
+
+
+def _sparse(log_probs: Tensor, ids: Tensor, kept: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    top = top_ids(log_probs, kept) if kept else ids.new_zeros(len(ids), 0)
+    values, order = log_probs.gather(-1, top).sort(dim=-1, descending=True)
+    return top.gather(-1, order).int(), values, token_logprobs(log_probs, ids), entropy(log_probs)

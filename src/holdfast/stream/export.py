@@ -1,0 +1,58 @@
+"""A run's weights as one folder that transformers loads."""
+
+from pathlib import Path
+
+import torch
+
+from holdfast.config import RunConfig, load_config
+from holdfast.errors import RunError
+from holdfast.store import RunDirectory, read_json
+from holdfast.stream.manifest import weights_hash
+from holdfast.train.checkpoint import Checkpoint, load_newest, open_checkpoint
+from holdfast.train.model import load_policy
+
+
+def export_run(source: Path, output: Path) -> Path:
+    """Write the weights of a run's newest whole checkpoint, or of a given checkpoint, as `Policy.save_folder` does.
+
+    The model is loaded again as the run loaded it, and takes its weights from the checkpoint: the folder has its
+    tokenizer and configuration too.
+
+    Args:
+        source: a run directory, or a folder in its `checkpoints/`.
+
+    Raises:
+        RunError: there is no run or no whole checkpoint; the model is not what the run began with; `output` exists.
+    """
+    if output.exists():
+        raise RunError("there is something here already", where=str(output), mend="name a folder that is not there")
+    directory, checkpoint = _found(source)
+    config = load_config(directory.config, RunConfig)
+    # On the CPU: the weights are only passed on.
+    policy = load_policy(config.model.model_copy(update={"device": "cpu"}), seed=config.seed)
+    manifest = read_json(directory.manifest)
+    if manifest["model"]["sha256"] != weights_hash(policy):
+        mend = "put the model back"
+        raise RunError("the model's weights have changed since the run began", where=str(directory.path), mend=mend)
+    trainable = policy.named_trainable()
+    with torch.no_grad():
+        for name, value in checkpoint.load("policy").items():
+            trainable[name].copy_(value)
+    policy.save_folder(output, merged=True)
+    return output
+
+
+def _found(source: Path) -> tuple[RunDirectory, Checkpoint]:
+    """The run that a path belongs to, and its checkpoint."""
+    if (source / "position.json").exists():
+        directory = RunDirectory(source.resolve().parents[1])
+        checkpoint: Checkpoint | None = open_checkpoint(source)
+    else:
+        directory = RunDirectory(source)
+        checkpoint = load_newest(directory.checkpoints)
+    if not directory.config.exists():
+        mend = "name a run directory, or a folder in its checkpoints/"
+        raise RunError("is not a run directory: there is no config.yaml", where=str(directory.path), mend=mend)
+    if checkpoint is None:
+        raise RunError("no checkpoint has been saved yet", where=str(source), mend="let the run go on")
+    return directory, checkpoint

@@ -1,0 +1,405 @@
+"""Suites of lm-evaluation-harness, measured on the model in memory; needs the extra `eval`.
+
+The harness asks and scores in its own way: by likelihood among given choices, or by a generated answer. What comes back
+is one score per item whose plain mean is the harness's own number, so that two models can be compared item by item.
+"""
+
+import itertools
+import logging
+import math
+import os
+import random
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, chdir, contextmanager, redirect_stderr
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from holdfast.config import LmEvalSettings, SuiteSettings
+from holdfast.errors import ConfigError, DataError, did_you_mean
+from holdfast.measure.statistics import score_interval
+from holdfast.tasks.base import Example, Message, Suite, Verdict
+from holdfast.tasks.files import first_line
+
+if TYPE_CHECKING:
+    import torch
+
+    from holdfast.train.policy import Policy
+    from holdfast.train.world import World
+
+METRICS: Mapping[str, str] = {
+    "hellaswag": "acc",
+    "truthfulqa_mc1": "acc",
+    "mmlu": "acc",
+    "ifeval": "inst_level_loose_acc",
+    "winogrande": "acc",
+    "humaneval": "pass@1",
+}
+"""The metric that arXiv 2601.19897 reports for each of its six suites; HellaSwag's is not the usual `acc_norm`."""
+
+FEWSHOT_SEED = 1234
+"""The harness's own default, by which it draws worked examples."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the harness found on one suite.
+
+    Attributes:
+        items: one score per item; where the harness weights items, or the tasks of a group, they are scaled so that
+            their plain mean is its number.
+        ids: of the items.
+        length: mean length of the generated answers, in tokens; 0 where the harness asks for none.
+        truncated: share of the requests that did not fit into the model's context and were cut on the left.
+        shown: prompt and answer of each item, in text.
+    """
+
+    items: list[float]
+    ids: list[str]
+    length: float
+    truncated: float
+    shown: list[tuple[str, str]]
+
+    @property
+    def score(self) -> float:
+        return math.fsum(self.items) / len(self.items)
+
+    def numbers(self) -> dict[str, Any]:
+        """The suite's entry under "sets" of an evaluation. The harness does not judge form: `format_ok` is 1."""
+        return {
+            "mean": min(1.0, self.score),
+            "n": len(self.items),
+            "ci95": list(score_interval(self.items)),
+            "reward": min(1.0, self.score),
+            "format_ok": 1.0,
+            "length": self.length,
+            "truncated": self.truncated,
+            "kl_to_base": None,
+            "kl_to_base_se": None,
+        }
+
+    def samples(self, count: int) -> list[dict[str, Any]]:
+        """So many items from all over the suite, as an evaluation keeps them."""
+        places = range(0, len(self.items), max(1, len(self.items) // count))[:count] if count else ()
+        return [
+            {"id": self.ids[i], "prompt": prompt, "system": None, "text": text, "reward": self.items[i]}
+            for i, (prompt, text) in ((i, self.shown[i]) for i in places)
+        ]
+
+
+@dataclass(frozen=True)
+class LmEvalSuite(Suite):
+    """A task or group of tasks of the harness; it is measured as a whole, and has no verifier to judge one answer."""
+
+    settings: LmEvalSettings = field(kw_only=True)
+    limit: int | None = field(kw_only=True)
+    task: str = field(kw_only=True)
+    loaded: Mapping[str, Any] = field(kw_only=True, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, settings: SuiteSettings) -> Self:
+        """The suite that settings name, with its data.
+
+        Raises:
+            ConfigError: lm-evaluation-harness is not installed, has no such task, or the task runs code unasked.
+            DataError: the task's data cannot be loaded.
+        """
+        assert settings.lm_eval is not None
+        loaded = _load(settings.lm_eval, settings.lm_eval_settings, f"suite {settings.name!r}")
+        examples = [
+            Example(f"{name}-{index}", (Message(role="user", content=_text(task, doc)),), answer=doc)
+            for name, task in loaded["tasks"].items()
+            for index, doc in enumerate(itertools.islice(task.eval_docs, settings.limit))
+        ]
+        return cls(
+            settings.name,
+            settings.kind,
+            examples,
+            _cannot_judge,
+            f"lm-evaluation-harness {settings.lm_eval}",
+            settings=settings.lm_eval_settings,
+            limit=settings.limit,
+            task=next(iter(loaded["groups"] or loaded["tasks"])),
+            loaded=loaded,
+        )
+
+    def evaluate(self, policy: "Policy", limit: int | None = None, world: "World | None" = None) -> Measured:
+        """Measure the suite on a policy's weights as they are now; the model and all random states stay as they were.
+
+        Several processes answer a share each, and all have the whole result; the weights must be whole on each of them.
+
+        Args:
+            policy: what is measured.
+            limit: use the first so many items of each of the harness's tasks, where the suite's own limit is no lower.
+            world: the processes; by default this process's.
+
+        Raises:
+            ConfigError: the task has no such metric.
+            DataError: the metric is not a mean of scores from 0 to 1 over items.
+        """
+        import lm_eval
+
+        from holdfast.tasks.lm_eval_model import InMemory
+        from holdfast.train.world import World
+
+        world = world or World.current()
+        limits = [each for each in (limit, self.limit) if each is not None]
+        with _harness(self.settings.run_code, policy.device):
+            for task in self.loaded["tasks"].values():
+                task.set_fewshot_seed(seed=FEWSHOT_SEED)
+            model = InMemory(policy, self.settings.batch_size, world)
+            try:
+                found = lm_eval.evaluate(
+                    lm=model,
+                    task_dict=self.loaded,
+                    limit=min(limits, default=None),
+                    bootstrap_iters=0,
+                    apply_chat_template=self.settings.apply_chat_template,
+                    fewshot_as_multiturn=self.settings.apply_chat_template,
+                    confirm_run_unsafe_code=self.settings.run_code,
+                )
+            except (AssertionError, ValueError) as error:  # how the harness refuses a model for a task
+                raise DataError(f"the harness refuses it: {first_line(error)}", where=f"suite {self.name!r}") from error
+        counts = world.gather((model.requests, model.cut))
+        requests, cut = (sum(each) for each in zip(*counts))
+        measured = world.main(lambda: self._measured(found, policy.tokenizer, cut / max(1, requests)))
+        if cut and world.is_main:
+            warnings.warn(
+                f"suite {self.name!r}: {cut} of {requests} requests are longer than the model's context and were cut "
+                "on the left, as the harness does",
+                stacklevel=2,
+            )
+        return measured
+
+    def _measured(self, found: Mapping[str, Any], tokenizer: Any, truncated: float) -> Measured:
+        where = f"suite {self.name!r}"
+        by_task: dict[str, list[tuple[str, Any]]] = {}
+        shown: dict[str, tuple[str, str]] = {}
+        tokens: list[int] = []
+        metric, wanted = _metric(self.task, self.settings.metric, found, where)
+        if any(
+            better.get(metric) is False
+            for name, better in found["higher_is_better"].items()
+            if name in self.loaded["tasks"]
+        ):
+            raise DataError(f"a lower {metric!r} is the better one", where=where, mend="choose another metric")
+        for task, samples in found["samples"].items():
+            for sample in sorted(samples, key=lambda s: s["doc_id"]):
+                if sample["filter"] != wanted or metric not in sample:
+                    continue
+                item = f"{task}-{sample['doc_id']}"
+                by_task.setdefault(task, []).append((item, sample[metric]))
+                shown[item] = _shown(sample)
+                tokens += [len(tokenizer(text)["input_ids"]) for (text, *_) in sample["resps"] if isinstance(text, str)]
+        reported = found["results"].get(self.task, {}).get(f"{metric},{wanted}")
+        items = _items(by_task, reported, f"{where}, metric {metric!r}")
+        return Measured(
+            items=list(items.values()),
+            ids=list(items),
+            length=sum(tokens) / len(tokens) if tokens else 0.0,
+            truncated=truncated,
+            shown=[shown[item] for item in items],
+        )
+
+
+def _cannot_judge(example: Example, completion: str) -> Verdict:
+    raise DataError("lm-evaluation-harness measures it as a whole", mend="call its `evaluate`")
+
+
+@cache
+def _manager() -> Any:
+    """The harness's index of its tasks; it reads some ten thousand files, once."""
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager()
+
+
+def _load(task: str, settings: LmEvalSettings, where: str) -> dict[str, Any]:
+    """The harness's tasks by a name or a file, with their data; a file's data files are looked for beside it."""
+    path = Path(task).expanduser().resolve()
+    with _harness(settings.run_code):
+        try:
+            from lm_eval.tasks import TaskManager
+        except ImportError as error:
+            raise ConfigError(
+                "lm-evaluation-harness cannot be imported", where=where, mend="install it: pip install 'holdfast[eval]'"
+            ) from error
+        if path.is_file():
+            manager = TaskManager(include_defaults=False)
+            name = _register(path, manager, where)
+        else:
+            manager, name = _manager(), task
+            if name not in manager.all_tasks:
+                mend = did_you_mean(name, manager.all_tasks)
+                raise ConfigError(f"the harness has no task {name!r}", where=where, mend=mend)
+        # Known before it is loaded, because some run a little code even then.
+        if (manager.task_index[name].cfg or {}).get("unsafe_code") and not settings.run_code:
+            raise ConfigError(
+                f"{task!r} runs code that the model wrote, unprotected",
+                where=where,
+                mend="allow it with `lm_eval_settings: {run_code: true}`, or leave it out",
+            )
+        try:
+            with chdir(path.parent if path.is_file() else "."):
+                loaded: dict[str, Any] = manager.load([name])
+        except Exception as error:
+            raise DataError(
+                f"the harness cannot load {task!r}: {type(error).__name__}: {first_line(error)}",
+                where=where,
+                mend="most tasks need the network once; a task file of your own with local data does not",
+            ) from error
+        if not loaded["groups"] and len(loaded["tasks"]) > 1:
+            names = ", ".join(loaded["tasks"])
+            raise ConfigError(f"{task!r} is no task but a tag of several", where=where, mend=f"name one: {names}")
+        for each in loaded["tasks"].values():
+            _set_fewshot(each, settings.num_fewshot)
+    return loaded
+
+
+def _register(path: Path, manager: Any, where: str) -> str:
+    """Put a task file's task or group into the harness's index; its name."""
+    from lm_eval.tasks._index import TaskIndex
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    try:
+        spec = load_yaml(path, resolve_func=False)
+    except Exception as error:
+        raise DataError(f"cannot be read: {first_line(error)}", where=f"{where}, {path}") from error
+    if not isinstance(spec, dict) or not {"task", "group"} & set(spec):
+        raise DataError("names no `task`", where=f"{where}, {path}", mend="write it as a task of lm-evaluation-harness")
+    TaskIndex.process_cfg(spec, path, manager.task_index)
+    return str(spec.get("group") or spec["task"])
+
+
+def _set_fewshot(task: Any, wanted: int | None) -> None:
+    """As the harness does: a task that says 0 itself stays at 0, and one that says nothing has 0."""
+    own = task.get_config("num_fewshot")
+    if own is None or (wanted is not None and own != 0):
+        task.set_config(key="num_fewshot", value=wanted or 0)
+
+
+def _task_file(path: Path, where: str) -> dict[str, Any]:
+    """A task file in the harness's YAML form; data files are looked for beside it."""
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    try:
+        spec = load_yaml(path.resolve(), resolve_func=True)
+    except Exception as error:
+        raise DataError(f"cannot be read: {first_line(error)}", where=f"{where}, {path}") from error
+    if not isinstance(spec, dict) or not {"task", "group"} & set(spec):
+        raise DataError("names no `task`", where=f"{where}, {path}", mend="write it as a task of lm-evaluation-harness")
+
+    def absolute(value: Any, key: str = "") -> Any:
+        if isinstance(value, dict):
+            return {k: absolute(v, "data_files" if key == "data_files" else k) for k, v in value.items()}
+        if isinstance(value, list):
+            return [absolute(each, key) for each in value]
+        if key == "data_files" and isinstance(value, str) and (path.parent / value).exists():
+            return str((path.parent / value).resolve())
+        return value
+
+    resolved: dict[str, Any] = absolute(spec)
+    return resolved
+
+
+def _metric(task: str, named: str | None, found: Mapping[str, Any], where: str) -> tuple[str, str]:
+    """Metric and filter: those named (`metric` or `metric,filter`), the paper's, or the first that are measured."""
+    there = [
+        (metric, sample["filter"])
+        for samples in found["samples"].values()
+        for sample in samples
+        for metric in sample["metrics"]
+    ]
+    wanted = named or METRICS.get(task)
+    if wanted is None:
+        return there[0]
+    metric, _, name = wanted.partition(",")
+    matching = [each for each in there if each[0] == metric and name in ("", each[1])]
+    if not matching:
+        known = sorted({f"{metric},{name}" for metric, name in there} | {metric for metric, _ in there})
+        raise ConfigError(f"the task has no metric {wanted!r}", where=where, mend=did_you_mean(wanted, known))
+    return matching[0]
+
+
+def _items(by_task: Mapping[str, Sequence[tuple[str, Any]]], reported: float | None, where: str) -> dict[str, float]:
+    """One score per item, scaled so that the plain mean is what the harness reports.
+
+    A task's number may be the mean over all parts of its items (IFEval: over instructions), and a group's the mean
+    over items or over its tasks.
+    """
+    scores: dict[str, dict[str, float]] = {}
+    for task, items in by_task.items():
+        parts = {item: value if isinstance(value, list | tuple) else [value] for item, value in items}
+        if not all(_is_score(part) for values in parts.values() for part in values):
+            raise DataError(
+                "is not made of scores from 0 to 1", where=where, mend="choose another with `lm_eval_settings.metric`"
+            )
+        weight = sum(map(len, parts.values())) / len(parts)
+        scores[task] = {item: math.fsum(map(float, values)) / weight for item, values in parts.items()}
+    total, groups = sum(map(len, scores.values())), len(scores)
+    over_items = {item: value for values in scores.values() for item, value in values.items()}
+    over_tasks = {
+        item: value * total / (groups * len(values)) for values in scores.values() for item, value in values.items()
+    }
+    for items_of in (over_items, over_tasks):
+        if reported is None or math.isclose(math.fsum(items_of.values()) / total, reported, abs_tol=1e-6):
+            return items_of
+    raise DataError(
+        "is not a mean over items", where=where, mend="choose another with `lm_eval_settings.metric`, such as acc"
+    )
+
+
+def _is_score(value: Any) -> bool:
+    is_number = isinstance(value, int | float) or (hasattr(value, "item") and value.size == 1)
+    return is_number and 0 <= float(value) <= 1
+
+
+def _text(task: Any, doc: Any) -> str:
+    try:
+        return str(task.doc_to_text(doc))
+    except Exception:  # a task whose text needs more than the document, such as winogrande's, which asks two
+        return str(doc)
+
+
+def _shown(sample: Mapping[str, Any]) -> tuple[str, str]:
+    """Prompt and answer of an item: what was generated, or the most likely of the choices."""
+    arguments, answers = sample["arguments"], sample["filtered_resps"]
+    if isinstance(answers[0], tuple | list) and len(answers[0]) == 2:
+        best = max(range(len(answers)), key=lambda i: answers[i][0])
+        return str(arguments[best][0]), str(arguments[best][1])
+    return str(arguments[0][0]), str(sample["resps"][0][0])
+
+
+@contextmanager
+def _harness(run_code: bool, device: "torch.device | None" = None) -> Iterator[None]:
+    """Within it, the harness speaks only of errors, and draws random numbers that touch nobody else's."""
+    import numpy as np
+    import torch
+
+    logger = logging.getLogger("lm_eval")
+    level, states = logger.level, (random.getstate(), np.random.get_state())
+    allowed = os.environ.get("HF_ALLOW_CODE_EVAL")
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng([device] if device is not None and device.type == "cuda" else []))
+        stack.enter_context(torch.no_grad())
+        if not sys.stderr.isatty():  # its progress bars are for a terminal
+            stack.enter_context(redirect_stderr(stack.enter_context(open(os.devnull, "w"))))
+        logger.setLevel(logging.ERROR)
+        if run_code:
+            os.environ["HF_ALLOW_CODE_EVAL"] = "1"
+        random.seed(0)
+        np.random.seed(FEWSHOT_SEED)
+        torch.manual_seed(FEWSHOT_SEED)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+            if run_code:
+                os.environ.pop("HF_ALLOW_CODE_EVAL")
+                if allowed is not None:
+                    os.environ["HF_ALLOW_CODE_EVAL"] = allowed

@@ -1,0 +1,187 @@
+"""reasoning-gym's generators (arXiv 2505.24760) as tasks and as suites; needs the extra `gym`.
+
+A generator writes as many items as are asked for, and judges answers by code of its own. The same settings, sizes and
+seed give the same items.
+"""
+
+import contextlib
+import io
+import json
+import math
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any
+
+from holdfast.config import SourceSettings, SuiteSettings, TaskSettings
+from holdfast.contexts import strip_thinking
+from holdfast.errors import ConfigError, DataError, did_you_mean
+from holdfast.seeds import derive_seed
+from holdfast.tasks.base import Example, Message, Suite, Task, Verdict, Verify
+
+PATIENCE = 20
+"""Items drawn for each one wanted before a generator is held to have no more different questions."""
+_ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|$)", re.DOTALL)
+
+
+def gym_task(settings: TaskSettings) -> Task:
+    """A generator as a task: its first `test_size` different questions are the test, the next `train_size` to train on.
+
+    The demonstration is the generator's own answer where its own code gives that the full score: a few generators only
+    check answers and have none to show.
+
+    Raises:
+        ConfigError: reasoning-gym is not installed, or has no such generator, setting or level.
+        DataError: the generator has not so many different questions.
+    """
+    count = settings.test_size + settings.train_size
+    generator = _generator(settings, count)
+    items = _distinct(generator, settings.name, count)
+    test = [_example(generator, settings.name, "test", i, item) for i, item in enumerate(items[: settings.test_size])]
+    train = [_example(generator, settings.name, "train", i, item) for i, item in enumerate(items[settings.test_size :])]
+    return Task(settings.name, train, test, _verifier(generator), _description(settings))
+
+
+def gym_suite(settings: SuiteSettings) -> Suite:
+    """A generator as a suite of `test_size` different questions; errors as for `gym_task`."""
+    generator = _generator(settings, settings.test_size)
+    items = _distinct(generator, settings.name, settings.test_size)
+    test = [_example(generator, settings.name, "test", i, item) for i, item in enumerate(items)]
+    return Suite(settings.name, settings.kind, test, _verifier(generator), _description(settings))
+
+
+def _generator(settings: SourceSettings, count: int) -> Any:
+    """The generator that settings name, with so many items and some to spare."""
+    where = f"{settings.name!r}, generator {settings.gym!r}"
+    try:
+        from reasoning_gym import factory
+    except ImportError as error:
+        raise ConfigError(
+            "reasoning-gym cannot be imported", where=where, mend="install it: pip install 'holdfast[gym]'"
+        ) from error
+    assert settings.gym is not None
+    if settings.gym not in factory.DATASETS:
+        raise ConfigError("no such generator", where=where, mend=did_you_mean(settings.gym, factory.DATASETS))
+    kind, config = factory.DATASETS[settings.gym]
+    known = {name for name in getattr(config, "__dataclass_fields__", {}) if name not in ("seed", "size")}
+    for key in settings.gym_settings:
+        if key not in known:
+            raise ConfigError(f"it has no setting {key!r}", where=where, mend=did_you_mean(key, known))
+    try:
+        # Generators add an item's index to their seed, so neighbouring seeds would share nearly all items.
+        seed = derive_seed("gym", settings.name, settings.seed) % 2**31
+        chosen = {**_level(settings, where), **settings.gym_settings, "seed": seed, "size": PATIENCE * count}
+        resolved = config(**chosen)
+        if hasattr(resolved, "validate"):
+            resolved.validate()
+        with _silent():
+            return kind(config=resolved)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"its settings are refused: {str(error) or type(error).__name__}", where=where, mend="see `gym_settings`"
+        ) from error
+
+
+def _level(settings: SourceSettings, where: str) -> dict[str, Any]:
+    """The settings that a generator's curriculum gives for a level: each attribute at this one, or at its highest."""
+    if settings.gym_level is None:
+        return {}
+    from reasoning_gym import factory
+    from reasoning_gym.coaching.base_curriculum import DefaultCurriculumContext, RangeAttributeMode
+
+    assert settings.gym is not None
+    if not factory.has_curriculum(settings.gym):
+        raise ConfigError("it has no levels", where=where, mend="remove `gym_level`, and use `gym_settings`")
+    curriculum = factory.create_curriculum(settings.gym)
+    highest = max(len(attribute.levels) for attribute in curriculum.attributes.values()) - 1
+    if settings.gym_level > highest:
+        raise ConfigError(f"it has no level {settings.gym_level}", where=where, mend=f"its highest is {highest}")
+    for name, attribute in curriculum.attributes.items():
+        curriculum.set_attr_level(name, min(settings.gym_level, len(attribute.levels) - 1))
+    resolved = curriculum.generate_configuration(context=DefaultCurriculumContext(RangeAttributeMode.UPPER_BOUND))
+    return asdict(resolved)
+
+
+def _distinct(generator: Any, name: str, count: int) -> list[dict[str, Any]]:
+    """The first items of a generator whose questions all differ; those that it fails to make are left out."""
+    found: dict[str, dict[str, Any]] = {}
+    failed = 0
+    with _silent():
+        for index in range(PATIENCE * count):
+            try:
+                item = generator[index]
+            except Exception as error:
+                failed += 1
+                if failed > len(found):
+                    raise DataError(
+                        f"item {index} raised {type(error).__name__}: {error}",
+                        where=f"generator of {name!r}",
+                        mend="change `gym_settings` or `gym_level`",
+                    ) from error
+                continue
+            found.setdefault(item["question"], item)
+            if len(found) == count:
+                return list(found.values())
+    raise DataError(
+        f"has only {len(found)} different questions among {PATIENCE * count}, and {count} are wanted",
+        where=f"generator of {name!r}",
+        mend="lower train_size and test_size, or change `gym_settings`",
+    )
+
+
+def _example(generator: Any, name: str, split: str, index: int, item: dict[str, Any]) -> Example:
+    answer = item["answer"]
+    shows = isinstance(answer, str) and answer.strip() and _score(generator.score_answer, answer, item) == 1.0
+    return Example(
+        id=f"{name}-{split}-{index}",
+        messages=(Message(role="user", content=item["question"]),),
+        demonstration=answer if shows else None,
+        answer=item,
+    )
+
+
+def _verifier(generator: Any) -> Verify:
+    score: Callable[..., float] = generator.score_answer
+
+    def verify(example: Example, completion: str) -> Verdict:
+        answer = read_answer(completion)
+        if not answer:
+            return Verdict(0.0, "There is no answer.", format_ok=False)
+        reward = _score(score, answer, example.answer)
+        if reward >= 1.0:
+            return Verdict(1.0, answer=answer)
+        return Verdict(reward, "This answer is only partly right." if reward else "This answer is wrong.", answer)
+
+    return verify
+
+
+def read_answer(completion: str) -> str:
+    """What a completion answers: the text of its last <answer> block, else all of it; thinking is left out."""
+    text = strip_thinking(completion)
+    blocks = _ANSWER.findall(text)
+    return (blocks[-1] if blocks else text).strip()
+
+
+def _score(score: Callable[..., float], answer: str, item: dict[str, Any]) -> float:
+    """The generator's own score, within 0 and 1. Its code fails on some texts that are no answer: those score 0."""
+    try:
+        with _silent():
+            value = float(score(answer, item))
+    except Exception:
+        return 0.0
+    return min(1.0, max(0.0, value)) if math.isfinite(value) else 0.0
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Some generators print their progress."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+def _description(settings: SourceSettings) -> str:
+    level = "" if settings.gym_level is None else f", level {settings.gym_level}"
+    chosen = f", {json.dumps(settings.gym_settings)}" if settings.gym_settings else ""
+    return f"reasoning-gym {settings.gym}{level}{chosen}"

@@ -1,0 +1,102 @@
+"""Runs of a second or two on a tiny model, and what they must leave behind whatever interrupts them."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from safetensors.torch import load_file
+
+from holdfast.tasks.base import Example, Verdict
+from tiny_model import SAMPLE_TEXTS, build_tiny_model
+
+RUNS: Mapping[str, Mapping[str, Any]] = {
+    "grpo": {"recipe": {"name": "grpo", "num_generations": 3, "num_iterations": 3, "beta": 0.1}},
+    "sdpo": {"recipe": {"name": "sdpo", "num_generations": 3, "ema_rate": 0.2, "stage_start": "keep"}},
+    "sdft with LoRA": {
+        "recipe": {"name": "sdft", "num_loss_tokens_to_skip": 0, "ema_rate": 0.2},
+        "model": {"lora": {"r": 2}},
+    },
+}
+"""A rollout batch that is used for several steps and a base; an average that stays; an adapter and its average."""
+
+
+def by_letters(example: Example, completion: str) -> Verdict:
+    """A reward that a random model earns about half of the time."""
+    good = sum(map(ord, completion)) % 2 == 0
+    return Verdict(float(good), feedback="" if good else "the letters do not add up")
+
+
+def write_config(folder: Path, name: str, **changes: Any) -> Path:
+    """A configuration of two stages in a folder with its model and data; what is changed to None is left out."""
+    if not (folder / "model").exists():
+        build_tiny_model(folder / "model", hidden_size=32, layers=2, vocab_size=300, texts=SAMPLE_TEXTS)
+    for task in range(2):
+        records = ({"prompt": f"What is {i} plus {task}?", "completion": f"{i + task}."} for i in range(12))
+        (folder / f"{task}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    run = RUNS[name]
+    data = {
+        "name": "small",
+        "model": {"path": str(folder / "model"), **run.get("model", {})},
+        "tasks": [
+            {"name": f"plus-{task}", "train": str(folder / f"{task}.jsonl"), "test_fraction": 0.25}
+            | {"verifier": "small_runs:by_letters"}
+            for task in range(2)
+        ],
+        "recipe": run["recipe"],
+        "train": {
+            "steps": 5,
+            "prompts_per_step": 2,
+            "learning_rate": 1e-3,
+            "max_prompt_length": 160,
+            "max_completion_length": 6,
+            "micro_batch_tokens": 300,
+            "save_steps": 2,
+        }
+        | changes.pop("train", {}),
+        "eval": {"max_items": 3, "kl_items": 2, "samples": 1, "probe_steps": 2, "probe_items": 2},
+    }
+    data |= changes
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump({key: value for key, value in data.items() if value is not None}))
+    return path
+
+
+def without_times(value: Any) -> Any:
+    """Plain data without what differs between any two runs: seconds, dates and the command."""
+    if isinstance(value, dict):
+        return {k: without_times(v) for k, v in value.items() if k not in ("seconds", "created", "command")}
+    return [without_times(each) for each in value] if isinstance(value, list) else value
+
+
+def left_behind(run: Path) -> dict[str, Any]:
+    """All in a run directory that must not depend on interruptions: weights to the bit, numbers without times.
+
+    Of the checkpoints the newest: being asked to end adds some.
+    """
+    found: dict[str, Any] = {}
+    older = {path for folder in run.rglob("checkpoints") for path in sorted(folder.iterdir())[:-1]}
+    for file in sorted(run.rglob("*")):
+        name = str(file.relative_to(run))
+        if file.is_dir() or file.name in ("report.html", "checksums.json") or file.parent in older:
+            continue
+        if file.suffix == ".jsonl":
+            found[name] = [without_times(json.loads(line)) for line in file.read_text().splitlines()]
+        elif file.name == "position.json":
+            position = json.loads(file.read_text())
+            found[name] = {k: v for k, v in position.items() if k != "logs"}  # sizes vary with the times in them
+        elif file.suffix == ".json" and "models" not in name:
+            found[name] = without_times(json.loads(file.read_text()))
+        elif file.suffix == ".safetensors":
+            found[name] = {key: (t.dtype, t.shape, t.numpy().tobytes()) for key, t in load_file(file).items()}
+        else:
+            found[name] = file.read_bytes()
+    return found
+
+
+def assert_same(run: Path, other: Path) -> None:
+    """Two runs have left the same behind, bit for bit."""
+    first, second = left_behind(run), left_behind(other)
+    assert first.keys() == second.keys()
+    assert [name for name in first if first[name] != second[name]] == []

@@ -1,0 +1,125 @@
+"""Runs killed at random points go on with `resume` and end as one never interrupted, bit for bit.
+
+A process kills itself with SIGKILL at a tensor operation drawn at random, wherever in a step or an evaluation that
+falls, or at one of the moments when it opens, renames, makes or removes something in its run directory, which is in the
+middle of a checkpoint, a model folder or a log. Every draw is seeded, and every kill's place is printed.
+"""
+
+import os
+import random
+import re
+import signal
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from interruptions import Kind, count_in
+from processes import start
+from small_runs import assert_same, write_config
+
+KILLS = {"grpo": 20, "sdpo": 18, "sdft with LoRA": 16}
+KILLS_OF_TWO = 6
+KINDS: tuple[Kind, ...] = ("operation", "file", "checkpoint")
+REACH: dict[Kind, int] = {"operation": 25000, "file": 90, "checkpoint": 60}
+"""How many operations or events a process goes on for at most before it is killed."""
+
+
+def kill_again_and_again(folder: Path, config: Path, *, kills: int, seed: str, size: int = 1) -> Path:
+    """A run that is killed and resumed until it has been killed so many times, and then finished."""
+    rng = random.Random(seed)
+    run = folder / "killed"
+    arguments: tuple[str | Path, ...] = ("run", config, "-o", run)
+    done = 0
+    while done < kills:
+        kind = rng.choice(KINDS)
+        log = folder / "kill.txt"
+        log.unlink(missing_ok=True)
+        last = rng.randrange(1, REACH[kind])
+        of = rng.randrange(size) if kind == "operation" else 0  # which writes most of the files
+        command = start(
+            *arguments,
+            size=size,
+            before=partial(count_in, of=of, kind=kind, run=str(run), last=last, log=str(log)),
+        )
+        codes = command.join()
+        if codes[of] == 0:  # it has come to its end before that: begin again, in a new directory
+            assert_same(folder / "whole", run)
+            run = run.with_name(f"{run.name}+")
+        else:
+            assert codes[of] == -signal.SIGKILL, f"{codes}: {command.said()}"
+            assert all(codes), "the others must not go on without it"
+            assert "Traceback" not in command.said()
+            done += 1
+            print(f"kill {done}: {log.read_text()}")
+        arguments = ("resume", run) if (run / "config.yaml").exists() else ("run", config, "-o", run)
+    start(*arguments, size=size).finish()
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KILLS)
+def test_a_run_killed_many_times_ends_as_one_never_interrupted(tmp_path: Path, name: str) -> None:
+    config = write_config(tmp_path, name)
+    start("run", config, "-o", tmp_path / "whole").finish()
+    run = kill_again_and_again(tmp_path, config, kills=KILLS[name], seed=name)
+    assert_same(tmp_path / "whole", run)
+
+
+@pytest.mark.slow
+def test_a_run_of_two_processes_ends_when_one_is_killed_and_goes_on(tmp_path: Path) -> None:
+    config = write_config(tmp_path, "grpo")
+    start("run", config, "-o", tmp_path / "whole", size=2).finish()
+    run = kill_again_and_again(tmp_path, config, kills=KILLS_OF_TWO, seed="two", size=2)
+    assert_same(tmp_path / "whole", run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "size"), [("grpo", 1), ("sdft with LoRA", 1), ("sdpo", 2)])
+def test_a_run_asked_to_end_saves_and_goes_on(tmp_path: Path, name: str, size: int) -> None:
+    config = write_config(tmp_path, name, train={"save_steps": 100})
+    start("run", config, "-o", tmp_path / "whole", size=size).finish()
+    rng = random.Random(name)
+    run = tmp_path / "run"
+    arguments: tuple[str | Path, ...] = ("run", config, "-o", run)
+    steps: list[int] = []
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        log, last = tmp_path / "signal.txt", rng.randrange(10500, 14000)
+        asked = partial(count_in, of=size - 1, kind="operation", run=str(run), last=last, log=str(log), number=number)
+        command = start(*arguments, size=size, before=asked)
+        assert set(command.join()) == {code}, command.said()
+        said = [line for line in command.said().splitlines() if line.startswith("holdfast: ")]
+        assert said == [f"holdfast: stopped; go on with `holdfast resume {run}`"]
+        saved = sorted(run.glob("checkpoints/[0-9]*"))
+        steps.append(int(saved[-1].name) if saved else 0)
+        assert _steps_taken(run) == steps[-1]
+        print(f"{log.read_text()}; saved after step {steps[-1]}")
+        arguments = ("resume", run)
+    assert steps == sorted(steps)
+    assert steps[-1] > 0
+    start("resume", run, size=size).finish()
+    assert_same(tmp_path / "whole", run)
+
+
+def test_a_second_interrupt_ends_at_once(tmp_path: Path) -> None:
+    config = write_config(tmp_path, "grpo")
+    command = start("run", config, "-o", tmp_path / "run", before=interrupt_twice)
+    assert command.join() == [130]
+    assert re.search("^holdfast: stopped", command.said(), re.MULTILINE)
+
+
+def interrupt_twice(rank: int) -> None:
+    from holdfast.stream.run import Run
+
+    def both(self: Run, position: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("not reached")
+
+    Run._execute = both  # type: ignore[method-assign]
+
+
+def _steps_taken(run: Path) -> int:
+    log = run / "metrics.jsonl"
+    return len(log.read_text().splitlines()) if log.exists() else 0
