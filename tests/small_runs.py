@@ -14,12 +14,16 @@ from tiny_model import SAMPLE_TEXTS, build_tiny_model
 RUNS: Mapping[str, Mapping[str, Any]] = {
     "grpo": {"recipe": {"name": "grpo", "num_generations": 3, "num_iterations": 3, "beta": 0.1}},
     "sdpo": {"recipe": {"name": "sdpo", "num_generations": 3, "ema_rate": 0.2, "stage_start": "keep"}},
+    "sdpo in bfloat16, several steps": {
+        "recipe": {"name": "sdpo", "num_generations": 3, "ema_rate": 0.2, "num_iterations": 3},
+        "train": {"bf16": True},
+    },
     "sdft with LoRA": {
         "recipe": {"name": "sdft", "num_loss_tokens_to_skip": 0, "ema_rate": 0.2},
         "model": {"lora": {"r": 2}},
     },
 }
-"""A rollout batch that is used for several steps and a base; an average that stays; an adapter and its average."""
+"""Several steps on a rollout batch, with a base, and with a teacher whose head moves; averages; an adapter."""
 
 
 def by_letters(example: Example, completion: str) -> Verdict:
@@ -54,6 +58,7 @@ def write_config(folder: Path, name: str, **changes: Any) -> Path:
             "micro_batch_tokens": 300,
             "save_steps": 2,
         }
+        | run.get("train", {})
         | changes.pop("train", {}),
         "eval": {"max_items": 3, "kl_items": 2, "samples": 1, "probe_steps": 2, "probe_items": 2},
     }

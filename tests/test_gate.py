@@ -32,9 +32,9 @@ ALPHA = 0.05
 
 
 def items(worse: int, better: int, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of 0 and 1 of two models that disagree so often."""
-    base, candidate = np.zeros(n), np.zeros(n)
-    base[:worse] = candidate[worse : worse + better] = 1
+    """Scores of 0 and 1 of two models that disagree so often, and are right where they agree."""
+    base, candidate = np.ones(n), np.ones(n)
+    candidate[:worse] = base[worse : worse + better] = 0
     return base, candidate
 
 
@@ -175,7 +175,7 @@ def test_bootstrap_of_two_values_is_binomial() -> None:
 def test_at_the_margin_graded_tests_err_at_most_so_often(values: Sequence[float], shares: Sequence[float]) -> None:
     rng, support = np.random.default_rng(0), np.array(values)
     mean = float(support @ shares)
-    draws = [tuple(draw) for draw in rng.multinomial(100, shares, size=100)]
+    draws = [tuple(draw) for draw in rng.multinomial(100, shares, size=1000)]
 
     @cache
     def p(draw: tuple[int, ...]) -> tuple[float, float]:
@@ -190,6 +190,7 @@ def test_simulated_errors_and_power_of_the_whole_comparison() -> None:
     """At the margin the verdict "fell" is wrong at most so often; at the detectable fall it comes 4 times out of 5."""
     rng, n, margin = np.random.default_rng(1), 400, 0.03
     detectable = compared(28, 16, n, margin).detectable_fall(margin, ALPHA)
+    assert detectable is not None
     rates = {}
     for fall in (margin, detectable):
         draws = rng.multinomial(n, [(0.11 + fall) / 2, (0.11 - fall) / 2, 0.89], size=250)
@@ -209,15 +210,33 @@ def test_so_many_items_show_that_nothing_has_changed() -> None:
 
 
 def test_more_items_or_less_disagreement_let_smaller_falls_be_seen() -> None:
-    falls = [compared(5 * k, 5 * k, 100 * k, 0.02).detectable_fall(0.02, ALPHA) for k in (1, 4, 16)]
-    assert falls == sorted(falls, reverse=True)
-    assert falls[-1] > 0.02
-    assert compared(2, 2, 400, 0.02).detectable_fall(0.02, 0.05) < compared(40, 40, 400, 0.02).detectable_fall(
-        0.02, 0.05
-    )
-    assert compared(4, 4, 400, 0.02).detectable_fall(0.02, 0.05) < compared(4, 4, 400, 0.02).detectable_fall(
-        0.02, 0.005
-    )
+    def fall(disagreements: int, n: int, level: float = ALPHA, margin: float = 0.02) -> float:
+        found = compared(disagreements // 2, disagreements // 2, n, margin).detectable_fall(margin, level)
+        assert found is not None
+        return found
+
+    assert fall(10, 100) > fall(40, 400) > fall(160, 1600) > 0.02
+    assert fall(4, 400) < fall(40, 400)
+    assert fall(40, 400) < fall(40, 400, level=0.005)
+    assert fall(40, 400, margin=0.0) < fall(40, 400)
+
+
+def test_detectable_fall_of_graded_scores_is_the_approximation_of_the_exact_one() -> None:
+    n, worse, better = 2000, 120, 110
+    base, candidate = items(worse, better, n)
+    exact = compare_items(base, candidate, 0.02).detectable_fall(0.02, ALPHA)
+    base[-1] = candidate[-1] = 0.5  # one graded item, on which they agree, makes all of them graded
+    graded = compare_items(base, candidate, 0.02)
+    assert graded.test == "bootstrap"
+    assert graded.detectable_fall(0.02, ALPHA) == pytest.approx(exact, rel=0.03)
+
+
+def test_who_scores_nothing_cannot_be_seen_to_fall() -> None:
+    nothing = judge(evaluation(empty=(0, 50)), evaluation(empty=(0, 50)))
+    assert nothing.sets[0].detectable is None
+    assert "not even a fall of all 0.0 points would have been found" in nothing.sets[0].sentence(nothing.margin)
+    assert "| – | **not decided** |" in as_markdown(nothing, "a", "b")
+    assert judge(evaluation(empty=(1, 50)), evaluation(empty=(0, 50))).sets[0].outcome == "not decided"
 
 
 GRADED = st.lists(st.tuples(*[st.sampled_from([0.0, 0.2, 0.3, 0.5, 1.0])] * 2), min_size=1, max_size=40)

@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -44,13 +45,20 @@ def _rows(seed: int = 0) -> list[Row]:
     return rows
 
 
-def _trainer(folder: Path, objective: Objective, *, lora: bool = False, **settings: object) -> StageTrainer:
+def _trainer(
+    folder: Path,
+    objective: Objective,
+    *,
+    lora: bool = False,
+    cadence: Literal["optimizer_step", "rollout_batch"] = "optimizer_step",
+    **settings: Any,
+) -> StageTrainer:
     adapter = LoraSettings(r=4, lora_alpha=8) if lora else None
     policy = load_policy(ModelSettings(path=str(folder), lora=adapter))
     base = Base(policy)
-    spec = TeacherSpec(kind="ema", rate=0.5)
+    spec = TeacherSpec(kind="ema", rate=0.5, cadence=cadence)
     teacher = Teacher(spec, policy, base)
-    return StageTrainer(policy, teacher, base, objective, TrainSettings(micro_batch_tokens=40, **settings))  # type: ignore[arg-type]
+    return StageTrainer(policy, teacher, base, objective, TrainSettings(micro_batch_tokens=40, **settings))
 
 
 def _steps(trainer: StageTrainer, rows: list[Row], count: int, first: int = 0, of: int | None = None) -> list[float]:
@@ -90,21 +98,28 @@ def test_teacher_and_base_are_asked_once_per_rollout_batch(tiny_model: Path, mon
     assert asked == {"student": 3 * 6, "other": 4 + 2}
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"bf16": True}, {"engine": "readable", "bf16": True}, {"cadence": "rollout_batch", "bf16": True}],
+    ids=str,
+)
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_a_half_used_rollout_batch_goes_on_from_its_state(tiny_model: Path, name: str) -> None:
+def test_a_half_used_rollout_batch_goes_on_from_its_state(
+    tiny_model: Path, name: str, settings: dict[str, Any]
+) -> None:
     rows = _rows()
-    whole = _trainer(tiny_model, OBJECTIVES[name])
+    whole = _trainer(tiny_model, OBJECTIVES[name], **settings)
     expected = _steps(whole, rows, 3)
 
     rows = _rows()
-    before = _trainer(tiny_model, OBJECTIVES[name])
+    before = _trainer(tiny_model, OBJECTIVES[name], **settings)
     done = _steps(before, rows, 1, of=3)
     weights = {n: p.detach().clone() for n, p in before.policy.named_trainable().items()}
     state = {k: v.clone() for k, v in before.state(rows).items()}
     assert before.teacher is not None
     average = {n: v.clone() for n, v in before.teacher.state().items()}
 
-    after = _trainer(tiny_model, OBJECTIVES[name])
+    after = _trainer(tiny_model, OBJECTIVES[name], **settings)
     with torch.no_grad():
         for n, p in after.policy.named_trainable().items():
             p.copy_(weights[n])

@@ -3,7 +3,6 @@
 import json
 import random
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -70,7 +69,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Task files with their data beside them."""
     path = tmp_path_factory.mktemp("harness")
     quiz = [
-        {"question": f"What is {i} plus {i + 1}? ", "choices": ["four", "a", f"{2 * i + 1}"], "answer": i % 3}
+        {"question": f"What is {i} plus {i + 1}?", "choices": ["four", "a", f"{2 * i + 1}"], "answer": i % 3}
         for i in range(9)
     ]
     for name, rows in (("quiz", quiz), ("short", quiz[:3])):
@@ -116,12 +115,10 @@ def test_choices_are_scored_by_likelihood(folder: Path, policy: Policy) -> None:
     measured = quiz.evaluate(policy)
     assert measured.ids == [f"quiz-{i}" for i in range(9)]
     for doc, item, (prompt, answer) in zip((e.answer for e in quiz.test), measured.items, measured.shown):
-        # The harness moves the space at a prompt's end to the front of each choice.
-        start, choices = doc["question"].rstrip(), [" " + choice for choice in doc["choices"]]
-        likelihoods = [_log_likelihood(policy, start, choice) for choice in choices]
+        likelihoods = [_log_likelihood(policy, doc["question"], f" {choice}") for choice in doc["choices"]]
         best = int(np.argmax(likelihoods))
         assert item == float(best == doc["answer"])
-        assert (prompt.rstrip(), answer.strip()) == (start, doc["choices"][best])
+        assert (prompt, answer.strip()) == (doc["question"], doc["choices"][best])
     numbers = measured.numbers()
     assert numbers["mean"] == pytest.approx(np.mean(measured.items))
     assert (numbers["n"], numbers["length"], numbers["truncated"]) == (9, 0.0, 0.0)
@@ -195,9 +192,10 @@ def test_prompts_that_do_not_fit_are_counted_and_warned_of(folder: Path, policy:
     try:
         with pytest.warns(UserWarning, match="requests are longer than the model's context and were cut"):
             assert quiz.evaluate(policy).truncated > 0
+        config.max_position_embeddings = 4
+        told = suite(folder / "told.yaml")
         with pytest.raises(DataError, match="the harness refuses it"):
-            config.max_position_embeddings = 4
-            suite(folder / "told.yaml").evaluate(policy)
+            told.evaluate(policy)
     finally:
         config.max_position_embeddings = longest
 
@@ -205,10 +203,11 @@ def test_prompts_that_do_not_fit_are_counted_and_warned_of(folder: Path, policy:
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
-        ("- just a list", DataError, "names no `task`"),
+        ("- just a list", DataError, "cannot be read"),
+        ("tasks: [lab:facts]", DataError, "names no `task`"),
         ("task: [", DataError, "cannot be read"),
         ("task: x\ndataset_path: json\noutput_type: multiple_choice", DataError, "the harness cannot load"),
-        (CHOICE.format(name="code") + "unsafe_code: true", ConfigError, r"runs code .* run_code: true"),
+        (CHOICE.format(name="code") + "unsafe_code: true", ConfigError, "runs code .*run_code: true"),
     ],
 )
 def test_task_files_that_cannot_be_used(folder: Path, text: str, error: type[Exception], message: str) -> None:
@@ -235,8 +234,8 @@ def test_the_paper_s_six_are_in_the_harness_with_these_metrics() -> None:
         assert METRICS[name] in metrics or (name == "humaneval" and metrics[0].endswith("pass_at_k"))
     with pytest.raises(ConfigError, match=r"no task 'helaswag' \(did you mean 'hellaswag'\?\)"):
         suite(Path("helaswag"))
-    with pytest.raises(ConfigError, match="'humaneval' runs code that the model wrote"):
-        suite(Path("humaneval"))
+    with pytest.raises(ConfigError, match="'humaneval_instruct' runs code that the model wrote"):
+        suite(Path("humaneval_instruct"))
     with pytest.raises(DataError, match="the harness cannot load 'hellaswag'"):
         suite(Path("hellaswag"))
 
@@ -280,9 +279,6 @@ class Pair(World):
 
 
 def test_two_processes_share_the_work(folder: Path, policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
-    def quietly(*_: Any) -> Iterator[None]:
-        yield
-
     alone = suite(folder / "quiz.yaml").evaluate(policy)
     suites = [suite(folder / "quiz.yaml") for _ in range(2)]  # the harness keeps its requests in its tasks
     meeting, table, found = threading.Barrier(2), [None, None], {}
@@ -319,7 +315,7 @@ def test_at_the_gate(command: Commands, folder: Path, tiny_model: Path) -> None:
     assert row.split()[1] == "6"
     refused = command("gate", "lab", "lab", "--suites", "sdft")
     assert refused.code == 2
-    assert "holdfast: error" in refused.err
+    assert "humaneval runs code" in refused.err
 
 
 def test_numbers_of_a_suite_stay_within_a_score() -> None:

@@ -114,7 +114,7 @@ def test_mistakes_name_what_is_wrong(settings: dict[str, Any], message: str) -> 
 
 def test_too_few_different_questions_are_refused() -> None:
     few = {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1}
-    with pytest.raises(DataError, match=r"only \d+ different questions .* lower train_size"):
+    with pytest.raises(DataError, match=r"only \d+ different questions .*lower train_size"):
         task(gym_settings=few, train_size=500)
 
 
@@ -130,4 +130,7 @@ def test_from_a_configuration() -> None:
     tasks, suites = load_stream(config)
     assert [each.name for each in (*tasks, *suites)] == ["sums", "harder"]
     require(config.recipe, tasks)
+    for key in ("gym_level", "test_size", "train_size", "seed"):
+        with pytest.raises(ConfigError, match=f"`{key}` is for `gym: NAME`, which is not given"):
+            parse_config({"tasks": [{"name": "facts", "lab": "facts", key: 3}], "recipe": "sft"}, RunConfig)
     assert parse_config({"tasks": ["gym:chain_sum"], "recipe": "sft"}, RunConfig).tasks[0].gym == "chain_sum"

@@ -10,12 +10,14 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.rollouts.buffer import rows_as_json, rows_from_json
 from holdfast.rollouts.rows import Row
 from holdfast.tasks.base import Example, Message, Verdict
+from holdfast.train.checkpoint import load_newest, save_checkpoint
 from interruptions import count_in
 from processes import PATIENCE, start
 from small_runs import assert_same, write_config
@@ -51,6 +53,31 @@ def test_a_damaged_checkpoint_is_named_and_passed_over(tmp_path: Path, fault: st
     assert "; going on from the checkpoint before it" in said
     assert before.exists()
     assert_same(whole, run)
+
+
+@pytest.mark.slow
+def test_where_no_checkpoint_is_whole_nothing_is_thrown_away(tmp_path: Path) -> None:
+    run = _finished(tmp_path, "grpo")
+    for checkpoint in (run / "checkpoints").iterdir():
+        (checkpoint / "checksums.json").unlink()
+    (run / "evals" / "stage-2.json").unlink()
+    logs = {path.name: path.read_bytes() for path in run.glob("*.jsonl")}
+    command = start("resume", run)
+    assert command.join() == [2]
+    assert "no other checkpoint that is whole" in command.said()
+    assert "Traceback" not in command.said()
+    assert {path.name: path.read_bytes() for path in run.glob("*.jsonl")} == logs
+
+
+def test_a_checkpoint_that_was_put_aside_for_its_successor_is_found_again(tmp_path: Path) -> None:
+    tensors = {"policy": {"w": torch.ones(2)}}
+    path = save_checkpoint(tmp_path, 3, tensors, {"step": 3})
+    path.rename(path.with_name(f".{path.name}.old"))  # a kill between putting aside and renaming
+    found = load_newest(tmp_path)
+    assert found is not None
+    assert found.position == {"step": 3}
+    save_checkpoint(tmp_path, 3, tensors, {"step": 4})
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
 @pytest.mark.slow

@@ -139,6 +139,8 @@ def test_two_processes_take_the_steps_of_one(tiny_model: Path, tmp_path: Path) -
     print(differences)
     assert differences["loss"] < 1e-5
     assert differences["gradient"] < 1e-3
+    # Two steps of Adam at 1e-2 move a weight by up to 2e-2, whichever way rounding tips one whose gradient is near 0.
+    assert differences["weights and averages"] < 1e-3
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,7 @@ class OurGeneration:
 
     def run(self) -> dict[str, float]:
         tokens = 4 * TrainSettings().micro_batch_tokens
-        with torch.autocast(self.policy.device.type, torch.bfloat16, enabled=self.bf16):
-            self.done = self.sampler.generate(self.requests, max_new_tokens=self.new_tokens, batch_tokens=tokens)
+        self.done = self.sampler.generate(self.requests, max_new_tokens=self.new_tokens, batch_tokens=tokens)
         return {"new_tokens": float(sum(len(completion.ids) for completion in self.done))}
 
     def check(self) -> dict[str, float]:

@@ -109,6 +109,19 @@ class SourceSettings(Settings):
     limit: int | None = Field(default=None, ge=1)
     """Use the first so many examples of each split."""
 
+    @model_validator(mode="after")
+    def _settings_of_the_source(self) -> Self:
+        """Refuse what would be passed over in silence."""
+        of_generators = ("gym_level", "gym_settings", "test_size", "train_size", "seed")
+        for source, keys in (("gym", of_generators), ("lm_eval", ("lm_eval_settings",))):
+            fields = {key: field for key, field in type(self).model_fields.items() if key in keys}
+            for key, field in fields.items():
+                if getattr(self, source, None) is None and getattr(self, key) != field.get_default(
+                    call_default_factory=True, validated_data={}
+                ):
+                    raise ValueError(f"`{key}` is for `{source}: NAME`, which is not given")
+        return self
+
 
 class TaskSettings(SourceSettings):
     """One stage of the stream."""
@@ -139,6 +152,7 @@ class SuiteSettings(SourceSettings):
     """A task or group of lm-evaluation-harness (extra `eval`): its name, or the path of a task file in its YAML form;
     `sdft` stands for the six suites of arXiv 2601.19897."""
     lm_eval_settings: LmEvalSettings = LmEvalSettings()
+    """How the harness measures it."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -146,6 +160,11 @@ class SuiteSettings(SourceSettings):
             raise ValueError(
                 "a suite needs `test: FILE`, or `dataset:` and `test: SPLIT`, or `gym: NAME`, `lm_eval: NAME` or "
                 "`lab: NAME`"
+            )
+        if self.lm_eval == "humaneval" and not self.lm_eval_settings.run_code:  # known before any data is loaded
+            raise ValueError(
+                "humaneval runs code that the model wrote, unprotected; allow it with `lm_eval_settings: {run_code: "
+                "true}` (at the gate, --run-code), or leave it out"
             )
         return self
 
@@ -177,7 +196,7 @@ class TrainSettings(Settings):
     engine: Literal["fused", "readable"] = "fused"
     """`readable` computes every loss by its definition, on padded rows and whole logits: slow, to check against."""
     offload_teacher: bool = False
-    """Keep a fully fine-tuned teacher in host memory while it does not score."""
+    """Full fine-tuning: keep teacher and base, copies of the model, in host memory while they do not score."""
     save_steps: int = Field(default=20, ge=1)
     """Optimiser steps between checkpoints for `holdfast resume`."""
 

@@ -20,22 +20,25 @@ class Base:
     """The model before the first stage, to measure drift from and to restart teachers with.
 
     Must be made before any training step; under LoRA it is the model without its adapter.
+
+    Args:
+        offload: keep its weights in host memory while it does not score.
     """
 
-    def __init__(self, policy: Policy) -> None:
-        self._shared = policy if policy.is_lora else None
-        self.copy = None if policy.is_lora else policy.frozen_copy()
+    def __init__(self, policy: Policy, *, offload: bool = False) -> None:
+        self._policy, self._offload = policy, offload
+        self.copy = None if policy.is_lora else _copy(policy, offload)
 
     @contextmanager
     def scoring(self) -> Iterator[Policy]:
         """Within it, the policy to compute the base's logits with; without gradients."""
         with torch.no_grad():
-            if self._shared is not None:
-                with self._shared.base():
-                    yield self._shared
+            if self.copy is None:
+                with self._policy.base():
+                    yield self._policy
             else:
-                assert self.copy is not None
-                yield self.copy
+                with self.copy.on(self._policy.device) if self._offload else nullcontext():
+                    yield self.copy
 
     def weights(self) -> dict[str, Tensor]:
         """The base's weights by name; only for full fine-tuning."""
@@ -104,7 +107,7 @@ class Teacher:
 
     Args:
         base: may be None where the specification never restarts from it.
-        offload: keep a fully fine-tuned teacher in host memory while it does not score.
+        offload: keep weights of its own in host memory while it does not score; an adapter is too small to matter.
     """
 
     def __init__(self, spec: TeacherSpec, policy: Policy, base: Base | None, *, offload: bool = False) -> None:
@@ -114,17 +117,15 @@ class Teacher:
         """Weights of its own; None for a teacher that has none."""
         self._is_base = spec.kind == "frozen" and spec.stage_start == "base"
         if self._is_base and base is None:
-            self._base = Base(policy)
+            self._base = Base(policy, offload=offload)
         if spec.kind == "live" or self._is_base:
             return
         if policy.is_lora:
             policy.add_teacher(WIDTH if self.moves else 1)
             self.average = AdapterAverage(policy.named_trainable, policy.named_teacher)
         else:
-            self.copy = policy.frozen_copy()
+            self.copy = _copy(policy, offload)
             self.average = WeightAverage(policy, self.copy, self._base)
-            if offload:
-                self.copy.model.to("cpu")
 
     @property
     def moves(self) -> bool:
@@ -173,3 +174,10 @@ class Teacher:
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         assert self.average is not None
         self.average.load_state(tensors)
+
+
+def _copy(policy: Policy, offload: bool) -> Policy:
+    copy = policy.frozen_copy()
+    if offload:
+        copy.model.to("cpu")
+    return copy

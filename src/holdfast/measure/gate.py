@@ -39,7 +39,8 @@ class SetVerdict:
         items: the comparison on the set's items.
         p_fell: of a fall beyond the margin, corrected over the sets.
         p_holds: of holding, corrected over the sets.
-        detectable: the smallest true fall that would have been found with a chance of 80%, at the corrected level.
+        detectable: the smallest true fall that would have been found with a chance of 80%, at the strictest level that
+            the correction may ask for; None where not even a fall to nothing would have been.
         items_needed: how many items would show that the set holds, if in truth nothing has changed; None at margin 0.
     """
 
@@ -48,7 +49,7 @@ class SetVerdict:
     items: ItemComparison
     p_fell: float
     p_holds: float
-    detectable: float
+    detectable: float | None
     items_needed: int | None
 
     def as_json(self) -> dict[str, Any]:
@@ -81,8 +82,12 @@ class SetVerdict:
             return f"{self.name} fell by more than {beyond}: {seen}, Holm's p {self.p_fell:.2g}."
         if self.outcome == "holds":
             return f"{self.name} holds: {seen}; a fall beyond {beyond} is ruled out, Holm's p {self.p_holds:.2g}."
-        text = f"{self.name} is not decided: {seen}; a fall of {points(self.detectable)} points or more would have been"
-        text += f" found with a chance of {POWER:.0%}"
+        text = f"{self.name} is not decided: {seen}; "
+        if self.detectable is None:
+            text += f"not even a fall of all {points(c.base)} points would have been found with a chance of {POWER:.0%}"
+        else:
+            text += f"a fall of {points(self.detectable)} points or more would have been found with a chance of"
+            text += f" {POWER:.0%}"
         if self.items_needed is None:
             return text + "."
         return text + f"; if nothing has changed, some {self.items_needed:,} items would show it."

@@ -23,7 +23,7 @@ def _row(each: SetVerdict) -> tuple[str, ...]:
         signed_points(c.change),
         f"{signed_points(low)} to {signed_points(high)}",
         f"{c.worse} / {c.better}",
-        points(each.detectable),
+        "–" if each.detectable is None else points(each.detectable),
         each.outcome,
     )
 

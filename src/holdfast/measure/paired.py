@@ -15,13 +15,15 @@ would. The bootstrap is carried out to its end, by Fourier transform, so no rand
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.special import bdtrc, gammaln, ndtri, xlog1py, xlogy
+from scipy.special import bdtrc, gammaln, ndtr, ndtri, xlog1py, xlogy
 
 from holdfast.measure.statistics import LEVEL, Interval
 
@@ -65,27 +67,44 @@ class ItemComparison:
     _mean_absolute: float
     _mean_square: float
 
-    def detectable_fall(self, margin: float, level: float) -> float:
+    def detectable_fall(self, margin: float, level: float) -> float | None:
         """The smallest true fall that these items would have shown to be beyond the margin, with power `POWER`.
 
-        By the normal approximation, for as much disagreement between the models as was seen, and no less than the fall
-        itself needs. Above 1 where even a fall of the whole scale might be missed.
+        For as much disagreement between the models as was seen, and no less than the fall itself needs; exact for right
+        and wrong, by the normal approximation for graded scores. None where not even a fall to 0 would have been seen.
 
         Args:
             margin: the largest fall that is accepted.
             level: of the one-sided test.
         """
-        null = self._deviation(margin)
-
-        def short_of(fall: float) -> bool:
-            spread = float(ndtri(1 - level)) * null + float(ndtri(POWER)) * self._deviation(fall)
-            return fall - margin < spread / math.sqrt(self.n)
-
-        low, high = margin, margin + 4 / math.sqrt(self.n) + 1
-        for _ in range(60):
+        seen = self._exact_power(margin, level) if self.test == "exact" else self._approximate_power(margin, level)
+        low, high = margin, self.base
+        if high <= low or seen(high) < POWER:
+            return None
+        while high - low > 1e-5:
             middle = (low + high) / 2
-            low, high = (middle, high) if short_of(middle) else (low, middle)
+            low, high = (low, middle) if seen(middle) >= POWER else (middle, high)
         return high
+
+    def _exact_power(self, margin: float, level: float) -> Callable[[float], float]:
+        needed = critical_region(self.n, margin, level)
+        disagreement = (self.worse + self.better) / self.n
+
+        def power(fall: float) -> float:
+            share = max(disagreement, fall)
+            return _chance(needed, self.n, (share + fall) / 2, (share - fall) / 2)
+
+        return power
+
+    def _approximate_power(self, margin: float, level: float) -> Callable[[float], float]:
+        edge = float(ndtri(1 - level)) * self._deviation(margin)
+
+        def power(fall: float) -> float:
+            distance = (fall - margin) * math.sqrt(self.n) - edge
+            deviation = self._deviation(fall)
+            return float(ndtr(distance / deviation)) if deviation else float(distance >= 0)
+
+        return power
 
     def items_needed(self, margin: float, level: float) -> int | None:
         """How many items would show with power `POWER` that the candidate holds, if in truth nothing has changed.
@@ -167,22 +186,44 @@ def exact_p(up: int, down: int, n: int, delta: float) -> float:
     """
     if delta == 0:
         return float(_at_least(np.array(up), np.array(up + down), 0.5))
-    needed = _least_up(_score(up, down, n, delta) - _NEAR, n, delta)
+    return _size(_least_up(float(_score(up, down, n, delta)) - _NEAR, n, delta), n, delta)
 
-    def chance(q: float) -> float:
-        """Of an outcome at least as extreme, where a share q goes down and q + delta up."""
-        # Numbers that go down with any chance to speak of (Bernstein's inequality, 1e-12).
-        reach = 8 * math.sqrt(n * q * (1 - q)) + 20
-        j = np.arange(max(0, math.floor(n * q - reach)), min(n, math.ceil(n * q + reach)) + 1)
-        share = min(1.0, (q + delta) / (1 - q)) if q < 1 else 0.0
-        return float((_binomial(j, n, q) * _at_least(needed[j], n - j, share)).sum())
 
+@lru_cache(64)  # sets of one gate often have the same size
+def critical_region(n: int, delta: float, level: float) -> NDArray[np.int64]:
+    """For each number that go down, 0 to n: the least number going up at which `exact_p` is at most `level`.
+
+    Above n where no number is enough.
+    """
+    if delta == 0:
+        down = np.arange(n + 1)
+        return _first(lambda up: _at_least(up, up + down, 0.5) <= level, n - down)
+    low, high = 0.0, 40.0
+    while high - low > 1e-5:
+        middle = (low + high) / 2
+        enough = _size(_least_up(middle, n, delta), n, delta) <= level
+        low, high = (low, middle) if enough else (middle, high)
+    return _least_up(high, n, delta)
+
+
+def _size(needed: NDArray[np.int64], n: int, delta: float) -> float:
+    """The largest chance of an outcome in a region, over the share that goes down, where that plus delta goes up."""
     low, high = max(0.0, -delta), (1 - delta) / 2
-    places = low + (high - low) * np.linspace(0, 1, 129) ** 2  # close together where disagreement is rare
-    chances = [chance(q) for q in places]
+    # Close together where the models hardly ever disagree, and where they always do: there the chance is least smooth.
+    places = low + (high - low) * (1 - np.cos(np.linspace(0, math.pi, 65))) / 2
+    chances = [_chance(needed, n, q + delta, q) for q in places]
     top = int(np.argmax(chances))
-    fine = np.linspace(places[max(0, top - 1)], places[min(128, top + 1)], 33)
-    return min(1.0, max(chances + [chance(q) for q in fine]))
+    fine = np.linspace(places[max(0, top - 1)], places[min(64, top + 1)], 17)
+    return min(1.0, max(chances + [_chance(needed, n, q + delta, q) for q in fine]))
+
+
+def _chance(needed: NDArray[np.int64], n: int, up: float, down: float) -> float:
+    """Of an outcome in a region, where such shares go up and down."""
+    # Numbers that go down with any chance to speak of (Bernstein's inequality, 1e-12).
+    reach = 8 * math.sqrt(n * down * (1 - down)) + 20
+    j = np.arange(max(0, math.floor(n * down - reach)), min(n, math.ceil(n * down + reach)) + 1)
+    share = min(1.0, max(0.0, up / (1 - down))) if down < 1 else 0.0
+    return float((_binomial(j, n, down) * _at_least(needed[j], n - j, share)).sum())
 
 
 def _binomial(k: NDArray[np.int64], n: int, p: float) -> Floats:
@@ -208,14 +249,19 @@ def _score(up: Any, down: Any, n: int, delta: float) -> Any:
 def _least_up(score: float, n: int, delta: float) -> NDArray[np.int64]:
     """For each number that go down, 0 to n: the least number that go up with at least this score; n + 1 where none."""
     down = np.arange(n + 1)
-    low, high = np.zeros_like(down), n - down + 1  # the least number is in low … high
-    while (low < high).any():
-        middle = (low + high) // 2
-        enough = (middle > n - down) | (_score(np.minimum(middle, n - down), down, n, delta) >= score)
-        low, high = np.where(enough, low, middle + 1), np.where(enough, middle, high)
-    least = np.where(low > n - down, n + 1, low)
+    least = _first(lambda up: _score(np.minimum(up, n - down), down, n, delta) >= score, n - down)
     # An outcome with fewer going down is at least as extreme; the statistic nearly always says so itself.
     return np.minimum.accumulate(least[::-1])[::-1]
+
+
+def _first(holds: Callable[[NDArray[np.int64]], NDArray[np.bool_]], last: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each entry: the first number from 0 to `last` from which on a condition holds; len(last) where none."""
+    low, high = np.zeros_like(last), last + 1
+    while (low < high).any():
+        middle = (low + high) // 2
+        enough = (middle > last) | holds(middle)
+        low, high = np.where(enough, low, middle + 1), np.where(enough, middle, high)
+    return np.where(low > last, len(last), low)
 
 
 def nearest_null(values: Floats, counts: NDArray[np.int64], mean: float, whole: float) -> tuple[Floats, Floats]:
@@ -263,13 +309,15 @@ def bootstrap_p(values: Floats, counts: NDArray[np.int64], mean: float, whole: f
     support, weights = nearest_null(values, counts, mean, whole)
     weights = weights / weights.sum()
     ticks = np.rint(support * TICKS).astype(np.int64)
-    seen = int((counts * ticks[1:-1]).sum())
-    # What rounding to ticks can have moved a sum by; 0 for the usual fractions.
+    # What rounding to ticks can have moved a sum by; 0 for the usual fractions, which share a larger unit.
     slack = math.ceil(float(np.abs(support * TICKS - ticks).max()) * 2 * int(counts[values != 0].sum()) - _NEAR)
+    unit = 1 if slack else int(np.gcd.reduce(ticks))
+    ticks //= unit
+    seen = int((counts * ticks[1:-1]).sum())
     expected = float(weights @ ticks)
     deviation = math.sqrt(float(weights @ (ticks - expected) ** 2) * n)
     # By Bernstein's inequality the sum is further away than this with a chance below 1e-9.
-    reach = math.ceil(7 * deviation + 28 * whole * TICKS)
+    reach = math.ceil(7 * deviation + 28 * int(ticks[-1]))
     size = 1 << (2 * reach).bit_length()
     one = np.zeros(size)
     np.add.at(one, ticks % size, weights)

@@ -88,8 +88,8 @@ class Recipe(BaseModel):
         name = {"forward_kl": "forward KL", "reverse_kl": "reverse KL", "jsd": f"JSD({objective.jsd_beta:g})"}
         support = {
             "full": "full vocabulary",
-            "topk_tail": f"student's top {objective.top_k} and tail",
-            "topk_renormalised": f"student's top {objective.top_k}, renormalised",
+            "topk_tail": f"{objective.top_k_by}'s top {objective.top_k} and tail",
+            "topk_renormalised": f"{objective.top_k_by}'s top {objective.top_k}, renormalised",
             "sampled": "sampled token",
         }
         return f"{name[objective.divergence]}, {support[objective.support]}"

@@ -46,7 +46,7 @@ class Row:
     def has_signal(self) -> bool:
         positions = self.loss_positions()
         weighed = bool(positions) and (self.token_weights is None or any(self.token_weights[positions.start :]))
-        return weighed and any((self.ce, self.div, self.advantage, self.base_kl))
+        return weighed and not self.excluded and any((self.ce, self.div, self.advantage, self.base_kl))
 
     @property
     def reward(self) -> float:

@@ -105,7 +105,10 @@ class Evaluator:
         def answered() -> list[tuple[Verdict, Completion]]:
             completions = self._generate(self.sampler, [requests[i] for i in mine])
             texts = [decode(self.policy.tokenizer, c.ids, self.policy.eos_ids) for c in completions]
-            verdicts = [judge(each, examples[i], text) for i, text in zip(mine, texts, strict=True)]
+            verdicts = []
+            for i, text in zip(mine, texts, strict=True):
+                stop.poll()
+                verdicts.append(judge(each, examples[i], text))
             return list(zip(verdicts, completions, strict=True))
 
         with whole(self.policy):

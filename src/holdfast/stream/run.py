@@ -92,7 +92,7 @@ class Run:
         if config.model.dtype == "bfloat16" and config.model.lora is None:
             raise ConfigError(
                 "model.dtype bfloat16 without model.lora: most updates of a small learning rate would round to nothing",
-                mend="use dtype float32, or train an adapter with model.lora, whose weights are float32",
+                mend="use dtype float32 with train.bf16: true, or train an adapter with model.lora",
             )
         self.tasks, self.suites = load_stream(config)
         require(config.recipe, self.tasks)
@@ -100,9 +100,10 @@ class Run:
             _try_verifier(each)
         self.policy = load_policy(config.model, seed=config.seed)
         check_context(self.policy, config.train, config.eval)
-        self.base = Base(self.policy) if self._needs_base() else None
+        offload = config.train.offload_teacher
+        self.base = Base(self.policy, offload=offload) if self._needs_base() else None
         spec = config.recipe.teacher()
-        self.teacher = Teacher(spec, self.policy, self.base) if spec is not None else None
+        self.teacher = Teacher(spec, self.policy, self.base, offload=offload) if spec is not None else None
         if self.world.size > 1:
             self._spread()
         self.collector = Collector(
@@ -122,8 +123,7 @@ class Run:
         copies = [each.copy for each in (self.base, self.teacher) if each is not None and each.copy is not None]
         for policy in (self.policy, *copies):
             longest_packed(policy)
-            offload = self.config.train.offload_teacher and self.teacher is not None and policy is self.teacher.copy
-            shard(policy, self.world, offload=offload)
+            shard(policy, self.world, offload=self.config.train.offload_teacher and policy is not self.policy)
 
     def dropped(self) -> dict[str, int]:
         """Examples of tasks and suites, train and test, that are left out because they do not fit; none not named."""
@@ -133,7 +133,9 @@ class Run:
     def _needs_base(self) -> bool:
         teacher = self.config.recipe.teacher()
         restarts = teacher is not None and teacher.kind != "live" and teacher.stage_start == "base"
-        return restarts or bool(self.config.recipe.objective().reference_kl) or bool(self.config.eval.kl_items)
+        objective = self.config.recipe.objective()
+        anchored = bool(objective.reference_kl) or objective.anchor == "base"
+        return restarts or anchored or bool(self.config.eval.kl_items)
 
     def start(self) -> dict[str, Any]:
         """Run from the beginning in a new directory; returns the summary."""
@@ -226,7 +228,7 @@ class Run:
             raise Stopped(number)
 
     def _train_stage(self, position: Position) -> None:
-        """Optimiser steps from a position to the end of its stage; it is moved along."""
+        """Optimiser steps from a position to the end of its stage; `_unsaved` follows them."""
         stage, trainer = position.stage, position.trainer
         assert trainer is not None
         trainer.poll = self._poll

@@ -193,7 +193,8 @@ class LmEvalSuite(Suite):
                 item = f"{task}-{sample['doc_id']}"
                 by_task.setdefault(task, []).append((item, sample[metric]))
                 shown[item] = _shown(sample)
-                tokens += [len(tokenizer(text)["input_ids"]) for (text, *_) in sample["resps"] if isinstance(text, str)]
+                texts = [text for (text, *_) in sample["resps"] if isinstance(text, str)]
+                tokens += [len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
         reported = found["results"].get(self.task, {}).get(f"{metric},{wanted}")
         items = _items(by_task, reported, f"{where}, metric {metric!r}")
         return Measured(
@@ -268,7 +269,7 @@ def _register(path: Path, manager: Any, where: str) -> str:
         spec = load_yaml(path, resolve_func=False)
     except Exception as error:
         raise DataError(f"cannot be read: {first_line(error)}", where=f"{where}, {path}") from error
-    if not isinstance(spec, dict) or not {"task", "group"} & set(spec):
+    if not {"task", "group"} & set(spec):
         raise DataError("names no `task`", where=f"{where}, {path}", mend="write it as a task of lm-evaluation-harness")
     TaskIndex.process_cfg(spec, path, manager.task_index)
     return str(spec.get("group") or spec["task"])
@@ -279,30 +280,6 @@ def _set_fewshot(task: Any, wanted: int | None) -> None:
     own = task.get_config("num_fewshot")
     if own is None or (wanted is not None and own != 0):
         task.set_config(key="num_fewshot", value=wanted or 0)
-
-
-def _task_file(path: Path, where: str) -> dict[str, Any]:
-    """A task file in the harness's YAML form; data files are looked for beside it."""
-    from lm_eval.tasks._yaml_loader import load_yaml
-
-    try:
-        spec = load_yaml(path.resolve(), resolve_func=True)
-    except Exception as error:
-        raise DataError(f"cannot be read: {first_line(error)}", where=f"{where}, {path}") from error
-    if not isinstance(spec, dict) or not {"task", "group"} & set(spec):
-        raise DataError("names no `task`", where=f"{where}, {path}", mend="write it as a task of lm-evaluation-harness")
-
-    def absolute(value: Any, key: str = "") -> Any:
-        if isinstance(value, dict):
-            return {k: absolute(v, "data_files" if key == "data_files" else k) for k, v in value.items()}
-        if isinstance(value, list):
-            return [absolute(each, key) for each in value]
-        if key == "data_files" and isinstance(value, str) and (path.parent / value).exists():
-            return str((path.parent / value).resolve())
-        return value
-
-    resolved: dict[str, Any] = absolute(spec)
-    return resolved
 
 
 def _metric(task: str, named: str | None, found: Mapping[str, Any], where: str) -> tuple[str, str]:
@@ -337,7 +314,7 @@ def _items(by_task: Mapping[str, Sequence[tuple[str, Any]]], reported: float | N
             raise DataError(
                 "is not made of scores from 0 to 1", where=where, mend="choose another with `lm_eval_settings.metric`"
             )
-        weight = sum(map(len, parts.values())) / len(parts)
+        weight = sum(map(len, parts.values())) / len(parts) or 1.0
         scores[task] = {item: math.fsum(map(float, values)) / weight for item, values in parts.items()}
     total, groups = sum(map(len, scores.values())), len(scores)
     over_items = {item: value for values in scores.values() for item, value in values.items()}

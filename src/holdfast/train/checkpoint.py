@@ -129,20 +129,51 @@ def _finish(temporary: Path, final: Path, sums: dict[str, str], position: Mappin
     (temporary / "checksums.json").write_text(json.dumps(sums))
     _flush(temporary / "checksums.json")
     _flush(temporary)
-    shutil.rmtree(final, ignore_errors=True)
+    aside = _aside(final)
+    if final.exists():
+        # Never removed before its successor is in place; `_recover` puts it back after a kill in between.
+        os.replace(final, aside)
     os.replace(temporary, final)
     _flush(final.parent)
+    shutil.rmtree(aside, ignore_errors=True)
     for old in _numbered(final.parent)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
 
 
 def load_newest(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint that is whole; a damaged one is named in a warning and passed over. None where none is."""
-    for path in World.current().broadcast(list(reversed(_numbered(folder)))):
+    """The newest checkpoint that is whole; a damaged one is named in a warning and passed over. None if there is none.
+
+    Raises:
+        RunError: there are checkpoints, and none is whole: beginning anew would throw the run's logs away.
+    """
+    world = World.current()
+    paths = world.main(lambda: _recover(folder))
+    for path, before in zip(paths, [*paths[1:], None]):
         if not (fault := _fault(path)):
             return _opened(path)
+        if before is None:
+            raise RunError(
+                f"{fault}, and there is no other checkpoint that is whole",
+                where=str(path),
+                mend="bring it back from a copy, or remove the run directory and run again",
+            )
         warnings.warn(f"{path}: {fault}; going on from the checkpoint before it", stacklevel=2)
     return None
+
+
+def _aside(final: Path) -> Path:
+    return final.with_name(f".{final.name}.old")
+
+
+def _recover(folder: Path) -> list[Path]:
+    """All checkpoints, the newest first, with those that a kill has left aside back in their places."""
+    for aside in folder.glob(".*.old") if folder.is_dir() else ():
+        final = folder / aside.name[1 : -len(".old")]
+        if final.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            os.replace(aside, final)
+    return list(reversed(_numbered(folder)))
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
@@ -173,7 +204,7 @@ def _fault(path: Path) -> str:
 def _fault_in_share(path: Path, world: World) -> str:
     try:
         sums = json.loads((path / "checksums.json").read_text())
-    except (OSError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return "incomplete checkpoint"
     for name in world.share(list(sums)):
         file = path / name

@@ -50,14 +50,18 @@ class KeptSignals:
         joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         return of_tensors(joined, self._head)
 
-    def state(self, rows: Sequence[Row]) -> Parts:
-        """What a checkpoint must hold, by the rows' places in their batch."""
+    def state(self, rows: Sequence[Row], *, with_head: bool = True) -> Parts:
+        """What a checkpoint must hold, by the rows' places in their batch: of this process's rows.
+
+        Args:
+            with_head: a kept head too, which is the same on all processes.
+        """
         tensors = {
             f"{place}.{name}": part
             for place, row in enumerate(rows)
             for name, part in self._parts.get(id(row), {}).items()
         }
-        if self._own_head and self._head is not None:
+        if with_head and self._own_head and self._head is not None:
             tensors["head.weight"] = self._head.weight
             if self._head.bias is not None:
                 tensors["head.bias"] = self._head.bias

@@ -125,7 +125,11 @@ def backward(policy: "Policy", loss: Tensor, *, last: bool) -> None:
     units[0].set_reshard_after_backward(last, recurse=False)
     loss.backward()
     if last and policy.is_lora:
-        gradients = [p.grad for p in policy.named_trainable().values() if p.grad is not None]
+        gradients = []
+        for parameter in policy.named_trainable().values():
+            if parameter.grad is None:  # of a module that only other processes have used
+                parameter.grad = torch.zeros_like(parameter)
+            gradients.append(parameter.grad)
         flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
         dist.all_reduce(flat)
         for gradient, summed in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):

@@ -1,6 +1,7 @@
 """One optimiser step on annotated rows. The engine is blind to recipes: it executes what rows are annotated with."""
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -67,6 +68,7 @@ class StageTrainer:
             weight_decay=settings.weight_decay,
         )
         self.kept = {"teacher": KeptSignals(), "base": KeptSignals()}
+        self._narrow: dict[int, Head] = {}
 
     def step(
         self, rows: Sequence[Row], rate: float, *, where: str, first: bool = True, more: bool = False
@@ -109,6 +111,7 @@ class StageTrainer:
         statistics: list[dict[str, Tensor]] = []
         logprobs: list[tuple[list[Row], Tensor]] = []
         parts = self._parts(active)
+        self._narrow.clear()
         with self._heads():
             for number, part in enumerate(parts):
                 self.poll()
@@ -147,14 +150,26 @@ class StageTrainer:
 
     def _parts(self, active: Sequence[Row]) -> list[Part]:
         """This process's micro-batches: as many as any other's, for their collective operations must match."""
-        padded = self.settings.engine == "readable" or not longest_packed(self.policy)
-        batches = micro_batches(active, self.settings.micro_batch_tokens, padded=padded)
+        longest = 0 if self.settings.engine == "readable" else longest_packed(self.policy)
+        budget = self.settings.micro_batch_tokens
+        packed = [row for row in active if _length(row) <= longest]
+        padded = [row for row in active if _length(row) > longest]
+        if longest:
+            self._tell_of_windows(padded, longest)
+        batches = micro_batches(packed, budget) + micro_batches(padded, budget, padded=True)
         if self.world.size == 1 or not batches:
             return [Part(rows) for rows in batches]
         hands = deal([_tokens(rows) for rows in batches], self.world.size)
         mine = [Part(batches[i]) for i in hands[self.world.rank]]
         lacking = max(map(len, hands)) - len(mine)
         return [*mine, *[Part(min(batches, key=_tokens), counts=False)] * lacking]
+
+    def _tell_of_windows(self, padded: Sequence[Row], longest: float) -> None:
+        if padded and self.world.is_main:
+            warnings.warn(
+                f"{type(self.policy.causal_lm).__name__} has a window of {longest:g} tokens; longer rows are padded",
+                stacklevel=2,
+            )
 
     def _signals(
         self, rows: list[Row], active: Sequence[Row], *, first: bool, keep: bool
@@ -201,7 +216,12 @@ class StageTrainer:
         prompts = [(source == "teacher" and row.teacher_prompt_ids) or row.prompt_ids for row in rows]
         completions, positions = [row.completion_ids for row in rows], [row.loss_positions() for row in rows]
         with speaker.scoring() as policy:
-            return policy.run(lambda: HiddenSignal(*self._states_and_head(policy, prompts, completions, positions)))
+            states_and_head = partial(self._states_and_head, policy, prompts, completions, positions)
+            hidden, head = policy.run(states_and_head)
+            if self.settings.offload_teacher and self.world.size == 1:
+                # The copy's own weights leave the device at the end of the block, and its head is read after that.
+                head = TensorHead.like(head, lambda tensor: tensor.detach())
+            return HiddenSignal(hidden, head)
 
     def _loss(
         self, rows: list[Row], batch: Batch, teacher: Signal | None, base: Signal | None
@@ -225,9 +245,18 @@ class StageTrainer:
         with torch.autocast(policy.device.type, torch.bfloat16, enabled=bf16):
             states = loss_token_states if self.settings.engine == "fused" else padded_states
             hidden = states(policy, prompts, completions, positions)
-        if not bf16:
-            return hidden, policy.head
-        return hidden.to(torch.bfloat16), TensorHead.like(policy.head, lambda tensor: tensor.to(torch.bfloat16))
+        return (hidden.to(torch.bfloat16) if bf16 else hidden), self._head(policy)
+
+    def _head(self, policy: Policy) -> Head:
+        """A policy's output head in the dtype of matrix products; one that stands still is converted once per step."""
+        if not self.settings.bf16:
+            return policy.head
+        if torch.is_grad_enabled() and policy.head.weight.requires_grad:
+            return TensorHead.like(policy.head, lambda tensor: tensor.to(torch.bfloat16))
+        key = id(policy.head.projection)
+        if key not in self._narrow:
+            self._narrow[key] = TensorHead.like(policy.head, lambda tensor: tensor.detach().to(torch.bfloat16))
+        return self._narrow[key]
 
     def _remember(self, rows: Sequence[Row], logprobs: Sequence[tuple[list[Row], Tensor]]) -> None:
         """Keep a first iteration's log-probabilities as the rows' `old_logprobs`, on every process."""
@@ -261,9 +290,8 @@ class StageTrainer:
             for key, value in self.optimizer.state.get(parameter, {}).items()
         }
         for source, kept in self.kept.items():
-            own = {key: value.cpu() for key, value in kept.state(rows).items()}
-            for found in self.world.gather(own):
-                tensors |= {f"{KEPT}{source}.{key}": value for key, value in found.items()}
+            own = kept.state(rows, with_head=self.world.is_main)
+            tensors |= {f"{KEPT}{source}.{key}": value.cpu() for key, value in own.items()}
         return tensors
 
     def load_state(self, tensors: Mapping[str, Tensor], rows: Sequence[Row] = ()) -> None:
@@ -281,7 +309,12 @@ class StageTrainer:
             speaker = self.teacher if source == "teacher" else self.base
             if found and speaker is not None:
                 with speaker.scoring() as policy:
-                    kept.load_state(rows, found, policy.head)
+                    kept.load_state(rows, found, policy.run(partial(self._head, policy)))
+
+
+def _length(row: Row) -> int:
+    """Tokens of the longest sequence that is computed for a row."""
+    return max(len(row.prompt_ids), len(row.teacher_prompt_ids or ())) + len(row.completion_ids)
 
 
 def _tokens(rows: Sequence[Row]) -> int:

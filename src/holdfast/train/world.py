@@ -13,6 +13,9 @@ from holdfast.stop import Stopped
 
 T = TypeVar("T")
 
+PATIENCE = timedelta(hours=24)
+"""How long a process waits for the others."""
+
 
 class World:
     """The processes that run one configuration together; alone, every method is trivial.
@@ -55,7 +58,10 @@ class World:
         if world.device.type == "cuda":
             torch.cuda.set_device(world.device)
         backend = "cpu:gloo,cuda:nccl" if world.device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, store=dist.PrefixStore("holdfast", store), rank=rank, world_size=size)
+        # A process may wait long for one that samples or verifies; that one has died is known without a limit of time.
+        dist.init_process_group(
+            backend, store=dist.PrefixStore("holdfast", store), rank=rank, world_size=size, timeout=PATIENCE
+        )
         return world
 
     def leave(self) -> None:

@@ -83,22 +83,22 @@ def overlap(before: Matrix, after: Matrix, right_before: Tensor, right_after: Te
     """
     entries = before.long * before.short
     taken = max(1, round(share * entries))
-    reconstructed = (_reconstruction(before, right_before), _reconstruction(after, right_after))
-    least_before, least_after = (kth_smallest(each, entries - taken + 1) for each in reconstructed)
-    low = kth_smallest(lambda: (block.abs() for block in before.blocks()), taken)
+    first, second = right_before.float(), right_after.float()
+    least_before = kth_smallest(lambda: (_reconstructed(x, first) for x in before.blocks()), entries - taken + 1)
+    least_after = kth_smallest(lambda: (_reconstructed(y, second) for y in after.blocks()), entries - taken + 1)
+    low = kth_smallest(lambda: (x.abs() for x in before.blocks()), taken)
     counts = [0, 0, 0, 0, 0]
-    pairs = zip(before.blocks(), after.blocks(), strict=True)
-    for (x, y), was, is_now in zip(pairs, reconstructed[0](), reconstructed[1](), strict=True):
-        changed, principal, is_low = is_changed(x, y), was >= least_before, x.abs() <= low
-        masks = (principal, principal & (is_now >= least_after), principal & changed, is_low & changed, changed)
+    for x, y in zip(before.blocks(), after.blocks(), strict=True):
+        changed, principal, is_low = is_changed(x, y), _reconstructed(x, first) >= least_before, x.abs() <= low
+        kept = principal & (_reconstructed(y, second) >= least_after)
+        masks = (principal, kept, principal & changed, is_low & changed, changed)
         counts = [count + int(mask.sum()) for count, mask in zip(counts, masks)]
     return Overlap(*counts)
 
 
-def _reconstruction(matrix: Matrix, right: Tensor) -> Magnitudes:
-    """Magnitudes of the projection on leading right singular vectors, which is the best approximation of their rank."""
-    right = right.float()
-    return lambda: (((block @ right) @ right.T).abs_() for block in matrix.blocks())
+def _reconstructed(block: Tensor, right: Tensor) -> Tensor:
+    """Magnitudes of rows projected on leading right singular vectors: the best approximation of that rank."""
+    return ((block @ right) @ right.T).abs_()
 
 
 def kth_smallest(numbers: Magnitudes, k: int) -> float:

@@ -72,11 +72,12 @@ class Pairs:
             ModelError: a weight is infinite or not a number.
         """
         is_vector = len(self.a.source(name).shape) < 2
-        for number, (label, tensor) in enumerate(matrices_of(name, self.a.source(name).read())):
+        held = [(label, tuple(tensor.shape)) for label, tensor in matrices_of(name, self.a.source(name).read())]
+        for number, (label, shape) in enumerate(held):
             before, after = self._matrix(self.a, name, number), self._matrix(self.b, name, number)
             module_type, layer = place(name)
             exact = self.exact or is_exact_cheap(before)
-            measured, floor = self._measured(label, before, after, self._control(name, tensor), exact)
+            measured, floor = self._measured(label, before, after, self._control(name, number), exact)
             method = "exact" if exact else "randomised"
             if before.short == 1 or not measured.update_norm:
                 method = "vector" if before.short == 1 else "identical"
@@ -84,7 +85,7 @@ class Pairs:
                 name=label,
                 module_type=module_type,
                 layer=layer,
-                shape=(before.long,) if is_vector else tuple(tensor.shape),
+                shape=shape[:1] if is_vector else shape,
                 dtypes=(_dtype(self.a, name), _dtype(self.b, name)),
                 method=method,
                 measured=measured,
@@ -92,16 +93,18 @@ class Pairs:
                 alignment=tuple(self._alignments(name, number, measured, exact)) if before.short > 1 else (),
             )
 
-    def _matrix(self, model: Model, name: str, number: int) -> Matrix:
-        parts = matrices_of(name, model.source(name).read())
-        return Matrix(next(islice(parts, number, None))[1], model.product(name))
+    def _matrix(self, model: Model, name: str, number: int, through: torch.dtype | None = None) -> Matrix:
+        def read() -> Tensor:
+            return next(islice(matrices_of(name, model.source(name).read()), number, None))[1]
 
-    def _control(self, name: str, tensor: Tensor) -> Matrix | None:
+        return Matrix(read, model.product(name), through)
+
+    def _control(self, name: str, number: int) -> Matrix | None:
         """W₀ as it comes back from the dtype that W_t is stored in; None where that changes nothing."""
         kept, target = self.a.dtype(name), self.b.dtype(name)
         if torch.promote_types(kept, target) == target:
             return None
-        return Matrix(tensor, self.a.product(name), through=target)
+        return self._matrix(self.a, name, number, through=target)
 
     def _measured(
         self, label: str, before: Matrix, after: Matrix, control: Matrix | None, exact: bool

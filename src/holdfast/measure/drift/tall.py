@@ -4,7 +4,7 @@ A matrix [rows, columns] with fewer rows than columns is transposed, so that its
 right singular vectors change places then; `Matrix.is_transposed` says so.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import torch
@@ -12,12 +12,15 @@ from torch import Tensor
 
 from holdfast.measure.drift.weights import Product
 
-BLOCK = 2**19
+BLOCK = 2**20
 """Entries of a block of rows: small enough that what is computed from it stays in the processor's cache."""
 
 WHOLE = 2**25
 """A matrix of up to so many entries is kept in float32 rather than converted for each pass over it."""
 
+
+BLOCKS_MAPPED = 32
+"""Blocks after which a large matrix is mapped anew, which gives back the memory of those before."""
 
 STRIPS = 4
 """Strips that a symmetric product is computed in, so that little of it is computed twice."""
@@ -38,28 +41,35 @@ class Matrix:
     """A weight matrix in float32, whatever it is stored in.
 
     Args:
-        tensor: [rows, columns] in its stored dtype.
+        read: gives the matrix [rows, columns] in its stored dtype; asked for again and again while going through a
+            large one, so that of a mapped file no more than a part is in memory.
         product: what an adapter adds, in float32.
         through: a dtype that every entry is converted to and back from.
     """
 
-    def __init__(self, tensor: Tensor, product: Product | None = None, through: torch.dtype | None = None) -> None:
+    def __init__(
+        self, read: Callable[[], Tensor], product: Product | None = None, through: torch.dtype | None = None
+    ) -> None:
+        tensor = read()
         self.is_transposed = tensor.shape[0] < tensor.shape[1]
-        self._tensor = tensor.T if self.is_transposed else tensor
-        self.long, self.short = self._tensor.shape
+        self.long, self.short = max(tensor.shape), min(tensor.shape)
         if product is not None and self.is_transposed:
             product = Product(product.right.T, product.left.T)
-        self._product, self._through = product, through
-        self._whole = self._rows(0, self.long) if tensor.numel() <= WHOLE else None
+        self._read, self._product, self._through = read, product, through
+        self._whole = self._rows(tensor, 0, self.long) if tensor.numel() <= WHOLE else None
 
     def blocks(self) -> Iterator[Tensor]:
         rows = max(1, BLOCK // self.short)
-        for start in range(0, self.long, rows):
-            stop = min(self.long, start + rows)
-            yield self._rows(start, stop) if self._whole is None else self._whole[start:stop]
+        if self._whole is not None:
+            yield from self._whole.split(rows)
+            return
+        for index, start in enumerate(range(0, self.long, rows)):
+            if index % BLOCKS_MAPPED == 0:
+                tensor = self._read()
+            yield self._rows(tensor, start, min(self.long, start + rows))
 
-    def _rows(self, start: int, stop: int) -> Tensor:
-        block = self._tensor[start:stop].float().contiguous()
+    def _rows(self, tensor: Tensor, start: int, stop: int) -> Tensor:
+        block = (tensor.T if self.is_transposed else tensor)[start:stop].float().contiguous()
         if self._product is not None:
             block = block + self._product.left[start:stop] @ self._product.right
         return block if self._through is None else block.to(self._through).float()
@@ -99,4 +109,10 @@ def gram_times(matrix: Tall, vectors: Tensor) -> Tensor:
 
 def times(matrix: Tall, vectors: Tensor) -> Tensor:
     """M @ vectors [long, k] for vectors [short, k], in float64."""
-    return torch.cat([block.double() @ vectors for block in matrix.blocks()])
+    found = torch.empty(matrix.long, vectors.shape[1], dtype=vectors.dtype)
+    start = 0
+    for block in matrix.blocks():
+        stop = start + len(block)
+        torch.mm(block.double(), vectors, out=found[start:stop])
+        start = stop
+    return found

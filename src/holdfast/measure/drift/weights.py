@@ -77,6 +77,7 @@ class Model:
         tied: names that stand for another tensor of the same model, and which.
         left_out: tensors that cannot be compared, with the reason.
         notes: what a reader of the comparison should know.
+        added: what an adapter adds to them, by name.
     """
 
     where: str
@@ -84,7 +85,7 @@ class Model:
     tied: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    _added: Mapping[str, _Factors] = field(default_factory=dict)
+    added: Mapping[str, _Factors] = field(default_factory=dict)
 
     def source(self, name: str) -> Stored:
         """Where a name's tensor lies, through ties."""
@@ -92,12 +93,12 @@ class Model:
 
     def product(self, name: str) -> Product | None:
         """What an adapter adds to a tensor; None where nothing does."""
-        factors = self._added.get(self.tied.get(name, name))
+        factors = self.added.get(self.tied.get(name, name))
         return factors.read() if factors else None
 
     def dtype(self, name: str) -> torch.dtype:
         """What a weight is stored in; float32 where an adapter is added to it."""
-        return torch.float32 if self.tied.get(name, name) in self._added else self.source(name).dtype
+        return torch.float32 if self.tied.get(name, name) in self.added else self.source(name).dtype
 
     @property
     def names(self) -> set[str]:
@@ -224,14 +225,19 @@ def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
 def _base_of(config: Mapping[str, Any], where: str, other: str | Path | None) -> tuple[Model, tuple[str, ...]]:
     """The base that an adapter names; where that is not there, the model that it is compared with, and a note."""
     named = config.get("base_model_name_or_path")
+    note: tuple[str, ...] = ()
     try:
-        if named:
-            return open_model(named), ()
-        raise ModelError("its adapter_config.json names no base", where=where, mend="compare it with its base")
+        if not named:
+            raise ModelError("its adapter_config.json names no base", where=where, mend="compare it with its base")
+        path: str | Path = _locate(named)
     except ModelError:
         if other is None or (_locate(other) / "adapter_config.json").is_file():
             raise
-    return open_model(other), (f"{where}: its base {named!r} is not here; {other} is taken for it",)
+        path, note = other, (f"{where}: its base {named!r} is not here; {other} is taken for it",)
+    base = open_model(path)
+    if base.added:
+        raise ModelError("its base is an adapter too", where=where, mend="merge the base and name the merged folder")
+    return base, note
 
 
 def _json(path: Path) -> dict[str, Any]:
