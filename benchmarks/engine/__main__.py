@@ -29,13 +29,19 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(width=None if sys.stdout.isatty() else 170)
     machine = Machine.here(settings.device, settings.threads)
     console.print(f"{machine.processor}, {machine.threads} threads, {settings.dtype}", highlight=False)
-    suite = Suite(settings, tell=lambda record: show_record(console, record))
-    fresh = suite.run()
+    fresh: list[Record] = []
+
+    def keep(record: Record) -> None:
+        """Show and write a record at once: a run that is broken off has kept what it had measured."""
+        show_record(console, record)
+        fresh.append(record)
+        _write(output, _merged(output, fresh, {"machine": asdict(machine), "peaks": suite.peaks}), machine)
+
+    suite = Suite(settings, tell=keep)
+    fresh[:] = suite.run()
     result = _merged(output, fresh, {"machine": asdict(machine), "peaks": suite.peaks})
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(result, indent=1) + "\n")
+    _write(output, result, machine)
     picture = output.with_suffix(".svg")
-    picture.write_text(draw(result["records"], f"{machine.processor}, {machine.threads} threads"))
     show_records(console, result["records"])
     if result["scaling"]:
         show_scaling(console, result["scaling"], result["records"])
@@ -47,6 +53,13 @@ def main(arguments: list[str] | None = None) -> int:
     )
     console.print(f"results: {output}, {picture}", highlight=False)
     return 0 if all(record.get("agree", "skipped" in record) for record in fresh) else 1
+
+
+def _write(output: Path, result: dict[str, Any], machine: Machine) -> None:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(result, indent=1) + "\n")
+    picture = draw(result["records"], f"{machine.processor}, {machine.threads} threads")
+    output.with_suffix(".svg").write_text(picture)
 
 
 def _merged(output: Path, fresh: list[Record], about: dict[str, Any]) -> dict[str, Any]:
