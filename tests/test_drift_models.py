@@ -285,6 +285,15 @@ def test_other_adapters_are_refused(change: dict[str, Any], message: str, tmp_pa
         drift(base, adapter)
 
 
+def test_adapter_on_an_adapter_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    lower, _ = adapted(tiny_model, tmp_path, r=2, lora_alpha=4, target_modules=["q_proj"])
+    upper = save_model(tmp_path / "upper", {})
+    settings = {"peft_type": "LORA", "base_model_name_or_path": str(lower), "lora_alpha": 1}
+    (upper / "adapter_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ModelError, match="its base is an adapter too"):
+        drift(tiny_model, upper)
+
+
 def test_adapter_of_another_model_is_refused(tmp_path: Path) -> None:
     base = save_model(tmp_path / "base", weights())
     module = "base_model.model.model.layers.0.self_attn.q_proj"
