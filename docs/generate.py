@@ -116,8 +116,10 @@ def recipe_table() -> str:
     rows = []
     for name, facts in recipe_facts().items():
         wiring = "<br>".join(f"{part}: {what}" for part, what in facts["wiring"].items())
-        rows.append([f"[`{name}`](#{name})", ", ".join(facts["needs"]), wiring, facts["cost"], facts["when"]])
-    return table(["recipe", "every training example needs", "wiring by default", "one optimiser step", "when"], rows)
+        beside = f"{facts['relative_cost']:g} / {facts['relative_memory']:g}"
+        rows.append([f"[`{name}`](#{name})", ", ".join(facts["needs"]), wiring, facts["cost"], beside, facts["when"]])
+    head = ["recipe", "every training example needs", "wiring by default", "one optimiser step", "× SFT", "when"]
+    return table(head, rows)
 
 
 def recipe_sections() -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from holdfast import __version__
+from holdfast.commands.advise import advise
 from holdfast.commands.artifacts import artifacts
 from holdfast.commands.drift import drift
 from holdfast.commands.gate import gate
@@ -33,6 +34,7 @@ app = typer.Typer(
     context_settings=HELP_NAMES,
 )
 app.add_typer(lab, name="lab")
+app.command("advise")(advise)
 app.command("artifacts")(artifacts)
 app.command("responses")(responses)
 app.command("drift")(drift)

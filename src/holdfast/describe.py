@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from holdfast.methods import RECIPES
+from holdfast.methods.cost import cost_of
+from holdfast.methods.sft import SFT
 from holdfast.tasks.load import MENDS
 
 WIDEST = 110
@@ -32,18 +34,27 @@ def interval(ci95: Sequence[float] | None) -> str:
 def recipe_facts() -> dict[str, dict[str, Any]]:
     """What there is to know about each recipe before using it, with its default settings, by name."""
     facts = {}
+    sft = cost_of(SFT())
     for name, kind in RECIPES.items():
         recipe = kind()
+        cost = cost_of(recipe)
         facts[name] = {
             "summary": kind.summary,
             "when": kind.when,
             "needs": {need.replace("_", " "): MENDS.get(need, "") for need in sorted(kind.needs)},
             "wiring": recipe.wiring(),
             "cost": kind.cost,
+            "relative_cost": round(cost.relative_to(sft), 2),
+            "relative_memory": round(cost.memory_relative_to(sft), 2),
             "source": kind.source,
             "settings": recipe.model_dump(mode="json"),
         }
     return facts
+
+
+def times_sft(facts: Mapping[str, Any]) -> str:
+    """What a recipe costs beside SFT, in words."""
+    return f"{facts['relative_cost']:g} times SFT's operations, {facts['relative_memory']:g} times its memory"
 
 
 def recipes_as_text() -> str:
@@ -56,7 +67,7 @@ def recipes_as_text() -> str:
             "when": facts["when"],
             "needs": "; ".join(f"{need}: {mend}" for need, mend in facts["needs"].items()) or "nothing",
             **facts["wiring"],
-            "cost": facts["cost"],
+            "cost": f"{facts['cost']}; at most {times_sft(facts)}",
             "source": facts["source"],
             "settings": ", ".join(f"{key}={value}" for key, value in settings.items()),
         }

@@ -1,0 +1,71 @@
+"""What one optimiser step of a recipe costs beside SFT's on the same prompts, counted from its wiring. Torch-free.
+
+Counted in forward passes over a row, a prompt with its completion: a backward pass is worth two forward passes, and so
+is what training takes at least per row (one forward, one backward: three). A sampled completion is worth one forward
+pass in operations; in seconds it takes longer, because every token reads all weights.
+"""
+
+from dataclasses import dataclass
+
+from holdfast.methods.base import Recipe
+from holdfast.objective.spec import TeacherSpec
+
+BACKWARD = 2
+"""Forward passes that a backward pass is worth."""
+STATE = 4
+"""Weights, gradients and AdamW's two averages: what full fine-tuning holds of each weight, in units of the weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Per training prompt and optimiser step, at most: rows without a signal cost nothing.
+
+    Attributes:
+        completions: sampled.
+        forwards: passes over a row, the student's own and those of teacher and base.
+        backwards: passes over a row.
+        copies: of all weights, beside the student's, under full fine-tuning; under LoRA there are none.
+    """
+
+    completions: float
+    forwards: float
+    backwards: float
+    copies: int
+
+    @property
+    def passes(self) -> float:
+        """In forward passes, sampling included."""
+        return self.completions + self.forwards + BACKWARD * self.backwards
+
+    def relative_to(self, other: "Cost") -> float:
+        """How many times what `other` costs, in operations, at equal lengths of prompts and completions."""
+        return self.passes / other.passes
+
+    def memory_relative_to(self, other: "Cost") -> float:
+        """Weights, gradients, optimiser and copies beside those of `other`, under full fine-tuning."""
+        return (STATE + self.copies) / (STATE + other.copies)
+
+
+def cost_of(recipe: Recipe) -> Cost:
+    """The cost of a recipe as it is set."""
+    rollouts, teacher, objective = recipe.rollouts(), recipe.teacher(), recipe.objective()
+    sampled = rollouts.source != "demonstrations"
+    rows = rollouts.num_generations if sampled else 1
+    asks_base = bool(objective.reference_kl) or objective.anchor == "base"
+    scored = (teacher is not None) + asks_base
+    # What sampler, teacher and base say serves all optimiser steps on one rollout batch.
+    share = 1 / rollouts.num_iterations
+    return Cost(
+        completions=rows * share if sampled else 0,
+        forwards=rows * (1 + scored * share),
+        backwards=rows,
+        copies=_copies(teacher, asks_base=asks_base),
+    )
+
+
+def _copies(teacher: TeacherSpec | None, *, asks_base: bool) -> int:
+    """The base is a copy where it scores or a teacher restarts from it; a teacher that moves or waits is another."""
+    restarts = teacher is not None and teacher.kind != "live" and teacher.stage_start == "base"
+    is_base = teacher is not None and teacher.kind == "frozen" and teacher.stage_start == "base"
+    own = teacher is not None and teacher.kind != "live" and not is_base
+    return int(own) + int(asks_base or restarts)
