@@ -106,6 +106,11 @@ class SourceSettings(Settings):
     columns: Columns = Columns()
     verifier: str | None = None
     """`module:function` taking (example, completion) and returning a Verdict or a number from 0 to 1."""
+    environment_factory: str | None = None
+    """`module:function` taking an example and returning an environment: a task of several turns, in which the model's
+    every turn is answered until the episode is over. It judges in the verifier's place."""
+    max_turns: int = Field(default=8, ge=1)
+    """Turns of the model in an episode of `environment_factory`."""
     limit: int | None = Field(default=None, ge=1)
     """Use the first so many examples of each split."""
 
@@ -113,7 +118,14 @@ class SourceSettings(Settings):
     def _settings_of_the_source(self) -> Self:
         """Refuse what would be passed over in silence."""
         of_generators = ("gym_level", "gym_settings", "test_size", "train_size", "seed")
-        for source, keys in (("gym", of_generators), ("lm_eval", ("lm_eval_settings",))):
+        of_episodes = ("max_turns",)
+        if self.environment_factory is not None and self.verifier is not None:
+            raise ValueError("`environment_factory` judges its episodes itself; leave `verifier` out")
+        for source, keys in (
+            ("gym", of_generators),
+            ("lm_eval", ("lm_eval_settings",)),
+            ("environment_factory", of_episodes),
+        ):
             fields = {key: field for key, field in type(self).model_fields.items() if key in keys}
             for key, field in fields.items():
                 if getattr(self, source, None) is None and getattr(self, key) != field.get_default(

@@ -125,8 +125,9 @@ def remember_logprobs(rows: Sequence[Row], logprobs: Tensor) -> None:
     """Keep a first iteration's log-probabilities, flat over these rows' loss tokens, as their `old_logprobs`."""
     values = iter(logprobs.tolist())
     for row in rows:
-        positions = row.loss_positions()
-        row.old_logprobs = [math.nan] * positions.start + [next(values) for _ in positions]
+        row.old_logprobs = [math.nan] * len(row.completion_ids)
+        for position in row.loss_positions():
+            row.old_logprobs[position] = next(values)
 
 
 @dataclass(frozen=True, slots=True)

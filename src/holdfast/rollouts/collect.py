@@ -8,7 +8,8 @@ from holdfast import stop
 from holdfast.config import EvalSettings, TrainSettings
 from holdfast.errors import ConfigError, DataError
 from holdfast.methods.base import Recipe
-from holdfast.rollouts.prompts import PromptTooLong, check_fits, decode, encode_completion, encode_prompt
+from holdfast.rollouts.episodes import Episode, play
+from holdfast.rollouts.prompts import PromptTooLong, check_fits, encode_completion, encode_prompt
 from holdfast.rollouts.rows import Group, Row
 from holdfast.rollouts.sampler import Completion, CompletionEngine, Request
 from holdfast.seeds import derive_seed, numpy_rng
@@ -170,14 +171,15 @@ class Collector:
         for prompt in prompts:
             group = Group(prompt.example)
             for _ in range(spec.num_generations):
-                completion, text, verdict = next(completed)
+                said, text, verdict = next(completed)
                 row = Row(
                     example=prompt.example,
                     prompt_ids=prompt.prompt_ids,
-                    completion_ids=completion.ids,
+                    completion_ids=said.ids,
                     completion=text,
-                    sampled_logprobs=completion.logprobs,
-                    truncated=completion.truncated,
+                    sampled_logprobs=said.logprobs,
+                    tool_mask=said.tool_mask if isinstance(said, Episode) else None,
+                    truncated=said.truncated,
                     verdict=verdict,
                 )
                 group.rows.append(row)
@@ -186,19 +188,29 @@ class Collector:
 
     def _completed(
         self, task: Task, requests: Sequence[Request], examples: Sequence[Example]
-    ) -> list[tuple[Completion, str, Verdict | None]]:
-        """Completions with their texts and, where there is a verifier, its verdicts."""
-        completions = self.engine.generate(
-            requests,
-            max_new_tokens=self.train.max_completion_length,
-            batch_tokens=4 * self.train.micro_batch_tokens,  # without gradients a token takes far less memory
-        )
-        found = []
+    ) -> list[tuple[Completion | Episode, str, Verdict | None]]:
+        """Completions with their texts and, where something judges them, its verdicts."""
+        most = self.train.max_completion_length
+        held = 4 * self.train.micro_batch_tokens  # without gradients a token takes far less memory
+        speech = self.policy.speech
+        if task.episodes is not None:
+            episodes = play(
+                self.engine,
+                speech,
+                task.episodes,
+                requests,
+                examples,
+                max_new_tokens=most,
+                batch_tokens=held,
+                poll=stop.poll,
+            )
+            return [(each, speech.text(each.ids), each.verdict) for each in episodes]
+        completions = self.engine.generate(requests, max_new_tokens=most, batch_tokens=held)
+        found: list[tuple[Completion | Episode, str, Verdict | None]] = []
         for example, completion in zip(examples, completions, strict=True):
             stop.poll()
-            text = decode(self.policy.tokenizer, completion.ids, self.policy.eos_ids)
-            verdict = task.verify(example, text) if task.verifier is not None else None
-            found.append((completion, text, verdict))
+            text = speech.text(completion.ids)
+            found.append((completion, text, task.verify(example, text) if task.verifier is not None else None))
         return found
 
     def _encode_teacher_prompt(self, row: Row) -> None:

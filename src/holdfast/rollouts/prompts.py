@@ -1,6 +1,7 @@
 """From messages to token ids and back, by the tokenizer's own chat template. Importable without torch."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
@@ -32,6 +33,23 @@ class PromptTooLong(DataError):  # noqa: N818 - the name says it
             where=f"example {example_id!r}",
             mend=f"raise train.{setting} to {length}, or drop such examples with train.long_prompts: drop",
         )
+
+
+@dataclass(frozen=True)
+class Speech:
+    """How what is said and its tokens go into each other: a model's tokenizer, its template, and what ends a turn."""
+
+    tokenizer: "PreTrainedTokenizerBase"
+    eos_ids: Collection[int]
+    chat_template_kwargs: Mapping[str, Any] | None = None
+
+    def text(self, ids: Sequence[int]) -> str:
+        """See `decode`."""
+        return decode(self.tokenizer, ids, self.eos_ids)
+
+    def reply(self, messages: Sequence[Message], *, where: str = "") -> list[int]:
+        """See `encode_reply`."""
+        return encode_reply(self.tokenizer, messages, self.eos_ids, self.chat_template_kwargs, where=where)
 
 
 def check_fits(
@@ -107,6 +125,48 @@ def encode_completion(
     if last is None or last not in eos_ids:
         last = tokenizer.eos_token_id if tokenizer.eos_token_id in eos_ids else min(eos_ids)
     return [*own, last]
+
+
+def encode_reply(
+    tokenizer: "PreTrainedTokenizerBase",
+    reply: Sequence[Message],
+    eos_ids: Collection[int],
+    chat_template_kwargs: Mapping[str, Any] | None = None,
+    *,
+    where: str = "",
+) -> list[int]:
+    """Token ids of what answers an assistant's turn, from that turn's end to where the assistant writes again.
+
+    What was sampled is never tokenised anew: these follow the sampled tokens, whose last one ended the turn.
+
+    Raises:
+        DataError: the template refuses such messages after an assistant's turn, or does not write that turn out.
+    """
+    turn = "holdfast"
+    conversation = [_QUESTION, Message(role="assistant", content=turn), *reply]
+    try:
+        rendered = str(
+            tokenizer.apply_chat_template(
+                conversation, add_generation_prompt=True, tokenize=False, **(chat_template_kwargs or {})
+            )
+        )
+    except TemplateError as error:
+        raise DataError(
+            f"the chat template refuses the environment's answer: {error}",
+            where=where,
+            mend="answer in a role that the template knows",
+        ) from error
+    _, found, rest = rendered.partition(turn)
+    if not found:
+        raise DataError(
+            "the chat template does not write out an assistant's earlier turn",
+            where=where,
+            mend="use a template that keeps it, or a task of one turn",
+        )
+    ids = _tokens(tokenizer, rest)
+    end = next((index for index, token in enumerate(ids) if token in eos_ids), None)
+    # The first end of a turn is the assistant's own, which was sampled; whatever the template writes behind it stays.
+    return ids if end is None else ids[end + 1 :]
 
 
 def decode(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int], eos_ids: Collection[int]) -> str:

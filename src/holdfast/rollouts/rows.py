@@ -21,6 +21,9 @@ class Row:
     completion: str = ""
     sampled_logprobs: list[float] | None = None
     """Log-probability of each completion token as sampled, temperature applied; None for demonstrations."""
+    tool_mask: list[int] | None = None
+    """Of several turns: 1 for completion tokens that the model wrote, 0 for those that an environment wrote between its
+    turns, which no loss is computed on (TRL's name). None where the model wrote all of them."""
     truncated: bool = False
     """The completion was cut by `max_completion_length` before its end-of-sequence token."""
     verdict: Verdict | None = None
@@ -45,16 +48,23 @@ class Row:
     @property
     def has_signal(self) -> bool:
         positions = self.loss_positions()
-        weighed = bool(positions) and (self.token_weights is None or any(self.token_weights[positions.start :]))
+        weighed = bool(positions) and (self.token_weights is None or any(self.token_weights[t] for t in positions))
         return weighed and not self.excluded and any((self.ce, self.div, self.advantage, self.base_kl))
 
     @property
     def reward(self) -> float:
         return self.verdict.reward if self.verdict is not None else 0.0
 
-    def loss_positions(self) -> range:
-        """Indices of the completion tokens that the loss is computed on."""
-        return range(min(self.skip_tokens, len(self.completion_ids)), len(self.completion_ids))
+    def loss_positions(self) -> Sequence[int]:
+        """Indices of the completion tokens that the loss is computed on, in order."""
+        behind = range(min(self.skip_tokens, len(self.completion_ids)), len(self.completion_ids))
+        return behind if self.tool_mask is None else [t for t in behind if self.tool_mask[t]]
+
+    def own_ids(self) -> list[int]:
+        """The completion tokens that the model wrote."""
+        if self.tool_mask is None:
+            return self.completion_ids
+        return [token for token, own in zip(self.completion_ids, self.tool_mask, strict=True) if own]
 
 
 @dataclass(slots=True)

@@ -12,7 +12,8 @@ from holdfast.config import EvalSettings, TrainSettings
 from holdfast.contexts import last_user_message
 from holdfast.errors import DataError
 from holdfast.measure.statistics import score_interval
-from holdfast.rollouts.prompts import PromptTooLong, check_fits, decode, encode_prompt
+from holdfast.rollouts.episodes import Episode, play
+from holdfast.rollouts.prompts import PromptTooLong, check_fits, encode_prompt
 from holdfast.rollouts.sampler import Completion, Request, Sampler
 from holdfast.seeds import derive_seed
 from holdfast.tasks.base import Example, Suite, Task, Verdict, all_sets
@@ -97,14 +98,28 @@ class Evaluator:
         self._encoded(each)
         return self._items[each.name]
 
-    def answer(self, each: Evaluated, examples: Sequence[Example]) -> tuple[list[Verdict], list[Completion]]:
-        """Greedy answers to examples of a set (the first ones of its `items`), and what the verifier says of them."""
+    def answer(
+        self, each: Evaluated, examples: Sequence[Example]
+    ) -> tuple[list[Verdict], list[Completion] | list[Episode]]:
+        """Greedy answers to examples of a set (the first ones of its `items`), and what they were judged as."""
         requests = [Request(ids, seed=0, temperature=0.0) for ids in self._encoded(each)[: len(examples)]]
         mine = self.world.share(range(len(requests)))
 
-        def answered() -> list[tuple[Verdict, Completion]]:
+        def answered() -> list[tuple[Verdict, Any]]:
+            if each.episodes is not None:
+                episodes = play(
+                    self.sampler,
+                    self.policy.speech,
+                    each.episodes,
+                    [requests[i] for i in mine],
+                    [examples[i] for i in mine],
+                    max_new_tokens=self.max_completion_length,
+                    batch_tokens=self.settings.batch_tokens,
+                    poll=stop.poll,
+                )
+                return [(episode.verdict, episode) for episode in episodes]
             completions = self._generate(self.sampler, [requests[i] for i in mine])
-            texts = [decode(self.policy.tokenizer, c.ids, self.policy.eos_ids) for c in completions]
+            texts = [self.policy.speech.text(c.ids) for c in completions]
             verdicts = []
             for i, text in zip(mine, texts, strict=True):
                 stop.poll()
@@ -143,7 +158,7 @@ class Evaluator:
                     if not self._drops:
                         raise
                     continue
-                if isinstance(each, Task) and each.verifier is None:
+                if isinstance(each, Task) and each.verifier is None and each.episodes is None:
                     judge(each, example, "")  # refuses an example that nothing can judge
                 kept.append(example)
                 encoded.append(ids)
@@ -170,7 +185,7 @@ class Evaluator:
             "ci95": list(score_interval(values)),
             "reward": sum(v.reward for v in verdicts) / n,
             "format_ok": sum(v.format_ok for v in verdicts) / n,
-            "length": sum(len(c.ids) for c in completions) / n,
+            "length": sum(sum(c.tool_mask) if isinstance(c, Episode) else len(c.ids) for c in completions) / n,
             "truncated": sum(c.truncated for c in completions) / n,
             "kl_to_base": None,
             "kl_to_base_se": None,
@@ -183,7 +198,7 @@ class Evaluator:
                 "id": examples[i].id,
                 "prompt": last_user_message(examples[i].messages),
                 "system": next((m["content"] for m in examples[i].messages if m["role"] == "system"), None),
-                "text": decode(self.policy.tokenizer, completions[i].ids, self.policy.eos_ids),
+                "text": self.policy.speech.text(completions[i].ids),
                 "reward": verdicts[i].reward,
             }
             for i in shown

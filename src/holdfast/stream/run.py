@@ -374,6 +374,11 @@ class Run:
 
 def _try_verifier(each: Task | Suite) -> None:
     """Judge two answers, so that a verifier that cannot judge is found before anything is written."""
+    if each.episodes is not None:
+        episode = each.episodes.begin(each.test[0])
+        episode.step(each.test[0].demonstration or "no answer")
+        episode.verdict()
+        return
     if each.verifier is not None:
         for completion in ("", each.test[0].demonstration or "no answer"):
             each.verify(each.test[0], completion)
@@ -385,12 +390,12 @@ _EMPTY_BATCH = {"prompts": 0, "completions": 0, "generated_tokens": 0}
 
 def _rollout_numbers(groups: list[Group], *, sampled: bool) -> dict[str, Any]:
     rows = [row for group in groups for row in group.rows]
-    lengths = [len(row.completion_ids) for row in rows]
+    lengths = [len(row.own_ids()) for row in rows]
     judged = [row.verdict.reward for row in rows if row.verdict is not None]
     return {
         "reward": sum(judged) / len(judged) if judged else None,
         "completion_length": sum(lengths) / len(lengths),
-        "repetition": sum(repetition(row.completion_ids) for row in rows) / len(rows),
+        "repetition": sum(repetition(row.own_ids()) for row in rows) / len(rows),
         "truncated_fraction": sum(row.truncated for row in rows) / len(rows),
         "prompts": len(groups),
         "completions": len(rows) if sampled else 0,

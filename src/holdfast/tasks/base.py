@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
 
 from holdfast.errors import DataError
+from holdfast.tasks.environment import Episodes
 
 
 class Message(TypedDict):
@@ -79,6 +80,8 @@ class Suite:
     test: Sequence[Example]
     verifier: Verify
     description: str = ""
+    episodes: Episodes | None = None
+    """Of a suite of several turns: its environment, which judges in the verifier's place."""
 
     def verify(self, example: Example, completion: str) -> Verdict:
         return checked(self.verifier, self.name, example, completion)
@@ -88,7 +91,8 @@ class Suite:
 class Task:
     """One stage of a stream: train and test examples and how an answer is judged.
 
-    `verifier` may be None for tasks with demonstrations only; recipes that learn from rewards then refuse it.
+    `verifier` may be None for tasks with demonstrations only; recipes that learn from rewards then refuse it. A task of
+    several turns has an environment in its place.
     """
 
     name: str
@@ -96,6 +100,7 @@ class Task:
     test: Sequence[Example]
     verifier: Verify | None = None
     description: str = ""
+    episodes: Episodes | None = None
 
     def verify(self, example: Example, completion: str) -> Verdict:
         if self.verifier is None:
@@ -103,9 +108,9 @@ class Task:
         return checked(self.verifier, self.name, example, completion)
 
     def provides(self) -> frozenset[str]:
-        """Privileges that every training example carries, and 'reward' where there is a verifier."""
+        """Privileges that every training example carries, and 'reward' where a verifier or an environment judges."""
         have: set[str] = set.intersection(*(set(e.privileges()) for e in self.train)) if self.train else set()
-        if self.verifier is not None:
+        if self.verifier is not None or self.episodes is not None:
             have.add("reward")
         return frozenset(have)
 
@@ -122,17 +127,25 @@ def checked(verifier: Verify, name: str, example: Example, completion: str) -> V
     """
     where = f"verifier of {name!r}, example {example.id!r}"
     try:
-        verdict: Any = verifier(example, completion)
-        if isinstance(verdict, numbers.Real) or hasattr(verdict, "item"):  # a number, also one of NumPy or torch
-            verdict = Verdict(float(verdict))
+        return as_verdict(verifier(example, completion), where)
     except DataError as error:
         raise DataError(error.what, where=where, mend=error.mend) from error
     except Exception as error:
         raise DataError(
             f"it raised {type(error).__name__}: {error}", where=where, mend="a verifier must judge every completion"
         ) from error
-    if not isinstance(verdict, Verdict):
+
+
+def as_verdict(found: Any, where: str) -> Verdict:
+    """What a user's function returned, as a verdict; a plain number is the reward.
+
+    Raises:
+        DataError: it is neither, or no reward.
+    """
+    if isinstance(found, numbers.Real) or hasattr(found, "item"):  # a number, also one of NumPy or torch
+        found = Verdict(float(found))
+    if not isinstance(found, Verdict):
         raise DataError(
-            f"it returned {type(verdict).__name__}", where=where, mend="return holdfast.Verdict or a number from 0 to 1"
+            f"it returned {type(found).__name__}", where=where, mend="return holdfast.Verdict or a number from 0 to 1"
         )
-    return verdict
+    return found

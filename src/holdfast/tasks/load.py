@@ -11,11 +11,12 @@ from holdfast.config import LAB, Columns, SourceSettings, StreamSettings, SuiteS
 from holdfast.errors import ConfigError, DataError
 from holdfast.methods.base import Recipe
 from holdfast.seeds import numpy_rng
-from holdfast.tasks.base import Example, Message, Suite, Task, Verify
+from holdfast.tasks.base import Example, Message, Suite, Task, Verdict, Verify
+from holdfast.tasks.environment import Episodes
 from holdfast.tasks.files import Record, read_dataset, read_records, records_to_examples
 from holdfast.tasks.sciknoweval import sciknoweval_examples, verify_sciknoweval
 from holdfast.tasks.toolalpaca import toolalpaca_examples, verify_toolalpaca
-from holdfast.tasks.verifiers import accepted_answers, exact_match, load_verifier
+from holdfast.tasks.verifiers import accepted_answers, exact_match, load_function, load_verifier
 
 MAX_OVERLAP = 0.1
 """Share of test prompts that may also be train prompts. Published splits have strays (one of the 94 test prompts of
@@ -37,7 +38,8 @@ READERS = {
 """Readers other than `records`, by the name that the configuration gives them."""
 
 MENDS = {
-    "reward": "name one with `verifier: module:function`, or give every record an `answer`",
+    "reward": "name one with `verifier: module:function`, or give every record an `answer`, or name an "
+    "`environment_factory`",
     "demonstration": "give every training record a `completion`",
     "privileged_context": "give every training record a `privileged_context` or a `completion`",
 }
@@ -99,8 +101,10 @@ def load_task(settings: TaskSettings, seed: int = 0) -> Task:
         _check_overlap(train, test, settings.name)
     else:
         train, test = _hold_out(train, settings, seed)
-    verifier = _verifier(settings, [*train, *test])
-    return Task(settings.name, _limited(train, settings), _limited(test, settings), verifier, _source(settings))
+    episodes = _episodes(settings)
+    verifier = _verifier(settings, [*train, *test]) if episodes is None else None
+    train, test = list(_limited(train, settings)), list(_limited(test, settings))
+    return Task(settings.name, train, test, verifier, _source(settings), episodes)
 
 
 def load_suite(settings: SuiteSettings) -> Suite:
@@ -129,10 +133,11 @@ def load_suite(settings: SuiteSettings) -> Suite:
         return LmEvalSuite.of(settings)
     assert settings.test is not None  # guaranteed by SuiteSettings
     test = _examples(settings, settings.test)
-    verifier = _verifier(settings, test)
+    episodes = _episodes(settings)
+    verifier = _verifier(settings, test) if episodes is None else unjudged
     if verifier is None:
         raise DataError(f"suite {settings.name!r} has no verifier", mend=MENDS["reward"])
-    return Suite(settings.name, settings.kind, _limited(test, settings), verifier, _source(settings))
+    return Suite(settings.name, settings.kind, _limited(test, settings), verifier, _source(settings), episodes)
 
 
 def require(recipe: Recipe, tasks: Sequence[Task]) -> None:
@@ -181,6 +186,18 @@ def _examples(settings: SourceSettings, name: str) -> list[Example]:
             mend="remove `columns`, or use `reader: records`",
         )
     return READERS[settings.reader].examples(records, where)
+
+
+def unjudged(example: Example, completion: str) -> Verdict:
+    """In the place of a verifier where an environment judges whole episodes."""
+    raise DataError("an answer by itself cannot be judged: its environment judges an episode")
+
+
+def _episodes(settings: SourceSettings) -> Episodes | None:
+    name = settings.environment_factory
+    if name is None:
+        return None
+    return Episodes(load_function(name, f"environment_factory {name!r}", "(example)"), settings.max_turns)
 
 
 def _verifier(settings: SourceSettings, examples: Sequence[Example]) -> Verify | None:
@@ -244,7 +261,7 @@ def _limited(examples: Sequence[Example], settings: SourceSettings) -> Sequence[
 
 def _refuse_other_data(settings: SourceSettings, source: str) -> None:
     """A source with data of its own takes no other."""
-    for key in ("train", "test", "dataset", "verifier", "gym", "lm_eval"):
+    for key in ("train", "test", "dataset", "verifier", "environment_factory", "gym", "lm_eval"):
         if key != source and getattr(settings, key, None) is not None:
             whose = "the lab" if source == "lab" else f"`{source}`"
             raise ConfigError(

@@ -45,13 +45,21 @@ def accepted_answers(answer: Any) -> frozenset[str]:
 
 
 def load_verifier(name: str) -> Verify:
-    """The function named `module:function`; the working directory is on the import path while it is imported.
+    """The verifier named `module:function`; errors as for `load_function`."""
+    verify: Verify = load_function(name, f"verifier {name!r}", "(example, completion)")
+    return verify
+
+
+def load_function(name: str, where: str, arguments: str) -> Any:
+    """What is named `module:function`; the working directory is on the import path while it is imported.
+
+    Args:
+        where: what names it, for messages; `arguments`: what it is called with, likewise.
 
     Raises:
         ConfigError: the name has another form, the module cannot be imported, or it has no such function.
     """
     module_name, _, path = name.partition(":")
-    where = f"verifier {name!r}"
     if not module_name or not path:
         raise ConfigError("is not of the form module:function", where=where, mend="for example my_task:verify")
     found: Any = _import(module_name, where)
@@ -62,10 +70,9 @@ def load_verifier(name: str) -> Verify:
         found = getattr(found, part)
     if not callable(found):
         raise ConfigError(
-            f"is {type(found).__name__}, not a function", where=where, mend="name a function of (example, completion)"
+            f"is {type(found).__name__}, not a function", where=where, mend=f"name a function of {arguments}"
         )
-    verify: Verify = found
-    return verify
+    return found
 
 
 def _import(name: str, where: str) -> ModuleType:

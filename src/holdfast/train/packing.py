@@ -100,6 +100,10 @@ class Run:
     length: int
 
 
+Positions = Sequence[Sequence[int]]
+"""Indices of the tokens of each completion that are to be predicted, in order."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fork:
     """The branches of one prompt: tokens start … start + length attend to the whole prompt as well."""
@@ -141,7 +145,7 @@ class Packed:
     layout: Layout
 
 
-def pack(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], positions: Sequence[range]) -> Packed:
+def pack(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], positions: Positions) -> Packed:
     """One stream for rows of which the tokens at `positions` are to be predicted; at least one of them.
 
     What predicts nothing is left out: a completion from its last wanted token on, and rows without positions.

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+from holdfast.rollouts.prompts import Speech
 from holdfast.train import lora, shard
 from holdfast.train.world import World
 
@@ -130,6 +131,11 @@ class Policy:
         self.head = head
         self.source = source
         self.chat_template_kwargs = dict(chat_template_kwargs or {})
+
+    @property
+    def speech(self) -> Speech:
+        """How what it says and its tokens go into each other."""
+        return Speech(self.tokenizer, self.eos_ids, self.chat_template_kwargs)
 
     @property
     def causal_lm(self) -> PreTrainedModel:

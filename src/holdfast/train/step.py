@@ -238,7 +238,7 @@ class StageTrainer:
         return loss_and_statistics(head(hidden), batch, self.objective, *said)
 
     def _states_and_head(
-        self, policy: Policy, prompts: list[list[int]], completions: list[list[int]], positions: list[range]
+        self, policy: Policy, prompts: list[list[int]], completions: list[list[int]], positions: list[Sequence[int]]
     ) -> tuple[Tensor, Head]:
         """Hidden states [N, H] at the loss tokens and the head for them, both in the dtype of matrix products."""
         bf16 = self.settings.bf16

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from holdfast.train.attention import NAME, no_mask
-from holdfast.train.packing import Packed, pack
+from holdfast.train.packing import Packed, Positions, pack
 from holdfast.train.policy import Policy
 
 TOLERANCE, HALF_TOLERANCE = 2e-3, 5e-2
@@ -27,7 +27,10 @@ _longest: WeakKeyDictionary[nn.Module, float] = WeakKeyDictionary()
 
 
 def loss_token_states(
-    policy: Policy, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], positions: Sequence[range]
+    policy: Policy,
+    prompts: Sequence[Sequence[int]],
+    completions: Sequence[Sequence[int]],
+    positions: Positions,
 ) -> Tensor:
     """Hidden states [N, H], as the output head takes them, that predict the completions' tokens at `positions`.
 
@@ -48,14 +51,20 @@ def loss_token_states(
 
 
 def loss_token_logits(
-    policy: Policy, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], positions: Sequence[range]
+    policy: Policy,
+    prompts: Sequence[Sequence[int]],
+    completions: Sequence[Sequence[int]],
+    positions: Positions,
 ) -> Tensor:
     """Logits [N, V] of the same tokens; see `loss_token_states`."""
     return policy.logits(loss_token_states(policy, prompts, completions, positions))
 
 
 def packed_states(
-    policy: Policy, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], positions: Sequence[range]
+    policy: Policy,
+    prompts: Sequence[Sequence[int]],
+    completions: Sequence[Sequence[int]],
+    positions: Positions,
 ) -> Tensor:
     """`loss_token_states` from one stream; right only where `longest_packed` says so."""
     return _stream_states(policy, pack(prompts, completions, positions))
@@ -68,7 +77,10 @@ def _stream_states(policy: Policy, packed: Packed) -> Tensor:
 
 
 def padded_states(
-    policy: Policy, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], positions: Sequence[range]
+    policy: Policy,
+    prompts: Sequence[Sequence[int]],
+    completions: Sequence[Sequence[int]],
+    positions: Positions,
 ) -> Tensor:
     """`loss_token_states` from rows padded on the right."""
     sequences: list[list[int]] = []

@@ -1,0 +1,108 @@
+"""Episodes of several turns: the model writes, an environment answers, until it is over or something has run out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from holdfast.rollouts.prompts import Speech
+from holdfast.seeds import derive_seed
+from holdfast.tasks.base import Example, Verdict
+from holdfast.tasks.environment import Episodes, Watched
+
+if TYPE_CHECKING:
+    from holdfast.rollouts.draws import Request
+    from holdfast.rollouts.sampler import CompletionEngine
+
+
+@dataclass(slots=True)
+class Episode:
+    """What was said after a prompt, by the model and by the environment.
+
+    Args:
+        ids: tokens of all turns, with everything that the chat template writes between them.
+        tool_mask: 1 for the model's tokens, 0 for the others.
+        logprobs: of the model's tokens as sampled; 0 at the others, which no loss reads.
+        turns: of the model.
+        truncated: the tokens ran out before the episode was over.
+    """
+
+    ids: list[int] = field(default_factory=list)
+    tool_mask: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    turns: int = 0
+    truncated: bool = False
+    verdict: Verdict = field(default_factory=lambda: Verdict(0.0))
+
+    def add(self, ids: Sequence[int], *, logprobs: Sequence[float] | None = None) -> None:
+        """Append a turn of the model, with its log-probabilities, or without them an answer to it."""
+        self.ids += ids
+        self.tool_mask += [int(logprobs is not None)] * len(ids)
+        self.logprobs += logprobs if logprobs is not None else [0.0] * len(ids)
+
+
+def play(
+    engine: "CompletionEngine",
+    speech: Speech,
+    episodes: Episodes,
+    requests: Sequence["Request"],
+    examples: Sequence[Example],
+    *,
+    max_new_tokens: int,
+    batch_tokens: int,
+    poll: Callable[[], None] = lambda: None,
+) -> list[Episode]:
+    """One episode per request, whose prompt begins it and whose seed names all its draws.
+
+    All episodes that are still going take their next turn together; what a turn says depends on its own episode alone.
+
+    Args:
+        max_new_tokens: longest episode, the environment's tokens included.
+        poll: called between an environment's answers; may raise to end all.
+
+    Raises:
+        DataError: an environment fails, or the chat template cannot write what it says.
+    """
+    found = [Episode() for _ in requests]
+    environments: list[Watched] = [episodes.begin(example) for example in examples]
+    going = list(range(len(requests)))
+    for turn in range(episodes.max_turns):
+        if not going:
+            break
+        left = {i: max_new_tokens - len(found[i].ids) for i in going}
+        completions = engine.generate(
+            [_next(requests[i], found[i], turn) for i in going],
+            max_new_tokens=max(left.values()),
+            batch_tokens=batch_tokens,
+        )
+        still = []
+        for i, completion in zip(going, completions, strict=True):
+            poll()
+            episode, room = found[i], left[i]
+            # Sampled with the longest of all; a shorter one's tokens do not depend on that.
+            cut = completion.truncated or len(completion.ids) > room
+            episode.add(completion.ids[:room], logprobs=completion.logprobs[:room])
+            episode.turns += 1
+            if cut:
+                episode.truncated = True
+                continue
+            reply = environments[i].step(speech.text(completion.ids))
+            if reply is None or turn + 1 == episodes.max_turns:
+                continue
+            ids = speech.reply(reply, where=f"environment of example {examples[i].id!r}")
+            if len(episode.ids) + len(ids) >= max_new_tokens:
+                episode.truncated = True
+                continue
+            episode.add(ids)
+            still.append(i)
+        going = still
+    for episode, environment in zip(found, environments, strict=True):
+        poll()
+        episode.verdict = environment.verdict()
+    return found
+
+
+def _next(request: "Request", episode: Episode, turn: int) -> "Request":
+    if turn == 0:
+        return request
+    seed = derive_seed(request.seed, "turn", turn)
+    return replace(request, prompt_ids=[*request.prompt_ids, *episode.ids], seed=seed)

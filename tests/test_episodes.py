@@ -1,0 +1,246 @@
+"""Tasks of several turns: whose tokens are whose, what is trained on, and what is refused."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from commands import Commands
+from holdfast.config import ModelSettings, RunConfig, TrainSettings, parse_config
+from holdfast.errors import ConfigError, DataError
+from holdfast.objective.spec import Objective, PolicyGradient
+from holdfast.rollouts.draws import Request
+from holdfast.rollouts.episodes import Episode, play
+from holdfast.rollouts.rows import Row
+from holdfast.rollouts.sampler import Completion, Sampler
+from holdfast.store import read_json
+from holdfast.tasks.base import Example, Message, Task, Verdict
+from holdfast.tasks.environment import Episodes
+from holdfast.train.model import load_policy
+from holdfast.train.policy import Policy
+from holdfast.train.step import StageTrainer
+
+EXAMPLE = Example("e", (Message(role="user", content="What is 12 plus 30?"),))
+
+
+class Counting:
+    """Answers every turn with its number, until it has heard `turns` of them; worth the share of turns with a `4`."""
+
+    def __init__(self, example: Example, turns: int = 3) -> None:
+        self.heard: list[str] = []
+        self._turns = turns
+
+    def step(self, completion: str) -> list[Message] | None:
+        self.heard.append(completion)
+        if len(self.heard) == self._turns:
+            return None
+        return [Message(role="tool", content=f"turn {len(self.heard)}")]
+
+    def verdict(self) -> Verdict:
+        return Verdict(sum("4" in text for text in self.heard) / max(1, len(self.heard)))
+
+
+def environment(example: Example) -> Counting:
+    return Counting(example, turns=2)
+
+
+class Scripted:
+    """An engine that says what it is told to, and remembers what it was asked."""
+
+    def __init__(self, policy: Policy, said: Sequence[str], *, unfinished: int | None = None) -> None:
+        self._ids = [policy.tokenizer(text, add_special_tokens=False).input_ids for text in said]
+        self._end, self._unfinished = policy.tokenizer.eos_token_id, unfinished
+        self.asked: list[list[Request]] = []
+
+    def generate(self, requests: Sequence[Request], *, max_new_tokens: int, batch_tokens: int) -> list[Completion]:
+        turn = len(self.asked)
+        self.asked.append(list(requests))
+        ids = self._ids[turn] + ([] if turn == self._unfinished else [self._end])
+        whole = len(ids) <= max_new_tokens and turn != self._unfinished
+        ids = ids[:max_new_tokens]
+        return [Completion(list(ids), [-0.5 * (turn + 1)] * len(ids), not whole) for _ in requests]
+
+
+@pytest.fixture
+def policy(tiny_model: Path) -> Policy:
+    return load_policy(ModelSettings(path=str(tiny_model)))
+
+
+def _played(policy: Policy, engine: Scripted, *, limit: int = 200, turns: int = 3, max_turns: int = 8) -> Episode:
+    episodes = Episodes(lambda example: Counting(example, turns), max_turns)
+    prompt = policy.tokenizer.apply_chat_template(list(EXAMPLE.messages), add_generation_prompt=True, return_dict=False)
+    request = Request(prompt, seed=5)
+    (found,) = play(engine, policy.speech, episodes, [request], [EXAMPLE], max_new_tokens=limit, batch_tokens=10_000)
+    return found
+
+
+def test_the_tokens_are_those_of_the_whole_conversation_and_the_mask_is_the_models(policy: Policy) -> None:
+    engine = Scripted(policy, ["Paris.", "42", "Paris. 4"])
+    episode = _played(policy, engine)
+    conversation = [
+        *EXAMPLE.messages,
+        Message(role="assistant", content="Paris."),
+        Message(role="tool", content="turn 1"),
+        Message(role="assistant", content="42"),
+        Message(role="tool", content="turn 2"),
+        Message(role="assistant", content="Paris. 4"),
+    ]
+    whole = policy.tokenizer.apply_chat_template(conversation, tokenize=False)
+    prompt = engine.asked[0][0].prompt_ids
+    text = policy.tokenizer.decode([*prompt, *episode.ids])
+    assert whole.startswith(text)
+    assert whole[len(text) :] == "\n"  # what the template writes behind the last turn, which nobody sampled
+    own = [token for token, mine in zip(episode.ids, episode.tool_mask, strict=True) if mine]
+    assert policy.tokenizer.decode(own) == "Paris.<|im_end|>42<|im_end|>Paris. 4<|im_end|>"
+    assert [p for p, mine in zip(episode.logprobs, episode.tool_mask, strict=True) if mine] == [
+        *[-0.5] * (own.index(engine._end) + 1),
+        *[-1.0] * (len(engine._ids[1]) + 1),
+        *[-1.5] * (len(engine._ids[2]) + 1),
+    ]
+    assert (episode.turns, episode.truncated) == (3, False)
+    assert episode.verdict.reward == pytest.approx(2 / 3)
+
+
+def test_each_turn_goes_on_from_all_before_it_with_draws_of_its_own(policy: Policy) -> None:
+    engine = Scripted(policy, ["Paris.", "42", "4"])
+    episode = _played(policy, engine)
+    first, second, third = (asked[0] for asked in engine.asked)
+    assert first.seed == 5
+    assert len({first.seed, second.seed, third.seed}) == 3
+    assert list(second.prompt_ids) == [
+        *first.prompt_ids,
+        *episode.ids[: len(second.prompt_ids) - len(first.prompt_ids)],
+    ]
+    assert list(third.prompt_ids)[: len(second.prompt_ids)] == list(second.prompt_ids)
+
+
+def test_what_runs_out_ends_an_episode(policy: Policy) -> None:
+    assert _played(policy, Scripted(policy, ["4", "4", "4"]), max_turns=2).turns == 2
+    assert not _played(policy, Scripted(policy, ["4", "4", "4"]), max_turns=2).truncated
+    cut = _played(policy, Scripted(policy, ["4", "4", "4"], unfinished=1))
+    assert (cut.turns, cut.truncated) == (2, True)
+    assert cut.verdict.reward == 1.0  # the turn that was cut off was not heard
+    short = _played(policy, Scripted(policy, ["4", "4", "4"]), limit=8)
+    assert (short.turns, short.truncated) == (1, True)
+    assert len(short.ids) <= 8
+    assert all(short.tool_mask)  # an answer that leaves no room for another turn is left out
+
+
+def test_an_episode_does_not_depend_on_those_beside_it(policy: Policy) -> None:
+    episodes = Episodes(environment)
+    prompts = [policy.tokenizer(text).input_ids for text in ("What is 2", "Given a question and", "Paris")]
+    requests = [Request(prompt, seed=i, temperature=1.0) for i, prompt in enumerate(prompts)]
+    examples = [EXAMPLE] * 3
+    sampler = Sampler(policy)
+    kwargs = {"max_new_tokens": 40, "batch_tokens": 10_000}
+    together = play(sampler, policy.speech, episodes, requests, examples, **kwargs)
+    for index, request in enumerate(requests):
+        (alone,) = play(sampler, policy.speech, episodes, [request], [EXAMPLE], **kwargs)
+        assert alone.ids == together[index].ids
+        assert alone.tool_mask == together[index].tool_mask
+
+
+def test_the_environments_tokens_are_context_and_carry_no_loss(policy: Policy) -> None:
+    """Loss and gradient of an episode are those of its turns' tokens, each given all before it."""
+    torch.manual_seed(0)
+    ids, mask = [7, 9, 11, 13, 17, 19, 23], [1, 1, 0, 0, 1, 0, 1]
+    row = Row(EXAMPLE, [5, 6], ids, tool_mask=mask, sampled_logprobs=[-1.0] * 7, advantage=1.5)
+    objective = Objective(policy_gradient=PolicyGradient(), aggregation="sequence_mean")
+    trainer = StageTrainer(policy, None, None, objective, TrainSettings())
+    trainer.forward_backward([row], where="here")
+    found = torch.cat([p.grad.flatten() for p in trainer.parameters.values() if p.grad is not None])
+
+    policy.model.zero_grad()
+    logits = policy.causal_lm(torch.tensor([[5, 6, *ids]])).logits[0, 1:-1]
+    logprobs = logits.log_softmax(-1)[torch.arange(7), torch.tensor(ids)]
+    wanted = -1.5 * (logprobs * torch.tensor(mask)).sum() / sum(mask)  # the ratio is 1, with the gradient of its log
+    wanted.backward()
+    expected = torch.cat([p.grad.flatten() for p in trainer.parameters.values() if p.grad is not None])
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-4)
+    assert row.own_ids() == [7, 9, 17, 23]
+    assert list(row.loss_positions()) == [0, 1, 4, 6]
+
+
+def test_a_first_steps_logprobs_are_kept_at_the_models_own_tokens(policy: Policy) -> None:
+    row = Row(EXAMPLE, [5, 6], [7, 9, 11], tool_mask=[1, 0, 1], sampled_logprobs=[-1.0] * 3, advantage=1.0)
+    objective = Objective(policy_gradient=PolicyGradient())
+    StageTrainer(policy, None, None, objective, TrainSettings()).forward_backward([row], where="here", more=True)
+    assert row.old_logprobs is not None
+    kept = [value == value for value in row.old_logprobs]
+    assert kept == [True, False, True]
+
+
+class Rude:
+    def __init__(self, found: Any) -> None:
+        self.found = found
+
+    def step(self, completion: str) -> Any:
+        if isinstance(self.found, Exception):
+            raise self.found
+        return self.found
+
+    def verdict(self) -> Any:
+        return self.found
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (ZeroDivisionError("nothing there"), "it raised ZeroDivisionError: nothing there"),
+        ("text", "step returned str where a message was expected"),
+        ([{"role": "assistant", "content": "mine"}], "step spoke for the assistant"),
+    ],
+)
+def test_an_environment_that_misbehaves_is_one_line_that_names_the_example(found: Any, said: str) -> None:
+    with pytest.raises(DataError, match=said) as error:
+        Episodes(lambda example: Rude(found)).begin(EXAMPLE).step("4")
+    assert "environment of example 'e'" in str(error.value)
+
+
+def test_a_verdict_that_is_none_is_refused() -> None:
+    with pytest.raises(DataError, match="it returned str"):
+        Episodes(lambda example: Rude("good")).begin(EXAMPLE).verdict()
+    assert Episodes(lambda example: Rude(0.5)).begin(EXAMPLE).verdict().reward == 0.5
+
+
+def test_an_environment_provides_a_reward() -> None:
+    assert Task("t", [EXAMPLE], [EXAMPLE], episodes=Episodes(environment)).provides() == {"reward"}
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        ({"verifier": "a:b"}, "leave `verifier` out"),
+        ({"environment_factory": None, "max_turns": 3}, "`max_turns` is for `environment_factory: NAME`"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(task: dict[str, Any], said: str) -> None:
+    entry = {"name": "t", "train": "t.jsonl", "environment_factory": "test_episodes:environment", **task}
+    with pytest.raises(ConfigError, match=said):
+        parse_config({"tasks": [entry], "recipe": "grpo"}, RunConfig)
+
+
+def test_a_run_of_several_turns(tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Configuration to summary: sampled, trained on, evaluated and kept, with a suite of the same kind."""
+    lines = [f'{{"prompt": "What is {i} plus 2?"}}' for i in range(8)]
+    (tmp_path / "turns.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    holdfast = Commands(tmp_path, capsys)
+    several = {"environment_factory": "test_episodes:environment", "max_turns": 2}
+    config = holdfast.config(
+        {
+            "model": {"path": str(tiny_model)},
+            "tasks": [{"name": "turns", "train": "turns.jsonl", "test_fraction": 0.25, **several}],
+            "suites": [{"name": "same", "test": "turns.jsonl", **several}],
+            "recipe": {"name": "grpo", "num_generations": 4},
+            "train": {"steps": 2, "prompts_per_step": 2, "max_completion_length": 64, "learning_rate": 1e-3},
+            "eval": {"kl_items": 2},
+        }
+    )
+    done = holdfast("run", config, "--output-dir", tmp_path / "run", "--quiet")
+    assert done.code == 0, done.err
+    summary = read_json(tmp_path / "run" / "summary.json")
+    assert summary["status"] == "complete"
+    assert {entry["name"] for entry in summary["sets"]} == {"turns", "same"}
+    assert summary["budget"]["completions"] == 16
