@@ -20,9 +20,11 @@ from transformers import (
 
 from holdfast.config import LoraSettings, ModelSettings
 from holdfast.errors import RunError
-from holdfast.rollouts import cache
+from holdfast.rollouts import decoder
+from holdfast.rollouts.cache import EqualRows, MixedRows, _Columns
 from holdfast.rollouts.draws import uniforms
-from holdfast.rollouts.sampler import Completion, Request, Sampler
+from holdfast.rollouts.sampler import Completion, Request, Sampler, rows_for
+from holdfast.rollouts.shared import SharedRows, _Memory
 from holdfast.train.model import load_policy
 from holdfast.train.policy import OutputHead, Policy
 from sampling_reference import truncated
@@ -47,14 +49,19 @@ def sharpened(folder: Path, **changes: object) -> Policy:
     return policy
 
 
-@pytest.fixture(scope="module")
-def policy(tiny_model: Path) -> Policy:
-    return sharpened(tiny_model)
+@pytest.fixture(scope="module", params=[SharedRows, MixedRows])
+def policy(tiny_model: Path, request: pytest.FixtureRequest) -> Policy:
+    """A policy whose rows are kept in one and then the other way."""
+    policy = sharpened(tiny_model)
+    if request.param is MixedRows:
+        decoder._approved[policy.causal_lm] = False
+    assert type(rows_for(policy, lambda: None)) is request.param
+    return policy
 
 
 def ending_often(policy: Policy) -> Policy:
     """The same policy with a fifth of all tokens ending a completion, so that rows end at different steps."""
-    twin = policy.frozen_copy()
+    twin = copy.copy(policy)
     twin.eos_ids = frozenset(range(0, 400, 5))
     return twin
 
@@ -194,15 +201,20 @@ def test_sampling_follows_the_active_adapter(tiny_model: Path) -> None:
 
 @pytest.fixture
 def shapes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
-    """Rows and columns of every forward pass of the test, as they happen."""
+    """Rows and columns of every pass of the model in a test, as they happen."""
     seen: list[tuple[int, ...]] = []
-    states = Policy.hidden_states
+    whole, single = Policy.hidden_states, decoder.LlamaDecoder.__call__
 
     def counted(self: Policy, input_ids: torch.Tensor, *args: object) -> torch.Tensor:
         seen.append(tuple(input_ids.shape))
-        return states(self, input_ids, *args)  # type: ignore[arg-type]
+        return whole(self, input_ids, *args)  # type: ignore[arg-type]
+
+    def counted_single(self: decoder.LlamaDecoder, tokens: torch.Tensor, *args: object) -> torch.Tensor:
+        seen.append((len(tokens), 1))
+        return single(self, tokens, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Policy, "hidden_states", counted)
+    monkeypatch.setattr(decoder.LlamaDecoder, "__call__", counted_single)
     return seen
 
 
@@ -225,17 +237,24 @@ def test_memory_stays_within_the_budget(
     policy: Policy, shapes: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch, budget: int
 ) -> None:
     held: list[int] = []
-    reserve = cache._Columns.reserve
+    reserve, resize, memories = _Columns.reserve, _Memory.resize, {}
 
-    def counted(self: cache._Columns, rows: int, columns: int, *like: torch.Tensor) -> None:
+    def counted(self: _Columns, rows: int, columns: int, *like: torch.Tensor) -> None:
         reserve(self, rows, columns, *like)
         held.append(self._memory[0].shape[0] * self._memory[0].shape[2])
 
-    monkeypatch.setattr(cache._Columns, "reserve", counted)
+    def counted_shared(self: _Memory, *args: object) -> None:
+        resize(self, *args)  # type: ignore[arg-type]
+        memories[id(self)] = self.places * self.columns
+        held.append(sum(memories.values()))
+
+    monkeypatch.setattr(_Columns, "reserve", counted)
+    monkeypatch.setattr(_Memory, "resize", counted_shared)
     generate(ending_often(policy), [Request(p, seed=g) for p in PROMPTS for g in range(5)], batch_tokens=budget)
     alone = 41 + 12  # a single row always runs
     assert max(held) <= max(budget, alone)
-    assert max(held) > budget - alone  # and what there is gets used
+    if type(rows_for(policy, lambda: None)) is MixedRows:  # and what there is gets used, if not saved by sharing
+        assert max(held) > budget - alone
     prompts_read = [rows for rows, columns in shapes if columns > 1]
     assert sum(prompts_read) <= len(PROMPTS)  # a prompt of one token looks like a step
 
@@ -285,16 +304,16 @@ COMMON = {
     "num_key_value_heads": 2, "max_position_embeddings": 256, "pad_token_id": 0,
 }  # fmt: skip
 MODELS: dict[str, tuple[PretrainedConfig, type]] = {
-    "full": (LlamaConfig(**COMMON), cache.MixedRows),
-    "all sliding": (MistralConfig(**COMMON, sliding_window=6), cache.MixedRows),
-    "sliding and full": (Gemma3TextConfig(**COMMON, head_dim=8, sliding_window=5), cache.MixedRows),
-    "positions by mask": (BloomConfig(vocab_size=300, hidden_size=32, n_layer=2, n_head=4), cache.MixedRows),
-    "states": (Lfm2Config(**COMMON, full_attn_idxs=[1, 3]), cache.EqualRows),
+    "full": (LlamaConfig(**COMMON), SharedRows),
+    "all sliding": (MistralConfig(**COMMON, sliding_window=6), MixedRows),
+    "sliding and full": (Gemma3TextConfig(**COMMON, head_dim=8, sliding_window=5), MixedRows),
+    "positions by mask": (BloomConfig(vocab_size=300, hidden_size=32, n_layer=2, n_head=4), MixedRows),
+    "states": (Lfm2Config(**COMMON, full_attn_idxs=[1, 3]), EqualRows),
 }
 
 
 @pytest.mark.parametrize("kind", MODELS)
-def test_any_architecture_is_sampled_as_it_scores(policy: Policy, kind: str) -> None:
+def test_any_architecture_is_sampled_as_it_scores(tiny_model: Path, kind: str) -> None:
     """Tokens and log-probabilities are those of whole passes over each row alone, also past a window's end."""
     config, rows = MODELS[kind]
     torch.manual_seed(0)
@@ -303,9 +322,9 @@ def test_any_architecture_is_sampled_as_it_scores(policy: Policy, kind: str) -> 
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter *= 4.0
-    twin = copy.copy(policy)
+    twin = copy.copy(sharpened(tiny_model))
     twin.model, twin.head, twin.eos_ids = model, OutputHead(model.get_output_embeddings()), frozenset(range(0, 300, 9))
-    assert type(cache.rows_for(config, twin.hidden_states, twin.device, 0)) is rows
+    assert type(rows_for(twin, lambda: None)) is rows
     prompts = [[12], list(range(20, 33)), list(range(50, 59)), list(range(40, 53))]
     requests = [Request(p, seed=10 * i + g) for i, p in enumerate(prompts) for g in range(3)]
     for completion, request in zip(generate(twin, requests, n=20, batch_tokens=5 * 33), requests, strict=True):

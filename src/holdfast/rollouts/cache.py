@@ -1,4 +1,4 @@
-"""Keys and values of rows that come and go while tokens are sampled.
+"""Keys and values of rows that come and go while tokens are sampled, in the form that every transformers model knows.
 
 All rows take the same new column at every step: a row's tokens end at the newest column, whatever its length. That is
 padding on the left, which every transformers model knows. A row joins by having its prompt written before the newest
@@ -7,60 +7,15 @@ column; one that leaves gives its place to the last one. In between, nothing gro
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache, PretrainedConfig
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import DynamicLayer
 
-Prompt = tuple[int, ...]
-
-READ_AT_ONCE = {"cpu": 1024, "cuda": 16384}
-"""Prompt tokens that go through the model together, by device; on a CPU so few that their numbers stay in its cache."""
-
-
-class Forward(Protocol):
-    """`Policy.hidden_states`."""
-
-    def __call__(
-        self, input_ids: Tensor, attention_mask: Tensor | None, position_ids: Tensor | None, cache: Cache | None, /
-    ) -> Tensor: ...
-
-
-class Rows(Protocol):
-    """The rows that are being sampled, numbered from 0 without gaps."""
-
-    mixed: bool
-    """Whether rows of any length may join at any time; otherwise only all at once, and of equal length."""
-
-    def join(self, prompts: Sequence[Prompt], copies: Sequence[int], room: int) -> Tensor:
-        """Read prompts and add rows, after those that are there.
-
-        Args:
-            prompts: all different, the longest first, none longer than that of any row that is there.
-            copies: how many rows of each.
-            room: tokens that a row may have at most, until more join.
-
-        Returns:
-            Hidden states [P, H] at the prompts' last tokens.
-        """
-
-    def step(self, tokens: Tensor) -> Tensor:
-        """Give every row its next token [R]; hidden states [R, H] that predict the ones after."""
-
-    def leave(self, ended: Sequence[int]) -> list[int]:
-        """Let rows go; for each that stays, in its new order, the number that it had."""
-
-
-def rows_for(config: PretrainedConfig, forward: Forward, device: torch.device, pad_id: int) -> Rows:
-    """Rows for a model: of any length at once where each of its layers is full or sliding-window attention."""
-    layers = DynamicCache(config=config).layers
-    attends = all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
-    in_chunks = getattr(config.get_text_config(decoder=True), "attention_chunk_size", None) is not None
-    if attends and not in_chunks:
-        return MixedRows([getattr(layer, "sliding_window", None) for layer in layers], forward, device, pad_id)
-    return EqualRows(config, forward, device)
+from holdfast.rollouts.places import closed_up
+from holdfast.rollouts.prefill import Forward, Prompt, PromptReader, Read
 
 
 class EqualRows:
@@ -98,14 +53,6 @@ class EqualRows:
         self._cache.reorder_cache(torch.tensor(rows, device=self._device))
 
 
-class _Read(NamedTuple):
-    """A prompt's hidden state at its last token [H]; per layer, its keys and values [heads, P, D]."""
-
-    prompt: Prompt
-    hidden: Tensor
-    layers: list[tuple[Tensor, Tensor]]
-
-
 class MixedRows:
     """Rows of any length in preallocated places, for layers of full or sliding-window attention.
 
@@ -115,8 +62,8 @@ class MixedRows:
 
     mixed = True
 
-    def __init__(self, windows: Sequence[int | None], forward: Forward, device: torch.device, pad_id: int) -> None:
-        self._forward, self._device, self._pad_id = forward, device, pad_id
+    def __init__(self, windows: Sequence[int | None], forward: Forward, reader: PromptReader) -> None:
+        self._forward, self._reader, self._device = forward, reader, reader.device
         self._layers = [_Columns(window) for window in windows]
         self._cache = Cache(layers=self._layers)
         self._starts: list[int] = []
@@ -124,8 +71,6 @@ class MixedRows:
         self._end = 0
         """The next token's column."""
         self._room = 0
-        self._last: _Read | None = None
-        """The prompt that was read last: where only some of its rows could join, the others come next."""
 
     def join(self, prompts: Sequence[Prompt], copies: Sequence[int], room: int) -> Tensor:
         places = len(self._starts) + sum(copies)
@@ -135,44 +80,20 @@ class MixedRows:
                 layer.restart(self._end)
         self._room = room
         hidden = []
-        if self._last is not None and self._last.prompt == prompts[0]:
-            last = [(keys[None], values[None]) for keys, values in self._last.layers]
-            self._write(last, prompts[:1], copies[:1], places)
-            hidden.append(self._last.hidden[None])
-            prompts, copies = prompts[1:], copies[1:]
-        while prompts:
-            count = max(1, READ_AT_ONCE.get(self._device.type, 4096) // len(prompts[0]))
-            states, read = self._read(prompts[:count])
-            self._write(read, prompts[:count], copies[:count], places)
-            hidden.append(states)
-            if count >= len(prompts):
-                length = len(prompts[-1])
-                kept = [(keys[-1, :, :length].clone(), values[-1, :, :length].clone()) for keys, values in read]
-                self._last = _Read(prompts[-1], states[-1], kept)
-            prompts, copies = prompts[count:], copies[count:]
+        for read in self._reader.read(prompts):
+            count = len(read.prompts)
+            self._write(read, copies[:count], places)
+            hidden.append(read.hidden)
+            copies = copies[count:]
         self._arrange()
         return torch.cat(hidden)
 
-    def _read(self, prompts: Sequence[Prompt]) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """Hidden states [P, H] at the prompts' ends; per layer, keys and values [P, heads, L, D].
-
-        Padded on the right, which causal attention does not see.
-        """
-        lengths = [len(prompt) for prompt in prompts]
-        ids = torch.tensor([[*prompt, *[self._pad_id] * (lengths[0] - len(prompt))] for prompt in prompts])
-        positions = torch.arange(lengths[0], device=self._device).expand(len(prompts), -1)
-        cache = Cache(layers=[DynamicLayer() for _ in self._layers])
-        hidden = self._forward(ids.to(self._device), None, positions, cache)
-        ends = torch.tensor(lengths, device=self._device) - 1
-        return hidden[torch.arange(len(prompts), device=self._device), ends], [(x.keys, x.values) for x in cache.layers]
-
-    def _write(
-        self, read: list[tuple[Tensor, Tensor]], prompts: Sequence[Prompt], copies: Sequence[int], places: int
-    ) -> None:
+    def _write(self, read: Read, copies: Sequence[int], places: int) -> None:
         """Write what was read of some prompts to their rows."""
+        prompts = read.prompts
         for length, run in groupby(range(len(prompts)), key=lambda i: len(prompts[i])):
             owners = [i for i in run for _ in range(copies[i])]
-            for layer, (keys, values) in zip(self._layers, read, strict=True):
+            for layer, (keys, values) in zip(self._layers, read.layers, strict=True):
                 layer.reserve(places, self._room, keys, values)
                 layer.write(len(self._starts), keys[owners, :, :length], values[owners, :, :length])
             self._starts += [self._end - length] * len(owners)
@@ -185,12 +106,7 @@ class MixedRows:
         return hidden[:, -1]
 
     def leave(self, ended: Sequence[int]) -> list[int]:
-        count = len(self._starts) - len(ended)
-        holes = [row for row in ended if row < count]
-        movers = sorted(set(range(count, len(self._starts))).difference(ended))
-        order = list(range(count))
-        for hole, mover in zip(holes, movers, strict=True):
-            order[hole] = mover
+        order, movers, holes = closed_up(len(self._starts), ended)
         if holes:
             for layer in self._layers:
                 layer.move(movers, holes)

@@ -62,7 +62,7 @@ class OutputHead:
     softcap: float | None = None
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        return _scaled(self.projection(hidden), self)
+        return scaled(self.projection(hidden), self)
 
     @property
     def weight(self) -> Tensor:
@@ -83,7 +83,7 @@ class TensorHead:
     softcap: float | None = None
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        return _scaled(nn.functional.linear(hidden.to(self.weight.dtype), self.weight, self.bias), self)
+        return scaled(nn.functional.linear(hidden.to(self.weight.dtype), self.weight, self.bias), self)
 
     @classmethod
     def like(cls, head: Head, of: Callable[[Tensor], Tensor]) -> Self:
@@ -91,7 +91,7 @@ class TensorHead:
         return cls(of(head.weight), None if head.bias is None else of(head.bias), head.scale, head.softcap)
 
 
-def _scaled(logits: Tensor, head: Head) -> Tensor:
+def scaled(logits: Tensor, head: Head) -> Tensor:
     if head.scale != 1.0:
         logits = logits * head.scale
     return logits if head.softcap is None else torch.tanh(logits / head.softcap) * head.softcap

@@ -1,0 +1,124 @@
+"""One token of every row through the weights of a Llama-like decoder, with nothing in between.
+
+The library's forward builds masks, converts dtypes and dispatches at every layer, which for single tokens takes as long
+as the products themselves. Whether a model is of this kind (Llama, Qwen2, Qwen3, Mistral and their like) follows from
+the names of its parts and from a check on first use: what it computes here must agree with its own forward, also
+at the far end of its context. Any other model decodes by its own forward.
+"""
+
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import Cache, DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
+
+from holdfast.train.policy import Policy, decoder_states
+from holdfast.train.trunk import TOLERANCE
+
+Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+"""The attention of layer i: scaled queries [R, Hq, D], new keys and values [R, Hkv, D] to outputs [R, Hq · D]."""
+
+LAYER = {"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}
+ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
+MLP = {"gate_proj", "up_proj", "down_proj", "act_fn"}
+
+_approved: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+
+
+class LlamaDecoder:
+    """The decoder of a model that `llama_decoder` approves; it reads the model's own modules, adapters among them."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        decoder: Any = model.get_decoder()
+        self._embed, self._rotary, self._norm = decoder.embed_tokens, decoder.rotary_emb, decoder.norm
+        self._layers = list(decoder.layers)
+        self.layers = len(self._layers)
+
+    def __call__(self, tokens: Tensor, positions: Tensor, attend: Attend) -> Tensor:
+        """Final hidden states [R, H] of tokens [R] at positions [R]."""
+        hidden = self._embed(tokens)
+        cos, sin = self._rotary(hidden[:, None], positions[:, None])  # [R, 1, D]
+        half = cos.shape[-1] // 2
+        sin = torch.cat([-sin[..., :half], sin[..., half:]], dim=-1)
+        for index, layer in enumerate(self._layers):
+            attention, mlp = layer.self_attn, layer.mlp
+            states = _rms(layer.input_layernorm, hidden)
+            query, key, value = (
+                project(states).unflatten(-1, (-1, attention.head_dim))
+                for project in (attention.q_proj, attention.k_proj, attention.v_proj)
+            )
+            if hasattr(attention, "q_norm"):
+                query, key = _rms(attention.q_norm, query), _rms(attention.k_norm, key)
+            query, key = (torch.addcmul(x * cos, x.roll(half, -1), sin) for x in (query, key))
+            hidden = hidden + attention.o_proj(attend(index, query.mul_(attention.scaling), key, value))
+            states = _rms(layer.post_attention_layernorm, hidden)
+            hidden = hidden + mlp.down_proj(mlp.act_fn(mlp.gate_proj(states)).mul_(mlp.up_proj(states)))
+        return _rms(self._norm, hidden)
+
+
+def _rms(norm: Any, states: Tensor) -> Tensor:
+    return F.rms_norm(states, norm.weight.shape, norm.weight, norm.variance_epsilon)
+
+
+def llama_decoder(policy: Policy) -> LlamaDecoder | None:
+    """A policy's decoder, where it is Llama-like and runs in float32 on a CPU; None for any other.
+
+    Checked on first use, by two small forward passes, and remembered for the model.
+    """
+    model = policy.causal_lm
+    if policy.device.type != "cpu" or model.dtype != torch.float32:
+        return None  # elsewhere the library's attention has kernels that are better than products of matrices
+    if model not in _approved:
+        _approved[model] = _is_llama_like(model) and _agrees(model, policy.context_length)
+    return LlamaDecoder(model) if _approved[model] else None
+
+
+def _is_llama_like(model: PreTrainedModel) -> bool:
+    """Whether its parts are those that `LlamaDecoder` knows, and every layer's attention is full."""
+    decoder = model.get_decoder()
+    if not {"embed_tokens", "layers", "norm", "rotary_emb"}.issuperset(dict(decoder.named_children())):
+        return False
+    if any(type(layer) is not DynamicLayer for layer in DynamicCache(config=model.config).layers):
+        return False
+    if getattr(model.config.get_text_config(decoder=True), "attention_chunk_size", None) is not None:
+        return False
+    return all(
+        set(dict(layer.named_children())) == LAYER
+        and set(dict(layer.self_attn.named_children())) - {"q_norm", "k_norm"} == ATTENTION
+        and set(dict(layer.mlp.named_children())) == MLP
+        and not dict(layer.self_attn.named_parameters(recurse=False))
+        for layer in decoder.layers
+    )
+
+
+@torch.no_grad()
+def _agrees(model: PreTrainedModel, context_length: int | None) -> bool:
+    """Whether the states of tokens after a prompt are those of the model's own forward, near and far."""
+    return all(_agrees_from(model, start) for start in (0, max(0, (context_length or 2048) - 7)))
+
+
+def _agrees_from(model: PreTrainedModel, start: int) -> bool:
+    """The same for a prompt of 4 tokens and 3 more, the first one at position `start`."""
+    layers = model.config.get_text_config(decoder=True).num_hidden_layers
+    ids = torch.arange(1, 15).reshape(2, 7) % model.get_input_embeddings().weight.shape[0]
+    positions = torch.arange(start, start + 7).expand(2, -1)
+    expected = decoder_states(model, ids, None, positions)[:, 4:]
+    cache = Cache(layers=[DynamicLayer() for _ in range(layers)])
+    decoder_states(model, ids[:, :4], None, positions[:, :4], cache)
+
+    def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        keys, values = cache.layers[layer].update(key[:, :, None], value[:, :, None])
+        query = query.view(*keys.shape[:2], -1, keys.shape[3])
+        return ((query @ keys.transpose(-1, -2)).softmax(dim=-1) @ values).reshape(len(query), -1)
+
+    try:
+        decoder = LlamaDecoder(model)
+        found = torch.stack([decoder(ids[:, t], positions[:, t], attend) for t in range(4, 7)], dim=1)
+    except (AttributeError, RuntimeError, TypeError, ValueError):
+        return False  # parts of the same names that are made in another way
+    error = ((found - expected).norm(dim=-1) / expected.norm(dim=-1)).max()
+    return float(error) <= TOLERANCE
