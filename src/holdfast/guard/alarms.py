@@ -7,7 +7,6 @@ to agree on it, and the reward falls all the same.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from typing import Any
 
 WINDOW = 4
@@ -29,14 +28,6 @@ class Alarm:
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
-
-
-def repetition(completion_ids: Sequence[int]) -> float:
-    """Share of a completion's bigrams that stood in it before; 0 for one of fewer than four tokens."""
-    if len(completion_ids) < 4:
-        return 0.0
-    pairs = list(pairwise(completion_ids))
-    return 1 - len(set(pairs)) / len(pairs)
 
 
 def _mean(records: Iterable[Record], key: str) -> float | None:

@@ -4,32 +4,33 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from holdfast import __version__, stop
-from holdfast.config import RunConfig, dump_config, dump_recipe, load_config
+from holdfast import stop
+from holdfast.config import RunConfig, dump_config, load_config
 from holdfast.errors import ConfigError, RunError
-from holdfast.guard.alarms import Alarms, repetition
-from holdfast.measure.summary import build_run_summary, json_safe
-from holdfast.rollouts.buffer import rows_as_json, rows_from_json
+from holdfast.guard.alarms import Alarms
+from holdfast.measure.summary import json_safe
 from holdfast.rollouts.collect import Collector, check_context
-from holdfast.rollouts.rows import Group, Row
+from holdfast.rollouts.numbers import EMPTY_BATCH, rollout_numbers
+from holdfast.rollouts.rows import Row
 from holdfast.rollouts.sampler import Sampler
 from holdfast.seeds import derive_seed
 from holdfast.stop import Stopped
 from holdfast.store import RunDirectory, read_json, write_json, write_text
-from holdfast.stream.evaluate import Evaluator, set_descriptions
+from holdfast.stream.evaluate import Evaluator
 from holdfast.stream.manifest import build_manifest, check_manifest, weights_hash
+from holdfast.stream.measuring import Measuring
 from holdfast.stream.observer import Observer
+from holdfast.stream.position import Batch, Position, as_groups, restored
+from holdfast.stream.summarise import summarise
 from holdfast.tasks.base import Suite, Task, all_sets
 from holdfast.tasks.load import load_stream, require
 from holdfast.teachers import Base, Teacher
-from holdfast.train.checkpoint import Checkpoint, load_newest, save_checkpoint
+from holdfast.train.checkpoint import load_newest, save_checkpoint
 from holdfast.train.model import load_policy
 from holdfast.train.shard import abandon, shard
 from holdfast.train.step import StageTrainer, learning_rate
@@ -38,24 +39,6 @@ from holdfast.train.world import World
 
 ROLLOUTS_KEPT = 4
 """Training completions written to rollouts.jsonl at each checkpoint."""
-
-
-@dataclass
-class Batch:
-    """A rollout batch with optimiser steps left, and what the recipe says about it."""
-
-    rows: list[Row]
-    said: dict[str, float]
-
-
-@dataclass
-class Position:
-    """Where a run stands: after `step` optimiser steps of stage `stage` (from 1), which `trainer` takes."""
-
-    stage: int
-    step: int
-    trainer: StageTrainer | None = None
-    batch: Batch | None = None
 
 
 class Run:
@@ -114,6 +97,9 @@ class Run:
         self.evaluator = Evaluator(self.policy, self.base, config.train, config.eval, self.observer.set_started)
         for each in all_sets(self.tasks, self.suites):
             self.evaluator.check(each)
+        self.measuring = Measuring(
+            self.evaluator, self.directory, self.tasks, self.suites, self.observer, self.baseline
+        )
         for name, count in self.dropped().items():
             warnings.warn(f"{name}: {count} examples do not fit and are left out", stacklevel=2)
 
@@ -158,27 +144,9 @@ class Run:
             self._write_manifest()
         checkpoint = load_newest(self.directory.checkpoints)
         self.world.main(lambda: self.directory.cut(checkpoint.position["logs"] if checkpoint else {}))
-        return self._execute(Position(1, 0) if checkpoint is None else self._restored(checkpoint))
-
-    def _restored(self, checkpoint: Checkpoint) -> Position:
-        """Take everything back from a checkpoint."""
-        saved = checkpoint.position
-        trainable = self.policy.named_trainable()
-        with torch.no_grad():
-            for name, value in checkpoint.load("policy", trainable.get).items():
-                trainable[name].copy_(value)
-        if self.teacher is not None and (own := checkpoint.load("teacher", self.teacher.state().get)):
-            self.teacher.load_state(own)
-        position = Position(saved["stage"], saved["step"])
-        if batch := saved.get("batch"):
-            task = self.tasks[position.stage - 1]
-            position.batch = Batch(rows_from_json(batch["rows"], task.train), batch["said"])
-        if position.step > 0:
-            position.trainer = self._trainer()
-            like = position.trainer.parameters
-            found = checkpoint.load("optimizer", lambda name: like.get(name.partition(".")[2]))
-            position.trainer.load_state(found, position.batch.rows if position.batch else ())
-        return position
+        if checkpoint is None:
+            return self._execute(Position(1, 0))
+        return self._execute(restored(checkpoint, self.policy, self.teacher, self.tasks, self._trainer))
 
     def _write_manifest(self) -> None:
         manifest = build_manifest(self.config, self.label, self.tasks, self.suites, self.weights_hash())
@@ -235,7 +203,7 @@ class Run:
         steps, task = self.steps[stage - 1], self.tasks[stage - 1]
         settings = self.config.train
         self.observer.stage_started(stage, task.name, steps, position.step)
-        self._probe(stage, position.step, steps)
+        self._probe(position, steps)
         iterations = self.config.recipe.rollouts().num_iterations
         while position.step < steps:
             self._poll()
@@ -246,7 +214,7 @@ class Run:
             if batch is None:
                 groups, said = self.collector.collect(task, stage, step // iterations)
                 batch = Batch([row for group in groups for row in group.rows], dict(said))
-                fresh = _rollout_numbers(groups, sampled=self.collector.spec.source == "student")
+                fresh = rollout_numbers(groups, sampled=self.collector.spec.source == "student")
             is_last = (step + 1) % iterations == 0 or step + 1 == steps
             numbers = trainer.step(
                 batch.rows,
@@ -259,13 +227,13 @@ class Run:
                 self.teacher.after_rollout_batch()
             position = Position(stage, step + 1, trainer, None if is_last else batch)
             self._unsaved = position
-            record = {"stage": stage, "step": step + 1, "task": task.name} | numbers | _EMPTY_BATCH | fresh | batch.said
+            record = {"stage": stage, "step": step + 1, "task": task.name} | numbers | EMPTY_BATCH | fresh | batch.said
             self._record(record | {"seconds": time.perf_counter() - started})
             if position.step % settings.save_steps == 0 and position.step < steps:
                 self._keep_rollouts(position, batch.rows)
                 self._save(position)
                 self._unsaved = None
-            self._probe(stage, position.step, steps)
+            self._probe(position, steps)
 
     def _record(self, record: dict[str, Any]) -> None:
         """Write down an optimiser step, and what it gives alarm of."""
@@ -277,53 +245,21 @@ class Run:
             self.directory.append("alarms.jsonl", alarm.as_json())
             self.observer.alarm(alarm)
 
-    def _probe(self, stage: int, step: int, steps: int) -> None:
-        """Evaluate within a stage where that is due, and has not been done before an interruption."""
-        every = self.config.eval.probe_steps
-        if not every or step == 0 or step >= steps or step % every:
-            return
-        if self.world.main(lambda: any((p["stage"], p["step"]) == (stage, step) for p in self._probes())):
-            return
-        started = time.perf_counter()
-        retention = [suite for suite in self.suites if suite.kind == "retention"]
-        scores = self.evaluator.probe(self.tasks[:stage], retention)
-        kl = None
-        if self.base is not None and self.config.eval.kl_items:
-            kl = sum(self.evaluator.kl_to_base(task)[0] for task in self.tasks) / len(self.tasks)
-        record = {"stage": stage, "step": step, "task": self.tasks[stage - 1].name, "scores": scores, "kl_to_base": kl}
-        record["seconds"] = time.perf_counter() - started
-        self.world.main(lambda: self.directory.append("probes.jsonl", record))
-
-    def _probes(self) -> list[dict[str, Any]]:
-        return list(self.directory.records("probes.jsonl"))
+    def _probe(self, position: Position, steps: int) -> None:
+        if self.measuring.probe_is_due(position.step, steps):
+            self.measuring.probe(position.stage, position.step)
 
     def _evaluate(self, stage: int) -> None:
-        """Evaluate after a stage (0: before the first) and keep the model."""
-        started = time.perf_counter()
-        self.observer.evaluation_started(stage, len(self.tasks) + len(self.suites))
-        if stage == 0 and self.baseline is not None:
-            result = dict(self.baseline) | {"seconds": 0.0}
-        else:
-            task = self.tasks[stage - 1].name if stage else None
-            result = self.evaluator.evaluate(stage, task, self.tasks, self.suites).as_json()
-            result["seconds"] = time.perf_counter() - started
+        """Keep the model of a stage, and evaluate it; stage 0 is the model that the run begins with."""
         if stage:
             self.policy.save_folder(self.directory.model(stage), merged=True)
-        self.world.main(lambda: write_json(self.directory.evaluation(stage), json_safe(result)))
-        self.observer.evaluation_done(stage, {name: s["mean"] for name, s in result["sets"].items()})
+        self.measuring.evaluate(stage)
 
     def _save(self, position: Position) -> None:
         """Write a checkpoint of a position, with the weights as they are."""
-        groups: dict[str, Mapping[str, torch.Tensor]] = {"policy": dict(self.policy.named_trainable())}
-        saved: dict[str, Any] = {"stage": position.stage, "step": position.step, "logs": self.directory.lengths()}
-        if position.batch is not None:
-            saved["batch"] = {"rows": rows_as_json(position.batch.rows), "said": position.batch.said}
-        if position.trainer is not None:
-            groups["optimizer"] = position.trainer.state(position.batch.rows if position.batch else ())
-        if self.teacher is not None:
-            groups["teacher"] = self.teacher.state()
+        groups, saved = as_groups(position, self.policy, self.teacher)
         number = sum(self.steps[: position.stage - 1]) + position.step
-        save_checkpoint(self.directory.checkpoints, number, groups, saved)
+        save_checkpoint(self.directory.checkpoints, number, groups, saved | {"logs": self.directory.lengths()})
 
     def _keep_rollouts(self, position: Position, rows: list[Row]) -> None:
         if not self.world.is_main:
@@ -336,40 +272,8 @@ class Run:
             self.directory.append("rollouts.jsonl", record)
 
     def _summarise(self, status: str) -> dict[str, Any]:
-        evaluations = [
-            read_json(path) for n in range(len(self.tasks) + 1) if (path := self.directory.evaluation(n)).exists()
-        ]
-        probes = self._probes()
-        seconds = sum(e["seconds"] for e in evaluations) + sum(p["seconds"] for p in probes)
-        total, trainable = self.policy.parameter_counts()
-        counts = {name: s["n"] for name, s in evaluations[0]["sets"].items()}
-        model = self.config.model
-        summary = build_run_summary(
-            name=self.config.name,
-            label=self.label,
-            holdfast_version=__version__,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            recipe=dump_recipe(self.config.recipe),
-            wiring=self.config.recipe.wiring(),
-            seed=self.config.seed,
-            order=[task.name for task in self.tasks],
-            model={
-                "path": model.path,
-                "parameters": total,
-                "trainable_parameters": trainable,
-                "dtype": model.dtype,
-            },
-            status=status,
-            sets=set_descriptions(self.tasks, self.suites, counts),
-            evaluations=evaluations,
-            metrics=list(self.directory.records("metrics.jsonl")),
-            probes=probes,
-            probe_items=self.config.eval.probe_items if probes else None,
-            alarms=list(self.directory.records("alarms.jsonl")),
-            eval_seconds=seconds,
-        )
-        write_json(self.directory.summary, summary)
-        return summary
+        sets, parameters = (self.tasks, self.suites), self.policy.parameter_counts()
+        return summarise(self.directory, self.config, self.label, *sets, parameters=parameters, status=status)
 
 
 def _try_verifier(each: Task | Suite) -> None:
@@ -382,25 +286,6 @@ def _try_verifier(each: Task | Suite) -> None:
     if each.verifier is not None:
         for completion in ("", each.test[0].demonstration or "no answer"):
             each.verify(each.test[0], completion)
-
-
-_EMPTY_BATCH = {"prompts": 0, "completions": 0, "generated_tokens": 0}
-"""What a second step on the same rollouts adds to the budget."""
-
-
-def _rollout_numbers(groups: list[Group], *, sampled: bool) -> dict[str, Any]:
-    rows = [row for group in groups for row in group.rows]
-    lengths = [len(row.own_ids()) for row in rows]
-    judged = [row.verdict.reward for row in rows if row.verdict is not None]
-    return {
-        "reward": sum(judged) / len(judged) if judged else None,
-        "completion_length": sum(lengths) / len(lengths),
-        "repetition": sum(repetition(row.own_ids()) for row in rows) / len(rows),
-        "truncated_fraction": sum(row.truncated for row in rows) / len(rows),
-        "prompts": len(groups),
-        "completions": len(rows) if sampled else 0,
-        "generated_tokens": sum(lengths) if sampled else 0,
-    }
 
 
 def open_run(path: Path, observer: Observer | None = None) -> Run:

@@ -1,0 +1,45 @@
+"""What a rollout batch says about itself in the log. Importable without torch."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from holdfast.rollouts.rows import Group
+
+EMPTY_BATCH = {"prompts": 0, "completions": 0, "generated_tokens": 0}
+"""What a second step on the same rollouts adds to the budget."""
+
+
+def repetition(completion_ids: Sequence[int]) -> float:
+    """Share of a completion's bigrams that stood in it before; 0 for one of fewer than four tokens."""
+    if len(completion_ids) < 4:
+        return 0.0
+    pairs = list(pairwise(completion_ids))
+    return 1 - len(set(pairs)) / len(pairs)
+
+
+def distinct(completions: Sequence[Sequence[int]], n: int = 2) -> float | None:
+    """Distinct n-grams over all n-grams of a batch of completions (distinct-n of arXiv 1510.03055); None of none."""
+    ngrams = [tuple(ids[i : i + n]) for ids in completions for i in range(len(ids) - n + 1)]
+    return len(set(ngrams)) / len(ngrams) if ngrams else None
+
+
+def rollout_numbers(groups: Sequence[Group], *, sampled: bool) -> dict[str, Any]:
+    """Reward, shape and number of the completions of a batch.
+
+    Args:
+        sampled: the student made them; demonstrations cost no sampling.
+    """
+    rows = [row for group in groups for row in group.rows]
+    lengths = [len(row.own_ids()) for row in rows]
+    judged = [row.verdict.reward for row in rows if row.verdict is not None]
+    return {
+        "reward": sum(judged) / len(judged) if judged else None,
+        "completion_length": sum(lengths) / len(lengths),
+        "repetition": sum(repetition(row.own_ids()) for row in rows) / len(rows),
+        "distinct_2": distinct([row.own_ids() for row in rows]),
+        "truncated_fraction": sum(row.truncated for row in rows) / len(rows),
+        "prompts": len(groups),
+        "completions": len(rows) if sampled else 0,
+        "generated_tokens": sum(lengths) if sampled else 0,
+    }

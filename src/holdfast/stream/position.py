@@ -1,0 +1,72 @@
+"""Where a run stands, and how a checkpoint holds it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from holdfast.rollouts.buffer import rows_as_json, rows_from_json
+from holdfast.rollouts.rows import Row
+from holdfast.tasks.base import Task
+from holdfast.teachers import Teacher
+from holdfast.train.checkpoint import Checkpoint, Groups
+from holdfast.train.policy import Policy
+from holdfast.train.step import StageTrainer
+
+
+@dataclass
+class Batch:
+    """A rollout batch with optimiser steps left, and what the recipe says about it."""
+
+    rows: list[Row]
+    said: dict[str, float]
+
+
+@dataclass
+class Position:
+    """Where a run stands: after `step` optimiser steps of stage `stage` (from 1), which `trainer` takes."""
+
+    stage: int
+    step: int
+    trainer: StageTrainer | None = None
+    batch: Batch | None = None
+
+
+def as_groups(position: Position, policy: Policy, teacher: Teacher | None) -> tuple[Groups, dict[str, Any]]:
+    """What a checkpoint of a position holds, with the weights as they are: tensors by group, and plain data."""
+    groups: dict[str, Mapping[str, torch.Tensor]] = {"policy": dict(policy.named_trainable())}
+    saved: dict[str, Any] = {"stage": position.stage, "step": position.step}
+    if position.batch is not None:
+        saved["batch"] = {"rows": rows_as_json(position.batch.rows), "said": position.batch.said}
+    if position.trainer is not None:
+        groups["optimizer"] = position.trainer.state(position.batch.rows if position.batch else ())
+    if teacher is not None:
+        groups["teacher"] = teacher.state()
+    return groups, saved
+
+
+def restored(
+    checkpoint: Checkpoint,
+    policy: Policy,
+    teacher: Teacher | None,
+    tasks: list[Task],
+    make_trainer: Callable[[], StageTrainer],
+) -> Position:
+    """Take everything back from a checkpoint: weights and averages in place, the position as it was."""
+    saved = checkpoint.position
+    trainable = policy.named_trainable()
+    with torch.no_grad():
+        for name, value in checkpoint.load("policy", trainable.get).items():
+            trainable[name].copy_(value)
+    if teacher is not None and (own := checkpoint.load("teacher", teacher.state().get)):
+        teacher.load_state(own)
+    position = Position(saved["stage"], saved["step"])
+    if batch := saved.get("batch"):
+        position.batch = Batch(rows_from_json(batch["rows"], tasks[position.stage - 1].train), batch["said"])
+    if position.step > 0:
+        position.trainer = make_trainer()
+        like = position.trainer.parameters
+        found = checkpoint.load("optimizer", lambda name: like.get(name.partition(".")[2]))
+        position.trainer.load_state(found, position.batch.rows if position.batch else ())
+    return position

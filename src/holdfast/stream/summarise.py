@@ -1,0 +1,59 @@
+"""`summary.json` of a run, from what its directory holds."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from holdfast import __version__
+from holdfast.config import RunConfig, dump_recipe
+from holdfast.measure.summary import build_run_summary
+from holdfast.store import RunDirectory, read_json, write_json
+from holdfast.stream.evaluate import set_descriptions
+from holdfast.tasks.base import Suite, Task
+
+
+def summarise(
+    directory: RunDirectory,
+    config: RunConfig,
+    label: str,
+    tasks: Sequence[Task],
+    suites: Sequence[Suite],
+    *,
+    parameters: tuple[int, int],
+    status: str,
+) -> dict[str, Any]:
+    """Write the summary of a run as it stands, and return it.
+
+    Args:
+        parameters: of the model, all and those that are trained.
+    """
+    evaluations = [read_json(path) for n in range(len(tasks) + 1) if (path := directory.evaluation(n)).exists()]
+    probes = list(directory.records("probes.jsonl"))
+    counts = {name: s["n"] for name, s in evaluations[0]["sets"].items()}
+    total, trainable = parameters
+    summary = build_run_summary(
+        name=config.name,
+        label=label,
+        holdfast_version=__version__,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        recipe=dump_recipe(config.recipe),
+        wiring=config.recipe.wiring(),
+        seed=config.seed,
+        order=[task.name for task in tasks],
+        model={
+            "path": config.model.path,
+            "parameters": total,
+            "trainable_parameters": trainable,
+            "dtype": config.model.dtype,
+        },
+        status=status,
+        sets=set_descriptions(tasks, suites, counts),
+        evaluations=evaluations,
+        metrics=list(directory.records("metrics.jsonl")),
+        probes=probes,
+        probe_items=config.eval.probe_items if probes else None,
+        alarms=list(directory.records("alarms.jsonl")),
+        eval_seconds=sum(e["seconds"] for e in evaluations) + sum(p["seconds"] for p in probes),
+    )
+    write_json(directory.summary, summary)
+    return summary
