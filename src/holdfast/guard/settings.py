@@ -1,0 +1,160 @@
+"""What the guard watches for, at which bounds, and what it does then. Importable without torch."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+Action = Literal[
+    "warn", "freeze_teacher", "refresh_teacher", "lower_rate", "mask_tokens", "roll_back", "end_stage", "stop"
+]
+
+
+class _Block(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class RuleSettings(_Block):
+    """What a rule does when it fires; no action at all leaves the rule out."""
+
+    action: list[Action]
+
+    @field_validator("action")
+    @classmethod
+    def _makes_sense(cls, action: list[Action]) -> list[Action]:
+        if "refresh_teacher" in action and "roll_back" not in action:
+            raise ValueError(
+                "refresh_teacher without roll_back would copy the student that has just given an alarm; add roll_back"
+            )
+        if {"end_stage", "stop"} <= set(action):
+            raise ValueError("end_stage and stop exclude each other; name one")
+        return action
+
+
+class AgreementSettings(RuleSettings):
+    """Bounds of `agreement_without_success`."""
+
+    action: list[Action] = ["roll_back", "freeze_teacher"]
+    kl_ratio: float = Field(default=0.5, gt=0, lt=1)
+    """KL(student‖teacher) at most this share of what it was at the stage's start."""
+    reward_fall: float = Field(default=0.2, gt=0)
+    """Below the best of the stage, in units of the reward."""
+
+
+class RewardSettings(RuleSettings):
+    """Bounds of `reward_collapse`."""
+
+    action: list[Action] = ["roll_back", "freeze_teacher"]
+    reward_fall: float = Field(default=0.3, gt=0)
+
+
+class EntropySettings(RuleSettings):
+    """Bounds of `entropy_collapse`."""
+
+    action: list[Action] = ["roll_back", "freeze_teacher"]
+    ratio: float = Field(default=0.25, gt=0, lt=1)
+    """At most this share of the entropy at the stage's start."""
+
+
+class DistinctSettings(RuleSettings):
+    """Bounds of `distinct_collapse`."""
+
+    action: list[Action] = ["roll_back", "freeze_teacher"]
+    ratio: float = Field(default=0.5, gt=0, lt=1)
+    """At most this share of distinct_2 at the stage's start."""
+
+
+class RepetitionSettings(RuleSettings):
+    """Bounds of `repetition`."""
+
+    action: list[Action] = ["roll_back", "freeze_teacher", "mask_tokens"]
+    at_least: float = Field(default=0.3, gt=0, le=1)
+    rise: float = Field(default=0.2, gt=0, le=1)
+    """Above the stage's start."""
+
+
+class TruncationSettings(RuleSettings):
+    """Bounds of `truncation`."""
+
+    action: list[Action] = ["roll_back", "freeze_teacher"]
+    at_least: float = Field(default=0.5, gt=0, le=1)
+    rise: float = Field(default=0.3, gt=0, le=1)
+    """Above the stage's start."""
+
+
+class StallSettings(RuleSettings):
+    """Bounds of `silent_stall`."""
+
+    action: list[Action] = ["warn"]
+    solved: float = 0.9
+    """From this reward on, no signal means that nothing is left to learn."""
+
+
+class SamplerSettings(RuleSettings):
+    """Bounds of `stale_sampler`."""
+
+    action: list[Action] = ["stop"]
+    deviation: float = Field(default=0.2, gt=0)
+    """Mean ratio above 1 + deviation or below 1/(1 + deviation)."""
+
+
+class BudgetSettings(RuleSettings):
+    """Bounds of `kl_budget`."""
+
+    action: list[Action] = ["end_stage"]
+    budget: float | None = Field(default=None, gt=0)
+    """Nats per token; none: the rule is off, because what may be spent depends on what is to be kept."""
+
+
+class FiniteSettings(RuleSettings):
+    """What `not_finite` does."""
+
+    action: list[Action] = ["roll_back", "lower_rate"]
+
+
+class RetentionSettings(RuleSettings):
+    """Bounds of `retention`."""
+
+    action: list[Action] = ["roll_back", "lower_rate"]
+    fall: float = Field(default=0.1, gt=0)
+    """Below the base, as a fraction of the score's range."""
+
+
+class Rules(_Block):
+    """Every rule by name."""
+
+    agreement_without_success: AgreementSettings = AgreementSettings()
+    reward_collapse: RewardSettings = RewardSettings()
+    entropy_collapse: EntropySettings = EntropySettings()
+    distinct_collapse: DistinctSettings = DistinctSettings()
+    repetition: RepetitionSettings = RepetitionSettings()
+    truncation: TruncationSettings = TruncationSettings()
+    silent_stall: StallSettings = StallSettings()
+    stale_sampler: SamplerSettings = SamplerSettings()
+    kl_budget: BudgetSettings = BudgetSettings()
+    not_finite: FiniteSettings = FiniteSettings()
+    retention: RetentionSettings = RetentionSettings()
+
+
+def _yaml_off(value: Any) -> Any:
+    """`off` without quotes is false in YAML."""
+    return "off" if value is False else value
+
+
+class GuardSettings(_Block):
+    """The collapse guard: rules over live numbers, and what is done when one fires."""
+
+    mode: Annotated[Literal["warn", "act", "off"], BeforeValidator(_yaml_off)] = "warn"
+    """`warn` writes decisions down and changes nothing; `act` does what they say."""
+    window: int = Field(default=4, ge=2)
+    """Steps in an average (of the reward twice as many); a stage's latest are compared with its first, or its best."""
+    max_roll_backs: int = Field(default=3, ge=0)
+    """Of one stage; the next one after these goes back too, and ends the stage there."""
+    rate_factor: float = Field(default=0.5, gt=0, lt=1)
+    """What `lower_rate` multiplies the learning rate by, to the end of the stage."""
+    rules: Rules = Rules()
+
+    @model_validator(mode="after")
+    def _budget_has_an_action(self) -> "GuardSettings":
+        if self.rules.kl_budget.budget is not None and not self.rules.kl_budget.action:
+            raise ValueError("rules.kl_budget has a budget and no action; give it one, such as [end_stage]")
+        return self

@@ -1,0 +1,198 @@
+"""Each rule fires on the collapse that it is named for, and none on a healthy run, however noisy its numbers."""
+
+import math
+import random
+import subprocess
+import sys
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from holdfast.guard import RULES, Guard, GuardSettings
+from holdfast.guard.series import Series
+
+
+def _run(steps: int = 24, **numbers: Any) -> list[dict[str, Any]]:
+    """A healthy run of one stage, with some numbers given as functions of progress from 0 to 1."""
+    healthy = {
+        "loss": lambda x: 0.5 - 0.4 * x,
+        "grad_norm": lambda x: 1.0,
+        "reward": lambda x: 0.2 + 0.6 * x,
+        "kl_teacher": lambda x: 0.8 - 0.6 * x,
+        "entropy": lambda x: 0.5 - 0.48 * x,
+        "distinct_2": lambda x: 0.6 - 0.4 * x,
+        "repetition": lambda x: 0.02,
+        "truncated_fraction": lambda x: 0.0,
+        "active_rows": lambda x: 8,
+        "teacher_share": lambda x: 1 - 0.8 * x,
+        "is_ratio_mean": lambda x: 1.0,
+    }
+    made = []
+    for step in range(steps):
+        values = {k: f(step / (steps - 1)) for k, f in {**healthy, **numbers}.items()}
+        made.append({"stage": 1, "step": step + 1, "task": "t", **values})
+    return made
+
+
+def _guard(mode: str = "warn", **rules: Any) -> Guard:
+    return Guard(GuardSettings.model_validate({"mode": mode, "rules": rules}))
+
+
+def _fired(records: list[dict[str, Any]], guard: Guard | None = None) -> list[str]:
+    guard = guard or Guard()
+    return [decision.rule for record in records for decision in guard.see(record)]
+
+
+def test_a_healthy_run_sets_off_nothing() -> None:
+    assert _fired(_run()) == []
+
+
+def _falling(x: float) -> float:
+    return 0.7 - 0.65 * x
+
+
+COLLAPSES: dict[str, dict[str, Any]] = {
+    "repetition": {"repetition": lambda x: 0.02 + 0.9 * x},
+    "truncation": {"truncated_fraction": lambda x: x},
+    "agreement_without_success": {"reward": lambda x: 0.7 - 0.45 * x, "entropy": lambda x: 0.5},
+    "reward_collapse": {"reward": _falling, "kl_teacher": lambda x: 0.8, "entropy": lambda x: 0.5},
+    "entropy_collapse": {"reward": lambda x: 0.7 - 0.32 * x, "kl_teacher": lambda x: 0.8},
+    "distinct_collapse": {
+        "reward": lambda x: None,
+        "distinct_2": lambda x: 0.6 - 0.5 * x,
+        "kl_teacher": lambda x: 0.8,
+        "entropy": lambda x: 0.5 - 0.42 * x,
+    },
+    "silent_stall": {"active_rows": lambda x: 8 if x < 0.3 else 0},
+    "stale_sampler": {"is_ratio_mean": lambda x: 1.0 if x < 0.5 else 1e-7},
+    "not_finite": {"grad_norm": lambda x: 1.0 if x < 0.5 else math.inf},
+}
+"""Numbers of a collapse under each rule that sees every step; the others are those of a healthy run."""
+
+
+@pytest.mark.parametrize("rule", COLLAPSES)
+def test_each_rule_fires_once_on_its_own_collapse(rule: str) -> None:
+    fired = _fired(_run(**COLLAPSES[rule]))
+    assert fired.count(rule) == 1
+    assert set(fired) <= {rule, "distinct_collapse", "entropy_collapse", "agreement_without_success", "reward_collapse"}
+
+
+@pytest.mark.parametrize("rule", COLLAPSES)
+def test_a_rule_without_actions_is_left_out(rule: str) -> None:
+    assert rule not in _fired(_run(**COLLAPSES[rule]), _guard(**{rule: {"action": []}}))
+
+
+def test_what_probes_see() -> None:
+    assert set(COLLAPSES) | {"kl_budget", "retention"} == set(RULES)
+    settings = GuardSettings.model_validate({"rules": {"kl_budget": {"budget": 0.1}}})
+    guard = Guard(settings, reference={"old": 0.8}, probe_items=400)
+    assert guard.see_probe({"stage": 1, "step": 5, "scores": {"old": 0.71, "new": 0.0}, "kl_to_base": 0.09}) == []
+    (decision,) = guard.see_probe({"stage": 1, "step": 10, "scores": {"old": 0.69, "new": 0.0}, "kl_to_base": 0.09})
+    assert (decision.rule, decision.saw) == ("retention", {"base": 0.8, "score": 0.69})
+    (decision,) = guard.see_probe({"stage": 1, "step": 15, "scores": {"old": 0.6}, "kl_to_base": 0.11})
+    assert (decision.rule, decision.actions) == ("kl_budget", ("warn",))
+
+
+def test_a_small_probe_must_fall_by_more_than_its_items_explain() -> None:
+    scores = {"stage": 1, "step": 5, "scores": {"old": 0.6}}
+    assert Guard(reference={"old": 0.8}, probe_items=16).see_probe(scores) == []
+    assert len(Guard(reference={"old": 0.8}, probe_items=200).see_probe(scores)) == 1
+
+
+def test_the_first_probe_is_the_reference_where_none_is_given() -> None:
+    guard = Guard()
+    assert guard.see_probe({"step": 1, "scores": {"old": 0.8}}) == []
+    assert [d.rule for d in guard.see_probe({"step": 2, "scores": {"old": 0.5}})] == ["retention"]
+
+
+def test_noise_alone_sets_off_nothing() -> None:
+    """Flat runs of 200 steps with the noise of 16 answers a step; every look is a chance for a false alarm."""
+    fired = []
+    for seed in range(60):
+        rng = random.Random(seed)
+        p = rng.choice([0.15, 0.5, 0.85])
+        records = [
+            {
+                "step": step + 1,
+                "reward": sum(rng.random() < p for _ in range(16)) / 16,
+                "kl_teacher": 0.2 * rng.lognormvariate(0, 0.5),
+                "entropy": 0.3 * rng.lognormvariate(0, 0.5),
+                "distinct_2": min(1.0, 0.4 * rng.lognormvariate(0, 0.3)),
+                "repetition": max(0.0, rng.gauss(0.1, 0.08)),
+                "truncated_fraction": sum(rng.random() < 0.2 for _ in range(16)) / 16,
+                "is_ratio_mean": rng.lognormvariate(0, 0.1),
+                "active_rows": 16 if rng.random() < 0.7 else 0,
+            }
+            for step in range(200)
+        ]
+        fired += _fired(records)
+    assert fired == []
+
+
+def test_a_solved_task_has_no_signal_and_is_no_stall() -> None:
+    assert _fired(_run(reward=lambda x: 0.95, active_rows=lambda x: 0)) == []
+
+
+def test_a_teacher_that_is_lost_is_a_stall_though_other_rows_go_on() -> None:
+    assert _fired(_run(teacher_share=lambda x: 0.5 if x < 0.3 else 0.0)) == ["silent_stall"]
+    assert _fired(_run(teacher_share=lambda x: 0.0)) == []
+
+
+def test_a_stage_is_compared_with_itself_alone() -> None:
+    low, high = _run(repetition=lambda x: 0.0), _run(repetition=lambda x: 0.9)
+    for record in high:
+        record["stage"] = 2
+    assert _fired([*low, *high]) == []
+
+
+def test_a_guard_that_has_seen_the_logs_again_does_not_fire_again() -> None:
+    records = _run(**COLLAPSES["repetition"])
+    assert _fired(records) == ["repetition"]
+    guard = Guard()
+    guard.replay(records[:-1])
+    assert guard.see(records[-1]) == []
+
+
+def test_acting_it_may_fire_again_after_two_windows() -> None:
+    records = _run(40, repetition=lambda x: 0.02 if x < 0.3 else 0.9)
+    guard = _guard("act")
+    steps = [d.step for record in records for d in guard.see(record)]
+    assert len(steps) > 2
+    assert all(later - earlier == 8 for earlier, later in pairwise(steps))
+
+
+def test_numbers_that_are_missing_set_off_nothing() -> None:
+    guard = Guard()
+    assert [guard.see({}) for _ in range(30)] == [[]] * 30
+    assert [guard.see({"loss": None, "reward": None}) for _ in range(30)] == [[]] * 30
+
+
+def test_steps_without_new_rollouts_are_no_gap() -> None:
+    """Several optimiser steps on one batch: the reward stands in the first of them alone."""
+    records = _run(60, **COLLAPSES["reward_collapse"])
+    for record in records:
+        if record["step"] % 3 != 1:
+            record["reward"] = record["distinct_2"] = None
+    assert "reward_collapse" in _fired(records)
+
+
+def test_the_error_of_a_window_is_that_of_independent_steps_whatever_the_trend() -> None:
+    rng = random.Random(0)
+    series = Series(4)
+    for step in range(4000):
+        series.append(0.001 * step + rng.gauss(0, 0.1))
+    assert series.error == pytest.approx(0.1 * math.sqrt(2 / 4), rel=0.05)
+
+
+def test_off_is_understood_without_quotes_and_contradictions_are_refused() -> None:
+    assert GuardSettings.model_validate({"mode": False}).mode == "off"
+    with pytest.raises(ValueError, match="add roll_back"):
+        GuardSettings.model_validate({"rules": {"repetition": {"action": ["refresh_teacher"]}}})
+    with pytest.raises(ValueError, match="exclude each other"):
+        GuardSettings.model_validate({"rules": {"repetition": {"action": ["stop", "end_stage"]}}})
+
+
+def test_the_guard_needs_no_torch() -> None:
+    code = "import sys; from holdfast.guard import Guard; Guard().see({'loss': 1.0}); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
