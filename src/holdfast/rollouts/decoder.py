@@ -6,7 +6,7 @@ the names of its parts and from a check on first use: what it computes here must
 at the far end of its context. Any other model decodes by its own forward.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -22,6 +22,9 @@ from holdfast.train.trunk import TOLERANCE
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """The attention of layer i: scaled queries [R, Hq, D], new keys and values [R, Hkv, D] to outputs [R, Hq · D]."""
 
+COPIED = 2**24
+"""Weights of all layers, at most, where projections of the same states are joined; larger ones gain nothing by it."""
+
 LAYER = {"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}
 ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
 MLP = {"gate_proj", "up_proj", "down_proj", "act_fn"}
@@ -30,13 +33,21 @@ _approved: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 
 class LlamaDecoder:
-    """The decoder of a model that `llama_decoder` approves; it reads the model's own modules, adapters among them."""
+    """The decoder of a model that `llama_decoder` approves, with its weights as they are when this is made.
+
+    Projections of the same states are one product where their weights are small enough to be copied side by side; all
+    others, and those with adapters, are the model's own modules.
+    """
 
     def __init__(self, model: PreTrainedModel) -> None:
         decoder: Any = model.get_decoder()
         self._embed, self._rotary, self._norm = decoder.embed_tokens, decoder.rotary_emb, decoder.norm
-        self._layers = list(decoder.layers)
-        self.layers = len(self._layers)
+        small = sum(parameter.numel() for parameter in decoder.layers.parameters()) <= COPIED
+        self._layers = []
+        for layer in decoder.layers:
+            attention, mlp = layer.self_attn, layer.mlp
+            inputs = _joint((attention.q_proj, attention.k_proj, attention.v_proj), small)
+            self._layers.append((layer, inputs, _joint((mlp.gate_proj, mlp.up_proj), small)))
 
     def __call__(self, tokens: Tensor, positions: Tensor, attend: Attend) -> Tensor:
         """Final hidden states [R, H] of tokens [R] at positions [R]."""
@@ -44,20 +55,29 @@ class LlamaDecoder:
         cos, sin = self._rotary(hidden[:, None], positions[:, None])  # [R, 1, D]
         half = cos.shape[-1] // 2
         sin = torch.cat([-sin[..., :half], sin[..., half:]], dim=-1)
-        for index, layer in enumerate(self._layers):
+        for index, (layer, inputs, gates) in enumerate(self._layers):
             attention, mlp = layer.self_attn, layer.mlp
-            states = _rms(layer.input_layernorm, hidden)
             query, key, value = (
-                project(states).unflatten(-1, (-1, attention.head_dim))
-                for project in (attention.q_proj, attention.k_proj, attention.v_proj)
+                states.unflatten(-1, (-1, attention.head_dim)) for states in inputs(_rms(layer.input_layernorm, hidden))
             )
             if hasattr(attention, "q_norm"):
                 query, key = _rms(attention.q_norm, query), _rms(attention.k_norm, key)
             query, key = (torch.addcmul(x * cos, x.roll(half, -1), sin) for x in (query, key))
             hidden = hidden + attention.o_proj(attend(index, query.mul_(attention.scaling), key, value))
-            states = _rms(layer.post_attention_layernorm, hidden)
-            hidden = hidden + mlp.down_proj(mlp.act_fn(mlp.gate_proj(states)).mul_(mlp.up_proj(states)))
+            gate, up = gates(_rms(layer.post_attention_layernorm, hidden))
+            hidden = hidden + mlp.down_proj(mlp.act_fn(gate).mul_(up))
         return _rms(self._norm, hidden)
+
+
+def _joint(projections: Sequence[nn.Module], small: bool) -> Callable[[Tensor], Sequence[Tensor]]:
+    """What several projections make of the same states."""
+    linear = [projection for projection in projections if type(projection) is nn.Linear]
+    if not small or len(linear) < len(projections) or len({projection.bias is None for projection in linear}) > 1:
+        return lambda states: [projection(states) for projection in projections]
+    weight = torch.cat([projection.weight for projection in linear])
+    bias = None if linear[0].bias is None else torch.cat([projection.bias for projection in linear])
+    sizes = [projection.out_features for projection in linear]
+    return lambda states: F.linear(states, weight, bias).split(sizes, dim=-1)
 
 
 def _rms(norm: Any, states: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 Every position of every row takes one number from a counter-based hash of (row seed, position) and turns it into a
 token by the inverse of the cumulative distribution. The vocabulary is summed in blocks: the number finds its block
-among the blocks' sums and its token inside that block. No second [rows × vocabulary] tensor is made beside the logits.
+among the blocks' sums and its token inside that block.
 """
 
 import math
@@ -69,7 +69,7 @@ class Draws:
             logits.div_(self._temperature[:, None])
         if self._top_p is not None or self._top_k is not None:
             logits.masked_fill_(logits < self._least(logits)[:, None], -torch.inf)
-        weights = logits.sub_(logits.amax(dim=-1, keepdim=True)).exp_()
+        weights = logits.softmax(dim=-1)
         sums = block_sums(weights)
         if best is not None and self._all_greedy:
             tokens = best
