@@ -14,6 +14,7 @@ from holdfast import __version__
 from holdfast.commands.advise import advise
 from holdfast.commands.artifacts import artifacts
 from holdfast.commands.drift import drift
+from holdfast.commands.findings import findings
 from holdfast.commands.gate import gate
 from holdfast.commands.responses import responses
 from holdfast.console import AsJson, Ended, is_main_process, print_json, run_command, silence_progress_bars
@@ -39,6 +40,7 @@ app.command("artifacts")(artifacts)
 app.command("responses")(responses)
 app.command("drift")(drift)
 app.command("gate")(gate)
+app.command("findings")(findings)
 
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file that describes a run.", show_default=False)]
 Comparison = Annotated[

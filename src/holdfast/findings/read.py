@@ -1,0 +1,69 @@
+"""Numbers of finished runs that claims are about. Torch-free."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from holdfast.findings.claim import Evidence, Summary
+from holdfast.measure.forgetting import flatten_metrics
+from holdfast.measure.matched import compare_matched, first_crossing, stage_trajectory
+
+POINTS = 100.0
+
+
+def metric(name: str) -> Callable[[Summary], float | None]:
+    """One of a run's metrics in points (`METRIC_NAMES`)."""
+
+    def read(summary: Summary) -> float | None:
+        value = flatten_metrics(summary["metrics"])[name]
+        return None if value is None else POINTS * value
+
+    return read
+
+
+def kl_to_base(summary: Summary) -> float | None:
+    """KL(base‖model) at the end, nats per token, on the tasks' prompts."""
+    return flatten_metrics(summary["metrics"])["kl_to_base"]
+
+
+def steps_to(score: float, stage: int = 1) -> Callable[[Summary], float | None]:
+    """Optimiser steps until a stage's task first stands at a score, between probes by a straight line.
+
+    A run that never gets there counts as its whole stage, which is less than it would take: where it is the slower one,
+    the difference is a lower bound.
+    """
+
+    def read(summary: Summary) -> float | None:
+        trajectory = stage_trajectory(summary, stage)
+        probes = sorted((p for p in summary["probes"] if p["stage"] == stage), key=lambda p: p["step"])
+        if trajectory is None or len(probes) != len(trajectory.points):
+            return None
+        steps = [p["step"] for p in probes]
+        if max(trajectory.new()) < score:
+            return float(steps[-1])
+        index, share = first_crossing(trajectory.new(), score)
+        return steps[index] + share * (steps[min(index + 1, len(steps) - 1)] - steps[index])
+
+    return read
+
+
+def generated_to(score: float, stage: int = 1) -> Callable[[Summary], float | None]:
+    """Generated tokens until a stage's task stands at a score: steps times the run's mean per step."""
+
+    def read(summary: Summary) -> float | None:
+        steps = steps_to(score, stage)(summary)
+        budget = summary["budget"]
+        per_step = budget["generated_tokens"] / max(1, budget["optimizer_steps"])
+        return None if steps is None else steps * per_step
+
+    return read
+
+
+def matched_loss(evidence: Evidence, a: str, b: str) -> list[float | None]:
+    """How much more of what was known a has lost than b at the same new-task score, in points, seed by seed."""
+    found: list[float | None] = []
+    for left, right in zip(evidence.summaries[a], evidence.summaries[b], strict=True):
+        entry: Mapping[str, Any] = compare_matched(a, b, [(left, right)])
+        losses = entry["loss_a"], entry["loss_b"]
+        known = entry["method"] == "interpolated" and None not in losses
+        found.append(POINTS * (losses[0] - losses[1]) if known else None)
+    return found

@@ -1,0 +1,55 @@
+"""From claims to findings: their runs, then what they say. Torch is imported by experiments without runs alone."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from holdfast.findings.claim import Claim, Finding
+from holdfast.findings.runs import carry_out, evidence, jobs_of
+
+QUICK_SEEDS = (0, 1, 2)
+FULL_SEEDS = (0, 1, 2, 3, 4, 5)
+
+
+def find(
+    claims: Sequence[Claim],
+    folder: Path,
+    *,
+    seeds: Sequence[int],
+    full: bool = False,
+    workers: int = 2,
+    watch: Callable[[str], None] = lambda line: None,
+) -> list[Finding]:
+    """Put claims to the test.
+
+    Args:
+        folder: of the runs; finished ones are taken as they are, one that was stopped goes on.
+        seeds: of every arm; two at least, or nothing has an interval.
+        full: measure on more items.
+        workers: runs at a time, with one thread each.
+        watch: called with a line whenever something is done.
+
+    Raises:
+        RunError: a run failed.
+    """
+    jobs = jobs_of(claims, seeds, full=full)
+    started, done = time.perf_counter(), 0
+
+    def on_done(job: object) -> None:
+        nonlocal done
+        done += 1
+        watch(f"{done} of {len(jobs)} runs, {time.perf_counter() - started:.0f} s")
+
+    carry_out(jobs, folder, workers=workers, on_done=on_done)
+    findings = []
+    for claim in claims:
+        begun = time.perf_counter()
+        if claim.experiment is not None:
+            quantities = claim.experiment(seeds)
+        else:
+            assert claim.measure is not None
+            quantities = claim.measure(evidence(claim, seeds, folder, full=full))
+        finding = Finding(claim, quantities, time.perf_counter() - begun)
+        findings.append(finding)
+        watch(f"{claim.name}: {finding.verdict}")
+    return findings

@@ -1,0 +1,177 @@
+"""Claims put to the test: what an interval says, whose runs are made, and what the command writes."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commands import Commands
+from holdfast.errors import RunError
+from holdfast.findings import runs
+from holdfast.findings.claim import Arm, Claim, Evidence, Finding, Quantity
+from holdfast.findings.claims import CLAIMS
+from holdfast.findings.page import as_markdown, commit, table_rows
+from holdfast.findings.read import matched_loss, steps_to
+from holdfast.findings.run import find
+from summary_factory import make_run
+
+
+def _quantity(*values: float | None) -> Quantity:
+    return Quantity("more", "points", values, "the lab is small")
+
+
+@pytest.mark.parametrize(
+    ("values", "outcome"),
+    [
+        ((4.0, 5.0, 6.0), "holds"),  # 5 ± 4.303 · 1/√3 = 2.5 to 7.5
+        ((-4.0, -5.0, -6.0), "reversed"),
+        ((1.0, 5.0, 9.0), "not shown"),  # 5 ± 9.9
+        ((5.0, None, None), "not shown"),
+        ((), "not shown"),
+    ],
+)
+def test_an_outcome_follows_from_the_interval(values: tuple[float | None, ...], outcome: str) -> None:
+    assert _quantity(*values).outcome == outcome
+
+
+def test_a_verdict_needs_all_of_its_quantities() -> None:
+    claim = Claim("c", "It is so.", "arXiv 1", experiment=lambda seeds: [])
+    good, open_, bad = _quantity(4, 5, 6), _quantity(1, 5, 9), _quantity(-4, -5, -6)
+
+    def verdict(*quantities: Quantity) -> str:
+        return Finding(claim, quantities, 0.0).verdict
+
+    assert verdict(good, good) == "reproduced"
+    assert verdict(good, open_) == "in part"
+    assert verdict(good, bad) == "not reproduced"
+    assert verdict(open_) == "not reproduced"
+    reasons = [q["likely_reason"] for q in Finding(claim, [good, bad], 0.0).as_json()["quantities"]]
+    assert reasons == [None, "the lab is small"]
+
+
+def test_every_claim_says_how_it_is_tested() -> None:
+    assert len({claim.name for claim in CLAIMS}) == len(CLAIMS)
+    for claim in CLAIMS:
+        assert (claim.measure is None) != (claim.experiment is None), claim.name
+        assert bool(claim.arms) == (claim.experiment is None), claim.name
+        assert claim.statement.endswith("."), claim.name
+        assert "arXiv" in claim.source, claim.name
+    # Every arm is a configuration, and no two claims mean different things by a label.
+    assert len(runs.jobs_of(CLAIMS, [0], full=False)) == len({arm.label for c in CLAIMS for arm in c.arms})
+
+
+def test_claims_read_their_numbers_from_whole_runs() -> None:
+    """On made-up summaries of every arm each claim is measured, and the sign follows the numbers."""
+    for claim in CLAIMS:
+        if claim.measure is None:
+            continue
+        summaries = {arm.label: [make_run(seed=seed) for seed in (0, 1)] for arm in claim.arms}
+        found = Evidence(summaries, {label: [Path()] * 2 for label in summaries})
+        for quantity in claim.measure(found):
+            assert len(quantity.values) == 2, f"{claim.name}: {quantity.name}"
+
+
+def _probed(scores: list[float], suite: list[float]) -> dict[str, Any]:
+    """A run of one stage whose task and suite were probed every five steps."""
+    points = [{"new": new, "old": old} for new, old in zip(scores, suite, strict=True)]
+    ends = [
+        {"stage": s, "task": None, "scores": {k: {"mean": v} for k, v in points[i].items()}}
+        for s, i in ((0, 0), (1, -1))
+    ]
+    probes = [{"stage": 1, "step": 5 * i, "scores": point} for i, point in enumerate(points)]
+    sets = [{"name": "new", "kind": "task"}, {"name": "old", "kind": "retention"}]
+    return {"order": ["new"], "sets": sets, "evaluations": ends, "probes": probes}
+
+
+def test_steps_to_a_score_lie_on_the_line_between_probes() -> None:
+    run = _probed([0.0, 0.4, 0.8, 1.0], [1.0, 1.0, 1.0, 1.0])
+    assert steps_to(0.6)(run) == pytest.approx(7.5)
+    assert steps_to(0.4)(run) == pytest.approx(5.0)
+    assert steps_to(0.8)(_probed([0.0, 0.1, 0.2, 0.3], [1.0] * 4)) == 15  # never: all of the stage
+
+
+def test_losses_are_compared_at_the_same_score() -> None:
+    fast = _probed([0.0, 0.5, 1.0, 1.0], [1.0, 0.9, 0.8, 0.8])
+    dear = _probed([0.0, 0.5, 0.5, 0.5], [1.0, 0.6, 0.6, 0.6])
+    found = Evidence({"dear": [dear], "fast": [fast]}, {})
+    assert matched_loss(found, "dear", "fast") == [pytest.approx(30.0)]  # 40 points against 10, at a score of .5
+
+
+def test_a_run_is_named_by_its_settings_and_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sft, slow = Arm("sft", "sft"), Arm("slow", "sft", {"train.learning_rate": 1e-5})
+    names = {runs.job(arm, seed, full=full).name for arm in (sft, slow) for seed in (0, 1) for full in (True, False)}
+    assert len(names) == 8
+    assert runs.job(slow, 0, full=False).config.train.learning_rate == 1e-5
+    claims = [Claim("a", "A.", "arXiv 1", (sft, slow)), Claim("b", "B.", "arXiv 2", (sft,))]
+    jobs = runs.jobs_of(claims, [0, 1], full=False)
+    assert [(job.arm.label, job.seed) for job in jobs] == [("sft", 0), ("slow", 0), ("sft", 1), ("slow", 1)]
+    with pytest.raises(ValueError, match="different things by the arm 'sft'"):
+        runs.jobs_of([*claims, Claim("c", "C.", "arXiv 3", (Arm("sft", "grpo"),))], [0], full=False)
+
+
+def test_a_run_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: Any, **__: Any) -> Any:
+        return subprocess.CompletedProcess([], 2, stdout="", stderr="holdfast: error: no memory\n")
+
+    monkeypatch.setattr(runs.subprocess, "run", failing)
+    one = runs.job(Arm("sft", "sft"), 0, full=False)
+    with pytest.raises(RunError, match=f"run {one.name}: error: no memory"):
+        runs.carry_out([one], tmp_path, workers=1, on_done=lambda job: None)
+
+
+def test_an_experiment_needs_no_runs(tmp_path: Path) -> None:
+    claim = Claim("c", "It is so.", "arXiv 1", experiment=lambda seeds: [_quantity(*(5.0 + s for s in seeds))])
+    (found,) = find([claim], tmp_path, seeds=[0, 1, 2])
+    assert found.verdict == "reproduced"
+    made = {"command": "holdfast findings c", "seeds": [0, 1, 2], "commit": None, "date": "today", "minutes": 1}
+    page = as_markdown([found], made)
+    assert "| [c](#c) | arXiv 1 | more: +6 points | +3.52 to +8.48 | reproduced |" in page
+    assert "Of 1 claims, reproduced: 1; in part: 0; not: 0." in page
+    assert "Why not" not in page
+    assert table_rows([found])[0][-1] == "reproduced"
+
+
+def test_the_commit_is_the_checkouts() -> None:
+    head = subprocess.run(
+        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
+    )
+    if head.returncode:
+        assert commit() is None
+    else:
+        assert (commit() or "").startswith(head.stdout.strip()[:12])
+
+
+@pytest.mark.slow
+def test_the_command_makes_runs_reads_them_and_takes_them_as_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = {**runs.STREAM, "tasks": ["lab:calculation"], "suites": ["lab:old-facts"]}
+    small["train"] = {**runs.STREAM["train"], "steps": 2, "prompts_per_step": 2}
+    small["eval"] = {"max_items": 4, "kl_items": 2, "probe_steps": 1, "probe_items": 4, "samples": 0}
+    monkeypatch.setattr(runs, "STREAM", small)
+    holdfast = Commands(tmp_path, capsys)
+    arguments = ("findings", "sdft-above-sft", "--quick", "--seeds", "2", "-o", tmp_path / "runs")
+    done = holdfast(*arguments, "--json", tmp_path / "f.json", "--page", tmp_path / "f.md")
+    assert done.code == 0, done.err
+    assert "4 of 4 runs" in done.err
+    written = json.loads((tmp_path / "f.json").read_text())
+    assert written["seeds"] == [0, 1]
+    (finding,) = written["findings"]
+    assert finding["verdict"] in ("reproduced", "in part", "not reproduced")
+    assert finding["verdict"] in done.out
+    assert "## sdft-above-sft" in (tmp_path / "f.md").read_text()
+    made = sorted(tmp_path.glob("runs/*/summary.json"))
+    times = [path.stat().st_mtime_ns for path in made]
+    assert len(made) == 4
+    assert holdfast(*arguments, "--quiet").code == 0
+    assert [path.stat().st_mtime_ns for path in made] == times
+
+
+def test_an_unknown_claim_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = Commands(tmp_path, capsys)("findings", "sdft-above-stf")
+    assert done.code == 2
+    assert "did you mean 'sdft-above-sft'?" in done.err
+    listed = Commands(tmp_path, capsys)("findings", "--list")
+    assert all(claim.name in listed.out for claim in CLAIMS)
