@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from holdfast.errors import ModelError
 from holdfast.objective.fused import fused_loss_and_statistics
 from holdfast.objective.loss import loss_and_statistics
+from holdfast.objective.projection import TILE_BYTES, Projection
 from holdfast.objective.signals import HiddenSignal, SparseSignal, compress
 from holdfast.objective.spec import Objective, PolicyGradient
 from holdfast.train.policy import OutputHead, TensorHead
@@ -398,3 +399,36 @@ def test_a_frozen_head_costs_no_gradient() -> None:
     with LargestTensor() as largest:
         fused_loss_and_statistics(hidden, step.heads[0], step.batch, Objective(), *step.signals, chunk_tokens=2)
     assert largest.elements < 300 * 40
+
+
+# --- A renormalised support ---------------------------------------------------------------------------------------
+
+
+def test_a_teacher_is_read_at_the_students_top_entries_alone_and_the_log_tells_of_these() -> None:
+    step = make_head_step([5, 4], vocabulary=100, shared_head=False, softcap=None, div=1.0)
+    objective = Objective(divergence="jsd", support="topk_renormalised", top_k=4, temperature=0.8)
+    statistics = step.fused(objective).statistics
+    student, teacher = (step.heads[i](step.hidden[i]) / 0.8 for i in (0, 1))
+    top = student.topk(4, dim=-1).indices
+    s, t = (logits.gather(-1, top).softmax(-1) for logits in (student, teacher))
+    expected = {
+        "teacher_kl_sum": (s * (s.log() - t.log())).sum(),
+        "teacher_entropy_sum": -(t * t.log()).sum(),
+        "agreed": (s.argmax(-1) == t.argmax(-1)).sum(),
+    }
+    for key, value in expected.items():
+        torch.testing.assert_close(statistics[key].double(), value.double(), **EXACT)
+
+
+@pytest.mark.parametrize("tokens", [1, 3, 200])
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_product_with_the_head_in_tiles_is_the_product(tokens: int, bias: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    vocabulary = 2 * TILE_BYTES // (4 * tokens) // 1000 * 1000 + 7 if tokens > 3 else 70
+    hidden, weight = (torch.randn(n, 3, generator=generator) for n in (tokens, vocabulary))
+    head = TensorHead(weight, torch.randn(vocabulary, generator=generator) if bias else None)
+    out = torch.full((tokens, 2, vocabulary), math.nan)
+    Projection(0.5).into(out[:, 1], head, hidden)
+    expected = 2 * (hidden.double() @ weight.double().t() + (0 if head.bias is None else head.bias.double()))
+    torch.testing.assert_close(out[:, 1].double(), expected, rtol=1e-5, atol=1e-5)
+    assert out[:, 0].isnan().all()

@@ -81,7 +81,7 @@ def _parse(arguments: list[str] | None) -> tuple[Settings, Path]:
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="of matrix products (bfloat16 on cuda)")
     parser.add_argument("--models", nargs="+", choices=sorted(SHAPES), help="shapes for steps and generation")
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1), help="of each side (2)")
-    parser.add_argument("--repeats", type=int, default=5, help="timed repeats of each side (5)")
+    parser.add_argument("--repeats", type=int, default=3, help="timed repeats of each side (3)")
     parser.add_argument("--quick", action="store_true", help="toy shapes: does every part run?")
     parser.add_argument("--output", type=Path, help="JSON file; the picture lies beside it")
     given = parser.parse_args(arguments)

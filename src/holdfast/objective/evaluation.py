@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from holdfast.objective.closed_form import full_divergence, logit_gradient, pair_products, partial_target
-from holdfast.objective.divergence import sampled_surrogate, support_divergence, top_ids
+from holdfast.objective.divergence import entropy, kl, log_softmax, sampled_surrogate, support_divergence, top_ids
 from holdfast.objective.loss import Batch, importance_of, k3_terms, sampled_terms
 from holdfast.objective.plan import Kind, cut_kinds, kinds_of
 from holdfast.objective.projection import HeadGradient, Projection, same_head
-from holdfast.objective.signals import HiddenSignal, Signal, SparseSignal, token_slices
+from holdfast.objective.signals import HiddenSignal, Signal, SparseSignal, read_on_support, token_slices
 from holdfast.objective.spec import Objective
 from holdfast.train.policy import Head
 
@@ -76,6 +76,9 @@ class Evaluation:
         alone = self.reference == "none" and not bool(batch.ce.any() or batch.advantage.any())
         self.by_entries = few and alone and head.softcap is None
         """Whether the gradient in the logits is 0 but at a top-k support's entries; renormalised, these add up to 0."""
+        self.on_support = isinstance(teacher, HiddenSignal) and read_on_support(objective, self.vocabulary)
+        self.gathered = self.on_support and few
+        """Whether the teacher's logits are computed at a support's entries alone."""
         self.chain = head.scale / objective.temperature
         """From the logits that the loss sees back to W h + b, but for a soft cap."""
         self.row_bytes = self.vocabulary * self.wide.itemsize
@@ -90,7 +93,7 @@ class Evaluation:
         self.agreed, self.divergence, self.unclipped, self.base_kl = measured[5:]
         self.gradient = any(needed)
         self.head_gradient = HeadGradient(self.head, self.hidden, needed, self.wide)
-        kinds = kinds_of(self.batch, self.objective, self.teacher, self.base)
+        kinds = kinds_of(self.batch, self.objective, self.teacher, self.base, gathered=self.gathered)
         averages = self.gradient and (self.objective.importance == "sequence_mean" or self.by_ratio_of_rows)
         chunks, torn = cut_kinds(kinds, self.batch, self.row_bytes, self.chunk_tokens, whole_rows=averages)
         longest = [max(cut.stop - cut.start for cut in cuts) for cuts in chunks]
@@ -216,16 +219,23 @@ class Evaluation:
     def _compare(self, chunk: _Chunk) -> None:
         """Where student and teacher agree, and a divergence over a top-k support."""
         logs, kind, objective = chunk.logs, chunk.kind, self.objective
-        sparse = self.teacher.select(chunk.tokens) if isinstance(self.teacher, SparseSignal) else None
-        best = sparse.ids[:, 0] if sparse is not None else top_ids(logs[:, kind.teacher], 1)[:, 0]
-        self.agreed[chunk.tokens] = (top_ids(logs[:, 0], 1)[:, 0] == best).to(self.wide)
+        said = None if self.teacher is None else self.teacher.select(chunk.tokens)
+        if not self.on_support:
+            best = said.ids[:, 0] if isinstance(said, SparseSignal) else top_ids(logs[:, kind.teacher], 1)[:, 0]
+            self.agreed[chunk.tokens] = (top_ids(logs[:, 0], 1)[:, 0] == best).to(self.wide)
         if not self.support.startswith("topk"):
             return
-        if sparse is not None:
-            ids, target = sparse.ids.long(), sparse.logprobs
+        if isinstance(said, SparseSignal):
+            ids, target = said.ids.long(), said.logprobs
         else:
             ids = top_ids(logs[:, 0 if objective.top_k_by == "student" else kind.teacher], objective.top_k)
-            target = logs[:, kind.target].gather(-1, ids)
+            if self.gathered:
+                assert said is not None
+                target = self.projection.at(said.head, said.hidden, ids, self.wide)
+            else:
+                target = logs[:, kind.target].gather(-1, ids)
+        if self.on_support:
+            self._measure_support(chunk.tokens, logs[:, 0].gather(-1, ids), target)
         student = logs[:, 0].gather(-1, ids).requires_grad_(self.gradient)
         with torch.set_grad_enabled(self.gradient):
             divergence = support_divergence(student, target, objective)
@@ -233,6 +243,12 @@ class Evaluation:
                 (derivative,) = torch.autograd.grad(divergence.value.sum(), student)
                 chunk.entries = ids, derivative * chunk.div.unsqueeze(-1)
         chunk.divergence, chunk.unclipped = divergence.value.detach(), divergence.unclipped
+
+    def _measure_support(self, tokens: Tokens, student: Tensor, teacher: Tensor) -> None:
+        """What the log says of student and teacher [n, K], renormalised."""
+        student, teacher = log_softmax(student), log_softmax(teacher)
+        self.teacher_kl[tokens], self.teacher_entropy[tokens] = kl(student, teacher), entropy(teacher)
+        self.agreed[tokens] = (student.argmax(-1) == teacher.argmax(-1)).to(self.wide)
 
     def _blocks(self, tokens: int, weighed: int) -> Iterator[slice]:
         most = BLOCK_BYTES.get(self.logs.device.type, BLOCK_BYTES["cuda"]) // (weighed * self.row_bytes)
@@ -285,7 +301,7 @@ class Evaluation:
         self.logprobs[tokens] = chunk.chosen[:, 0]
         self.entropy[tokens] = -gram[:, 0, 0]
         self.divergence[tokens], self.unclipped[tokens] = chunk.divergence, chunk.unclipped
-        if kind.teacher is not None:
+        if kind.teacher is not None and not self.on_support:
             self.teacher_entropy[tokens] = -gram[:, kind.teacher, kind.teacher]
             self.teacher_kl[tokens] = gram[:, 0, 0] - gram[:, 0, kind.teacher]
         if self.reference == "k3":
@@ -317,10 +333,10 @@ class Evaluation:
         token_loss = terms.loss + terms.div * self.divergence
         statistics = {"entropy_sum": self.entropy.sum(), **terms.statistics}
         if taught:
-            entropy = self.teacher.entropy if isinstance(self.teacher, SparseSignal) else self.teacher_entropy
+            teacher_entropy = self.teacher.entropy if isinstance(self.teacher, SparseSignal) else self.teacher_entropy
             where = batch.div != 0
             statistics["teacher_tokens"] = where.sum()
-            statistics["teacher_entropy_sum"] = torch.where(where, entropy, 0.0).sum()
+            statistics["teacher_entropy_sum"] = torch.where(where, teacher_entropy, 0.0).sum()
             statistics["agreed"] = self.agreed.sum()
             if isinstance(self.teacher, HiddenSignal):
                 statistics["teacher_kl_sum"] = self.teacher_kl.sum()

@@ -28,7 +28,7 @@ from holdfast.objective.divergence import (
     token_logprobs,
     top_ids,
 )
-from holdfast.objective.signals import SparseSignal, Speaker, entries_read
+from holdfast.objective.signals import SparseSignal, Speaker, entries_read, read_on_support
 from holdfast.objective.spec import Objective
 from holdfast.objective.surrogate import policy_gradient_loss, ratio, reference_kl, row_mean
 from holdfast.objective.targets import target_log_probs
@@ -270,7 +270,7 @@ def loss_and_statistics(
             teacher = log_softmax(teacher_logits[taught].detach(), objective.temperature)
             target = target_log_probs(student, teacher, None if base is None else base[taught], objective)
             divergence = log_prob_divergence(student, target, objective, ids, ranking=teacher)
-            numbers = _teacher_statistics(student.detach(), teacher)
+            numbers = _teacher_statistics(student.detach(), teacher, objective)
         token_loss = token_loss.index_add(0, taught, terms.div[taught] * divergence.value)
         statistics |= {"teacher_tokens": torch.tensor(len(taught)), **numbers}
         if objective.clip != "none":
@@ -297,7 +297,10 @@ def loss_and_statistics(
     return (batch.coef * token_loss).sum(), statistics
 
 
-def _teacher_statistics(student: Tensor, teacher: Tensor) -> dict[str, Tensor]:
+def _teacher_statistics(student: Tensor, teacher: Tensor, objective: Objective) -> dict[str, Tensor]:
+    if read_on_support(objective, student.shape[-1]):
+        ids = top_ids(student, objective.top_k)
+        student, teacher = (log_softmax(side.gather(-1, ids)) for side in (student, teacher))
     return {
         "teacher_kl_sum": kl(student, teacher).sum(),
         "teacher_entropy_sum": entropy(teacher).sum(),
@@ -322,7 +325,9 @@ def _divergence_from_sparse(
 def summarise(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, float | None]:
     """The statistics of a step's micro-batches as the numbers of its log line; None where there is nothing to average.
 
-    `kl_teacher` is the full-vocabulary KL(student‖teacher) whatever the divergence trained on, and `is_ratio_*` are
+    `kl_teacher` is KL(student‖teacher) whatever the divergence trained on: over the full vocabulary, and where the
+    support is the student's renormalised top-k, over that support, for the teacher is asked for no more;
+    `teacher_entropy` and `agreement` are then of the support too. `is_ratio_*` are
     trainer against sampler before capping, so that recipes can be compared. Nats, per token. `agreement` is the share
     of tokens at which student and teacher find the same token most likely, `divergence_clipped_fraction` the share of
     the divergence that the objective's clip cuts off.

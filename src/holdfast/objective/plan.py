@@ -38,8 +38,14 @@ class Kind:
         return cut if self.tokens is None else self.tokens[cut]
 
 
-def kinds_of(batch: Batch, objective: Objective, teacher: Signal | None, base: Signal | None) -> list[Kind]:
-    """Tokens sorted by what they need; in the usual step there is one kind."""
+def kinds_of(
+    batch: Batch, objective: Objective, teacher: Signal | None, base: Signal | None, *, gathered: bool = False
+) -> list[Kind]:
+    """Tokens sorted by what they need; in the usual step there is one kind.
+
+    Args:
+        gathered: the teacher is asked for the entries of a support alone, and has no place.
+    """
     taught = batch.div != 0
     anchored = torch.zeros_like(taught)
     if objective.reference_kl:
@@ -51,7 +57,7 @@ def kinds_of(batch: Batch, objective: Objective, teacher: Signal | None, base: S
     kinds = []
     for code in present:
         tokens = None if len(present) == 1 else (codes == code).nonzero().squeeze(-1)
-        kinds.append(_kind(tokens, bool(code & 1), bool(code & 2), objective, teacher, base))
+        kinds.append(_kind(tokens, bool(code & 1), bool(code & 2), objective, None if gathered else teacher, base))
     return kinds
 
 
