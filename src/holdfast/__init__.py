@@ -22,6 +22,7 @@ _WHERE = {
     **dict.fromkeys(("register", "RECIPES"), "holdfast.methods"),
     **dict.fromkeys(("HoldfastError",), "holdfast.errors"),
     **dict.fromkeys(("Stopped",), "holdfast.stop"),
+    **dict.fromkeys(("HoldfastCallback", "Watcher"), "holdfast.integrations"),
 }
 __all__ = ["__version__", *_WHERE]
 

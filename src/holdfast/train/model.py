@@ -28,7 +28,7 @@ from holdfast.train import lora
 from holdfast.train.policy import OutputHead, Policy, decoder_states, quiet
 from holdfast.train.world import World
 
-__all__ = ["Policy", "load_policy"]
+__all__ = ["Policy", "as_policy", "load_policy"]
 
 PICKLE_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
@@ -60,7 +60,8 @@ def load_policy(settings: ModelSettings, *, seed: int = 0) -> Policy:
             where=where,
             mend="use the tokenizer that the model was trained with",
         )
-    eos_ids = _eos_ids(model, tokenizer, settings, where)
+    eos_ids = _eos_ids(model, tokenizer, settings.chat_template_kwargs, where)
+    _stop_at(model, eos_ids)
     taught: PreTrainedModel | PeftModel = model
     if settings.lora is not None:
         # Before the weights move, so that the adapter's initial values are the same on every device.
@@ -68,6 +69,40 @@ def load_policy(settings: ModelSettings, *, seed: int = 0) -> Policy:
             model, settings.lora, seed=derive_seed("lora", seed), where=where, revision=settings.revision
         )
     taught.to(device)
+    return _policy(taught, model, tokenizer, eos_ids, where, settings.chat_template_kwargs)
+
+
+def as_policy(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    where: str,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
+) -> Policy:
+    """A model that someone else has loaded, seen as a policy: its weights are shared, its configuration is left alone.
+
+    A policy's model is in evaluation mode; whoever trains it has to put it back.
+
+    Args:
+        where: its name in messages.
+
+    Raises:
+        ModelError: it has no end-of-sequence token, or an output head of an unknown kind.
+    """
+    own = model.get_base_model() if isinstance(model, PeftModel) else model
+    model.eval()  # before the head is looked at: with dropout no two passes are the same
+    kwargs = dict(chat_template_kwargs or {})
+    return _policy(model, own, tokenizer, _eos_ids(own, tokenizer, kwargs, where), where, kwargs)
+
+
+def _policy(
+    taught: PreTrainedModel | PeftModel,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    eos_ids: frozenset[int],
+    where: str,
+    chat_template_kwargs: Mapping[str, Any],
+) -> Policy:
     pads = (tokenizer.pad_token_id, model.generation_config.pad_token_id, min(eos_ids))
     return Policy(
         taught,
@@ -76,7 +111,7 @@ def load_policy(settings: ModelSettings, *, seed: int = 0) -> Policy:
         pad_id=next(pad for pad in pads if isinstance(pad, int)),
         head=_checked_head(model, where),
         source=where,
-        chat_template_kwargs=settings.chat_template_kwargs,
+        chat_template_kwargs=chat_template_kwargs,
     )
 
 
@@ -209,13 +244,12 @@ def _weights(
 
 
 def _eos_ids(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: ModelSettings, where: str
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, chat_template_kwargs: Mapping[str, Any], where: str
 ) -> frozenset[int]:
-    """Every end-of-sequence token; the saved generation configuration stops at all of them too."""
-    generation = model.generation_config
-    stated = generation.eos_token_id
+    """Every end-of-sequence token: the generation configuration's, the tokenizer's, the chat template's."""
+    stated = model.generation_config.eos_token_id
     found = set(stated if isinstance(stated, list) else [stated])
-    found |= {tokenizer.eos_token_id, turn_end_id(tokenizer, settings.chat_template_kwargs)}
+    found |= {tokenizer.eos_token_id, turn_end_id(tokenizer, chat_template_kwargs)}
     eos_ids = frozenset(int(token) for token in found if token is not None)
     if not eos_ids:
         raise ModelError(
@@ -223,6 +257,13 @@ def _eos_ids(
             where=where,
             mend="set eos_token in tokenizer_config.json",
         )
+    return eos_ids
+
+
+def _stop_at(model: PreTrainedModel, eos_ids: frozenset[int]) -> None:
+    """Have the saved generation configuration stop at all of these tokens too."""
+    generation = model.generation_config
+    stated = generation.eos_token_id
     if eos_ids != set(stated if isinstance(stated, list) else [stated]):
         generation.eos_token_id = sorted(eos_ids)
         # A changed configuration is checked when it is saved, and settings of sampling without sampling fail there.
@@ -230,7 +271,6 @@ def _eos_ids(
             generation.validate(strict=True)
         except ValueError:
             generation.do_sample = True
-    return eos_ids
 
 
 def _checked_head(model: PreTrainedModel, where: str) -> OutputHead:
@@ -246,7 +286,8 @@ def _checked_head(model: PreTrainedModel, where: str) -> OutputHead:
     heads = [OutputHead(projection, scale, cap) for scale in scales for cap in softcaps]
     with torch.no_grad(), _one_line(where, "a first forward pass fails", "use another architecture"):
         ids = torch.arange(1, 5, device=model.device)[None] % config.vocab_size
-        expected = model(input_ids=ids, use_cache=False).logits.float()
+        # The class's own forward: a trainer may have put another one on the instance, in mixed precision for one.
+        expected = type(model).forward(model, input_ids=ids, use_cache=False).logits.float()
         if not bool(expected.isfinite().all()):
             raise ModelError("its weights give logits that are not finite", where=where, mend="use another copy of it")
         hidden = decoder_states(model, ids)

@@ -1,0 +1,54 @@
+"""The weights that are trained, as they are at one moment, in a folder that drift can be measured from."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+PART = 2**31
+"""Bytes of one file, so that weights on a device come to the host by parts."""
+
+
+def write_weights(model: nn.Module, folder: Path) -> None:
+    """Write what training changes: of a model without adapters every weight; under LoRA the adapted matrices merged.
+
+    A merged matrix is written in float32, because in the base's bfloat16 most of an adapter would round to nothing.
+
+    Raises:
+        TypeError: an adapted matrix is quantised.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    held: dict[str, Tensor] = {}
+    size = number = 0
+    for name, value in trained_weights(model):
+        here = value.detach().cpu().contiguous()
+        if held and size + here.nbytes > PART:
+            save_file(held, folder / f"part-{number:05d}.safetensors")
+            held, size, number = {}, 0, number + 1
+        held[name] = here
+        size += here.nbytes
+    save_file(held, folder / f"part-{number:05d}.safetensors")
+
+
+def trained_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Name and value of each; tied ones once."""
+    if not hasattr(model, "peft_config"):
+        yield from model.named_parameters()
+        return
+    for name, module in model.named_modules():
+        adapters = getattr(module, "active_adapters", None)
+        if adapters is None or not hasattr(module, "get_delta_weight") or not hasattr(module, "base_layer"):
+            continue
+        weight = module.base_layer.weight
+        if not weight.is_floating_point():
+            raise TypeError(f"{name} is quantised")
+        merged = weight.detach().to(torch.float32, copy=True)
+        for adapter in adapters:
+            if adapter in module.lora_A or adapter in getattr(module, "lora_embedding_A", ()):
+                merged += module.get_delta_weight(adapter).detach().to(merged)
+        yield f"{name.removeprefix('base_model.model.')}.weight", merged
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and ".lora_" not in name:
+            yield name.removeprefix("base_model.model."), parameter

@@ -1,0 +1,311 @@
+"""A watcher for any training loop: probes, drift, artifacts and the guard, in a run directory of its own."""
+
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from holdfast.errors import ConfigError, HoldfastError, RunError
+from holdfast.guard.alarms import Alarm, Alarms
+from holdfast.integrations.kept_base import KeptBase, mean_kl
+from holdfast.integrations.names import translate
+from holdfast.integrations.pace import Pace
+from holdfast.integrations.questions import Name, Questions, Reply, reading
+from holdfast.integrations.record import Record
+from holdfast.integrations.snapshot import write_weights
+from holdfast.integrations.suites import load_suites
+from holdfast.integrations.undisturbed import refuse_unusable, undisturbed
+from holdfast.tasks.base import Suite, Task
+from holdfast.train.model import as_policy
+from holdfast.train.world import World
+
+SHARE = 0.05
+"""Of the training's time, for probes, where no cadence is set."""
+
+
+class Watcher:
+    """Watches a model that a loop trains, and changes nothing about its training.
+
+    `start`, then `step` after every optimiser step, then `finish`::
+
+        watcher = Watcher(["data/arithmetic.jsonl"], output_dir="runs/watched")
+        watcher.start(model, tokenizer)
+        for batch in batches:
+            loss = train_on(batch)
+            for alarm in watcher.step({"loss": loss}):
+                print(alarm.message)
+        watcher.finish()
+
+    Args:
+        suites: what the model is asked; see `holdfast.integrations.suites.load_suites`.
+        output_dir: the run directory, new or of a run that is resumed; `holdfast report` shows it.
+        items: asked of each suite, from the first on.
+        max_new_tokens: of an answer.
+        probe_steps: optimiser steps between probes; None: as often as `probe_share` pays for; 0: only start and end.
+        probe_share: of the time of training that probes may take, where `probe_steps` is None.
+        kl_items: prompts of each suite for KL to the start's weights; 0 leaves it out.
+        score: what a suite is scored by, the share of answers with the full reward or the mean reward.
+        drift: whether the trained weights are kept at the start, on disk, to measure the drift at the end.
+        task: what the training is called in the report.
+        batch_tokens: memory's measure of one forward pass; see `Sampler.generate`.
+        chat_template_kwargs: passed to the chat template.
+    """
+
+    def __init__(
+        self,
+        suites: Sequence[str | Path | Suite | Task],
+        output_dir: str | Path,
+        *,
+        items: int = 32,
+        max_new_tokens: int = 128,
+        probe_steps: int | None = None,
+        probe_share: float = SHARE,
+        kl_items: int = 8,
+        score: Literal["accuracy", "reward"] = "accuracy",
+        drift: bool = True,
+        task: str = "training",
+        batch_tokens: int = 16384,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        for name, value, least in (
+            ("items", items, 1),
+            ("max_new_tokens", max_new_tokens, 1),
+            ("kl_items", kl_items, 0),
+        ):
+            if value < least:
+                raise ConfigError(f"{name} is {value}", mend=f"it is at least {least}")
+        if not 0 < probe_share < 1:
+            raise ConfigError(f"probe_share is {probe_share}", mend="it is a share of 1, such as 0.05")
+        self.suites = load_suites(suites, items)
+        if task in {suite.name for suite in self.suites}:
+            raise ConfigError(f"task and suite are both named {task!r}", mend="name the task otherwise")
+        self.record = Record(Path(output_dir), self.suites, task, items)
+        self.task, self.score = task, score
+        self._max_new_tokens, self._batch_tokens = max_new_tokens, batch_tokens
+        self._kl_items, self._drift = kl_items, drift
+        self._kwargs = dict(chat_template_kwargs or {})
+        self._pace = Pace(probe_share, probe_steps)
+        self._started = False
+
+    def start(
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        *,
+        step: int = 0,
+        trainer: str = "loop",
+        autocast: torch.dtype | None = None,
+    ) -> None:
+        """Look at a model for the first time, before its first step or, with `step`, where its training goes on.
+
+        Args:
+            model: a transformers model, or one inside a PEFT model; watched from now on.
+            tokenizer: with a chat template.
+            step: optimiser steps that it has taken, 0 for a new run. The run directory is then gone on with, and
+                what it says of later steps is taken back.
+            trainer: what trains it, for the report.
+            autocast: the dtype that forward passes are computed in, where it is another than the weights'.
+
+        Raises:
+            HoldfastError: the model or the run directory cannot be used.
+        """
+        refuse_unusable(model)
+        self.model, self._autocast = model, autocast
+        self.world = World(dist.get_rank(), dist.get_world_size()) if _is_distributed() else World()
+        self.global_step, self._seconds = step, 0.0
+        tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
+        if not getattr(tokenizer, "chat_template", None):
+            raise ConfigError("has no chat template", where="the tokenizer", mend="set tokenizer.chat_template")
+        if step:
+            self.world.main(lambda: self.record.go_on(step))
+        else:
+            self.world.main(self.record.create)
+        with undisturbed(model):
+            self.policy = as_policy(model, tokenizer, where="the watched model", chat_template_kwargs=self._kwargs)
+            self.questions = Questions(self.policy, self.suites, self.world, self._max_new_tokens, self._batch_tokens)
+        self.record.describe(self.policy, trainer)
+        self._alarms = Alarms(self._for_rules(line) for line in self.record.metrics())
+        self._started = True
+        began = time.perf_counter()
+        if self.world.main(self.record.has_start):
+            self._restore()
+            expected = self.record.seconds_of_start()
+        else:
+            self._look_at_start()
+            expected = time.perf_counter() - began
+        self._pace.begin(expected)
+
+    def _look_at_start(self) -> None:
+        began = time.perf_counter()
+        with undisturbed(self.model, self._autocast):
+            self.first = self.questions.answer()
+            names, completions = self.questions.sample(self._kl_items)
+            prompts = [self.questions.prompts[name] for name in names]
+            self.base = KeptBase.of(self.policy, names, prompts, completions, self._batch_tokens)
+        seconds = time.perf_counter() - began
+
+        def keep() -> None:
+            if self._drift:
+                self._keep_weights(self.record.start / "weights")
+            self.record.keep_start(self.first, self.base, self.questions.evaluation(self.first, self.score), seconds)
+            self.record.summarise("running", self._pace)
+
+        self.world.main(keep)
+
+    def _keep_weights(self, folder: Path) -> None:
+        try:
+            write_weights(self.model, folder)
+        except TypeError as error:
+            warnings.warn(f"drift is left out: {error}", stacklevel=2)
+            shutil.rmtree(folder)
+
+    def _restore(self) -> None:
+        self.first, (names, completions) = self.record.load_start()
+        prompts = [self.questions.prompts[name] for name in names]
+        self.base = KeptBase.load(self.record.start / "base.safetensors", names, prompts, completions)
+
+    def step(self, numbers: Mapping[str, Any] | None = None) -> list[Alarm]:
+        """An optimiser step was taken.
+
+        Args:
+            numbers: what is known of it, under our names or a trainer's; see `holdfast.integrations.names.NAMES`.
+
+        Returns:
+            The rules that it sets off.
+        """
+        self.count(self.global_step + 1)
+        alarms = self.see(numbers) if numbers else []
+        self.probe_if_due()
+        return alarms
+
+    @property
+    def is_started(self) -> bool:
+        return self._started
+
+    def skip(self) -> None:
+        """What has passed since the last step was not training."""
+        self._pace.skip()
+
+    def decide(self, alarm: Alarm, actions: Sequence[str], outcome: str) -> None:
+        """Write down what was done about a rule that fired."""
+        line = {**alarm.as_json(), "global_step": alarm.step, "actions": list(actions), "outcome": outcome}
+        self.world.main(lambda: self.record.append_decision(line))
+        if self.world.is_main:
+            warnings.warn(f"{alarm.rule} at step {alarm.step}: {alarm.message} ({outcome})", stacklevel=3)
+
+    def count(self, step: int) -> None:
+        """Optimiser step `step` has ended just now."""
+        self._require_start()
+        self.global_step = step
+        self._seconds += self._pace.step()
+
+    def see(self, numbers: Mapping[str, Any]) -> list[Alarm]:
+        """Take in the numbers of the steps since the last call; on several processes all must call it."""
+        self._require_start()
+        known = translate(numbers)
+        line = {"stage": 1, "step": self.global_step, "task": self.task, **known, "seconds": self._seconds}
+        self._seconds = 0.0
+
+        def seen() -> list[Alarm]:
+            self.record.append_step(line)
+            alarms = self._alarms.see(self._for_rules(line))
+            for alarm in alarms:
+                self.record.append_alarm(alarm)
+            return alarms
+
+        return self.world.main(seen)
+
+    def _for_rules(self, line: Mapping[str, Any]) -> dict[str, Any]:
+        """A step as the rules take it: where a trainer does not say how many rows carry a signal, all do."""
+        return {"active_rows": 1.0, **line}
+
+    def probe_if_due(self) -> None:
+        """Probe where the cadence says so; on several processes all must call it after the same steps."""
+        if self._pace.wants_plan():
+            self._pace.set_plan(self.world.main(self._pace.plan))
+        if self._pace.is_due(self.global_step):
+            self.probe()
+
+    def probe(self) -> dict[str, Any]:
+        """Ask the model now; returns the line that is added to `probes.jsonl`."""
+        self._require_start()
+        began = time.perf_counter()
+        replies, sums = self._ask()
+        scores = {name: sum(v) / len(v) for name, v in self.questions.scores(replies, self.score).items()}
+        kl = mean_kl(sums)
+        line = {
+            "stage": 1,
+            "step": self.global_step,
+            "task": self.task,
+            "scores": scores,
+            "kl_to_base": None if kl is None else kl.mean,
+            **reading(replies),
+        }
+        line["seconds"] = time.perf_counter() - began
+        self.world.main(lambda: self.record.append_probe(line))
+        self._pace.looked_for(line["seconds"])
+        return line
+
+    def _ask(self) -> tuple[dict[Name, Reply], dict[Name, tuple[float, int]]]:
+        with undisturbed(self.model, self._autocast):
+            replies = self.questions.answer()
+            sums = self.world.main(lambda: self.base.kl(self.policy, self._batch_tokens))
+        return replies, sums
+
+    def finish(
+        self, *, status: str = "complete", progress: Callable[[str, int, int], None] | None = None
+    ) -> dict[str, Any]:
+        """Look at the model for the last time, measure what changed and write the summary.
+
+        Args:
+            status: "complete", or "stopped" for a training that ended early.
+            progress: told how far the drift is; see `holdfast.measure.drift.drift`.
+
+        Returns:
+            The summary.
+        """
+        self._require_start()
+        began = time.perf_counter()
+        replies, sums = self._ask()
+
+        def written() -> dict[str, Any]:
+            evaluation = self.questions.evaluation(replies, self.score)
+            for name, values in evaluation["sets"].items():
+                if (kl := mean_kl(sums, name)) is not None:
+                    values |= {"kl_to_base": kl.mean, "kl_to_base_se": kl.se}
+            self.record.keep_end(self.first, replies, evaluation, time.perf_counter() - began)
+            self._measure_drift(progress)
+            return self.record.summarise(status, self._pace)
+
+        summary = self.world.main(written)
+        self._pace.skip()
+        return summary
+
+    def _measure_drift(self, progress: Callable[[str, int, int], None] | None) -> None:
+        """Compare the weights with those of the start; what was kept for that goes."""
+        first, last = self.record.start / "weights", self.record.start / "weights-now"
+        if not first.is_dir():
+            return
+        from holdfast.measure.drift import drift
+
+        try:
+            write_weights(self.model, last)
+            self.record.keep_drift(drift(first, last, earlier=(), progress=progress))
+        except HoldfastError as error:
+            warnings.warn(f"drift is left out: {error}", stacklevel=2)
+        finally:
+            shutil.rmtree(last, ignore_errors=True)
+
+    def _require_start(self) -> None:
+        if not self._started:
+            raise RunError("the watcher was not started", mend="call start(model, tokenizer) before the first step")
+
+
+def _is_distributed() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
