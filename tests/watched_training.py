@@ -66,11 +66,15 @@ def make_trainer(kind: str, folder: Path, output: Path, callbacks: list[Any], **
 
             ids = [tokenizer(q)["input_ids"][:8] for q in QUESTIONS]
             data = [{"input_ids": row, "labels": row} for row in ids]
-            return Trainer(args=TrainingArguments(**settings), train_dataset=data, eval_dataset=data, data_collator=pad, **shared)
+            return Trainer(
+                args=TrainingArguments(**settings), train_dataset=data, eval_dataset=data, data_collator=pad, **shared
+            )
         if kind == "sft":
             from trl import SFTConfig, SFTTrainer
 
-            data = Dataset.from_dict({"prompt": chat, "completion": [[{"role": "assistant", "content": "7"}]] * len(chat)})
+            data = Dataset.from_dict(
+                {"prompt": chat, "completion": [[{"role": "assistant", "content": "7"}]] * len(chat)}
+            )
             return SFTTrainer(args=SFTConfig(**settings), train_dataset=data, **shared)
         if kind == "grpo":
             from trl import GRPOConfig, GRPOTrainer

@@ -60,7 +60,7 @@ class Actions:
     def before_step(self, args: TrainingArguments, model: Any) -> None:
         """Called at the beginning of every optimiser step."""
         if self._refreshing is not None and self._refreshed:
-            args.teacher_update_rate, args.teacher_sync_steps = self._refreshing  # type: ignore[attr-defined]
+            args.teacher_update_rate, args.teacher_sync_steps = self._refreshing
             self._refreshing = None
         self._refreshed = self._refreshing is not None  # at the end of this step
         if self._held:
@@ -93,7 +93,7 @@ class Actions:
             parameters = model.named_parameters()
             self._held = {name: p.detach().clone() for name, p in parameters if f".{TEACHER}." in name}
         else:
-            args.teacher_sync_steps = sys.maxsize  # type: ignore[attr-defined]
+            args.teacher_sync_steps = sys.maxsize
         return "the teacher stands still from here"
 
     def _refresh(self, args: TrainingArguments, model: Any) -> str:
@@ -103,8 +103,8 @@ class Actions:
         if TEACHER in getattr(model, "peft_config", {}):
             return "the teacher is not refreshed: TRL keeps the average of an adapter where a callback cannot reach it"
         if self._refreshing is None:
-            self._refreshing = args.teacher_update_rate, args.teacher_sync_steps  # type: ignore[attr-defined]
-        args.teacher_update_rate, args.teacher_sync_steps = 1.0, 1  # type: ignore[attr-defined]
+            self._refreshing = args.teacher_update_rate, args.teacher_sync_steps
+        args.teacher_update_rate, args.teacher_sync_steps = 1.0, 1
         self._refreshed = False
         return "the teacher takes the student's weights at the end of the next step"
 

@@ -53,7 +53,6 @@ class HoldfastCallback(TrainerCallback):
                 if name not in ACTIONS:
                     raise ConfigError(f"no action {name!r}", where="actions", mend=did_you_mean(name, ACTIONS))
         self._actions = Actions()
-        self._stopped = False
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -91,7 +90,6 @@ class HoldfastCallback(TrainerCallback):
         for alarm in self.watcher.see(logs):
             wanted = self._wanted.get(alarm.rule, ["warn"])
             outcome = "; ".join(self._actions.carry_out(name, args, state, control, kwargs) for name in wanted)
-            self._stopped |= control.should_training_stop
             self.watcher.decide(alarm, wanted, outcome)
         return control
 

@@ -10,7 +10,6 @@ from holdfast import __version__
 from holdfast.errors import RunError
 from holdfast.guard.alarms import Alarm
 from holdfast.integrations.kept_base import ESTIMATOR, KeptBase
-from holdfast.integrations.pace import Pace
 from holdfast.integrations.questions import Name, Reply, reading
 from holdfast.measure.answers import Answer, PromptSet
 from holdfast.measure.artifacts import artifact_report
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from holdfast.measure.drift import DriftResult
 
 LOGS = ("metrics.jsonl", "probes.jsonl", "alarms.jsonl", "decisions.jsonl")
-COUNTS = ("prompts", "completions", "generated_tokens", "trained_tokens")
 
 
 class Record:
@@ -33,7 +31,6 @@ class Record:
         self.directory = RunDirectory(path)
         self.suites, self.task, self.items = suites, task, items
         self.start = path / "start"
-        self._tokens = 0.0
 
     def create(self) -> None:
         """A new directory.
@@ -127,27 +124,26 @@ class Record:
         self._keep_evaluation(1, self.task, evaluation, seconds)
         examples = {"/".join(n): e for s in self.suites for e in s.test for n in [(s.name, e.id)]}
         prompts = PromptSet(examples, {"/".join(name): name[0] for name in first}, {})
-        sides = [[replies[name].answer for name in first] for replies in (first, last)]
-        found = artifact_report(*sides, prompts)
+        a, b = ([replies[name].answer for name in first] for replies in (first, last))
+        found = artifact_report(a, b, prompts)
         found["repetition"] = [{"stage": s, **reading(side)} for s, side in enumerate((first, last))]
         write_json(self.directory.path / "artifacts" / "stage-1.json", json_safe(found))
 
     def keep_drift(self, found: "DriftResult") -> None:
         write_json(self.directory.path / "drift" / "stage-1.json", json_safe(found.as_json()))
 
-    def summarise(self, status: str, pace: Pace) -> dict[str, Any]:
+    def summarise(self, status: str) -> dict[str, Any]:
         """Write `summary.json` from what is there."""
         stages = [path for stage in (0, 1) if (path := self.directory.evaluation(stage)).exists()]
         evaluations = [read_json(path) for path in stages]
         probes = list(self.directory.records("probes.jsonl"))
-        counts = dict.fromkeys(COUNTS, 0)
         summary = build_run_summary(
             name=self.directory.path.name,
             label=self._trainer,
             holdfast_version=__version__,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             recipe={"name": self._trainer},
-            wiring={},
+            wiring=dict.fromkeys(("rollouts", "teacher", "signal", "reduction"), f"as {self._trainer} has it"),
             seed=0,
             order=[self.task],
             model=self._model,
@@ -156,7 +152,7 @@ class Record:
                 {"name": s.name, "kind": s.kind, "n": len(s.test), "description": s.description} for s in self.suites
             ],
             evaluations=evaluations,
-            metrics=[counts | line for line in self.metrics()],
+            metrics=list(self.metrics()),
             probes=[{k: p[k] for k in ("stage", "step", "task", "scores", "kl_to_base", "seconds")} for p in probes],
             probe_items=self.items if probes else None,
             alarms=list(self.directory.records("alarms.jsonl")),

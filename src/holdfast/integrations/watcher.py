@@ -118,7 +118,7 @@ class Watcher:
         refuse_unusable(model)
         self.model, self._autocast = model, autocast
         self.world = World(dist.get_rank(), dist.get_world_size()) if _is_distributed() else World()
-        self.global_step, self._seconds = step, 0.0
+        self.global_step, self._seconds, self._tokens = step, 0.0, 0.0
         tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
         if not getattr(tokenizer, "chat_template", None):
             raise ConfigError("has no chat template", where="the tokenizer", mend="set tokenizer.chat_template")
@@ -154,7 +154,7 @@ class Watcher:
             if self._drift:
                 self._keep_weights(self.record.start / "weights")
             self.record.keep_start(self.first, self.base, self.questions.evaluation(self.first, self.score), seconds)
-            self.record.summarise("running", self._pace)
+            self.record.summarise("running")
 
         self.world.main(keep)
 
@@ -179,6 +179,7 @@ class Watcher:
         Returns:
             The rules that it sets off.
         """
+        self._require_start()
         self.count(self.global_step + 1)
         alarms = self.see(numbers) if numbers else []
         self.probe_if_due()
@@ -201,7 +202,6 @@ class Watcher:
 
     def count(self, step: int) -> None:
         """Optimiser step `step` has ended just now."""
-        self._require_start()
         self.global_step = step
         self._seconds += self._pace.step()
 
@@ -209,6 +209,8 @@ class Watcher:
         """Take in the numbers of the steps since the last call; on several processes all must call it."""
         self._require_start()
         known = translate(numbers)
+        if (tokens := known.pop("num_tokens", None)) is not None:  # a total
+            known["trained_tokens"], self._tokens = max(0.0, tokens - self._tokens), tokens
         line = {"stage": 1, "step": self.global_step, "task": self.task, **known, "seconds": self._seconds}
         self._seconds = 0.0
 
@@ -239,7 +241,7 @@ class Watcher:
         replies, sums = self._ask()
         scores = {name: sum(v) / len(v) for name, v in self.questions.scores(replies, self.score).items()}
         kl = mean_kl(sums)
-        line = {
+        line: dict[str, Any] = {
             "stage": 1,
             "step": self.global_step,
             "task": self.task,
@@ -264,7 +266,6 @@ class Watcher:
         """Look at the model for the last time, measure what changed and write the summary.
 
         Args:
-            status: "complete", or "stopped" for a training that ended early.
             progress: told how far the drift is; see `holdfast.measure.drift.drift`.
 
         Returns:
@@ -281,7 +282,7 @@ class Watcher:
                     values |= {"kl_to_base": kl.mean, "kl_to_base_se": kl.se}
             self.record.keep_end(self.first, replies, evaluation, time.perf_counter() - began)
             self._measure_drift(progress)
-            return self.record.summarise(status, self._pace)
+            return self.record.summarise("complete")
 
         summary = self.world.main(written)
         self._pace.skip()

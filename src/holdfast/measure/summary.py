@@ -81,8 +81,8 @@ def build_run_summary(
         "model": model,
         "status": status,
         "budget": {
-            "optimizer_steps": len(metrics),
-            **{count: sum(record[count] for record in metrics) for count in _COUNTS},
+            "optimizer_steps": max(offsets.values()),
+            **{count: _total(record.get(count) for record in metrics) for count in _COUNTS},
             "seconds": {"train": math.fsum(record["seconds"] for record in metrics), "eval": eval_seconds},
         },
         "sets": sets,
@@ -277,6 +277,12 @@ def _samples(evaluations: Sequence[Mapping[str, Any]], sets: Sequence[Mapping[st
                 entry = found.setdefault((name, s["id"]), {**entry, "completions": []})
                 entry["completions"].append({"stage": evaluation["stage"], "text": s["text"], "reward": s["reward"]})
     return [found[key] for s in sets for key in found if key[0] == s["name"]]
+
+
+def _total(values: Iterable[float | None]) -> float | None:
+    """The sum, or None where one of them is not known."""
+    known = list(values)
+    return None if None in known else sum(v for v in known if v is not None)
 
 
 def _defined_mean(values: Iterable[float | None]) -> float | None:

@@ -271,6 +271,8 @@ def _scope(summary: Summary, recipes: Sequence[Summary]) -> list[str]:
 def run_verdict(summary: Summary) -> list[str]:
     """The verdict on one run's summary, headline first."""
     metrics, label = summary["metrics"], summary["label"]
+    if metrics is not None and len(summary["evaluations"]) > 1 and metrics["final_score"]["mean"] is None:
+        return [*_watched(summary), *_lost_beyond_chance(summary)]
     if metrics is None or metrics["final_score"]["mean"] is None:
         return ["No stage is finished yet, so nothing can be said of what was learnt or lost."]
     evaluations, planned = summary["evaluations"], len(summary["order"])
@@ -290,6 +292,13 @@ def run_verdict(summary: Summary) -> list[str]:
     sentences += _lost_beyond_chance(summary)
     sentences.append("This is one run: what another seed or task order would change cannot be told from it.")
     return sentences
+
+
+def _watched(summary: Summary) -> list[str]:
+    """What can be said of a training whose own task is not scored here."""
+    loss, label = summary["metrics"]["loss_of_earlier"]["mean"], summary["label"]
+    kept = "" if loss is None else f" {label} {_kept(loss)} of what was known before;"
+    return [f"After training{kept} its own task is not scored here."]
 
 
 def _lost_beyond_chance(summary: Summary) -> list[str]:
