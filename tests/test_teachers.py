@@ -1,15 +1,23 @@
 """Teachers: what moves, how far, and from where a stage starts; full fine-tuning and LoRA, float32 and bfloat16."""
 
+import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
 
-from holdfast.config import LoraSettings, ModelSettings
-from holdfast.objective.spec import TeacherSpec
+from holdfast.config import LoraSettings, ModelSettings, TrainSettings
+from holdfast.errors import ModelError
+from holdfast.objective.signals import HiddenSignal, mixed
+from holdfast.objective.spec import Objective, TeacherSpec
+from holdfast.refresh import Gate
+from holdfast.rollouts.rows import Row
+from holdfast.tasks.base import Example
 from holdfast.teachers import Base, Teacher
 from holdfast.train.model import Policy, load_policy
+from holdfast.train.policy import TensorHead
+from holdfast.train.step import StageTrainer
 
 Dtype = Literal["float32", "bfloat16"]
 
@@ -93,7 +101,7 @@ def test_cadence_says_when_the_teacher_moves(tiny_model: Path, lora: bool) -> No
     _shift(policy, 0.05)
     teacher.after_optimizer_step()
     torch.testing.assert_close(_teacher_logits(teacher), start)
-    teacher.after_rollout_batch()
+    teacher.after_rollout_batch({})
     with torch.no_grad():
         torch.testing.assert_close(_teacher_logits(teacher), _logits(policy))
 
@@ -165,3 +173,113 @@ def test_a_teachers_state_can_be_put_back(tiny_model: Path, lora: bool) -> None:
     assert not torch.allclose(_teacher_logits(teacher), logits)
     teacher.load_state(state)
     assert torch.equal(_teacher_logits(teacher), logits)
+
+
+# --- Refreshed teachers -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("share", [1.0, 0.4])
+def test_a_periodic_teacher_moves_by_the_clock_alone(tiny_model: Path, lora: bool, share: float) -> None:
+    policy = _policy(tiny_model, lora=lora)
+    teacher = Teacher(TeacherSpec(kind="periodic", every=3, share=share), policy, None)
+    before = {name: value.clone() for name, value in _added(policy, teacher).items()}
+    _shift(policy, 0.5)
+    for batch in range(1, 3):
+        teacher.after_optimizer_step()
+        teacher.after_rollout_batch({})
+        assert teacher.refreshes == 0
+        assert all(torch.equal(before[n], value) for n, value in _added(policy, teacher).items()), batch
+    teacher.after_rollout_batch({})
+    assert teacher.refreshes == 1
+    for name, student in _added(policy, None).items():
+        moved = _added(policy, teacher)[name] - before[name]
+        torch.testing.assert_close(moved, share * (student - before[name]), atol=1e-5, rtol=1e-5)
+    teacher.start_stage()
+    assert teacher.refreshes == 0
+
+
+def _measured(reward: float | None, truncated: float = 0.1, length: float = 20) -> dict[str, Any]:
+    return {"reward": reward, "truncated_fraction": truncated, "completion_length_p95": length}
+
+
+def test_the_gate_opens_for_a_higher_reward_with_a_safe_tail() -> None:
+    def gate() -> Gate:
+        return Gate(every=1, rate=1.0, margin=0.05)
+
+    opened = gate()
+    assert not opened.due(_measured(0.5)), "nothing to compare with yet"
+    assert not opened.due(_measured(0.5))
+    assert opened.due(_measured(0.6))
+    assert not opened.due(_measured(0.6)), "the reward at the last refresh is the one to beat"
+    assert not opened.due(_measured(0.9, truncated=0.2)), "more answers are cut off"
+    assert not opened.due(_measured(0.9, length=22)), "the longest answers grow"
+    assert opened.due(_measured(0.9, truncated=0.14, length=20.9))
+    assert not gate().due(_measured(None))
+
+
+def test_the_gate_compares_moving_averages_and_is_asked_now_and_then() -> None:
+    rewards = [0.0, 1.0, 0.0, 0.0, 1.0, 1.0]
+    average, last, expected = 0.0, 0.0, []
+    for i, reward in enumerate(rewards, 1):
+        average = reward if i == 1 else 0.5 * average + 0.5 * reward
+        expected.append(i % 2 == 0 and average > last)
+        last = average if expected[-1] else last
+    gate, again = (Gate(every=2, rate=0.5, margin=0.0) for _ in range(2))
+    found = [gate.due(_measured(reward)) for reward in rewards[:3]]
+    again.load_state(json.loads(json.dumps(gate.state())))
+    assert found + [again.due(_measured(reward)) for reward in rewards[3:]] == expected
+    assert expected == [False, True, False, False, False, True]
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_a_gated_teacher_copies_the_student_when_the_gate_opens(tiny_model: Path, lora: bool) -> None:
+    policy = _policy(tiny_model, lora=lora)
+    spec = TeacherSpec(kind="gated", every=1, gate_rate=1.0)
+    teacher = Teacher(spec, policy, None)
+    start = _teacher_logits(teacher)
+    teacher.after_rollout_batch(_measured(0.2))
+    _shift(policy, 0.05)
+    teacher.after_rollout_batch(_measured(0.2))
+    torch.testing.assert_close(_teacher_logits(teacher), start)
+    teacher.after_rollout_batch(_measured(0.3))
+    with torch.no_grad():
+        torch.testing.assert_close(_teacher_logits(teacher), _logits(policy))
+    again = Teacher(spec, _policy(tiny_model, lora=lora), None)
+    again.load_progress(json.loads(json.dumps(teacher.progress())))
+    assert again.progress() == teacher.progress()
+    assert again.refreshes == 1
+
+
+# --- Trust region -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("stage_start", ["student", "base"])
+@pytest.mark.parametrize("engine", ["fused", "readable"])
+def test_a_trust_region_mixes_the_logits_of_its_frozen_part_and_the_student(
+    tiny_model: Path, lora: bool, stage_start: Literal["student", "base"], engine: Literal["fused", "readable"]
+) -> None:
+    policy = _policy(tiny_model, lora=lora)
+    base = Base(policy)
+    teacher = Teacher(TeacherSpec(kind="trust_region", mix=0.3, stage_start=stage_start), policy, base)
+    _shift(policy, 0.03)
+    if stage_start == "student":
+        teacher.start_stage()
+        _shift(policy, 0.03)
+    trainer = StageTrainer(policy, teacher, base, Objective(), TrainSettings(engine=engine))
+    row = Row(Example("e", ()), [5, 6], [7, 8, 9], div=1.0, teacher_prompt_ids=[3, 4, 5])
+    with torch.no_grad():
+        signal = trainer._scored("teacher", [row])
+        ids = torch.tensor([[3, 4, 5, 7, 8, 9]])
+        live = policy.logits(policy.hidden_states(ids))[0, 2:-1]
+        with teacher.scoring() as frozen:
+            held = frozen.logits(frozen.hidden_states(ids))[0, 2:-1]
+    assert not torch.allclose(held, live, atol=1e-3)
+    torch.testing.assert_close(signal.logits(), 0.7 * held + 0.3 * live, atol=2e-5, rtol=1e-4)
+
+
+def test_a_trust_region_refuses_a_model_that_squeezes_its_logits() -> None:
+    said = HiddenSignal(torch.ones(1, 2), TensorHead(torch.ones(3, 2), softcap=30.0))
+    with pytest.raises(ModelError, match="choose another teacher_kind"):
+        mixed(said, said, 0.5)

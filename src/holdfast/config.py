@@ -61,6 +61,7 @@ class Columns(Settings):
     prompt: str = "prompt"
     completion: str = "completion"
     privileged_context: str = "privileged_context"
+    solution: str = "solution"
     answer: str = "answer"
     system: str = "system"
     id: str = "id"

@@ -4,11 +4,12 @@ Every piece of text is inserted as a value, never as part of a format string tha
 a user's text survive. The student's own attempt is never shown (SDPO, ablation in table 6: it lowers exploration).
 """
 
+import math
 import re
 from collections.abc import Sequence
 
 from holdfast.errors import DataError
-from holdfast.tasks.base import Message
+from holdfast.tasks.base import Example, Message
 
 DEMONSTRATION_TEMPLATE = (
     "{prompt}\n\nThis is an example for a response to the question:\n{demonstration}\n\n"
@@ -55,6 +56,29 @@ def _last_user_turn(messages: Sequence[Message]) -> int:
         if messages[index]["role"] == "user":
             return index
     raise DataError("a conversation without a user message", mend="a prompt needs a message with the role `user`")
+
+
+def privileged_text(example: Example) -> str:
+    """What the teacher is shown of an example: its privileged context, else its demonstration, else its solution."""
+    text = example.privileged_context if example.privileged_context is not None else example.demonstration
+    if text is not None:
+        return text
+    assert example.solution is not None  # guaranteed by a recipe's needs
+    return "\n".join(example.solution)
+
+
+def exposed_steps(solution: Sequence[str], exposure: float, *, keep_answer: bool = False) -> str:
+    """The first ⌈exposure · n⌉ of a solution's n steps, one a line.
+
+    Args:
+        exposure: from 0 to 1.
+        keep_answer: the last step, which states the answer, is shown in any case.
+    """
+    count = math.ceil(round(exposure * len(solution), 9))
+    shown = list(solution[:count])
+    if keep_answer and count < len(solution):
+        shown.append(solution[-1])
+    return "\n".join(shown)
 
 
 def demonstration_prompt(messages: Sequence[Message], demonstration: str, template: str) -> tuple[Message, ...]:

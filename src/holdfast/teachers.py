@@ -1,17 +1,18 @@
-"""Who supervises: the student itself, a frozen model, or a slow average of the student kept in float32.
+"""Who supervises: the student itself, a frozen model, one that is refreshed now and then, or a slow average in float32.
 
 For full fine-tuning a teacher is a second set of weights. Under LoRA it is a second adapter, or no adapter at all
 where the frozen base supervises: never a copy of the model.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from holdfast.objective.spec import TeacherSpec
+from holdfast.refresh import refresh_of
 from holdfast.train.adapter_average import WIDTH, AdapterAverage
 from holdfast.train.policy import Policy
 
@@ -105,6 +106,8 @@ class WeightAverage:
 class Teacher:
     """A teacher as its specification says; `after_optimizer_step` and `after_rollout_batch` alone move its weights.
 
+    Of a teacher of kind `trust_region`, this is the frozen part; who scores adds the student's.
+
     Args:
         base: may be None where the specification never restarts from it.
         offload: keep weights of its own in host memory while it does not score; an adapter is too small to matter.
@@ -115,7 +118,10 @@ class Teacher:
         self.copy: Policy | None = None
         self.average: Average | None = None
         """Weights of its own; None for a teacher that has none."""
-        self._is_base = spec.kind == "frozen" and spec.stage_start == "base"
+        self._is_base = spec.kind in ("frozen", "trust_region") and spec.stage_start == "base"
+        self._refresh = refresh_of(spec)
+        self.refreshes = 0
+        """Of this stage, by the clock or by the gate."""
         if self._is_base and base is None:
             self._base = Base(policy, offload=offload)
         if spec.kind == "live" or self._is_base:
@@ -130,24 +136,42 @@ class Teacher:
     @property
     def moves(self) -> bool:
         """Whether its weights follow the student's within a stage."""
-        return self.spec.kind == "ema" and self.spec.rate > 0
+        return self._refresh is not None or (self.spec.kind == "ema" and self.spec.rate > 0)
+
+    @property
+    def moves_within_batch(self) -> bool:
+        """Whether what it says changes between two optimiser steps on the same rollout batch."""
+        by_step = self.spec.kind == "ema" and self.moves and self.spec.cadence == "optimizer_step"
+        return by_step or self.spec.kind in ("live", "trust_region")
 
     def start_stage(self) -> None:
         """What the specification's `stage_start` says; the student is the one in memory now."""
         if self.average is not None and self.spec.stage_start != "keep":
             self.average.reset(self.spec.stage_start)
+        self._refresh, self.refreshes = refresh_of(self.spec), 0
 
     def after_optimizer_step(self) -> None:
         if self.spec.cadence == "optimizer_step":
-            self._move()
+            self._follow()
 
-    def after_rollout_batch(self) -> None:
+    def after_rollout_batch(self, numbers: Mapping[str, Any]) -> None:
+        """After the last optimiser step on a rollout batch, which has measured these numbers."""
         if self.spec.cadence == "rollout_batch":
-            self._move()
+            self._follow()
+        if self._refresh is not None and self._refresh.due(numbers):
+            self._move(self.spec.share)
+            self.refreshes += 1
 
-    def _move(self) -> None:
-        if self.moves and self.average is not None:
-            self.average.move(self.spec.rate)
+    def _follow(self) -> None:
+        if self.spec.kind == "ema" and self.moves:
+            self._move(self.spec.rate)
+
+    def _move(self, share: float) -> None:
+        assert self.average is not None
+        if share == 1:
+            self.average.reset("student")  # exact, where a move would round
+        else:
+            self.average.move(share)
 
     @contextmanager
     def scoring(self) -> Iterator[Policy]:
@@ -174,6 +198,15 @@ class Teacher:
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         assert self.average is not None
         self.average.load_state(tensors)
+
+    def progress(self) -> dict[str, Any]:
+        """What a checkpoint must hold of its refreshes, as plain data."""
+        return {"refreshes": self.refreshes, "refresh": self._refresh.state() if self._refresh is not None else None}
+
+    def load_progress(self, saved: Mapping[str, Any]) -> None:
+        self.refreshes = saved["refreshes"]
+        if self._refresh is not None:
+            self._refresh.load_state(saved["refresh"])
 
 
 def _copy(policy: Policy, offload: bool) -> Policy:

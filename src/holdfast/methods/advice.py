@@ -89,7 +89,7 @@ def advise(
     found = []
     for kind in recipes if recipes is not None else RECIPES.values():
         cost = cost_of(kind())
-        lacking = {task.name: sorted(kind.needs - task.provides()) for task in tasks}
+        lacking = {task.name: sorted(kind().required() - task.provides()) for task in tasks}
         found.append(
             Advice(
                 recipe=kind.name,

@@ -10,6 +10,7 @@ from typing import ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from holdfast.controllers import Controller, Moment
 from holdfast.objective.spec import Objective, RolloutSpec, TeacherSpec
 from holdfast.rollouts.rows import Group
 
@@ -41,6 +42,9 @@ class Recipe(BaseModel):
     def _wiring_is_possible(self) -> Self:
         """Settings that do not fit together are refused when the configuration is read, not in the first step."""
         rollouts, objective = self.rollouts(), self.objective()
+        if controllers := self.controllers():
+            first = {name: controller.value(Moment(0, 1, 0)) for name, controller in controllers.items()}
+            self.model_copy(update=first).objective()
         self.teacher()
         if rollouts.source == "student" and rollouts.temperature != objective.temperature:
             raise ValueError("rollouts and objective must have the same temperature, or their ratios are off")
@@ -57,6 +61,25 @@ class Recipe(BaseModel):
     def objective(self) -> Objective:
         """How the loss is computed and reduced."""
         raise NotImplementedError
+
+    def controllers(self) -> dict[str, Controller]:
+        """What sets a setting anew at every optimiser step, by the setting's name; none by default.
+
+        The step's `objective` and the rollout batch's `annotate` are then those of a recipe with that setting; where
+        rows come from and who the teacher is must not depend on it.
+        """
+        return {}
+
+    def probe(self) -> dict[str, float]:
+        """Settings under which each rollout batch is measured as well, forward only, as `probe_loss`; none by default.
+
+        For controllers that need a measure which what they control does not move.
+        """
+        return {}
+
+    def required(self) -> frozenset[str]:
+        """`needs`, and what these settings need beyond."""
+        return self.needs
 
     def annotate(self, groups: Sequence[Group]) -> Mapping[str, float]:
         """Write on every row what it counts for; returns metrics about the annotation."""
@@ -77,8 +100,16 @@ class Recipe(BaseModel):
         elif teacher.kind == "live":
             who = "live"
         else:
-            who = f"{teacher.kind}, stage start: {teacher.stage_start}"
-        return {"rollouts": source, "teacher": who, "signal": self.signal(), "reduction": objective.aggregation}
+            how = {
+                "periodic": f", refreshed every {teacher.every} rollout batches by {teacher.share:g}",
+                "gated": f", refreshed by {teacher.share:g} by a gate that is asked every {teacher.every}",
+                "trust_region": f" with {teacher.mix:g} of the student",
+            }
+            kind = teacher.kind.replace("_", " ")
+            who = f"{kind}{how.get(teacher.kind, '')}, stage start: {teacher.stage_start}"
+        found = {"rollouts": source, "teacher": who, "signal": self.signal(), "reduction": objective.aggregation}
+        controlled = ", ".join(f"{name} by {type(each).__name__}" for name, each in self.controllers().items())
+        return found | ({"controllers": controlled} if controlled else {})
 
     def signal(self) -> str:
         """The token-level signal in words."""

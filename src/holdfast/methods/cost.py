@@ -52,7 +52,8 @@ def cost_of(recipe: Recipe) -> Cost:
     sampled = rollouts.source != "demonstrations"
     rows = rollouts.num_generations if sampled else 1
     asks_base = bool(objective.reference_kl) or objective.anchor == "base"
-    scored = (teacher is not None) + asks_base
+    # A trust region asks two models.
+    scored = (teacher is not None) + (teacher is not None and teacher.kind == "trust_region") + asks_base
     # What sampler, teacher and base say serves all optimiser steps on one rollout batch.
     share = 1 / rollouts.num_iterations
     return Cost(
@@ -66,6 +67,6 @@ def cost_of(recipe: Recipe) -> Cost:
 def _copies(teacher: TeacherSpec | None, *, asks_base: bool) -> int:
     """The base is a copy where it scores or a teacher restarts from it; a teacher that moves or waits is another."""
     restarts = teacher is not None and teacher.kind != "live" and teacher.stage_start == "base"
-    is_base = teacher is not None and teacher.kind == "frozen" and teacher.stage_start == "base"
+    is_base = teacher is not None and teacher.kind in ("frozen", "trust_region") and teacher.stage_start == "base"
     own = teacher is not None and teacher.kind != "live" and not is_base
     return int(own) + int(asks_base or restarts)

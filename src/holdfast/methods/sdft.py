@@ -1,17 +1,17 @@
 """SDFT: the model, shown the demonstration, supervises itself on its own samples."""
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from holdfast.contexts import DEMONSTRATION_TEMPLATE, demonstration_prompt, require_places
-from holdfast.methods.base import Recipe
-from holdfast.objective.spec import Aggregation, Divergence, Objective, RolloutSpec, Support, TeacherSpec
+from holdfast.contexts import DEMONSTRATION_TEMPLATE, demonstration_prompt, privileged_text, require_places
+from holdfast.methods.taught import Taught
+from holdfast.objective.spec import Aggregation, Divergence, Objective, RolloutSpec, StageStart, Support
 from holdfast.rollouts.rows import Group
 
 
-class SDFT(Recipe):
+class SDFT(Taught):
     """Self-Distillation Fine-Tuning (arXiv 2601.19897), as run: forward KL, where the paper's Eq. 1 writes reverse.
 
     Rows     y ~ student(x), one per prompt, temperature 1
@@ -41,9 +41,7 @@ class SDFT(Recipe):
     top_k: int = Field(default=100, ge=1)
     num_loss_tokens_to_skip: int = Field(default=3, ge=0)
     """Tokens at the start of a completion left out of the loss: the teacher's lead-in phrases leak there."""
-    teacher_kind: Literal["ema", "frozen", "live"] = "ema"
-    ema_rate: float = Field(default=0.01, ge=0, le=1)
-    stage_start: Literal["student", "keep", "base"] = "base"
+    stage_start: StageStart = "base"
     """The paper does not say. A teacher needs the ability to follow a demonstration, and that is what earlier stages
     wear down in the student; the base has it whole. The released code, one run per skill, amounts to "student"."""
     importance_cap: float = Field(default=2.0, gt=0)
@@ -58,9 +56,6 @@ class SDFT(Recipe):
 
     def rollouts(self) -> RolloutSpec:
         return RolloutSpec(source="student", num_generations=self.num_generations, temperature=self.temperature)
-
-    def teacher(self) -> TeacherSpec:
-        return TeacherSpec(kind=self.teacher_kind, rate=self.ema_rate, stage_start=self.stage_start)
 
     def objective(self) -> Objective:
         return Objective(
@@ -77,10 +72,10 @@ class SDFT(Recipe):
     def annotate(self, groups: Sequence[Group]) -> Mapping[str, float]:
         for group in groups:
             example = group.example
-            shown = example.privileged_context if example.privileged_context is not None else example.demonstration
-            assert shown is not None  # guaranteed by `needs`
+            shown = privileged_text(example)
             for row in group.rows:
                 row.teacher_messages = demonstration_prompt(example.messages, shown, self.template)
                 row.skip_tokens = self.num_loss_tokens_to_skip
                 row.div = 1.0
+                self.mask_tokens(row)
         return {}

@@ -13,12 +13,12 @@ from holdfast.contexts import (
     require_places,
     strip_thinking,
 )
-from holdfast.methods.base import Recipe
-from holdfast.objective.spec import Aggregation, Divergence, Objective, RolloutSpec, Support, TeacherSpec
+from holdfast.methods.taught import Taught
+from holdfast.objective.spec import Aggregation, Divergence, Objective, RolloutSpec, StageStart, Support, TeacherSpec
 from holdfast.rollouts.rows import Group, Row
 
 
-class SDPO(Recipe):
+class SDPO(Taught):
     """Self-Distillation Policy Optimization (arXiv 2601.20802), the setting without rich feedback.
 
     Rows     y_1..y_8 ~ student(x), temperature 1, judged by the verifier
@@ -54,10 +54,9 @@ class SDPO(Recipe):
     remove_thinking_from_demonstration: bool = True
     count_rows_without_teacher: bool = True
     """Rows without a teacher count in the denominator, as in the released code."""
-    teacher_kind: Literal["ema", "frozen", "live"] = "ema"
     ema_rate: float = Field(default=0.05, ge=0, le=1)
     """.05 in the experiments without rich feedback, .01 with it (table 12)."""
-    stage_start: Literal["student", "keep", "base"] = "base"
+    stage_start: StageStart = "base"
     """The papers do not say what happens to the teacher between tasks; as for `sdft`, the base's ability to use its
     context is whole. "student" is what a new run per task amounts to."""
     importance_cap: float = Field(default=2.0, gt=0)
@@ -91,9 +90,7 @@ class SDPO(Recipe):
         )
 
     def teacher(self) -> TeacherSpec:
-        return TeacherSpec(
-            kind=self.teacher_kind, rate=self.ema_rate, cadence="rollout_batch", stage_start=self.stage_start
-        )
+        return self.teacher_spec("rollout_batch")
 
     def objective(self) -> Objective:
         return Objective(
@@ -122,6 +119,7 @@ class SDPO(Recipe):
                 with_solution += solution is not None
                 with_feedback += feedback is not None
                 row.div = 1.0
+                self.mask_tokens(row)
                 row.teacher_messages = reprompt(
                     group.example.messages,
                     solution=solution,

@@ -7,9 +7,10 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
+from holdfast.errors import ModelError
 from holdfast.objective.divergence import entropy, log_softmax, token_logprobs, top_ids
 from holdfast.objective.spec import Objective
-from holdfast.train.policy import Head
+from holdfast.train.policy import Head, TensorHead
 
 CHUNK_BYTES = 32 * 2**20
 """Of logits in fp32 that are computed at a time."""
@@ -29,6 +30,29 @@ class HiddenSignal:
     def select(self, tokens: slice | Tensor) -> Self:
         """The signal at some of the tokens."""
         return type(self)(self.hidden[tokens], self.head)
+
+
+def mixed(first: HiddenSignal, second: HiddenSignal, share: float) -> HiddenSignal:
+    """What says (1 − share)·first + share·second in logits, and so ∝ first^(1−share)·second^share.
+
+    Of one head it is the mix of the hidden states; two heads are put side by side, for states as wide as both.
+
+    Raises:
+        ModelError: a head squeezes its logits, so that no head says their mix.
+    """
+    heads = first.head, second.head
+    if any(head.softcap is not None for head in heads):
+        raise ModelError(
+            "the model squeezes its logits, and a trust region's mix of two such models has no output head",
+            mend="choose another teacher_kind",
+        )
+    if heads[0].weight.data_ptr() == heads[1].weight.data_ptr():
+        return HiddenSignal(torch.lerp(first.hidden, second.hidden, share), first.head)
+    parts = (1 - share, first.head), (share, second.head)
+    weight = torch.cat([part * head.weight.detach() for part, head in parts], dim=-1)
+    biases = [part * head.bias.detach() for part, head in parts if head.bias is not None]
+    head = TensorHead(weight, torch.stack(biases).sum(0) if biases else None, heads[0].scale)
+    return HiddenSignal(torch.cat((first.hidden, second.hidden), dim=-1), head)
 
 
 @dataclass(frozen=True, slots=True)

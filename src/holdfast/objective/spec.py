@@ -148,22 +148,37 @@ class Objective:
             )
 
 
+TeacherKind = Literal["ema", "frozen", "live", "periodic", "gated", "trust_region"]
+StageStart = Literal["student", "keep", "base"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherSpec:
     """Who supervises, and when its weights move: θ_T ← (1−rate)·θ_T + rate·θ.
 
     Args:
-        kind: live (the student itself), frozen, or ema.
+        kind: live (the student itself), frozen, ema; periodic (frozen, and moved towards the student every so many
+            rollout batches), gated (frozen, and moved when it is safe, see `holdfast.refresh.Gate`), trust_region
+            (∝ frozen^(1−mix)·student^mix, both with the teacher's prompt; arXiv 2601.20802).
         rate: update rate of `ema`; 0 freezes, 1 copies.
-        cadence: move after each optimiser step, or after each rollout batch.
+        cadence: `ema` moves after each optimiser step, or after each rollout batch.
+        every: rollout batches from one refresh of `periodic`, or one question to the gate of `gated`, to the next.
+        share: how far a refresh of `periodic` or `gated` goes towards the student; 1 copies.
+        gate_rate, gate_margin: of `gated`: rate of the moving averages, and how far the tail may grow.
+        mix: of `trust_region`: the student's share.
         stage_start: what happens to the teacher when a stage begins: reset to the student in memory, keep, or
             reset to the base.
     """
 
-    kind: Literal["live", "frozen", "ema"] = "ema"
+    kind: TeacherKind = "ema"
     rate: float = 0.01
     cadence: Literal["optimizer_step", "rollout_batch"] = "optimizer_step"
-    stage_start: Literal["student", "keep", "base"] = "student"
+    stage_start: StageStart = "student"
+    every: int = 10
+    share: float = 1.0
+    gate_rate: float = 0.2
+    gate_margin: float = 0.05
+    mix: float = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,3 +190,5 @@ class RolloutSpec:
     temperature: float = 1.0
     num_iterations: int = 1
     """Optimiser steps taken on one batch of rollouts."""
+    with_demonstration: bool = False
+    """Of source `student`: each prompt's demonstration is the last row of its group."""

@@ -81,7 +81,8 @@ class Collector:
                 self.recipe.annotate([Group(example, [probe])])
             if probe.teacher_messages is not None:
                 self._encode_teacher_prompt(probe)
-            return TrainingPrompt(example, prompt_ids, None)
+            if not self.spec.with_demonstration:
+                return TrainingPrompt(example, prompt_ids, None)
         assert example.demonstration is not None  # guaranteed by the recipe's needs
         ids = encode_completion(tokenizer, example.demonstration, self.policy.eos_ids, kwargs, where=where)
         if len(ids) > self.train.max_completion_length:
@@ -90,14 +91,33 @@ class Collector:
             )
         return TrainingPrompt(example, prompt_ids, ids)
 
-    def collect(self, task: Task, stage: int, batch: int) -> tuple[list[Group], dict[str, float]]:
-        """The annotated rows of rollout batch `batch` (from 0) of a stage, and what the recipe says about them."""
+    def collect(
+        self, task: Task, stage: int, batch: int, recipe: Recipe | None = None
+    ) -> tuple[list[Group], dict[str, float]]:
+        """The annotated rows of rollout batch `batch` (from 0) of a stage, and what the recipe says about them.
+
+        Args:
+            recipe: as controllers have set it; by default as it is configured.
+        """
         prompts = self._draw(task.name, batch)
         if self.spec.source == "demonstrations":
-            groups = [self._demonstrated(p) for p in prompts]
+            groups = [Group(p.example, [self._demonstrated(p, stage, batch, i)]) for i, p in enumerate(prompts)]
         else:
             groups = self._sampled(task, prompts, stage, batch)
-        numbers = dict(self.recipe.annotate(groups))
+            if self.spec.with_demonstration:
+                for place, (group, prompt) in enumerate(zip(groups, prompts, strict=True)):
+                    group.rows.append(self._demonstrated(prompt, stage, batch, place))
+        return groups, self._annotate(groups, recipe or self.recipe)
+
+    def reannotated(self, groups: Sequence[Group], recipe: Recipe) -> list[Row]:
+        """Copies of a collected batch's rows as another recipe annotates them."""
+        copies = [Group(group.example, [row.copy() for row in group.rows]) for group in groups]
+        self._annotate(copies, recipe)
+        return [row for group in copies for row in group.rows]
+
+    def _annotate(self, groups: Sequence[Group], recipe: Recipe) -> dict[str, float]:
+        """Annotate rows and encode their teacher prompts; returns what there is to say about it."""
+        numbers = dict(recipe.annotate(groups))
         without = 0
         for row in (row for group in groups for row in group.rows):
             if row.teacher_messages is None:
@@ -113,7 +133,7 @@ class Collector:
                 without += 1
         if self.recipe.teacher() is not None:
             numbers["teacher_prompts_dropped"] = float(without)
-        return groups, numbers
+        return numbers
 
     def kept_ids(self, task: str) -> frozenset[str]:
         """Training examples of a prepared task that fit."""
@@ -136,16 +156,16 @@ class Collector:
             drawn.append(pool[shuffles[epoch][place]])
         return drawn
 
-    def _demonstrated(self, prompt: TrainingPrompt) -> Group:
+    def _demonstrated(self, prompt: TrainingPrompt, stage: int, batch: int, place: int) -> Row:
         assert prompt.demonstration_ids is not None
         assert prompt.example.demonstration is not None
-        row = Row(
+        return Row(
             example=prompt.example,
             prompt_ids=prompt.prompt_ids,
             completion_ids=prompt.demonstration_ids,
             completion=prompt.example.demonstration,
+            seed=derive_seed(self.seed, "demonstration", stage, batch, place),
         )
-        return Group(prompt.example, [row])
 
     def _sampled(self, task: Task, prompts: Sequence[TrainingPrompt], stage: int, batch: int) -> list[Group]:
         spec = self.spec
@@ -166,18 +186,19 @@ class Collector:
                     task, [requests[i] for i in mine], [prompts[i // spec.num_generations].example for i in mine]
                 )
             )
-        completed = iter([each for part in parts for each in part])
+        completed = zip(requests, [each for part in parts for each in part], strict=True)
         groups: list[Group] = []
         for prompt in prompts:
             group = Group(prompt.example)
             for _ in range(spec.num_generations):
-                said, text, verdict = next(completed)
+                request, (said, text, verdict) = next(completed)
                 row = Row(
                     example=prompt.example,
                     prompt_ids=prompt.prompt_ids,
                     completion_ids=said.ids,
                     completion=text,
                     sampled_logprobs=said.logprobs,
+                    seed=request.seed,
                     tool_mask=said.tool_mask if isinstance(said, Episode) else None,
                     truncated=said.truncated,
                     verdict=verdict,

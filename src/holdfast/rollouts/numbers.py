@@ -1,5 +1,6 @@
 """What a rollout batch says about itself in the log. Importable without torch."""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -24,22 +25,21 @@ def distinct(completions: Sequence[Sequence[int]], n: int = 2) -> float | None:
     return len(set(ngrams)) / len(ngrams) if ngrams else None
 
 
-def rollout_numbers(groups: Sequence[Group], *, sampled: bool) -> dict[str, Any]:
-    """Reward, shape and number of the completions of a batch.
-
-    Args:
-        sampled: the student made them; demonstrations cost no sampling.
-    """
-    rows = [row for group in groups for row in group.rows]
+def rollout_numbers(groups: Sequence[Group]) -> dict[str, Any]:
+    """Reward, shape and number of a batch's completions: of the sampled ones, or where none was, of demonstrations."""
+    everything = [row for group in groups for row in group.rows]
+    sampled = [row for row in everything if row.is_sampled]
+    rows = sampled or everything
     lengths = [len(row.own_ids()) for row in rows]
     judged = [row.verdict.reward for row in rows if row.verdict is not None]
     return {
         "reward": sum(judged) / len(judged) if judged else None,
         "completion_length": sum(lengths) / len(lengths),
+        "completion_length_p95": sorted(lengths)[math.ceil(0.95 * len(lengths)) - 1],
         "repetition": sum(repetition(row.own_ids()) for row in rows) / len(rows),
         "distinct_2": distinct([row.own_ids() for row in rows]),
         "truncated_fraction": sum(row.truncated for row in rows) / len(rows),
         "prompts": len(groups),
-        "completions": len(rows) if sampled else 0,
+        "completions": len(sampled),
         "generated_tokens": sum(lengths) if sampled else 0,
     }

@@ -21,6 +21,8 @@ class Row:
     completion: str = ""
     sampled_logprobs: list[float] | None = None
     """Log-probability of each completion token as sampled, temperature applied; None for demonstrations."""
+    seed: int = 0
+    """Names the row in its run; what a recipe draws at random about it comes from this."""
     tool_mask: list[int] | None = None
     """Of several turns: 1 for completion tokens that the model wrote, 0 for those that an environment wrote between its
     turns, which no loss is computed on (TRL's name). None where the model wrote all of them."""
@@ -52,6 +54,11 @@ class Row:
         return weighed and not self.excluded and any((self.ce, self.div, self.advantage, self.base_kl))
 
     @property
+    def is_sampled(self) -> bool:
+        """Whether the model wrote the completion; false for a demonstration."""
+        return self.sampled_logprobs is not None
+
+    @property
     def reward(self) -> float:
         return self.verdict.reward if self.verdict is not None else 0.0
 
@@ -59,6 +66,20 @@ class Row:
         """Indices of the completion tokens that the loss is computed on, in order."""
         behind = range(min(self.skip_tokens, len(self.completion_ids)), len(self.completion_ids))
         return behind if self.tool_mask is None else [t for t in behind if self.tool_mask[t]]
+
+    def copy(self) -> "Row":
+        """The row as it was collected, not annotated."""
+        return Row(
+            self.example,
+            self.prompt_ids,
+            self.completion_ids,
+            self.completion,
+            self.sampled_logprobs,
+            self.seed,
+            self.tool_mask,
+            self.truncated,
+            self.verdict,
+        )
 
     def own_ids(self) -> list[int]:
         """The completion tokens that the model wrote."""

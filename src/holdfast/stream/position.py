@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from holdfast.controllers import Controls
 from holdfast.rollouts.buffer import rows_as_json, rows_from_json
 from holdfast.rollouts.rows import Row
 from holdfast.tasks.base import Task
@@ -21,6 +22,8 @@ class Batch:
 
     rows: list[Row]
     said: dict[str, float]
+    measured: dict[str, Any]
+    """Of the rollouts, as the log's line of the first step on them has it."""
 
 
 @dataclass
@@ -31,6 +34,7 @@ class Position:
     step: int
     trainer: StageTrainer | None = None
     batch: Batch | None = None
+    controls: Controls | None = None
 
 
 def as_groups(position: Position, policy: Policy, teacher: Teacher | None) -> tuple[Groups, dict[str, Any]]:
@@ -38,11 +42,15 @@ def as_groups(position: Position, policy: Policy, teacher: Teacher | None) -> tu
     groups: dict[str, Mapping[str, torch.Tensor]] = {"policy": dict(policy.named_trainable())}
     saved: dict[str, Any] = {"stage": position.stage, "step": position.step}
     if position.batch is not None:
-        saved["batch"] = {"rows": rows_as_json(position.batch.rows), "said": position.batch.said}
+        batch = position.batch
+        saved["batch"] = {"rows": rows_as_json(batch.rows), "said": batch.said, "measured": batch.measured}
     if position.trainer is not None:
         groups["optimizer"] = position.trainer.state(position.batch.rows if position.batch else ())
+    if position.controls is not None:
+        saved["controllers"] = position.controls.state()
     if teacher is not None:
         groups["teacher"] = teacher.state()
+        saved["teacher"] = teacher.progress()
     return groups, saved
 
 
@@ -52,6 +60,7 @@ def restored(
     teacher: Teacher | None,
     tasks: list[Task],
     make_trainer: Callable[[], StageTrainer],
+    make_controls: Callable[[int], Controls],
 ) -> Position:
     """Take everything back from a checkpoint: weights and averages in place, the position as it was."""
     saved = checkpoint.position
@@ -63,8 +72,13 @@ def restored(
         teacher.load_state(own)
     position = Position(saved["stage"], saved["step"])
     if batch := saved.get("batch"):
-        position.batch = Batch(rows_from_json(batch["rows"], tasks[position.stage - 1].train), batch["said"])
+        rows = rows_from_json(batch["rows"], tasks[position.stage - 1].train)
+        position.batch = Batch(rows, batch["said"], batch["measured"])
+    if teacher is not None:
+        teacher.load_progress(saved["teacher"])
     if position.step > 0:
+        position.controls = make_controls(position.stage)
+        position.controls.load_state(saved["controllers"])
         position.trainer = make_trainer()
         like = position.trainer.parameters
         found = checkpoint.load("optimizer", lambda name: like.get(name.partition(".")[2]))

@@ -11,6 +11,7 @@ import torch
 
 from holdfast import stop
 from holdfast.config import RunConfig, dump_config, load_config
+from holdfast.controllers import Controls
 from holdfast.errors import ConfigError, RunError
 from holdfast.guard.alarms import Alarms
 from holdfast.measure.summary import json_safe
@@ -146,7 +147,7 @@ class Run:
         self.world.main(lambda: self.directory.cut(checkpoint.position["logs"] if checkpoint else {}))
         if checkpoint is None:
             return self._execute(Position(1, 0))
-        return self._execute(restored(checkpoint, self.policy, self.teacher, self.tasks, self._trainer))
+        return self._execute(restored(checkpoint, self.policy, self.teacher, self.tasks, self._trainer, self._controls))
 
     def _write_manifest(self) -> None:
         manifest = build_manifest(self.config, self.label, self.tasks, self.suites, self.weights_hash())
@@ -159,6 +160,9 @@ class Run:
     def _trainer(self) -> StageTrainer:
         recipe = self.config.recipe
         return StageTrainer(self.policy, self.teacher, self.base, recipe.objective(), self.config.train)
+
+    def _controls(self, stage: int) -> Controls:
+        return Controls(self.config.recipe, self.steps[stage - 1], self.config.seed, stage)
 
     def _execute(self, position: Position) -> dict[str, Any]:
         """Run from a position to the end; asked to end before that, save what the last step left: `Stopped`."""
@@ -175,7 +179,7 @@ class Run:
                 if stage > position.stage or position.trainer is None:
                     if self.teacher is not None:
                         self.teacher.start_stage()
-                    position = Position(stage, 0, self._trainer())
+                    position = Position(stage, 0, self._trainer(), controls=self._controls(stage))
                 self._train_stage(position)
                 self._evaluate(stage)
                 self._save(Position(stage + 1, 0))
@@ -197,8 +201,9 @@ class Run:
 
     def _train_stage(self, position: Position) -> None:
         """Optimiser steps from a position to the end of its stage; `_unsaved` follows them."""
-        stage, trainer = position.stage, position.trainer
+        stage, trainer, controls = position.stage, position.trainer, position.controls
         assert trainer is not None
+        assert controls is not None
         trainer.poll = self._poll
         steps, task = self.steps[stage - 1], self.tasks[stage - 1]
         settings = self.config.train
@@ -210,11 +215,17 @@ class Run:
             step = position.step
             torch.manual_seed(derive_seed(self.config.seed, "step", stage, step))
             started = time.perf_counter()
+            controlled = controls.settings(step)
+            recipe = controls.recipe(controlled)
+            trainer.objective = recipe.objective()
             batch, fresh = position.batch, {}
             if batch is None:
-                groups, said = self.collector.collect(task, stage, step // iterations)
-                batch = Batch([row for group in groups for row in group.rows], dict(said))
-                fresh = rollout_numbers(groups, sampled=self.collector.spec.source == "student")
+                groups, said = self.collector.collect(task, stage, step // iterations, recipe)
+                fresh = rollout_numbers(groups)
+                if probe := recipe.probe():
+                    rows = self.collector.reannotated(groups, controls.recipe(controlled | probe))
+                    fresh["probe_loss"] = trainer.measure(rows)
+                batch = Batch([row for group in groups for row in group.rows], dict(said), fresh)
             is_last = (step + 1) % iterations == 0 or step + 1 == steps
             numbers = trainer.step(
                 batch.rows,
@@ -224,10 +235,14 @@ class Run:
                 more=not is_last,
             )
             if is_last and self.teacher is not None:
-                self.teacher.after_rollout_batch()
-            position = Position(stage, step + 1, trainer, None if is_last else batch)
+                self.teacher.after_rollout_batch(batch.measured)
+            if self.teacher is not None and self.teacher.spec.kind in ("periodic", "gated"):
+                numbers["teacher_refreshes"] = self.teacher.refreshes
+            position = Position(stage, step + 1, trainer, None if is_last else batch, controls)
             self._unsaved = position
             record = {"stage": stage, "step": step + 1, "task": task.name} | numbers | EMPTY_BATCH | fresh | batch.said
+            record |= controlled
+            controls.see(record)
             self._record(record | {"seconds": time.perf_counter() - started})
             if position.step % settings.save_steps == 0 and position.step < steps:
                 self._keep_rollouts(position, batch.rows)

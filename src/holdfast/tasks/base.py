@@ -29,7 +29,9 @@ class Example:
     demonstration: str | None = None
     """A response worth imitating (TRL's `completion`)."""
     privileged_context: str | None = None
-    """What the teacher alone is shown; where it is absent the demonstration is shown in its place."""
+    """What the teacher alone is shown; where it is absent the demonstration or the solution is shown in its place."""
+    solution: tuple[str, ...] | None = None
+    """A worked solution in steps, the last of which states the answer; of it a part can be shown."""
     answer: Any = None
     """What the verifier compares a completion with; never part of any prompt."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -39,7 +41,9 @@ class Example:
         have = set()
         if self.demonstration is not None:
             have.add("demonstration")
-        if self.privileged_context is not None or self.demonstration is not None:
+        if self.solution is not None:
+            have.add("solution")
+        if any(each is not None for each in (self.privileged_context, self.demonstration, self.solution)):
             have.add("privileged_context")
         return frozenset(have)
 

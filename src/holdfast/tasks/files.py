@@ -99,7 +99,8 @@ def records_to_examples(records: Sequence[Record], columns: Columns, where: str)
     """Records as examples.
 
     `prompt` is text or a list of turns that ends with the user's; `completion` is text or a list of one assistant
-    turn; `privileged_context` is text or a list of turns, whose contents are joined by newlines as TRL joins them.
+    turn; `privileged_context` is text or a list of turns, whose contents are joined by newlines as TRL joins them;
+    `solution` is a list of steps, or text with a step a line.
     A record without a prompt but with a `messages` column is split before its last turn, the assistant's. Plain
     text prompts become one user turn: the model's chat template is applied to every prompt. Columns that no field
     is read from become the example's metadata.
@@ -249,6 +250,7 @@ def _example(record: Record, columns: Columns, stem: str) -> Example:
         messages=messages,
         demonstration=demonstration,
         privileged_context=_privileged(values.get(columns.privileged_context), columns.privileged_context, where),
+        solution=_solution(values.get(columns.solution), columns.solution, where),
         answer=values.get(columns.answer),
         metadata={name: value for name, value in values.items() if name not in used},
     )
@@ -314,6 +316,16 @@ def _privileged(value: Any, column: str, where: str) -> str | None:
     if value is None or isinstance(value, str):
         return None if value is None else _text(value, column, where)
     return "\n".join(turn["content"] for turn in _conversation(value, column, where))
+
+
+def _solution(value: Any, column: str, where: str) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        value = [line for line in _text(value, column, where).splitlines() if line.strip()]
+    if not isinstance(value, list) or not value:
+        raise DataError(f"`{column}` is {_kind(value)}", where=where, mend="a list of steps, or a step a line")
+    return tuple(_text(step, f"{column}[{index}]", where) for index, step in enumerate(value))
 
 
 def _with_system(messages: tuple[Message, ...], value: Any, column: str, where: str) -> tuple[Message, ...]:

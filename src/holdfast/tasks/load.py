@@ -41,7 +41,8 @@ MENDS = {
     "reward": "name one with `verifier: module:function`, or give every record an `answer`, or name an "
     "`environment_factory`",
     "demonstration": "give every training record a `completion`",
-    "privileged_context": "give every training record a `privileged_context` or a `completion`",
+    "privileged_context": "give every training record a `privileged_context`, a `completion` or a `solution`",
+    "solution": "give every training record a `solution`: a list of steps, or text with a step a line",
 }
 
 
@@ -147,7 +148,7 @@ def require(recipe: Recipe, tasks: Sequence[Task]) -> None:
         ConfigError: names the recipe, the task and what is missing.
     """
     for task in tasks:
-        for need in sorted(recipe.needs - task.provides()):
+        for need in sorted(recipe.required() - task.provides()):
             lacking = [e.id for e in task.train if need not in e.privileges()]
             if not task.train:
                 what = f"task {task.name!r} has no training examples"

@@ -16,7 +16,7 @@ from holdfast.config import TrainSettings
 from holdfast.errors import RunError
 from holdfast.objective.fused import fused_loss_and_statistics
 from holdfast.objective.loss import Batch, loss_and_statistics, remember_logprobs, row_coefficients, summarise
-from holdfast.objective.signals import HiddenSignal, Signal, compress
+from holdfast.objective.signals import HiddenSignal, Signal, compress, mixed
 from holdfast.objective.spec import Objective
 from holdfast.rollouts.rows import Row
 from holdfast.teachers import Base, Teacher
@@ -134,6 +134,22 @@ class StageTrainer:
         numbers = {"loss": loss_value, "rows": len(rows), "active_rows": len(active)}
         return numbers | summarise([each for _, group in gathered for each in group])
 
+    @torch.no_grad()
+    def measure(self, rows: Sequence[Row]) -> float:
+        """The loss of rows, forward only; nothing of it is kept."""
+        coefficients = row_coefficients(rows, self.objective, self.settings.max_completion_length)
+        coefficient_of = {id(row): c for row, c in zip(rows, coefficients, strict=True)}
+        active = [row for row in rows if row.has_signal]
+        total = 0.0
+        with self._heads():
+            for part in self._parts(active):
+                weights = [coefficient_of[id(row)] if part.counts else 0.0 for row in part.rows]
+                batch = Batch.from_rows(part.rows, weights, self.policy.device)
+                signals = self._signals(part.rows, active, first=True, keep=False)
+                loss, _ = self.policy.run(partial(self._loss, part.rows, batch, *signals))
+                total += loss.item()
+        return sum(self.world.gather(total))
+
     @contextmanager
     def _heads(self) -> Iterator[None]:
         """Within it, the output heads of teacher and base copies are whole on every process."""
@@ -177,10 +193,7 @@ class StageTrainer:
         """What teacher and base say at the loss tokens of these rows; None where no row asks."""
         teacher = base = None
         if self.teacher is not None and any(row.div for row in active):
-            spec = self.teacher.spec
-            head_moves = not self.policy.is_lora and (
-                spec.kind == "live" or (self.teacher.moves and spec.cadence == "optimizer_step")
-            )
+            head_moves = not self.policy.is_lora and self.teacher.moves_within_batch
             asking = [row for row in rows if row.div]
             teacher = self._signal("teacher", rows, asking, first=first, keep=keep, head_moves=head_moves)
         if self.base is not None and any(self._asks_base(row) for row in active):
@@ -215,6 +228,16 @@ class StageTrainer:
         assert speaker is not None
         prompts = [(source == "teacher" and row.teacher_prompt_ids) or row.prompt_ids for row in rows]
         completions, positions = [row.completion_ids for row in rows], [row.loss_positions() for row in rows]
+        signal = self._said(speaker, prompts, completions, positions)
+        if isinstance(speaker, Teacher) and speaker.spec.kind == "trust_region":
+            with torch.no_grad():
+                live = self.policy.run(partial(self._states_and_head, self.policy, prompts, completions, positions))
+                return self.policy.run(partial(mixed, signal, HiddenSignal(*live), speaker.spec.mix))
+        return signal
+
+    def _said(
+        self, speaker: Teacher | Base, prompts: list[list[int]], completions: list[list[int]], positions: list[Any]
+    ) -> HiddenSignal:
         with speaker.scoring() as policy:
             states_and_head = partial(self._states_and_head, policy, prompts, completions, positions)
             hidden, head = policy.run(states_and_head)
