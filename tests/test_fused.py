@@ -16,7 +16,7 @@ from holdfast.objective.fused import fused_loss_and_statistics
 from holdfast.objective.loss import loss_and_statistics
 from holdfast.objective.projection import TILE_BYTES, Projection
 from holdfast.objective.signals import HiddenSignal, SparseSignal, compress
-from holdfast.objective.spec import Objective, PolicyGradient
+from holdfast.objective.spec import Objective, PolicyGradient, TokenWeight
 from holdfast.train.policy import OutputHead, TensorHead
 from objective_factory import HeadStep, Outcome, make_head_step
 
@@ -34,6 +34,13 @@ def assert_same(readable: Outcome, fused: Outcome, **tolerance: float) -> None:
         got = fused.statistics[name]
         assert not got.requires_grad
         torch.testing.assert_close(got.double(), value.double(), **tolerance, msg=lambda m, n=name: f"{n}: {m}")
+
+
+WEIGHTS: dict[str, Any] = {
+    "teacher_share": st.sampled_from([0.0, 0.5, 1.0]),
+    "rising_only": st.booleans(),
+    "normalised": st.booleans(),
+}
 
 
 @st.composite
@@ -61,11 +68,13 @@ def objectives(draw: st.DrawFn) -> Objective:
             ratio=draw(st.sampled_from(["token", "sequence"])),
             surrogate=draw(st.sampled_from(["clip", "cispo", "sapo", "raw"])),
             epsilon_high=1.1,
+            modulation=draw(st.sampled_from([0.0, 0.6])),
         ),
+        token_weight=draw(st.none() | st.builds(TokenWeight, **WEIGHTS)),
         importance=draw(st.sampled_from(["none", "token", "sequence_mean"])),
         temperature=draw(st.sampled_from([1.0, 0.7])),
         reference_kl=draw(st.sampled_from([0.0, 0.3])),
-        reference_kl_form=draw(st.sampled_from(["k3", "forward_kl"])),
+        reference_kl_form=draw(st.sampled_from(["k3", "k2", "forward_kl"])),
         **of_target,
     )
 

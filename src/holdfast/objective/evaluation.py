@@ -8,7 +8,7 @@ from torch import Tensor
 
 from holdfast.objective.closed_form import full_divergence, logit_gradient, pair_products, partial_target
 from holdfast.objective.divergence import entropy, kl, log_softmax, sampled_surrogate, support_divergence, top_ids
-from holdfast.objective.loss import Batch, importance_of, k3_terms, sampled_terms
+from holdfast.objective.loss import Batch, importance_of, reference_terms, sampled_terms
 from holdfast.objective.plan import Kind, cut_kinds, kinds_of
 from holdfast.objective.projection import HeadGradient, Projection, same_head
 from holdfast.objective.signals import HiddenSignal, Signal, SparseSignal, read_on_support, token_slices
@@ -68,7 +68,8 @@ class Evaluation:
         self.vocabulary = len(head.weight)
         said = [s.hidden if isinstance(s, HiddenSignal) else s.entropy for s in (teacher, base) if s is not None]
         self.wide = torch.float64 if torch.float64 in {t.dtype for t in (hidden, *said)} else torch.float32
-        self.reference = objective.reference_kl_form if objective.reference_kl and batch.base_kl.any() else "none"
+        reference = {"forward_kl": "forward_kl", "k3": "sampled", "k2": "sampled"}[objective.reference_kl_form]
+        self.reference = reference if objective.reference_kl and batch.base_kl.any() else "none"
         self.support = objective.support
         if self.support.startswith("topk") and objective.top_k >= self.vocabulary:
             self.support = "full"
@@ -84,6 +85,8 @@ class Evaluation:
         self.row_bytes = self.vocabulary * self.wide.itemsize
         policy_gradient = objective.policy_gradient
         self.by_ratio_of_rows = policy_gradient is not None and policy_gradient.ratio == "sequence"
+        token_weight = objective.token_weight
+        self.by_weight_of_rows = token_weight is not None and token_weight.normalised
         self.projection = Projection(objective.temperature)
 
     def run(self, needed: tuple[bool, bool, bool]) -> tuple[Tensor, list[Tensor | None]]:
@@ -94,7 +97,8 @@ class Evaluation:
         self.gradient = any(needed)
         self.head_gradient = HeadGradient(self.head, self.hidden, needed, self.wide)
         kinds = kinds_of(self.batch, self.objective, self.teacher, self.base, gathered=self.gathered)
-        averages = self.gradient and (self.objective.importance == "sequence_mean" or self.by_ratio_of_rows)
+        by_rows = self.by_ratio_of_rows or self.by_weight_of_rows
+        averages = self.gradient and (by_rows or self.objective.importance == "sequence_mean")
         chunks, torn = cut_kinds(kinds, self.batch, self.row_bytes, self.chunk_tokens, whole_rows=averages)
         longest = [max(cut.stop - cut.start for cut in cuts) for cuts in chunks]
         most = max(length * kind.width for length, kind in zip(longest, kinds, strict=True))
@@ -119,7 +123,8 @@ class Evaluation:
 
     def _has_one_factor_per_row(self) -> bool:
         """Whether all that averages over rows do is to multiply every loss of a row by the same number."""
-        return not self.by_ratio_of_rows and self.reference == "none" and bool(self.batch.old_logprobs.isnan().all())
+        by_rows = self.by_ratio_of_rows or self.by_weight_of_rows or self.reference != "none"
+        return not by_rows and bool(self.batch.old_logprobs.isnan().all())
 
     def _logprobs(self, most: int) -> Tensor:
         """The sampled tokens' log-probabilities alone, for what must be known of whole rows beforehand."""
@@ -202,10 +207,10 @@ class Evaluation:
             label, div = (derivative[tokens] for derivative in self.known)
         else:
             label, div = self._sampled_derivatives(chunk.chosen[:, 0], batch)
-        if self.reference == "k3":
+        if self.reference == "sampled":
             leaf = chunk.chosen[:, 0].clone().requires_grad_()
             with torch.enable_grad():
-                loss, _ = k3_terms(leaf, self._base_logprobs(chunk), batch, self.objective)
+                loss, _ = reference_terms(leaf, self._base_logprobs(chunk), batch, self.objective)
                 label = label + torch.autograd.grad((batch.coef * loss).sum(), leaf)[0]
         elif chunk.kind.base is not None and self.reference == "forward_kl":
             chunk.anchor = self.chain * batch.coef.to(self.wide) * (self.objective.reference_kl * batch.base_kl)
@@ -304,7 +309,7 @@ class Evaluation:
         if kind.teacher is not None and not self.on_support:
             self.teacher_entropy[tokens] = -gram[:, kind.teacher, kind.teacher]
             self.teacher_kl[tokens] = gram[:, 0, 0] - gram[:, 0, kind.teacher]
-        if self.reference == "k3":
+        if self.reference == "sampled":
             self.base_logprobs[tokens] = self._base_logprobs(chunk).to(self.wide)
         elif self.reference == "forward_kl" and kind.base is not None:
             self.base_kl[tokens] = gram[:, kind.base, kind.base] - gram[:, kind.base, 0]
@@ -343,8 +348,8 @@ class Evaluation:
             if objective.clip != "none":
                 statistics["divergence_sum"] = self.unclipped.sum()
                 statistics["divergence_cut_sum"] = (self.unclipped - self.divergence).sum()
-        if self.reference == "k3":
-            loss, numbers = k3_terms(self.logprobs, self.base_logprobs, batch, objective)
+        if self.reference == "sampled":
+            loss, numbers = reference_terms(self.logprobs, self.base_logprobs, batch, objective)
             token_loss = token_loss + loss
             statistics |= numbers
         elif self.reference == "forward_kl":

@@ -1,6 +1,6 @@
 """One loss for every recipe: what its rows are annotated with, weighed, corrected and reduced; the readable form.
 
-    L = Σ_t coef_t · { is_t · [ce_t·CE_t + div_t·D_t] + is'_t·PG_t + reference_kl·base_kl_t·KL_t(student, base) }
+    L = Σ_t coef_t · { is_t · [ce_t·w_t·CE_t + div_t·D_t] + is'_t·PG_t + reference_kl·base_kl_t·KL_t(student, base) }
 
 The sum runs over loss tokens, flat and without padding. `coef` holds the whole reduction, worked out once over an
 optimiser step's rows so that losses and gradients of micro-batches add up to the step's however they are cut, times
@@ -11,7 +11,7 @@ the token's own weight.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import torch
@@ -30,7 +30,14 @@ from holdfast.objective.divergence import (
 )
 from holdfast.objective.signals import SparseSignal, Speaker, entries_read, read_on_support
 from holdfast.objective.spec import Objective
-from holdfast.objective.surrogate import policy_gradient_loss, ratio, reference_kl, row_mean
+from holdfast.objective.surrogate import (
+    modulated_advantages,
+    policy_gradient_loss,
+    ratio,
+    reference_kl,
+    row_mean,
+    squared_log_ratio,
+)
 from holdfast.objective.targets import target_log_probs
 from holdfast.rollouts.rows import Row
 
@@ -80,6 +87,8 @@ class Batch:
     """As the sampler gave them; NaN where nothing was sampled."""
     old_logprobs: Tensor
     """From the training forward at the start of the rollout batch; NaN where this is that forward."""
+    teacher_logprobs: Tensor
+    """Of the completion's tokens, for weights and advantages that follow from them; NaN where no teacher was asked."""
 
     @classmethod
     def from_rows(cls, rows: Sequence[Row], coefficients: Sequence[float], device: torch.device | str = "cpu") -> Self:
@@ -105,7 +114,19 @@ class Batch:
             base_kl=spread(row.base_kl for row in rows),
             sampled_logprobs=gather(_on_loss_tokens(row, row.sampled_logprobs, math.nan) for row in rows),
             old_logprobs=gather(_on_loss_tokens(row, row.old_logprobs, math.nan) for row in rows),
+            teacher_logprobs=torch.full((int(lengths.sum()),), math.nan, device=device),
         )
+
+    def told(self, teacher_logprobs: Tensor, objective: Objective) -> Self:
+        """The batch with the teacher's log-probabilities [N] of its tokens, where its rows ask for them."""
+        asked = self.asks_teacher(objective)
+        return replace(self, teacher_logprobs=torch.where(asked, teacher_logprobs.detach(), math.nan))
+
+    def asks_teacher(self, objective: Objective) -> Tensor:
+        """Where [N] weights or advantages follow from the teacher's probabilities of the sampled tokens."""
+        by_weight = objective.asks_teacher(ce=1.0, div=0.0, advantage=0.0)
+        by_advantage = objective.asks_teacher(ce=0.0, div=0.0, advantage=1.0)
+        return (by_weight & (self.ce != 0)) | (by_advantage & (self.advantage != 0))
 
     def select(self, tokens: slice | Tensor) -> Self:
         """The batch of some of the tokens; row indices stay as they are."""
@@ -166,6 +187,25 @@ def importance_of(logprobs: Tensor, batch: Batch, objective: Objective) -> Impor
     return Importance(sampler * stale, sampler, statistics)
 
 
+def token_weights(logprobs: Tensor, batch: Batch, objective: Objective) -> Tensor | float:
+    """What cross-entropy counts for at every token [N], see `TokenWeight`.
+
+    Args:
+        logprobs: [N], detached. All tokens of a row must be there where weights are normalised.
+    """
+    spec = objective.token_weight
+    if spec is None:
+        return 1.0
+    said = torch.where(batch.teacher_logprobs.isnan(), logprobs, batch.teacher_logprobs)
+    weights = torch.lerp(logprobs, said.to(logprobs.dtype), spec.teacher_share).exp()
+    if spec.rising_only:
+        weights = torch.where(said > logprobs, weights, 0.0)
+    if spec.normalised:
+        mean = row_mean(weights, batch.row_index, batch.rows)
+        weights = torch.where(mean > 0, weights / mean, 0.0)
+    return weights
+
+
 @dataclass(frozen=True, slots=True)
 class SampledTerms:
     """All of the objective that follows from the student's log-probabilities of the sampled tokens alone."""
@@ -184,25 +224,28 @@ def sampled_terms(logprobs: Tensor, batch: Batch, objective: Objective) -> Sampl
         logprobs: [N], with gradient. All tokens of a row must be there where something is averaged over a row.
     """
     importance = importance_of(logprobs.detach(), batch, objective)
-    loss = importance.full * batch.ce * -logprobs
+    loss = importance.full * batch.ce * token_weights(logprobs.detach(), batch, objective) * -logprobs
     statistics = {"tokens": torch.tensor(len(batch.ids)), "logprobs": logprobs.detach(), **importance.statistics}
     if objective.policy_gradient is not None:
         old = torch.where(batch.old_logprobs.isnan(), logprobs.detach(), batch.old_logprobs)
+        said = torch.where(batch.teacher_logprobs.isnan(), old, batch.teacher_logprobs)
+        advantages = modulated_advantages(batch.advantage, old, said, objective.policy_gradient)
         surrogate, held = policy_gradient_loss(
-            logprobs, old, batch.advantage, batch.row_index, batch.rows, objective.policy_gradient
+            logprobs, old, advantages, batch.row_index, batch.rows, objective.policy_gradient
         )
         loss = loss + importance.sampler * surrogate
         statistics |= {"advised_tokens": (batch.advantage != 0).sum(), "clipped": held.sum()}
     return SampledTerms(loss, (importance.full * batch.div).detach(), statistics)
 
 
-def k3_terms(
+def reference_terms(
     logprobs: Tensor, base_logprobs: Tensor, batch: Batch, objective: Objective
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The weighted k3 estimate [N] of KL(student‖base), and its statistics."""
+    """The weighted k3 or k2 estimate [N] of KL(student‖base), and its statistics."""
     anchored = batch.base_kl != 0
+    distance = squared_log_ratio if objective.reference_kl_form == "k2" else reference_kl
     # Where nobody asks the base, what stands there must not be read: 0 times NaN is NaN.
-    estimate = reference_kl(logprobs, torch.where(anchored, base_logprobs, logprobs.detach()))
+    estimate = distance(logprobs, torch.where(anchored, base_logprobs, logprobs.detach()))
     loss = objective.reference_kl * batch.base_kl * estimate
     return loss, {"anchored_tokens": anchored.sum(), "base_kl_sum": torch.where(anchored, estimate.detach(), 0.0).sum()}
 
@@ -218,6 +261,8 @@ def check_components(batch: Batch, objective: Objective, teacher: object, base: 
     """
     if batch.div.any() and teacher is None:
         raise ValueError("rows have a divergence to count, but there are no teacher logits")
+    if teacher is None and bool(batch.asks_teacher(objective).any()):
+        raise ValueError("rows are weighed by what a teacher says, but there are no teacher logits")
     if objective.policy_gradient is None and batch.advantage.any():
         raise ValueError("rows have an advantage, but the objective has no policy gradient")
     if objective.reference_kl and batch.base_kl.any() and base is None:
@@ -255,6 +300,8 @@ def loss_and_statistics(
     check_components(batch, objective, teacher_logits, base_logits)
     log_probs = log_softmax(student_logits, objective.temperature)
     logprobs = token_logprobs(log_probs, batch.ids)
+    if objective.reads_teacher_tokens and teacher_logits is not None:
+        batch = batch.told(_sampled_logprobs(teacher_logits, batch.ids, objective.temperature), objective)
     terms = sampled_terms(logprobs, batch, objective)
     token_loss = terms.loss
     statistics = {"entropy_sum": entropy(log_probs.detach()).sum(), **terms.statistics}
@@ -290,11 +337,18 @@ def loss_and_statistics(
             given = base_logits.sampled_logprobs if isinstance(base_logits, SparseSignal) else None
             base_logprobs = token_logprobs(base, batch.ids) if base is not None else given
             assert base_logprobs is not None
-            loss, numbers = k3_terms(logprobs, base_logprobs, batch, objective)
+            loss, numbers = reference_terms(logprobs, base_logprobs, batch, objective)
             token_loss = token_loss + loss
             statistics |= numbers
 
     return (batch.coef * token_loss).sum(), statistics
+
+
+def _sampled_logprobs(said: Tensor | SparseSignal, ids: Tensor, temperature: float) -> Tensor:
+    """The log-probabilities [N] that a teacher gives to the sampled tokens."""
+    if isinstance(said, SparseSignal):
+        return said.sampled_logprobs
+    return token_logprobs(log_softmax(said.detach(), temperature), ids)
 
 
 def _teacher_statistics(student: Tensor, teacher: Tensor, objective: Objective) -> dict[str, Tensor]:

@@ -102,6 +102,19 @@ def compress(signal: Signal, ids: Tensor, objective: Objective, *, of: Speaker =
     return SparseSignal(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
 
+def sampled_logprobs(signal: Signal, ids: Tensor, temperature: float) -> Tensor:
+    """The log-probabilities [N] that a signal gives to the completion's tokens `ids` [N], the temperature applied."""
+    if isinstance(signal, SparseSignal):
+        return signal.sampled_logprobs
+    most = max(1, CHUNK_BYTES // (4 * signal.head.weight.shape[0]))
+    with torch.no_grad():
+        parts = [
+            token_logprobs(log_softmax(signal.head(signal.hidden[tokens]), temperature), ids[tokens])
+            for tokens in token_slices(len(ids), most)
+        ]
+    return torch.cat(parts)
+
+
 def token_slices(tokens: int, most: int) -> Iterator[slice]:
     """Slices of at most so many tokens, of nearly equal length; one empty slice where there are none."""
     count = max(1, -(-tokens // most))

@@ -40,8 +40,18 @@ class PolicyGradient:
     gate_positive: float = 1.0
     gate_negative: float = 1.05
     """Of `sapo`: how sharply the gate closes around a ratio of 1, for positive and for negative advantages."""
+    dual_clip: float | None = None
+    """Of `clip`: with a negative advantage, the loss is bounded at this many times −A (arXiv 1912.09729)."""
+    modulation: float = 0.0
+    """λ: how much of a token's advantage the teacher scales, by clip(exp(sign(A)·(log q − log p)), 1 ± modulation_clip)
+    at the sampled token (RLSD, arXiv 2604.03128); 0 asks no teacher."""
+    modulation_clip: float = 0.2
 
     def __post_init__(self) -> None:
+        if self.dual_clip is not None and (self.surrogate != "clip" or self.dual_clip <= 1):
+            raise ValueError("dual_clip is for surrogate `clip`, and above 1: it bounds what the ratio can do above that")
+        if not 0 <= self.modulation <= 1 or not 0 <= self.modulation_clip < 1:
+            raise ValueError("modulation is a share from 0 to 1, and modulation_clip below 1, or advantages change sign")
         if min(self.gate_positive, self.gate_negative) <= 0:
             raise ValueError("gate_positive and gate_negative say how sharply a gate closes; they must be above 0")
         if self.surrogate == "cispo" and self.epsilon_high < 1:
@@ -51,8 +61,32 @@ class PolicyGradient:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenWeight:
+    """What cross-entropy counts for at a token y: w = sg(p(y)^(1−s) · q(y)^s), p the student and q the teacher.
+
+    s = 0 weighs by the student's own probability (DFT, arXiv 2508.05629); s = ½ by its geometric mean with that of the
+    teacher, who sees more (SORT, arXiv 2605.11505). Where no teacher was asked, q is p.
+    """
+
+    teacher_share: float = 0.0
+    """s, from 0 to 1; 0 asks no teacher."""
+    rising_only: bool = False
+    """Tokens that the teacher does not find more probable weigh 0."""
+    normalised: bool = False
+    """Divide by the row's mean weight, so that weights say which tokens count and not how much the row does."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.teacher_share <= 1:
+            raise ValueError(f"teacher_share is {self.teacher_share:g}; it is a share from 0 to 1")
+
+    @property
+    def asks_teacher(self) -> bool:
+        return self.teacher_share > 0 or self.rising_only
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Objective:
-    """L = Σ_t coef_t · {is_t · [ce·CE + div·D(target, student) + PG(A)] + reference_kl·base_kl·KL(student, base)}.
+    """L = Σ_t coef_t · {is_t · [ce·w·CE + div·D(target, student) + PG(A)] + reference_kl·base_kl·KL(student, base)}.
 
     ce, div, base_kl and the advantages are annotated per row by a recipe; this says how they are computed and reduced.
     A combination that is not defined or can give no signal raises `ValueError`.
@@ -78,6 +112,8 @@ class Objective:
     clip_at: float = 0.05
     """In nats; OPSD's default for `entry`."""
     aggregation: Aggregation = "sequence_mean"
+    token_weight: TokenWeight | None = None
+    """Of cross-entropy; None for 1."""
     policy_gradient: PolicyGradient | None = None
     importance: ImportanceLevel = "none"
     importance_cap: float = 2.0
@@ -87,8 +123,9 @@ class Objective:
     """Whether rows without signal count in the denominator of the reduction."""
     reference_kl: float = 0.0
     """Coefficient of KL to the base."""
-    reference_kl_form: Literal["k3", "forward_kl"] = "k3"
-    """k3: an estimate of KL(student‖base) from sampled tokens. forward_kl: KL(base‖student) over the vocabulary."""
+    reference_kl_form: Literal["k3", "k2", "forward_kl"] = "k3"
+    """k3 and k2: estimates of KL(student‖base) from sampled tokens, e^d − d − 1 and ½d² with d = log base − log student.
+    forward_kl: KL(base‖student) over the vocabulary."""
 
     def __post_init__(self) -> None:
         if self.support == "sampled" and self.divergence != "reverse_kl":
@@ -109,6 +146,17 @@ class Objective:
             raise ValueError(f"the temperature is {self.temperature:g}; it divides the logits and must be above 0")
         self._check_support()
         self._check_target()
+
+    def asks_teacher(self, *, ce: float, div: float, advantage: float) -> bool:
+        """Whether a row so annotated reads what its teacher says."""
+        weighs = self.token_weight is not None and self.token_weight.asks_teacher
+        modulates = self.policy_gradient is not None and self.policy_gradient.modulation > 0
+        return bool(div or (ce and weighs) or (advantage and modulates))
+
+    @property
+    def reads_teacher_tokens(self) -> bool:
+        """Whether weights or advantages follow from the teacher's probabilities of the sampled tokens."""
+        return self.asks_teacher(ce=1.0, div=0.0, advantage=1.0)
 
     def _check_support(self) -> None:
         if self.top_k_by == "teacher" and not self.support.startswith("topk"):

@@ -38,6 +38,8 @@ def policy_gradient_loss(
         sapo    −4/τ σ(τ(ρ − 1)) A, τ by the sign of A                  arXiv 2511.20347; its slope at ρ = 1 is raw's
         raw     −ρ A
 
+    With `dual_clip` c, clip's loss of a negative advantage is at most −c A (arXiv 1912.09729).
+
     Args:
         logprobs: [N], of the sampled tokens, with gradient.
         old_logprobs: [N], the same at the start of the rollout batch; pass the detached `logprobs` in its first step.
@@ -62,7 +64,29 @@ def policy_gradient_loss(
         return -4 / tau * torch.sigmoid(tau * (rho - 1)) * advantages, torch.zeros_like(advantages, dtype=torch.bool)
     low, high = 1 - spec.epsilon, 1 + spec.epsilon_high
     held = ((rho < low) & (advantages < 0)) | ((rho > high) & (advantages > 0))
-    return -torch.minimum(rho * advantages, rho.clamp(low, high) * advantages), held
+    gain = torch.minimum(rho * advantages, rho.clamp(low, high) * advantages)
+    if spec.dual_clip is not None:
+        bounded = (advantages < 0) & (rho > spec.dual_clip)
+        gain, held = torch.where(bounded, spec.dual_clip * advantages, gain), held | bounded
+    return -gain, held
+
+
+def modulated_advantages(
+    advantages: Tensor, logprobs: Tensor, teacher_logprobs: Tensor, spec: PolicyGradient
+) -> Tensor:
+    """Advantages [N] whose size a teacher decides a part of, and never their sign (RLSD, arXiv 2604.03128).
+
+        A · [(1 − λ) + λ · clip(exp(sign(A) · (log q − log p)), 1 ± modulation_clip)]
+
+    Args:
+        logprobs: [N], of the sampled tokens at the start of the rollout batch, as advantages are.
+        teacher_logprobs: [N], of the same tokens.
+    """
+    if not spec.modulation:
+        return advantages
+    favoured = ratio(advantages.sign() * (teacher_logprobs - logprobs), torch.zeros_like(logprobs))
+    factor = favoured.clamp(1 - spec.modulation_clip, 1 + spec.modulation_clip)
+    return advantages * torch.lerp(torch.ones_like(factor), factor, spec.modulation).detach()
 
 
 def reference_kl(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
@@ -72,3 +96,11 @@ def reference_kl(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
     """
     d = (reference_logprobs.detach() - logprobs).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
     return d.exp() - d - 1
+
+
+def squared_log_ratio(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
+    """The k2 estimate, ½ (log p − log p_ref)², of the sampled tokens (SDPG, arXiv 2606.04036); [N] → [N].
+
+    Biased as a value, but over tokens sampled from the student its gradient is that of KL(student‖reference).
+    """
+    return (logprobs - reference_logprobs.detach()).square() / 2

@@ -192,14 +192,17 @@ class StageTrainer:
     ) -> tuple[Signal | None, Signal | None]:
         """What teacher and base say at the loss tokens of these rows; None where no row asks."""
         teacher = base = None
-        if self.teacher is not None and any(row.div for row in active):
+        if self.teacher is not None and any(self._asks_teacher(row) for row in active):
             head_moves = not self.policy.is_lora and self.teacher.moves_within_batch
-            asking = [row for row in rows if row.div]
+            asking = [row for row in rows if self._asks_teacher(row)]
             teacher = self._signal("teacher", rows, asking, first=first, keep=keep, head_moves=head_moves)
         if self.base is not None and any(self._asks_base(row) for row in active):
             asking = [row for row in rows if self._asks_base(row)]
             base = self._signal("base", rows, asking, first=first, keep=keep)
         return teacher, base
+
+    def _asks_teacher(self, row: Row) -> bool:
+        return self.objective.asks_teacher(ce=row.ce, div=row.div, advantage=row.advantage)
 
     def _asks_base(self, row: Row) -> bool:
         anchored = self.objective.anchor == "base"
