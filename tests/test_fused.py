@@ -47,6 +47,7 @@ WEIGHTS: dict[str, Any] = {
 def objectives(draw: st.DrawFn) -> Objective:
     """Any objective that the specification allows."""
     support = draw(st.sampled_from(["full", "topk_tail", "topk_renormalised", "sampled"]))
+    surrogate = draw(st.sampled_from(["clip", "cispo", "sapo", "raw"]))
     sampled, top_k = support == "sampled", support.startswith("topk")
     target = draw(st.sampled_from(["teacher", "geometric", "partial"]))
     of_target: dict[str, Any] = {}
@@ -66,8 +67,9 @@ def objectives(draw: st.DrawFn) -> Objective:
         clip_at=draw(st.sampled_from([0.02, 0.3])),
         policy_gradient=PolicyGradient(
             ratio=draw(st.sampled_from(["token", "sequence"])),
-            surrogate=draw(st.sampled_from(["clip", "cispo", "sapo", "raw"])),
+            surrogate=surrogate,
             epsilon_high=1.1,
+            dual_clip=draw(st.sampled_from([None, 1.5])) if surrogate == "clip" else None,
             modulation=draw(st.sampled_from([0.0, 0.6])),
         ),
         token_weight=draw(st.none() | st.builds(TokenWeight, **WEIGHTS)),

@@ -9,7 +9,6 @@ import torch
 
 import holdfast
 from holdfast.config import RunConfig, parse_config
-from holdfast.methods import RECIPES
 from holdfast.objective.signals import HiddenSignal
 from holdfast.rollouts.rows import Row
 from holdfast.store import RunDirectory
@@ -37,8 +36,8 @@ def _metrics(path: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", RECIPES)
-def test_every_recipe_learns_a_task(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["sft", "sdft", "sdpo", "grpo"])
+def test_the_first_recipes_learn_a_task(tmp_path: Path, name: str) -> None:
     recipe = {"name": name, **SETTINGS.get(name, {})}
     summary = holdfast.run(LEARN, tmp_path / "run", recipe=recipe)
     before, after = (e["scores"]["calculation"]["mean"] for e in summary["evaluations"])

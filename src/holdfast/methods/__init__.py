@@ -1,12 +1,34 @@
 """One short file per recipe: a wiring of the shared parts, and its paper's defaults."""
 
 from holdfast.methods.base import Recipe
+from holdfast.methods.correct_only import CorrectOnly
+from holdfast.methods.dft import DFT
 from holdfast.methods.grpo import GRPO
+from holdfast.methods.kl_sft import KLSFT
+from holdfast.methods.rft import RFT
+from holdfast.methods.rlsd import RLSD
+from holdfast.methods.sc_sdpo import SCSDPO
 from holdfast.methods.sdft import SDFT
+from holdfast.methods.sdpg import SDPG
 from holdfast.methods.sdpo import SDPO
 from holdfast.methods.sft import SFT
 
-RECIPES: dict[str, type[Recipe]] = {recipe.name: recipe for recipe in (SFT, SDFT, SDPO, GRPO)}
+RECIPES: dict[str, type[Recipe]] = {
+    recipe.name: recipe
+    for recipe in (
+        SFT,
+        DFT,
+        KLSFT,
+        SDFT,
+        CorrectOnly,
+        SDPO,
+        SCSDPO,
+        GRPO,
+        RLSD,
+        SDPG,
+        RFT,
+    )
+}
 """Every known recipe by name; a recipe of one's own is added with `register`."""
 
 

@@ -49,9 +49,9 @@ class PolicyGradient:
 
     def __post_init__(self) -> None:
         if self.dual_clip is not None and (self.surrogate != "clip" or self.dual_clip <= 1):
-            raise ValueError("dual_clip is for surrogate `clip`, and above 1: it bounds what the ratio can do above that")
+            raise ValueError("dual_clip is for surrogate `clip`, and a ratio above 1 from which on losses are bounded")
         if not 0 <= self.modulation <= 1 or not 0 <= self.modulation_clip < 1:
-            raise ValueError("modulation is a share from 0 to 1, and modulation_clip below 1, or advantages change sign")
+            raise ValueError("modulation is a share from 0 to 1; modulation_clip is below 1, or advantages change sign")
         if min(self.gate_positive, self.gate_negative) <= 0:
             raise ValueError("gate_positive and gate_negative say how sharply a gate closes; they must be above 0")
         if self.surrogate == "cispo" and self.epsilon_high < 1:
@@ -124,7 +124,7 @@ class Objective:
     reference_kl: float = 0.0
     """Coefficient of KL to the base."""
     reference_kl_form: Literal["k3", "k2", "forward_kl"] = "k3"
-    """k3 and k2: estimates of KL(student‖base) from sampled tokens, e^d − d − 1 and ½d² with d = log base − log student.
+    """k3 and k2: estimates of KL(student‖base) from sampled tokens, e^d − d − 1 and ½ d², d = log base − log student;
     forward_kl: KL(base‖student) over the vocabulary."""
 
     def __post_init__(self) -> None:

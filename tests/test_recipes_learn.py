@@ -1,0 +1,66 @@
+"""Every recipe beyond the first four learns a lab task: to a stated score, from the base, in a stated number of steps.
+
+Each entry is one line: what is run, and the least mean score over three seeds that it must reach. Before training the
+base scores below `BEFORE`.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+import holdfast
+
+BEFORE = 0.4
+SEEDS = (0, 1, 2)
+
+
+class Learns(NamedTuple):
+    """A recipe with its settings, a task, a budget, and the score that it must reach."""
+
+    recipe: str
+    score: float
+    steps: int = 12
+    prompts: int = 8
+    rate: float = 4e-4
+    task: str = "calculation"
+    settings: dict[str, Any] = {}  # noqa: RUF012 - read only
+
+
+CASES = (
+    Learns("dft", 0.6),
+    Learns("kl_sft", 0.6),
+    Learns("rft", 0.6),
+    Learns("correct_only", 0.6, settings={"num_loss_tokens_to_skip": 0}),
+    Learns("sc_sdpo", 0.6),
+    Learns("rlsd", 0.6),
+    Learns("sdpg", 0.6),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.recipe)
+def test_a_recipe_learns(tmp_path: Path, case: Learns) -> None:
+    reached = []
+    for seed in SEEDS:
+        config = {
+            "tasks": [f"lab:{case.task}"],
+            "suites": [],
+            "recipe": {"name": case.recipe, **case.settings},
+            "seed": seed,
+            "train": {
+                "steps": case.steps,
+                "prompts_per_step": case.prompts,
+                "learning_rate": case.rate,
+                "warmup_steps": 2,
+                "max_prompt_length": 160,
+                "max_completion_length": 32,
+            },
+            "eval": {"max_items": 48, "kl_items": 0, "samples": 0},
+        }
+        evaluations = holdfast.run(config, tmp_path / str(seed))["evaluations"]
+        before, after = (evaluations[stage]["scores"][case.task]["mean"] for stage in (0, 1))
+        assert before < BEFORE
+        reached.append(after)
+    print(case.recipe, reached)
+    assert sum(reached) / len(reached) >= case.score, reached

@@ -1,0 +1,210 @@
+"""What recipes made of shared parts compute: losses and gradients against their papers' formulas, written out here.
+
+Each is run through the engine on a tiny model, both forms of the loss, with the logits of student, teacher and base
+taken from plain forward passes; the expected loss is plain torch on these.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from holdfast.config import ModelSettings, TrainSettings
+from holdfast.methods import DFT, KLSFT, RFT, RLSD, SCSDPO, SDPG, CorrectOnly
+from holdfast.methods.base import Recipe
+from holdfast.rollouts.rows import Group, Row
+from holdfast.tasks.base import Example, Message, Verdict
+from holdfast.teachers import Base, Teacher
+from holdfast.train.model import load_policy
+from holdfast.train.step import StageTrainer
+
+REWARDS = ([1.0, 0.0, 0.0, 1.0], [0.0, 0.0, 1.0, 0.2])
+
+
+class Seen(NamedTuple):
+    """Of one row: its annotations, and log-probabilities [T, V] of the three models at its completion."""
+
+    row: Row
+    ids: Tensor
+    student: Tensor
+    teacher: Tensor
+    base: Tensor
+
+    def of(self, side: Tensor) -> Tensor:
+        """[T], of the completion's tokens."""
+        return side.gather(-1, self.ids[:, None])[:, 0]
+
+
+Formula = Callable[[Sequence[Sequence[Seen]]], Tensor]
+
+
+def kl(p: Tensor, q: Tensor) -> Tensor:
+    return (p.exp() * (p - q)).sum(-1)
+
+
+def total(losses: Sequence[Tensor], count: int) -> Tensor:
+    return torch.stack(list(losses)).sum() / count
+
+
+def token_mean(groups: Sequence[Sequence[Seen]], loss: Callable[[Seen], Tensor]) -> Tensor:
+    rows = [seen for group in groups for seen in group]
+    return torch.cat([loss(seen) for seen in rows]).mean()
+
+
+def advantages(group: Sequence[Seen]) -> list[float]:
+    rewards = torch.tensor([seen.row.reward for seen in group], dtype=torch.float64)
+    return ((rewards - rewards.mean()) / (rewards.std() + 1e-4)).tolist()
+
+
+def correction(seen: Seen, cap: float = 2.0) -> Tensor:
+    """min(p_train / p_sampler, cap), detached."""
+    assert seen.row.sampled_logprobs is not None
+    return (seen.of(seen.student) - torch.tensor(seen.row.sampled_logprobs)).exp().clamp(max=cap).detach()
+
+
+def on_policy(seen: Seen, advantage: Tensor | float) -> Tensor:
+    """The policy gradient's loss in a rollout batch's first step: the ratio is 1, and differentiable."""
+    logprobs = seen.of(seen.student)
+    return -correction(seen) * (logprobs - logprobs.detach()).exp() * advantage
+
+
+def dft(groups: Sequence[Sequence[Seen]]) -> Tensor:
+    return token_mean(groups, lambda s: -s.of(s.student).exp().detach() * s.of(s.student))
+
+
+def kl_sft(groups: Sequence[Sequence[Seen]]) -> Tensor:
+    return token_mean(groups, lambda s: -s.of(s.student) + 0.3 * kl(s.base, s.student))
+
+
+def rft(groups: Sequence[Sequence[Seen]]) -> Tensor:
+    kept = [[s for s in group if s.row.reward == 1][:1] for group in groups]
+    rows = [s for group in kept for s in group]
+    return total([(-correction(s) * s.of(s.student)).mean() for s in rows], len(rows))
+
+
+def correct_only(groups: Sequence[Sequence[Seen]]) -> Tensor:
+    """With the first token of each completion skipped."""
+    rows = [s for group in groups for s in group if s.row.reward == 1]
+    return total([correction(s)[1:].mean() * kl(s.teacher, s.student)[1:].mean() for s in rows], len(rows))
+
+
+def sc_sdpo(groups: Sequence[Sequence[Seen]]) -> Tensor:
+    losses = []
+    for group in groups:
+        share = sum(s.row.reward >= 0.5 for s in group) / len(group)
+        weight = (share * (1 - share)) ** 0.5
+        losses += [weight * (correction(s) * kl(s.teacher, s.student)).mean() for s in group if s.row.teacher_messages]
+    return total(losses, sum(map(len, groups)))
+
+
+def rlsd(groups: Sequence[Sequence[Seen]]) -> Tensor:
+    losses = []
+    for group in groups:
+        for s, advantage in zip(group, advantages(group), strict=True):
+            sign = 1.0 if advantage > 0 else -1.0
+            evidence = (sign * (s.of(s.teacher) - s.of(s.student))).exp().clamp(0.8, 1.2).detach()
+            losses.append(on_policy(s, advantage * (0.5 + 0.5 * evidence)).mean())
+    return total(losses, len(losses))
+
+
+def sdpg(groups: Sequence[Sequence[Seen]]) -> Tensor:
+    losses = []
+    for group in groups:
+        for s, advantage in zip(group, advantages(group), strict=True):
+            loss = on_policy(s, advantage)
+            if advantage > 0:
+                loss = loss + 0.2 * correction(s) * kl(s.student, s.teacher)
+            losses.append((loss + 0.4 / 2 * (s.of(s.student) - s.of(s.base)) ** 2).mean())
+    return total(losses, len(losses))
+
+
+CASES: dict[str, tuple[Recipe, Formula]] = {
+    "dft": (DFT(), dft),
+    "kl_sft": (KLSFT(beta=0.3), kl_sft),
+    "rft": (RFT(most_per_prompt=1), rft),
+    "correct_only": (CorrectOnly(num_loss_tokens_to_skip=1), correct_only),
+    "sc_sdpo": (SCSDPO(divergence="forward_kl", support="full"), sc_sdpo),
+    "rlsd": (RLSD(), rlsd),
+    "sdpg": (SDPG(distillation=0.2, beta=0.4, gate_positive=True), sdpg),
+}
+
+
+def groups_for(recipe: Recipe) -> list[Group]:
+    """Two prompts, rewarded as `REWARDS` says, annotated; teacher prompts are random where the recipe asks for one."""
+    rng = random.Random(3)
+    groups = []
+    demonstrated = recipe.rollouts().source == "demonstrations"
+
+    def ids(count: int) -> list[int]:
+        return [rng.randrange(5, 200) for _ in range(count)]
+
+    for number, rewards in enumerate(REWARDS):
+        example = Example(f"e{number}", (Message(role="user", content="?"),), demonstration="so")
+        group, prompt = Group(example), ids(rng.randint(2, 6))
+        for reward in rewards[: 1 if demonstrated else None]:
+            completion = ids(rng.randint(2, 6))
+            row = Row(example, prompt, completion, completion=f"answer {len(group.rows)}")
+            if not demonstrated:
+                row.sampled_logprobs = [-rng.uniform(4.5, 7) for _ in completion]
+                row.verdict = Verdict(reward)
+            group.rows.append(row)
+        groups.append(group)
+    recipe.annotate(groups)
+    for row in (row for group in groups for row in group.rows):
+        row.teacher_prompt_ids = ids(rng.randint(2, 6)) if row.teacher_messages is not None else None
+    return groups
+
+
+def scored(model: Any, prompt: list[int], completion: list[int]) -> Tensor:
+    logits = model(torch.tensor([[*prompt, *completion]])).logits[0, len(prompt) - 1 : -1]
+    return logits.float().log_softmax(-1)
+
+
+@pytest.mark.parametrize("engine", ["fused", "readable"])
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_loss_and_gradients_are_the_formulas(tiny_model: Path, name: str, engine: str) -> None:
+    recipe, formula = CASES[name]
+    groups = groups_for(recipe)
+    other = load_policy(ModelSettings(path=str(tiny_model)))
+    base = Base(other)
+    spec = recipe.teacher()
+    teacher = Teacher(spec, other, base) if spec is not None else None
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():  # so that the base is another model than the student
+        for parameter in other.named_trainable().values():
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.05)
+    if teacher is not None and spec is not None and spec.stage_start == "student":
+        teacher.start_stage()
+
+    def says(speaker: Any, row: Row) -> Tensor:
+        with speaker.scoring() as model:
+            return scored(model.model, row.teacher_prompt_ids or row.prompt_ids, row.completion_ids)
+
+    seen = []
+    for group in groups:
+        seen.append([])
+        for row in group.rows:
+            student = scored(other.model, row.prompt_ids, row.completion_ids)
+            with base.scoring() as model:
+                of_base = scored(model.model, row.prompt_ids, row.completion_ids)
+            of_teacher = says(teacher, row) if teacher is not None else of_base
+            seen[-1].append(Seen(row, torch.tensor(row.completion_ids), student, of_teacher.detach(), of_base))
+    expected = formula(seen)
+    expected.backward()
+    wanted = {name: p.grad.clone() for name, p in other.named_trainable().items() if p.grad is not None}
+    other.model.zero_grad(set_to_none=True)
+
+    trainer = StageTrainer(other, teacher, base, recipe.objective(), TrainSettings(engine=engine))  # type: ignore[arg-type]
+    numbers = trainer.forward_backward([row for group in groups for row in group.rows], where="here")
+    assert numbers["loss"] == pytest.approx(expected.item(), rel=1e-4, abs=1e-6)
+    scale = max(float(g.abs().max()) for g in wanted.values())
+    assert scale > 1e-3
+    for parameter, gradient in wanted.items():
+        found = trainer.parameters[parameter].grad
+        torch.testing.assert_close(
+            found, gradient, rtol=1e-3, atol=1e-4 * scale, msg=lambda m, n=parameter: f"{n}: {m}"
+        )

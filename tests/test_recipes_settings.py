@@ -1,0 +1,85 @@
+"""Each setting changes what it says it changes: on the wiring, or on what is written on rows."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from holdfast.controllers import Controls
+from holdfast.methods import DFT, KLSFT, RFT, RLSD, SCSDPO, SDPG, CorrectOnly
+from holdfast.methods.base import Recipe
+from holdfast.rollouts.rows import Group, Row
+from holdfast.tasks.base import Example, Message, Verdict
+
+EXAMPLE = Example("e", (Message(role="user", content="Q"),), demonstration="D")
+
+
+def rows_of(recipe: Recipe, rewards: Sequence[float] = (1.0, 0.6, 0.0, 1.0)) -> list[Row]:
+    rows = [Row(EXAMPLE, [1], [2, 3], completion="c", verdict=Verdict(r, feedback="no")) for r in rewards]
+    recipe.annotate([Group(EXAMPLE, rows)])
+    return rows
+
+
+def each(field: str) -> Callable[[Recipe], list[Any]]:
+    return lambda recipe: [getattr(row, field) for row in rows_of(recipe)]
+
+
+def teacher_prompt(recipe: Recipe) -> str:
+    messages = rows_of(recipe)[0].teacher_messages
+    assert messages is not None
+    return messages[-1]["content"]
+
+
+def gradient(field: str, step: int = 0) -> Callable[[Recipe], Any]:
+    def read(recipe: Recipe) -> Any:
+        controls = Controls(recipe, 100, 0)
+        return getattr(controls.recipe(controls.settings(step)).objective().policy_gradient, field)
+
+    return read
+
+
+SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]] = [
+    (DFT, "aggregation", "sequence_mean", lambda r: r.objective().aggregation, "token_mean", "sequence_mean"),
+    (KLSFT, "beta", 0.5, lambda r: r.objective().reference_kl, 0.1, 0.5),
+    (RFT, "num_generations", 2, lambda r: r.rollouts().num_generations, 4, 2),
+    (RFT, "num_iterations", 3, lambda r: r.rollouts().num_iterations, 1, 3),
+    (RFT, "success_threshold", 0.5, each("ce"), [1, 0, 0, 1], [1, 1, 0, 1]),
+    (RFT, "most_per_prompt", 1, each("ce"), [1, 0, 0, 1], [1, 0, 0, 0]),
+    (RFT, "temperature", 0.7, lambda r: (r.rollouts().temperature, r.objective().temperature), (1, 1), (0.7, 0.7)),
+    (RFT, "importance_cap", 3.0, lambda r: r.objective().importance_cap, 2.0, 3.0),
+    (SCSDPO, "weight_exponent", 1.0, each("div"), [3**0.5 / 4] * 4, [3 / 16] * 4),
+    (SCSDPO, "success_threshold", 1.0, each("div"), [3**0.5 / 4] * 4, [0.5] * 4),
+    (CorrectOnly, "distil", "wrong", each("div"), [1, 0, 0, 1], [0, 1, 1, 0]),
+    (CorrectOnly, "distil", "all", each("div"), [1, 0, 0, 1], [1, 1, 1, 1]),
+    (CorrectOnly, "success_threshold", 0.5, each("div"), [1, 0, 0, 1], [1, 1, 0, 1]),
+    (RLSD, "modulation", 0.2, gradient("modulation", 25), 0.25, 0.1),
+    (RLSD, "modulation_steps", 0, gradient("modulation", 60), 0.0, 0.5),
+    (RLSD, "modulation_clip", 0.1, gradient("modulation_clip"), 0.2, 0.1),
+    (RLSD, "teacher_kind", "frozen", lambda r: r.teacher() and r.teacher().kind, "live", "frozen"),
+    (RLSD, "template", "{prompt}={demonstration}", lambda r: teacher_prompt(r) == "Q=D", False, True),
+    (SDPG, "template", "{prompt}={demonstration}", lambda r: teacher_prompt(r) == "Q=D", False, True),
+    (SDPG, "epsilon_high", 0.4, gradient("epsilon_high"), 0.28, 0.4),
+    (SDPG, "dual_clip", None, gradient("dual_clip"), 10.0, None),
+    (SDPG, "distillation", 0.5, each("div"), [1e-3] * 4, [0.5] * 4),
+    (SDPG, "beta", 0.0, each("base_kl"), [1.0] * 4, [0.0] * 4),
+    (SDPG, "divergence", "forward_kl", lambda r: r.objective().divergence, "reverse_kl", "forward_kl"),
+    (SDPG, "gate_positive", True, each("div"), [1e-3] * 4, [1e-3, 0, 0, 1e-3]),
+]
+
+
+@pytest.mark.parametrize(("kind", "setting", "value", "read", "default", "changed"), SETTINGS)
+def test_a_setting_changes_what_it_says(
+    kind: type[Recipe], setting: str, value: Any, read: Callable[[Recipe], Any], default: Any, changed: Any
+) -> None:
+    assert read(kind()) == pytest.approx(default)
+    assert read(kind(**{setting: value})) == pytest.approx(changed)
+
+
+def test_a_prompt_that_is_always_or_never_solved_weighs_nothing_in_sc_sdpo() -> None:
+    for rewards in ([1.0] * 4, [0.0] * 4):
+        assert [row.div for row in rows_of(SCSDPO(), rewards)] == [0.0] * 4
+
+
+def test_advantages_that_are_modulated_keep_their_own_value_on_rows() -> None:
+    modulated, plain = rows_of(RLSD()), rows_of(RLSD(modulation=0.0))
+    assert [row.advantage for row in modulated] == [row.advantage for row in plain]
