@@ -13,6 +13,7 @@ import typer
 from holdfast import __version__
 from holdfast.commands.advise import advise
 from holdfast.commands.artifacts import artifacts
+from holdfast.commands.blend import blend
 from holdfast.commands.drift import drift
 from holdfast.commands.findings import findings
 from holdfast.commands.gate import gate
@@ -38,6 +39,7 @@ app.add_typer(lab, name="lab")
 app.command("advise")(advise)
 app.command("artifacts")(artifacts)
 app.command("responses")(responses)
+app.command("blend")(blend)
 app.command("drift")(drift)
 app.command("gate")(gate)
 app.command("findings")(findings)

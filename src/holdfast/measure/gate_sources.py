@@ -97,7 +97,7 @@ def gate(
         raise ConfigError("a candidate is missing", mend="name it after the base, or name one run directory")
     sources = (str(base), str(base if candidate is None else candidate))
     models = [source for source in sources if not Path(source).is_file() and not _is_run(Path(source))]
-    plan = _plan(config, suites, items, run_code) if models else None
+    plan = plan_of(config, suites, items, run_code) if models else None
     found: list[Evaluation] = []
     names: list[str] = []
     for source, is_base in zip(sources, (True, False)):
@@ -143,7 +143,8 @@ def _read(path: Path) -> Evaluation:
     return evaluation
 
 
-def _plan(config: str | Path | None, suites: Sequence[str], items: int | None, run_code: bool) -> Plan:
+def plan_of(config: str | Path | None, suites: Sequence[str], items: int | None, run_code: bool) -> Plan:
+    """How models are evaluated: arguments and errors as for `gate`."""
     from holdfast.tasks.load import load_stream
 
     settings: StreamSettings

@@ -253,7 +253,7 @@ class Policy:
         World.current().main(lambda: self._write_folder(Path(path), weights))
 
     def _write_folder(self, path: Path, weights: dict[str, Tensor]) -> None:
-        with _whole_folder(path) as folder, quiet():
+        with whole_folder(path) as folder, quiet():
             self.tokenizer.save_pretrained(folder)
             if self.is_lora:
                 self.model.save_pretrained(
@@ -302,7 +302,7 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _whole_folder(path: Path) -> Iterator[Path]:
+def whole_folder(path: Path) -> Iterator[Path]:
     """A new folder beside `path` that takes its place when the block ends well, and vanishes when it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     mark = uuid.uuid4().hex[:8]

@@ -115,7 +115,7 @@ def open_model(path: str | Path, other: str | Path | None = None) -> Model:
     Raises:
         ModelError: it is not there, has no safetensors, is quantised, or is an adapter of a kind other than plain LoRA.
     """
-    folder = _locate(path)
+    folder = locate(path)
     if (folder / "adapter_config.json").is_file():
         return _open_adapter(str(path), folder, other)
     config = _json(folder / "config.json") if (folder / "config.json").is_file() else {}
@@ -125,7 +125,7 @@ def open_model(path: str | Path, other: str | Path | None = None) -> Model:
     return Model(str(path), tensors, _ties(config, tensors), left_out)
 
 
-def _locate(path: str | Path) -> Path:
+def locate(path: str | Path) -> Path:
     """The folder that a path, a hub id or `lab` stands for."""
     if str(path) == LAB:
         return Path(str(files("holdfast") / "lab" / "base"))
@@ -229,9 +229,9 @@ def _base_of(config: Mapping[str, Any], where: str, other: str | Path | None) ->
     try:
         if not named:
             raise ModelError("its adapter_config.json names no base", where=where, mend="compare it with its base")
-        path: str | Path = _locate(named)
+        path: str | Path = locate(named)
     except ModelError:
-        if other is None or (_locate(other) / "adapter_config.json").is_file():
+        if other is None or (locate(other) / "adapter_config.json").is_file():
             raise
         path, note = other, (f"{where}: its base {named!r} is not here; {other} is taken for it",)
     base = open_model(path)
