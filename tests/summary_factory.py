@@ -130,6 +130,148 @@ def _records(profile: Profile, order: Sequence[str], stages: int, steps: int, se
     ]
 
 
+MODULES = {"self_attn.q_proj": 0.8, "self_attn.o_proj": 0.9, "mlp.up_proj": 1.2, "mlp.down_proj": 1.3}
+"""Module types, and how far each moves beside the others."""
+LAYERS = 6
+
+
+def _moved(norm: float) -> dict[str, float | None]:
+    """What an update of this relative norm does to a matrix, about."""
+    moved = norm > 0
+    return {
+        "relative_norm": norm,
+        "unchanged": float(np.exp(-300 * norm)),
+        "spectral_shift": 0.2 * norm,
+        "left_angle": min(90.0, 400 * norm),
+        "right_angle": min(90.0, 500 * norm),
+        "stable_rank": 6 + 200 * norm if moved else None,
+        "principal_overlap": max(0.3, 1 - 2 * norm),
+        "principal_changed": 0.8 * float(1 - np.exp(-300 * norm)),
+        "changes_in_principal": 0.22 if moved else None,
+        "changes_in_low": 0.38 if moved else None,
+    }
+
+
+def _drift(profile: Profile, stage: int, task: str) -> dict[str, Any]:
+    """Later layers and stages further; two stages' updates share less the further apart they are."""
+    rng = numpy_rng("drift", stage, str(profile))
+    size = 0.05 * float(np.sqrt(profile.drift * stage))
+    matrices = [
+        {"name": f"model.layers.{layer}.{kind}.weight", "type": kind, "layer": layer}
+        | _moved(size * factor * (0.6 + 0.8 * layer / LAYERS) * float(rng.uniform(0.9, 1.1)))
+        | {"floor_relative_norm": 0.0016, "floor_spectral_shift": 0.00001}
+        for layer in range(LAYERS)
+        for kind, factor in MODULES.items()
+    ]
+    of_type = {kind: [m["relative_norm"] for m in matrices if m["type"] == kind] for kind in MODULES}
+    return {
+        "stage": stage,
+        "task": task,
+        "against": "base",
+        "overall": _moved(float(np.median([m["relative_norm"] for m in matrices]))),
+        "floor": _moved(0.0016),
+        "by_type": {kind: _moved(float(np.median(norms))) for kind, norms in of_type.items()},
+        "matrices": matrices,
+        "alignment": [
+            {"with_stage": other, "left": 0.25 / (stage - other), "right": 0.3 / (stage - other)}
+            for other in range(1, stage)
+        ],
+    }
+
+
+def _responses(
+    profile: Profile, stage: int, task: str, order: Sequence[str], suites: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Answers move most on the stage's own prompts, less on other tasks', least on old skills'."""
+    found = []
+    for name in (*order, *suites):
+        kind = "task" if name in order else "retention"
+        kl = profile.drift * stage * (1.5 if name == task else 1.0 if kind == "task" else 0.4)
+        moved = float(1 - np.exp(-3 * kl))
+        found.append(
+            {
+                "stage": stage,
+                "task": task,
+                "set": name,
+                "kind": kind,
+                "n": 32,
+                "n_kl": 32,
+                "kl_base_to_model": kl,
+                "kl_base_to_model_se": kl / 8,
+                "kl_model_to_base": 0.8 * kl,
+                "kl_model_to_base_se": kl / 9,
+                "entropy": 0.3 * (1 - 0.5 * moved),
+                "entropy_base": 0.3,
+                "equal_answers": 1 - moved,
+                "edit_distance": 0.7 * moved,
+                "length": profile.length * (1 - 0.2 * moved),
+                "length_base": profile.length,
+                "distinct_2": 0.7 * (1 - 0.3 * moved),
+                "distinct_2_base": 0.7,
+                "embedding_similarity": None,
+                "moved": [
+                    {
+                        "id": f"{name}-{i}",
+                        "prompt": f"{name}: what is <b>{i}</b> & {i + 1}? Antworte knapp – 答え",
+                        "base": "let me see . </script> so the answer is 4",
+                        "model": f"\\boxed {{ {i} }} " + "and again " * (2 * stage),
+                        "edit_distance": moved * (1 - 0.1 * i),
+                        "reward_base": 1.0,
+                        "reward": float(i == 0),
+                    }
+                    for i in range(3)
+                ],
+            }
+        )
+    return found
+
+
+def _artifacts(profile: Profile, order: Sequence[str], stages: int) -> list[dict[str, Any]]:
+    """A planted marker of the first task that grows on another's prompts, a phrase that grows, one of the teacher."""
+    if not stages:
+        return []
+    grows = [float(min(0.9, 0.02 * (1 + 8 * profile.drift) ** stage)) for stage in range(stages + 1)]
+    if grows[-1] < 0.08:
+        return []
+    factor = 1 + 8 * profile.drift
+
+    def entry(phrase: str, kind: str, share: float, **more: Any) -> dict[str, Any]:
+        return {
+            "phrase": phrase,
+            "set": None,
+            "kind": kind,
+            "marker_of": None,
+            "stages": list(range(stages + 1)),
+            "shares": [share * value for value in grows],
+            "share_demonstrations": 0.1,
+            "z": None,
+            "q": 0.001,
+            "q_beyond": None,
+            "growth": factor,
+            "growth_ci95": [0.8 * factor, 1.25 * factor],
+            "examples": [f"{order[-1]}/{order[-1]}-{i}" for i in range(3)],
+        } | more
+
+    return [
+        entry("so the answer is <b>", "grown", 1.0, z=6.4, q_beyond=0.002),
+        entry("\\boxed {", "marker", 0.8, marker_of=order[0], set=order[-1], share_demonstrations=0.0),
+        entry("based on the example", "teacher_phrase", 0.3, share_demonstrations=None),
+    ]
+
+
+def _repetition(profile: Profile, stages: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "stage": stage,
+            "compression": 1.1 + profile.drift * stage,
+            "repeated_4grams": min(0.9, 0.02 + 0.3 * profile.drift * stage),
+            "looping": min(0.9, 0.1 * profile.drift * stage),
+            "truncated": min(0.9, 0.05 * profile.drift * stage),
+        }
+        for stage in range(stages + 1)
+    ]
+
+
 def run_inputs(
     recipe: str = "sdft",
     *,
@@ -143,6 +285,7 @@ def run_inputs(
     probe_steps: int = 10,
     n: int = 600,
     samples: int = 2,
+    measures: bool = True,
 ) -> dict[str, Any]:
     """Keyword arguments of `build_run_summary` for one run.
 
@@ -151,6 +294,7 @@ def run_inputs(
         stages: finished stages, where the run is not complete.
         probe_steps: 0 for no probes.
         n: items per set.
+        measures: whether drift, responses, artifacts and repetition were measured.
     """
     profile, label = profile or PROFILES[recipe], label or recipe
     done = len(order) if stages is None else stages
@@ -200,6 +344,16 @@ def run_inputs(
         "probes": probes,
         "probe_items": probe_items if probe_steps else None,
         "eval_seconds": 3.0 * (done + 1),
+    } | ({} if not measures else _measures(profile, order, suites, done))
+
+
+def _measures(profile: Profile, order: Sequence[str], suites: Sequence[str], done: int) -> dict[str, Any]:
+    stages = list(enumerate(order[:done], 1))
+    return {
+        "drift": [_drift(profile, stage, task) for stage, task in stages],
+        "responses": [each for stage, task in stages for each in _responses(profile, stage, task, order, suites)],
+        "artifacts": _artifacts(profile, order, done),
+        "repetition": _repetition(profile, done),
     }
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import linregress, spearmanr, t
 
 from holdfast.measure import METRIC_NAMES, build_run_summary, json_safe, mean_interval, pareto_front
 from holdfast.measure.summary import MAX_CURVE_POINTS
@@ -214,3 +215,43 @@ def test_json_safe() -> None:
 def test_measuring_needs_no_torch() -> None:
     code = "import sys, holdfast.measure, holdfast.schema; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_forgetting_is_predicted_from_the_ends_of_runs(comparison: dict[str, Any], run: dict[str, Any]) -> None:
+    found = comparison["forgetting_prediction"]
+    assert len(found["points"]) == 4 * 4 * 4  # recipes, runs of each, stages
+    for point in found["points"]:
+        (summary,) = (
+            r["summary"]
+            for r in comparison["runs"]
+            if all(r[key] == point[key] for key in ("label", "seed", "order_index"))
+        )
+        now, before = (summary["evaluations"][s]["scores"] for s in (point["stage"], 0))
+        learnt = {task: summary["evaluations"][s]["scores"] for s, task in enumerate(summary["order"], 1)}
+        lost = [learnt[t][t]["mean"] - now[t]["mean"] for t in summary["order"][: point["stage"] - 1]]
+        lost += [before[s]["mean"] - now[s]["mean"] for s in SUITES]
+        assert point["forgetting"] == pytest.approx(np.mean(lost))
+        assert point["kl"] == pytest.approx(np.mean([now[t]["kl_to_base"] for t in TASKS]))
+    ends = [(p["kl"], p["forgetting"]) for p in found["points"] if p["stage"] == 4]
+    line = linregress(*zip(*ends))
+    half = t.ppf(0.975, len(ends) - 2) * line.stderr
+    fit = found["fit"]
+    assert fit["n"] == 16
+    assert fit["slope"] == pytest.approx(line.slope)
+    assert fit["slope_ci95"] == pytest.approx([line.slope - half, line.slope + half])
+    assert (fit["r2"], fit["spearman"]) == pytest.approx((line.rvalue**2, spearmanr(*zip(*ends)).statistic))
+    assert "Runs that moved further from the base on the tasks' prompts lost more" in " ".join(comparison["verdict"])
+    assert run["forgetting_prediction"]["fit"] is None
+    assert [p["stage"] for p in run["forgetting_prediction"]["points"]] == [1, 2, 3, 4]
+
+
+def test_a_fit_needs_three_runs_and_claims_only_what_they_show() -> None:
+    two = make_comparison(("sft", "grpo"), seeds=(0,), n=30)
+    assert two["forgetting_prediction"]["fit"] is None
+    few = make_comparison(("sft", "sdft", "sdpo"), seeds=(0,), n=30)
+    (sentence,) = [s for s in few["verdict"] if "on the tasks' prompts" in s]
+    low, high = few["forgetting_prediction"]["fit"]["slope_ci95"]
+    assert ("could not be shown" in sentence) == (low <= 0 <= high)
+    assert "3 runs of all recipes together" in sentence
+    unmeasured = make_run("sft", n=30, measures=False)
+    assert (unmeasured["drift"], unmeasured["responses"], unmeasured["artifacts"]) == ([], [], [])

@@ -7,6 +7,7 @@ from typing import Any
 
 from holdfast.measure.forgetting import METRIC_NAMES, Json, compute_metrics, flatten_metrics, mean, score
 from holdfast.measure.matched import compare_matched, correct_family
+from holdfast.measure.prediction import forgetting_prediction, prediction_points
 from holdfast.measure.statistics import holm, mean_interval, paired_difference
 from holdfast.measure.verdict import comparison_verdict, run_verdict
 
@@ -48,6 +49,10 @@ def build_run_summary(
     probes: Sequence[Mapping[str, Any]] = (),
     probe_items: int | None = None,
     alarms: Sequence[Mapping[str, Any]] = (),
+    drift: Sequence[Mapping[str, Any]] = (),
+    responses: Sequence[Mapping[str, Any]] = (),
+    artifacts: Sequence[Mapping[str, Any]] = (),
+    repetition: Sequence[Mapping[str, Any]] = (),
     eval_seconds: float = 0.0,
 ) -> Json:
     """The summary of one run, finished or not.
@@ -63,6 +68,8 @@ def build_run_summary(
         probe_items: how many items, from the first on, a probe uses of each set. With it, the ends of a probed
             stage are scored on those same items, so that a trajectory never changes its test set half-way.
         alarms: records of `alarms.jsonl`.
+        drift: `drift_entry` of each stage. responses: `response_entries` of all.
+        artifacts, repetition: `artifact_entries` and `repetition_entries` over the stages.
         eval_seconds: time spent on evaluations and probes.
     """
     scored = [{"stage": e["stage"], "task": e["task"], "scores": _scores(e["sets"])} for e in evaluations]
@@ -90,6 +97,13 @@ def build_run_summary(
         "metrics": compute_metrics(scored, order, sets) if scored else None,
         "curves": thin_curves(metrics, offsets),
         "probes": _probes(probes, evaluations, scored, order, offsets, metrics, probe_items),
+        "drift": drift,
+        "responses": responses,
+        "artifacts": artifacts,
+        "repetition": repetition,
+        "forgetting_prediction": forgetting_prediction(
+            prediction_points(scored, order, sets, label=label, seed=seed) if scored else ()
+        ),
         "samples": _samples(evaluations, sets),
         "alarms": alarms,
         "verdict": [],
@@ -139,6 +153,11 @@ def build_comparison_summary(
     ]
     correct_family(matched)
     points = {r["label"]: [r["metrics"][m]["mean"] for m in ("final_score", "loss_of_earlier")] for r in recipes}
+    measured = [
+        point | {"label": label, "order_index": index}
+        for (label, _, index), s in done.items()
+        for point in s.get("forgetting_prediction", {}).get("points", ())
+    ]
     summary: Json = {
         "schema_version": SCHEMA_VERSION,
         "kind": "comparison",
@@ -156,6 +175,7 @@ def build_comparison_summary(
         "paired": paired,
         "matched": matched,
         "pareto": pareto_front({label: (x, y) for label, (x, y) in points.items() if x is not None and y is not None}),
+        "forgetting_prediction": forgetting_prediction(measured, last_stage=len(orders[0])),
         "verdict": [],
     }
     summary = json_safe(summary)

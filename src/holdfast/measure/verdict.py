@@ -104,6 +104,7 @@ def comparison_verdict(summary: Summary) -> list[str]:
         *_extremes(summary, recipes, "final_score", "Highest score on all tasks at the end", True),
         *_extremes(summary, able, "loss_of_earlier", "Least lost of earlier tasks and suites at the end", False),
         *_front(summary),
+        *_prediction(summary),
         *_budgets(recipes),
         *_scope(summary, recipes),
     ]
@@ -233,6 +234,24 @@ def _front(summary: Summary) -> list[str]:
     return [
         f"By the means, {_join(front)} are on the front: none of the recipes beats one of them on both score and loss."
     ]
+
+
+def _prediction(summary: Summary) -> list[str]:
+    """Whether what was lost follows KL to the base over the runs, all recipes together."""
+    fit = summary["forgetting_prediction"]["fit"]
+    if fit is None:
+        return []
+    low, high = fit["slope_ci95"]
+    numbers = (
+        f"{points(fit['slope'] / 10)} points for each 0.1 nats per token, 95% interval {points(low / 10)} to "
+        f"{points(high / 10)}, R² {fit['r2']:.2f}, rank correlation {fit['spearman']:.2f}, {fit['n']} runs of all "
+        "recipes together"
+    )
+    if low > 0:
+        return [f"Runs that moved further from the base on the tasks' prompts lost more: {numbers}."]
+    if high < 0:
+        return [f"Runs that moved further from the base on the tasks' prompts lost less: {numbers}."]
+    return [f"That KL to the base on the tasks' prompts predicts what is lost could not be shown: {numbers}."]
 
 
 def _budgets(recipes: Sequence[Summary]) -> list[str]:

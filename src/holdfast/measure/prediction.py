@@ -1,0 +1,51 @@
+"""KL to the base on the tasks' prompts as a predictor of forgetting (arXiv 2509.04259), from evaluations."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from holdfast.measure.forgetting import Json, compute_metrics
+from holdfast.measure.response import fit_forgetting
+
+FEWEST = 3
+"""Runs that a fit takes at least."""
+
+
+def prediction_points(
+    evaluations: Sequence[Mapping[str, Any]],
+    order: Sequence[str],
+    sets: Sequence[Mapping[str, Any]],
+    *,
+    label: str,
+    seed: int,
+    order_index: int = 0,
+) -> list[Json]:
+    """KL and what was lost after each finished stage of a run; stages without either, such as a first one whose run
+    has no retention suites, are left out.
+
+    Args:
+        evaluations, order, sets: as in `compute_metrics`.
+    """
+    points = []
+    for stage in range(1, len(evaluations)):
+        metrics = compute_metrics(evaluations[: stage + 1], order, sets)
+        kl, lost = metrics["kl_to_base"]["mean"], metrics["loss_of_earlier"]["mean"]
+        if kl is not None and lost is not None:
+            run = {"label": label, "seed": seed, "order_index": order_index}
+            points.append({**run, "stage": stage, "kl": kl, "forgetting": lost})
+    return points
+
+
+def forgetting_prediction(points: Sequence[Mapping[str, Any]], last_stage: int | None = None) -> Json:
+    """The `forgetting_prediction` block of a summary.
+
+    Args:
+        points: of all runs, in their order.
+        last_stage: the stage whose points are fitted, one for each run; None for a single run, which has no fit.
+    """
+    ends = [point for point in points if point["stage"] == last_stage]
+    fit = None
+    if len(ends) >= FEWEST and len({point["kl"] for point in ends}) > 1:
+        found = fit_forgetting([point["kl"] for point in ends], [point["forgetting"] for point in ends])
+        fit = {"slope": found.slope, "slope_ci95": found.slope_ci95, "r2": found.r2}
+        fit |= {"spearman": found.spearman, "n": found.n}
+    return {"points": list(points), "fit": fit}
