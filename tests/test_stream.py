@@ -26,7 +26,7 @@ SMALL: dict[str, Any] = {
         "max_completion_length": 40,
         "save_steps": 1,
     },
-    "eval": {"max_items": 12, "kl_items": 4, "probe_steps": 2, "probe_items": 6, "samples": 2},
+    "eval": {"max_items": 12, "kl_items": 4, "probe_steps": 2, "probe_items": 6, "samples": 2, "response_items": 4},
 }
 
 NAMES = ("sft", "sdft", "sdpo", "grpo")
@@ -119,6 +119,7 @@ def test_a_comparison_pairs_recipes_and_measures_the_base_once(tmp_path: Path) -
     comparison = {**SMALL, "recipes": ["sft", {"name": "sdft", "label": "slow", "ema_rate": 0.001}], "seeds": [0, 1]}
     comparison["orders"] = [["calculation", "facts"], ["facts", "calculation"]]
     comparison["train"] = {**SMALL["train"], "steps": 1}
+    comparison["eval"] = {**SMALL["eval"], "drift_weights": 0}
     summary = holdfast.compare(comparison, tmp_path / "c")
     jsonschema.validate(summary, summary_schema())
     assert len(summary["runs"]) == 8
@@ -127,6 +128,10 @@ def test_a_comparison_pairs_recipes_and_measures_the_base_once(tmp_path: Path) -
     assert [(p["a"], p["b"], p["n"]) for p in paired] == [("sft", "slow", 4)]
     first = [r["summary"]["evaluations"][0]["scores"]["old-skills"]["mean"] for r in summary["runs"]]
     assert len(set(first)) == 1
+    answers = [(tmp_path / "c" / r["path"] / "responses" / "stage-0.json").read_text() for r in summary["runs"]]
+    assert len(set(answers)) == 1
+    assert all(r["summary"]["responses"] for r in summary["runs"])
+    assert summary["forgetting_prediction"]["fit"]["n"] == 8
     assert (tmp_path / "c" / "report.html").exists()
     orders = {tuple(r["summary"]["order"]) for r in summary["runs"]}
     assert orders == {("calculation", "facts"), ("facts", "calculation")}

@@ -229,6 +229,12 @@ class EvalSettings(Settings):
     probe_steps: int = Field(default=0, ge=0)
     """Within a stage, evaluate the tasks so far and the retention suites every so many steps; 0: never."""
     probe_items: int = Field(default=128, ge=1)
+    response_items: int = Field(default=32, ge=0)
+    """Prompts per task and retention suite whose answers are compared with the base's: drift of responses, artifacts.
+    KL is among it where `kl_items` is not 0, on no more prompts than that; 0 leaves all of it out."""
+    drift_weights: int = Field(default=300_000_000, ge=0)
+    """Weights whose singular values and subspaces are compared with the base's after each stage. Of a larger model this
+    is done in layers evenly spread, and of the rest norms are compared; 0 leaves drift out."""
     samples: int = Field(default=4, ge=0)
     """Completions per set that are kept for the report."""
 

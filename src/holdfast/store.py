@@ -13,7 +13,7 @@ from holdfast.errors import RunError
 LOGS = ("metrics.jsonl", "probes.jsonl", "rollouts.jsonl", "alarms.jsonl")
 """Logs that grow line by line; a resumed run cuts them back to where its checkpoint stands."""
 
-HALF_WRITTEN = (".*.json.*", ".*.yaml.*", ".*.html.*", "evals/.*.json.*", "models/.stage-*", "checkpoints/.*.tmp")
+HALF_WRITTEN = (".*.json.*", ".*.yaml.*", ".*.html.*", "*/.*.json.*", "models/.stage-*", "checkpoints/.*.tmp")
 """Names of files and folders in the making, which are renamed when they are whole."""
 
 
@@ -83,6 +83,12 @@ class RunDirectory:
 
     def evaluation(self, stage: int) -> Path:
         return self.path / "evals" / f"stage-{stage}.json"
+
+    def responses(self, stage: int) -> Path:
+        return self.path / "responses" / f"stage-{stage}.json"
+
+    def drift(self, stage: int) -> Path:
+        return self.path / "drift" / f"stage-{stage}.json"
 
     def refuse_existing(self) -> None:
         """Refuse a directory that holds anything, but for what a kill in the moment of its making left behind.

@@ -205,7 +205,7 @@ def evaluate(model: str, plan: Plan, on_set: OnSet) -> Evaluation:
     from holdfast.stream.evaluate import Evaluator
     from holdfast.tasks.lm_eval import LmEvalSuite
     from holdfast.train.model import load_policy
-    from holdfast.train.shard import shard, whole
+    from holdfast.train.shard import shard
     from holdfast.train.world import World
 
     world = World.current()
@@ -216,12 +216,4 @@ def evaluate(model: str, plan: Plan, on_set: OnSet) -> Evaluation:
     if world.size > 1:
         shard(policy, world)
     evaluator = Evaluator(policy, None, plan.train, plan.settings, on_set=lambda name: on_set(model, name))
-    found = evaluator.evaluate(0, None, plan.tasks, own)
-    for suite in plan.suites:
-        if isinstance(suite, LmEvalSuite):
-            on_set(model, suite.name)
-            with whole(policy):
-                measured = suite.evaluate(policy, plan.settings.max_items)
-            found.sets[suite.name], found.items[suite.name] = measured.numbers(), measured.items
-            found.samples[suite.name] = measured.samples(plan.settings.samples)
-    return found.as_json()
+    return evaluator.evaluate(0, None, plan.tasks, plan.suites).as_json()

@@ -1,43 +1,45 @@
 """Evaluation of every set: greedy answers judged by their verifiers, and KL to the base on the tasks' prompts."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-import torch
 
 from holdfast import stop
 from holdfast.config import EvalSettings, TrainSettings
 from holdfast.contexts import last_user_message
 from holdfast.errors import DataError
+from holdfast.measure.response import PerToken
 from holdfast.measure.statistics import score_interval
 from holdfast.rollouts.episodes import Episode, play
 from holdfast.rollouts.prompts import PromptTooLong, check_fits, encode_prompt
 from holdfast.rollouts.sampler import Completion, Request, Sampler
-from holdfast.seeds import derive_seed
+from holdfast.stream.against_base import AgainstBase, mean_per_token
 from holdfast.tasks.base import Example, Suite, Task, Verdict, all_sets
+from holdfast.tasks.lm_eval import LmEvalSuite
 from holdfast.teachers import Base
 from holdfast.train.policy import Policy
 from holdfast.train.shard import whole
-from holdfast.train.trunk import loss_token_logits
 from holdfast.train.world import World
 
 Evaluated = Task | Suite
-LOGIT_BUDGET = 2**27
-"""Entries of one [tokens × vocabulary] tensor of KL to base: half a gigabyte in float32; a single row always runs."""
 OnSet = Callable[[str], None]
 
 
 @dataclass
 class Evaluation:
-    """All sets at one point of a stream: scores, one score per item, and some completions to look at."""
+    """All sets at one point of a stream: scores, one score per item, and some completions to look at.
+
+    `answers` and `kl` are for the comparison with the base: greedy answers to the first prompts of each compared set,
+    and divergences on sampled ones, as the summary's `responses` names them.
+    """
 
     stage: int
     task: str | None
     sets: dict[str, dict[str, Any]] = field(default_factory=dict)
     items: dict[str, list[float]] = field(default_factory=dict)
     samples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    answers: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    kl: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         fields = {"sets": self.sets, "items": self.items, "samples": self.samples}
@@ -72,23 +74,31 @@ class Evaluator:
         self._drops = train.long_prompts == "drop"
         self._items: dict[str, list[Example]] = {}
         self._prompts: dict[str, list[list[int]]] = {}
-        self._base_completions: dict[str, list[list[int]]] = {}
+        self.against = None if base is None else AgainstBase(policy, base, settings, self._generate)
 
     def evaluate(self, stage: int, task: str | None, tasks: Sequence[Task], suites: Sequence[Suite]) -> Evaluation:
         """Every task and every suite."""
         result = Evaluation(stage, task)
         for each in all_sets(tasks, suites):
             self._on_set(each.name)
+            if isinstance(each, LmEvalSuite):
+                self._measure(result, each)
+                continue
             self._score(result, each)
-            if isinstance(each, Task) and self.base is not None and self.settings.kl_items:
-                mean, error = self.kl_to_base(each)
-                result.sets[each.name] |= {"kl_to_base": mean, "kl_to_base_se": error}
+        self._compare(result, all_sets(tasks, suites))
         return result
 
+    def _measure(self, result: Evaluation, suite: LmEvalSuite) -> None:
+        """A suite that the harness measures as a whole."""
+        with whole(self.policy):
+            measured = suite.evaluate(self.policy, self.settings.max_items)
+        result.sets[suite.name], result.items[suite.name] = measured.numbers(), measured.items
+        result.samples[suite.name] = measured.samples(self.settings.samples)
+
     def probe(self, tasks: Sequence[Task], suites: Sequence[Suite]) -> dict[str, float]:
-        """Mean score of the first `probe_items` of each set."""
+        """Mean score of the first `probe_items` of each set; suites of lm-evaluation-harness are left out."""
         scores = {}
-        for each in all_sets(tasks, suites):
+        for each in all_sets(tasks, [suite for suite in suites if not isinstance(suite, LmEvalSuite)]):
             verdicts, _ = self.answer(each, self.items(each)[: self.settings.probe_items])
             scores[each.name] = sum(self._value(v) for v in verdicts) / len(verdicts)
         return scores
@@ -136,12 +146,13 @@ class Evaluator:
         )
 
     def check(self, each: Evaluated) -> None:
-        """Encode a set's items.
+        """Encode a set's items, but for a suite that lm-evaluation-harness asks in its own way.
 
         Raises:
             DataError: one does not fit and is not to be dropped, or none is left.
         """
-        self._encoded(each)
+        if not isinstance(each, LmEvalSuite):
+            self._encoded(each)
 
     def _encoded(self, each: Evaluated) -> list[list[int]]:
         """The prompts of a set's items in tokens."""
@@ -190,6 +201,17 @@ class Evaluator:
             "kl_to_base": None,
             "kl_to_base_se": None,
         }
+        if is_compared(each):
+            result.answers[each.name] = [
+                {
+                    "id": examples[i].id,
+                    "prompt": last_user_message(examples[i].messages),
+                    "text": self.policy.speech.text(completions[i].ids),
+                    "truncated": completions[i].truncated,
+                    "reward": verdicts[i].reward,
+                }
+                for i in range(min(n, self.settings.response_items))
+            ]
         shown = (
             range(0, n, max(1, n // self.settings.samples))[: self.settings.samples] if self.settings.samples else ()
         )
@@ -204,60 +226,61 @@ class Evaluator:
             for i in shown
         ]
 
-    def kl_to_base(self, task: Task) -> tuple[float, float | None]:
-        """KL(base‖student) in nats per token on the base's own samples for a task's test prompts; its standard error.
+    def kl_to_base(self, task: Task) -> PerToken:
+        """KL(base‖student) in nats per token on the base's own samples for a task's test prompts.
 
         Exact over the vocabulary at every token; sampled over answers: one of the base's per prompt, at temperature 1,
         always the same ones. This is the direction that predicts forgetting in arXiv 2509.04259. The standard error is
         over prompts, of the ratio of the summed KL to the summed tokens.
         """
-        assert self.base is not None
-        with whole(self.base.copy or self.policy), whole(self.policy):
-            parts = self.world.each(lambda: self._kl_sums(task))
-        sums = [kl for part in parts for kl, _ in part]
-        counts = [count for part in parts for _, count in part]
-        mean = sum(sums) / sum(counts)
-        if len(sums) < 2:
-            return mean, None
-        residuals = sum((s - mean * c) ** 2 for s, c in zip(sums, counts, strict=True))
-        return mean, math.sqrt(residuals * len(sums) / (len(sums) - 1)) / sum(counts)
+        assert self.against is not None
+        prompts = {task.name: self._encoded(task)[: self.settings.kl_items]}
+        return mean_per_token(self.against.on_base_answers(prompts)[task.name], "kl_ab")
 
-    def _kl_sums(self, task: Task) -> list[tuple[float, int]]:
-        """Summed KL and number of tokens of each of this process's prompts."""
-        assert self.base is not None
-        mine = self.world.share(range(len(self._encoded(task)[: self.settings.kl_items])))
-        if not mine:
-            return []
-        prompts = [self._encoded(task)[i] for i in mine]
-        completions = self._base_answers(task, prompts, mine)
-        sums: list[float] = []
-        budget = max(1, self.settings.batch_tokens // 4)
-        widest = max(len(p) + len(c) for p, c in zip(prompts, completions))
-        vocabulary = self.policy.head.weight.shape[0]
-        per_batch = max(1, min(budget // widest, LOGIT_BUDGET // (max(map(len, completions)) * vocabulary)))
-        for start in range(0, len(prompts), per_batch):
-            stop.poll()
-            part = slice(start, start + per_batch)
-            positions = [range(len(c)) for c in completions[part]]
-            with self.base.scoring() as base:
-                p = loss_token_logits(base, prompts[part], completions[part], positions).float().log_softmax(-1)
-            with torch.no_grad():
-                q = loss_token_logits(self.policy, prompts[part], completions[part], positions).float().log_softmax(-1)
-            tokens = (p.exp() * (p - q)).sum(-1)
-            sums += [float(kl.sum()) for kl in tokens.split([len(r) for r in positions])]
-        return list(zip(sums, map(len, completions), strict=True))
+    def _compare(self, result: Evaluation, sets: Sequence[Evaluated]) -> None:
+        """Divergences from the base: KL on the tasks' prompts, and both directions where answers are compared."""
+        if self.against is None or not self.settings.kl_items:
+            return
+        items, compared = self.settings.kl_items, min(self.settings.kl_items, self.settings.response_items)
+        on_base = self.against.on_base_answers(
+            {
+                each.name: self._encoded(each)[: items if isinstance(each, Task) else compared]
+                for each in sets
+                if is_compared(each) and (compared or isinstance(each, Task))
+            }
+        )
+        for each in sets:
+            if isinstance(each, Task):
+                kl = mean_per_token(on_base[each.name], "kl_ab")
+                result.sets[each.name] |= {"kl_to_base": kl.mean, "kl_to_base_se": kl.se}
+        if not compared:
+            return
+        on_base = {name: found[:compared] for name, found in on_base.items()}
+        own = on_base  # before the first stage the policy is the base, and so are its answers
+        if result.stage:
+            own = self.against.on_own_answers(
+                {each.name: self._encoded(each)[:compared] for each in sets if is_compared(each)}
+            )
+        for name in on_base:
+            numbers = {
+                "kl_base_to_model": mean_per_token(on_base[name], "kl_ab"),
+                "kl_model_to_base": mean_per_token(own[name], "kl_ba"),
+            }
+            result.kl[name] = {
+                "n_kl": len(on_base[name]),
+                **{field: value.mean for field, value in numbers.items()},
+                **{f"{field}_se": value.se for field, value in numbers.items()},
+                "entropy": mean_per_token(own[name], "entropy_b").mean,
+                "entropy_base": mean_per_token(on_base[name], "entropy_a").mean,
+            }
 
-    def _base_answers(self, task: Task, prompts: Sequence[list[int]], places: Sequence[int]) -> list[list[int]]:
-        """What the base says to this process's prompts of a task, which have these places among all."""
-        if task.name not in self._base_completions:
-            assert self.base is not None
-            requests = [
-                Request(ids, seed=derive_seed("kl_to_base", task.name, i), temperature=1.0)
-                for i, ids in zip(places, prompts, strict=True)
-            ]
-            with self.base.scoring() as base:
-                self._base_completions[task.name] = [c.ids for c in self._generate(Sampler(base, stop.poll), requests)]
-        return self._base_completions[task.name]
+
+def is_compared(each: Evaluated) -> bool:
+    """Whether answers to a set's first prompts are compared with the base's: tasks and retention suites.
+
+    Out-of-distribution suites are left out: each is a task in new words, whose form is no artifact in them.
+    """
+    return isinstance(each, Task) or (each.kind == "retention" and not isinstance(each, LmEvalSuite))
 
 
 def judge(each: Evaluated, example: Example, completion: str) -> Verdict:

@@ -1,12 +1,20 @@
 """What a run measures of its model, within stages and at their ends, and where it keeps that."""
 
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from holdfast.config import ModelSettings
+from holdfast.errors import ModelError
+from holdfast.measure.drift import MatrixDrift, drift
+from holdfast.measure.drift.stages import drift_entry
+from holdfast.measure.drift.weights import hub_folder
+from holdfast.measure.stage_responses import stage_record
 from holdfast.measure.summary import json_safe
-from holdfast.store import RunDirectory, write_json
-from holdfast.stream.evaluate import Evaluator
+from holdfast.store import RunDirectory, read_json, write_json
+from holdfast.stream.evaluate import Evaluation, Evaluator
 from holdfast.stream.observer import Observer
 from holdfast.tasks.base import Suite, Task
 from holdfast.train.world import World
@@ -17,6 +25,7 @@ class Measuring:
 
     Args:
         baseline: the evaluation before the first stage as an earlier run with the same model and sets found it.
+        model: which the run begins with; the lab's base where it is left out.
     """
 
     def __init__(
@@ -27,7 +36,9 @@ class Measuring:
         suites: Sequence[Suite],
         observer: Observer,
         baseline: Mapping[str, Any] | None = None,
+        model: ModelSettings | None = None,
     ) -> None:
+        self.model = model or ModelSettings()
         self.evaluator, self.directory, self.observer, self.baseline = evaluator, directory, observer, baseline
         self.tasks, self.suites = tasks, suites
         self.settings, self.world = evaluator.settings, World.current()
@@ -51,21 +62,74 @@ class Measuring:
         scores = self.evaluator.probe(self.tasks[:stage], retention)
         kl = None
         if self.evaluator.base is not None and self.settings.kl_items:
-            kl = sum(self.evaluator.kl_to_base(task)[0] for task in self.tasks) / len(self.tasks)
+            kl = sum(self.evaluator.kl_to_base(task).mean for task in self.tasks) / len(self.tasks)
         record = {"stage": stage, "step": step, "task": self.tasks[stage - 1].name, "scores": scores, "kl_to_base": kl}
         record["seconds"] = time.perf_counter() - started
         self.world.main(lambda: self.directory.append("probes.jsonl", record))
         return record
 
     def evaluate(self, stage: int) -> None:
-        """Evaluate everything after a stage (0: before the first)."""
+        """Evaluate everything after a stage (0: before the first), whose model has been saved."""
         started = time.perf_counter()
         self.observer.evaluation_started(stage, len(self.tasks) + len(self.suites))
+        result: dict[str, Any]
         if stage == 0 and self.baseline is not None:
-            result = dict(self.baseline) | {"seconds": 0.0}
+            result = {key: value for key, value in self.baseline.items() if key != "responses"} | {"seconds": 0.0}
+            if (answers := self.baseline.get("responses")) is not None:
+                self.world.main(lambda: write_json(self.directory.responses(0), answers))
         else:
             task = self.tasks[stage - 1].name if stage else None
-            result = self.evaluator.evaluate(stage, task, self.tasks, self.suites).as_json()
-            result["seconds"] = time.perf_counter() - started
+            found = self.evaluator.evaluate(stage, task, self.tasks, self.suites)
+            self._compare_answers(found)
+            if stage and self.settings.drift_weights:
+                self._measure_drift(stage)
+            result = found.as_json() | {"seconds": time.perf_counter() - started}
         self.world.main(lambda: write_json(self.directory.evaluation(stage), json_safe(result)))
         self.observer.evaluation_done(stage, {name: s["mean"] for name, s in result["sets"].items()})
+
+    def _compare_answers(self, found: Evaluation) -> None:
+        """Write down greedy answers, and how they compare with those before the first stage."""
+        if not any(found.answers.values()):
+            return
+
+        def write() -> None:
+            base = read_json(self.directory.responses(0))["answers"] if found.stage else found.answers
+            kinds: dict[str, str] = {task.name: "task" for task in self.tasks}
+            kinds |= {suite.name: suite.kind for suite in self.suites}
+            shown = {t.name: [e.demonstration for e in t.train if e.demonstration is not None] for t in self.tasks}
+            record = stage_record(found.stage, found.task, found.answers, found.kl, base, kinds, shown)
+            write_json(self.directory.responses(found.stage), json_safe(record))
+
+        self.world.main(write)
+
+    def _measure_drift(self, stage: int) -> None:
+        """Compare a stage's saved weights with the base's; under LoRA base and adapter, which are not rounded."""
+        folders = [self.directory.model(number) for number in range(1, stage + 1)]
+        if self.model.lora is not None:
+            folders = [folder / "adapter" for folder in folders]
+        base = self.model.path
+        try:
+            if self.model.revision is not None and not Path(base).is_dir():
+                base = str(hub_folder(base, self.model.revision))
+            found = drift(
+                base, folders[-1], earlier=folders[:-1], budget=self.settings.drift_weights, share=self._shared
+            )
+        except ModelError as error:  # a run of hours does not end for want of a measurement
+            warnings.warn(f"drift after stage {stage} could not be measured: {error}", stacklevel=2)
+            return
+        entry = drift_entry(found, stage, self.tasks[stage - 1].name)
+        record = _relative(json_safe(found.as_json() | {"entry": entry}), f"{self.directory.path}/")
+        self.world.main(lambda: write_json(self.directory.drift(stage), record))
+
+    def _shared(self, measure: Callable[[Sequence[str]], list[MatrixDrift]], names: Sequence[str]) -> list[MatrixDrift]:
+        parts = self.world.each(lambda: measure(self.world.share(names)))
+        return [each for part in parts for each in part]
+
+
+def _relative(value: Any, folder: str) -> Any:
+    """Plain data with the paths within a run given from its folder, so that they hold where it is moved to."""
+    if isinstance(value, dict):
+        return {key: _relative(each, folder) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_relative(each, folder) for each in value]
+    return value.removeprefix(folder) if isinstance(value, str) else value

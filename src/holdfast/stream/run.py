@@ -29,6 +29,7 @@ from holdfast.stream.observer import Observer
 from holdfast.stream.position import Batch, Position, as_groups, restored
 from holdfast.stream.summarise import summarise
 from holdfast.tasks.base import Suite, Task, all_sets
+from holdfast.tasks.lm_eval import LmEvalSuite
 from holdfast.tasks.load import load_stream, require
 from holdfast.teachers import Base, Teacher
 from holdfast.train.checkpoint import load_newest, save_checkpoint
@@ -46,7 +47,8 @@ class Run:
     """A stream under way. `prepare` loads and checks everything and writes nothing; `execute` does the work.
 
     Args:
-        baseline: the evaluation before the first stage as an earlier run with the same model and sets found it.
+        baseline: the evaluation before the first stage as an earlier run with the same model and sets found it, with
+            what it keeps of its answers under `responses`.
         label: the recipe's name in the report.
     """
 
@@ -81,7 +83,8 @@ class Run:
         self.tasks, self.suites = load_stream(config)
         require(config.recipe, self.tasks)
         for each in all_sets(self.tasks, self.suites):
-            _try_verifier(each)
+            if not isinstance(each, LmEvalSuite):
+                _try_verifier(each)
         self.policy = load_policy(config.model, seed=config.seed)
         check_context(self.policy, config.train, config.eval)
         offload = config.train.offload_teacher
@@ -99,7 +102,7 @@ class Run:
         for each in all_sets(self.tasks, self.suites):
             self.evaluator.check(each)
         self.measuring = Measuring(
-            self.evaluator, self.directory, self.tasks, self.suites, self.observer, self.baseline
+            self.evaluator, self.directory, self.tasks, self.suites, self.observer, self.baseline, config.model
         )
         for name, count in self.dropped().items():
             warnings.warn(f"{name}: {count} examples do not fit and are left out", stacklevel=2)

@@ -6,6 +6,7 @@ from typing import Any
 
 from holdfast import __version__
 from holdfast.config import RunConfig, dump_recipe
+from holdfast.measure.stage_responses import artifact_entries, repetition_entries, response_entries
 from holdfast.measure.summary import build_run_summary
 from holdfast.store import RunDirectory, read_json, write_json
 from holdfast.stream.evaluate import set_descriptions
@@ -28,6 +29,8 @@ def summarise(
         parameters: of the model, all and those that are trained.
     """
     evaluations = [read_json(path) for n in range(len(tasks) + 1) if (path := directory.evaluation(n)).exists()]
+    records = [read_json(path) for n in range(len(evaluations)) if (path := directory.responses(n)).exists()]
+    drifts = [read_json(path)["entry"] for n in range(len(evaluations)) if (path := directory.drift(n)).exists()]
     probes = list(directory.records("probes.jsonl"))
     counts = {name: s["n"] for name, s in evaluations[0]["sets"].items()}
     total, trainable = parameters
@@ -53,6 +56,10 @@ def summarise(
         probes=probes,
         probe_items=config.eval.probe_items if probes else None,
         alarms=list(directory.records("alarms.jsonl")),
+        drift=drifts,
+        responses=response_entries(records),
+        artifacts=artifact_entries(records),
+        repetition=repetition_entries(records),
         eval_seconds=sum(e["seconds"] for e in evaluations) + sum(p["seconds"] for p in probes),
     )
     write_json(directory.summary, summary)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 """Called before each tensor with its name, and the entries that are done and there are in all."""
+Share = Callable[[Callable[[Sequence[str]], list[MatrixDrift]], Sequence[str]], list[MatrixDrift]]
+"""Given what measures tensors by name and the names of all, lets several processes measure a part each."""
 
 
 def drift(
@@ -23,6 +25,8 @@ def drift(
     rank: int = 64,
     mask_share: float = 0.3,
     exact: bool = False,
+    budget: int | None = None,
+    share: Share | None = None,
     progress: Progress | None = None,
 ) -> DriftResult:
     """How far the weights of model `b` have moved from those of model `a`.
@@ -39,12 +43,16 @@ def drift(
         mask_share: of a matrix's entries that the principal and the low-magnitude mask each take; 0.3 as in
             arXiv 2606.07082.
         exact: decompose large matrices exactly too.
+        budget: entries whose singular values and subspaces are compared, see `decomposed`; of the other tensors norms
+            and unchanged entries alone. None: all.
+        share: see `Share`; None: this process measures all.
 
     Raises:
         ModelError: a model cannot be read, the two have no tensor in common, or a weight is not finite.
         ValueError: `rank` is below 1 or `mask_share` not between 0 and 1.
     """
     from holdfast.measure.drift.pairs import Pairs
+    from holdfast.measure.drift.stages import decomposed
     from holdfast.measure.drift.weights import open_model
 
     if rank < 1 or not 0 < mask_share < 1:
@@ -54,12 +62,20 @@ def drift(
     way = [open_model(path, other=a) for path in paths]
     names, left_out = _common(first, second)
     sizes = [first.source(name).entries for name in names]
-    pairs = Pairs(first, second, way, rank, mask_share, exact)
-    found: list[MatrixDrift] = []
-    for index, name in enumerate(names):
-        if progress is not None:
-            progress(name, sum(sizes[:index]), sum(sizes))
-        found += pairs.measure(name)
+    shapes = {name: first.source(name).shape for name in names}
+    in_full = frozenset(names) if budget is None else decomposed(shapes, budget)
+    pairs = Pairs(first, second, way, rank, mask_share, exact, in_full)
+
+    def measure(own: Sequence[str]) -> list[MatrixDrift]:
+        found: list[MatrixDrift] = []
+        for name in own:
+            if progress is not None:
+                index = names.index(name)
+                progress(name, sum(sizes[:index]), sum(sizes))
+            found += pairs.measure(name)
+        return found
+
+    found = measure(names) if share is None else share(measure, names)
     return DriftResult(
         a=str(a),
         b=str(b),

@@ -56,6 +56,7 @@ class Pairs:
         rank: singular vectors that count as leading; of small matrices fewer.
         share: of the entries that each mask takes.
         exact: decompose large matrices exactly too.
+        in_full: names of the tensors that are decomposed; of others there are norms and unchanged entries.
     """
 
     a: Model
@@ -64,6 +65,7 @@ class Pairs:
     rank: int
     share: float
     exact: bool
+    in_full: frozenset[str]
 
     def measure(self, name: str) -> Iterator[MatrixDrift]:
         """One tensor that both models have in the same shape; several results where it holds several matrices.
@@ -77,8 +79,9 @@ class Pairs:
             before, after = self._matrix(self.a, name, number), self._matrix(self.b, name, number)
             module_type, layer = place(name)
             exact = self.exact or is_exact_cheap(before)
-            measured, floor = self._measured(label, before, after, self._control(name, number), exact)
-            method = "exact" if exact else "randomised"
+            is_full = name in self.in_full
+            measured, floor = self._measured(label, before, after, self._control(name, number), exact, is_full)
+            method = "norms" if not is_full else "exact" if exact else "randomised"
             if before.short == 1 or not measured.update_norm:
                 method = "vector" if before.short == 1 else "identical"
             yield MatrixDrift(
@@ -90,7 +93,9 @@ class Pairs:
                 method=method,
                 measured=measured,
                 floor=floor,
-                alignment=tuple(self._alignments(name, number, measured, exact)) if before.short > 1 else (),
+                alignment=tuple(self._alignments(name, number, measured, exact))
+                if before.short > 1 and is_full
+                else (),
             )
 
     def _matrix(self, model: Model, name: str, number: int, through: torch.dtype | None = None) -> Matrix:
@@ -107,7 +112,7 @@ class Pairs:
         return self._matrix(self.a, name, number, through=target)
 
     def _measured(
-        self, label: str, before: Matrix, after: Matrix, control: Matrix | None, exact: bool
+        self, label: str, before: Matrix, after: Matrix, control: Matrix | None, exact: bool, is_full: bool
     ) -> tuple[Metrics, Metrics]:
         """The drift of a matrix and its floor; W₀ is decomposed once for both, and not at all where nothing moved."""
         counts = moved(before, after)
@@ -120,7 +125,7 @@ class Pairs:
             )
         ends = [(after, counts), (control or before, moved(before, control) if control else same)]
         start = None
-        if before.short > 1 and counts.before and any(of.update for _, of in ends):
+        if is_full and before.short > 1 and counts.before and any(of.update for _, of in ends):
             start = Decomposed(before, leading(before, self.rank), noise(before, counts.before), exact=exact)
 
         def metrics(end: Matrix, of: Moved) -> Metrics:
@@ -128,6 +133,8 @@ class Pairs:
                 return vector_metrics(of, before.long)
             if not of.update:
                 return unmoved_metrics(of)
+            if not is_full:
+                return vector_metrics(of, before.long * before.short)
             return matrix_metrics(before, end, of, start, rank=self.rank, share=self.share, exact=exact)
 
         measured, floor = (metrics(end, of) for end, of in ends)

@@ -95,7 +95,8 @@ class MatrixDrift:
         layer: the number of its layer; None outside of the layers.
         shape: rows and columns, or the length of a vector.
         dtypes: what it is stored in, in both models.
-        method: `exact`, `randomised`, `identical` (no entry moved) or `vector` (norm and entries only).
+        method: `exact`, `randomised`, `identical` (no entry moved), `vector`, or `norms` for a
+            matrix that was not decomposed (norm and entries only, both).
         measured: from the first model to the second.
         floor: from the first model to itself, converted to what the second is stored in and back.
         alignment: to each earlier update.

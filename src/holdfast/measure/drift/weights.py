@@ -140,11 +140,20 @@ def locate(path: str | Path) -> Path:
         raise ModelError("is a file, not a folder", where=str(path), mend="name the folder that it lies in")
     if str(path).startswith((".", "/", "~")) or str(path).count("/") != 1:
         raise ModelError("no such folder", where=str(path), mend="name a model folder, or a hub id as owner/name")
+    return hub_folder(str(path))
+
+
+def hub_folder(path: str, revision: str | None = None) -> Path:
+    """The folder of a model on the hub, loaded where it is not there yet.
+
+    Raises:
+        ModelError: it cannot be had.
+    """
     try:
-        return Path(snapshot_download(str(path), allow_patterns=_HUB_FILES))
+        return Path(snapshot_download(path, revision=revision, allow_patterns=_HUB_FILES))
     except Exception as error:
         reason = f"is no folder, and cannot be had from the hub: {type(error).__name__}"
-        raise ModelError(reason, where=str(path), mend="check the path, or the id and the network") from error
+        raise ModelError(reason, where=path, mend="check the path, or the id and the network") from error
 
 
 def _stored(folder: Path, where: str) -> tuple[dict[str, Stored], dict[str, str]]:

@@ -1,0 +1,75 @@
+"""The drift of a run's stages from its base: what of a large model is decomposed, and what the summary says."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from holdfast.measure.drift.pairs import place
+from holdfast.measure.drift.result import SUMMARISED, DriftResult, Summary
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def decomposed(shapes: Shapes, budget: int) -> frozenset[str]:
+    """The tensors whose singular values and subspaces are compared: all where they fit into a budget of entries.
+
+    Of a larger model layers that are evenly spread, first and last among them, as many as fit and one at least; what
+    is in no layer, such as the embedding, is left out then.
+    """
+    sizes = {name: _entries(shape) for name, shape in shapes.items()}
+    if sum(sizes.values()) <= budget:
+        return frozenset(shapes)
+    layers: dict[int, int] = {}
+    for name, size in sizes.items():
+        if (layer := place(name)[1]) is not None:
+            layers[layer] = layers.get(layer, 0) + size
+    numbers = sorted(layers)
+    count = min(len(numbers), max(1, budget // max(layers.values(), default=1)))
+    spread = [round(i * (len(numbers) - 1) / max(1, count - 1)) for i in range(count)] if numbers else []
+    chosen = {numbers[i] for i in spread}
+    return frozenset(name for name in shapes if place(name)[1] in chosen)
+
+
+def _entries(shape: Sequence[int]) -> int:
+    product = 1
+    for side in shape:
+        product *= side
+    return product
+
+
+def drift_entry(found: DriftResult, stage: int, task: str) -> dict[str, Any]:
+    """An entry of the summary's `drift` block.
+
+    Args:
+        found: from the base to the stage's model, by way of the stages before it.
+    """
+    overall = found.overall()
+    alignments = [overall.alignment.get(earlier) for earlier in found.earlier]
+    return {
+        "stage": stage,
+        "task": task,
+        "against": "base",
+        "overall": _together(overall),
+        "floor": dict(overall.floor),
+        "by_type": {kind: _together(each) for kind, each in found.by_type().items() if each.matrices},
+        "matrices": [
+            {
+                "name": each.name,
+                "type": each.module_type,
+                "layer": each.layer,
+                **{name: getattr(each.measured, name) for name in SUMMARISED},
+                "floor_relative_norm": each.floor.relative_norm,
+                "floor_spectral_shift": each.floor.spectral_shift,
+            }
+            for each in found.matrices
+            if each.is_matrix
+        ],
+        "alignment": [
+            {"with_stage": number, "left": sides["left"], "right": sides["right"]}
+            for number, sides in enumerate(alignments, 1)
+            if sides is not None
+        ],
+    }
+
+
+def _together(summary: Summary) -> dict[str, float | None]:
+    return summary.median | {"relative_norm": summary.relative_norm, "unchanged": summary.unchanged}
