@@ -268,7 +268,8 @@ def test_modes_and_generators_are_put_back_even_after_an_error():
             torch.rand(3)
             raise ZeroDivisionError
 
-    pytest.raises(ZeroDivisionError, look)
+    with pytest.raises(ZeroDivisionError):
+        look()
     assert seen == [False]
     assert (model.training, model[0].training, model[1].training) == (True, True, False)
     assert torch.equal(torch.get_rng_state(), state)
