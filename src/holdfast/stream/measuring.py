@@ -129,7 +129,7 @@ class Measuring:
 def _relative(value: Any, folder: str) -> Any:
     """Plain data with the paths within a run given from its folder, so that they hold where it is moved to."""
     if isinstance(value, dict):
-        return {key: _relative(each, folder) for key, each in value.items()}
+        return {key.removeprefix(folder): _relative(each, folder) for key, each in value.items()}
     if isinstance(value, list):
         return [_relative(each, folder) for each in value]
     return value.removeprefix(folder) if isinstance(value, str) else value
