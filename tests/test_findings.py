@@ -169,6 +169,16 @@ def test_the_command_makes_runs_reads_them_and_takes_them_as_they_are(
     assert [path.stat().st_mtime_ns for path in made] == times
 
 
+@pytest.mark.slow
+def test_the_closed_form_baseline_takes_noise_out_of_the_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    from holdfast.findings import variance
+
+    monkeypatch.setattr(variance, "BATCHES", 4)
+    less, same = variance.gradient_noise([0, 1])
+    assert min(v for v in less.values if v is not None) > 0
+    assert min(v for v in same.values if v is not None) > 0.3
+
+
 def test_an_unknown_claim_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     done = Commands(tmp_path, capsys)("findings", "sdft-above-stf")
     assert done.code == 2

@@ -1,5 +1,7 @@
 """The claims that are put to the test, by name. Each says what would count before anything is measured. Torch-free."""
 
+from collections.abc import Sequence
+
 from holdfast.findings.claim import Arm, Claim, Evidence, Quantity
 from holdfast.findings.read import kl_to_base, matched_loss, metric, steps_to
 
@@ -75,6 +77,12 @@ def _frozen_above_ema(found: Evidence) -> list[Quantity]:
     ]
 
 
+def _vopd_baseline(seeds: Sequence[int]) -> list[Quantity]:
+    from holdfast.findings.variance import gradient_noise
+
+    return gradient_noise(seeds)
+
+
 CLAIMS: tuple[Claim, ...] = (
     Claim(
         name="sdft-above-sft",
@@ -103,5 +111,12 @@ CLAIMS: tuple[Claim, ...] = (
         source="arXiv 2607.01763, table 1",
         arms=(SDPO_FROZEN, SDPO_EMA),
         measure=_frozen_above_ema,
+    ),
+    Claim(
+        name="vopd-baseline",
+        statement="Subtracting its mean in closed form lowers the variance of the sampled-token gradient and leaves its "
+        "mean as it is.",
+        source="arXiv 2605.07865",
+        experiment=_vopd_baseline,
     ),
 )
