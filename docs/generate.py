@@ -117,7 +117,8 @@ def recipe_table() -> str:
     for name, facts in recipe_facts().items():
         wiring = "<br>".join(f"{part}: {what}" for part, what in facts["wiring"].items())
         beside = f"{facts['relative_cost']:g} / {facts['relative_memory']:g}"
-        rows.append([f"[`{name}`](#{name})", ", ".join(facts["needs"]), wiring, facts["cost"], beside, facts["when"]])
+        needs = ", ".join(facts["needs"]) or "nothing"
+        rows.append([f"[`{name}`](#{name})", needs, wiring, facts["cost"], beside, facts["when"]])
     head = ["recipe", "every training example needs", "wiring by default", "one optimiser step", "× SFT", "when"]
     return table(head, rows)
 

@@ -1,8 +1,9 @@
 """From logits to tokens: the inverse of the cumulative distribution, truncation, and the rows' own numbers."""
 
+import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -102,3 +103,36 @@ def test_numbers_are_uniform_and_unrelated() -> None:
     assert stats.kstest(numbers.flatten().numpy(), "uniform").pvalue > 1e-3
     for moved in (numbers.roll(1, dims=0), numbers.roll(1, dims=1)):
         assert abs(torch.corrcoef(torch.stack([numbers.flatten(), moved.flatten()]))[0, 1]) < 0.03
+
+
+@given(
+    size=st.integers(1, 700),
+    seed=st.integers(0, 2**31),
+    temperature=st.floats(0.2, 3.0),
+    top_k=st.integers(0, 60),
+    top_p=st.floats(0.05, 1.0),
+)
+@settings(max_examples=100, deadline=None)
+def test_truncated_draws_are_those_of_the_definition(
+    size: int, seed: int, temperature: float, top_k: int, top_p: float
+) -> None:
+    """Temperature, then the k most probable, then the fewest of these that reach top-p; one number, one token."""
+    logits = np.random.default_rng(seed).normal(size=size).astype(np.float32) * 3
+    scaled = logits.astype(np.float64) / temperature
+    order = np.argsort(-scaled)[: top_k or None]
+    probabilities = np.exp(scaled[order] - scaled.max())
+    ends = np.cumsum(probabilities / probabilities.sum())
+    assume(np.abs(ends[:-1] - top_p).min(initial=1.0) > 1e-4)  # where rounding decides what is kept
+    kept = order[: int((ends < top_p).sum()) + 1]
+    full = np.zeros(size)
+    full[kept] = probabilities[: len(kept)] / probabilities[: len(kept)].sum()
+
+    requests = [Request([0], seed=s, temperature=temperature, top_k=top_k, top_p=top_p) for s in range(5)]
+    positions = [seed % 1000] * len(requests)
+    tokens, logprobs = Draws(requests, positions, torch.device("cpu")).draw(torch.tensor(logits).repeat(5, 1))
+    numbers = uniforms(torch.arange(5), torch.tensor(positions)).numpy()
+    ends = np.cumsum(full)
+    for token, logprob, number in zip(tokens.tolist(), logprobs.tolist(), numbers, strict=True):
+        assert full[token] > 0
+        assert logprob == pytest.approx(np.log(full[token]), abs=1e-4)
+        assert ends[token] - full[token] - 1e-4 <= number <= ends[token] + 1e-4

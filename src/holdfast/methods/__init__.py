@@ -12,6 +12,7 @@ from holdfast.methods.sdft import SDFT
 from holdfast.methods.sdpg import SDPG
 from holdfast.methods.sdpo import SDPO
 from holdfast.methods.sft import SFT
+from holdfast.methods.ssd import SSD
 
 RECIPES: dict[str, type[Recipe]] = {
     recipe.name: recipe
@@ -27,6 +28,7 @@ RECIPES: dict[str, type[Recipe]] = {
         RLSD,
         SDPG,
         RFT,
+        SSD,
     )
 }
 """Every known recipe by name; a recipe of one's own is added with `register`."""

@@ -48,6 +48,11 @@ class Recipe(BaseModel):
         self.teacher()
         if rollouts.source == "student" and rollouts.temperature != objective.temperature:
             raise ValueError("rollouts and objective must have the same temperature, or their ratios are off")
+        has_ratios = objective.importance != "none" or objective.policy_gradient is not None
+        if has_ratios and rollouts.source == "base":
+            raise ValueError("ratios of student to sampler are for the student's own samples; the base's have none")
+        if has_ratios and rollouts.is_sampled and rollouts.truncates:
+            raise ValueError("with top_k or top_p the sampler's probabilities are not those that ratios are made of")
         return self
 
     def rollouts(self) -> RolloutSpec:
@@ -90,9 +95,13 @@ class Recipe(BaseModel):
         rollouts, teacher, objective = self.rollouts(), self.teacher(), self.objective()
         source = (
             "demonstrations"
-            if rollouts.source == "demonstrations"
-            else f"student, {rollouts.num_generations} per prompt, temperature {rollouts.temperature:g}"
+            if not rollouts.is_sampled
+            else f"{rollouts.source}, {rollouts.num_generations} per prompt, temperature {rollouts.temperature:g}"
         )
+        if rollouts.top_k > 0:
+            source += f", top-k {rollouts.top_k}"
+        if rollouts.top_p < 1:
+            source += f", top-p {rollouts.top_p:g}"
         if teacher is None:
             who = "none"
         elif teacher.kind == "ema":

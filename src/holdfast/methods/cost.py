@@ -49,23 +49,22 @@ class Cost:
 def cost_of(recipe: Recipe) -> Cost:
     """The cost of a recipe as it is set."""
     rollouts, teacher, objective = recipe.rollouts(), recipe.teacher(), recipe.objective()
-    sampled = rollouts.source != "demonstrations"
-    rows = rollouts.num_generations if sampled else 1
+    rows = rollouts.num_generations if rollouts.is_sampled else 1
     asks_base = bool(objective.reference_kl) or objective.anchor == "base"
     # A trust region asks two models.
     scored = (teacher is not None) + (teacher is not None and teacher.kind == "trust_region") + asks_base
     # What sampler, teacher and base say serves all optimiser steps on one rollout batch.
     share = 1 / rollouts.num_iterations
     return Cost(
-        completions=rows * share if sampled else 0,
+        completions=rows * share if rollouts.is_sampled else 0,
         forwards=rows * (1 + scored * share),
         backwards=rows,
-        copies=_copies(teacher, asks_base=asks_base),
+        copies=_copies(teacher, asks_base=asks_base or rollouts.source == "base"),
     )
 
 
 def _copies(teacher: TeacherSpec | None, *, asks_base: bool) -> int:
-    """The base is a copy where it scores or a teacher restarts from it; a teacher that moves or waits is another."""
+    """The base is a copy where it is asked or a teacher restarts from it; a teacher that moves or waits is another."""
     restarts = teacher is not None and teacher.kind != "live" and teacher.stage_start == "base"
     is_base = teacher is not None and teacher.kind in ("frozen", "trust_region") and teacher.stage_start == "base"
     own = teacher is not None and teacher.kind != "live" and not is_base

@@ -231,12 +231,36 @@ class TeacherSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutSpec:
-    """Where the trained-on tokens come from."""
+    """Where the trained-on tokens come from: demonstrations, or samples of the student or of the frozen base.
 
-    source: Literal["demonstrations", "student"]
+    Args:
+        temperature: divides the logits of what is sampled.
+        top_k: keeps so many most probable tokens, after the temperature; 0 keeps all.
+        top_p: keeps the fewest most probable of these whose probabilities reach it; 1 keeps all.
+    """
+
+    source: Literal["demonstrations", "student", "base"]
     num_generations: int = 1
     temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
     num_iterations: int = 1
     """Optimiser steps taken on one batch of rollouts."""
     with_demonstration: bool = False
-    """Of source `student`: each prompt's demonstration is the last row of its group."""
+    """Of sampled rows: each prompt's demonstration is the last row of its group."""
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0:
+            raise ValueError(f"the sampling temperature is {self.temperature:g}; it must be above 0")
+        if self.top_k < 0:
+            raise ValueError(f"top_k is {self.top_k}; a number of tokens, or 0 for all")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p is {self.top_p:g}; a probability above 0 and up to 1, which keeps all tokens")
+
+    @property
+    def is_sampled(self) -> bool:
+        return self.source != "demonstrations"
+
+    @property
+    def truncates(self) -> bool:
+        return self.top_k > 0 or self.top_p < 1

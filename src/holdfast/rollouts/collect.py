@@ -1,7 +1,8 @@
-"""The rows of one rollout batch: prompts drawn for a step, completed by demonstrations or by the student, judged."""
+"""The rows of one rollout batch: prompts drawn for a step, completed by demonstrations, student or base, judged."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from holdfast import stop
@@ -11,9 +12,10 @@ from holdfast.methods.base import Recipe
 from holdfast.rollouts.episodes import Episode, play
 from holdfast.rollouts.prompts import PromptTooLong, check_fits, encode_completion, encode_prompt
 from holdfast.rollouts.rows import Group, Row
-from holdfast.rollouts.sampler import Completion, CompletionEngine, Request
+from holdfast.rollouts.sampler import Completion, CompletionEngine, Request, Sampler
 from holdfast.seeds import derive_seed, numpy_rng
 from holdfast.tasks.base import Example, Task, Verdict
+from holdfast.teachers import Base
 from holdfast.train.policy import Policy
 from holdfast.train.shard import whole
 from holdfast.train.world import World
@@ -32,12 +34,23 @@ class Collector:
     """Makes the rollout batches of a run; what it makes is named by (seed, task, batch) alone.
 
     Several processes sample and judge a share each, and all have all rows.
+
+    Args:
+        engine: samples from the student.
+        base: samples where the recipe says so, in this process; may be None for other recipes.
     """
 
     def __init__(
-        self, policy: Policy, engine: CompletionEngine, recipe: Recipe, train: TrainSettings, seed: int
+        self,
+        policy: Policy,
+        engine: CompletionEngine,
+        recipe: Recipe,
+        train: TrainSettings,
+        seed: int,
+        base: Base | None = None,
     ) -> None:
         self.policy, self.engine, self.recipe, self.train, self.seed = policy, engine, recipe, train, seed
+        self.base = base
         self.spec = recipe.rollouts()
         self.world = World.current()
         self.dropped: dict[str, int] = {}
@@ -75,7 +88,7 @@ class Collector:
         where = f"{task}: {example.id}"
         prompt_ids = encode_prompt(tokenizer, example.messages, kwargs, where=where)
         check_fits(example.id, prompt_ids, self.train.max_prompt_length)
-        if self.spec.source == "student":
+        if self.spec.is_sampled:
             probe = Row(example=example, prompt_ids=prompt_ids, completion_ids=[])
             if self.recipe.context_is_known:
                 self.recipe.annotate([Group(example, [probe])])
@@ -100,7 +113,7 @@ class Collector:
             recipe: as controllers have set it; by default as it is configured.
         """
         prompts = self._draw(task.name, batch)
-        if self.spec.source == "demonstrations":
+        if not self.spec.is_sampled:
             groups = [Group(p.example, [self._demonstrated(p, stage, batch, i)]) for i, p in enumerate(prompts)]
         else:
             groups = self._sampled(task, prompts, stage, batch)
@@ -174,18 +187,17 @@ class Collector:
                 prompt.prompt_ids,
                 seed=derive_seed(self.seed, "rollout", stage, batch, place, generation),
                 temperature=spec.temperature,
+                top_k=spec.top_k,
+                top_p=spec.top_p,
             )
             for place, prompt in enumerate(prompts)
             for generation in range(spec.num_generations)
         ]
         # Each process samples and judges neighbouring requests, so that most of them share their prompts.
         mine = self.world.share(range(len(requests)))
-        with whole(self.policy):
-            parts = self.world.each(
-                lambda: self._completed(
-                    task, [requests[i] for i in mine], [prompts[i // spec.num_generations].example for i in mine]
-                )
-            )
+        examples = [prompts[i // spec.num_generations].example for i in mine]
+        with self._sampling() as engine:
+            parts = self.world.each(lambda: self._completed(engine, task, [requests[i] for i in mine], examples))
         completed = zip(requests, [each for part in parts for each in part], strict=True)
         groups: list[Group] = []
         for prompt in prompts:
@@ -207,8 +219,19 @@ class Collector:
             groups.append(group)
         return groups
 
+    @contextmanager
+    def _sampling(self) -> Iterator[CompletionEngine]:
+        """Within it, what samples, its weights whole on every process."""
+        if self.spec.source == "student":
+            with whole(self.policy):
+                yield self.engine
+            return
+        assert self.base is not None
+        with whole(self.base.copy or self.policy), self.base.scoring() as base:
+            yield Sampler(base, stop.poll)
+
     def _completed(
-        self, task: Task, requests: Sequence[Request], examples: Sequence[Example]
+        self, engine: CompletionEngine, task: Task, requests: Sequence[Request], examples: Sequence[Example]
     ) -> list[tuple[Completion | Episode, str, Verdict | None]]:
         """Completions with their texts and, where something judges them, its verdicts."""
         most = self.train.max_completion_length
@@ -216,7 +239,7 @@ class Collector:
         speech = self.policy.speech
         if task.episodes is not None:
             episodes = play(
-                self.engine,
+                engine,
                 speech,
                 task.episodes,
                 requests,
@@ -226,7 +249,7 @@ class Collector:
                 poll=stop.poll,
             )
             return [(each, speech.text(each.ids), each.verdict) for each in episodes]
-        completions = self.engine.generate(requests, max_new_tokens=most, batch_tokens=held)
+        completions = engine.generate(requests, max_new_tokens=most, batch_tokens=held)
         found: list[tuple[Completion | Episode, str, Verdict | None]] = []
         for example, completion in zip(examples, completions, strict=True):
             stop.poll()

@@ -94,7 +94,7 @@ class Run:
         if self.world.size > 1:
             self._spread()
         self.collector = Collector(
-            self.policy, Sampler(self.policy, stop.poll), config.recipe, config.train, config.seed
+            self.policy, Sampler(self.policy, stop.poll), config.recipe, config.train, config.seed, self.base
         )
         for task in self.tasks:
             self.collector.prepare(task)
@@ -125,7 +125,8 @@ class Run:
         restarts = teacher is not None and teacher.kind != "live" and teacher.stage_start == "base"
         objective = self.config.recipe.objective()
         anchored = bool(objective.reference_kl) or objective.anchor == "base"
-        return restarts or anchored or bool(self.config.eval.kl_items)
+        samples = self.config.recipe.rollouts().source == "base"
+        return restarts or anchored or samples or bool(self.config.eval.kl_items)
 
     def start(self) -> dict[str, Any]:
         """Run from the beginning in a new directory; returns the summary."""
