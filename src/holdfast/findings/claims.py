@@ -114,8 +114,8 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         name="vopd-baseline",
-        statement="Subtracting its mean in closed form lowers the variance of the sampled-token gradient and leaves its "
-        "mean as it is.",
+        statement="Subtracting its mean in closed form lowers the variance of the sampled-token gradient and leaves "
+        "its mean as it is.",
         source="arXiv 2605.07865",
         experiment=_vopd_baseline,
     ),

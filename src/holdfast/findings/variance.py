@@ -1,7 +1,7 @@
 """How noisy the gradient of a sampled-token divergence is, with and without its closed-form baseline.
 
-On one batch of samples the sampled-token gradient differs from that of the whole vocabulary's reverse KL by noise of mean
-zero: at every prefix the token is one draw of what the whole sum is over. That difference is what is measured.
+On one batch of samples the sampled-token gradient differs from that of the whole vocabulary's reverse KL by noise of
+mean zero: at every prefix the token is one draw of what the whole sum is over. That difference is what is measured.
 """
 
 from collections.abc import Iterator, Sequence
