@@ -50,7 +50,7 @@ def shapes(hidden: int, layers: int, vocabulary: int) -> dict[str, tuple[int, ..
 
 
 def write_pair(folder: Path, of: Mapping[str, tuple[int, ...]]) -> tuple[Path, Path]:
-    """Two checkpoints: random weights, and the same with an update of rank 8 and noise, some 1% of the norm; bfloat16."""
+    """Two checkpoints: random weights, and the same with an update of rank 8 and noise, 1% of the norm; bfloat16."""
     before: dict[str, Tensor] = {}
     after: dict[str, Tensor] = {}
     random = torch.Generator().manual_seed(0)
