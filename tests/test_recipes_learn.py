@@ -30,6 +30,7 @@ class Learns(NamedTuple):
 CASES = (
     Learns("dft", 0.6),
     Learns("kl_sft", 0.6),
+    Learns("replay", 0.6),
     Learns("rft", 0.6),
     Learns("correct_only", 0.6, settings={"num_loss_tokens_to_skip": 0}),
     Learns("sc_sdpo", 0.6),

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from holdfast.config import ModelSettings, TrainSettings
-from holdfast.methods import DFT, KLSFT, RFT, RLSD, SCSDPO, SDPG, CorrectOnly
+from holdfast.methods import DFT, KLSFT, RFT, RLSD, SCSDPO, SDPG, SORT, CorrectOnly
 from holdfast.methods.base import Recipe
 from holdfast.rollouts.rows import Group, Row
 from holdfast.tasks.base import Example, Message, Verdict
@@ -122,6 +122,20 @@ def sdpg(groups: Sequence[Sequence[Seen]]) -> Tensor:
     return total(losses, len(losses))
 
 
+def sort(groups: Sequence[Sequence[Seen]]) -> Tensor:
+    """Of the second prompt all samples fail."""
+    losses = []
+    for number, group in enumerate(groups):
+        samples, reference = group[:-1], group[-1]
+        for s, advantage in zip(samples, advantages(samples), strict=True):
+            losses.append(on_policy(s, advantage).mean())
+        if number == 1:
+            plain, planned = reference.of(reference.student), reference.of(reference.teacher)
+            weights = (0.7 * plain + 0.3 * planned).exp().detach() * (planned > plain)
+            losses.append(-(1.5 * weights / weights.mean() * plain).mean())
+    return total(losses, len(losses))
+
+
 CASES: dict[str, tuple[Recipe, Formula]] = {
     "dft": (DFT(), dft),
     "kl_sft": (KLSFT(beta=0.3), kl_sft),
@@ -129,6 +143,7 @@ CASES: dict[str, tuple[Recipe, Formula]] = {
     "correct_only": (CorrectOnly(num_loss_tokens_to_skip=1), correct_only),
     "sc_sdpo": (SCSDPO(divergence="forward_kl", support="full"), sc_sdpo),
     "rlsd": (RLSD(), rlsd),
+    "sort": (SORT(reference_weight=1.5, plan_share=0.3, rising_only=True, normalise_weights=True), sort),
     "sdpg": (SDPG(distillation=0.2, beta=0.4, gate_positive=True), sdpg),
 }
 
@@ -143,7 +158,7 @@ def groups_for(recipe: Recipe) -> list[Group]:
         return [rng.randrange(5, 200) for _ in range(count)]
 
     for number, rewards in enumerate(REWARDS):
-        example = Example(f"e{number}", (Message(role="user", content="?"),), demonstration="so")
+        example = Example(f"e{number}", (Message(role="user", content="?"),), demonstration="so", plan="by adding")
         group, prompt = Group(example), ids(rng.randint(2, 6))
         for reward in rewards[: 1 if demonstrated else None]:
             completion = ids(rng.randint(2, 6))
@@ -152,6 +167,11 @@ def groups_for(recipe: Recipe) -> list[Group]:
                 row.sampled_logprobs = [-rng.uniform(4.5, 7) for _ in completion]
                 row.verdict = Verdict(reward)
             group.rows.append(row)
+        if recipe.rollouts().with_demonstration:
+            group.rows.append(Row(example, prompt, ids(6)))
+            if number == 1:
+                for row in group.rows[:-1]:
+                    row.verdict = Verdict(row.reward / 2)
         groups.append(group)
     recipe.annotate(groups)
     for row in (row for group in groups for row in group.rows):

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from holdfast.controllers import Controls
-from holdfast.methods import DFT, KLSFT, RFT, RLSD, SCSDPO, SDPG, CorrectOnly
+from holdfast.methods import DFT, KLSFT, RFT, RLSD, SCSDPO, SDPG, SORT, CorrectOnly, Replay
 from holdfast.methods.base import Recipe
 from holdfast.rollouts.rows import Group, Row
 from holdfast.tasks.base import Example, Message, Verdict
 
-EXAMPLE = Example("e", (Message(role="user", content="Q"),), demonstration="D")
+EXAMPLE = Example("e", (Message(role="user", content="Q"),), demonstration="D", plan="P")
 
 
 def rows_of(recipe: Recipe, rewards: Sequence[float] = (1.0, 0.6, 0.0, 1.0)) -> list[Row]:
@@ -38,6 +38,30 @@ def gradient(field: str, step: int = 0) -> Callable[[Recipe], Any]:
     return read
 
 
+def weight(field: str) -> Callable[[Recipe], Any]:
+    return lambda recipe: getattr(recipe.objective().token_weight, field)
+
+
+def reference(recipe: Recipe, rewards: Sequence[float]) -> Row:
+    """The annotated reference of a prompt whose samples were rewarded so."""
+    rows = [Row(EXAMPLE, [1], [2], sampled_logprobs=[-1.0], verdict=Verdict(r)) for r in rewards]
+    rows.append(Row(EXAMPLE, [1], [2, 3]))
+    recipe.annotate([Group(EXAMPLE, rows)])
+    return rows[-1]
+
+
+def is_shown_its_plan(recipe: Recipe) -> bool:
+    messages = reference(recipe, (0.0,)).teacher_messages
+    assert messages is not None
+    return messages[-1]["content"] == "Q=P"
+
+
+def replayed(recipe: Recipe) -> Row:
+    row = Row(EXAMPLE, [1], [2], replayed=True)
+    recipe.annotate([Group(EXAMPLE, [row])])
+    return row
+
+
 SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]] = [
     (DFT, "aggregation", "sequence_mean", lambda r: r.objective().aggregation, "token_mean", "sequence_mean"),
     (KLSFT, "beta", 0.5, lambda r: r.objective().reference_kl, 0.1, 0.5),
@@ -57,6 +81,22 @@ SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]]
     (RLSD, "modulation_clip", 0.1, gradient("modulation_clip"), 0.2, 0.1),
     (RLSD, "teacher_kind", "frozen", lambda r: r.teacher() and r.teacher().kind, "live", "frozen"),
     (RLSD, "template", "{prompt}={demonstration}", lambda r: teacher_prompt(r) == "Q=D", False, True),
+    (SORT, "plan_share", 0.2, weight("teacher_share"), 0.5, 0.2),
+    (SORT, "rising_only", True, weight("rising_only"), False, True),
+    (SORT, "normalise_weights", True, weight("normalised"), False, True),
+    (SORT, "reference_weight", 0.5, lambda r: reference(r, (0.0, 0.5)).ce, 1.0, 0.5),
+    (SORT, "success_threshold", 0.5, lambda r: reference(r, (0.0, 0.5)).ce, 1.0, 0.0),
+    (
+        SORT,
+        "template",
+        "{prompt}={plan}",
+        is_shown_its_plan,
+        False,
+        True,
+    ),
+    (Replay, "replay_ratio", 0.5, lambda r: r.rollouts().replay_ratio, 0.1, 0.5),
+    (Replay, "replay_weight", 0.5, lambda r: replayed(r).ce, 1.0, 0.5),
+    (Replay, "buffer_size", 3, lambda r: r.rollouts().replay_buffer_size, None, 3),
     (SDPG, "template", "{prompt}={demonstration}", lambda r: teacher_prompt(r) == "Q=D", False, True),
     (SDPG, "epsilon_high", 0.4, gradient("epsilon_high"), 0.28, 0.4),
     (SDPG, "dual_clip", None, gradient("dual_clip"), 10.0, None),

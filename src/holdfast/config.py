@@ -62,6 +62,7 @@ class Columns(Settings):
     completion: str = "completion"
     privileged_context: str = "privileged_context"
     solution: str = "solution"
+    plan: str = "plan"
     answer: str = "answer"
     system: str = "system"
     id: str = "id"

@@ -21,6 +21,8 @@ REPROMPT_TEMPLATE = "{prompt}{solution}{feedback}\n\nCorrectly solve the origina
 SOLUTION_TEMPLATE = "\n\nCorrect solution:\n{solution}"
 FEEDBACK_TEMPLATE = "\n\nThe following is feedback from your unsuccessful earlier attempt:\n{feedback}"
 
+PLAN_TEMPLATE = "{prompt}\n\nThis is a plan for the answer:\n{plan}"
+
 _THINK_BLOCK = re.compile(r"<think>.*?</think>\s*", re.DOTALL)
 
 
@@ -85,6 +87,11 @@ def demonstration_prompt(messages: Sequence[Message], demonstration: str, templa
     """The teacher's conversation for SDFT: `template` has the places {prompt} and {demonstration}."""
     prompt = last_user_message(messages)
     return with_last_user_message(messages, fill(template, prompt=prompt, demonstration=demonstration))
+
+
+def plan_prompt(messages: Sequence[Message], plan: str, template: str) -> tuple[Message, ...]:
+    """The teacher's conversation for SORT: `template` has the places {prompt} and {plan}."""
+    return with_last_user_message(messages, fill(template, prompt=last_user_message(messages), plan=plan))
 
 
 def reprompt(

@@ -5,6 +5,7 @@ from holdfast.methods.correct_only import CorrectOnly
 from holdfast.methods.dft import DFT
 from holdfast.methods.grpo import GRPO
 from holdfast.methods.kl_sft import KLSFT
+from holdfast.methods.replay import Replay
 from holdfast.methods.rft import RFT
 from holdfast.methods.rlsd import RLSD
 from holdfast.methods.sc_sdpo import SCSDPO
@@ -12,6 +13,7 @@ from holdfast.methods.sdft import SDFT
 from holdfast.methods.sdpg import SDPG
 from holdfast.methods.sdpo import SDPO
 from holdfast.methods.sft import SFT
+from holdfast.methods.sort import SORT
 from holdfast.methods.ssd import SSD
 
 RECIPES: dict[str, type[Recipe]] = {
@@ -20,11 +22,13 @@ RECIPES: dict[str, type[Recipe]] = {
         SFT,
         DFT,
         KLSFT,
+        Replay,
         SDFT,
         CorrectOnly,
         SDPO,
         SCSDPO,
         GRPO,
+        SORT,
         RLSD,
         SDPG,
         RFT,

@@ -115,6 +115,7 @@ class Collector:
         prompts = self._draw(task.name, batch)
         if not self.spec.is_sampled:
             groups = [Group(p.example, [self._demonstrated(p, stage, batch, i)]) for i, p in enumerate(prompts)]
+            groups += self._replayed(stage, batch)
         else:
             groups = self._sampled(task, prompts, stage, batch)
             if self.spec.with_demonstration:
@@ -168,6 +169,28 @@ class Collector:
                 shuffles[epoch] = numpy_rng(self.seed, "prompts", task, epoch).permutation(len(pool)).tolist()
             drawn.append(pool[shuffles[epoch][place]])
         return drawn
+
+    def _replayed(self, stage: int, batch: int) -> list[Group]:
+        """Demonstrations of earlier tasks: from buffers that the run's seed and the tasks' names decide, like draws.
+
+        Over batches they are `replay_ratio` of the stage's own prompts, to the row.
+        """
+        tasks = list(self._prompts)[: max(0, stage - 1)]  # prepared in the order of stages
+        pool = [prompt for task in tasks for prompt in self._buffer(task)]
+        rate = self.spec.replay_ratio * self.train.prompts_per_step
+        groups: list[Group] = []
+        for position in range(int(batch * rate), int((batch + 1) * rate)) if pool else ():
+            epoch, place = divmod(position, len(pool))
+            order = numpy_rng(self.seed, "replay", stage, epoch).permutation(len(pool))
+            row = self._demonstrated(pool[order[place]], stage, batch, self.train.prompts_per_step + len(groups))
+            row.replayed = True
+            groups.append(Group(row.example, [row]))
+        return groups
+
+    def _buffer(self, task: str) -> list[TrainingPrompt]:
+        pool = self._prompts[task]
+        kept = numpy_rng(self.seed, "replay buffer", task).permutation(len(pool))[: self.spec.replay_buffer_size]
+        return [pool[index] for index in kept]
 
     def _demonstrated(self, prompt: TrainingPrompt, stage: int, batch: int, place: int) -> Row:
         assert prompt.demonstration_ids is not None

@@ -26,6 +26,8 @@ class Row:
     tool_mask: list[int] | None = None
     """Of several turns: 1 for completion tokens that the model wrote, 0 for those that an environment wrote between its
     turns, which no loss is computed on (TRL's name). None where the model wrote all of them."""
+    replayed: bool = False
+    """It is of an earlier stage's task."""
     truncated: bool = False
     """The completion was cut by `max_completion_length` before its end-of-sequence token."""
     verdict: Verdict | None = None
@@ -77,6 +79,7 @@ class Row:
             self.sampled_logprobs,
             self.seed,
             self.tool_mask,
+            self.replayed,
             self.truncated,
             self.verdict,
         )

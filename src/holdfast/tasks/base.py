@@ -32,6 +32,8 @@ class Example:
     """What the teacher alone is shown; where it is absent the demonstration or the solution is shown in its place."""
     solution: tuple[str, ...] | None = None
     """A worked solution in steps, the last of which states the answer; of it a part can be shown."""
+    plan: str | None = None
+    """An outline of how to answer, without the answer."""
     answer: Any = None
     """What the verifier compares a completion with; never part of any prompt."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -41,6 +43,8 @@ class Example:
         have = set()
         if self.demonstration is not None:
             have.add("demonstration")
+        if self.plan is not None:
+            have.add("plan")
         if self.solution is not None:
             have.add("solution")
         if any(each is not None for each in (self.privileged_context, self.demonstration, self.solution)):

@@ -250,6 +250,7 @@ def _example(record: Record, columns: Columns, stem: str) -> Example:
         messages=messages,
         demonstration=demonstration,
         privileged_context=_privileged(values.get(columns.privileged_context), columns.privileged_context, where),
+        plan=_privileged(values.get(columns.plan), columns.plan, where),
         solution=_solution(values.get(columns.solution), columns.solution, where),
         answer=values.get(columns.answer),
         metadata={name: value for name, value in values.items() if name not in used},
