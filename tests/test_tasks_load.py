@@ -178,7 +178,7 @@ def test_require_names_recipe_task_and_lack():
         match=r"'sft' needs a demonstration, and 2 of 3 training examples of task 'x' have none, the first 'a'",
     ):
         require(sft, [Task("w", [shown], []), Task("x", [shown, bare, told], [])])
-    with pytest.raises(ConfigError, match=r"'sdft' needs a privileged context, and 1 of 3 .*`privileged_context` or a"):
+    with pytest.raises(ConfigError, match=r"'sdft' needs a privileged context, and 1 of 3 .*`privileged_context`, a"):
         require(sdft, [Task("x", [shown, bare, told], [])])
     with pytest.raises(ConfigError, match="task 'x' has no training examples"):
         require(sft, [Task("x", [], [])])
