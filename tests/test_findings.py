@@ -13,7 +13,7 @@ from holdfast.findings import runs
 from holdfast.findings.claim import Arm, Claim, Evidence, Finding, Quantity
 from holdfast.findings.claims import CLAIMS
 from holdfast.findings.page import as_markdown, commit, table_rows
-from holdfast.findings.read import matched_loss, steps_to
+from holdfast.findings.read import matched_loss, rank_correlation, steps_to
 from holdfast.findings.run import find
 from summary_factory import make_run
 
@@ -90,6 +90,13 @@ def test_steps_to_a_score_lie_on_the_line_between_probes() -> None:
     assert steps_to(0.6)(run) == pytest.approx(7.5)
     assert steps_to(0.4)(run) == pytest.approx(5.0)
     assert steps_to(0.8)(_probed([0.0, 0.1, 0.2, 0.3], [1.0] * 4)) == 15  # never: all of the stage
+
+
+def test_ranks_are_correlated_over_what_is_defined() -> None:
+    assert rank_correlation([1, 2, 3, None], [10, 20, 90, 0]) == pytest.approx(1.0)
+    assert rank_correlation([1, 2, 3], [3, 2, 1]) == pytest.approx(-1.0)
+    assert rank_correlation([1, 1, 1], [3, 2, 1]) is None
+    assert rank_correlation([1, 2, None], [3, 2, 1]) is None
 
 
 def test_losses_are_compared_at_the_same_score() -> None:

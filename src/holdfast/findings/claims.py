@@ -1,9 +1,9 @@
 """The claims that are put to the test, by name. Each says what would count before anything is measured. Torch-free."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from holdfast.findings.claim import Arm, Claim, Evidence, Quantity
-from holdfast.findings.read import kl_to_base, matched_loss, metric, steps_to
+from holdfast.findings.read import kl_to_base, matched_loss, metric, moved, rank_correlation, steps_to
 
 SFT = Arm("sft", "sft")
 # The lab's answers have few tokens: there is no lead-in to skip.
@@ -12,7 +12,12 @@ SDFT_FAST = Arm("sdft-fast", {"name": "sdft", "num_loss_tokens_to_skip": 0, "ema
 SDPO = Arm("sdpo", "sdpo")
 SDPO_FROZEN = Arm("sdpo-frozen", {"name": "sdpo", "teacher_kind": "frozen", "stage_start": "student"})
 SDPO_EMA = Arm("sdpo-ema", {"name": "sdpo", "ema_rate": 0.05, "stage_start": "student"})
+SC_SDPO = Arm("sc-sdpo", "sc_sdpo")
 GRPO = Arm("grpo", "grpo")
+RLSD = Arm("rlsd", "rlsd")
+DFT = Arm("dft", "dft")
+KL_SFT = Arm("kl-sft", "kl_sft")
+RFT = Arm("rft", "rft")
 
 EARLY = "At a score that both reach, both have taken few steps on the lab, and either has lost little by then."
 SHORT = "Two stages of thirty steps may be too short for the student's in-context ability to wear down."
@@ -77,6 +82,69 @@ def _frozen_above_ema(found: Evidence) -> list[Quantity]:
     ]
 
 
+def _keeps_more_than_sft(label: str, title: str) -> Callable[[Evidence], list[Quantity]]:
+    """What is claimed of many recipes: at the score that both reach, SFT has lost more."""
+
+    def measure(found: Evidence) -> list[Quantity]:
+        lost = matched_loss(found, "sft", label)
+        return [Quantity(f"lost at the same score, SFT above {title}", "points", lost, EARLY)]
+
+    return measure
+
+
+def _rlsd_faster(found: Evidence) -> list[Quantity]:
+    return [
+        Quantity(
+            "steps to 80 points on the first task, GRPO above RLSD",
+            "steps",
+            found.difference("grpo", "rlsd", steps_to(0.8)),
+            "GRPO is there within some ten steps, and the teacher may only scale its advantages by a fifth.",
+        )
+    ]
+
+
+def _undecided_prompts(found: Evidence) -> list[Quantity]:
+    return [
+        Quantity(
+            "new tasks right after their stage, SC-SDPO above SDPO",
+            "points",
+            found.difference("sc-sdpo", "sdpo", learned),
+            "The lab's prompts of one task are alike: whole batches are undecided, or none is.",
+        )
+    ]
+
+
+def _drift_order(found: Evidence) -> list[Quantity]:
+    """Of the first stage, at whose end all three stand within a few points of each other on the lab."""
+    same = "All three take equally many steps of the same size with Adam, whatever the signal's strength."
+    return [
+        Quantity(
+            "share of the weights' norm moved in the first stage, frozen teacher above GRPO",
+            "%",
+            found.difference("sdpo-frozen", "grpo", moved(1)),
+            same,
+        ),
+        Quantity(
+            "share of the weights' norm moved in the first stage, EMA above frozen teacher",
+            "%",
+            found.difference("sdpo-ema", "sdpo-frozen", moved(1)),
+            f"{same} Within one stage the two teachers are nearly the same.",
+        ),
+    ]
+
+
+def _kl_predicts(found: Evidence) -> list[Quantity]:
+    """Over recipes, seed by seed: each point is one recipe's run."""
+    labels = list(found.summaries)
+    values = []
+    for seed in range(len(found.summaries[labels[0]])):
+        kl = [kl_to_base(found.summaries[label][seed]) for label in labels]
+        lost = [metric("loss_of_earlier")(found.summaries[label][seed]) for label in labels]
+        values.append(rank_correlation(kl, lost))
+    reason = "Most of what is lost on the lab is the earlier task's convention, whatever the size of the change."
+    return [Quantity("rank correlation over recipes of KL to base and what was lost", "", values, reason)]
+
+
 def _vopd_baseline(seeds: Sequence[int]) -> list[Quantity]:
     from holdfast.findings.variance import gradient_noise
 
@@ -111,6 +179,55 @@ CLAIMS: tuple[Claim, ...] = (
         source="arXiv 2607.01763, table 1",
         arms=(SDPO_FROZEN, SDPO_EMA),
         measure=_frozen_above_ema,
+    ),
+    Claim(
+        name="drift-order",
+        statement="GRPO moves the weights least, SDPO with a frozen teacher further, with an average of 5% furthest.",
+        source="arXiv 2607.01763, figure of parameter drift",
+        arms=(GRPO, SDPO_FROZEN, SDPO_EMA),
+        measure=_drift_order,
+    ),
+    Claim(
+        name="kl-predicts-forgetting",
+        statement="Whatever the recipe, what was forgotten follows the KL to the base on the new tasks' prompts.",
+        source="arXiv 2509.04259",
+        arms=(SFT, DFT, KL_SFT, RFT, SDFT, SDPO, GRPO),
+        measure=_kl_predicts,
+    ),
+    Claim(
+        name="dft-keeps-more",
+        statement="Weighing each token of a demonstration by its own probability forgets less than SFT.",
+        source="arXiv 2508.05629; arXiv 2601.19897, table 5",
+        arms=(SFT, DFT),
+        measure=_keeps_more_than_sft("dft", "DFT"),
+    ),
+    Claim(
+        name="kl-sft-keeps-more",
+        statement="An anchor to the base in SFT's loss keeps more of what was known.",
+        source="arXiv 1606.09282; arXiv 2509.04259",
+        arms=(SFT, KL_SFT),
+        measure=_keeps_more_than_sft("kl-sft", "KL-SFT"),
+    ),
+    Claim(
+        name="own-samples-keep-more",
+        statement="Imitating one's own right samples, drawn anew at each step, forgets less than demonstrations do.",
+        source="arXiv 2510.18874",
+        arms=(SFT, RFT),
+        measure=_keeps_more_than_sft("rft", "RFT"),
+    ),
+    Claim(
+        name="rlsd-faster-than-grpo",
+        statement="Reward for the direction and a teacher for the magnitude learn in fewer steps than GRPO.",
+        source="arXiv 2604.03128",
+        arms=(GRPO, RLSD),
+        measure=_rlsd_faster,
+    ),
+    Claim(
+        name="undecided-prompts-teach-most",
+        statement="SDPO learns more where prompts are weighed by how undecided the student is.",
+        source="arXiv 2605.27765",
+        arms=(SDPO, SC_SDPO),
+        measure=_undecided_prompts,
     ),
     Claim(
         name="vopd-baseline",

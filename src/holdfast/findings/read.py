@@ -1,6 +1,6 @@
 """Numbers of finished runs that claims are about. Torch-free."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from holdfast.findings.claim import Evidence, Summary
@@ -23,6 +23,26 @@ def metric(name: str) -> Callable[[Summary], float | None]:
 def kl_to_base(summary: Summary) -> float | None:
     """KL(base‖model) at the end, nats per token, on the tasks' prompts."""
     return flatten_metrics(summary["metrics"])["kl_to_base"]
+
+
+def moved(stage: int) -> Callable[[Summary], float | None]:
+    """How far the weights stand from the base after a stage, in percent of their norm."""
+
+    def read(summary: Summary) -> float | None:
+        entry = next((d for d in summary.get("drift") or [] if d["stage"] == stage), None)
+        return None if entry is None else POINTS * entry["overall"]["relative_norm"]
+
+    return read
+
+
+def rank_correlation(x: Sequence[float | None], y: Sequence[float | None]) -> float | None:
+    """Spearman's, over the pairs that are defined; None for fewer than three or where one side does not vary."""
+    from scipy.stats import spearmanr
+
+    pairs = [(a, b) for a, b in zip(x, y, strict=True) if a is not None and b is not None]
+    if len(pairs) < 3 or any(len(set(side)) < 2 for side in zip(*pairs, strict=True)):
+        return None
+    return float(spearmanr(*zip(*pairs, strict=True)).statistic)
 
 
 def steps_to(score: float, stage: int = 1) -> Callable[[Summary], float | None]:
