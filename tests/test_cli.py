@@ -69,7 +69,7 @@ def _commands(group: Any, path: str = "holdfast") -> dict[str, Any]:
 def test_every_command_and_option_has_a_line_of_help() -> None:
     commands = _commands(typer.main.get_command(app))
     names = {"demo", "run", "compare", "resume", "report", "eval", "methods", "check", "export", "version"}
-    names |= {"advise", "artifacts", "drift", "findings", "gate", "responses"}
+    names |= {"advise", "artifacts", "blend", "drift", "findings", "gate", "responses"}
     assert {name.removeprefix("holdfast ") for name in commands} == names | {"lab pretrain", "lab eval"}
     for name, each in commands.items():
         assert each.help.count("\n") == 0, name
@@ -97,7 +97,7 @@ def test_methods(command: Commands) -> None:
     for name, fact in facts.items():
         assert f"{name}: " in text
         assert fact["when"].split()[0] in text
-        assert fact["needs"]
+        assert all(fact["needs"].values()), name
 
 
 def test_run_with_settings_from_the_command_line(command: Commands, tmp_path: Path) -> None:
