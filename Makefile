@@ -16,6 +16,7 @@ KEY := $(shell { cat pyproject.toml constraints.txt; pwd; } | cksum | cut -d ' '
 INSTALLED := $(VENV)/installed-$(KEY)
 LINTERS := $(VENV)/linters-$(KEY)
 PEERS := $(VENV)/peers-$(KEY)
+EXTRAS := $(VENV)/extras-$(KEY)
 
 # Nothing is kept twice: pip's cache is only used where the user has named one.
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(PIP_CACHE_DIR),,--no-cache-dir) -c constraints.txt
@@ -27,11 +28,12 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # Two threads per core that spin against each other make everything many times slower.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: help setup demo test bench lint docs clean
+.PHONY: help setup demo test test-extras bench lint docs clean
 
 help:
 	@echo "make demo    set up, then compare four recipes on the lab's stream; the report is runs/demo/report.html"
 	@echo "make test    set up, then run the tests; ARGS='-k name' picks some"
+	@echo "make test-extras  set up with lm-evaluation-harness and reasoning-gym (350 MB), then run their tests"
 	@echo "make bench   set up with the peers, then measure the engine beside them; ARGS='--quick' tries it out"
 	@echo "make lint    check style and types"
 	@echo "make docs    write the generated parts of docs/ again"
@@ -45,7 +47,7 @@ $(INSTALLED):
 	@"$(PYTHON)" -c 'import ensurepip, venv' >/dev/null 2>&1 || { \
 		echo "this Python cannot make environments: $(PYTHON) lacks venv or ensurepip (on Debian: apt-get install python3-venv)" >&2; exit 2; }
 	@echo "Setting up in $(VENV) with $$("$(PYTHON)" --version); the first time takes some minutes."
-	@rm -f $(VENV)/installed-* $(VENV)/linters-* $(VENV)/peers-*
+	@rm -f $(VENV)/installed-* $(VENV)/linters-* $(VENV)/peers-* $(VENV)/extras-*
 	@# An environment of ours does not survive a move of the checkout: its scripts hold absolute paths.
 	@if [ -e $(VENV)/place ] && ! grep -qFx "$(CURDIR)" $(VENV)/place; then rm -rf $(VENV); fi
 	@"$(PYTHON)" -m venv $(VENV)
@@ -55,6 +57,10 @@ $(INSTALLED):
 
 $(LINTERS): $(INSTALLED)
 	@$(PIP_INSTALL) -e '.[dev]'
+	@touch $@
+
+$(EXTRAS): $(INSTALLED)
+	@$(PIP_INSTALL) -e '.[eval,gym]'
 	@touch $@
 
 $(PEERS): $(INSTALLED)
@@ -69,6 +75,9 @@ demo: setup
 
 test: setup
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-extras: $(EXTRAS)
+	@$(BIN)/python -m pytest tests/test_lm_eval.py tests/test_reasoning_gym.py $(ARGS)
 
 bench: $(PEERS)
 	@$(BIN)/python -m benchmarks.engine $(ARGS)

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import threading
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,15 +10,18 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 import torch
+import yaml
 
+import holdfast
 from commands import Commands
 from holdfast.config import SDFT_SUITES, ModelSettings, RunConfig, SuiteSettings, dump_config, load_config, parse_config
-from holdfast.errors import ConfigError, DataError
+from holdfast.errors import ConfigError, DataError, RunError
 from holdfast.tasks.lm_eval import METRICS, LmEvalSuite, Measured, _items
 from holdfast.tasks.load import load_suite
 from holdfast.train.model import load_policy
 from holdfast.train.policy import Policy
 from holdfast.train.world import World
+from small_runs import assert_same, write_config
 
 pytest.importorskip("lm_eval", reason="needs the extra eval")
 
@@ -316,6 +320,57 @@ def test_at_the_gate(command: Commands, folder: Path, tiny_model: Path) -> None:
     refused = command("gate", "lab", "lab", "--suites", "sdft")
     assert refused.code == 2
     assert "humaneval runs code" in refused.err
+
+
+def _stream(folder: Path, path: Path, **changes: Any) -> dict[str, Any]:
+    path.mkdir()
+    config = yaml.safe_load(write_config(path, "grpo").read_text())
+    config["eval"] |= {"drift_weights": 0, "samples": 2}
+    return config | {"suites": [{"name": "quiz", "lm_eval": str(folder / "quiz.yaml"), "limit": 4}]} | changes
+
+
+def test_in_a_run_that_is_interrupted(folder: Path, tmp_path: Path) -> None:
+    config = _stream(folder, tmp_path / "data")
+    summary = holdfast.run(config, tmp_path / "whole")
+    quiz = suite(folder / "quiz.yaml", limit=4)
+    for stage in (1, 2):
+        policy = load_policy(ModelSettings(path=str(tmp_path / f"whole/models/stage-{stage}")))
+        evaluation = json.loads((tmp_path / f"whole/evals/stage-{stage}.json").read_text())
+        # max_items is 3, and the harness's own limit 4: the lower one counts.
+        assert evaluation["items"]["quiz"] == quiz.evaluate(policy, limit=3).items
+        assert [sample["id"] for sample in evaluation["samples"]["quiz"]] == ["quiz-0", "quiz-1"]
+        assert summary["evaluations"][stage]["scores"]["quiz"]["n"] == 3
+    assert {s["name"]: s["kind"] for s in summary["sets"]}["quiz"] == "retention"
+    assert "quiz" not in {entry["set"] for entry in summary["responses"]}
+    assert not any("quiz" in json.loads(line)["scores"] for line in (tmp_path / "whole/probes.jsonl").open())
+    shutil.copytree(tmp_path / "whole", tmp_path / "again")
+    (tmp_path / "again/evals/stage-2.json").unlink()
+    shutil.rmtree(max((tmp_path / "again/checkpoints").iterdir()))
+    holdfast.resume(tmp_path / "again")
+    assert_same(tmp_path / "whole", tmp_path / "again")
+    (folder / "quiz.jsonl").rename(folder / "kept.jsonl")
+    try:
+        changed = (folder / "kept.jsonl").read_text().replace("What is 0", "What is then 0")
+        (folder / "quiz.jsonl").write_text(changed)
+        with pytest.raises(RunError, match="the data of 'quiz' has changed"):
+            holdfast.resume(tmp_path / "again")
+    finally:
+        (folder / "kept.jsonl").replace(folder / "quiz.jsonl")
+
+
+def test_in_a_comparison_the_base_is_measured_once(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = _stream(folder, tmp_path / "data", recipes=["sft", "grpo"], seeds=[0])
+    del config["recipe"]
+    measured: list[Any] = []
+    evaluate = LmEvalSuite.evaluate
+    monkeypatch.setattr(LmEvalSuite, "evaluate", lambda *given: measured.append(given) or evaluate(*given))
+    summary = holdfast.compare(config, tmp_path / "c")
+    assert len(measured) == 1 + 2 * 2  # the base, and two stages of two runs
+    first = [run["summary"]["evaluations"][0]["scores"]["quiz"] for run in summary["runs"]]
+    assert first[0] == first[1]
+    assert all("quiz" in run["summary"]["metrics"]["retention"]["per_suite"] for run in summary["runs"])
 
 
 def test_numbers_of_a_suite_stay_within_a_score() -> None:
