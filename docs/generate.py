@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 
 from holdfast import config
 from holdfast.describe import recipe_facts
+from holdfast.guard.settings import Rules
 from holdfast.lab.tasks import SUITES, TASKS, lab_suite, lab_task
 from holdfast.methods import RECIPES
 from holdfast.methods.base import Recipe
@@ -36,6 +37,9 @@ BLOCKS: list[type[BaseModel]] = [
     config.Columns,
     config.TrainSettings,
     config.EvalSettings,
+    config.GuardSettings,
+    Rules,
+    *(type(field.default) for field in Rules.model_fields.values()),
 ]
 _NAMES = {bool: "true or false", int: "integer", float: "number", str: "text", Recipe: "a [recipe](recipes.md)"}
 _BOUNDS = {Ge: "≥", Gt: ">", Le: "≤", Lt: "<"}

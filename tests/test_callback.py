@@ -150,12 +150,12 @@ def test_a_rule_that_fires_stops_the_training(tiny_model, tmp_path):
     with pytest.raises(ConfigError, match="no rule 'stall'"):
         watch(tmp_path, actions={"stall": ["stop"]})
     callback = watch(tmp_path, actions={"silent_stall": ["lower_rate", "stop"]})
-    flat = {"max_steps": 12, "learning_rate": 1e-3, "lr_scheduler_type": "constant"}
+    flat = {"max_steps": 16, "learning_rate": 1e-3, "lr_scheduler_type": "constant"}
     trainer = make_trainer("grpo", tiny_model, tmp_path / "out", [callback], **flat)
     trainer.reward_funcs[0] = lambda completions, **_: [0.0] * len(completions)
-    with pytest.warns(UserWarning, match="silent_stall at step 8"):
+    with pytest.warns(UserWarning, match="silent_stall at step 12"):
         trainer.train()
-    assert trainer.state.global_step == 8
+    assert trainer.state.global_step == 12
     (decision,) = lines(tmp_path / "watched/decisions.jsonl")
     assert decision["actions"] == ["lower_rate", "stop"]
     assert "0.0005" in decision["outcome"]

@@ -19,7 +19,7 @@ from rich.progress import Progress, TextColumn
 from commands import LAB_RUN, Commands
 from holdfast import __version__
 from holdfast.cli import app
-from holdfast.guard.alarms import Alarm
+from holdfast.guard import Decision
 from holdfast.overrides import apply_overrides
 from holdfast.progress import LiveLine, Pace, StageLines, duration
 
@@ -340,7 +340,7 @@ def test_the_live_line_shows_where_the_run_is() -> None:
     assert shown().endswith(" left")
     line.step_done({"loss": 0.5, "reward": None, "generated_tokens": 0, "trained_tokens": 300, "seconds": 0.5})
     assert "reward" not in shown()
-    line.alarm(Alarm("repeats", 1, 2, "facts", {}, "completions repeat themselves"))
-    assert "ALARM at step 2 of facts: completions repeat themselves (repeats)" in console.file.getvalue()  # type: ignore
+    line.decided(Decision("repeats", 1, 2, 2, "facts", "critical", ("roll_back",), {}, "it repeats itself", "back"))
+    assert "GUARD at step 2 of facts: it repeats itself (repeats): back" in console.file.getvalue()  # type: ignore
     line.evaluation_done(1, {"facts": 0.9})
     assert "sdft, run 2/4: stage 1/2 facts done, score 90.0%" in console.file.getvalue()  # type: ignore[attr-defined]

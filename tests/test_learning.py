@@ -94,7 +94,7 @@ def test_the_privileged_teacher_is_far_better_than_the_student_before_training()
 
 
 @pytest.mark.slow
-def test_the_alarm_goes_off_when_a_teacher_prefers_one_token(tmp_path: Path) -> None:
+def test_the_guard_speaks_up_when_a_teacher_prefers_one_token(tmp_path: Path) -> None:
     """A forced collapse: the teacher's logits are bent towards one token, so that the student repeats it."""
     config = {**LEARN, "recipe": {"name": "sdft", "num_loss_tokens_to_skip": 0}}
     config["train"] = {**LEARN["train"], "learning_rate": 1e-3}
@@ -109,6 +109,6 @@ def test_the_alarm_goes_off_when_a_teacher_prefers_one_token(tmp_path: Path) -> 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(StageTrainer, "_scored", bent)
         summary = holdfast.run(config, tmp_path / "run")
-    assert "repetition" in {alarm["rule"] for alarm in summary["alarms"]}
-    logged = [json.loads(line)["rule"] for line in (tmp_path / "run" / "alarms.jsonl").read_text().splitlines()]
-    assert logged == [alarm["rule"] for alarm in summary["alarms"]]
+    assert "repetition" in {decision["rule"] for decision in summary["decisions"]}
+    logged = [json.loads(line)["rule"] for line in (tmp_path / "run" / "decisions.jsonl").read_text().splitlines()]
+    assert logged == [decision["rule"] for decision in summary["decisions"]]

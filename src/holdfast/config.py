@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
 
 from holdfast.errors import ConfigError, did_you_mean
+from holdfast.guard.settings import GuardSettings
 from holdfast.methods import RECIPES
 from holdfast.methods.base import Recipe
 from holdfast.overrides import apply_overrides
@@ -301,6 +302,7 @@ class StreamSettings(Settings):
     """Retention and out-of-distribution suites; where it is absent, the lab's for a lab model, else none."""
     train: TrainSettings = TrainSettings()
     eval: EvalSettings = EvalSettings()
+    guard: GuardSettings = GuardSettings()
     output_dir: str | None = None
     """Run directory; `runs/NAME` where it is absent."""
 
@@ -363,7 +365,7 @@ class CompareConfig(StreamSettings):
     def run_config(self, arm: Arm, seed: int, order: list[str]) -> RunConfig:
         """The configuration of one of the comparison's runs."""
         by_name = {task.name: task for task in self.tasks}
-        shared = {field: getattr(self, field) for field in ("name", "model", "suites", "train", "eval")}
+        shared = {field: getattr(self, field) for field in ("name", "model", "suites", "train", "eval", "guard")}
         return RunConfig(**shared, tasks=[by_name[name] for name in order], recipe=arm.recipe, seed=seed)
 
 

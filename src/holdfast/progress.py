@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from holdfast.guard.alarms import Alarm
+from holdfast.guard.guard import Decision
 from holdfast.stream.observer import Observer
 
 RECENT = 10
@@ -65,6 +65,10 @@ class Pace:
         self._step_seconds.append(seconds)
         self._recent.append((tokens, seconds))
 
+    def undone(self, steps: int) -> None:
+        """So many steps are to be taken again."""
+        self._steps_left += steps
+
     def evaluation(self, seconds: float) -> None:
         """All sets were evaluated."""
         self._evaluations_left -= 1
@@ -87,7 +91,7 @@ class Pace:
 
 
 class StageLines(Observer):
-    """A plain line for each alarm, and for each evaluation that is done, with the score of the stage's own task.
+    """A plain line for each decision of the guard, and for each evaluation done, with the score of the stage's task.
 
     Args:
         write: called with each line.
@@ -113,8 +117,12 @@ class StageLines(Observer):
     def step_done(self, numbers: Mapping[str, Any]) -> None:
         self.done += 1
 
-    def alarm(self, alarm: Alarm) -> None:
-        self._write(f"{self.run}: ALARM at step {alarm.step} of {alarm.task}: {alarm.message} ({alarm.rule})")
+    def decided(self, decision: Decision) -> None:
+        said = f"GUARD at step {decision.step} of {decision.task}: {decision.message} ({decision.rule})"
+        self._write(f"{self.run}: {said}" + (f": {decision.outcome}" if decision.outcome else ""))
+
+    def rolled_back(self, steps: int) -> None:
+        self.done -= steps
 
     def evaluation_done(self, stage: int, scores: Mapping[str, float]) -> None:
         if stage:
@@ -149,6 +157,11 @@ class LiveLine(StageLines):
         shown += [f"reward {reward:.2f}"] if reward is not None else []
         shown += [f"{speed:,.0f} tokens/s"] if speed is not None else []
         self._show(numbers="  ".join(shown))
+
+    def rolled_back(self, steps: int) -> None:
+        super().rolled_back(steps)
+        self._pace.undone(steps)
+        self._show(numbers="")
 
     def evaluation_started(self, stage: int, sets: int) -> None:
         self._began, self._set, self._sets = time.perf_counter(), 0, sets

@@ -10,7 +10,7 @@ from typing import Any
 
 from holdfast.errors import RunError
 
-LOGS = ("metrics.jsonl", "probes.jsonl", "rollouts.jsonl", "alarms.jsonl")
+LOGS = ("metrics.jsonl", "probes.jsonl", "rollouts.jsonl", "decisions.jsonl", "discarded.jsonl")
 """Logs that grow line by line; a resumed run cuts them back to where its checkpoint stands."""
 
 HALF_WRITTEN = (".*.json.*", ".*.yaml.*", ".*.html.*", "*/.*.json.*", "models/.stage-*", "checkpoints/.*.tmp")
@@ -77,6 +77,9 @@ class RunDirectory:
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
+
+    def checkpoint(self, number: int) -> Path:
+        return self.checkpoints / f"{number:08d}"
 
     def model(self, stage: int) -> Path:
         return self.path / "models" / f"stage-{stage}"

@@ -118,6 +118,8 @@ class Teacher:
         self.copy: Policy | None = None
         self.average: Average | None = None
         """Weights of its own; None for a teacher that has none."""
+        self.frozen = False
+        """Its weights stand still for now, whatever the specification says."""
         self._is_base = spec.kind in ("frozen", "trust_region") and spec.stage_start == "base"
         self._refresh = refresh_of(spec)
         self.refreshes = 0
@@ -158,12 +160,12 @@ class Teacher:
         """After the last optimiser step on a rollout batch, which has measured these numbers."""
         if self.spec.cadence == "rollout_batch":
             self._follow()
-        if self._refresh is not None and self._refresh.due(numbers):
+        if self._refresh is not None and not self.frozen and self._refresh.due(numbers):
             self._move(self.spec.share)
             self.refreshes += 1
 
     def _follow(self) -> None:
-        if self.spec.kind == "ema" and self.moves:
+        if self.spec.kind == "ema" and self.moves and not self.frozen:
             self._move(self.spec.rate)
 
     def _move(self, share: float) -> None:

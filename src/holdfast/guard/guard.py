@@ -121,7 +121,10 @@ class Guard:
             if sign is None or sign.level < 1 or self._step < self._quiet_until.get(name, 0):
                 continue
             acts = self.settings.mode == "act"
-            self._quiet_until[name] = self._step + 2 * self.settings.window if acts else math.inf
+            if not acts:
+                self._quiet_until[name] = math.inf
+            elif name != "not_finite":  # a log does not show it again, so nothing may depend on having seen it
+                self._quiet_until[name] = self._step + 2 * self.settings.window
             decisions.append(
                 Decision(
                     rule=name,

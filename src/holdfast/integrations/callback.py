@@ -8,7 +8,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from holdfast.errors import ConfigError, did_you_mean
-from holdfast.guard.alarms import RULES
+from holdfast.guard import RULES
 from holdfast.integrations.actions import Actions
 from holdfast.integrations.watcher import Watcher
 from holdfast.tasks.base import Suite, Task
@@ -87,10 +87,10 @@ class HoldfastCallback(TrainerCallback):
         # Evaluations log "eval_loss", the end of training "train_loss"; only steps log "loss".
         if not logs or "loss" not in logs or not self.watcher.is_started:
             return control
-        for alarm in self.watcher.see(logs):
-            wanted = self._wanted.get(alarm.rule, ["warn"])
+        for decision in self.watcher.see(logs):
+            wanted = self._wanted.get(decision.rule, ["warn"])
             outcome = "; ".join(self._actions.carry_out(name, args, state, control, kwargs) for name in wanted)
-            self.watcher.decide(alarm, wanted, outcome)
+            self.watcher.decide(decision, wanted, outcome)
         return control
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:

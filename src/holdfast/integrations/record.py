@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast import __version__
 from holdfast.errors import RunError
-from holdfast.guard.alarms import Alarm
 from holdfast.integrations.kept_base import ESTIMATOR, KeptBase
 from holdfast.integrations.questions import Name, Reply, reading
 from holdfast.measure.answers import Answer, PromptSet
@@ -21,7 +20,7 @@ from holdfast.train.policy import Policy
 if TYPE_CHECKING:
     from holdfast.measure.drift import DriftResult
 
-LOGS = ("metrics.jsonl", "probes.jsonl", "alarms.jsonl", "decisions.jsonl")
+LOGS = ("metrics.jsonl", "probes.jsonl", "decisions.jsonl")
 
 
 class Record:
@@ -75,9 +74,6 @@ class Record:
 
     def append_probe(self, line: Mapping[str, Any]) -> None:
         self.directory.append("probes.jsonl", json_safe(line))
-
-    def append_alarm(self, alarm: Alarm) -> None:
-        self.directory.append("alarms.jsonl", json_safe(alarm.as_json()))
 
     def append_decision(self, line: Mapping[str, Any]) -> None:
         self.directory.append("decisions.jsonl", json_safe(line))
@@ -155,7 +151,7 @@ class Record:
             metrics=list(self.metrics()),
             probes=[{k: p[k] for k in ("stage", "step", "task", "scores", "kl_to_base", "seconds")} for p in probes],
             probe_items=self.items if probes else None,
-            alarms=list(self.directory.records("alarms.jsonl")),
+            decisions=list(self.directory.records("decisions.jsonl")),
             eval_seconds=sum(e["seconds"] for e in evaluations) + sum(p["seconds"] for p in probes),
         )
         write_json(self.directory.summary, summary)

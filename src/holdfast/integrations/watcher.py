@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import nn
 
 from holdfast.errors import ConfigError, HoldfastError, RunError
-from holdfast.guard.alarms import Alarm, Alarms
+from holdfast.guard import Decision, Guard
 from holdfast.integrations.kept_base import KeptBase, mean_kl
 from holdfast.integrations.names import translate
 from holdfast.integrations.pace import Pace
@@ -130,7 +130,8 @@ class Watcher:
             self.policy = as_policy(model, tokenizer, where="the watched model", chat_template_kwargs=self._kwargs)
             self.questions = Questions(self.policy, self.suites, self.world, self._max_new_tokens, self._batch_tokens)
         self.record.describe(self.policy, trainer)
-        self._alarms = Alarms(self._for_rules(line) for line in self.record.metrics())
+        self._guard = Guard()
+        self._guard.replay(self.record.metrics())
         self._started = True
         began = time.perf_counter()
         if self.world.main(self.record.has_start):
@@ -170,7 +171,7 @@ class Watcher:
         prompts = [self.questions.prompts[name] for name in names]
         self.base = KeptBase.load(self.record.start / "base.safetensors", names, prompts, completions)
 
-    def step(self, numbers: Mapping[str, Any] | None = None) -> list[Alarm]:
+    def step(self, numbers: Mapping[str, Any] | None = None) -> list[Decision]:
         """An optimiser step was taken.
 
         Args:
@@ -181,9 +182,11 @@ class Watcher:
         """
         self._require_start()
         self.count(self.global_step + 1)
-        alarms = self.see(numbers) if numbers else []
+        decisions = self.see(numbers) if numbers else []
+        for decision in decisions:
+            self.decide(decision, ["warn"], "")
         self.probe_if_due()
-        return alarms
+        return decisions
 
     @property
     def is_started(self) -> bool:
@@ -193,19 +196,20 @@ class Watcher:
         """What has passed since the last step was not training."""
         self._pace.skip()
 
-    def decide(self, alarm: Alarm, actions: Sequence[str], outcome: str) -> None:
+    def decide(self, decision: Decision, actions: Sequence[str], outcome: str) -> None:
         """Write down what was done about a rule that fired."""
-        line = {**alarm.as_json(), "global_step": alarm.step, "actions": list(actions), "outcome": outcome}
+        line = {**decision.as_json(), "actions": list(actions), "outcome": outcome}
         self.world.main(lambda: self.record.append_decision(line))
         if self.world.is_main:
-            warnings.warn(f"{alarm.rule} at step {alarm.step}: {alarm.message} ({outcome})", stacklevel=3)
+            said = f"{decision.rule} at step {decision.step}: {decision.message}"
+            warnings.warn(said + (f" ({outcome})" if outcome else ""), stacklevel=3)
 
     def count(self, step: int) -> None:
         """Optimiser step `step` has ended just now."""
         self.global_step = step
         self._seconds += self._pace.step()
 
-    def see(self, numbers: Mapping[str, Any]) -> list[Alarm]:
+    def see(self, numbers: Mapping[str, Any]) -> list[Decision]:
         """Take in the numbers of the steps since the last call; on several processes all must call it."""
         self._require_start()
         known = translate(numbers)
@@ -214,18 +218,11 @@ class Watcher:
         line = {"stage": 1, "step": self.global_step, "task": self.task, **known, "seconds": self._seconds}
         self._seconds = 0.0
 
-        def seen() -> list[Alarm]:
+        def seen() -> list[Decision]:
             self.record.append_step(line)
-            alarms = self._alarms.see(self._for_rules(line))
-            for alarm in alarms:
-                self.record.append_alarm(alarm)
-            return alarms
+            return self._guard.see(line)
 
         return self.world.main(seen)
-
-    def _for_rules(self, line: Mapping[str, Any]) -> dict[str, Any]:
-        """A step as the rules take it: where a trainer does not say how many rows carry a signal, all do."""
-        return {"active_rows": 1.0, **line}
 
     def probe_if_due(self) -> None:
         """Probe where the cadence says so; on several processes all must call it after the same steps."""

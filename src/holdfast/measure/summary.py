@@ -14,7 +14,17 @@ from holdfast.measure.verdict import comparison_verdict, run_verdict
 SCHEMA_VERSION = 1
 MAX_CURVE_POINTS = 400
 _SCORE_FIELDS = ("mean", "n", "ci95", "format_ok", "length", "truncated", "kl_to_base", "kl_to_base_se")
-_CURVE_VALUES = ("loss", "reward", "completion_length", "seconds")
+_CURVE_VALUES = (
+    "loss",
+    "reward",
+    "completion_length",
+    "seconds",
+    "entropy",
+    "kl_teacher",
+    "repetition",
+    "truncated_fraction",
+    "distinct_2",
+)
 _COUNTS = ("prompts", "completions", "generated_tokens", "trained_tokens")
 
 
@@ -48,11 +58,13 @@ def build_run_summary(
     metrics: Sequence[Mapping[str, Any]],
     probes: Sequence[Mapping[str, Any]] = (),
     probe_items: int | None = None,
-    alarms: Sequence[Mapping[str, Any]] = (),
     drift: Sequence[Mapping[str, Any]] = (),
     responses: Sequence[Mapping[str, Any]] = (),
     artifacts: Sequence[Mapping[str, Any]] = (),
     repetition: Sequence[Mapping[str, Any]] = (),
+    guard: Mapping[str, Any] | None = None,
+    decisions: Sequence[Mapping[str, Any]] = (),
+    discarded: Sequence[Mapping[str, Any]] = (),
     eval_seconds: float = 0.0,
 ) -> Json:
     """The summary of one run, finished or not.
@@ -67,13 +79,17 @@ def build_run_summary(
         probes: records of `probes.jsonl`.
         probe_items: how many items, from the first on, a probe uses of each set. With it, the ends of a probed
             stage are scored on those same items, so that a trajectory never changes its test set half-way.
-        alarms: records of `alarms.jsonl`.
         drift: `drift_entry` of each stage. responses: `response_entries` of all.
         artifacts, repetition: `artifact_entries` and `repetition_entries` over the stages.
+        guard: the guard's settings.
+        decisions, discarded: records of `decisions.jsonl` and `discarded.jsonl`.
         eval_seconds: time spent on evaluations and probes.
     """
     scored = [{"stage": e["stage"], "task": e["task"], "scores": _scores(e["sets"])} for e in evaluations]
-    offsets = _stage_offsets(metrics)
+    offsets = _stage_offsets(metrics, len(order))
+    undone = [line["record"] for line in discarded if line["log"] == "metrics.jsonl"]
+    taken = [*metrics, *undone]
+    eval_seconds += math.fsum(line["record"]["seconds"] for line in discarded if line["log"] == "probes.jsonl")
     summary: Json = {
         "schema_version": SCHEMA_VERSION,
         "kind": "run",
@@ -88,9 +104,9 @@ def build_run_summary(
         "model": model,
         "status": status,
         "budget": {
-            "optimizer_steps": max(offsets.values()),
-            **{count: _total(record.get(count) for record in metrics) for count in _COUNTS},
-            "seconds": {"train": math.fsum(record["seconds"] for record in metrics), "eval": eval_seconds},
+            "optimizer_steps": max(offsets.values()) + len(undone),
+            **{count: _total(record.get(count) for record in taken) for count in _COUNTS},
+            "seconds": {"train": math.fsum(record["seconds"] for record in taken), "eval": eval_seconds},
         },
         "sets": sets,
         "evaluations": scored,
@@ -105,7 +121,9 @@ def build_run_summary(
             prediction_points(scored, order, sets, label=label, seed=seed) if scored else ()
         ),
         "samples": _samples(evaluations, sets),
-        "alarms": alarms,
+        "guard": guard,
+        "decisions": [d | {"global_step": offsets.get(d["stage"], 0) + d["step"]} for d in map(dict, decisions)],
+        "discarded": _discarded(discarded, offsets),
         "verdict": [],
     }
     summary = json_safe(summary)
@@ -216,6 +234,24 @@ def thin_curves(metrics: Sequence[Mapping[str, Any]], offsets: Mapping[int, int]
     return points
 
 
+def _discarded(lines: Sequence[Mapping[str, Any]], offsets: Mapping[int, int]) -> list[Json]:
+    """The steps that each roll-back undid, with their curve."""
+    undone: dict[int, list[Mapping[str, Any]]] = {}
+    for line in lines:
+        if line["log"] == "metrics.jsonl":
+            undone.setdefault(line["decision"], []).append(line["record"])
+    return [
+        {
+            "stage": records[0]["stage"],
+            "from_step": records[0]["step"],
+            "to_step": records[-1]["step"],
+            "decision": decision,
+            "curve": thin_curves(records, offsets),
+        }
+        for decision, records in undone.items()
+    ]
+
+
 def _recipe_entry(label: str, summaries: Sequence[Mapping[str, Any]]) -> Json:
     flat = [flatten_metrics(s["metrics"]) for s in summaries if s["metrics"]]
     budgets = [s["budget"] for s in summaries]
@@ -234,13 +270,13 @@ def _scores(sets: Mapping[str, Mapping[str, Any]]) -> Json:
     return {name: {field: values.get(field) for field in _SCORE_FIELDS} for name, values in sets.items()}
 
 
-def _stage_offsets(metrics: Iterable[Mapping[str, Any]]) -> dict[int, int]:
+def _stage_offsets(metrics: Iterable[Mapping[str, Any]], stages: int) -> dict[int, int]:
     """Optimiser steps made before each stage, also of the stage that would come next."""
     lengths: dict[int, int] = {}
     for record in metrics:
         lengths[record["stage"]] = max(lengths.get(record["stage"], 0), record["step"])
     offsets = {1: 0}
-    for stage in range(1, max(lengths, default=0) + 1):
+    for stage in range(1, stages + 1):
         offsets[stage + 1] = offsets[stage] + lengths.get(stage, 0)
     return offsets
 

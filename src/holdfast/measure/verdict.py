@@ -308,6 +308,7 @@ def run_verdict(summary: Summary) -> list[str]:
     failed = [task for task, value in metrics["learned_score"]["per_task"].items() if value < LEARNT]
     if failed:
         sentences.append(f"Not learnt (below {points(LEARNT)} points right after its own stage): {_join(failed)}.")
+    sentences += _guarded(summary)
     sentences += _lost_beyond_chance(summary)
     sentences.append("This is one run: what another seed or task order would change cannot be told from it.")
     return sentences
@@ -318,6 +319,22 @@ def _watched(summary: Summary) -> list[str]:
     loss, label = summary["metrics"]["loss_of_earlier"]["mean"], summary["label"]
     kept = "" if loss is None else f" {label} {_kept(loss)} of what was known before;"
     return [f"After training{kept} its own task is not scored here."]
+
+
+def _guarded(summary: Summary) -> list[str]:
+    """What the guard saw and did."""
+    decisions = summary.get("decisions") or []
+    if not decisions:
+        return []
+    rules = _join(list(dict.fromkeys(d["rule"] for d in decisions)))
+    undone = sum(d["to_step"] - d["from_step"] + 1 for d in summary.get("discarded") or [])
+    acted = any(set(d["actions"]) - {"warn"} for d in decisions)
+    sentences = [f"The guard {'decided' if acted else 'warned'} {_count(len(decisions), 'time')}: {rules}."]
+    if undone:
+        sentences.append(f"It undid {_count(undone, 'optimiser step')}, which count in the budget.")
+    if summary["status"] == "stopped":
+        sentences.append("It ended the run.")
+    return sentences
 
 
 def _lost_beyond_chance(summary: Summary) -> list[str]:

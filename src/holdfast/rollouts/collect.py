@@ -153,6 +153,15 @@ class Collector:
         """Training examples of a prepared task that fit."""
         return frozenset(prompt.example.id for prompt in self._prompts[task])
 
+    def demonstrations(self, task: Task, count: int = 128) -> list[list[int]]:
+        """The first demonstrations of a task in tokens, where it has any; the student need not learn from them."""
+        policy = self.policy
+        known = [(e.demonstration, e.id) for e in task.train[:count] if e.demonstration is not None]
+        return [
+            encode_completion(policy.tokenizer, text, policy.eos_ids, policy.chat_template_kwargs, where=where)
+            for text, where in known
+        ]
+
     def longest_prompt(self, task: str) -> int:
         """Tokens in the longest training prompt of a prepared task."""
         return max(len(prompt.prompt_ids) for prompt in self._prompts[task])

@@ -38,6 +38,7 @@ def rollout_numbers(groups: Sequence[Group]) -> dict[str, Any]:
         "completion_length_p95": sorted(lengths)[math.ceil(0.95 * len(lengths)) - 1],
         "repetition": sum(repetition(row.own_ids()) for row in rows) / len(rows),
         "distinct_2": distinct([row.own_ids() for row in rows]),
+        "teacher_share": sum(bool(row.div) for row in rows) / len(rows),
         "truncated_fraction": sum(row.truncated for row in rows) / len(rows),
         "prompts": len(groups),
         "completions": len(sampled),

@@ -127,7 +127,7 @@ def _warn_of_unequal_prompts(kept: Mapping[str, Mapping[str, frozenset[str]]]) -
 
 
 def _is_complete(run: RunDirectory) -> bool:
-    return run.summary.exists() and read_json(run.summary)["status"] == "complete"
+    return run.summary.exists() and read_json(run.summary)["status"] != "running"
 
 
 def _baseline(run: RunDirectory) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def _summarise(config: CompareConfig, directory: RunDirectory) -> dict[str, Any]
         if own.summary.exists():
             place = {"label": cell.label, "seed": cell.seed, "order_index": cell.order_index, "path": cell.path}
             runs.append(place | {"summary": read_json(own.summary)})
-    complete = sum(run["summary"]["status"] == "complete" for run in runs) == len(cells(config))
+    complete = sum(run["summary"]["status"] != "running" for run in runs) == len(cells(config))
     summary = build_comparison_summary(
         name=config.name,
         holdfast_version=__version__,

@@ -48,15 +48,14 @@ class Measuring:
         every = self.settings.probe_steps
         return bool(every) and 0 < step < steps and step % every == 0
 
-    def probe(self, stage: int, step: int) -> dict[str, Any]:
-        """Probe after a step of a stage; one that an interrupted process has made already is taken from the log."""
+    def probe(self, stage: int, step: int) -> dict[str, Any] | None:
+        """Probe after a step of a stage; None where an interrupted process has done so already."""
 
-        def made_before() -> dict[str, Any] | None:
-            probes = self.directory.records("probes.jsonl")
-            return next((p for p in probes if (p["stage"], p["step"]) == (stage, step)), None)
+        def made_before() -> bool:
+            return any((p["stage"], p["step"]) == (stage, step) for p in self.directory.records("probes.jsonl"))
 
-        if (known := self.world.main(made_before)) is not None:
-            return known
+        if self.world.main(made_before):
+            return None
         started = time.perf_counter()
         retention = [suite for suite in self.suites if suite.kind == "retention"]
         scores = self.evaluator.probe(self.tasks[:stage], retention)
@@ -67,6 +66,13 @@ class Measuring:
         record["seconds"] = time.perf_counter() - started
         self.world.main(lambda: self.directory.append("probes.jsonl", record))
         return record
+
+    def retention_before(self) -> dict[str, float]:
+        """Mean score of a probe's items of each retention suite before the first stage, once that is evaluated."""
+        items = read_json(self.directory.evaluation(0))["items"]
+        names = [suite.name for suite in self.suites if suite.kind == "retention"]
+        first = {name: items.get(name, [])[: self.settings.probe_items] for name in names}
+        return {name: sum(values) / len(values) for name, values in first.items() if values}
 
     def evaluate(self, stage: int) -> None:
         """Evaluate everything after a stage (0: before the first), whose model has been saved."""

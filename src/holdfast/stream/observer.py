@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from holdfast.guard.alarms import Alarm
+from holdfast.guard.guard import Decision
 
 
 class Observer:
@@ -21,8 +21,11 @@ class Observer:
     def step_done(self, numbers: Mapping[str, Any]) -> None:
         """An optimiser step was taken; its line of metrics.jsonl."""
 
-    def alarm(self, alarm: Alarm) -> None:
-        """A rule has fired; its line of alarms.jsonl."""
+    def decided(self, decision: Decision) -> None:
+        """The guard has decided; its line of decisions.jsonl."""
+
+    def rolled_back(self, steps: int) -> None:
+        """The guard has undone the last so many optimiser steps."""
 
     def evaluation_started(self, stage: int, sets: int) -> None:
         """All sets are about to be evaluated after `stage` (0: before the first)."""

@@ -13,7 +13,8 @@ from holdfast import stop
 from holdfast.config import RunConfig, dump_config, load_config
 from holdfast.controllers import Controls
 from holdfast.errors import ConfigError, RunError
-from holdfast.guard.alarms import Alarms
+from holdfast.guard.guard import Decision
+from holdfast.guard.settings import Action
 from holdfast.measure.summary import json_safe
 from holdfast.rollouts.collect import Collector, check_context
 from holdfast.rollouts.numbers import EMPTY_BATCH, rollout_numbers
@@ -23,19 +24,21 @@ from holdfast.seeds import derive_seed
 from holdfast.stop import Stopped
 from holdfast.store import RunDirectory, read_json, write_json, write_text
 from holdfast.stream.evaluate import Evaluator
+from holdfast.stream.guarding import Guarding
 from holdfast.stream.manifest import build_manifest, check_manifest, weights_hash
 from holdfast.stream.measuring import Measuring
 from holdfast.stream.observer import Observer
 from holdfast.stream.position import Batch, Position, as_groups, restored
+from holdfast.stream.rollback import cut_lengths, keep_aside, outcomes
 from holdfast.stream.summarise import summarise
-from holdfast.tasks.base import Suite, Task, all_sets
+from holdfast.tasks.base import all_sets
 from holdfast.tasks.lm_eval import LmEvalSuite
-from holdfast.tasks.load import load_stream, require
+from holdfast.tasks.load import load_stream, require, try_verifier
 from holdfast.teachers import Base, Teacher
-from holdfast.train.checkpoint import load_newest, save_checkpoint
+from holdfast.train.checkpoint import Checkpoint, load_newest, open_checkpoint, save_checkpoint
 from holdfast.train.model import load_policy
 from holdfast.train.shard import abandon, shard
-from holdfast.train.step import StageTrainer, learning_rate
+from holdfast.train.step import NotFiniteError, StageTrainer, learning_rate
 from holdfast.train.trunk import longest_packed
 from holdfast.train.world import World
 
@@ -84,7 +87,7 @@ class Run:
         require(config.recipe, self.tasks)
         for each in all_sets(self.tasks, self.suites):
             if not isinstance(each, LmEvalSuite):
-                _try_verifier(each)
+                try_verifier(each)
         self.policy = load_policy(config.model, seed=config.seed)
         check_context(self.policy, config.train, config.eval)
         offload = config.train.offload_teacher
@@ -104,6 +107,7 @@ class Run:
         self.measuring = Measuring(
             self.evaluator, self.directory, self.tasks, self.suites, self.observer, self.baseline, config.model
         )
+        self.guarding = Guarding(config.guard, self.directory, self.teacher)
         for name, count in self.dropped().items():
             warnings.warn(f"{name}: {count} examples do not fit and are left out", stacklevel=2)
 
@@ -151,7 +155,22 @@ class Run:
         self.world.main(lambda: self.directory.cut(checkpoint.position["logs"] if checkpoint else {}))
         if checkpoint is None:
             return self._execute(Position(1, 0))
-        return self._execute(restored(checkpoint, self.policy, self.teacher, self.tasks, self._trainer, self._controls))
+        self.guarding.load(checkpoint.position.get("guard", {}))
+        return self._execute(self._restored(checkpoint))
+
+    def _restored(self, checkpoint: Checkpoint) -> Position:
+        position = restored(checkpoint, self.policy, self.teacher, self.tasks, self._trainer, self._controls)
+        if position.step == 0 and position.stage <= len(self.tasks):
+            # Where the guard went back to a stage's start, its teacher has been started, and perhaps changed since.
+            begun = checkpoint.position.get("guard", {}).get("remedies", {}).get("roll_backs", 0)
+            position = self._begun(position.stage, teacher_too=not begun)
+        return position
+
+    def _begun(self, stage: int, *, teacher_too: bool = True) -> Position:
+        """The beginning of a stage."""
+        if self.teacher is not None and teacher_too:
+            self.teacher.start_stage()
+        return Position(stage, 0, self._trainer(), controls=self._controls(stage))
 
     def _write_manifest(self) -> None:
         manifest = build_manifest(self.config, self.label, self.tasks, self.suites, self.weights_hash())
@@ -171,30 +190,36 @@ class Run:
     def _execute(self, position: Position) -> dict[str, Any]:
         """Run from a position to the end; asked to end before that, save what the last step left: `Stopped`."""
         self._unsaved: Position | None = None
-        if self.world.is_main:
-            self.alarms = Alarms(self.directory.records("metrics.jsonl"))
         done = sum(self.steps[: position.stage - 1]) + position.step
         self.observer.run_started(self.label, len(self.tasks), sum(self.steps), done)
         try:
             if not self.world.main(lambda: self.directory.evaluation(0).exists()):
                 self._evaluate(0)
                 self.world.main(lambda: self._summarise("running"))
+            self.guarding.reference = self.world.main(self.measuring.retention_before)
+            self.guarding.probe_items = self.config.eval.probe_items
+            self.guarding.watch()
+            if position.trainer is None and self.guarding.acts and position.stage == 1:
+                self._save(position)  # where the first stage can be begun anew from
             for stage in range(position.stage, len(self.tasks) + 1):
+                if self.guarding.remedies.ends == "run":
+                    break
                 if stage > position.stage or position.trainer is None:
-                    if self.teacher is not None:
-                        self.teacher.start_stage()
-                    position = Position(stage, 0, self._trainer(), controls=self._controls(stage))
+                    position = self._begun(stage)
                 self._train_stage(position)
                 self._evaluate(stage)
-                self._save(Position(stage + 1, 0))
+                after = Position(stage + 1, 0)
+                self.guarding.begin_stage(self._number(after))
+                self._save(after)
                 self._unsaved = None
                 self.world.main(lambda: self._summarise("running"))
         except Stopped:
             abandon(self.policy)
             if self._unsaved is not None:
-                self._save(self._unsaved)
+                self._save(self._unsaved, is_due=False)
             raise
-        summary = self.world.main(lambda: self._summarise("complete"))
+        status = "stopped" if self.guarding.remedies.ends else "complete"
+        summary = self.world.main(lambda: self._summarise(status))
         self.observer.run_done(summary)
         return summary
 
@@ -205,17 +230,18 @@ class Run:
 
     def _train_stage(self, position: Position) -> None:
         """Optimiser steps from a position to the end of its stage; `_unsaved` follows them."""
-        stage, trainer, controls = position.stage, position.trainer, position.controls
-        assert trainer is not None
-        assert controls is not None
-        trainer.poll = self._poll
+        stage = position.stage
         steps, task = self.steps[stage - 1], self.tasks[stage - 1]
         settings = self.config.train
         self.observer.stage_started(stage, task.name, steps, position.step)
-        self._probe(position, steps)
+        position = self._probe(position, steps)
         iterations = self.config.recipe.rollouts().num_iterations
-        while position.step < steps:
+        while position.step < steps and not self.guarding.remedies.ends:
             self._poll()
+            trainer, controls = position.trainer, position.controls
+            assert trainer is not None
+            assert controls is not None
+            trainer.poll = self._poll
             step = position.step
             torch.manual_seed(derive_seed(self.config.seed, "step", stage, step))
             started = time.perf_counter()
@@ -223,6 +249,7 @@ class Run:
             recipe = controls.recipe(controlled)
             trainer.objective = recipe.objective()
             batch, fresh = position.batch, {}
+            is_first = batch is None
             if batch is None:
                 groups, said = self.collector.collect(task, stage, step // iterations, recipe)
                 fresh = rollout_numbers(groups)
@@ -230,14 +257,17 @@ class Run:
                     rows = self.collector.reannotated(groups, controls.recipe(controlled | probe))
                     fresh["probe_loss"] = trainer.measure(rows)
                 batch = Batch([row for group in groups for row in group.rows], dict(said), fresh)
+                self.guarding.mask(batch.rows)
             is_last = (step + 1) % iterations == 0 or step + 1 == steps
-            numbers = trainer.step(
-                batch.rows,
-                learning_rate(settings, step, steps),
-                where=f"stage {stage} ({task.name}), step {step + 1}",
-                first=step % iterations == 0,
-                more=not is_last,
-            )
+            rate = learning_rate(settings, step, steps) * self.guarding.remedies.rate
+            where = f"stage {stage} ({task.name}), step {step + 1}"
+            try:
+                numbers = trainer.step(batch.rows, rate, where=where, first=is_first, more=not is_last)
+            except NotFiniteError as error:
+                if not self.guarding.goes_on_after_not_finite:
+                    raise
+                trainer.forget()
+                numbers, is_last = error.numbers | {"learning_rate": rate}, True
             if is_last and self.teacher is not None:
                 self.teacher.after_rollout_batch(batch.measured)
             if self.teacher is not None and self.teacher.spec.kind in ("periodic", "gated"):
@@ -247,26 +277,74 @@ class Run:
             record = {"stage": stage, "step": step + 1, "task": task.name} | numbers | EMPTY_BATCH | fresh | batch.said
             record |= controlled
             controls.see(record)
-            self._record(record | {"seconds": time.perf_counter() - started})
+            decisions = self._record(record | {"seconds": time.perf_counter() - started}, batch.rows)
+            position = self._decided(position, decisions)
+            if "roll_back" in {action for decision in decisions for action in decision.actions}:
+                continue
             if position.step % settings.save_steps == 0 and position.step < steps:
                 self._keep_rollouts(position, batch.rows)
                 self._save(position)
                 self._unsaved = None
-            self._probe(position, steps)
+            position = self._probe(position, steps)
 
-    def _record(self, record: dict[str, Any]) -> None:
-        """Write down an optimiser step, and what it gives alarm of."""
-        if not self.world.is_main:
-            return
-        self.directory.append("metrics.jsonl", json_safe(record))
+    def _record(self, record: dict[str, Any], rows: list[Row]) -> list[Decision]:
+        """Write down an optimiser step; what the guard decides on it."""
+        if self.world.is_main:
+            self.directory.append("metrics.jsonl", json_safe(record))
         self.observer.step_done(record)
-        for alarm in self.alarms.see(record):
-            self.directory.append("alarms.jsonl", alarm.as_json())
-            self.observer.alarm(alarm)
+        before = sum(self.steps[: record["stage"] - 1])
+        return self.guarding.see(record | {"global_step": before + record["step"]}, rows)
 
-    def _probe(self, position: Position, steps: int) -> None:
-        if self.measuring.probe_is_due(position.step, steps):
-            self.measuring.probe(position.stage, position.step)
+    def _probe(self, position: Position, steps: int) -> Position:
+        """Probe where that is due; the position to go on from, if the guard decides on it."""
+        if self.guarding.remedies.ends or not self.measuring.probe_is_due(position.step, steps):
+            return position
+        record = self.measuring.probe(position.stage, position.step)
+        return position if record is None else self._decided(position, self.guarding.see_probe(record))
+
+    def _decided(self, position: Position, decisions: list[Decision]) -> Position:
+        """Carry out what the guard has decided, all at once; the position to go on from."""
+        if not decisions:
+            return position
+        actions = {action for decision in decisions for action in decision.actions} - {"warn"}
+        if "roll_back" in actions:
+            return self._rolled_back(position, decisions, actions)
+        did = self.guarding.apply(actions, self._demonstrations(position.stage), rolled_back=False)
+        self._write_decisions(decisions, did)
+        return position
+
+    def _rolled_back(self, position: Position, decisions: list[Decision], actions: set[Action]) -> Position:
+        guarding, stage = self.guarding, position.stage
+        if guarding.remedies.roll_backs >= self.config.guard.max_roll_backs and "stop" not in actions:
+            actions = actions | {"end_stage"}
+        checkpoint = open_checkpoint(self.directory.checkpoint(guarding.healthy.number))
+        undone = position.step
+        position = self._restored(checkpoint)
+        undone -= position.step
+        did = [f"back to step {position.step} of stage {stage}"]
+        did += guarding.apply(actions, self._demonstrations(stage), rolled_back=True)
+        guarding.take_answers(checkpoint.position["guard"])
+        lengths = checkpoint.position["logs"]
+        index = self.world.main(lambda: len(list(self.directory.records("decisions.jsonl"))))
+        self.world.main(lambda: keep_aside(self.directory, lengths, index))
+        self._write_decisions(decisions, did)
+        guarding.went_back(undone, self._number(position))
+        self._save(position, logs_of=lengths)
+        self.world.main(lambda: self.directory.cut(cut_lengths(self.directory.lengths(), lengths)))
+        self._unsaved = None
+        guarding.watch()
+        self.observer.rolled_back(undone)
+        # A checkpoint is from before its step's probe.
+        return self._probe(position, self.steps[stage - 1])
+
+    def _demonstrations(self, stage: int) -> list[list[int]]:
+        return self.collector.demonstrations(self.tasks[stage - 1])
+
+    def _write_decisions(self, decisions: list[Decision], did: list[str]) -> None:
+        if self.world.is_main:
+            for decision in outcomes(decisions, did):
+                self.directory.append("decisions.jsonl", json_safe(decision.as_json()))
+                self.observer.decided(decision)
 
     def _evaluate(self, stage: int) -> None:
         """Keep the model of a stage, and evaluate it; stage 0 is the model that the run begins with."""
@@ -274,11 +352,26 @@ class Run:
             self.policy.save_folder(self.directory.model(stage), merged=True)
         self.measuring.evaluate(stage)
 
-    def _save(self, position: Position) -> None:
-        """Write a checkpoint of a position, with the weights as they are."""
+    def _number(self, position: Position) -> int:
+        """Of a checkpoint: optimiser steps until there, and what roll-backs add so that the newest has the highest."""
+        return sum(self.steps[: position.stage - 1]) + position.step + self.guarding.undone
+
+    def _save(self, position: Position, *, is_due: bool = True, logs_of: Mapping[str, int] | None = None) -> None:
+        """Write a checkpoint of a position, with the weights as they are.
+
+        Args:
+            is_due: an uninterrupted run would write it too, so that the guard may go back to it.
+            logs_of: lengths of the logs at the checkpoint that the position was taken from.
+        """
+        number = self._number(position)
+        if is_due and logs_of is None:
+            self.guarding.saving(number, position.step)
         groups, saved = as_groups(position, self.policy, self.teacher)
-        number = sum(self.steps[: position.stage - 1]) + position.step
-        save_checkpoint(self.directory.checkpoints, number, groups, saved | {"logs": self.directory.lengths()})
+        logs = self.directory.lengths()
+        saved["logs"] = logs if logs_of is None else cut_lengths(logs, logs_of)
+        if guard := self.guarding.as_json():
+            saved["guard"] = guard
+        save_checkpoint(self.directory.checkpoints, number, groups, saved, spare=self.guarding.spared())
 
     def _keep_rollouts(self, position: Position, rows: list[Row]) -> None:
         if not self.world.is_main:
@@ -293,18 +386,6 @@ class Run:
     def _summarise(self, status: str) -> dict[str, Any]:
         sets, parameters = (self.tasks, self.suites), self.policy.parameter_counts()
         return summarise(self.directory, self.config, self.label, *sets, parameters=parameters, status=status)
-
-
-def _try_verifier(each: Task | Suite) -> None:
-    """Judge two answers, so that a verifier that cannot judge is found before anything is written."""
-    if each.episodes is not None:
-        episode = each.episodes.begin(each.test[0])
-        episode.step(each.test[0].demonstration or "no answer")
-        episode.verdict()
-        return
-    if each.verifier is not None:
-        for completion in ("", each.test[0].demonstration or "no answer"):
-            each.verify(each.test[0], completion)
 
 
 def open_run(path: Path, observer: Observer | None = None) -> Run:

@@ -55,11 +55,13 @@ def summarise(
         metrics=list(directory.records("metrics.jsonl")),
         probes=probes,
         probe_items=config.eval.probe_items if probes else None,
-        alarms=list(directory.records("alarms.jsonl")),
         drift=drifts,
         responses=response_entries(records),
         artifacts=artifact_entries(records),
         repetition=repetition_entries(records),
+        guard=config.guard.model_dump(mode="json"),
+        decisions=list(directory.records("decisions.jsonl")),
+        discarded=list(directory.records("discarded.jsonl")),
         eval_seconds=sum(e["seconds"] for e in evaluations) + sum(p["seconds"] for p in probes),
     )
     write_json(directory.summary, summary)

@@ -275,3 +275,15 @@ def _refuse_other_data(settings: SourceSettings, source: str) -> None:
 def _source(settings: SourceSettings) -> str:
     parts: list[Any] = [settings.dataset, settings.subset, getattr(settings, "train", None), settings.test]
     return ", ".join(str(part) for part in parts if part is not None)
+
+
+def try_verifier(each: Task | Suite) -> None:
+    """Judge two answers, so that a verifier that cannot judge is found before anything is written."""
+    if each.episodes is not None:
+        episode = each.episodes.begin(each.test[0])
+        episode.step(each.test[0].demonstration or "no answer")
+        episode.verdict()
+        return
+    if each.verifier is not None:
+        for completion in ("", each.test[0].demonstration or "no answer"):
+            each.verify(each.test[0], completion)

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,23 +68,28 @@ class Checkpoint:
         return found
 
 
-def save_checkpoint(folder: Path, number: int, groups: Groups, position: Mapping[str, Any]) -> Path:
+def save_checkpoint(
+    folder: Path, number: int, groups: Groups, position: Mapping[str, Any], *, spare: Collection[int] = ()
+) -> Path:
     """Write checkpoint `number` under `folder`: into a temporary folder, checksummed, then renamed; prune old ones.
 
     All processes call it together; of a tensor that several hold, one writes it. Plain tensors of the same name must be
     the same on all.
 
+    Args:
+        spare: numbers of old ones that are kept.
+
     Raises:
         RunError: it cannot be written.
     """
     try:
-        return _save(folder, number, groups, position)
+        return _save(folder, number, groups, position, spare)
     except OSError as error:
         where = str(error.filename or folder)
         raise RunError(f"a checkpoint cannot be written: {error.strerror}", where=where, mend="make room") from error
 
 
-def _save(folder: Path, number: int, groups: Groups, position: Mapping[str, Any]) -> Path:
+def _save(folder: Path, number: int, groups: Groups, position: Mapping[str, Any], spare: Collection[int]) -> Path:
     world = World.current()
     final = folder / f"{number:08d}"
     temporary = folder / f".{number:08d}.tmp"
@@ -101,7 +106,7 @@ def _save(folder: Path, number: int, groups: Groups, position: Mapping[str, Any]
     names = world.broadcast(sorted(path.name for path in temporary.iterdir()))
     parts = world.each(lambda: {name: _digest_and_flush(temporary / name) for name in world.share(names)})
     sums = {name: digest for part in parts for name, digest in part.items()}
-    world.main(lambda: _finish(temporary, final, sums, position))
+    world.main(lambda: _finish(temporary, final, sums, position, spare))
     return final
 
 
@@ -122,7 +127,9 @@ def _make_empty(folder: Path) -> None:
     folder.mkdir(parents=True)
 
 
-def _finish(temporary: Path, final: Path, sums: dict[str, str], position: Mapping[str, Any]) -> None:
+def _finish(
+    temporary: Path, final: Path, sums: dict[str, str], position: Mapping[str, Any], spare: Collection[int]
+) -> None:
     """Add what the main process writes, and put the whole folder in its place."""
     (temporary / "position.json").write_text(json.dumps(position))
     sums["position.json"] = _digest_and_flush(temporary / "position.json")
@@ -137,6 +144,8 @@ def _finish(temporary: Path, final: Path, sums: dict[str, str], position: Mappin
     _flush(final.parent)
     shutil.rmtree(aside, ignore_errors=True)
     for old in _numbered(final.parent)[:-KEPT]:
+        if int(old.name) in spare:
+            continue
         shutil.rmtree(old, ignore_errors=True)
 
 

@@ -41,6 +41,14 @@ def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:
     return settings.learning_rate * warm * factor[settings.lr_scheduler_type]
 
 
+class NotFiniteError(RunError):
+    """Loss or gradient of a step is not finite; no weight has moved. `numbers` are the step's."""
+
+    def __init__(self, what: str, where: str, numbers: dict[str, Any]) -> None:
+        super().__init__(what, where=where, mend="lower train.learning_rate")
+        self.numbers = {"grad_norm": None} | numbers
+
+
 @dataclass(frozen=True)
 class Part:
     """A micro-batch; `counts` is false for one that a process only computes to keep in step with the others."""
@@ -86,12 +94,16 @@ class StageTrainer:
                 `old_logprobs`, and what teacher and base say.
 
         Raises:
-            RunError: loss or gradient is not finite; raised before the weights move.
+            NotFiniteError: loss or gradient is not finite; raised before the weights move.
         """
         numbers = self.forward_backward(rows, where=where, first=first, more=more)
         numbers |= {"grad_norm": 0.0, "learning_rate": rate}
         if numbers["active_rows"]:
-            numbers["grad_norm"] = self._move(rate, where)
+            numbers["grad_norm"] = norm = self._clipped_norm()
+            if not math.isfinite(norm):
+                self.optimizer.zero_grad(set_to_none=True)
+                raise NotFiniteError(f"the gradient's norm is {norm}", where, numbers)
+            self._move(rate)
             if self.teacher is not None and self.teacher.average is not None and self.policy.is_lora:
                 numbers["teacher_error_bound"] = self.teacher.average.error_bound()
         if not more:
@@ -126,13 +138,14 @@ class StageTrainer:
                     statistics.append(stats)
         gathered = self.world.gather((total.item(), [{k: v.cpu() for k, v in s.items()} for s in statistics]))
         loss_value = sum(value for value, _ in gathered)
+        numbers: dict[str, Any] = {"loss": loss_value, "rows": len(rows), "active_rows": len(active)}
+        numbers |= summarise([each for _, group in gathered for each in group])
         if not math.isfinite(loss_value):
             self.optimizer.zero_grad(set_to_none=True)
-            raise RunError(f"the loss is {loss_value}", where=where, mend="lower train.learning_rate")
+            raise NotFiniteError(f"the loss is {loss_value}", where, numbers)
         if first and more:
             self._remember(rows, logprobs)
-        numbers = {"loss": loss_value, "rows": len(rows), "active_rows": len(active)}
-        return numbers | summarise([each for _, group in gathered for each in group])
+        return numbers
 
     @torch.no_grad()
     def measure(self, rows: Sequence[Row]) -> float:
@@ -295,18 +308,17 @@ class StageTrainer:
                 for index, values_of_row in found.items():
                     rows[index].old_logprobs = values_of_row
 
-    def _move(self, rate: float, where: str) -> float:
-        norm = _norm(torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.max_grad_norm))
-        if not math.isfinite(norm):
-            self.optimizer.zero_grad(set_to_none=True)
-            raise RunError(f"the gradient's norm is {norm}", where=where, mend="lower train.learning_rate")
+    def _clipped_norm(self) -> float:
+        """The gradient's norm before it was clipped."""
+        return _norm(torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.max_grad_norm))
+
+    def _move(self, rate: float) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.teacher is not None:
             self.teacher.after_optimizer_step()
-        return norm
 
     def state(self, rows: Sequence[Row] = ()) -> dict[str, Tensor]:
         """The optimiser's tensors by `KEY.PARAMETER`, and what is kept for further steps on `rows`."""
