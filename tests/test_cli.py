@@ -135,8 +135,9 @@ def test_comparisons(command: Commands, tmp_path: Path) -> None:
 
 
 def test_report_is_written_again(command: Commands, finished: Path, tmp_path: Path) -> None:
-    outcome = command("report", finished, "--output", tmp_path / "elsewhere" / "page.html")
+    outcome = command("report", finished, "--output", tmp_path / "elsewhere" / "page.html", "--figures", tmp_path)
     assert (outcome.code, outcome.err) == (0, "")
+    assert {"sets.svg", "length-0.svg"} <= {path.name for path in tmp_path.glob("*.svg")}
     assert (tmp_path / "elsewhere" / "page.html").read_text() == (finished / "report.html").read_text()
 
 

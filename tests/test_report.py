@@ -213,7 +213,7 @@ def test_nothing_in_a_summary_becomes_markup_or_code() -> None:
     for run in hostile["runs"]:
         run["summary"]["recipe"] = {"name": HOSTILE, HOSTILE: HOSTILE}
         run["summary"]["model"]["path"] = HOSTILE
-        run["summary"]["alarms"] = [
+        run["summary"]["decisions"] = [
             {"rule": HOSTILE, "stage": 1, "step": 1, "task": HOSTILE, "saw": {}, "message": HOSTILE}
         ]
         for sample in run["summary"]["samples"]:
@@ -223,8 +223,8 @@ def test_nothing_in_a_summary_becomes_markup_or_code() -> None:
     for known in hostile["sets"]:
         known["description"] = HOSTILE
     shown, tame = page(hostile), page(plain)
-    assert len(shown.scripts) == len(tame.scripts) == 5
-    assert {tag for tag, _ in shown.tags} <= {tag for tag, _ in tame.tags} | {"details", "summary"}
+    assert len(shown.scripts) == len(tame.scripts) == 6
+    assert {tag for tag, _ in shown.tags} <= {tag for tag, _ in tame.tags} | {"details", "summary", "caption"}
     assert not [name for _, attrs in shown.tags for name in attrs if name.startswith("on")]
     assert HOSTILE in shown.text
     figures = json.loads(next(script for script in shown.scripts if script.startswith("{")))
@@ -283,10 +283,10 @@ def test_a_summary_is_not_changed_by_reporting_it() -> None:
     assert summary == before
 
 
-def test_alarms_are_told() -> None:
-    alarm = {"rule": "repetition", "stage": 1, "step": 7, "task": "facts", "saw": {"x": 1.0}, "message": "It repeats."}
-    assert "It repeats." in page(make_run(n=60) | {"alarms": [alarm]}).text
-    assert "Alarms" not in page(make_run(n=60) | {"alarms": []}).text
+def test_decisions_are_told() -> None:
+    seen = {"rule": "repetition", "stage": 1, "step": 7, "task": "facts", "saw": {"x": 1.0}, "message": "It repeats."}
+    assert "It repeats." in page(make_run(n=60) | {"decisions": [seen]}).text
+    assert "guard" not in page(make_run(n=60) | {"decisions": []}).ids()
 
 
 def test_unequal_budgets_are_told() -> None:

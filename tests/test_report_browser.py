@@ -2,13 +2,16 @@
 
 import os
 import shutil
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from guard_factory import guarded
 from holdfast.report import write_report
 from summary_factory import SUITES, TASKS, make_comparison, make_run
 
@@ -46,19 +49,16 @@ def browser() -> "Iterator[Browser]":
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A report of each kind; the comparison has two task orders, an alarm and a hostile completion."""
+    """A report of each kind; the comparison has two task orders, decisions of the guard and a hostile completion."""
     folder = tmp_path_factory.mktemp("reports")
     small: dict[str, Any] = {"suites": SUITES[:2], "n": 60, "samples": 1}
     tasks = TASKS[:2]
-    comparison = make_comparison(seeds=(0, 1), orders=(tasks, tasks[::-1]), **small)
+    comparison = guarded(make_comparison(seeds=(0, 1), orders=(tasks, tasks[::-1]), **small))
     summary = comparison["runs"][0]["summary"]
     summary["samples"][0]["completions"][1]["text"] = HOSTILE + " a long answer" * 400
-    summary["alarms"] = [
-        {"rule": "repetition", "stage": 1, "step": 3, "task": "facts", "saw": {}, "message": "It repeats itself."}
-    ]
     made = {
         "comparison": comparison,
-        "run": make_run(**small),
+        "run": guarded(make_run(**small)),
         "single": make_comparison(("sft", "sdft"), seeds=(0,), orders=(("facts",),), **small),
     }
     return {name: write_report(summary, folder / f"{name}.html") for name, summary in made.items()}
@@ -111,11 +111,19 @@ def test_every_figure_is_drawn_in_silence(opened: Opened) -> None:
     page = opened.page
     page.set_viewport_size(WIDE)
     drawn = set(_draw_all(page))
+    for section, names in (("guard", ["run"]), ("drift", ["order"]), ("responses", ["order", "stage"])):
+        choices = [page.locator(f"#{section} select[data-filter={name}]") for name in names]
+        known = [c.locator("option").evaluate_all("all => all.map(o => o.value)") or [None] for c in choices]
+        for values in product(*known):
+            for choice, value in zip(choices, values):
+                if value is not None:
+                    choice.select_option(value)
+            drawn |= set(_draw_all(page))
     for order in _values(page, "order") or [None]:
         if order:
             page.locator("#curves select[data-filter=order]").select_option(order)
-        for known in _values(page, "set"):
-            page.locator("#curves select[data-filter=set]").select_option(known)
+        for shown in _values(page, "set"):
+            page.locator("#curves select[data-filter=set]").select_option(shown)
             drawn |= set(_draw_all(page))
     assert drawn == set(page.evaluate("Object.keys(JSON.parse(document.getElementById('figures').textContent))"))
     sizes = page.locator(".plot:visible .main-svg").evaluate_all("all => all.map(e => [e.clientWidth, e.clientHeight])")
@@ -208,7 +216,10 @@ def test_selectors_and_buttons_choose_what_is_shown(browser: "Browser", reports:
     assert page.locator("#matrix table:visible").count() == 1
     page.locator("#matrix select").select_option("1")
     assert page.locator("#matrix table:visible thead").inner_text().index("facts") < 100
-    assert "It repeats itself." in page.locator("#curves").inner_text()
+    assert "Entropy fell" in page.locator("#guard").inner_text()
+    assert page.locator("#drift .drawing:visible").count() == 1
+    page.locator("#drift select[data-filter=measure]").select_option("1")
+    assert "spectral" in page.locator("#drift .drawing:visible").get_attribute("aria-label")
     assert page.title().startswith("synthetic")
 
     page.locator("#fig-tradeoff").scroll_into_view_if_needed()
@@ -216,7 +227,7 @@ def test_selectors_and_buttons_choose_what_is_shown(browser: "Browser", reports:
     marks.first.wait_for()
     before = marks.count()
     page.locator("#tradeoff button[data-arm='0']").press("Enter")
-    assert page.locator("button[data-arm='0'][aria-pressed=false]").count() == 2
+    assert page.locator("button[data-arm='0'][aria-pressed=false]").count() == 5
     assert marks.count() < before
     assert not page.locator("figure[data-only='0']").first.is_visible()
     page.locator("#curves button[data-arm='0']").press("Enter")
@@ -241,4 +252,24 @@ def test_the_numbers_are_there_without_scripts(browser: "Browser", reports: dict
     assert page.locator("#samples [data-panel]").count() == page.locator("#samples [data-panel]:visible").count() > 4
     assert page.locator("#matrix table:visible").count() == 2
     assert page.locator(".plot noscript").first.is_visible()
+    page.context.close()
+
+
+@pytest.mark.parametrize("figure", ["fig-tradeoff", "fig-reward-0", "fig-guard-0", "fig-predicted", "fig-layers-0-0-0"])
+def test_figures_are_saved_as_svg_from_the_page(browser: "Browser", reports: dict[str, Path], figure: str) -> None:
+    opened = _open(browser, reports["comparison"], color_scheme="dark")
+    page = opened.page
+    with page.expect_download() as saved:
+        page.locator(f"button[data-save={figure}]").press("Enter")
+    assert saved.value.suggested_filename == f"{figure.removeprefix('fig-')}.svg"
+    text = saved.value.path().read_text(encoding="utf-8")
+    root = ElementTree.fromstring(text)
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert len(list(root.iter("{http://www.w3.org/2000/svg}path"))) > 5
+    assert "var(" not in text
+    assert "<image" not in text
+    if figure == "fig-reward-0":  # the page's legend stands outside; the file has its own
+        assert all(f">{label}</text>" in text for label in ("sft", "sdft", "sdpo", "grpo"))
+    assert opened.complaints == []
+    assert all(url == page.url or url.startswith(("blob:", "data:")) for url in opened.requests)
     page.context.close()

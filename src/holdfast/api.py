@@ -8,7 +8,8 @@ from holdfast.config import CompareConfig, RunConfig, StreamSettings, load_confi
 from holdfast.errors import RunError
 from holdfast.measure.summary import SCHEMA_VERSION
 from holdfast.overrides import apply_overrides
-from holdfast.report.build import write_report
+from holdfast.report.build import all_figures, write_report
+from holdfast.report.vector import write_figures
 from holdfast.stop import listening
 from holdfast.store import RunDirectory, read_json
 from holdfast.stream.observer import Observer
@@ -128,8 +129,11 @@ def _is_comparison(path: Path) -> bool:
     return "recipes" in read_config(config)
 
 
-def report(directory: str | Path, output: str | Path | None = None) -> Path:
+def report(directory: str | Path, output: str | Path | None = None, figures: str | Path | None = None) -> Path:
     """Write the HTML report of a run or comparison from its summary; returns its path.
+
+    Args:
+        figures: a folder that every figure is written into as SVG.
 
     Raises:
         RunError: there is no summary here, or not one that this version understands.
@@ -143,6 +147,8 @@ def report(directory: str | Path, output: str | Path | None = None) -> Path:
             where=str(run_directory.summary),
             mend="use the version that wrote it",
         )
+    if figures is not None:
+        write_figures(all_figures(summary), Path(figures))
     return write_report(summary, Path(output) if output else run_directory.report)
 
 

@@ -157,11 +157,12 @@ def report(
     output: Annotated[
         Path | None, typer.Option("--output", help="The HTML file; by default report.html in the directory.")
     ] = None,
+    figures: Annotated[Path | None, typer.Option("--figures", help="A folder for every figure as SVG.")] = None,
 ) -> None:
     """Write the HTML report of a run or a comparison again from its summary."""
     from holdfast import api
 
-    print(f"report: {api.report(directory, output)}")
+    print(f"report: {api.report(directory, output, figures)}")
 
 
 @app.command()

@@ -9,6 +9,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+from holdfast.report import answers, drift
+from holdfast.report.answers import answer_blocks
+from holdfast.report.artifacts import artifact_blocks
+from holdfast.report.drift import drift_blocks
 from holdfast.report.numbers import (
     DASH,
     METRIC,
@@ -24,7 +28,9 @@ from holdfast.report.numbers import (
     unit,
     value_text,
 )
+from holdfast.report.predicted import predicted
 from holdfast.report.samples import samples
+from holdfast.report.timeline import guard_blocks
 from holdfast.report.view import Arm, View
 
 BUDGET_TITLES = {
@@ -45,7 +51,13 @@ def all_blocks(view: View) -> dict[str, Any]:
         "facts": facts(view),
         "cards": cards(view),
         "metric_groups": metric_groups(view),
-        "alarms": alarms(view),
+        "guard": guard_blocks(view),
+        "drift": drift_blocks(view),
+        "drift_columns": [title for _, title, _ in drift.COLUMNS],
+        "responses": answer_blocks(view),
+        "responses_columns": answers.HEADERS,
+        "artifacts": artifact_blocks(view),
+        "predicted": predicted(view),
         "samples": samples(view),
         "paired": paired(view),
         "matched": matched(view),
@@ -185,16 +197,6 @@ def _form_rows(view: View) -> list[dict[str, Any]]:
         if any(text != DASH for text, *_ in cells):
             rows.append({"label": label, "unit": of, "cells": cells, "meaning": meaning})
     return rows
-
-
-def alarms(view: View) -> list[dict[str, Any]]:
-    """What the watch over training saw, run by run."""
-    return [
-        {"arm": arm, "seed": run.seed, **alarm}
-        for arm in view.arms
-        for run in arm.runs
-        for alarm in run.summary.get("alarms") or []
-    ]
 
 
 def paired(view: View) -> dict[str, Any]:

@@ -7,6 +7,7 @@ report handed on cannot call home, whatever a model's completions contain.
 import base64
 import hashlib
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,9 +46,10 @@ def render_report(summary: Mapping[str, Any]) -> str:
         undefined=StrictUndefined,
     )
     environment.filters["soft"] = _soft
+    environment.filters["inline"] = _inline
     environment.globals.update(colour=colour, glyph=glyph)
 
-    main_figure = figures.by_set(view) if view.is_run else figures.tradeoff(view)
+    main_figure = _main_figure(view)
     curve_groups = [
         {
             "order": i,
@@ -70,12 +72,13 @@ def render_report(summary: Mapping[str, Any]) -> str:
         "curve_groups": curve_groups,
         "score_options": [(i, s["name"]) for i, s in enumerate(view.sets)],
         "order_options": [(i, " → ".join(order)) for i, order in enumerate(view.orders)],
-        "specs": {figure.id: figure.spec for figure in drawn},
         "definitions": [(metric.label, metric.definition) for metric in METRICS] + GENERAL_TERMS,
         **blocks.all_blocks(view),
     }
+    drawn += measured_figures(context)
+    context["specs"] = {figure.id: figure.spec for figure in drawn if not figure.drawing}
     context["sections"] = _sections(context)
-    scripts = {name: Markup(_asset(f"{name}.js")) for name in ("theme", "page", "draw")}
+    scripts = {name: Markup(_asset(f"{name}.js")) for name in ("theme", "page", "draw", "save")}
     scripts["plotly"] = Markup(_plotly())
     return environment.get_template("report.html.j2").render(
         **context, css=Markup(_asset("style.css")), scripts=scripts, policy=_policy(scripts.values())
@@ -91,16 +94,50 @@ def _sections(context: Mapping[str, Any]) -> list[tuple[str, str]]:
     view: View = context["view"]
     known = [
         ("verdict", "Verdict", True),
-        ("summary", "Key numbers", True),
+        ("summary", "Numbers", True),
         ("tradeoff", "Before and after" if view.is_run else "Trade-off", context["main_figure"]),
         ("matrix", "Matrix", True),
         ("curves", "Curves", context["curve_groups"]),
+        ("guard", "Guard", context["guard"]["measured"]),
+        ("drift", "Drift", context["drift"]["panels"]),
+        ("responses", "Responses", context["responses"]["tables"]),
+        ("forgetting", "Forgetting", context["predicted"]),
+        ("artifacts", "Artifacts", context["artifacts"]["panels"]),
         ("samples", "Samples", context["samples"]["panels"]),
         ("differences", "Differences", context["paired"]["rows"] or context["matched"]["rows"]),
         ("budget", "Budget", True),
-        ("reading", "How to read this", True),
+        ("reading", "Reading", True),
     ]
     return [(section, title) for section, title, there in known if there]
+
+
+def all_figures(summary: Mapping[str, Any]) -> list[Figure]:
+    """Every figure of the report, in its order."""
+    view = View(summary)
+    main = _main_figure(view)
+    over_steps = [
+        figure
+        for i in range(len(view.orders))
+        if view.boundaries(i)
+        for make in (curves.curves, curves.losses, curves.scores)
+        for figure in make(view, i)
+    ]
+    return [*([main] if main else []), *over_steps, *measured_figures(blocks.all_blocks(view))]
+
+
+def _main_figure(view: View) -> Figure | None:
+    return figures.by_set(view) if view.is_run else figures.tradeoff(view)
+
+
+def measured_figures(measured: Mapping[str, Any]) -> list[Figure]:
+    """The figures of what was measured beside the scores: guard, drift, answers, forgetting predicted."""
+    figures: list[Figure] = [*measured["guard"]["figures"], *measured["drift"]["along"], *measured["drift"]["maps"]]
+    return [*figures, *measured["responses"]["figures"], *([measured["predicted"]] if measured["predicted"] else [])]
+
+
+def _inline(drawing: str) -> Markup:
+    """A drawing in the page, its colours following the theme."""
+    return Markup(re.sub(r'="@([\w-]+)"', r'="var(--\1)"', drawing))
 
 
 def _policy(scripts: Any) -> str:

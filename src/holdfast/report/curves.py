@@ -163,7 +163,7 @@ def _traces(arm: Arm, series: Series, probed: Series, curve: Curve) -> list[Spec
     if not probed:
         return [*traces, main | marks | hover | {"mode": "lines+markers"}]
     ends = {"type": "scatter", "mode": "markers", "x": [x for x, *_ in series], "y": [y for _, y, *_ in series]}
-    return [*traces, main | {"hoverinfo": "skip"}, ends | marks | own | hover]
+    return [*traces, main | {"hoverinfo": "skip", "showlegend": False}, ends | marks | own | hover]
 
 
 def _table(drawn: Mapping[str, Series], digits: str) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:

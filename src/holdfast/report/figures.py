@@ -88,6 +88,7 @@ def _run_dots(arm: Arm, dots: Sequence[tuple[float, float]]) -> Spec:
         "y": [y for _, y in dots],
         "marker": {"color": f"@{colour(arm)}/0.4", "symbol": symbol(arm), "size": 6},
         "name": f"{plot_text(arm.label)}, one run",
+        "showlegend": False,
         "hovertemplate": "%{y:.1f} %, %{x:.1f} points lost<extra>%{fullData.name}</extra>",
         "meta": {"arm": arm.index},
     }
@@ -108,6 +109,7 @@ def _mean_mark(arm: Arm, lost: Estimate, final: Estimate, place: str | None) -> 
         "textfont": {"color": f"@{colour(arm)}", "size": 14},
         "cliponaxis": False,
         "name": plot_text(arm.label),
+        "showlegend": place is None,
         "hovertemplate": "final score %{y:.1f} %<br>earlier skills lost %{x:.1f} points<extra>%{fullData.name}</extra>",
         "meta": {"arm": arm.index, "labelled": True},
     }

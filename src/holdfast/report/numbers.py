@@ -1,8 +1,9 @@
 """What each number is called, what it means, and how it is written; shared by the page and the terminal."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any, Literal
 
 Kind = Literal["score", "gain", "loss", "nats"]
@@ -196,6 +197,12 @@ def estimate(value: Any) -> Estimate:
     return Estimate(number(value.get("mean")), interval, int(value.get("n", 1)))
 
 
+def average(values: Iterable[Any]) -> float | None:
+    """The mean of the finite numbers among values, None where there are none."""
+    known = [x for v in values if (x := number(v)) is not None]
+    return fmean(known) if known else None
+
+
 def percent(value: Any, digits: int = 1) -> str:
     """A score from 0 to 1 as a percentage without its sign."""
     x = number(value)
@@ -214,6 +221,18 @@ def nats(value: Any) -> str:
     if x is None:
         return DASH
     return _plain(x, 3) if x == 0 or abs(x) >= 0.01 else f"{x:.1e}".replace("-", "−").replace("e−0", "e−")
+
+
+def small(value: Any, figures: int = 3) -> str:
+    """A quantity of any size to three figures: 0.0123, 2.60e−5, 41.2."""
+    x = number(value)
+    if x is None:
+        return DASH
+    if x == 0:
+        return "0"
+    if 1e-3 <= abs(x) < 1e5:
+        return _plain(x, max(0, figures - 1 - math.floor(math.log10(abs(x)))))
+    return f"{x:.{figures - 1}e}".replace("e-0", "e-").replace("e+0", "e").replace("-", "−")
 
 
 def count(value: Any) -> str:

@@ -2,7 +2,8 @@
 
 A colour is written "@name" or "@name/opacity" and stands for the page's CSS variable --name, so one specification
 serves the light and the dark theme. `meta.arm` on a trace is the recipe that it belongs to; a trace with
-`meta.labelled` loses its text on a narrow screen.
+`meta.labelled` loses its text on a narrow screen. A figure that is saved leaves the page's legend behind and gets its
+own, of all named traces that do not say `showlegend: False`.
 """
 
 import html
@@ -33,6 +34,7 @@ class Figure:
         headers, rows: the table of what it draws.
         filters: the choices under which it is shown, e.g. {"order": 0}.
         only: index of the arm that it is about, where it is about one.
+        drawing: an SVG made here instead of one that plotly makes of `spec`, its colours as in specifications.
     """
 
     id: str
@@ -44,6 +46,7 @@ class Figure:
     rows: tuple[tuple[str, ...], ...]
     filters: Mapping[str, int] = field(default_factory=dict)
     only: int | None = None
+    drawing: str = ""
 
 
 def colour(arm: Arm) -> str:
@@ -88,6 +91,7 @@ def band(series: Series, arm: Arm) -> Spec:
         "fillcolor": f"@{colour(arm)}/0.16",
         "line": {"width": 0},
         "hoverinfo": "skip",
+        "showlegend": False,
         "meta": {"arm": arm.index},
     }
 

@@ -1,0 +1,129 @@
+"""What crept into the answers, and how it grew: a row per phrase, with its curve over the stages."""
+
+import html
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from holdfast.measure.statistics import mean_interval
+from holdfast.report.numbers import DASH, average, number, p_text, percent, small
+from holdfast.report.view import Arm, View
+
+KINDS = {"grown": "grown", "marker": "marker of", "teacher_phrase": "teacher's phrase"}
+MOST = 24
+WIDTH, HEIGHT = 148, 34
+
+
+def artifact_blocks(view: View) -> dict[str, Any]:
+    """The table of artifacts per recipe, and per stage the repetition of its answers."""
+    panels: list[dict[str, Any]] = []
+    for arm in view.arms:
+        measured = [run for run in arm.runs if run.summary.get("artifacts") or run.summary.get("repetition")]
+        if measured:
+            panels.append(
+                {
+                    "arm": arm,
+                    "recipe": arm.index,
+                    "runs": len(measured),
+                    "rows": _rows(arm, len(measured)),
+                    "repetition": _repetition(view, [run.summary.get("repetition") or [] for run in measured]),
+                }
+            )
+    return {"panels": panels, "recipes": [(p["recipe"], p["arm"].label) for p in panels]}
+
+
+def _rows(arm: Arm, runs: int) -> list[dict[str, Any]]:
+    """A row per phrase, set and kind, the clearest first; where several runs name it, means over those."""
+    found: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for run in arm.runs:
+        for each in run.summary.get("artifacts") or []:
+            found.setdefault((str(each["phrase"]), str(each.get("set") or ""), str(each["kind"])), []).append(each)
+    rows = [_row(arm, phrase, of, kind, entries, runs) for (phrase, of, kind), entries in found.items()]
+    rows.sort(key=lambda row: (-row["named"], -row["order"]))
+    return rows[:MOST]
+
+
+def _row(arm: Arm, phrase: str, of: str, kind: str, entries: Sequence[Mapping[str, Any]], runs: int) -> dict[str, Any]:
+    stages = sorted({int(s) for e in entries for s in e.get("stages") or []})
+    curves = [dict(zip(e.get("stages") or [], e.get("shares") or [])) for e in entries]
+    shares = [average(curve.get(s) for curve in curves) for s in stages]
+    known = [(s, x) for s, x in zip(stages, shares) if x is not None]
+    qs = [q for e in entries if (q := number(e.get("q"))) is not None]
+    z = average(e.get("z") for e in entries)
+    marker_of = next((str(e["marker_of"]) for e in entries if e.get("marker_of")), "")
+    examples = list(dict.fromkeys(str(x) for e in entries for x in e.get("examples") or []))
+    growth, interval = _growth(entries)
+    return {
+        "phrase": phrase,
+        "kind": f"{KINDS.get(kind, kind)} {marker_of}".strip(),
+        "set": of or "all sets",
+        "first": percent(known[0][1]) if known else DASH,
+        "last": percent(known[-1][1]) if known else DASH,
+        "demonstrations": percent(average(e.get("share_demonstrations") for e in entries)),
+        "curve": _curve(arm, known, number(average(e.get("share_demonstrations") for e in entries)), phrase),
+        "z": DASH if z is None else f"{z:.1f}".replace("-", "−"),
+        "q": p_text(max(qs)) if qs else DASH,
+        "growth": "×" + small(growth) if growth is not None else DASH,
+        "interval": interval,
+        "named": len(entries),
+        "runs": f"in {len(entries)} of {runs} runs" if runs > 1 else "",
+        "examples": ", ".join(examples[:4]),
+        "order": z if z is not None else (known[-1][1] - known[0][1] if known else 0.0),
+    }
+
+
+def _growth(entries: Sequence[Mapping[str, Any]]) -> tuple[float | None, str]:
+    """The factor per stage and its interval: a run's own, or of the geometric mean over runs."""
+    if len(entries) == 1:
+        ci = entries[0].get("growth_ci95")
+        return number(entries[0].get("growth")), f"[{small(ci[0])}, {small(ci[1])}]" if ci else ""
+    logs = [math.log(g) for e in entries if (g := number(e.get("growth"))) is not None and g > 0]
+    found = mean_interval(logs)
+    if found.mean is None:
+        return None, ""
+    interval = "" if found.ci95 is None else f"[{small(math.exp(found.ci95[0]))}, {small(math.exp(found.ci95[1]))}]"
+    return math.exp(found.mean), interval
+
+
+def _curve(arm: Arm, known: Sequence[tuple[int, float]], demonstrations: float | None, phrase: str) -> Markup:
+    """The share over the stages on a scale from 0 to 100 %, the demonstrations' share as a dotted line."""
+    if len(known) < 2:
+        return Markup("")
+    first, last = known[0][0], known[-1][0]
+
+    def at(stage: float, share: float) -> str:
+        x = 5 + (WIDTH - 10) * (stage - first) / (last - first)
+        return f"{x:.1f},{5 + (HEIGHT - 10) * (1 - share):.1f}"
+
+    path = " ".join(at(s, x) for s, x in known)
+    told = html.escape("; ".join(f"stage {s}: {percent(x)} %" for s, x in known))
+    places = [at(s, x).split(",") for s, x in known]
+    dots = "".join(f'<circle cx="{x}" cy="{y}" r="2.4"/>' for x, y in places)
+    shade = f"var(--c{arm.index % 8})"
+    dotted = ""
+    if demonstrations is not None:
+        y = 5 + (HEIGHT - 10) * (1 - demonstrations)
+        dotted = (
+            f'<line x1="5" x2="{WIDTH - 5}" y1="{y:.1f}" y2="{y:.1f}" stroke="var(--muted)" stroke-dasharray="1 3"/>'
+        )
+    floor = f'<line x1="5" x2="{WIDTH - 5}" y1="{HEIGHT - 5}" y2="{HEIGHT - 5}" stroke="var(--line)"/>'
+    return Markup(
+        f'<svg class="spark" xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" '
+        f'viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(phrase)}: {told}"><title>{told}</title>'
+        f'{floor}{dotted}<polyline points="{path}" fill="none" stroke="{shade}" stroke-width="1.8"/>'
+        f'<g fill="{shade}">{dots}</g></svg>'
+    )
+
+
+def _repetition(view: View, measured: Sequence[Sequence[Mapping[str, Any]]]) -> list[tuple[str, list[str]]]:
+    """Per stage the means over runs: compression, repeated 4-grams, looping, cut off."""
+    stages = sorted({int(e["stage"]) for entries in measured for e in entries})
+    rows = []
+    for stage in stages:
+        at = [e for entries in measured for e in entries if int(e["stage"]) == stage]
+        shares = [percent(average(e.get(k) for e in at)) for k in ("repeated_4grams", "looping", "truncated")]
+        name = "before" if stage == 0 else f"after stage {stage}"
+        rows.append((name, [small(average(e.get("compression") for e in at)), *shares]))
+    return rows
