@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from holdfast.errors import ModelError
 from holdfast.objective.fused import fused_loss_and_statistics
 from holdfast.objective.loss import loss_and_statistics
-from holdfast.objective.projection import TILE_BYTES, Projection
+from holdfast.objective.projection import ONEDNN_TILE_BYTES, HeadGradient, Projection
 from holdfast.objective.signals import HiddenSignal, SparseSignal, compress
 from holdfast.objective.spec import Objective, PolicyGradient, TokenWeight
 from holdfast.train.policy import OutputHead, TensorHead
@@ -435,7 +435,7 @@ def test_a_teacher_is_read_at_the_students_top_entries_alone_and_the_log_tells_o
 @pytest.mark.parametrize("bias", [False, True])
 def test_a_product_with_the_head_in_tiles_is_the_product(tokens: int, bias: bool) -> None:
     generator = torch.Generator().manual_seed(0)
-    vocabulary = 2 * TILE_BYTES // (4 * tokens) // 1000 * 1000 + 7 if tokens > 3 else 70
+    vocabulary = 2 * ONEDNN_TILE_BYTES // (4 * tokens) // 1000 * 1000 + 7 if tokens > 3 else 70
     hidden, weight = (torch.randn(n, 3, generator=generator) for n in (tokens, vocabulary))
     head = TensorHead(weight, torch.randn(vocabulary, generator=generator) if bias else None)
     out = torch.full((tokens, 2, vocabulary), math.nan)
@@ -443,3 +443,17 @@ def test_a_product_with_the_head_in_tiles_is_the_product(tokens: int, bias: bool
     expected = 2 * (hidden.double() @ weight.double().t() + (0 if head.bias is None else head.bias.double()))
     torch.testing.assert_close(out[:, 1].double(), expected, rtol=1e-5, atol=1e-5)
     assert out[:, 0].isnan().all()
+
+
+@pytest.mark.parametrize("tokens", [slice(0, 200), torch.arange(199, -1, -1)])
+def test_gradients_through_the_head_in_tiles_are_the_products(tokens: slice | torch.Tensor) -> None:
+    generator = torch.Generator().manual_seed(0)
+    vocabulary = 2 * ONEDNN_TILE_BYTES // (4 * 200) // 1000 * 1000 + 7
+    weight, hidden = (torch.randn(n, 3, generator=generator) for n in (vocabulary, 200))
+    gradient = torch.randn(200, 2, vocabulary, generator=generator)[:, 0]
+    gradients = HeadGradient(TensorHead(weight, None), hidden, (True, True, False), torch.float32)
+    gradients.add(tokens, hidden, gradient, None)
+    in_hidden, in_weight, _ = gradients.take()
+    expected = gradient.double() @ weight.double()
+    torch.testing.assert_close(in_hidden[tokens].double(), expected, rtol=1e-5, atol=1e-3)
+    torch.testing.assert_close(in_weight.double(), gradient.double().t() @ hidden.double(), rtol=1e-5, atol=1e-3)

@@ -1,5 +1,7 @@
 """An output head, applied to chunks of hidden states in place, and its gradients, gathered chunk by chunk."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -8,6 +10,9 @@ from holdfast.train.policy import Head
 
 TILE_BYTES = 2 * 2**20
 """Of a product, or of gathered weights, that is waiting to go where it belongs."""
+
+ONEDNN_TILE_BYTES = 4 * 2**20
+"""Of logits, or of their gradient, that oneDNN works on at a time; smaller ones cost calls, larger ones caches."""
 
 ONEDNN_MOST = 256
 """Tokens up to which oneDNN's products are the faster ones on a CPU; with more the two are alike."""
@@ -118,12 +123,26 @@ def _has_onednn(hidden: Tensor, weight: Tensor) -> bool:
 
 def _product_in_tiles(hidden: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> None:
     """Write W h + b into `out`, some entries at a time: oneDNN gives memory of its own, which is to stay small."""
-    entries = max(1, TILE_BYTES // (len(hidden) * hidden.itemsize))
-    for start in range(0, len(weight), entries):
-        tile = slice(start, start + entries)
+    for tile in _onednn_tiles(hidden, weight):
         added = None if bias is None else bias.detach()[tile]
         product = torch.ops.mkldnn._linear_pointwise(hidden, weight[tile], added, "none", [], "")
         out[:, tile].copy_(product)
+
+
+def _sum_over_tiles(gradient: Tensor, weight: Tensor, out: Tensor) -> None:
+    """Write Wᵀ g into `out` [n, H], as a sum over some entries of the gradient [n, V] at a time."""
+    for tile in _onednn_tiles(gradient, weight):
+        product = torch.ops.mkldnn._linear_pointwise(gradient[:, tile], weight[tile].t(), None, "none", [], "")
+        if tile.start == 0:
+            out.copy_(product)
+        else:
+            out.add_(product)
+
+
+def _onednn_tiles(tokens: Tensor, weight: Tensor) -> Iterator[slice]:
+    """Slices of the vocabulary, for as many tokens as there are."""
+    entries = max(1, ONEDNN_TILE_BYTES // (len(tokens) * tokens.itemsize))
+    return (slice(start, start + entries) for start in range(0, len(weight), entries))
 
 
 class HeadGradient:
@@ -144,10 +163,14 @@ class HeadGradient:
         if narrow is not None:
             gradient = narrow.copy_(gradient)
         if self.hidden is not None:
-            if isinstance(tokens, slice):
-                torch.mm(gradient, self._weight, out=self.hidden[tokens])
+            whole = isinstance(tokens, slice)
+            states = self.hidden[tokens] if whole else self.hidden.new_empty(len(gradient), self.hidden.shape[1])
+            if _has_onednn(gradient, self._weight):
+                _sum_over_tiles(gradient, self._weight, states)
             else:
-                self.hidden[tokens] = torch.mm(gradient, self._weight)
+                torch.mm(gradient, self._weight, out=states)
+            if not whole:
+                self.hidden[tokens] = states
         if self.weight is not None:
             if narrow is None:
                 self.weight.addmm_(gradient.t(), hidden, beta=int(self._begun))
