@@ -11,7 +11,8 @@ import torch
 from peft import LoraConfig
 from torch import nn
 
-from holdfast.errors import ConfigError, ModelError, RunError
+from holdfast.errors import ModelError, RunError
+from holdfast.guard import GuardSettings
 from holdfast.integrations import HoldfastCallback, Watcher
 from holdfast.integrations.actions import Actions
 from holdfast.integrations.names import translate
@@ -69,16 +70,18 @@ def test_what_is_measured_is_what_generate_and_full_distributions_say(lora, tiny
     trainer.train()
     model, tokenizer = trainer.model.eval(), trainer.processing_class
     base = load(tiny_model)[0].eval()
-    start = json.loads((tmp_path / "watched/start/answers.json").read_text())
+    start = json.loads((tmp_path / "watched/start/base.json").read_text())
+    first = json.loads((tmp_path / "watched/responses/stage-0.json").read_text())["answers"]["sums"]
     items = json.loads((tmp_path / "watched/evals/stage-1.json").read_text())
     sums, tokens, right = 0.0, 0, []
-    for row, question, sampled in zip(start["answers"], QUESTIONS, start["base"]["completions"], strict=True):
+    for row, question, sampled in zip(first, QUESTIONS, start["completions"], strict=True):
         chat = [{"role": "user", "content": question}]
         ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=False)
         with torch.no_grad():
             greedy = [m.generate(ids, max_new_tokens=6, do_sample=False)[0, ids.shape[1] :] for m in (base, model)]
-            assert row["ids"] == greedy[0].tolist()
-            right.append(float(tokenizer.decode(greedy[1], skip_special_tokens=True).strip() == "7"))
+            texts = [tokenizer.decode(ids, skip_special_tokens=True) for ids in greedy]
+            assert row["text"] == texts[0]
+            right.append(float(texts[1].strip() == "7"))
             whole = torch.cat([ids, torch.tensor([sampled])], dim=1)
             p, q = (m(whole).logits[0, ids.shape[1] - 1 : -1].double().log_softmax(-1) for m in (base, model))
         sums += float((p.exp() * (p - q)).sum())
@@ -90,12 +93,14 @@ def test_what_is_measured_is_what_generate_and_full_distributions_say(lora, tiny
     merged = model.merge_and_unload() if lora else model
     after = dict(merged.named_parameters())
     drift = json.loads((tmp_path / "watched/drift/stage-1.json").read_text())
-    found = {each["name"]: each["measured"]["relative_norm"] for each in drift["matrices"]}
+    found = {each["name"]: each["relative_norm"] for each in drift["matrices"]}
     name = "model.layers.0.self_attn.q_proj.weight"
     moved = float((after[name] - before[name]).norm() / before[name].norm())
     assert moved > 0
     assert found[name] == pytest.approx(moved, rel=1e-3)
-    assert len(found) == (4 if lora else len(before))
+    assert len(found) == (4 if lora else sum(value.ndim > 1 for value in before.values()))
+    entry = json.loads((tmp_path / "watched/summary.json").read_text())["responses"][0]
+    assert entry["kl_base_to_model"] == pytest.approx(sums / tokens, rel=1e-4)
     assert not (tmp_path / "watched/start/weights-now").exists()
 
 
@@ -144,22 +149,50 @@ def test_a_directory_of_another_training_is_refused(tiny_model, tmp_path):
         make_trainer("sft", tiny_model, tmp_path / "out", [watch(tmp_path)]).train()
 
 
-def test_a_rule_that_fires_stops_the_training(tiny_model, tmp_path):
-    with pytest.raises(ConfigError, match="no action 'mask'"):
-        watch(tmp_path, actions={"silent_stall": ["mask"]})
-    with pytest.raises(ConfigError, match="no rule 'stall'"):
-        watch(tmp_path, actions={"stall": ["stop"]})
-    callback = watch(tmp_path, actions={"silent_stall": ["lower_rate", "stop"]})
-    flat = {"max_steps": 16, "learning_rate": 1e-3, "lr_scheduler_type": "constant"}
-    trainer = make_trainer("grpo", tiny_model, tmp_path / "out", [callback], **flat)
+@pytest.mark.parametrize("mode", ["warn", "act"])
+def test_a_rule_that_fires_is_written_down_and_acts_where_it_may(mode, tiny_model, tmp_path):
+    guard = GuardSettings(
+        mode=mode, window=2, rules={"silent_stall": {"action": ["lower_rate", "mask_tokens", "stop"]}}
+    )
+    flat = {"max_steps": 8, "learning_rate": 1e-3, "lr_scheduler_type": "constant"}
+    trainer = make_trainer("grpo", tiny_model, tmp_path / "out", [watch(tmp_path, guard=guard)], **flat)
     trainer.reward_funcs[0] = lambda completions, **_: [0.0] * len(completions)
-    with pytest.warns(UserWarning, match="silent_stall at step 12"):
+    with pytest.warns(UserWarning, match="silent_stall at step 6"):
         trainer.train()
-    assert trainer.state.global_step == 12
+    assert trainer.state.global_step == (6 if mode == "act" else 8)
     (decision,) = lines(tmp_path / "watched/decisions.jsonl")
-    assert decision["actions"] == ["lower_rate", "stop"]
-    assert "0.0005" in decision["outcome"]
-    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(5e-4)
+    summary = json.loads((tmp_path / "watched/summary.json").read_text())
+    jsonschema.validate(summary, SCHEMA)
+    assert summary["decisions"] == [decision]
+    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(5e-4 if mode == "act" else 1e-3)
+    if mode == "warn":
+        assert decision["outcome"] == "warned"
+    else:
+        lowered, masked, stopped = decision["outcome"].split("; ")
+        assert "0.0005" in lowered
+        assert "mask_tokens is not done" in masked
+        assert stopped == "training stops after step 6"
+
+
+def test_a_probe_that_shows_forgetting_stops_the_training(tiny_model, tmp_path):
+    """The model's own first answers are the suite's, and a large learning rate takes them away."""
+    model, tokenizer = load(tiny_model)
+    answers = []
+    for question in QUESTIONS:
+        chat = [{"role": "user", "content": question}]
+        ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=False)
+        out = model.generate(ids, max_new_tokens=6, do_sample=False)[0, ids.shape[1] :]
+        answers.append(tokenizer.decode(out, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+    suite = write_suite(tmp_path / "own.jsonl", answers)
+    callback = HoldfastCallback([suite], tmp_path / "watched", max_new_tokens=6, probe_steps=2, guard="act")
+    settings = {"max_steps": 8, "learning_rate": 5e-2, "save_strategy": "steps", "save_steps": 1}
+    trainer = make_trainer("sft", tiny_model, tmp_path / "out", [callback], **settings)
+    with pytest.warns(UserWarning, match="retention"):
+        trainer.train()
+    assert trainer.state.global_step == 2
+    (decision,) = lines(tmp_path / "watched/decisions.jsonl")
+    assert decision["saw"]["base"] == 1.0
+    assert "checkpoint-1" in decision["outcome"]
 
 
 @pytest.mark.parametrize("lora", [False, True])
@@ -219,7 +252,7 @@ def test_what_cannot_be_done_is_said(tiny_model, tmp_path):
     trainer = make_trainer("sft", tiny_model, tmp_path / "out", [])
     given = (trainer.args, trainer.state, trainer.control, {"model": trainer.model})
     assert "none" in Actions().carry_out("freeze_teacher", *given)
-    assert "not done" in Actions().carry_out("mask_artifacts", *given)
+    assert "not done" in Actions().carry_out("mask_tokens", *given)
     assert not trainer.control.should_training_stop
     assert "not rolled back" in Actions().carry_out("roll_back", *given)
     assert trainer.control.should_training_stop
@@ -285,7 +318,7 @@ def test_a_part_of_a_model_is_refused():
 
 def test_names_of_trainers_become_ours():
     grpo = {"loss": 0.1, "completions/clipped_ratio": 0.25, "frac_reward_zero_std": 0.75, "kl": 0.5, "epoch": 1}
-    assert translate(grpo) == {"loss": 0.1, "truncated_fraction": 0.25, "active_rows": 0.25, "reference_kl": 0.5}
+    assert translate(grpo) == {"loss": 0.1, "truncated_fraction": 0.25, "active_rows": 0.25, "kl_base": 0.5}
     sdpo = {"self_distillation/reward_mean": 0.5, "self_distillation/distillation_loss": 0.2, "reward_std": None}
     assert translate(sdpo) == {"reward": 0.5, "kl_teacher": 0.2}
 

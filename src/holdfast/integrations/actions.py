@@ -8,8 +8,6 @@ from torch import Tensor
 from transformers import TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
-RATE_FACTOR = 0.5
-"""By which `lower_rate` multiplies the learning rate."""
 TEACHER = "teacher"
 """The name of the adapter that TRL's SDFT and SDPO trainers average under LoRA."""
 
@@ -20,9 +18,13 @@ class Actions:
     The teachers of TRL's SDFTTrainer and SDPOTrainer are moved by callbacks of theirs, which a callback of another's
     cannot reach. One that is a model of its own reads its settings from the training arguments at every step, and is
     held by them; one that is an adapter is put back before each step.
+
+    Args:
+        rate_factor: what `lower_rate` multiplies the learning rate by, to the end of the training.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rate_factor: float = 0.5) -> None:
+        self._rate_factor = rate_factor
         self._held: dict[str, Tensor] = {}
         self._refreshing: tuple[float, int] | None = None
         self._refreshed = False
@@ -33,17 +35,14 @@ class Actions:
         """Do one action.
 
         Args:
-            action: "warn", "stop", "save", "lower_rate", "freeze_teacher", "refresh_teacher"; any other is not done.
+            action: one of the guard's (`holdfast.guard.settings.Action`).
             kwargs: what the trainer gave the callback: `model`, `optimizer`, `lr_scheduler`.
         """
         if action == "warn":
             return "warned"
-        if action == "stop":
+        if action in ("stop", "end_stage"):  # there is one stage
             control.should_training_stop = True
             return f"training stops after step {state.global_step}"
-        if action == "save":
-            control.should_save = True
-            return f"a checkpoint is saved after step {state.global_step}"
         if action == "lower_rate":
             return self._lower_rate(kwargs.get("optimizer"), kwargs.get("lr_scheduler"))
         if action == "freeze_teacher":
@@ -75,15 +74,14 @@ class Actions:
         for group in optimizer.param_groups:
             for key in ("lr", "initial_lr"):
                 if key in group:
-                    group[key] = group[key] * RATE_FACTOR
+                    group[key] = group[key] * self._rate_factor
         scheduler = getattr(scheduler, "scheduler", scheduler)
         if hasattr(scheduler, "base_lrs"):
-            scheduler.base_lrs = [rate * RATE_FACTOR for rate in scheduler.base_lrs]
+            scheduler.base_lrs = [rate * self._rate_factor for rate in scheduler.base_lrs]
         if hasattr(scheduler, "_last_lr"):
             scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]
-        return (
-            f"the learning rate is {optimizer.param_groups[0]['lr']:.3g} from here, {RATE_FACTOR:g} of the schedule's"
-        )
+        rate = optimizer.param_groups[0]["lr"]
+        return f"the learning rate is {rate:.3g} from here, {self._rate_factor:g} of the schedule's"
 
     def _freeze(self, args: TrainingArguments, model: Any) -> str:
         kind = getattr(args, "teacher_model_kind", None)

@@ -7,13 +7,10 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from holdfast.errors import ConfigError, did_you_mean
-from holdfast.guard import RULES
+from holdfast.guard import Decision
 from holdfast.integrations.actions import Actions
 from holdfast.integrations.watcher import Watcher
 from holdfast.tasks.base import Suite, Task
-
-ACTIONS = ("warn", "stop", "save", "lower_rate", "freeze_teacher", "refresh_teacher", "roll_back")
 
 
 class HoldfastCallback(TrainerCallback):
@@ -25,34 +22,21 @@ class HoldfastCallback(TrainerCallback):
         trainer = SFTTrainer(..., callbacks=[HoldfastCallback(["data/arithmetic.jsonl"], output_dir="runs/watched")])
         trainer.train()
 
-    The training itself stays as it is, bit for bit, unless an action is asked for and a rule fires.
+    The training itself stays as it is, bit for bit, unless the guard acts.
 
     Args:
-        suites, output_dir, settings: see `holdfast.integrations.Watcher`.
-        actions: by rule of the guard, what is done when it fires: "warn" (what is done where nothing is named),
-            "stop", "save" a checkpoint, "lower_rate", "freeze_teacher", "refresh_teacher", "roll_back". What this
-            trainer does not allow is said in the decision's outcome.
+        suites, output_dir, settings: see `holdfast.integrations.Watcher`. With `guard="act"`, or settings of that mode,
+            what a rule asks for is done as far as a callback can, and the decision's outcome says what was.
     """
 
-    def __init__(
-        self,
-        suites: Sequence[str | Path | Suite | Task],
-        output_dir: str | Path,
-        *,
-        actions: Mapping[str, Sequence[str]] | None = None,
-        **settings: Any,
-    ) -> None:
-        self.watcher = Watcher(suites, output_dir, **settings)
-        self._wanted = {
-            rule: [names] if isinstance(names, str) else list(names) for rule, names in (actions or {}).items()
-        }
-        for rule, names in self._wanted.items():
-            if rule not in RULES:
-                raise ConfigError(f"no rule {rule!r}", where="actions", mend=did_you_mean(rule, RULES))
-            for name in names:
-                if name not in ACTIONS:
-                    raise ConfigError(f"no action {name!r}", where="actions", mend=did_you_mean(name, ACTIONS))
-        self._actions = Actions()
+    def __init__(self, suites: Sequence[str | Path | Suite | Task], output_dir: str | Path, **settings: Any) -> None:
+        self.watcher = Watcher(suites, output_dir, on_decision=self._carry_out, **settings)
+        self._actions = Actions(self.watcher.guard.rate_factor)
+        self._event: tuple[TrainingArguments, TrainerState, TrainerControl, dict[str, Any]] | None = None
+
+    def _carry_out(self, decision: Decision) -> str:
+        assert self._event is not None
+        return "; ".join(self._actions.carry_out(action, *self._event) for action in decision.actions)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -72,6 +56,7 @@ class HoldfastCallback(TrainerCallback):
         self._actions.before_step(args, kwargs["model"])
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self._event = args, state, control, kwargs
         self.watcher.count(state.global_step)
         if state.global_step < state.max_steps:  # at the end all is measured anyway
             self.watcher.probe_if_due()
@@ -87,10 +72,8 @@ class HoldfastCallback(TrainerCallback):
         # Evaluations log "eval_loss", the end of training "train_loss"; only steps log "loss".
         if not logs or "loss" not in logs or not self.watcher.is_started:
             return control
-        for decision in self.watcher.see(logs):
-            wanted = self._wanted.get(decision.rule, ["warn"])
-            outcome = "; ".join(self._actions.carry_out(name, args, state, control, kwargs) for name in wanted)
-            self.watcher.decide(decision, wanted, outcome)
+        self._event = args, state, control, kwargs
+        self.watcher.see(logs)
         return control
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:

@@ -16,19 +16,20 @@ NAMES: dict[str, str] = {
     "num_tokens": "num_tokens",
     # GRPOTrainer
     "reward": "reward",
-    "kl": "reference_kl",
-    "sampling/sampling_logp_difference/mean": "sampler_gap",
-    "sampling/importance_sampling_ratio/mean": "is_weight",
+    "kl": "kl_base",
+    "sampling/importance_sampling_ratio/mean": "is_ratio_mean",
     # GRPOTrainer, SDFTTrainer, SDPOTrainer
     "completions/mean_length": "completion_length",
     "completions/clipped_ratio": "truncated_fraction",
-    # SDFTTrainer, SDPOTrainer: the divergence that is minimised, and the share of rows that have a teacher
+    # SDFTTrainer, SDPOTrainer: the divergence that is minimised; SDPOTrainer: the share of rows that have a teacher
     "self_distillation/distillation_loss": "kl_teacher",
     "self_distillation/reward_mean": "reward",
-    "self_distillation/reprompt_sample_fraction": "active_rows",
-    "self_distillation/server_logprob_abs_diff": "sampler_gap",
+    "self_distillation/reprompt_sample_fraction": "teacher_share",
 }
 """A trainer's name to ours; what is not named here is kept out of the rules."""
+
+OWN = ("repetition", "distinct_2", "active_rows")
+"""Names that a loop of one's own may use beside those above."""
 
 
 def translate(logs: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,7 +48,3 @@ def translate(logs: Mapping[str, Any]) -> dict[str, Any]:
     if "active_rows" not in found and isinstance(flat, int | float):
         found["active_rows"] = 1.0 - float(flat)
     return found
-
-
-OWN = ("repetition", "distinct_2", "kl_to_base", "rows")
-"""Names that a loop of one's own may use beside those above."""

@@ -135,6 +135,23 @@ class Questions:
         return {"sets": sets, "items": items, "samples": samples}
 
 
+def answers_by_set(suites: Sequence[Suite], replies: Mapping[Name, Reply]) -> dict[str, list[dict[str, Any]]]:
+    """Answers as `holdfast.measure.stage_responses` takes them."""
+    return {
+        suite.name: [
+            {
+                "id": e.id,
+                "prompt": last_user_message(e.messages),
+                "text": replies[suite.name, e.id].answer.text,
+                "truncated": bool(replies[suite.name, e.id].answer.truncated),
+                "reward": replies[suite.name, e.id].verdict.reward,
+            }
+            for e in suite.test
+        ]
+        for suite in suites
+    }
+
+
 def reading(replies: Mapping[Name, Reply]) -> dict[str, float]:
     """How all answers read together: repetition, truncation, distinct bigrams."""
     texts = [reply.answer.text for reply in replies.values()]

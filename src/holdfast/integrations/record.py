@@ -8,13 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast import __version__
 from holdfast.errors import RunError
+from holdfast.guard import GuardSettings
 from holdfast.integrations.kept_base import ESTIMATOR, KeptBase
-from holdfast.integrations.questions import Name, Reply, reading
-from holdfast.measure.answers import Answer, PromptSet
-from holdfast.measure.artifacts import artifact_report
+from holdfast.integrations.questions import Name
+from holdfast.measure.drift.stages import drift_entry
+from holdfast.measure.stage_responses import (
+    Answers,
+    artifact_entries,
+    repetition_entries,
+    response_entries,
+    stage_record,
+)
 from holdfast.measure.summary import build_run_summary, json_safe
 from holdfast.store import RunDirectory, read_json, write_json, write_text
-from holdfast.tasks.base import Suite, Verdict
+from holdfast.tasks.base import Suite
 from holdfast.train.policy import Policy
 
 if TYPE_CHECKING:
@@ -24,11 +31,11 @@ LOGS = ("metrics.jsonl", "probes.jsonl", "decisions.jsonl")
 
 
 class Record:
-    """Writes what a watcher sees; every method is for the main process alone, but for `describe` and `load_start`."""
+    """Writes what a watcher sees; every method is for the main process alone, but for those that only read."""
 
-    def __init__(self, path: Path, suites: Sequence[Suite], task: str, items: int) -> None:
+    def __init__(self, path: Path, suites: Sequence[Suite], task: str, items: int, guard: GuardSettings) -> None:
         self.directory = RunDirectory(path)
-        self.suites, self.task, self.items = suites, task, items
+        self.suites, self.task, self.items, self.guard = suites, task, items, guard
         self.start = path / "start"
 
     def create(self) -> None:
@@ -65,73 +72,74 @@ class Record:
             "dtype": str(policy.causal_lm.dtype).removeprefix("torch."),
         }
 
-    def metrics(self) -> Iterator[dict[str, Any]]:
-        """The steps that were seen."""
-        return self.directory.records("metrics.jsonl")
+    def records(self, log: str) -> Iterator[dict[str, Any]]:
+        """The lines of a log."""
+        return self.directory.records(log)
 
-    def append_step(self, line: Mapping[str, Any]) -> None:
-        self.directory.append("metrics.jsonl", json_safe(line))
-
-    def append_probe(self, line: Mapping[str, Any]) -> None:
-        self.directory.append("probes.jsonl", json_safe(line))
-
-    def append_decision(self, line: Mapping[str, Any]) -> None:
-        self.directory.append("decisions.jsonl", json_safe(line))
+    def append(self, log: str, line: Mapping[str, Any]) -> None:
+        self.directory.append(log, json_safe(line))
 
     def has_start(self) -> bool:
-        return (self.start / "answers.json").exists()
+        return (self.start / "base.json").exists()
 
-    def keep_start(
-        self, replies: Mapping[Name, Reply], base: KeptBase, evaluation: Mapping[str, Any], seconds: float
-    ) -> None:
+    def keep_start(self, answers: Answers, base: KeptBase, evaluation: Mapping[str, Any], seconds: float) -> None:
         """What the model was before training, to compare with later and after an interruption."""
         self.start.mkdir(exist_ok=True)
         base.save(self.start / "base.safetensors")
         self._keep_evaluation(0, None, evaluation, seconds)
-        kept = {
-            "answers": [_plain(name, reply) for name, reply in replies.items()],
-            "base": {"estimator": ESTIMATOR, "names": base.names, "completions": base.completions},
-            "seconds": seconds,
-        }
-        write_json(self.start / "answers.json", json_safe(kept))  # last: with it the start is whole
+        self._keep_responses(stage_record(0, None, answers, {}, {}, {}, {}))
+        kept = {"estimator": ESTIMATOR, "names": base.names, "completions": base.completions, "seconds": seconds}
+        write_json(self.start / "base.json", json_safe(kept))  # last: with it the start is whole
 
-    def load_start(self) -> tuple[dict[Name, Reply], tuple[list[Name], list[list[int]]]]:
-        """The answers of the start, and what the base sampled."""
-        kept = read_json(self.start / "answers.json")
-        replies = {(row["suite"], row["id"]): _reply(row) for row in kept["answers"]}
-        asked = {(suite.name, e.id) for suite in self.suites for e in suite.test}
-        names = [(suite, item) for suite, item in kept["base"]["names"]]
-        if set(replies) != asked or not asked.issuperset(names):
+    def load_start(self) -> tuple[Answers, list[Name], list[list[int]], float]:
+        """The answers of the start, what the base sampled and to which items, and the seconds that this took.
+
+        Raises:
+            RunError: other items were asked then.
+        """
+        kept, answers = read_json(self.start / "base.json"), self._responses(0)["answers"]
+        asked = {suite.name: [e.id for e in suite.test] for suite in self.suites}
+        if {name: [each["id"] for each in own] for name, own in answers.items()} != asked:
             mend = "resume with the suites and items that it began with"
             raise RunError("the run began with other questions", where=str(self.directory.path), mend=mend)
-        return replies, (names, kept["base"]["completions"])
+        return answers, [(suite, item) for suite, item in kept["names"]], kept["completions"], float(kept["seconds"])
 
-    def seconds_of_start(self) -> float:
-        return float(read_json(self.start / "answers.json")["seconds"])
+    def keep_end(
+        self,
+        answers: Answers,
+        first: Answers,
+        kl: Mapping[str, Mapping[str, Any]],
+        evaluation: Mapping[str, Any],
+        seconds: float,
+    ) -> None:
+        """The model after training, and how its answers compare with the first ones."""
+        self._keep_evaluation(1, self.task, evaluation, seconds)
+        kinds = {suite.name: suite.kind for suite in self.suites}
+        self._keep_responses(stage_record(1, self.task, answers, kl, first, kinds, {}))
+
+    def keep_drift(self, found: "DriftResult") -> None:
+        write_json(self.directory.path / "drift" / "stage-1.json", json_safe(drift_entry(found, 1, self.task)))
+
+    def scores_of_start(self) -> dict[str, float]:
+        """Mean score of each suite before training."""
+        return {name: values["mean"] for name, values in read_json(self.directory.evaluation(0))["sets"].items()}
 
     def _keep_evaluation(self, stage: int, task: str | None, evaluation: Mapping[str, Any], seconds: float) -> None:
         value = {"stage": stage, "task": task, **evaluation, "seconds": seconds}
         write_json(self.directory.evaluation(stage), json_safe(value))
 
-    def keep_end(
-        self, first: Mapping[Name, Reply], last: Mapping[Name, Reply], evaluation: Mapping[str, Any], seconds: float
-    ) -> None:
-        """The model after training, and what its answers have that the first ones had not."""
-        self._keep_evaluation(1, self.task, evaluation, seconds)
-        examples = {"/".join(n): e for s in self.suites for e in s.test for n in [(s.name, e.id)]}
-        prompts = PromptSet(examples, {"/".join(name): name[0] for name in first}, {})
-        a, b = ([replies[name].answer for name in first] for replies in (first, last))
-        found = artifact_report(a, b, prompts)
-        found["repetition"] = [{"stage": s, **reading(side)} for s, side in enumerate((first, last))]
-        write_json(self.directory.path / "artifacts" / "stage-1.json", json_safe(found))
+    def _keep_responses(self, record: Mapping[str, Any]) -> None:
+        write_json(self.directory.path / "responses" / f"stage-{record['stage']}.json", json_safe(record))
 
-    def keep_drift(self, found: "DriftResult") -> None:
-        write_json(self.directory.path / "drift" / "stage-1.json", json_safe(found.as_json()))
+    def _responses(self, stage: int) -> Any:
+        return read_json(self.directory.path / "responses" / f"stage-{stage}.json")
 
     def summarise(self, status: str) -> dict[str, Any]:
         """Write `summary.json` from what is there."""
         stages = [path for stage in (0, 1) if (path := self.directory.evaluation(stage)).exists()]
         evaluations = [read_json(path) for path in stages]
+        responses = [self._responses(evaluation["stage"]) for evaluation in evaluations]
+        drift = self.directory.path / "drift" / "stage-1.json"
         probes = list(self.directory.records("probes.jsonl"))
         summary = build_run_summary(
             name=self.directory.path.name,
@@ -148,9 +156,14 @@ class Record:
                 {"name": s.name, "kind": s.kind, "n": len(s.test), "description": s.description} for s in self.suites
             ],
             evaluations=evaluations,
-            metrics=list(self.metrics()),
+            metrics=list(self.records("metrics.jsonl")),
             probes=[{k: p[k] for k in ("stage", "step", "task", "scores", "kl_to_base", "seconds")} for p in probes],
             probe_items=self.items if probes else None,
+            drift=[read_json(drift)] if drift.exists() else [],
+            responses=response_entries(responses),
+            artifacts=artifact_entries(responses),
+            repetition=repetition_entries(responses),
+            guard=self.guard.model_dump(mode="json"),
             decisions=list(self.directory.records("decisions.jsonl")),
             eval_seconds=sum(e["seconds"] for e in evaluations) + sum(p["seconds"] for p in probes),
         )
@@ -162,21 +175,3 @@ def _parameters(model: Any) -> tuple[int, int]:
     """All weights, and those that are trained."""
     weights = list(model.parameters())
     return sum(w.numel() for w in weights), sum(w.numel() for w in weights if w.requires_grad)
-
-
-def _plain(name: Name, reply: Reply) -> dict[str, Any]:
-    verdict = reply.verdict
-    return {
-        "suite": name[0],
-        "id": name[1],
-        "text": reply.answer.text,
-        "ids": reply.answer.ids,
-        "truncated": reply.answer.truncated,
-        "reward": verdict.reward,
-        "format_ok": verdict.format_ok,
-    }
-
-
-def _reply(row: Mapping[str, Any]) -> Reply:
-    answer = Answer(f"{row['suite']}/{row['id']}", row["text"], tuple(row["ids"]), row["truncated"])
-    return Reply(answer, Verdict(row["reward"], format_ok=row["format_ok"]), len(row["ids"]))

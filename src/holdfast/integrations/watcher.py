@@ -4,6 +4,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,21 +13,25 @@ import torch.distributed as dist
 from torch import nn
 
 from holdfast.errors import ConfigError, HoldfastError, RunError
-from holdfast.guard import Decision, Guard
+from holdfast.guard import Decision, Guard, GuardSettings
 from holdfast.integrations.kept_base import KeptBase, mean_kl
 from holdfast.integrations.names import translate
 from holdfast.integrations.pace import Pace
-from holdfast.integrations.questions import Name, Questions, Reply, reading
+from holdfast.integrations.questions import Name, Questions, Reply, answers_by_set, reading
 from holdfast.integrations.record import Record
 from holdfast.integrations.snapshot import write_weights
 from holdfast.integrations.suites import load_suites
 from holdfast.integrations.undisturbed import refuse_unusable, undisturbed
+from holdfast.measure.stage_responses import Answers
 from holdfast.tasks.base import Suite, Task
 from holdfast.train.model import as_policy
 from holdfast.train.world import World
 
 SHARE = 0.05
 """Of the training's time, for probes, where no cadence is set."""
+
+LEFT = "left to the loop, which was told"
+"""The outcome of a decision that asks for more than a warning where nothing was given to carry it out."""
 
 
 class Watcher:
@@ -37,9 +42,7 @@ class Watcher:
         watcher = Watcher(["data/arithmetic.jsonl"], output_dir="runs/watched")
         watcher.start(model, tokenizer)
         for batch in batches:
-            loss = train_on(batch)
-            for alarm in watcher.step({"loss": loss}):
-                print(alarm.message)
+            watcher.step({"loss": train_on(batch)})
         watcher.finish()
 
     Args:
@@ -51,6 +54,9 @@ class Watcher:
         probe_share: of the time of training that probes may take, where `probe_steps` is None.
         kl_items: prompts of each suite for KL to the start's weights; 0 leaves it out.
         score: what a suite is scored by, the share of answers with the full reward or the mean reward.
+        guard: the guard's settings, or its mode alone.
+        on_decision: carries out what a decision asks for, and says in words what came of it; called on every process.
+            None: decisions are written down, and what they ask for is left to whoever reads them.
         drift: whether the trained weights are kept at the start, on disk, to measure the drift at the end.
         task: what the training is called in the report.
         batch_tokens: memory's measure of one forward pass; see `Sampler.generate`.
@@ -68,6 +74,8 @@ class Watcher:
         probe_share: float = SHARE,
         kl_items: int = 8,
         score: Literal["accuracy", "reward"] = "accuracy",
+        guard: GuardSettings | Literal["warn", "act", "off"] = "warn",
+        on_decision: Callable[[Decision], str] | None = None,
         drift: bool = True,
         task: str = "training",
         batch_tokens: int = 16384,
@@ -85,7 +93,9 @@ class Watcher:
         self.suites = load_suites(suites, items)
         if task in {suite.name for suite in self.suites}:
             raise ConfigError(f"task and suite are both named {task!r}", mend="name the task otherwise")
-        self.record = Record(Path(output_dir), self.suites, task, items)
+        self.guard = guard if isinstance(guard, GuardSettings) else GuardSettings(mode=guard)
+        self.on_decision = on_decision or (lambda decision: "warned" if decision.actions == ("warn",) else LEFT)
+        self.record = Record(Path(output_dir), self.suites, task, items, self.guard)
         self.task, self.score = task, score
         self._max_new_tokens, self._batch_tokens = max_new_tokens, batch_tokens
         self._kl_items, self._drift = kl_items, drift
@@ -130,34 +140,31 @@ class Watcher:
             self.policy = as_policy(model, tokenizer, where="the watched model", chat_template_kwargs=self._kwargs)
             self.questions = Questions(self.policy, self.suites, self.world, self._max_new_tokens, self._batch_tokens)
         self.record.describe(self.policy, trainer)
-        self._guard = Guard()
-        self._guard.replay(self.record.metrics())
+        expected = self._restore() if self.world.main(self.record.has_start) else self._look_at_start()
+        self._guard = Guard(self.guard, reference=self.record.scores_of_start(), probe_items=self.record.items)
+        self._guard.replay(self.record.records("metrics.jsonl"), self.record.records("probes.jsonl"))
         self._started = True
-        began = time.perf_counter()
-        if self.world.main(self.record.has_start):
-            self._restore()
-            expected = self.record.seconds_of_start()
-        else:
-            self._look_at_start()
-            expected = time.perf_counter() - began
         self._pace.begin(expected)
 
-    def _look_at_start(self) -> None:
+    def _look_at_start(self) -> float:
+        """Ask and keep; the seconds that asking took."""
         began = time.perf_counter()
         with undisturbed(self.model, self._autocast):
-            self.first = self.questions.answer()
+            replies = self.questions.answer()
             names, completions = self.questions.sample(self._kl_items)
             prompts = [self.questions.prompts[name] for name in names]
             self.base = KeptBase.of(self.policy, names, prompts, completions, self._batch_tokens)
         seconds = time.perf_counter() - began
+        self.first: Answers = answers_by_set(self.suites, replies)
 
         def keep() -> None:
             if self._drift:
                 self._keep_weights(self.record.start / "weights")
-            self.record.keep_start(self.first, self.base, self.questions.evaluation(self.first, self.score), seconds)
+            self.record.keep_start(self.first, self.base, self.questions.evaluation(replies, self.score), seconds)
             self.record.summarise("running")
 
         self.world.main(keep)
+        return seconds
 
     def _keep_weights(self, folder: Path) -> None:
         try:
@@ -166,27 +173,26 @@ class Watcher:
             warnings.warn(f"drift is left out: {error}", stacklevel=2)
             shutil.rmtree(folder)
 
-    def _restore(self) -> None:
-        self.first, (names, completions) = self.record.load_start()
+    def _restore(self) -> float:
+        """Take back what was kept; the seconds that asking took then."""
+        self.first, names, completions, seconds = self.record.load_start()
         prompts = [self.questions.prompts[name] for name in names]
         self.base = KeptBase.load(self.record.start / "base.safetensors", names, prompts, completions)
+        return seconds
 
     def step(self, numbers: Mapping[str, Any] | None = None) -> list[Decision]:
-        """An optimiser step was taken.
+        """An optimiser step was taken; probes where that is due.
 
         Args:
             numbers: what is known of it, under our names or a trainer's; see `holdfast.integrations.names.NAMES`.
 
         Returns:
-            The rules that it sets off.
+            The guard's decisions, with what came of them.
         """
         self._require_start()
         self.count(self.global_step + 1)
         decisions = self.see(numbers) if numbers else []
-        for decision in decisions:
-            self.decide(decision, ["warn"], "")
-        self.probe_if_due()
-        return decisions
+        return decisions + self.probe_if_due()
 
     @property
     def is_started(self) -> bool:
@@ -196,13 +202,19 @@ class Watcher:
         """What has passed since the last step was not training."""
         self._pace.skip()
 
-    def decide(self, decision: Decision, actions: Sequence[str], outcome: str) -> None:
-        """Write down what was done about a rule that fired."""
-        line = {**decision.as_json(), "actions": list(actions), "outcome": outcome}
-        self.world.main(lambda: self.record.append_decision(line))
-        if self.world.is_main:
-            said = f"{decision.rule} at step {decision.step}: {decision.message}"
-            warnings.warn(said + (f" ({outcome})" if outcome else ""), stacklevel=3)
+    def _decide(self, found: Sequence[Decision]) -> list[Decision]:
+        """Have decisions carried out, and write down what came of them."""
+        decided = [replace(decision, outcome=self.on_decision(decision)) for decision in found]
+
+        def written() -> None:
+            for decision in decided:
+                self.record.append("decisions.jsonl", decision.as_json())
+                where = f"{decision.rule} at step {decision.step}"
+                warnings.warn(f"{where}: {decision.message} ({decision.outcome})", stacklevel=6)
+
+        if decided:
+            self.world.main(written)
+        return decided
 
     def count(self, step: int) -> None:
         """Optimiser step `step` has ended just now."""
@@ -219,20 +231,19 @@ class Watcher:
         self._seconds = 0.0
 
         def seen() -> list[Decision]:
-            self.record.append_step(line)
+            self.record.append("metrics.jsonl", line)
             return self._guard.see(line)
 
-        return self.world.main(seen)
+        return self._decide(self.world.main(seen))
 
-    def probe_if_due(self) -> None:
+    def probe_if_due(self) -> list[Decision]:
         """Probe where the cadence says so; on several processes all must call it after the same steps."""
         if self._pace.wants_plan():
             self._pace.set_plan(self.world.main(self._pace.plan))
-        if self._pace.is_due(self.global_step):
-            self.probe()
+        return self.probe() if self._pace.is_due(self.global_step) else []
 
-    def probe(self) -> dict[str, Any]:
-        """Ask the model now; returns the line that is added to `probes.jsonl`."""
+    def probe(self) -> list[Decision]:
+        """Ask the model now, and write a line of `probes.jsonl`; the guard's decisions that follow."""
         self._require_start()
         began = time.perf_counter()
         replies, sums = self._ask()
@@ -247,9 +258,14 @@ class Watcher:
             **reading(replies),
         }
         line["seconds"] = time.perf_counter() - began
-        self.world.main(lambda: self.record.append_probe(line))
-        self._pace.looked_for(line["seconds"])
-        return line
+
+        def seen() -> list[Decision]:
+            self.record.append("probes.jsonl", line)
+            return self._guard.see_probe(line)
+
+        found = self.world.main(seen)
+        self._pace.looked_for(time.perf_counter() - began)
+        return self._decide(found)
 
     def _ask(self) -> tuple[dict[Name, Reply], dict[Name, tuple[float, int]]]:
         with undisturbed(self.model, self._autocast):
@@ -274,10 +290,13 @@ class Watcher:
 
         def written() -> dict[str, Any]:
             evaluation = self.questions.evaluation(replies, self.score)
+            divergence: dict[str, Any] = {}
             for name, values in evaluation["sets"].items():
                 if (kl := mean_kl(sums, name)) is not None:
                     values |= {"kl_to_base": kl.mean, "kl_to_base_se": kl.se}
-            self.record.keep_end(self.first, replies, evaluation, time.perf_counter() - began)
+                    divergence[name] = {"n_kl": kl.prompts, "kl_base_to_model": kl.mean, "kl_base_to_model_se": kl.se}
+            answers = answers_by_set(self.suites, replies)
+            self.record.keep_end(answers, self.first, divergence, evaluation, time.perf_counter() - began)
             self._measure_drift(progress)
             return self.record.summarise("complete")
 
