@@ -1,9 +1,9 @@
 """What the callback costs a TRL trainer at its default cadence, and what it finds on the way.
 
-The same training runs with and without it, in turns, on a small model of random weights. The start and the end of a
-run, which are measured once, are given apart from its steps.
+Each call runs the same training with and without it, in turns, on a small model of random weights. The start and the
+end of a run, which are measured once, are given apart from its steps.
 
-    python benchmarks/callback.py sft            # or grpo, sdft; adds to results/callback.json
+    python benchmarks/callback.py sft            # or grpo, sdft; adds a pair to results/callback.json
 """
 
 import argparse
@@ -27,7 +27,7 @@ from holdfast.integrations import HoldfastCallback  # noqa: E402
 from tiny_model import SAMPLE_TEXTS, build_tiny_model  # noqa: E402
 from watched_training import make_trainer, write_suite  # noqa: E402
 
-STEPS = {"sft": 80, "grpo": 40, "sdft": 40}
+STEPS = {"sft": 250, "grpo": 120, "sdft": 120}
 SETTINGS: dict[str, dict[str, Any]] = {
     "sft": {"per_device_train_batch_size": 16, "gradient_accumulation_steps": 2},
     "grpo": {"per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 32},
@@ -54,12 +54,12 @@ class Clock(TrainerCallback):
         return self.ends[-1] - self.ends[0]
 
 
-def train(kind: str, model: Path, folder: Path, watched: bool) -> dict[str, float]:
+def train(kind: str, model: Path, folder: Path, watched: bool, steps: int) -> dict[str, float]:
     """One training: seconds of all its steps together, of the whole `train()`, and of what is done once."""
     clock = Clock()
     suite = write_suite(folder / "sums.jsonl")
     callback = HoldfastCallback([suite], folder / "watched", max_new_tokens=32)
-    settings = {**SETTINGS[kind], "max_steps": STEPS[kind], "logging_steps": 5}
+    settings = {**SETTINGS[kind], "max_steps": steps, "logging_steps": 5}
     trainer = make_trainer(kind, model, folder / "out", [callback, clock] if watched else [clock], **settings)
     began = time.perf_counter()
     trainer.train()
@@ -73,42 +73,45 @@ def train(kind: str, model: Path, folder: Path, watched: bool) -> dict[str, floa
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kind", choices=sorted(STEPS))
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--fresh", action="store_true", help="Forget the pairs that were measured before.")
     chosen = parser.parse_args()
     warnings.simplefilter("ignore")
-    found: dict[bool, list[dict[str, float]]] = {False: [], True: []}
+    path = HERE / "results" / "callback.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
+    pairs = [] if chosen.fresh else results.get(chosen.kind, {}).get("pairs", [])
+    found: dict[bool, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as temporary:
         model = build_tiny_model(
             Path(temporary) / "model", texts=SAMPLE_TEXTS, hidden_size=256, layers=4, vocab_size=2048
         )
-        for repeat in range(-1, chosen.repeats):  # the first warms up
-            for watched in (False, True) if repeat % 2 else (True, False):
-                folder = Path(temporary) / f"{repeat}-{watched}"
-                folder.mkdir()
-                seconds = train(chosen.kind, model, folder, watched)
-                if repeat >= 0:
-                    found[watched].append(seconds)
-    alone = [each["steps"] for each in found[False]]
-    seen = [each["steps"] for each in found[True]]
-    record = {
+        (Path(temporary) / "warm-up").mkdir()
+        train(chosen.kind, model, Path(temporary) / "warm-up", watched=True, steps=10)
+        for watched in (False, True) if len(pairs) % 2 == 0 else (True, False):
+            folder = Path(temporary) / str(watched)
+            folder.mkdir()
+            found[watched] = train(chosen.kind, model, folder, watched, STEPS[chosen.kind])
+    alone, seen = found[False], found[True]
+    pairs.append(
+        {
+            "seconds_without": alone["steps"],
+            "seconds_with": seen["steps"],
+            "share": seen["steps"] / alone["steps"] - 1,
+            "probes": seen["probes"],
+            "probe_seconds": seen["probe_seconds"],
+            "seconds_once": seen["once"] - alone["once"],
+        }
+    )
+    results[chosen.kind] = {
         "steps": STEPS[chosen.kind],
-        "seconds_per_step": statistics.median(alone) / STEPS[chosen.kind],
-        "share": statistics.median(seen) / statistics.median(alone) - 1,
-        "share_of_each_pair": [b / a - 1 for a, b in zip(alone, seen, strict=True)],
-        "spread_without": (max(alone) - min(alone)) / statistics.median(alone),
-        "probes": statistics.median(each["probes"] for each in found[True]),
-        "probe_seconds": statistics.median(each["probe_seconds"] for each in found[True]),
-        "seconds_once": statistics.median(each["once"] for each in found[True])
-        - statistics.median(each["once"] for each in found[False]),
+        "share": statistics.fmean(pair["share"] for pair in pairs),
+        "share_of_probes": statistics.fmean(pair["probe_seconds"] / pair["seconds_without"] for pair in pairs),
         "settings": SETTINGS[chosen.kind],
         "threads": torch.get_num_threads(),
         "machine": platform.processor() or platform.machine(),
+        "pairs": pairs,
     }
-    path = HERE / "results" / "callback.json"
-    results = json.loads(path.read_text()) if path.exists() else {}
-    results[chosen.kind] = record
     path.write_text(json.dumps(results, indent=1) + "\n")
-    print(chosen.kind, json.dumps(record))
+    print(chosen.kind, json.dumps(results[chosen.kind]))
 
 
 if __name__ == "__main__":

@@ -141,8 +141,9 @@ class Watcher:
             self.questions = Questions(self.policy, self.suites, self.world, self._max_new_tokens, self._batch_tokens)
         self.record.describe(self.policy, trainer)
         expected = self._restore() if self.world.main(self.record.has_start) else self._look_at_start()
-        self._guard = Guard(self.guard, reference=self.record.scores_of_start(), probe_items=self.record.items)
-        self._guard.replay(self.record.records("metrics.jsonl"), self.record.records("probes.jsonl"))
+        if self.world.is_main:
+            self._guard = Guard(self.guard, reference=self.record.scores_of_start(), probe_items=self.record.items)
+            self._guard.replay(self.record.records("metrics.jsonl"), self.record.records("probes.jsonl"))
         self._started = True
         self._pace.begin(expected)
 
@@ -175,10 +176,14 @@ class Watcher:
 
     def _restore(self) -> float:
         """Take back what was kept; the seconds that asking took then."""
-        self.first, names, completions, seconds = self.record.load_start()
-        prompts = [self.questions.prompts[name] for name in names]
-        self.base = KeptBase.load(self.record.start / "base.safetensors", names, prompts, completions)
-        return seconds
+
+        def read() -> float:
+            self.first, names, completions, seconds = self.record.load_start()
+            prompts = [self.questions.prompts[name] for name in names]
+            self.base = KeptBase.load(self.record.start / "base.safetensors", names, prompts, completions)
+            return seconds
+
+        return self.world.main(read)
 
     def step(self, numbers: Mapping[str, Any] | None = None) -> list[Decision]:
         """An optimiser step was taken; probes where that is due.
