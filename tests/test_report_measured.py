@@ -156,6 +156,13 @@ def test_artifacts_follow_the_summary(run: dict[str, Any], comparison: dict[str,
     assert merged["growth"] == f"×{small(factor)}"
 
 
+def test_markers_of_two_tasks_are_two_rows(run: dict[str, Any]) -> None:
+    marker = next(a for a in run["artifacts"] if a["kind"] == "marker")
+    twice = run | {"artifacts": [marker, marker | {"marker_of": "another", "shares": [0.0, 0.1, 0.2]}]}
+    rows = artifact_blocks(View(twice))["panels"][0]["rows"]
+    assert {row["kind"] for row in rows} == {f"marker of {marker['marker_of']}", "marker of another"}
+
+
 def test_guard_tells_every_decision_and_what_was_undone(run: dict[str, Any]) -> None:
     blocks = guard_blocks(View(run))
     (figure,) = blocks["figures"]

@@ -35,24 +35,25 @@ def artifact_blocks(view: View) -> dict[str, Any]:
 
 
 def _rows(arm: Arm, runs: int) -> list[dict[str, Any]]:
-    """A row per phrase, set and kind, the clearest first; where several runs name it, means over those."""
-    found: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    """A row per phrase, set, kind and task marked, the clearest first; where several runs name it, their means."""
+    found: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for run in arm.runs:
         for each in run.summary.get("artifacts") or []:
-            found.setdefault((str(each["phrase"]), str(each.get("set") or ""), str(each["kind"])), []).append(each)
-    rows = [_row(arm, phrase, of, kind, entries, runs) for (phrase, of, kind), entries in found.items()]
+            key = tuple(str(each.get(k) or "") for k in ("phrase", "set", "kind", "marker_of"))
+            found.setdefault(key, []).append(each)
+    rows = [_row(arm, key, entries, runs) for key, entries in found.items()]
     rows.sort(key=lambda row: (-row["named"], -row["order"]))
     return rows[:MOST]
 
 
-def _row(arm: Arm, phrase: str, of: str, kind: str, entries: Sequence[Mapping[str, Any]], runs: int) -> dict[str, Any]:
+def _row(arm: Arm, key: tuple[str, ...], entries: Sequence[Mapping[str, Any]], runs: int) -> dict[str, Any]:
+    phrase, of, kind, marker_of = key
     stages = sorted({int(s) for e in entries for s in e.get("stages") or []})
     curves = [dict(zip(e.get("stages") or [], e.get("shares") or [])) for e in entries]
     shares = [average(curve.get(s) for curve in curves) for s in stages]
     known = [(s, x) for s, x in zip(stages, shares) if x is not None]
     qs = [q for e in entries if (q := number(e.get("q"))) is not None]
     z = average(e.get("z") for e in entries)
-    marker_of = next((str(e["marker_of"]) for e in entries if e.get("marker_of")), "")
     examples = list(dict.fromkeys(str(x) for e in entries for x in e.get("examples") or []))
     growth, interval = _growth(entries)
     return {

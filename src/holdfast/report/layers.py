@@ -139,7 +139,7 @@ def _draw(
     cell = min(38.0, max(8.0, (room / beside - 28) / max(layers, 1)))
     wide = max(layers * cell, 150.0)
     high = 30 + CELL_HEIGHT * len(rows) + (22 if alone else 18) + 26
-    width = max(GUTTER + beside * (wide + 28) - 20, 430)
+    width = max(GUTTER + beside * (wide + 28) - 20, 620)
     parts: list[str] = []
     for index, (stage, grid) in enumerate(grids.items()):
         left, top = GUTTER + index % beside * (wide + 28), index // beside * high

@@ -54,7 +54,7 @@ def _watched(view: View, arm: Arm, run: Run) -> _Watched:
     name = arm.label if view.is_run else f"{arm.label}, seed {run.seed}"
     if len(view.orders) > 1:
         name += f", order {run.order_index + 1}"
-    return _Watched(arm, run, name, run.summary.get("decisions") or run.summary.get("alarms") or [])
+    return _Watched(arm, run, name, run.summary.get("decisions") or [])
 
 
 def _rule(rule: Any) -> tuple[str, str]:
@@ -64,7 +64,7 @@ def _rule(rule: Any) -> tuple[str, str]:
     action = rule.get("action") or []
     actions = [action] if isinstance(action, str) else list(action)
     rest = [f"{key} {value}" for key, value in rule.items() if key != "action" and value is not None]
-    return ", ".join(str(a).replace("_", " ") for a in actions) or "warn", "; ".join(rest)
+    return ", ".join(str(a).replace("_", " ") for a in actions) or "left out", "; ".join(rest)
 
 
 def _rows(watched: _Watched, place: int) -> list[dict[str, Any]]:
