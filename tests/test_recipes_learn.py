@@ -36,6 +36,10 @@ CASES = (
     Learns("sc_sdpo", 0.6),
     Learns("rlsd", 0.6),
     Learns("sdpg", 0.6),
+    Learns("isdft", 0.6, settings={"num_loss_tokens_to_skip": 0, "ramp_steps": 8}),
+    Learns("opsd", 0.6),
+    Learns("beta_opsd", 0.6, settings={"beta": 1.25}),
+    Learns("vopd", 0.6),
 )
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from holdfast.config import ModelSettings, TrainSettings
-from holdfast.methods import DFT, KLSFT, RFT, RLSD, SCSDPO, SDPG, SORT, CorrectOnly
+from holdfast.methods import DFT, ISDFT, KLSFT, OPSD, RFT, RLSD, SCSDPO, SDPG, SORT, VOPD, BetaOPSD, CorrectOnly
 from holdfast.methods.base import Recipe
 from holdfast.rollouts.rows import Group, Row
 from holdfast.tasks.base import Example, Message, Verdict
@@ -136,6 +136,49 @@ def sort(groups: Sequence[Sequence[Seen]]) -> Tensor:
     return total(losses, len(losses))
 
 
+def isdft(groups: Sequence[Sequence[Seen]]) -> Tensor:
+    """At ρ = .4; the weight of the mix is found by searching a fine grid."""
+    grid = torch.linspace(0, 1, 4001)[:, None, None]
+    losses = []
+    for s in (s for group in groups for s in group):
+        p, q = s.student.detach(), s.teacher
+        target = []
+        for at in range(len(p)):
+            mixes = ((1 - grid[:, 0]) * p[at] + grid[:, 0] * q[at]).log_softmax(-1)
+            gain = (mixes.exp() * (q[at] - p[at])).sum(-1)
+            target.append(mixes[int((gain - 0.4 * kl(q[at], p[at])).abs().argmin())])
+        losses.append((kl(torch.stack(target), s.student) + 0.3 * kl(s.base, s.student))[1:].mean())
+    return total(losses, len(losses))
+
+
+def opsd(groups: Sequence[Sequence[Seen]]) -> Tensor:
+    return token_mean(groups, lambda s: (s.teacher.exp() * (s.teacher - s.student)).clamp(max=0.002).sum(-1))
+
+
+def opsd_rescaled(groups: Sequence[Sequence[Seen]]) -> Tensor:
+    def loss(s: Seen) -> Tensor:
+        mixture = (0.5 * s.student.exp() + 0.5 * s.teacher.exp()).log()
+        jsd = 0.5 * kl(s.teacher, mixture) + 0.5 * kl(s.student, mixture)
+        return jsd * (0.05 / jsd.detach()).clamp(max=1.0)
+
+    return token_mean(groups, loss)
+
+
+def beta_opsd(groups: Sequence[Sequence[Seen]]) -> Tensor:
+    def loss(s: Seen) -> Tensor:
+        return kl(s.student, ((1 - 1 / 1.6) * s.base + s.teacher / 1.6).log_softmax(-1))
+
+    return token_mean(groups, loss)
+
+
+def vopd(groups: Sequence[Sequence[Seen]]) -> Tensor:
+    def loss(s: Seen) -> Tensor:
+        advantage = s.of(s.teacher) - s.of(s.student) + kl(s.student, s.teacher)
+        return -advantage.detach() * s.of(s.student)
+
+    return token_mean(groups, loss)
+
+
 CASES: dict[str, tuple[Recipe, Formula]] = {
     "dft": (DFT(), dft),
     "kl_sft": (KLSFT(beta=0.3), kl_sft),
@@ -144,6 +187,11 @@ CASES: dict[str, tuple[Recipe, Formula]] = {
     "sc_sdpo": (SCSDPO(divergence="forward_kl", support="full"), sc_sdpo),
     "rlsd": (RLSD(), rlsd),
     "sort": (SORT(reference_weight=1.5, plan_share=0.3, rising_only=True, normalise_weights=True), sort),
+    "isdft": (ISDFT(target_fraction=0.4, mu=0.3, num_loss_tokens_to_skip=1), isdft),
+    "opsd": (OPSD(clip_at=0.002, temperature=1.0), opsd),
+    "opsd, rescaled": (OPSD(divergence="jsd", clip="token", temperature=1.0), opsd_rescaled),
+    "beta_opsd": (BetaOPSD(beta=1.6, temperature=1.0), beta_opsd),
+    "vopd": (VOPD(), vopd),
     "sdpg": (SDPG(distillation=0.2, beta=0.4, gate_positive=True), sdpg),
 }
 

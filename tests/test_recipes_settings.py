@@ -6,7 +6,21 @@ from typing import Any
 import pytest
 
 from holdfast.controllers import Controls
-from holdfast.methods import DFT, KLSFT, RFT, RLSD, SCSDPO, SDPG, SORT, CorrectOnly, Replay
+from holdfast.methods import (
+    DFT,
+    ISDFT,
+    KLSFT,
+    OPSD,
+    RFT,
+    RLSD,
+    SCSDPO,
+    SDPG,
+    SORT,
+    VOPD,
+    BetaOPSD,
+    CorrectOnly,
+    Replay,
+)
 from holdfast.methods.base import Recipe
 from holdfast.rollouts.rows import Group, Row
 from holdfast.tasks.base import Example, Message, Verdict
@@ -34,6 +48,14 @@ def gradient(field: str, step: int = 0) -> Callable[[Recipe], Any]:
     def read(recipe: Recipe) -> Any:
         controls = Controls(recipe, 100, 0)
         return getattr(controls.recipe(controls.settings(step)).objective().policy_gradient, field)
+
+    return read
+
+
+def fraction(step: int) -> Callable[[Recipe], Any]:
+    def read(recipe: Recipe) -> Any:
+        controls = Controls(recipe, 200, 0)
+        return controls.recipe(controls.settings(step)).objective().target_fraction
 
     return read
 
@@ -97,6 +119,29 @@ SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]]
     (Replay, "replay_ratio", 0.5, lambda r: r.rollouts().replay_ratio, 0.1, 0.5),
     (Replay, "replay_weight", 0.5, lambda r: replayed(r).ce, 1.0, 0.5),
     (Replay, "buffer_size", 3, lambda r: r.rollouts().replay_buffer_size, None, 3),
+    (ISDFT, "target_fraction_start", 0.5, fraction(0), 0.25, 0.5),
+    (ISDFT, "target_fraction", 0.5, fraction(75), 0.625, 0.375),
+    (ISDFT, "ramp_steps", 75, fraction(75), 0.625, 1.0),
+    (ISDFT, "mu", 0.1, lambda r: r.objective().reference_kl, 2e-3, 0.1),
+    (OPSD, "clip", "token", lambda r: r.objective().clip, "entry", "token"),
+    (OPSD, "clip_at", 0.06, lambda r: r.objective().clip_at, 0.05, 0.06),
+    (OPSD, "temperature", 0.9, lambda r: (r.rollouts().temperature, r.objective().temperature), (1.1, 1.1), (0.9, 0.9)),
+    (OPSD, "teacher_kind", "live", lambda r: r.teacher() and r.teacher().kind, "frozen", "live"),
+    (OPSD, "stage_start", "student", lambda r: r.teacher() and r.teacher().stage_start, "base", "student"),
+    (OPSD, "template", "{prompt}={demonstration}", lambda r: teacher_prompt(r) == "Q=D", False, True),
+    (OPSD, "divergence", "jsd", lambda r: r.objective().divergence, "forward_kl", "jsd"),
+    (OPSD, "aggregation", "constant", lambda r: r.objective().aggregation, "token_mean", "constant"),
+    (OPSD, "num_generations", 4, lambda r: r.rollouts().num_generations, 1, 4),
+    (BetaOPSD, "beta", 4.0, lambda r: r.objective().target_weight, 0.5, 0.25),
+    (VOPD, "baseline", "none", lambda r: r.objective().sampled_baseline, "kl", "none"),
+    (
+        VOPD,
+        "support",
+        "full",
+        lambda r: (r.objective().support, r.objective().sampled_baseline),
+        ("sampled", "kl"),
+        ("full", "none"),
+    ),
     (SDPG, "template", "{prompt}={demonstration}", lambda r: teacher_prompt(r) == "Q=D", False, True),
     (SDPG, "epsilon_high", 0.4, gradient("epsilon_high"), 0.28, 0.4),
     (SDPG, "dual_clip", None, gradient("dual_clip"), 10.0, None),

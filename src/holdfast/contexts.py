@@ -17,6 +17,12 @@ DEMONSTRATION_TEMPLATE = (
 )
 """SDFT's teacher prompt in our words: the question, the demonstration, a call for a response of one's own."""
 
+REFERENCE_TEMPLATE = (
+    "{prompt}\n\nHere is a reference solution to this problem:\n{demonstration}\n\n"
+    "Understand it and the reason for each of its steps. Then derive the same final answer, step by step, yourself."
+)
+"""OPSD's teacher prompt in our words."""
+
 REPROMPT_TEMPLATE = "{prompt}{solution}{feedback}\n\nCorrectly solve the original question."
 SOLUTION_TEMPLATE = "\n\nCorrect solution:\n{solution}"
 FEEDBACK_TEMPLATE = "\n\nThe following is feedback from your unsuccessful earlier attempt:\n{feedback}"

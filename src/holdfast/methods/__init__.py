@@ -1,10 +1,13 @@
 """One short file per recipe: a wiring of the shared parts, and its paper's defaults."""
 
 from holdfast.methods.base import Recipe
+from holdfast.methods.beta_opsd import BetaOPSD
 from holdfast.methods.correct_only import CorrectOnly
 from holdfast.methods.dft import DFT
 from holdfast.methods.grpo import GRPO
+from holdfast.methods.isdft import ISDFT
 from holdfast.methods.kl_sft import KLSFT
+from holdfast.methods.opsd import OPSD
 from holdfast.methods.replay import Replay
 from holdfast.methods.rft import RFT
 from holdfast.methods.rlsd import RLSD
@@ -15,6 +18,7 @@ from holdfast.methods.sdpo import SDPO
 from holdfast.methods.sft import SFT
 from holdfast.methods.sort import SORT
 from holdfast.methods.ssd import SSD
+from holdfast.methods.vopd import VOPD
 
 RECIPES: dict[str, type[Recipe]] = {
     recipe.name: recipe
@@ -24,6 +28,10 @@ RECIPES: dict[str, type[Recipe]] = {
         KLSFT,
         Replay,
         SDFT,
+        ISDFT,
+        OPSD,
+        BetaOPSD,
+        VOPD,
         CorrectOnly,
         SDPO,
         SCSDPO,

@@ -1,0 +1,55 @@
+"""iSDFT: self-distillation towards a growing part of the teacher's improvement, anchored to the base."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+from pydantic import Field
+
+from holdfast.controllers import Controller, Ramp
+from holdfast.methods.sdft import SDFT
+from holdfast.objective.spec import Objective
+from holdfast.rollouts.rows import Group
+
+
+class ISDFT(SDFT):
+    """iSDFT (arXiv 2609.24646).
+
+    Rows     as SDFT: y ~ student(x), the demonstration in the teacher's prompt, EMA .01, the first 3 tokens left out
+    Target   q* nearest to the student p with E_q*[log q − log p] ≥ ρ KL(q‖p); ρ from .25 to 1 over 150 steps
+    Loss     KL(q*‖p) + μ KL(base‖p), μ = 2e-3, mean over a row's tokens, then over rows
+    """
+
+    name: ClassVar[str] = "isdft"
+    summary: ClassVar[str] = "Learn from demonstrations on-policy, a growing part of the way, anchored to the base."
+    source: ClassVar[str] = "arXiv 2609.24646"
+    cost: ClassVar[str] = (
+        "1 generation, 1 teacher forward, 1 base forward, 1 forward, 1 backward per prompt; EMA copy and base"
+    )
+    when: ClassVar[str] = "As sdft; the best documented for keeping old skills."
+
+    target_fraction_start: float = Field(default=0.25, gt=0, le=1)
+    target_fraction: float = Field(default=1.0, gt=0, le=1)
+    """ρ at the end of the ramp."""
+    ramp_steps: int = Field(default=150, ge=0)
+    """Optimiser steps of a stage over which ρ rises."""
+    mu: float = Field(default=2e-3, ge=0)
+    """Coefficient of KL(base‖student)."""
+
+    def objective(self) -> Objective:
+        return replace(
+            super().objective(),
+            target="partial",
+            target_fraction=self.target_fraction,
+            reference_kl=self.mu,
+            reference_kl_form="forward_kl",
+            importance="none",
+        )
+
+    def annotate(self, groups: Sequence[Group]) -> Mapping[str, float]:
+        for row in (row for group in groups for row in group.rows):
+            row.base_kl = 1.0
+        return super().annotate(groups)
+
+    def controllers(self) -> dict[str, Controller]:
+        return {"target_fraction": Ramp(self.target_fraction_start, self.target_fraction, self.ramp_steps)}

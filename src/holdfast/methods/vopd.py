@@ -1,0 +1,37 @@
+"""vOPD: the sampled token's reverse KL, with its value in closed form as a baseline."""
+
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from holdfast.methods.opsd import OPSD
+from holdfast.objective.spec import Aggregation, Clip, Divergence, Objective, Support
+
+
+class VOPD(OPSD):
+    """KL for a KL (arXiv 2605.07865), with the privileged base in place of the paper's larger teacher.
+
+    Rows     y ~ student(x), one per prompt, temperature 1
+    Loss     −A_t log p(y_t),  A_t = log q(y_t) − log p(y_t) + KL(p ‖ q), detached: its mean over y_t ~ p is 0;
+             mean over all tokens
+    """
+
+    name: ClassVar[str] = "vopd"
+    summary: ClassVar[str] = "Learn from reference solutions on-policy, from sampled tokens against a baseline."
+    source: ClassVar[str] = "KL for a KL: On-Policy Distillation with Control-Variate Baseline, arXiv 2605.07865"
+    when: ClassVar[str] = "As opsd, with the gradient of the reverse KL from sampled tokens, at a lower variance."
+
+    baseline: Literal["none", "full"] = "full"
+    """`full`: KL(p ‖ q) over the vocabulary. `none`: the plain sampled token."""
+    divergence: Divergence = "reverse_kl"
+    support: Support = "sampled"
+    """`full` differentiates the whole reverse KL, and `topk_renormalised` that over the student's top k, for
+    comparison; both have no baseline."""
+    clip: Clip = "none"
+    temperature: float = Field(default=1.0, gt=0)
+    aggregation: Aggregation = "token_mean"
+
+    def objective(self) -> Objective:
+        with_baseline = self.baseline == "full" and self.support == "sampled"
+        return replace(super().objective(), sampled_baseline="kl" if with_baseline else "none")
