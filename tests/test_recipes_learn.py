@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import holdfast
+from holdfast.contexts import DEMONSTRATION_TEMPLATE
 
 BEFORE = 0.4
 SEEDS = (0, 1, 2)
@@ -37,9 +38,10 @@ CASES = (
     Learns("rlsd", 0.6),
     Learns("sdpg", 0.6),
     Learns("isdft", 0.6, settings={"num_loss_tokens_to_skip": 0, "ramp_steps": 8}),
-    Learns("opsd", 0.6),
-    Learns("beta_opsd", 0.6, settings={"beta": 1.25}),
-    Learns("vopd", 0.6),
+    # The lab's base knows how a demonstration is shown to it, and learns no new answer under a clip by entry.
+    Learns("opsd", 0.6, settings={"clip": "token", "template": DEMONSTRATION_TEMPLATE}),
+    Learns("beta_opsd", 0.6, settings={"template": DEMONSTRATION_TEMPLATE}),
+    Learns("vopd", 0.6, steps=20, settings={"template": DEMONSTRATION_TEMPLATE}),
 )
 
 

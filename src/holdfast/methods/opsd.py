@@ -46,7 +46,8 @@ class OPSD(Taught):
     top_k: int = Field(default=50, ge=1)
     clip: Clip = "entry"
     """`entry` is the paper's. At a token where it cuts something off, it can turn the gradient against the teacher's
-    favourite, for the softmax's normaliser stays; `token` scales the token's divergence and keeps its direction."""
+    favourite, for the softmax's normaliser stays; `token` scales the token's divergence and keeps its direction. On the
+    lab's calculation task (12 steps, 2 seeds) `entry` ends at 0%, `token` at 94 and 98%, no clip at 94 and 100%."""
     clip_at: float = Field(default=0.05, gt=0)
     teacher_kind: TeacherKind = "frozen"
     ema_rate: float = Field(default=0.001, ge=0, le=1)
