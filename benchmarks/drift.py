@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -94,6 +93,24 @@ def by_numpy(a: Path, b: Path, name: str, k: int) -> dict[str, float]:
     }
 
 
+def _peak(process: "subprocess.Popen[bytes]") -> float:
+    """Wait for a process to end well; the most resident memory it had, in gigabytes.
+
+    From /proc while it runs: what the system gives afterwards counts what this process held when it started that one.
+    """
+    peak = 0
+    while process.poll() is None:
+        try:
+            status = Path(f"/proc/{process.pid}/status").read_text()
+        except OSError:
+            break
+        peak = max([peak, *(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))])
+        time.sleep(0.1)
+    if process.wait():
+        raise SystemExit(f"the command ended with {process.returncode}")
+    return peak / 2**20
+
+
 def measure(hidden: int, layers: int, vocabulary: int) -> dict[str, Any]:
     """Run the command on a new pair and check some of its matrices."""
     with tempfile.TemporaryDirectory() as temporary:
@@ -101,9 +118,9 @@ def measure(hidden: int, layers: int, vocabulary: int) -> dict[str, Any]:
         a, b = write_pair(folder, shapes(hidden, layers, vocabulary))
         out = folder / "drift.json"
         started = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "holdfast", "drift", a, b, "--json", out, "--quiet"], check=True)
+        command = [sys.executable, "-m", "holdfast", "drift", a, b, "--json", out, "--quiet"]
+        peak = _peak(subprocess.Popen(command, stdout=subprocess.DEVNULL))
         seconds = time.perf_counter() - started
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
         found = {matrix["name"]: matrix for matrix in json.loads(out.read_text())["matrices"]}
         errors = {}
         for name in CHECKED:
