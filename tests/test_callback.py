@@ -331,6 +331,8 @@ def test_probes_take_their_share_of_the_time_and_no_more():
     for step in range(1, 2001):
         now[0] += 1.0 if step % 7 else 3.0
         pace.step()
+        now[0] += 0.01
+        pace.spent(0.01)
         if pace.wants_plan():
             pace.set_plan(pace.plan())
         if pace.is_due(step):
@@ -338,5 +340,6 @@ def test_probes_take_their_share_of_the_time_and_no_more():
             pace.looked_for(4.0)
             looks += 1
     assert pace.looked <= 0.05 * pace.trained * 1.02
-    assert looks == pytest.approx(0.05 * pace.trained / 4.0, rel=0.1)
-    assert math.isclose(pace.looked, 4.0 * looks)
+    assert looks == pytest.approx((0.05 * pace.trained - 20.0) / 4.0, rel=0.1)
+    assert math.isclose(pace.looked, 4.0 * looks + 20.0)
+    assert pace.trained == pytest.approx(sum(1.0 if step % 7 else 3.0 for step in range(1, 2001)))

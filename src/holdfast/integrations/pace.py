@@ -43,6 +43,11 @@ class Pace:
         """What has passed since the last call was not training."""
         self._last = self._clock()
 
+    def spent(self, seconds: float) -> None:
+        """So long has just been spent on something else than looks and training; it is paid for like a look."""
+        self.looked += seconds
+        self._last = self._clock()
+
     def looked_for(self, seconds: float) -> None:
         """A look was taken, which took so long."""
         self.looked += seconds

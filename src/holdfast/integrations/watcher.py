@@ -229,6 +229,7 @@ class Watcher:
     def see(self, numbers: Mapping[str, Any]) -> list[Decision]:
         """Take in the numbers of the steps since the last call; on several processes all must call it."""
         self._require_start()
+        began = time.perf_counter()
         known = translate(numbers)
         if (tokens := known.pop("num_tokens", None)) is not None:  # a total
             known["trained_tokens"], self._tokens = max(0.0, tokens - self._tokens), tokens
@@ -239,7 +240,9 @@ class Watcher:
             self.record.append("metrics.jsonl", line)
             return self._guard.see(line)
 
-        return self._decide(self.world.main(seen))
+        decisions = self._decide(self.world.main(seen))
+        self._pace.spent(time.perf_counter() - began)
+        return decisions
 
     def probe_if_due(self) -> list[Decision]:
         """Probe where the cadence says so; on several processes all must call it after the same steps."""
