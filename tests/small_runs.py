@@ -18,12 +18,16 @@ RUNS: Mapping[str, Mapping[str, Any]] = {
         "recipe": {"name": "sdpo", "num_generations": 3, "ema_rate": 0.2, "num_iterations": 3},
         "train": {"bf16": True},
     },
+    "isdft with a gate": {
+        "recipe": {"name": "isdft", "teacher_kind": "gated", "refresh_every": 1, "gate_rate": 0.9, "gate_margin": 9.0}
+    },
     "sdft with LoRA": {
         "recipe": {"name": "sdft", "num_loss_tokens_to_skip": 0, "ema_rate": 0.2},
         "model": {"lora": {"r": 2}},
     },
 }
-"""Several steps on a rollout batch, with a base, and with a teacher whose head moves; averages; an adapter."""
+"""Several steps on a rollout batch, with a base, and with a teacher whose head moves; averages; a controller, a gate;
+an adapter."""
 
 
 def by_letters(example: Example, completion: str) -> Verdict:
