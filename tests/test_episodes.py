@@ -1,6 +1,7 @@
 """Tasks of several turns: whose tokens are whose, what is trained on, and what is refused."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,9 @@ class Scripted:
         turn = len(self.asked)
         self.asked.append(list(requests))
         ids = self._ids[turn] + ([] if turn == self._unfinished else [self._end])
-        whole = len(ids) <= max_new_tokens and turn != self._unfinished
-        ids = ids[:max_new_tokens]
+        most = min(max_new_tokens, requests[0].max_new_tokens or max_new_tokens)
+        whole = len(ids) <= most and turn != self._unfinished
+        ids = ids[:most]
         return [Completion(list(ids), [-0.5 * (turn + 1)] * len(ids), not whole) for _ in requests]
 
 
@@ -140,6 +142,76 @@ def test_an_episode_does_not_depend_on_those_beside_it(policy: Policy) -> None:
         (alone,) = play(sampler, policy.speech, episodes, [request], [EXAMPLE], **kwargs)
         assert alone.ids == together[index].ids
         assert alone.tool_mask == together[index].tool_mask
+
+
+class Talkative:
+    """Answers the first turn at such length as its example says, and hears a second one."""
+
+    def __init__(self, example: Example) -> None:
+        self._words, self.heard = int(example.metadata["words"]), 0
+
+    def step(self, completion: str) -> list[Message] | None:
+        self.heard += 1
+        return [Message(role="tool", content="word " * self._words)] if self.heard == 1 else None
+
+    def verdict(self) -> Verdict:
+        return Verdict(1.0)
+
+
+def test_no_turn_is_given_more_room_than_its_own_episode_has(policy: Policy) -> None:
+    """A model with learned positions has none beyond its context; another's room must not take a turn there."""
+    asked: list[list[Request]] = []
+
+    class Watched(Scripted):
+        def generate(self, requests: Sequence[Request], *, max_new_tokens: int, batch_tokens: int) -> list[Completion]:
+            asked.append(list(requests))
+            return super().generate(requests, max_new_tokens=max_new_tokens, batch_tokens=batch_tokens)
+
+    examples = [Example(str(n), EXAMPLE.messages, metadata={"words": n}) for n in (1, 6)]
+    requests = [Request([5, 6, 7], seed=n) for n in range(2)]
+    engine = Watched(policy, ["4", "4"])
+    play(engine, policy.speech, Episodes(Talkative), requests, examples, max_new_tokens=60, batch_tokens=10_000)
+    rooms = [(len(r.prompt_ids), r.max_new_tokens) for r in asked[1]]
+    assert all(length + (room or 0) == 3 + 60 for length, room in rooms)
+    assert rooms[0] != rooms[1]
+
+
+def test_a_request_may_have_less_room_than_the_others(policy: Policy) -> None:
+    prompts = [policy.tokenizer(text).input_ids for text in ("What is 2", "Given a question and")]
+    free = [Request(prompt, seed=i) for i, prompt in enumerate(prompts)]
+    bound = [replace(free[0], max_new_tokens=3), free[1]]
+    sampler = Sampler(policy)
+    long, short = (sampler.generate(r, max_new_tokens=12, batch_tokens=10_000) for r in (free, bound))
+    assert short[0].ids == long[0].ids[:3]
+    assert short[0].truncated
+    assert short[1].ids == long[1].ids
+
+
+TURN = "{{ m['role'] }}: {{ m['content'] }}"
+NEXT = "{% if add_generation_prompt %}assistant: {% endif %}"
+TEMPLATES = {
+    "all turns end alike": f"{{% for m in messages %}}{TURN}<|im_end|>{{% endfor %}}{NEXT}",
+    "it names holdfast": f"holdfast speaks. {{% for m in messages %}}{TURN}<|im_end|>{{% endfor %}}{NEXT}",
+    "only others' turns end": "{% for m in messages %}"
+    f"{TURN}{{% if m['role'] != 'assistant' %}}<|im_end|>{{% endif %}}{{% endfor %}}{NEXT}",
+    "the last turn opens with thoughts": "{% for m in messages %}"
+    "{% if m['role'] == 'assistant' and loop.last %}<think></think>{% endif %}"
+    f"{TURN}<|im_end|>{{% endfor %}}{NEXT}",
+}
+FORGETFUL = "{% for m in messages if m['role'] != 'assistant' %}{{ m['content'] }}<|im_end|>{% endfor %}"
+
+
+@pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
+def test_an_answer_is_written_whole_behind_the_turn_that_it_answers(policy: Policy, template: str) -> None:
+    policy.tokenizer.chat_template = template
+    ids = policy.speech.reply([Message(role="tool", content="RESULT 42")])
+    assert policy.tokenizer.decode(ids) == "tool: RESULT 42<|im_end|>assistant: "
+
+
+def test_a_template_that_drops_earlier_turns_is_refused(policy: Policy) -> None:
+    policy.tokenizer.chat_template = FORGETFUL
+    with pytest.raises(DataError, match="does not write an answer behind"):
+        policy.speech.reply([Message(role="tool", content="RESULT 42")])
 
 
 def test_the_environments_tokens_are_context_and_carry_no_loss(policy: Policy) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from holdfast.config import LoraSettings, ModelSettings, TrainSettings
 from holdfast.errors import ModelError
+from holdfast.methods import SDFT
 from holdfast.objective.signals import HiddenSignal, mixed
 from holdfast.objective.spec import Objective, TeacherSpec
 from holdfast.refresh import Gate
@@ -283,3 +284,23 @@ def test_a_trust_region_refuses_a_model_that_squeezes_its_logits() -> None:
     said = HiddenSignal(torch.ones(1, 2), TensorHead(torch.ones(3, 2), softcap=30.0))
     with pytest.raises(ModelError, match="choose another teacher_kind"):
         mixed(said, said, 0.5)
+
+
+@pytest.mark.parametrize(("setting", "value"), [("rate", 1.5), ("share", -0.1), ("mix", 2.0), ("every", 0)])
+def test_a_teacher_that_makes_no_sense_is_refused(setting: str, value: float) -> None:
+    with pytest.raises(ValueError, match=r"a teacher"):
+        TeacherSpec(**{setting: value})
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"teacher_kind": "periodic", "ema_rate": 0.3}, "ema_rate is for teacher_kind ema, not periodic"),
+        ({"refresh_every": 3}, "refresh_every is for teacher_kind periodic or gated, not ema"),
+        ({"teacher_kind": "live", "stage_start": "student"}, "not live"),
+    ],
+)
+def test_a_setting_that_the_teacher_does_not_read_is_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        SDFT(**settings)
+    assert SDFT(**SDFT(teacher_kind="gated", gate_rate=0.5).model_dump()).gate_rate == 0.5  # as a run writes it down

@@ -26,9 +26,13 @@ class Moment(NamedTuple):
 
 
 class Controller:
-    """Sets one number. `value` is asked once before every optimiser step, and `see` is told of it afterwards."""
+    """Sets one number: `value` is asked before every optimiser step, and `see` is told of it afterwards.
+
+    A step that was interrupted is asked for again, so `value` must change nothing; only `see` may move the controller.
+    """
 
     def value(self, moment: Moment) -> float:
+        """What is set for the step that is to come."""
         raise NotImplementedError
 
     def see(self, numbers: Mapping[str, Any]) -> None:

@@ -75,13 +75,6 @@ class Recipe(BaseModel):
         """
         return {}
 
-    def probe(self) -> dict[str, float]:
-        """Settings under which each rollout batch is measured as well, forward only, as `probe_loss`; none by default.
-
-        For controllers that need a measure which what they control does not move.
-        """
-        return {}
-
     def required(self) -> frozenset[str]:
         """`needs`, and what these settings need beyond."""
         return self.needs

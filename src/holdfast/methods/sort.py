@@ -28,6 +28,7 @@ class SORT(GRPO):
     cost: ClassVar[str] = (
         "8 generations per prompt; 1 forward, 1 backward per row with signal; of failed prompts 1 teacher forward more"
     )
+    context_is_known: ClassVar[bool] = True
     when: ClassVar[str] = "A verifier, references and plans, and many prompts that no sample solves."
 
     reference_weight: float = Field(default=1.0, ge=0)

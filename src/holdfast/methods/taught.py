@@ -1,17 +1,28 @@
 """What all recipes with a teacher share: the settings that say which one, and how densely it teaches."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from holdfast.methods.base import Recipe
 from holdfast.objective.spec import StageStart, TeacherKind, TeacherSpec
 from holdfast.rollouts.rows import Row
 from holdfast.seeds import numpy_rng
 
+_OF_KINDS = {
+    "ema_rate": ("ema",),
+    "refresh_every": ("periodic", "gated"),
+    "refresh_share": ("periodic", "gated"),
+    "gate_rate": ("gated",),
+    "gate_margin": ("gated",),
+    "trust_region_mix": ("trust_region",),
+    "stage_start": ("ema", "frozen", "periodic", "gated", "trust_region"),
+}
+"""Which teachers read a setting."""
+
 
 class Taught(Recipe):
-    """A recipe with a teacher. Settings of another `teacher_kind` are not read."""
+    """A recipe with a teacher; a setting that the chosen `teacher_kind` does not read is refused."""
 
     teacher_kind: TeacherKind = "ema"
     """`ema` follows the student slowly, `frozen` stays, `live` is the student itself; `periodic` is frozen and moves
@@ -36,6 +47,16 @@ class Taught(Recipe):
     """Share of a completion's tokens left out of the loss at random (density ablation of arXiv 2607.01763); the others
     count 1/(1 − ratio)-fold, a reconstruction, so that what a step weighs does not depend on the density."""
 
+    @model_validator(mode="after")
+    def _settings_of_the_teacher(self) -> Self:
+        for setting, kinds in _OF_KINDS.items():
+            given = getattr(self, setting) != type(self).model_fields[setting].default
+            if given and self.teacher_kind not in kinds:
+                raise ValueError(
+                    f"{setting} is for teacher_kind {' or '.join(kinds)}, not {self.teacher_kind}; leave it out"
+                )
+        return self
+
     def teacher(self) -> TeacherSpec | None:
         return self.teacher_spec()
 
@@ -57,7 +78,7 @@ class Taught(Recipe):
         return self.needs | {"reward"} if self.teacher_kind == "gated" else self.needs
 
     def mask_tokens(self, row: Row) -> None:
-        """Leave a random part of the row's tokens out, the same ones whenever the row is drawn again."""
+        """Leave a random part of the row's tokens out; which ones follows from the row's own seed."""
         if self.token_mask_ratio:
             drawn = numpy_rng(row.seed, "token mask").random(len(row.completion_ids))
             weight = 1 / (1 - self.token_mask_ratio)

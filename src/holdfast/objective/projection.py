@@ -115,10 +115,14 @@ def _has_onednn(hidden: Tensor, weight: Tensor) -> bool:
         and hidden.dtype == weight.dtype == torch.float32
         and 0 < len(hidden) <= ONEDNN_MOST
         and weight.is_contiguous()
-        and torch.backends.mkldnn.is_available()
-        and bool(torch.backends.mkldnn.enabled)
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and onednn_is_there()
     )
+
+
+def onednn_is_there() -> bool:
+    """Whether torch's products by oneDNN can be called by themselves; they are not part of its public interface."""
+    mkldnn = torch.backends.mkldnn
+    return mkldnn.is_available() and bool(mkldnn.enabled) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def _product_in_tiles(hidden: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> None:

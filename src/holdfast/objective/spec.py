@@ -228,6 +228,13 @@ class TeacherSpec:
     gate_margin: float = 0.05
     mix: float = 0.01
 
+    def __post_init__(self) -> None:
+        for name, low in (("rate", 0.0), ("share", 0.0), ("gate_rate", 0.0), ("mix", 0.0)):
+            if not low <= getattr(self, name) <= 1:
+                raise ValueError(f"a teacher's {name} is {getattr(self, name):g}; it is a share from 0 to 1")
+        if self.every < 1:
+            raise ValueError(f"a teacher is looked at every {self.every} rollout batches; at least every one is meant")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutSpec:

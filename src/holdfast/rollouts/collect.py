@@ -123,15 +123,9 @@ class Collector:
                     group.rows.append(self._demonstrated(prompt, stage, batch, place))
         return groups, self._annotate(groups, recipe or self.recipe)
 
-    def reannotated(self, groups: Sequence[Group], recipe: Recipe) -> list[Row]:
-        """Copies of a collected batch's rows as another recipe annotates them."""
-        copies = [Group(group.example, [row.copy() for row in group.rows]) for group in groups]
-        self._annotate(copies, recipe)
-        return [row for group in copies for row in group.rows]
-
     def _annotate(self, groups: Sequence[Group], recipe: Recipe) -> dict[str, float]:
         """Annotate rows and encode their teacher prompts; returns what there is to say about it."""
-        numbers = dict(recipe.annotate(groups))
+        numbers, objective = dict(recipe.annotate(groups)), recipe.objective()
         without = 0
         for row in (row for group in groups for row in group.rows):
             if row.teacher_messages is None:
@@ -139,11 +133,13 @@ class Collector:
             try:
                 self._encode_teacher_prompt(row)
             except PromptTooLong as error:
-                # Known only now, in mid-run: the row goes without a teacher, and the user is told.
+                # Known only now, in mid-run: the row goes without what the teacher says, and the user is told.
                 if not self._told:
                     warnings.warn(f"{error.where}: {error.what}; such rows go without a teacher", stacklevel=2)
                 self._told = True
                 row.div = 0.0
+                # A weight or an advantage that follows from the teacher does not exist without one.
+                row.excluded |= objective.asks_teacher(ce=row.ce, div=0.0, advantage=row.advantage)
                 without += 1
         if self.recipe.teacher() is not None:
             numbers["teacher_prompts_dropped"] = float(without)

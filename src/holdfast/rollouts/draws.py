@@ -23,6 +23,7 @@ class Request:
         temperature: divides the logits; 0 takes the most probable token.
         top_p: keeps the fewest most probable tokens whose probabilities reach it; 1 keeps all.
         top_k: keeps so many most probable tokens, before `top_p`; 0 keeps all.
+        max_new_tokens: where it is less than that of the others that are sampled together; None for theirs.
 
     Tokens exactly as probable as the last one that `top_k` or `top_p` keeps are kept too.
     """
@@ -32,6 +33,7 @@ class Request:
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
+    max_new_tokens: int | None = None
 
 
 NUCLEUS = 512

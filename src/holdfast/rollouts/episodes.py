@@ -68,21 +68,18 @@ def play(
     for turn in range(episodes.max_turns):
         if not going:
             break
-        left = {i: max_new_tokens - len(found[i].ids) for i in going}
         completions = engine.generate(
-            [_next(requests[i], found[i], turn) for i in going],
-            max_new_tokens=max(left.values()),
+            [_next(requests[i], found[i], turn, max_new_tokens) for i in going],
+            max_new_tokens=max(max_new_tokens - len(found[i].ids) for i in going),
             batch_tokens=batch_tokens,
         )
         still = []
         for i, completion in zip(going, completions, strict=True):
             poll()
-            episode, room = found[i], left[i]
-            # Sampled with the longest of all; a shorter one's tokens do not depend on that.
-            cut = completion.truncated or len(completion.ids) > room
-            episode.add(completion.ids[:room], logprobs=completion.logprobs[:room])
+            episode = found[i]
+            episode.add(completion.ids, logprobs=completion.logprobs)
             episode.turns += 1
-            if cut:
+            if completion.truncated:
                 episode.truncated = True
                 continue
             reply = environments[i].step(speech.text(completion.ids))
@@ -101,8 +98,8 @@ def play(
     return found
 
 
-def _next(request: "Request", episode: Episode, turn: int) -> "Request":
-    if turn == 0:
-        return request
-    seed = derive_seed(request.seed, "turn", turn)
-    return replace(request, prompt_ids=[*request.prompt_ids, *episode.ids], seed=seed)
+def _next(request: "Request", episode: Episode, turn: int, max_new_tokens: int) -> "Request":
+    """An episode's next turn, with the room that it has left: no other's room may take it beyond the context."""
+    prompt_ids, seed = [*request.prompt_ids, *episode.ids], derive_seed(request.seed, "turn", turn)
+    room = max_new_tokens - len(episode.ids)
+    return replace(request, prompt_ids=prompt_ids, seed=seed if turn else request.seed, max_new_tokens=room)

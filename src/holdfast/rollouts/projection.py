@@ -8,6 +8,7 @@ again is laid out once.
 import torch
 from torch import Tensor, nn
 
+from holdfast.objective.projection import onednn_is_there
 from holdfast.train.policy import Policy, scaled
 
 PASSES = 8
@@ -27,7 +28,8 @@ class DecodingHead:
             type(projection) is nn.Linear
             and projection.weight.device.type == "cpu"
             and projection.weight.dtype == torch.float32
-            and torch.backends.mkldnn.is_available()
+            and onednn_is_there()
+            and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
         )
         self._passes = 0
         self._packed: Tensor | None = None
@@ -40,4 +42,9 @@ class DecodingHead:
         head = self._policy.head
         if self._packed is None:
             self._packed = torch.ops.mkldnn._reorder_linear_weight(head.weight.detach(), hidden.shape[0])
+            plain = self._policy.logits(hidden).float()
+            laid_out = scaled(torch.ops.mkldnn._linear_pointwise(hidden, self._packed, head.bias, "none", [], ""), head)
+            # These operations are not torch's public ones: what they give is looked at before it is relied on.
+            self._suits = bool(torch.allclose(laid_out, plain, rtol=1e-4, atol=1e-4 * float(plain.abs().max())))
+            return plain
         return scaled(torch.ops.mkldnn._linear_pointwise(hidden, self._packed, head.bias, "none", [], ""), head)

@@ -142,12 +142,12 @@ def encode_reply(
     Raises:
         DataError: the template refuses such messages after an assistant's turn, or does not write that turn out.
     """
-    turn = "holdfast"
-    conversation = [_QUESTION, Message(role="assistant", content=turn), *reply]
     try:
-        rendered = str(
-            tokenizer.apply_chat_template(
-                conversation, add_generation_prompt=True, tokenize=False, **(chat_template_kwargs or {})
+        before, after = (
+            str(tokenizer.apply_chat_template(conversation, tokenize=False, **kwargs, **(chat_template_kwargs or {})))
+            for conversation, kwargs in (
+                ([_QUESTION, _SAID], {}),
+                ([_QUESTION, _SAID, *reply], {"add_generation_prompt": True}),
             )
         )
     except TemplateError as error:
@@ -156,17 +156,18 @@ def encode_reply(
             where=where,
             mend="answer in a role that the template knows",
         ) from error
-    _, found, rest = rendered.partition(turn)
-    if not found:
+    # The words before a turn may depend on whether it is the last, as a block of reasoning does; those behind it not.
+    (_, closed, closing), (_, found, rest) = before.partition(_SAID["content"]), after.partition(_SAID["content"])
+    told = all(message["content"].strip() in rest for message in reply)
+    if not closed or not found or not rest.startswith(closing) or not told:
         raise DataError(
-            "the chat template does not write out an assistant's earlier turn",
+            "the chat template does not write an answer behind an assistant's turn as it stands",
             where=where,
-            mend="use a template that keeps it, or a task of one turn",
+            mend="use a template that keeps earlier turns, or a task of one turn",
         )
-    ids = _tokens(tokenizer, rest)
-    end = next((index for index, token in enumerate(ids) if token in eos_ids), None)
-    # The first end of a turn is the assistant's own, which was sampled; whatever the template writes behind it stays.
-    return ids if end is None else ids[end + 1 :]
+    # The end of the assistant's turn was sampled; what the template writes behind it, such as a line end, was not.
+    end = next((index for index, token in enumerate(_tokens(tokenizer, closing)) if token in eos_ids), -1)
+    return _tokens(tokenizer, rest)[end + 1 :]
 
 
 def decode(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int], eos_ids: Collection[int]) -> str:
@@ -198,6 +199,8 @@ def turn_end_id(
 
 
 _QUESTION = Message(role="user", content="Hello")
+_SAID = Message(role="assistant", content="turn 7261 of holdfast")
+"""Words that no template has."""
 
 
 def _tokens(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:

@@ -69,21 +69,6 @@ class Row:
         behind = range(min(self.skip_tokens, len(self.completion_ids)), len(self.completion_ids))
         return behind if self.tool_mask is None else [t for t in behind if self.tool_mask[t]]
 
-    def copy(self) -> "Row":
-        """The row as it was collected, not annotated."""
-        return Row(
-            self.example,
-            self.prompt_ids,
-            self.completion_ids,
-            self.completion,
-            self.sampled_logprobs,
-            self.seed,
-            self.tool_mask,
-            self.replayed,
-            self.truncated,
-            self.verdict,
-        )
-
     def own_ids(self) -> list[int]:
         """The completion tokens that the model wrote."""
         if self.tool_mask is None:

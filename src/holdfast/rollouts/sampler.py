@@ -183,7 +183,7 @@ class _Sampling:
             row.ids.append(token)
             row.logprobs.append(logprob)
             is_end = token in self._policy.eos_ids
-            if is_end or len(row.ids) == self._limit:
+            if is_end or len(row.ids) == min(self._limit, row.request.max_new_tokens or self._limit):
                 self._completions[row.index] = Completion(row.ids, row.logprobs, truncated=not is_end)
                 ended.append(place)
         return tokens, ended

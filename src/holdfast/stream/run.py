@@ -253,9 +253,6 @@ class Run:
             if batch is None:
                 groups, said = self.collector.collect(task, stage, step // iterations, recipe)
                 fresh = rollout_numbers(groups)
-                if probe := recipe.probe():
-                    rows = self.collector.reannotated(groups, controls.recipe(controlled | probe))
-                    fresh["probe_loss"] = trainer.measure(rows)
                 batch = Batch([row for group in groups for row in group.rows], dict(said), fresh)
                 self.guarding.mask(batch.rows)
             is_last = (step + 1) % iterations == 0 or step + 1 == steps

@@ -147,22 +147,6 @@ class StageTrainer:
             self._remember(rows, logprobs)
         return numbers
 
-    @torch.no_grad()
-    def measure(self, rows: Sequence[Row]) -> float:
-        """The loss of rows, forward only; nothing of it is kept."""
-        coefficients = row_coefficients(rows, self.objective, self.settings.max_completion_length)
-        coefficient_of = {id(row): c for row, c in zip(rows, coefficients, strict=True)}
-        active = [row for row in rows if row.has_signal]
-        total = 0.0
-        with self._heads():
-            for part in self._parts(active):
-                weights = [coefficient_of[id(row)] if part.counts else 0.0 for row in part.rows]
-                batch = Batch.from_rows(part.rows, weights, self.policy.device)
-                signals = self._signals(part.rows, active, first=True, keep=False)
-                loss, _ = self.policy.run(partial(self._loss, part.rows, batch, *signals))
-                total += loss.item()
-        return sum(self.world.gather(total))
-
     @contextmanager
     def _heads(self) -> Iterator[None]:
         """Within it, the output heads of teacher and base copies are whole on every process."""
