@@ -33,7 +33,7 @@ class RuleSettings(_Block):
 class AgreementSettings(RuleSettings):
     """Bounds of `agreement_without_success`."""
 
-    action: list[Action] = ["roll_back", "freeze_teacher"]
+    action: list[Action] = ["roll_back", "freeze_teacher", "lower_rate"]
     kl_ratio: float = Field(default=0.5, gt=0, lt=1)
     """KL(student‖teacher) at most this share of what it was at the stage's start."""
     reward_fall: float = Field(default=0.2, gt=0)
@@ -43,14 +43,14 @@ class AgreementSettings(RuleSettings):
 class RewardSettings(RuleSettings):
     """Bounds of `reward_collapse`."""
 
-    action: list[Action] = ["roll_back", "freeze_teacher"]
+    action: list[Action] = ["roll_back", "freeze_teacher", "lower_rate"]
     reward_fall: float = Field(default=0.3, gt=0)
 
 
 class EntropySettings(RuleSettings):
     """Bounds of `entropy_collapse`."""
 
-    action: list[Action] = ["roll_back", "freeze_teacher"]
+    action: list[Action] = ["roll_back", "freeze_teacher", "lower_rate"]
     ratio: float = Field(default=0.25, gt=0, lt=1)
     """At most this share of the entropy at the stage's start."""
 
@@ -58,7 +58,7 @@ class EntropySettings(RuleSettings):
 class DistinctSettings(RuleSettings):
     """Bounds of `distinct_collapse`."""
 
-    action: list[Action] = ["roll_back", "freeze_teacher"]
+    action: list[Action] = ["roll_back", "freeze_teacher", "lower_rate"]
     ratio: float = Field(default=0.5, gt=0, lt=1)
     """At most this share of distinct_2 at the stage's start."""
 
@@ -66,7 +66,7 @@ class DistinctSettings(RuleSettings):
 class RepetitionSettings(RuleSettings):
     """Bounds of `repetition`."""
 
-    action: list[Action] = ["roll_back", "freeze_teacher", "mask_tokens"]
+    action: list[Action] = ["roll_back", "freeze_teacher", "lower_rate", "mask_tokens"]
     at_least: float = Field(default=0.3, gt=0, le=1)
     rise: float = Field(default=0.2, gt=0, le=1)
     """Above the stage's start."""
@@ -75,7 +75,7 @@ class RepetitionSettings(RuleSettings):
 class TruncationSettings(RuleSettings):
     """Bounds of `truncation`."""
 
-    action: list[Action] = ["roll_back", "freeze_teacher"]
+    action: list[Action] = ["roll_back", "freeze_teacher", "lower_rate"]
     at_least: float = Field(default=0.5, gt=0, le=1)
     rise: float = Field(default=0.3, gt=0, le=1)
     """Above the stage's start."""

@@ -1,0 +1,127 @@
+"""The guard on the lab: does a run that collapses end healthy with it, and how often does it cry wolf?
+
+    python -m benchmarks.guard collapse     5 seeds without and with the guard; about 25 minutes on one core
+    python -m benchmarks.guard healthy      4 recipes, 20 seeds; about 80 minutes on one core
+    python -m benchmarks.guard results      what there is by now, into benchmarks/results/guard.json
+
+guard_collapse.yaml and guard_healthy.yaml say what is run; `--seeds 0 1` picks some of the seeds, so that several
+processes can share them. Runs lie in runs/guard, or in `--into`; one that was stopped goes on, one that is finished is
+read. A result names the seeds that it is made of.
+
+Collapse: the end's score on all test items of a probe against the best probe of the same run, and against the best one
+of the unguarded run with the same seed. Healthy: the share of runs in which any rule fired, and which.
+"""
+
+import argparse
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import holdfast
+from holdfast.measure.statistics import score_interval
+from holdfast.store import read_json
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "guard.json"
+COLLAPSE = {"unguarded": "warn", "guarded": "act"}
+
+
+def compare(name: str, directory: Path, seed: int, overrides: dict[str, Any]) -> None:
+    """All runs of one seed, in a comparison of their own."""
+    if (directory / "config.yaml").exists():
+        holdfast.resume(directory)
+    else:
+        holdfast.compare(HERE / f"{name}.yaml", directory, seeds=[seed], **overrides)
+
+
+def seeds_of(name: str) -> list[int]:
+    from holdfast.config import CompareConfig, load_config
+
+    return load_config(HERE / f"{name}.yaml", CompareConfig).seeds
+
+
+def run(part: str, seeds: list[int], into: Path) -> None:
+    for seed in seeds:
+        if part == "healthy":
+            compare("guard_healthy", into / f"healthy-{seed}", seed, {})
+            continue
+        for label, mode in COLLAPSE.items():
+            compare("guard_collapse", into / f"{label}-{seed}", seed, {"guard.mode": mode})
+
+
+def finished(folder: Path) -> list[dict[str, Any]]:
+    """The runs of a comparison that is complete; none otherwise."""
+    path = folder / "summary.json"
+    summary = read_json(path) if path.exists() else {"status": "running"}
+    return (
+        [run["summary"] | {"label": run["label"]} for run in summary["runs"]] if summary["status"] != "running" else []
+    )
+
+
+def collapse_entry(seed: int, into: Path) -> dict[str, Any] | None:
+    """One seed's scores with and without the guard; None where a run is missing."""
+    entry: dict[str, Any] = {"seed": seed}
+    for label in COLLAPSE:
+        runs = finished(into / f"{label}-{seed}")
+        if not runs:
+            return None
+        scores = [next(iter(probe["scores"].values())) for probe in runs[0]["probes"]]
+        fired = [f"{d['rule']} at {d['step']}: {d['outcome'] or 'warned'}" for d in runs[0]["decisions"]]
+        entry[label] = {"best": max(scores), "end": scores[-1], "decisions": fired}
+        entry[label]["steps"] = runs[0]["budget"]["optimizer_steps"]
+    end = entry["guarded"]["end"]
+    entry["below_own_best"] = entry["guarded"]["best"] - end
+    entry["below_unguarded_best"] = entry["unguarded"]["best"] - end
+    return entry
+
+
+def healthy_entry(into: Path) -> dict[str, Any]:
+    """How many healthy runs fired, by recipe and rule."""
+    runs = [run | {"seed": seed} for seed in seeds_of("guard_healthy") for run in finished(into / f"healthy-{seed}")]
+    fired = [float(bool(run["decisions"])) for run in runs]
+    rules = Counter(rule for run in runs for rule in {d["rule"] for d in run["decisions"]})
+    recipes = {
+        label: {"runs": len(own), "fired": sum(bool(run["decisions"]) for run in own)}
+        for label in dict.fromkeys(run["label"] for run in runs)
+        for own in [[run for run in runs if run["label"] == label]]
+    }
+    entry: dict[str, Any] = {
+        "seeds": sorted({run["seed"] for run in runs}),
+        "runs": len(runs),
+        "fired": int(sum(fired)),
+    }
+    return entry | {
+        "share_ci95": list(score_interval(fired)) if fired else None,
+        "by_rule": dict(rules),
+        "by_recipe": recipes,
+    }
+
+
+def results(into: Path) -> dict[str, Any]:
+    entries = [collapse_entry(seed, into) for seed in seeds_of("guard_collapse")]
+    return {
+        "holdfast_version": holdfast.__version__,
+        "collapse": [entry for entry in entries if entry is not None],
+        "healthy": healthy_entry(into),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=("collapse", "healthy", "results"))
+    parser.add_argument("--seeds", type=int, nargs="+")
+    parser.add_argument("--into", type=Path, default=Path("runs/guard"))
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    if given.part != "results":
+        run(given.part, given.seeds or seeds_of(f"guard_{given.part}"), given.into)
+    found = results(given.into)
+    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
