@@ -48,6 +48,23 @@ def test_a_healthy_run_sets_off_nothing() -> None:
     assert _fired(_run()) == []
 
 
+@pytest.mark.parametrize("pace", [1.5, 2.0, 3.0, 5.0])
+def test_fast_learning_sets_off_nothing(pace: float) -> None:
+    """What falls while a task is learnt within a dozen steps is no collapse: the reward rises all the same."""
+    made = []
+    for step in range(1, 41):
+        left = math.exp(-step / pace)
+        numbers = {
+            "reward": 0.9 - 0.7 * left,
+            "entropy": 0.05 + left,
+            "distinct_2": 0.1 + 0.6 * left,
+            "kl_teacher": 0.05 + left,
+        }
+        made.append({"stage": 1, "step": step, "task": "t", "loss": left, "grad_norm": 1.0, **numbers})
+    assert _fired(made) == []
+    assert _fired(made, _guard("act")) == []
+
+
 def _falling(x: float) -> float:
     return 0.7 - 0.65 * x
 
@@ -98,6 +115,37 @@ def test_a_small_probe_must_fall_by_more_than_its_items_explain() -> None:
     scores = {"stage": 1, "step": 5, "scores": {"old": 0.6}}
     assert Guard(reference={"old": 0.8}, probe_items=16).see_probe(scores) == []
     assert len(Guard(reference={"old": 0.8}, probe_items=200).see_probe(scores)) == 1
+
+
+def test_near_the_ceiling_two_items_are_no_loss() -> None:
+    assert Guard(reference={"old": 1.0}, probe_items=16).see_probe({"step": 5, "scores": {"old": 14 / 16}}) == []
+    assert len(Guard(reference={"old": 1.0}, probe_items=128).see_probe({"step": 5, "scores": {"old": 0.8}})) == 1
+
+
+def test_scores_that_only_waver_are_no_loss() -> None:
+    """Six suites of 64 items, probed twenty times with other items each time, none of which has changed."""
+    rng = random.Random(0)
+    for level in (0.5, 0.8, 0.95, 1.0):
+        before = {f"s{i}": sum(rng.random() < level for _ in range(64)) / 64 for i in range(6)}
+        guard = Guard(reference=before, probe_items=64)
+        for step in range(20):
+            scores = {name: sum(rng.random() < level for _ in range(64)) / 64 for name in before}
+            assert guard.see_probe({"stage": 1, "step": step, "scores": scores}) == [], level
+
+
+def test_a_probe_is_judged_once_and_what_only_warns_is_said_once() -> None:
+    rules = {"kl_budget": {"budget": 0.1, "action": ["lower_rate"]}}
+    guard = _guard("act", **rules)
+    assert len(guard.see_probe({"stage": 1, "step": 0, "kl_to_base": 0.2})) == 1
+    assert _fired(_run(steps=60), guard) == []
+    stalled = _run(steps=200, active_rows=lambda x: 0, reward=lambda x: 0.0)
+    assert _fired(stalled, _guard("act")).count("silent_stall") == 1
+
+
+def test_another_divergence_stands_in_for_the_teachers() -> None:
+    numbers = {"reward": lambda x: 0.8 if x < 0.4 else 0.2, "kl_teacher": lambda x: None}
+    fired = _fired(_run(**numbers, teacher_divergence=lambda x: 0.8 - 0.7 * x))
+    assert "agreement_without_success" in fired
 
 
 def test_the_first_probe_is_the_reference_where_none_is_given() -> None:

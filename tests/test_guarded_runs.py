@@ -18,6 +18,7 @@ from holdfast.schema import summary_schema
 from holdfast.store import RunDirectory
 from holdfast.stream.guarding import Guarding, Healthy
 from holdfast.tasks.base import Example
+from holdfast.teachers import Teacher
 from holdfast.train.step import StageTrainer
 from processes import start
 from small_runs import assert_same, write_config
@@ -139,6 +140,10 @@ def test_a_gradient_that_is_not_finite_never_moves_the_weights(tmp_path: Path, m
         if mode == "warn":
             with pytest.raises(RunError, match="the gradient's norm is inf"):
                 holdfast.run(config, tmp_path / "run")
+            (decision,) = _lines(tmp_path / "run" / "decisions.jsonl")
+            assert (decision["rule"], decision["actions"]) == ("not_finite", ["warn"])
+            assert decision["outcome"].startswith("the run ends: the gradient's norm is inf")
+            assert _lines(tmp_path / "run" / "metrics.jsonl")[-1]["grad_norm"] is None
             return
         summary = holdfast.run(config, tmp_path / "run")
     assert summary["status"] == "complete"
@@ -148,6 +153,31 @@ def test_a_gradient_that_is_not_finite_never_moves_the_weights(tmp_path: Path, m
     assert len(rates) == 5
     second = [m["learning_rate"] for m in _lines(tmp_path / "run" / "metrics.jsonl") if m["stage"] == 2]
     assert [a / b for a, b in zip(rates, second, strict=True)] == [0.5] * 5  # only this stage goes slower
+
+
+@pytest.mark.slow
+def test_a_step_that_took_nothing_moves_no_teacher(tmp_path: Path) -> None:
+    rules = {"not_finite": {"action": ["lower_rate"]}}
+    recipe = {"name": "sdpo", "num_generations": 3, "ema_rate": 0.5}
+    guard = {"mode": "act", "window": 2, "rules": rules}
+    config = load_config(write_config(tmp_path, "sdpo", recipe=recipe, guard=guard), RunConfig)
+    norm, moved, calls = StageTrainer._clipped_norm, [], iter(range(1000))
+    after = Teacher.after_rollout_batch
+
+    def spoilt(self: StageTrainer) -> float:
+        found = norm(self)
+        return math.inf if next(calls) == 1 else found
+
+    def noted(self: Teacher, measured: Any) -> None:
+        moved.append(measured)
+        after(self, measured)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StageTrainer, "_clipped_norm", spoilt)
+        patch.setattr(Teacher, "after_rollout_batch", noted)
+        summary = holdfast.run(config, tmp_path / "run")
+    assert [d["outcome"] for d in summary["decisions"]] == ["the learning rate is 0.5 times what is configured"]
+    assert len(moved) == len(_lines(tmp_path / "run" / "metrics.jsonl")) - 1
 
 
 def _row(ids: list[int], weights: list[float] | None = None) -> Row:
@@ -173,6 +203,28 @@ def test_artifacts_are_what_grew_and_what_demonstrations_do_not_say(tmp_path: Pa
     untouched = _row([50, 51])
     guarding.mask([untouched])
     assert untouched.token_weights is None
+
+
+def test_what_is_masked_already_is_nothing_new(tmp_path: Path) -> None:
+    guarding = Guarding(GuardSettings(mode="act"), RunDirectory(tmp_path), None, eos_ids=[2])
+    plain = [[10 + i, 40 + i, 70 + i] for i in range(24)]
+    guarding.first, guarding.latest = plain, [[[7, 7, 8, *ids, 2, 2] for ids in plain]]
+    first = guarding.apply(["mask_tokens"], [], rolled_back=True)
+    assert "carry no loss" in first[0]
+    assert {unit for ngram in guarding.remedies.masked for unit in ngram} == {7}  # 8 is not repeated, and 2 is an end
+    assert guarding.apply(["mask_tokens"], [], rolled_back=True) == [
+        "the learning rate is 0.5 times what is configured"
+    ]
+
+
+def test_only_what_the_model_wrote_can_be_an_artifact(tmp_path: Path) -> None:
+    guarding = Guarding(GuardSettings(mode="act"), RunDirectory(tmp_path), None)
+    examples = [Example(name, ()) for name in "ab"]
+    rows = [Row(examples[0], [1], [5, 6], sampled_logprobs=[0.0, 0.0])] * 3
+    rows += [Row(examples[1], [1], [7, 8, 9], sampled_logprobs=[0.0] * 3, tool_mask=[1, 0, 1])]
+    rows += [Row(examples[1], [1], [3, 3])]  # a demonstration
+    guarding._keep(rows)
+    assert guarding.latest == [[[5, 6], [7, 9]]]
 
 
 def test_where_nothing_else_would_change_a_roll_back_lowers_the_rate(tmp_path: Path) -> None:

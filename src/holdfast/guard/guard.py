@@ -68,6 +68,7 @@ class Guard:
         self._enter(record)
         self._step = record.get("step", self._step + 1)
         self._stage.see(record)
+        self._stage.probe = {}  # a probe is judged once, when it is taken
         return self._ask([name for name in RULES if name != "retention"], record)
 
     def see_probe(self, record: Record) -> list[Decision]:
@@ -121,7 +122,7 @@ class Guard:
             if sign is None or sign.level < 1 or self._step < self._quiet_until.get(name, 0):
                 continue
             acts = self.settings.mode == "act"
-            if not acts:
+            if not acts or set(action) == {"warn"}:
                 self._quiet_until[name] = math.inf
             elif name != "not_finite":  # a log does not show it again, so nothing may depend on having seen it
                 self._quiet_until[name] = self._step + 2 * self.settings.window

@@ -16,6 +16,8 @@ from holdfast.guard.settings import Rules
 
 ERRORS = 5.0
 """Standard errors that a change must exceed: every step is a look, and the best window is so by chance too."""
+LOOKS = 3.5
+"""Standard errors that a probe's score must fall by."""
 TO_LOSE = 0.1
 """A best reward below this has nothing to fall from, and tells nothing."""
 
@@ -58,6 +60,10 @@ class Stage:
         found = self._series.get(key)
         return found if found is not None and found.is_long_enough else None
 
+    def knows(self, key: str) -> bool:
+        """Whether a number has been seen at all."""
+        return key in self._series
+
     def ever(self, key: str) -> bool:
         """Whether a number was anything but 0 in any step."""
         return key in self._series and any(self._series[key].values)
@@ -96,6 +102,8 @@ def _company(stage: Stage, other: str, ratio: float) -> tuple[float, dict[str, f
     The reward, where there is any to lose; else the other of the two. None where neither is known.
     """
     reward = stage.series("reward")
+    if reward is None and stage.knows("reward"):
+        return None  # too few steps to say whether it falls
     if reward is not None and reward.best >= TO_LOSE:
         return _reward_fall(reward, 0.15), {"best_reward": reward.best, "reward": reward.last}
     series = stage.series(other)
@@ -110,10 +118,12 @@ def agreement_without_success(stage: Stage, rules: Rules) -> Sign | None:
     The collapse of arXiv 2607.01763 (finding 6): a formatting token is repeated, the teacher's average takes it over,
     and their divergence goes to 0 with the accuracy.
     """
-    kl, reward, own = stage.series("kl_teacher"), stage.series("reward"), rules.agreement_without_success
+    # Other trainers log whatever divergence they minimise.
+    key = "kl_teacher" if stage.knows("kl_teacher") else "teacher_divergence"
+    kl, reward, own = stage.series(key), stage.series("reward"), rules.agreement_without_success
     if kl is None or reward is None:
         return None
-    saw = {"kl_teacher_first": kl.first, "kl_teacher": kl.last, "best_reward": reward.best, "reward": reward.last}
+    saw = {f"{key}_first": kl.first, key: kl.last, "best_reward": reward.best, "reward": reward.last}
     level = min(_fall_to(kl, own.kl_ratio), _reward_fall(reward, own.reward_fall))
     return Sign(level, saw, "teacher and student agree more and more while the reward falls")
 
@@ -237,15 +247,20 @@ def not_finite(stage: Stage, rules: Rules) -> Sign | None:
 def retention(stage: Stage, rules: Rules) -> Sign | None:
     """A retention suite's probe falls below the base's score by a bound, and by more than its items can explain.
 
-    The library's own measure; the probe answers the same items each time, so twice the binomial variance is cautious.
+    The library's own measure. The standard error is that of two independent scores at their pooled rate, with one right
+    and one wrong answer added to each (Agresti & Caffo 2000), so that it is not 0 where all are right; that the items
+    are the same ones makes it cautious, and so do `LOOKS` errors, for every suite of every probe is a look.
     """
     worst: Sign | None = None
     for name, before in stage.reference.items():
         now = stage.probe.get("scores", {}).get(name)
         if now is None:
             continue
-        error = math.sqrt(2 * before * max(0.0, 1 - before) / stage.probe_items) if stage.probe_items else 0.0
-        level = (before - now) / max(rules.retention.fall, 2 * error)
+        error = 0.0
+        if stage.probe_items:
+            rate = ((before + now) * stage.probe_items + 2) / (2 * stage.probe_items + 4)
+            error = math.sqrt(2 * rate * (1 - rate) / (stage.probe_items + 2))
+        level = (before - now) / max(rules.retention.fall, LOOKS * error)
         if worst is None or level > worst.level:
             worst = Sign(level, {"base": before, "score": now}, f"what was known is being lost: {name}")
     return worst

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from holdfast.rollouts.rows import Group
+from holdfast.rollouts.rows import Group, Row
 
+ROLLOUTS_KEPT = 4
+"""Training completions written to rollouts.jsonl at each checkpoint."""
 EMPTY_BATCH = {"prompts": 0, "completions": 0, "generated_tokens": 0}
 """What a second step on the same rollouts adds to the budget."""
 
@@ -44,3 +46,17 @@ def rollout_numbers(groups: Sequence[Group]) -> dict[str, Any]:
         "completions": len(sampled),
         "generated_tokens": sum(lengths) if sampled else 0,
     }
+
+
+def some_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """A few rows of a batch as they are shown: lines of rollouts.jsonl."""
+    return [
+        {
+            "id": row.example.id,
+            "completion": row.completion,
+            "reward": row.verdict.reward if row.verdict else None,
+            "truncated": row.truncated,
+            "teacher_prompt": row.teacher_messages[-1]["content"] if row.teacher_messages else None,
+        }
+        for row in rows[:: max(1, len(rows) // ROLLOUTS_KEPT)][:ROLLOUTS_KEPT]
+    ]

@@ -1,14 +1,17 @@
 """The guard in a run: what it has changed, which checkpoint is healthy, and what a decision does."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from holdfast.config import RunConfig
 from holdfast.guard.guard import Decision, Guard
 from holdfast.guard.settings import Action, GuardSettings
 from holdfast.measure.artifacts import grown_ngrams
+from holdfast.measure.summary import json_safe
 from holdfast.rollouts.rows import Row
 from holdfast.store import RunDirectory
+from holdfast.stream.observer import Observer
 from holdfast.teachers import Teacher
 from holdfast.train.world import World
 
@@ -55,9 +58,14 @@ class Healthy:
         if reward is None or self.best_reward is None or reward[0] >= self.best_reward - reward[1]:
             self.number = max(ripe)
             if reward is not None:
-                self.best_reward = max(reward[0], self.best_reward or reward[0])
+                self.best_reward = reward[0] if self.best_reward is None else max(reward[0], self.best_reward)
         for number in ripe:
             del self.candidates[number]
+
+
+def _count(answer: Sequence[int], ngram: Ngram) -> int:
+    n = len(ngram)
+    return sum(tuple(answer[i : i + n]) == ngram for i in range(len(answer) - n + 1))
 
 
 @dataclass(frozen=True)
@@ -69,15 +77,30 @@ class Verdict:
     reward: tuple[float, float] | None
 
 
+def guard_of(config: RunConfig) -> GuardSettings:
+    """A run's guard, less the rule that compares sampler and student where another model samples."""
+    guard = config.guard
+    if config.recipe.rollouts().source != "base":
+        return guard
+    rule = guard.rules.stale_sampler.model_copy(update={"action": []})
+    return guard.model_copy(update={"rules": guard.rules.model_copy(update={"stale_sampler": rule})})
+
+
 class Guarding:
     """The guard of one run, alike in all of its processes; the rules themselves are asked on the main one.
 
     Args:
-        reference: scores of the retention suites before the first stage, on the items of a probe.
+        eos_ids: tokens that end a completion, which are never masked.
     """
 
-    def __init__(self, settings: GuardSettings, directory: RunDirectory, teacher: Teacher | None) -> None:
-        self.settings, self.directory, self.teacher = settings, directory, teacher
+    def __init__(
+        self,
+        settings: GuardSettings,
+        directory: RunDirectory,
+        teacher: Teacher | None,
+        eos_ids: Collection[int] = (),
+    ) -> None:
+        self.settings, self.directory, self.teacher, self.eos_ids = settings, directory, teacher, frozenset(eos_ids)
         self.world = World.current()
         self.reference: Mapping[str, float] = {}
         self.probe_items: int | None = None
@@ -146,7 +169,8 @@ class Guarding:
         return Verdict(decisions, self._guard.is_calm, self._guard.mean_reward)
 
     def _keep(self, rows: Sequence[Row]) -> None:
-        answers = [list(row.completion_ids) for row in rows[:: max(1, len(rows) // ANSWERS_KEPT)][:ANSWERS_KEPT]]
+        by_prompt = {row.example.id: row for row in rows if row.is_sampled}  # answers to one prompt are not independent
+        answers = [list(row.own_ids()) for row in list(by_prompt.values())[:ANSWERS_KEPT]]
         if len(self.first) < self.settings.window * ANSWERS_KEPT:
             self.first += answers
         self.latest = [*self.latest, answers][-self.settings.window :]
@@ -164,9 +188,9 @@ class Guarding:
         if "freeze_teacher" in actions and self.teacher is not None and self.teacher.moves and not own.frozen:
             own.frozen = True
             did.append("the teacher stands still from here")
-        if "mask_tokens" in actions and (masked := self._artifacts(demonstrations)):
-            own.masked = sorted({*own.masked, *masked})
-            did.append(f"{len(masked)} artifact n-grams carry no loss")
+        if "mask_tokens" in actions and (new := set(self._artifacts(demonstrations)) - set(own.masked)):
+            own.masked = sorted({*own.masked, *new})
+            did.append(f"{len(new)} artifact n-grams carry no loss")
         if "lower_rate" in actions or (rolled_back and not did):
             own.rate *= self.settings.rate_factor
             did.append(f"the learning rate is {own.rate:g} times what is configured")
@@ -176,6 +200,14 @@ class Guarding:
         self.hold()
         return did
 
+    def write(self, decisions: Sequence[Decision], did: Sequence[str], observer: Observer) -> None:
+        """Write decisions down with what came of them: those of one step are carried out together."""
+        if self.world.is_main:
+            for decision in decisions:
+                decided = replace(decision, outcome="; ".join(did))
+                self.directory.append("decisions.jsonl", json_safe(decided.as_json()))
+                observer.decided(decided)
+
     def hold(self) -> None:
         """Let the teacher move or not, as the remedies say."""
         if self.teacher is not None:
@@ -184,7 +216,9 @@ class Guarding:
     def _artifacts(self, demonstrations: Sequence[list[int]]) -> list[Ngram]:
         """Token n-grams that stand in more of the latest completions than of the stage's first ones.
 
-        Those that demonstrations contain as often are what the task teaches, and no artifacts.
+        Those that demonstrations contain as often are what the task teaches, and no artifacts; without demonstrations,
+        only what some answer repeats is one. The end of a completion never is. Answers of then and now are to other
+        prompts: as independent draws, in any order, they are pairs that a sign test may be made on.
         """
         latest = [answer for answers in self.latest for answer in answers]
         pairs = min(len(self.first), len(latest))
@@ -192,8 +226,14 @@ class Guarding:
             return []
         before, now = ({str(i): [side[i]] for i in range(pairs)} for side in (self.first, latest))
         grown = grown_ngrams(before, now, demonstrations or None, longest=2).grown
-        beyond = [g for g in grown if g.q_beyond is None or g.q_beyond <= 0.05]
-        return [tuple(int(unit) for unit in g.ngram) for g in beyond[:MASKED_AT_MOST]]
+        found = [(tuple(int(unit) for unit in g.ngram), g.q_beyond) for g in grown]
+        beyond = [
+            ngram
+            for ngram, q in found
+            if not self.eos_ids & set(ngram)
+            and (q <= 0.05 if q is not None else any(_count(answer, ngram) > 1 for answer in latest))
+        ]
+        return beyond[:MASKED_AT_MOST]
 
     def mask(self, rows: Sequence[Row]) -> None:
         """Take masked n-grams out of the loss of rows: weight 0, wherever they stand in a completion."""

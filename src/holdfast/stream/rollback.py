@@ -4,11 +4,9 @@ A kill at any moment leaves a run that comes to the same: until the new checkpoi
 from before the decision, which is then made again; from then on the logs are cut to where it stands.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 
-from holdfast.guard.guard import Decision
 from holdfast.store import RunDirectory
 
 UNDONE_LOGS = ("metrics.jsonl", "probes.jsonl", "rollouts.jsonl")
@@ -42,11 +40,14 @@ def _ends(log: Path) -> list[int]:
     return ends
 
 
+def steps_before(directory: RunDirectory, stage: int) -> int:
+    """Optimiser steps that the stages before one have taken; one that was ended early has fewer than configured."""
+    taken: dict[int, int] = {}
+    for record in directory.records("metrics.jsonl"):
+        taken[record["stage"]] = max(taken.get(record["stage"], 0), record["step"])
+    return sum(steps for number, steps in taken.items() if number < stage)
+
+
 def cut_lengths(now: Mapping[str, int], checkpoint: Mapping[str, int]) -> dict[str, int]:
     """Lengths of the logs once a roll-back is done: decisions and discarded steps grow, the others are cut."""
     return {log: checkpoint[log] if log in UNDONE_LOGS else length for log, length in now.items()}
-
-
-def outcomes(decisions: Sequence[Decision], did: Sequence[str]) -> list[Decision]:
-    """Decisions with what came of them: those of one step are carried out together, so all have the same outcome."""
-    return [replace(decision, outcome="; ".join(did)) for decision in decisions]

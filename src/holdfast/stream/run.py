@@ -17,19 +17,19 @@ from holdfast.guard.guard import Decision
 from holdfast.guard.settings import Action
 from holdfast.measure.summary import json_safe
 from holdfast.rollouts.collect import Collector, check_context
-from holdfast.rollouts.numbers import EMPTY_BATCH, rollout_numbers
+from holdfast.rollouts.numbers import EMPTY_BATCH, rollout_numbers, some_rows
 from holdfast.rollouts.rows import Row
 from holdfast.rollouts.sampler import Sampler
 from holdfast.seeds import derive_seed
 from holdfast.stop import Stopped
 from holdfast.store import RunDirectory, read_json, write_json, write_text
 from holdfast.stream.evaluate import Evaluator
-from holdfast.stream.guarding import Guarding
+from holdfast.stream.guarding import Guarding, guard_of
 from holdfast.stream.manifest import build_manifest, check_manifest, weights_hash
 from holdfast.stream.measuring import Measuring
 from holdfast.stream.observer import Observer
 from holdfast.stream.position import Batch, Position, as_groups, restored
-from holdfast.stream.rollback import cut_lengths, keep_aside, outcomes
+from holdfast.stream.rollback import cut_lengths, keep_aside, steps_before
 from holdfast.stream.summarise import summarise
 from holdfast.tasks.base import all_sets
 from holdfast.tasks.lm_eval import LmEvalSuite
@@ -41,9 +41,6 @@ from holdfast.train.shard import abandon, shard
 from holdfast.train.step import NotFiniteError, StageTrainer, learning_rate
 from holdfast.train.trunk import longest_packed
 from holdfast.train.world import World
-
-ROLLOUTS_KEPT = 4
-"""Training completions written to rollouts.jsonl at each checkpoint."""
 
 
 class Run:
@@ -107,7 +104,7 @@ class Run:
         self.measuring = Measuring(
             self.evaluator, self.directory, self.tasks, self.suites, self.observer, self.baseline, config.model
         )
-        self.guarding = Guarding(config.guard, self.directory, self.teacher)
+        self.guarding = Guarding(guard_of(config), self.directory, self.teacher, self.policy.eos_ids)
         for name, count in self.dropped().items():
             warnings.warn(f"{name}: {count} examples do not fit and are left out", stacklevel=2)
 
@@ -234,6 +231,7 @@ class Run:
         steps, task = self.steps[stage - 1], self.tasks[stage - 1]
         settings = self.config.train
         self.observer.stage_started(stage, task.name, steps, position.step)
+        self._taken_before = self.world.main(lambda: steps_before(self.directory, stage))
         position = self._probe(position, steps)
         iterations = self.config.recipe.rollouts().num_iterations
         while position.step < steps and not self.guarding.remedies.ends:
@@ -258,14 +256,14 @@ class Run:
             is_last = (step + 1) % iterations == 0 or step + 1 == steps
             rate = learning_rate(settings, step, steps) * self.guarding.remedies.rate
             where = f"stage {stage} ({task.name}), step {step + 1}"
+            end: NotFiniteError | None = None
             try:
                 numbers = trainer.step(batch.rows, rate, where=where, first=is_first, more=not is_last)
             except NotFiniteError as error:
-                if not self.guarding.goes_on_after_not_finite:
-                    raise
                 trainer.forget()
-                numbers, is_last = error.numbers | {"learning_rate": rate}, True
-            if is_last and self.teacher is not None:
+                end, numbers = error, error.numbers | {"learning_rate": rate}
+            # A step that took nothing moves neither teacher nor controllers.
+            if is_last and self.teacher is not None and end is None:
                 self.teacher.after_rollout_batch(batch.measured)
             if self.teacher is not None and self.teacher.spec.kind in ("periodic", "gated"):
                 numbers["teacher_refreshes"] = self.teacher.refreshes
@@ -273,8 +271,12 @@ class Run:
             self._unsaved = position
             record = {"stage": stage, "step": step + 1, "task": task.name} | numbers | EMPTY_BATCH | fresh | batch.said
             record |= controlled
-            controls.see(record)
+            if end is None:
+                controls.see(record)
             decisions = self._record(record | {"seconds": time.perf_counter() - started}, batch.rows)
+            if end is not None and not self.guarding.goes_on_after_not_finite:
+                self.guarding.write(decisions, [f"the run ends: {end.what}"], self.observer)
+                raise end
             position = self._decided(position, decisions)
             if "roll_back" in {action for decision in decisions for action in decision.actions}:
                 continue
@@ -289,8 +291,7 @@ class Run:
         if self.world.is_main:
             self.directory.append("metrics.jsonl", json_safe(record))
         self.observer.step_done(record)
-        before = sum(self.steps[: record["stage"] - 1])
-        return self.guarding.see(record | {"global_step": before + record["step"]}, rows)
+        return self.guarding.see(record | {"global_step": self._taken_before + record["step"]}, rows)
 
     def _probe(self, position: Position, steps: int) -> Position:
         """Probe where that is due; the position to go on from, if the guard decides on it."""
@@ -307,24 +308,35 @@ class Run:
         if "roll_back" in actions:
             return self._rolled_back(position, decisions, actions)
         did = self.guarding.apply(actions, self._demonstrations(position.stage), rolled_back=False)
-        self._write_decisions(decisions, did)
+        self.guarding.write(decisions, did, self.observer)
         return position
 
     def _rolled_back(self, position: Position, decisions: list[Decision], actions: set[Action]) -> Position:
         guarding, stage = self.guarding, position.stage
         if guarding.remedies.roll_backs >= self.config.guard.max_roll_backs and "stop" not in actions:
             actions = actions | {"end_stage"}
-        checkpoint = open_checkpoint(self.directory.checkpoint(guarding.healthy.number))
+        try:
+            checkpoint = open_checkpoint(self.directory.checkpoint(guarding.healthy.number))
+        except RunError as error:
+            did = [f"there is no whole checkpoint to go back to ({error.what})"]
+            did += guarding.apply(actions | {"end_stage"}, self._demonstrations(stage), rolled_back=False)
+            guarding.write(decisions, did, self.observer)
+            return position
         undone = position.step
         position = self._restored(checkpoint)
         undone -= position.step
         did = [f"back to step {position.step} of stage {stage}"]
         did += guarding.apply(actions, self._demonstrations(stage), rolled_back=True)
+        if position.batch is not None and position.trainer is not None:
+            # In the middle of a rollout batch: its rows, and what the teacher said of them, are to change as well.
+            guarding.mask(position.batch.rows)
+            if "refresh_teacher" in actions:
+                position.trainer.forget()
         guarding.take_answers(checkpoint.position["guard"])
         lengths = checkpoint.position["logs"]
         index = self.world.main(lambda: len(list(self.directory.records("decisions.jsonl"))))
         self.world.main(lambda: keep_aside(self.directory, lengths, index))
-        self._write_decisions(decisions, did)
+        self.guarding.write(decisions, did, self.observer)
         guarding.went_back(undone, self._number(position))
         self._save(position, logs_of=lengths)
         self.world.main(lambda: self.directory.cut(cut_lengths(self.directory.lengths(), lengths)))
@@ -336,12 +348,6 @@ class Run:
 
     def _demonstrations(self, stage: int) -> list[list[int]]:
         return self.collector.demonstrations(self.tasks[stage - 1])
-
-    def _write_decisions(self, decisions: list[Decision], did: list[str]) -> None:
-        if self.world.is_main:
-            for decision in outcomes(decisions, did):
-                self.directory.append("decisions.jsonl", json_safe(decision.as_json()))
-                self.observer.decided(decision)
 
     def _evaluate(self, stage: int) -> None:
         """Keep the model of a stage, and evaluate it; stage 0 is the model that the run begins with."""
@@ -371,14 +377,8 @@ class Run:
         save_checkpoint(self.directory.checkpoints, number, groups, saved, spare=self.guarding.spared())
 
     def _keep_rollouts(self, position: Position, rows: list[Row]) -> None:
-        if not self.world.is_main:
-            return
-        for row in rows[:: max(1, len(rows) // ROLLOUTS_KEPT)][:ROLLOUTS_KEPT]:
-            record: dict[str, Any] = {"stage": position.stage, "step": position.step}
-            record |= {"id": row.example.id, "completion": row.completion}
-            record |= {"reward": row.verdict.reward if row.verdict else None, "truncated": row.truncated}
-            record["teacher_prompt"] = row.teacher_messages[-1]["content"] if row.teacher_messages else None
-            self.directory.append("rollouts.jsonl", record)
+        for row in some_rows(rows) if self.world.is_main else ():
+            self.directory.append("rollouts.jsonl", {"stage": position.stage, "step": position.step, **row})
 
     def _summarise(self, status: str) -> dict[str, Any]:
         sets, parameters = (self.tasks, self.suites), self.policy.parameter_counts()
