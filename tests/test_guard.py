@@ -115,6 +115,9 @@ def test_a_small_probe_must_fall_by_more_than_its_items_explain() -> None:
     scores = {"stage": 1, "step": 5, "scores": {"old": 0.6}}
     assert Guard(reference={"old": 0.8}, probe_items=16).see_probe(scores) == []
     assert len(Guard(reference={"old": 0.8}, probe_items=200).see_probe(scores)) == 1
+    of_each = Guard(reference={"old": 0.8, "few": 0.8}, probe_items={"old": 200, "few": 8})
+    (decision,) = of_each.see_probe({"stage": 1, "step": 5, "scores": {"old": 0.6, "few": 0.5}})
+    assert decision.message.endswith("old")
 
 
 def test_near_the_ceiling_two_items_are_no_loss() -> None:

@@ -40,7 +40,7 @@ class Guard:
 
     Args:
         reference: scores of the retention suites before training, by name; None: the first probe's scores.
-        probe_items: items that a probe uses of each suite, for the error of a score.
+        probe_items: items that a probe uses of every suite, or of each by name, for the error of a score.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Guard:
         settings: GuardSettings | None = None,
         *,
         reference: Mapping[str, float] | None = None,
-        probe_items: int | None = None,
+        probe_items: int | Mapping[str, int] | None = None,
     ) -> None:
         self.settings = settings or GuardSettings()
         self._reference, self._probe_items = reference, probe_items

@@ -39,10 +39,12 @@ class Stage:
 
     Args:
         reference: scores of the retention suites before the first stage, by name.
-        probe_items: items of a suite that a probe uses, for the error of its score; None where that is not known.
+        probe_items: items that a probe uses of every suite, or of each by name; None where that is not known.
     """
 
-    def __init__(self, window: int, reference: Mapping[str, float], probe_items: int | None) -> None:
+    def __init__(
+        self, window: int, reference: Mapping[str, float], probe_items: int | Mapping[str, int] | None
+    ) -> None:
         self.window, self.reference, self.probe_items = window, reference, probe_items
         self.latest: Record = {}
         self.probe: Record = {}
@@ -59,6 +61,10 @@ class Stage:
         """A number's series once it is long enough to compare its ends."""
         found = self._series.get(key)
         return found if found is not None and found.is_long_enough else None
+
+    def items_of(self, suite: str) -> int | None:
+        """How many items a probe uses of a suite."""
+        return self.probe_items.get(suite) if isinstance(self.probe_items, Mapping) else self.probe_items
 
     def knows(self, key: str) -> bool:
         """Whether a number has been seen at all."""
@@ -257,9 +263,9 @@ def retention(stage: Stage, rules: Rules) -> Sign | None:
         if now is None:
             continue
         error = 0.0
-        if stage.probe_items:
-            rate = ((before + now) * stage.probe_items + 2) / (2 * stage.probe_items + 4)
-            error = math.sqrt(2 * rate * (1 - rate) / (stage.probe_items + 2))
+        if items := stage.items_of(name):
+            rate = ((before + now) * items + 2) / (2 * items + 4)
+            error = math.sqrt(2 * rate * (1 - rate) / (items + 2))
         level = (before - now) / max(rules.retention.fall, LOOKS * error)
         if worst is None or level > worst.level:
             worst = Sign(level, {"base": before, "score": now}, f"what was known is being lost: {name}")

@@ -103,7 +103,7 @@ class Guarding:
         self.settings, self.directory, self.teacher, self.eos_ids = settings, directory, teacher, frozenset(eos_ids)
         self.world = World.current()
         self.reference: Mapping[str, float] = {}
-        self.probe_items: int | None = None
+        self.probe_items: Mapping[str, int] = {}
         self.remedies, self.healthy = Remedies(), Healthy()
         self.undone = 0
         """Steps that roll-backs have undone, and roll-backs, since the run began: checkpoints are numbered on past

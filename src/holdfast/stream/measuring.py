@@ -67,12 +67,17 @@ class Measuring:
         self.world.main(lambda: self.directory.append("probes.jsonl", record))
         return record
 
-    def retention_before(self) -> dict[str, float]:
-        """Mean score of a probe's items of each retention suite before the first stage, once that is evaluated."""
+    def retention_before(self) -> tuple[dict[str, float], dict[str, int]]:
+        """Mean score of a probe's items of each retention suite before the first stage, once that is evaluated.
+
+        And how many items these are: a suite may have fewer than a probe would take.
+        """
         items = read_json(self.directory.evaluation(0))["items"]
         names = [suite.name for suite in self.suites if suite.kind == "retention"]
         first = {name: items.get(name, [])[: self.settings.probe_items] for name in names}
-        return {name: sum(values) / len(values) for name, values in first.items() if values}
+        known = {name: values for name, values in first.items() if values}
+        means = {name: sum(values) / len(values) for name, values in known.items()}
+        return means, {name: len(values) for name, values in known.items()}
 
     def evaluate(self, stage: int) -> None:
         """Evaluate everything after a stage (0: before the first), whose model has been saved."""

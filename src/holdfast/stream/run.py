@@ -193,8 +193,7 @@ class Run:
             if not self.world.main(lambda: self.directory.evaluation(0).exists()):
                 self._evaluate(0)
                 self.world.main(lambda: self._summarise("running"))
-            self.guarding.reference = self.world.main(self.measuring.retention_before)
-            self.guarding.probe_items = self.config.eval.probe_items
+            self.guarding.reference, self.guarding.probe_items = self.world.main(self.measuring.retention_before)
             self.guarding.watch()
             if position.trainer is None and self.guarding.acts and position.stage == 1:
                 self._save(position)  # where the first stage can be begun anew from
