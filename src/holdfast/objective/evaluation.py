@@ -8,7 +8,8 @@ from torch import Tensor
 
 from holdfast.objective.closed_form import full_divergence, logit_gradient, pair_products, partial_target
 from holdfast.objective.divergence import entropy, kl, log_softmax, sampled_surrogate, support_divergence, top_ids
-from holdfast.objective.loss import Batch, importance_of, reference_terms, sampled_terms
+from holdfast.objective.importance import importance_of
+from holdfast.objective.loss import Batch, reference_terms, sampled_terms
 from holdfast.objective.plan import Kind, cut_kinds, kinds_of
 from holdfast.objective.projection import HeadGradient, Projection, same_head
 from holdfast.objective.signals import HiddenSignal, Signal, SparseSignal, read_on_support, token_slices
