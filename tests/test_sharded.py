@@ -128,19 +128,28 @@ def test_two_processes_take_the_steps_of_one(tiny_model: Path, tmp_path: Path) -
     take_steps(str(tiny_model), str(tmp_path / "one.safetensors"))
     one, two = load_file(tmp_path / "one.safetensors"), load_file(tmp_path / "two.safetensors")
     assert one.keys() == two.keys()
-    losses = [name for name in one if name.endswith("/loss")]
-    assert len(losses) == 2 * len(CASES)
-    assert all(one[name] != 0 for name in losses)
-    differences: dict[str, float] = {}
+    names = [name for name in one if name.endswith("/loss")]
+    assert len(names) == 2 * len(CASES)
+    assert all(one[name] != 0 for name in names)
+    losses, first, second, moved = [], [], [], []
     for name, value in one.items():
-        kind = "loss" if name.endswith("/loss") else "gradient" if "gradient of" in name else "weights and averages"
-        scale = float(value.abs().max().clamp(min=1e-6)) if kind == "gradient" else 1.0
-        differences[kind] = max(differences.get(kind, 0.0), float((two[name] - value).abs().max()) / scale)
-    print(differences)
-    assert differences["loss"] < 1e-5
-    assert differences["gradient"] < 1e-3
-    # Two steps of Adam at 1e-2 move a weight by up to 2e-2, whichever way rounding tips one whose gradient is near 0.
-    assert differences["weights and averages"] < 1e-3
+        difference = (two[name] - value).abs()
+        if name.endswith("/loss"):
+            losses.append(float(difference))
+        elif "gradient of" in name:
+            gradients = first if "/0/gradient of" in name else second
+            gradients.append(float(difference.max() / value.abs().max().clamp(min=1e-6)))
+        else:
+            moved.append(difference.flatten())
+    weights = torch.cat(moved)
+    print(max(losses), max(first), max(second), float(weights.max()), float((weights > 1e-4).float().mean()))
+    assert max(losses) < 1e-5
+    assert max(first) < 1e-4
+    # Adam's first step moves every weight by the whole rate, whichever way rounding tips one whose gradient is near 0:
+    # few weights may differ, none by more than two steps each way; and the second gradient is that of such weights.
+    assert float((weights > 1e-4).float().mean()) < 1e-3
+    assert float(weights.max()) < 4e-2
+    assert max(second) < 1e-2
 
 
 @pytest.mark.parametrize(
