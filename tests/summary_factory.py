@@ -281,6 +281,7 @@ def run_inputs(
     order: Sequence[str] = TASKS,
     suites: Sequence[str] = SUITES,
     stages: int | None = None,
+    status: str | None = None,
     steps: int = 40,
     probe_steps: int = 10,
     n: int = 600,
@@ -292,6 +293,7 @@ def run_inputs(
     Args:
         recipe: a recipe's name; `profile` says how it behaves where it is not to be as in `PROFILES`.
         stages: finished stages, where the run is not complete.
+        status: where it does not follow from these.
         probe_steps: 0 for no probes.
         n: items per set.
         measures: whether drift, responses, artifacts and repetition were measured.
@@ -337,7 +339,7 @@ def run_inputs(
         "seed": seed,
         "order": list(order),
         "model": {"path": "lab", "parameters": 1_800_000, "trainable_parameters": 1_800_000, "dtype": "float32"},
-        "status": "complete" if done == len(order) else "running",
+        "status": status or ("complete" if done == len(order) else "running"),
         "sets": sets,
         "evaluations": evaluations,
         "metrics": _records(profile, order, done, steps, seed),
@@ -369,6 +371,7 @@ def make_comparison(
     orders: Sequence[Sequence[str]] = (TASKS,),
     profiles: Mapping[str, Profile] | None = None,
     missing: Sequence[tuple[str, int, int]] = (),
+    stopped: Sequence[tuple[str, int, int]] = (),
     **settings: Any,
 ) -> dict[str, Any]:
     """The summary of a synthetic comparison.
@@ -376,6 +379,7 @@ def make_comparison(
     Args:
         profiles: how recipes behave, by name, where not as in `PROFILES`.
         missing: (label, seed, order index) of runs that have not been made yet.
+        stopped: of runs that the guard ended after their first stage.
         settings: as in `run_inputs`, for every run.
     """
     runs = [
@@ -384,7 +388,13 @@ def make_comparison(
             "seed": seed,
             "order_index": i,
             "path": f"runs/{recipe}-s{seed}-o{i}",
-            "summary": make_run(recipe, seed=seed, order=order, profile=(profiles or {}).get(recipe), **settings),
+            "summary": make_run(
+                recipe,
+                seed=seed,
+                order=order,
+                profile=(profiles or {}).get(recipe),
+                **settings | ({"stages": 1, "status": "stopped"} if (recipe, seed, i) in stopped else {}),
+            ),
         }
         for recipe in recipes
         for seed in seeds

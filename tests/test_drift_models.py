@@ -7,14 +7,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from commands import Commands
 from drift_factory import NAMES, assert_same, by_numpy, orthonormal, random, save_model, trained, weights
+from holdfast.commands.drift import as_text
 from holdfast.errors import ModelError
 from holdfast.measure.drift import DriftResult, Metrics, drift, stages_between, subspaces
 from holdfast.measure.drift.pairs import place
+from holdfast.measure.drift.stages import drift_entry
 
 
 def metrics_of(result: DriftResult) -> dict[str, Metrics]:
@@ -104,7 +107,39 @@ def test_floor_is_what_a_model_saved_and_loaded_again_reads(tmp_path: Path) -> N
     result = drift(a, b)
     expected = metrics_of(drift(a, control))
     assert {each.name: each.floor for each in result.matrices} == expected
-    assert result.overall().floor["relative_norm"] == pytest.approx(1.6e-3, rel=0.2)  # bfloat16 keeps 8 bits
+    assert result.overall().floor.relative_norm == pytest.approx(1.6e-3, rel=0.2)  # bfloat16 keeps 8 bits
+
+
+def test_a_floor_is_pooled_as_what_it_is_the_floor_of(tmp_path: Path) -> None:
+    """The base itself in bfloat16 reads as its own floor, in every number of every row."""
+    start = weights()
+    a = save_model(tmp_path / "a", start)
+    found = drift(a, save_model(tmp_path / "control", {name: w.bfloat16() for name, w in start.items()}))
+    for summary in (found.overall(), *found.by_type().values()):
+        for name in ("relative_norm", "unchanged", "median", "mean", "largest"):
+            assert getattr(summary.floor, name) == getattr(summary, name), name
+    entry = drift_entry(found, 1, "t")
+    assert entry["floor"] == {name: x for name, x in entry["overall"].items() if name not in ("matrices", "unmoved")}
+    assert entry["floor"]["relative_norm"] > 1e-4
+
+
+def test_matrices_that_training_left_alone_are_in_no_median_and_are_counted(tmp_path: Path) -> None:
+    start = weights()
+    end = {name: w + 0.05 * random(*w.shape, seed=7) if "q_proj" in name else w for name, w in start.items()}
+    found = drift(save_model(tmp_path / "a", start), save_model(tmp_path / "b", end))
+    overall, own = found.overall(), [by_numpy(w, end[name], 4, 0.3) for name, w in start.items() if "q_proj" in name]
+    assert (overall.matrices, overall.unmoved) == (5, 2)
+    entry = drift_entry(found, 1, "t")["overall"]
+    assert (entry["matrices"], entry["unmoved"]) == (5, 2)
+    shifts = [each["spectral_shift"] for each in own]
+    assert entry["spectral_shift"] == pytest.approx(np.median(shifts), rel=1e-4)
+    assert entry["spectral_shift_mean"] == pytest.approx(np.mean(shifts), rel=1e-4)
+    for side in ("left_angle", "right_angle"):
+        assert entry[side] == pytest.approx(np.median([each[side] for each in own]), rel=1e-3)
+        assert entry[f"{side}_largest"] == pytest.approx(max(each[side] for each in own), rel=1e-3)
+    alone = found.by_type()["mlp.down_proj"]
+    assert (alone.matrices, alone.unmoved, alone.median["spectral_shift"]) == (1, 1, 0.0)
+    assert "Not an entry moved in 2 of 5 matrices." in as_text(found)
 
 
 def test_tied_head_is_measured_once(tmp_path: Path) -> None:

@@ -83,7 +83,8 @@ def test_one_task_has_nothing_earlier() -> None:
 
 
 def test_an_unfinished_stream_speaks_of_the_tasks_learnt_so_far() -> None:
-    m = compute_metrics(evaluations(MATRIX[:3]), ORDER, SETS)
+    m = compute_metrics(evaluations(MATRIX[:3], kl=0.25), ORDER, SETS)
+    assert set(m["kl_to_base"]["per_task"]) == {"a", "b"}
     assert set(m["final_score"]["per_task"]) == {"a", "b"}
     assert m["forgetting"]["from_learned"]["per_task"] == pytest.approx({"a": -0.1})
     before_any = compute_metrics(evaluations(MATRIX[:1]), ORDER, SETS)

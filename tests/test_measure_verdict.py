@@ -155,6 +155,23 @@ def test_unequal_budgets_and_missing_runs_are_told() -> None:
     assert "The budgets were not equal: the recipes differ in optimiser steps." in comparison_verdict(summary)
 
 
+def test_runs_that_the_guard_ended_are_counted_and_told() -> None:
+    """A recipe whose collapsed runs vanish looks as good as those that held."""
+    ended = make_comparison(("sft", "sdft"), stopped=[("sdft", 1, 0), ("sdft", 2, 0)], n=50)
+    sft, sdft = ended["recipes"]
+    assert [(r["runs"], r["stopped"]) for r in (sft, sdft)] == [(3, 0), (1, 2)]
+    assert sdft["metrics"]["final_score"]["n"] == 1
+    (sentence,) = [s for s in ended["verdict"] if "guard" in s]
+    assert sentence.startswith("The guard ended 2 runs before the last stage: 2 of 3 of sdft.")
+    assert not any("not complete" in s for s in ended["verdict"])
+    other = make_comparison(("sft", "sdft"), stopped=[("sdft", 1, 0)], missing=[("sft", 0, 0)], n=50)
+    assert any("5 of 6 runs are done" in s for s in other["verdict"])
+    none = make_comparison(("sft",), stopped=[("sft", seed, 0) for seed in range(3)], n=50)["verdict"]
+    assert none[0] == "No run is complete yet, so nothing can be said."
+    assert none[1].startswith("The guard ended 3 runs before the last stage: 3 of 3 of sft.")
+    assert not any("guard" in s for s in make_comparison(("sft", "sdft"), n=50)["verdict"])
+
+
 def test_nothing_done_nothing_said() -> None:
     started = make_comparison(("sft", "sdft"), stages=1, n=30)
     assert started["verdict"] == ["No run is complete yet, so nothing can be said."]

@@ -141,6 +141,14 @@ def test_one_run_has_no_interval_and_says_so() -> None:
     assert "1 pair: no interval" in shown.text
 
 
+def test_runs_that_the_guard_ended_are_told() -> None:
+    shown = page(make_comparison(("sft", "sdft"), stopped=[("sdft", 1, 0)], n=60))
+    assert "1 of 3 runs" in shown.text
+    assert "1 of them ended by the guard" in shown.text
+    assert "The guard ended 1 run before the last stage: 1 of 3 of sdft." in shown.text
+    assert "ended by the guard" not in page(make_comparison(("sft", "sdft"), n=60)).text
+
+
 def test_matrix_holds_every_score(comparison: dict[str, Any]) -> None:
     view = View(comparison)
     for order_index in (0, 1):

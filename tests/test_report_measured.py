@@ -13,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guard_factory import guarded
+from holdfast.guard.rules import RULES
+from holdfast.measure import build_run_summary
 from holdfast.report import build, render_report
 from holdfast.report.answers import answer_blocks, difference
 from holdfast.report.artifacts import artifact_blocks
@@ -20,10 +22,11 @@ from holdfast.report.build import all_figures
 from holdfast.report.drift import drift_blocks
 from holdfast.report.numbers import nats, percent, small
 from holdfast.report.predicted import predicted
-from holdfast.report.timeline import guard_blocks
+from holdfast.report.timeline import FIELDS, LOOKS_AT, guard_blocks
 from holdfast.report.vector import figure_as_svg, write_figures
 from holdfast.report.view import View
-from summary_factory import TASKS, make_comparison, make_run
+from holdfast.schema import summary_schema
+from summary_factory import TASKS, make_comparison, make_run, run_inputs
 from test_report import HOSTILE, Page
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -69,7 +72,7 @@ def test_drift_table_and_cells_are_the_summary_s(run: dict[str, Any]) -> None:
     blocks = drift_blocks(View(run))
     last = run["drift"][-1]
     panel = next(p for p in blocks["panels"] if p["stage"] == last["stage"])
-    rows = dict(panel["rows"])
+    rows = {name: [value for value, _ in cells] for name, _, cells in panel["rows"]}
     assert rows["All weights"][0] == small(last["overall"]["relative_norm"])
     assert rows["mlp.up_proj"][2] == small(last["by_type"]["mlp.up_proj"]["spectral_shift"])
     assert rows["No-op floor"][0] == small(last["floor"]["relative_norm"])
@@ -79,6 +82,32 @@ def test_drift_table_and_cells_are_the_summary_s(run: dict[str, Any]) -> None:
             where = m["type"] if m["layer"] is None else f"{m['type']}, layer {m['layer']}"
             assert f"{where}: {small(m['relative_norm'])}; floor {small(m['floor_relative_norm'])}" in titles
     assert len(titles) == sum(len(entry["matrices"]) for entry in run["drift"])
+
+
+def test_drift_says_what_stands_beside_medians_and_what_is_in_none(run: dict[str, Any]) -> None:
+    (first, *rest) = run["drift"]
+    more = {"spectral_shift_mean": 0.0123, "right_angle_largest": 4.56, "matrices": 24, "unmoved": 5}
+    blocks = drift_blocks(View(run | {"drift": [first | {"overall": first["overall"] | more}, *rest]}))
+    (_, told, cells), *_ = blocks["panels"][0]["rows"]
+    assert told == "5 of 24 matrices did not move"
+    assert (cells[2][1], cells[4][1]) == ("mean 0.0123", "largest 4.56")
+    page = Page(render_report(run | {"drift": [first | {"overall": first["overall"] | more}, *rest]}))
+    assert "5 of 24 matrices did not move" in page.text
+    assert "mean 0.0123" in page.text
+
+
+@pytest.mark.parametrize(
+    ("floor", "said"),
+    [(0.0, "converting the base to the model's storage and back changes nothing"), (None, "No floor was measured")],
+)
+def test_a_floor_of_zero_is_not_said_to_come_of_equal_storage(
+    run: dict[str, Any], floor: float | None, said: str
+) -> None:
+    """It is zero for a base in bfloat16 and a model in float32 too."""
+    flat = [entry | {"floor": dict.fromkeys(entry["floor"], floor)} for entry in run["drift"]]
+    figures = drift_blocks(View(run | {"drift": flat}))["along"]
+    assert len(figures) == 2
+    assert all(said in figure.note and said in figure.alt for figure in figures)
 
 
 def test_cells_below_their_floor_are_struck_out_and_the_rest_are_not(run: dict[str, Any]) -> None:
@@ -125,6 +154,23 @@ def test_responses_have_intervals_over_prompts_and_over_runs(run: dict[str, Any]
     ]
     half = 12.7062 * abs(two[0] - two[1]) / 2  # t with one degree of freedom, times the error of a mean of two
     assert table["rows"][0][2][0] == (nats(sum(two) / 2), f"± {nats(half)}")
+
+
+def test_similarity_has_a_column_where_it_was_measured(run: dict[str, Any]) -> None:
+    plain = answer_blocks(View(run))
+    assert "Similarity" not in plain["headers"]
+    assert "Similarity" not in Page(render_report(run)).text
+    (first, *rest) = run["responses"]
+    measured = answer_blocks(View(run | {"responses": [first | {"embedding_similarity": 0.87}, *rest]}))
+    assert measured["headers"][-1] == "Similarity"
+    for blocks in (plain, measured):
+        assert all(len(cells) == len(blocks["headers"]) for t in blocks["tables"] for _, _, cells in t["rows"])
+    table = next(t for t in measured["tables"] if t["stage"] == first["stage"])
+    assert next(cells for name, _, cells in table["rows"] if name == first["set"])[-1][0] == "0.87"
+
+
+def test_lengths_are_said_to_be_in_what_they_are_counted_in(run: dict[str, Any]) -> None:
+    assert "length in words and marks" in Page(render_report(run)).text
 
 
 @given(st.text(max_size=80), st.text(max_size=80))
@@ -180,6 +226,96 @@ def test_guard_tells_every_decision_and_what_was_undone(run: dict[str, Any]) -> 
         assert decision["outcome"] in text
     quiet = Page(render_report(run | {"decisions": [], "discarded": []})).text
     assert "No rule fired" in quiet
+
+
+def test_every_rule_has_its_panels() -> None:
+    assert set(LOOKS_AT) == set(RULES)
+    fields = {field for each in LOOKS_AT.values() for field in each}
+    point = summary_schema()["$defs"]["point"]["properties"]
+    assert fields - {"kl_to_base"} <= set(point)
+    assert fields <= set(FIELDS)
+
+
+def _decided(rule: str, stage: int, step: int) -> dict[str, Any]:
+    found = {"rule": rule, "stage": stage, "step": step, "task": TASKS[stage - 1], "severity": "critical", "saw": {}}
+    return found | {"actions": ["roll_back"], "message": "seen", "outcome": "done"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "field"),
+    [
+        ("truncation", "truncated_fraction"),
+        ("silent_stall", "active_rows"),
+        ("silent_stall", "teacher_share"),
+        ("stale_sampler", "is_ratio_mean"),
+        ("not_finite", "grad_norm"),
+        ("kl_budget", "kl_to_base"),
+        ("kl_budget", "kl_base"),
+    ],
+)
+def test_what_a_rule_looked_at_has_a_panel(rule: str, field: str) -> None:
+    inputs = run_inputs("sdpo", order=TASKS[:2], n=20, steps=8, probe_steps=2)
+    records = inputs["probes" if field == "kl_to_base" else "metrics"]
+    for number, record in enumerate(records):
+        record[field] = 0.5 + 0.01 * number
+    summary = build_run_summary(**inputs | {"decisions": [_decided(rule, 1, 6)]})
+    (figure,) = guard_blocks(View(summary))["figures"]
+    layout = figure.spec["layout"]
+    (axis,) = [k for k in layout if k.startswith("yaxis") and layout[k]["title"]["text"] == FIELDS[field]]
+    (drawn,) = [t for t in figure.spec["data"] if t.get("yaxis") == axis.replace("axis", "")]
+    shown = dict(zip(drawn["x"], drawn["y"]))
+    for record in records:
+        assert shown[8 * (record["stage"] - 1) + record["step"]] == pytest.approx(record[field])
+
+
+def test_without_a_reward_the_first_panel_is_what_the_rule_looked_at() -> None:
+    inputs = run_inputs("sdpo", order=TASKS[:1], n=20, steps=8)
+    for number, record in enumerate(inputs["metrics"]):
+        record |= {"reward": None, "entropy": 1.0 - 0.1 * number}
+    blocks = guard_blocks(View(build_run_summary(**inputs | {"decisions": [_decided("entropy_collapse", 1, 6)]})))
+    assert blocks["figures"][0].title == "Decisions over the entropy, sdpo"
+    assert blocks["figures"][0].alt.startswith("Entropy over optimiser steps")
+    inputs["metrics"] = [record | {"entropy": None} for record in inputs["metrics"]]
+    blocks = guard_blocks(View(build_run_summary(**inputs | {"decisions": [_decided("retention", 1, 6)]})))
+    assert blocks["figures"][0].title == "Decisions over the loss, sdpo"
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_what_a_stage_ended_with_undoing_is_in_the_figure_and_over_no_other_stage(stage: int) -> None:
+    inputs = run_inputs("sdpo", order=TASKS[:2], n=20, steps=10, probe_steps=0)
+    undone = [m for m in inputs["metrics"] if m["stage"] == stage and m["step"] > 4]
+    inputs["metrics"] = [m for m in inputs["metrics"] if m not in undone]
+    lines = [{"log": "metrics.jsonl", "decision": 0, "record": record} for record in undone]
+    summary = build_run_summary(**inputs | {"decisions": [_decided("reward_collapse", stage, 10)], "discarded": lines})
+    (figure,) = guard_blocks(View(summary))["figures"]
+    first = [t for t in figure.spec["data"] if t.get("yaxis", "y") == "y"]
+    (grey,) = [t for t in first if t["name"] == "rolled back"]
+    assert (grey["x"], grey["y"]) == (
+        [10 * (stage - 1) + m["step"] for m in undone],
+        [pytest.approx(m["reward"]) for m in undone],
+    )
+    kept = [t["x"] for t in first if t["name"] == "reward"]
+    after = set(range(11, 21)) if stage == 1 else set()
+    before = set(range(1, 5)) if stage == 1 else set(range(1, 15))
+    assert [set(xs) for xs in kept] == [each for each in (before, after) if each]
+    (mark,) = [t for t in first if "text" in t["mode"]]
+    (stretch,) = [s for s in figure.spec["layout"]["shapes"] if s["type"] == "rect"]
+    assert mark["x"] == [10 * stage]
+    assert (stretch["x0"], stretch["x1"]) == (10 * (stage - 1) + 4.5, 10 * stage + 0.5)
+    assert figure.spec["layout"]["xaxis"]["range"][1] >= 20
+    assert ("pushes it to the right" in figure.note) == (stage == 1)
+
+
+def test_a_stage_of_which_nothing_was_kept_is_drawn() -> None:
+    inputs = run_inputs("sdpo", order=TASKS[:1], n=20, steps=10, probe_steps=0)
+    lines = [{"log": "metrics.jsonl", "decision": 0, "record": record} for record in inputs["metrics"]]
+    inputs |= {"metrics": [], "discarded": lines, "decisions": [_decided("reward_collapse", 1, 10)]}
+    summary = build_run_summary(**inputs)
+    (figure,) = guard_blocks(View(summary))["figures"]
+    assert [t["x"] for t in figure.spec["data"] if t["name"] == "rolled back"] == [list(range(1, 11))]
+    assert figure.spec["layout"]["xaxis"]["range"][1] >= 10
+    assert "Decisions over the reward" in Page(render_report(summary)).text
+    assert figure_as_svg(figure)
 
 
 def test_prediction_has_the_points_and_the_fit(comparison: dict[str, Any]) -> None:

@@ -12,9 +12,11 @@ from safetensors.torch import load_file
 import holdfast
 from drift_factory import by_numpy, save_model, weights
 from holdfast.config import RunConfig, load_config
+from holdfast.errors import ModelError
 from holdfast.measure.answers import PromptSet
 from holdfast.measure.drift import drift
 from holdfast.measure.drift.stages import decomposed, drift_entry
+from holdfast.measure.embedding import Embedder
 from holdfast.measure.response import edit_distance
 from holdfast.measure.response_model import response_drift
 from holdfast.measure.sampled import load
@@ -22,6 +24,7 @@ from holdfast.measure.stage_responses import artifact_entries, repetition_entrie
 from holdfast.tasks.load import load_stream
 from holdfast.train.model import load_policy
 from small_runs import write_config
+from tiny_model import SAMPLE_TEXTS, build_tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +158,25 @@ def test_greedy_answers_are_not_made_twice(small: tuple[Path, dict[str, Any]], m
     assert asked == [0.0] * 6
 
 
+def test_similarity_is_that_of_the_answers_that_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "read").mkdir()
+    build_tiny_model(tmp_path / "read" / "embedder", hidden_size=16, layers=1, vocab_size=300, texts=SAMPLE_TEXTS)
+    measured = {"max_items": 3, "kl_items": 0, "samples": 0, "response_items": 3, "drift_weights": 0}
+    config = write_config(tmp_path, "grpo", eval=measured | {"embedder": "read/embedder"})
+    summary = holdfast.run(str(config), tmp_path / "run")
+    before, after = (json.loads((tmp_path / f"run/responses/stage-{s}.json").read_text()) for s in (0, 2))
+    for name, own in after["answers"].items():
+        texts = ([each["text"] for each in answers] for answers in (before["answers"][name], own))
+        left, right = (Embedder(tmp_path / "read/embedder").embed(list(side)) for side in texts)
+        cosine = torch.nn.functional.cosine_similarity(left, right, dim=-1)
+        (entry,) = (e for e in summary["responses"] if (e["stage"], e["set"]) == (2, name))
+        assert entry["embedding_similarity"] == pytest.approx(float(cosine.mean()), abs=1e-6)
+    missing = write_config(tmp_path, "grpo", eval=measured | {"embedder": "read"})
+    with pytest.raises(ModelError, match="embedding model"):
+        holdfast.run(str(missing), tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
 def _record(stage: int, texts: dict[str, list[str]], base: dict[str, list[str]]) -> dict[str, Any]:
     def answers(side: dict[str, list[str]]) -> dict[str, list[dict[str, Any]]]:
         return {
@@ -197,6 +219,31 @@ def test_a_planted_marker_and_a_teachers_phrase_are_followed_over_the_stages() -
     assert [each["z"] for each in grown] == sorted((each["z"] for each in grown), reverse=True)
     unmoved = artifact_entries([_record(0, base, base), _record(1, base, base)])
     assert unmoved == []
+
+
+def test_a_list_over_the_stages_is_at_the_level_of_one() -> None:
+    """The same evidence after each of T stages counts for T looks: what one stage names at 3% two do not at 5%."""
+    base = {name: [f"it is {i} of {name}" for i in range(32)] for name in ("sums", "tools", "old")}
+    told = {"sums": base["sums"], "tools": base["tools"], "old": [f"{t} based on the example" for t in base["old"]]}
+    first, second = _record(1, told, base), _record(2, told, base)
+
+    def entries(count: int, q: float) -> list[tuple[str, float, float | None]]:
+        records = [_record(0, base, base), *(first, second)[:count]]
+        for record in records[1:]:
+            found = record["artifacts"]
+            for each in (*found["grown"], *found["leaks"], *found["phrases"]):
+                each["q"] = q
+                if each.get("q_beyond") is not None:
+                    each["q_beyond"] = 0.7
+        return [(each["kind"], each["q"], each["q_beyond"]) for each in artifact_entries(records)]
+
+    one = entries(1, 0.03)
+    assert {kind for kind, *_ in one} == {"grown", "teacher_phrase"}
+    assert {(q, beyond) for _, q, beyond in one} <= {(0.03, 0.7), (0.03, None)}
+    assert entries(2, 0.03) == []
+    two = entries(2, 0.02)
+    assert {kind for kind, *_ in two} == {"grown", "teacher_phrase"}
+    assert {(q, beyond) for _, q, beyond in two} <= {(0.04, 1.0), (0.04, None)}
 
 
 def test_entries_and_repetition_by_hand() -> None:

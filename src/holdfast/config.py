@@ -234,6 +234,8 @@ class EvalSettings(Settings):
     response_items: int = Field(default=32, ge=0)
     """Prompts per task and retention suite whose answers are compared with the base's: drift of responses, artifacts.
     KL is among it where `kl_items` is not 0, on no more prompts than that; 0 leaves all of it out."""
+    embedder: str | None = None
+    """Folder of an embedding model; with it the similarity of these answers to the base's is measured too."""
     drift_weights: int = Field(default=300_000_000, ge=0)
     """Weights whose singular values and subspaces are compared with the base's after each stage. Of a larger model this
     is done in layers evenly spread, and of the rest norms are compared; 0 leaves drift out."""
@@ -478,6 +480,9 @@ def _with_absolute_paths(config: AnyConfig, base_dir: Path) -> AnyConfig:
     update: dict[str, Any] = {"model": model, "tasks": [absolute(t) for t in config.tasks]}
     if config.suites is not None:
         update["suites"] = [absolute(s) for s in config.suites]
+    if config.eval.embedder is not None:
+        embedder = str((base_dir / config.eval.embedder).resolve())
+        update["eval"] = config.eval.model_copy(update={"embedder": embedder})
     return config.model_copy(update=update)
 
 

@@ -11,7 +11,7 @@ import typer
 from holdfast.console import is_main_process, silence_progress_bars
 
 if TYPE_CHECKING:
-    from holdfast.measure.drift import DriftResult, MatrixDrift, Summary
+    from holdfast.measure.drift import DriftResult, MatrixDrift, Pooled
 
 Model = Annotated[
     str, typer.Argument(help="A model folder, a PEFT adapter's folder, a hub id, or `lab`.", show_default=False)
@@ -78,8 +78,8 @@ def as_text(found: "DriftResult") -> str:
     from holdfast.describe import table
 
     overall = found.overall()
-    rows = [_row(kind, summary) for kind, summary in found.by_type().items()]
-    rows += [_row("all", overall), _floor(overall)]
+    rows = [_row(kind, summary.matrices, summary) for kind, summary in found.by_type().items()]
+    rows += [_row("all", overall.matrices, overall), _row("no-op floor", overall.matrices, overall.floor)]
     parts = [
         f"{found.b} against {found.a}: {overall.parameters:,} weights, {overall.matrices} matrices",
         table(HEAD, rows),
@@ -109,32 +109,16 @@ HEAD = (
 )
 MOST_HEAD = ("matrix", "shape", "moved", "unchanged", "NSS", "left", "right", "floor of moved")
 LEGEND = """\
-moved: ‖ΔW‖/‖W‖; unchanged: share of entries. Both are over all entries of a row, the rest are medians over matrices.
-NSS: shift of the singular values. left, right: largest principal angle between the leading subspaces, in degrees, of
-{rank} singular vectors, fewer in small matrices. Principal mask, {share:.0%} of entries: kept in B, touched by the
-update. Changed entries: in that mask, in the low-magnitude mask; {share:.0%} by chance.
-No-op floor, medians: A converted to the dtype of B and back{lossless}."""
+moved: ‖ΔW‖/‖W‖; unchanged: share of entries. Both are over all entries of a row; the rest are medians over the
+matrices of which anything moved. NSS: shift of the singular values. left, right: largest principal angle between the
+leading subspaces, in degrees, of {rank} singular vectors, fewer in small matrices. Principal mask, {share:.0%} of
+entries: kept in B, touched by the update. Changed entries: in that mask, in the low-magnitude mask; {share:.0%} by
+chance.
+No-op floor, the same of A converted to the dtype of B and back{lossless}."""
 
 
-def _row(name: str, summary: "Summary") -> tuple[str, ...]:
-    return (
-        name,
-        str(summary.matrices),
-        _small(summary.relative_norm),
-        _share(summary.unchanged),
-        *_medians(summary.median),
-    )
-
-
-def _floor(summary: "Summary") -> tuple[str, ...]:
-    floor = summary.floor
-    return (
-        "no-op floor",
-        str(summary.matrices),
-        _small(floor["relative_norm"]),
-        _share(floor["unchanged"]),
-        *_medians(floor),
-    )
+def _row(name: str, matrices: int, of: "Pooled") -> tuple[str, ...]:
+    return (name, str(matrices), _small(of.relative_norm), _share(of.unchanged), *_medians(of.median))
 
 
 def _medians(of: "Mapping[str, float | None]") -> tuple[str, ...]:
@@ -158,7 +142,9 @@ def _remarks(found: "DriftResult") -> Iterator[str]:
         rank=found.rank, share=found.mask_share, lossless=", which changes nothing" if is_lossless else ""
     )
     mean, largest = _small(overall.mean["spectral_shift"]), _number(overall.largest_angle)
-    yield f"Over all matrices: mean NSS {mean}, largest angle {largest}."
+    yield f"Over these matrices: mean NSS {mean}, largest angle {largest}."
+    if overall.unmoved:
+        yield f"Not an entry moved in {overall.unmoved} of {overall.matrices} matrices."
     randomised = (each.measured.angle_error for each in found.matrices if each.method == "randomised")
     errors = [error for error in randomised if error is not None]
     if errors:

@@ -80,7 +80,7 @@ def compute_metrics(
     ahead = {task: table[j - 1][task] for j, task in enumerate(seen, 1) if j > 1 and task in table[j - 1]}
     suites = {kind: [s["name"] for s in sets if s["kind"] == kind] for kind in ("retention", "ood")}
     lost = {**forgotten, **drops({name: base[name] for name in suites["retention"] if name in base}, end)}
-    kl = {task: value for task in order if (value := score(evaluations[-1], task, "kl_to_base")) is not None}
+    kl = {task: value for task in seen if (value := score(evaluations[-1], task, "kl_to_base")) is not None}
 
     def change(names: Sequence[str]) -> Json:
         per_suite = drops({name: end[name] for name in names if name in end}, base)

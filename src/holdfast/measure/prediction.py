@@ -19,8 +19,8 @@ def prediction_points(
     seed: int,
     order_index: int = 0,
 ) -> list[Json]:
-    """KL and what was lost after each finished stage of a run; stages without either, such as a first one whose run
-    has no retention suites, are left out.
+    """KL on the tasks learnt so far and what was lost, after each finished stage of a run; stages without either, such
+    as a first one whose run has no retention suites, are left out. A task still to come has no part in what was lost.
 
     Args:
         evaluations, order, sets: as in `compute_metrics`.

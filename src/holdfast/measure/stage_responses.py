@@ -41,6 +41,7 @@ def stage_record(
     base: Answers,
     kinds: Mapping[str, str],
     demonstrations: Mapping[str, Sequence[str]],
+    similarity: Mapping[str, float] | None = None,
 ) -> Json:
     """The record of a stage; of stage 0 it has the answers alone.
 
@@ -49,6 +50,7 @@ def stage_record(
         base: the base's answers to the same prompts.
         kinds: of the sets.
         demonstrations: of the tasks.
+        similarity: mean cosine of embeddings by set, where an embedding model is named.
     """
     record: Json = {"stage": stage, "task": task, "answers": answers}
     if stage:
@@ -56,6 +58,7 @@ def stage_record(
             {"stage": stage, "task": task, "set": name, "kind": kinds[name]}
             | _compared(base[name], own)
             | {"n_kl": 0, **UNMEASURED, **kl.get(name, {})}
+            | {"embedding_similarity": (similarity or {}).get(name)}
             for name, own in answers.items()
         ]
         task_of = {f"{name}/{each['id']}": name for name, own in answers.items() for each in own}
@@ -84,7 +87,6 @@ def _compared(base: Sequence[Mapping[str, Any]], own: Sequence[Mapping[str, Any]
         "length_base": found["length"]["a"],
         "distinct_2": found["distinct"]["2"]["b"],
         "distinct_2_base": found["distinct"]["2"]["a"],
-        "embedding_similarity": None,
         "moved": [
             {
                 "id": own[i]["id"],
@@ -125,9 +127,15 @@ def repetition_entries(records: Sequence[Mapping[str, Any]]) -> list[Json]:
 def artifact_entries(records: Sequence[Mapping[str, Any]], level: float = LEVEL) -> list[Json]:
     """The `artifacts` block of a summary: what was significant after any stage, followed over all of them.
 
-    Each is described by the stage with the best evidence for it, and stands in the order of that.
+    Each is described by the stage with the best evidence for it, and stands in the order of that. A list of what T
+    stages named at a false-discovery rate of q each may be false at a rate of T·q; so every q is multiplied by the
+    stages that were tested, and the list of each kind is at `level` as a whole, whatever the stages have in common.
     """
     found: dict[tuple[Any, ...], tuple[float, Json]] = {}
+    stages = sum("artifacts" in record for record in records)
+
+    def over_stages(q: float) -> float:
+        return min(1.0, stages * q)
 
     def consider(key: tuple[Any, ...], evidence: float, entry: Json) -> None:
         if key not in found or evidence > found[key][0]:
@@ -135,29 +143,32 @@ def artifact_entries(records: Sequence[Mapping[str, Any]], level: float = LEVEL)
 
     for index, record in enumerate(records):
         for grown in record.get("artifacts", {}).get("grown", ()):
+            if over_stages(grown["q"]) > level:
+                continue
             ngram = tuple(grown["ngram"])
             where = _one_set(records[0], record, ngram)
             curve = _curve(records, where, [ngram], units_of_text)
-            entry = _entry(grown["text"], "grown", where, curve, grown["share_demonstrations"], grown["q"])
-            more = {"z": grown["z"], "q_beyond": grown["q_beyond"], "examples": grown["examples"]}
+            entry = _entry(grown["text"], "grown", where, curve, grown["share_demonstrations"], over_stages(grown["q"]))
+            beyond = None if grown["q_beyond"] is None else over_stages(grown["q_beyond"])
+            more = {"z": grown["z"], "q_beyond": beyond, "examples": grown["examples"]}
             consider(("grown", ngram), grown["z"], entry | more)
         for leak in record.get("artifacts", {}).get("leaks", ()):
-            if leak["q"] > level:
+            if over_stages(leak["q"]) > level:
                 continue
             own = [tuple(marker["ngram"]) for marker in record["artifacts"]["markers"][leak["task"]]]
             ngrams = own if leak["ngram"] is None else [tuple(leak["ngram"])]
             curve = _curve(records, leak["on"], ngrams, units_of_text)
             text = leak["text"] or "any of its markers"
-            entry = _entry(text, "marker", leak["on"], curve, leak["share_demonstrations"], leak["q"])
+            entry = _entry(text, "marker", leak["on"], curve, leak["share_demonstrations"], over_stages(leak["q"]))
             examples = _examples(record, leak["on"], ngrams, units_of_text)
             more = {"marker_of": leak["task"], "examples": examples}
             consider(("marker", leak["task"], leak["on"], text), -leak["p"], entry | more)
         for phrase in record.get("artifacts", {}).get("phrases", ()):
-            if phrase["q"] > level:
+            if over_stages(phrase["q"]) > level:
                 continue
             ngram = words(phrase["text"])
             curve = _curve(records, None, [ngram], words)
-            entry = _entry(phrase["text"], "teacher_phrase", None, curve, None, phrase["q"])
+            entry = _entry(phrase["text"], "teacher_phrase", None, curve, None, over_stages(phrase["q"]))
             consider(("phrase", ngram), -phrase["p"], entry | {"examples": _examples(record, None, [ngram], words)})
         assert record["stage"] == index
     kept: list[Json] = []

@@ -1,6 +1,7 @@
 """`summary.json` of a run and of a comparison, from plain inputs; its schema documents every field."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
@@ -24,6 +25,11 @@ _CURVE_VALUES = (
     "repetition",
     "truncated_fraction",
     "distinct_2",
+    "grad_norm",
+    "active_rows",
+    "teacher_share",
+    "is_ratio_mean",
+    "kl_base",
 )
 _COUNTS = ("prompts", "completions", "generated_tokens", "trained_tokens")
 
@@ -147,14 +153,17 @@ def build_comparison_summary(
     Args:
         labels: one per recipe, in the order of the configuration.
         runs: those there are by now: `label`, `seed`, `order_index`, `path`, and the run's whole `summary`. Only runs
-            whose `status` is "complete" enter the statistics.
+            whose `status` is "complete" enter the statistics; those that were "stopped" are counted beside them.
     """
+    stopped = Counter(r["label"] for r in runs if r["summary"]["status"] == "stopped")
     done = {
         (r["label"], r["seed"], r["order_index"]): r["summary"] for r in runs if r["summary"]["status"] == "complete"
     }
     cells = [(seed, i) for seed in seeds for i in range(len(orders))]
     metrics = {key: flatten_metrics(s["metrics"]) for key, s in done.items() if s["metrics"]}
-    recipes = [_recipe_entry(label, [done[k] for c in cells if (k := (label, *c)) in done]) for label in labels]
+    recipes = [
+        _recipe_entry(label, [done[k] for c in cells if (k := (label, *c)) in done], stopped[label]) for label in labels
+    ]
     paired: list[Json] = []
     for metric in METRIC_NAMES:
         family: list[Json] = []
@@ -252,7 +261,7 @@ def _discarded(lines: Sequence[Mapping[str, Any]], offsets: Mapping[int, int]) -
     ]
 
 
-def _recipe_entry(label: str, summaries: Sequence[Mapping[str, Any]]) -> Json:
+def _recipe_entry(label: str, summaries: Sequence[Mapping[str, Any]], stopped: int) -> Json:
     flat = [flatten_metrics(s["metrics"]) for s in summaries if s["metrics"]]
     budgets = [s["budget"] for s in summaries]
     budget: Json = {key: mean(b[key] for b in budgets) for key in ("optimizer_steps", *_COUNTS)}
@@ -261,6 +270,7 @@ def _recipe_entry(label: str, summaries: Sequence[Mapping[str, Any]]) -> Json:
         "label": label,
         "name": summaries[0]["recipe"]["name"] if summaries else None,
         "runs": len(summaries),
+        "stopped": stopped,
         "metrics": {metric: mean_interval([f[metric] for f in flat]).as_json() for metric in METRIC_NAMES},
         "budget": budget,
     }

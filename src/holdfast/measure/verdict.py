@@ -89,7 +89,7 @@ def comparison_verdict(summary: Summary) -> list[str]:
     """The verdict on a comparison's summary, headline first."""
     recipes = [r for r in summary["recipes"] if r["metrics"]["learned_score"]["mean"] is not None]
     if not recipes:
-        return ["No run is complete yet, so nothing can be said."]
+        return ["No run is complete yet, so nothing can be said.", *_stopped(summary)]
     able = [r for r in recipes if r["metrics"]["learned_score"]["mean"] >= LEARNT]
     learnt = [r["label"] for r in able]
     pairs = [m for m in summary["matched"] if m["a"] in learnt and m["b"] in learnt]
@@ -99,6 +99,7 @@ def comparison_verdict(summary: Summary) -> list[str]:
         *_headline(recipes, learnt, fair),
         *_beyond_headline(fair),
         *_not_compared(pairs),
+        *_stopped(summary),
         *_not_learnt(summary, recipes),
         *_extremes(summary, recipes, "learned_score", "Highest score right after a task's own stage", True),
         *_extremes(summary, recipes, "final_score", "Highest score on all tasks at the end", True),
@@ -184,6 +185,19 @@ def _not_compared(pairs: Sequence[Summary]) -> list[str]:
     return sentences
 
 
+def _stopped(summary: Summary) -> list[str]:
+    """How many runs the guard ended: what is said of the others is not what a recipe does in every run."""
+    ended = {r["label"]: (r.get("stopped", 0), r["runs"] + r.get("stopped", 0)) for r in summary["recipes"]}
+    listed = [f"{stopped} of {runs} of {label}" for label, (stopped, runs) in ended.items() if stopped]
+    if not listed:
+        return []
+    count = sum(stopped for stopped, _ in ended.values())
+    return [
+        f"The guard ended {_count(count, 'run')} before the last stage: {', '.join(listed)}. What was ended is in no "
+        "statistic, so that what is said of a recipe is of its other runs alone."
+    ]
+
+
 def _not_learnt(summary: Summary, recipes: Sequence[Summary]) -> list[str]:
     failed, partly = [], []
     for recipe in recipes:
@@ -265,9 +279,9 @@ def _budgets(recipes: Sequence[Summary]) -> list[str]:
 def _scope(summary: Summary, recipes: Sequence[Summary]) -> list[str]:
     sentences = []
     planned = len(summary["labels"]) * len(summary["seeds"]) * len(summary["orders"])
-    complete = sum(r["runs"] for r in summary["recipes"])
-    if complete < planned:
-        sentences.append(f"The comparison is not complete: {complete} of {planned} runs are done.")
+    done = sum(r["runs"] + r.get("stopped", 0) for r in summary["recipes"])
+    if done < planned:
+        sentences.append(f"The comparison is not complete: {done} of {planned} runs are done.")
     single = [r["label"] for r in recipes if r["runs"] == 1]
     if single:
         sentences.append(

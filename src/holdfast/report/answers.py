@@ -30,6 +30,7 @@ def answer_blocks(view: View) -> dict[str, Any]:
     figures: list[Figure] = []
     tables: list[dict[str, Any]] = []
     moved: list[dict[str, Any]] = []
+    headers = HEADERS if _has_similarity(view) else HEADERS[:-1]
     for order_index in range(len(view.orders)):
         for stage in view.stages(order_index):
             by_arm = {arm.index: _entries(arm, order_index, stage) for arm in view.arms}
@@ -41,7 +42,10 @@ def answer_blocks(view: View) -> dict[str, Any]:
                     continue
                 where = {"recipe": arm.index, "order": order_index, "stage": stage}
                 title = f"{arm.label}, {view.stage_name(stage, order_index)}"
-                rows = [(name, entries[0].get("kind") or "", _row(entries)) for name, entries in found.items()]
+                rows = [
+                    (name, entries[0].get("kind") or "", _row(entries)[: len(headers)])
+                    for name, entries in found.items()
+                ]
                 tables.append(where | {"title": title, "rows": rows})
                 items = [
                     _moved(name, each) for name, entries in found.items() for each in entries[0].get("moved") or []
@@ -52,12 +56,19 @@ def answer_blocks(view: View) -> dict[str, Any]:
     stages = sorted({table["stage"] for table in tables})
     return {
         "figures": figures,
+        "headers": headers,
         "tables": tables,
         "moved": moved,
         "recipes": [(arm.index, arm.label) for arm in view.arms if any(t["recipe"] == arm.index for t in tables)],
         "stages": [(s, f"after stage {s}") for s in stages],
         "last": stages[-1] if stages else 0,
     }
+
+
+def _has_similarity(view: View) -> bool:
+    """Whether an embedding model was named: without one the column would say nothing."""
+    entries = (each for run in view.runs for each in run.summary.get("responses") or [])
+    return any(number(each.get("embedding_similarity")) is not None for each in entries)
 
 
 def _entries(arm: Arm, order_index: int, stage: int) -> dict[str, list[Mapping[str, Any]]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from holdfast.report import answers, drift
+from holdfast.report import drift
 from holdfast.report.answers import answer_blocks
 from holdfast.report.artifacts import artifact_blocks
 from holdfast.report.drift import drift_blocks
@@ -55,7 +55,6 @@ def all_blocks(view: View) -> dict[str, Any]:
         "drift": drift_blocks(view),
         "drift_columns": [title for _, title, _ in drift.COLUMNS],
         "responses": answer_blocks(view),
-        "responses_columns": answers.HEADERS,
         "artifacts": artifact_blocks(view),
         "predicted": predicted(view),
         "samples": samples(view),
@@ -122,6 +121,8 @@ def cards(view: View) -> list[dict[str, Any]]:
             for key in ("loss_of_earlier", "learning", "kl_to_base")
             if (value := arm.metrics.get(key, Estimate(None))).mean is not None
         ]
+        if arm.stopped:
+            more.append(("Ended by the guard", f"{arm.stopped} of {len(arm.runs)} runs", "in no number here"))
         shown.append(
             {
                 "arm": arm,
@@ -342,7 +343,9 @@ def _runs_text(view: View) -> str:
         return f"1, {seeds}"
     per_arm = f"{len(view.arms)} recipes × {len(view.seeds)} seeds × {len(view.orders)} task orders"
     text = per_arm if len(view.orders) > 1 else per_arm.rsplit(" × ", 1)[0]
-    return f"{len(view.runs)} ({text.replace('1 seeds', '1 seed').replace('1 recipes', '1 recipe')}; {seeds})"
+    stopped = sum(arm.stopped for arm in view.arms)
+    ended = f"; {stopped} of them ended by the guard" if stopped else ""
+    return f"{len(view.runs)} ({text.replace('1 seeds', '1 seed').replace('1 recipes', '1 recipe')}; {seeds}){ended}"
 
 
 def _ci(value: Estimate, key: str) -> str:

@@ -1,7 +1,7 @@
 """How far the weights moved: along the stream, by module type, and matrix by matrix against the no-op floor."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from holdfast.report.layers import MEASURES, Scale, heat_map, type_order
@@ -10,8 +10,9 @@ from holdfast.report.plot import Figure, Spec, band, colour, dash, layout, line,
 from holdfast.report.view import Arm, Run, View, over_runs
 
 MEANINGS = {
-    "relative_norm": "Relative norm: ‖ΔW‖ over ‖W₀‖ (Frobenius)",
-    "spectral_shift": "Spectral shift: ‖σ(W) − σ(W₀)‖ over ‖σ(W₀)‖, of the singular values",
+    "relative_norm": "Relative norm: ‖ΔW‖ over ‖W₀‖ (Frobenius), over all entries",
+    "spectral_shift": "Spectral shift: ‖σ(W) − σ(W₀)‖ over ‖σ(W₀)‖, of the singular values; median over the matrices "
+    "that moved",
 }
 COLUMNS = [
     ("relative_norm", "Relative norm", small),
@@ -25,6 +26,12 @@ COLUMNS = [
     ("changes_in_principal", "Changes in it, %", percent),
     ("changes_in_low", "Changes in low, %", percent),
 ]
+BESIDE = {
+    "spectral_shift": ("mean", "spectral_shift_mean"),
+    "left_angle": ("largest", "left_angle_largest"),
+    "right_angle": ("largest", "right_angle_largest"),
+}
+"""What the papers give stands small beside the median: NSS averaged, and the largest angle of all."""
 
 
 def drift_blocks(view: View) -> dict[str, Any]:
@@ -103,11 +110,11 @@ def _along(view: View, order_index: int, key: str) -> Figure | None:
     if not traces:
         return None
     stages = sorted({x for column in columns.values() for x in column})
-    floor = max((high for *_, high in floors), default=0.0)
-    if floor > 0:
+    floor = max((high for *_, high in floors), default=None)
+    if floor:
         flat = line([0, stages[-1]], [floor, floor], "muted", dash="dot", width=1.5)
         traces.append(flat | {"name": "no-op floor", "showlegend": False, "hoverinfo": "skip"})
-    top = 1.06 * max(*tops, floor) or 1.0
+    top = 1.06 * max(*tops, floor or 0.0) or 1.0
     if len(view.arms) > 1:
         traces += _labels(view, stages[-1], finals, top)
     right = 16 + (8 * max(len(arm.label) for arm in view.arms) if len(view.arms) > 1 else 0)
@@ -125,7 +132,7 @@ def _along(view: View, order_index: int, key: str) -> Figure | None:
                 xaxis={"title": {"text": "After stage"}, "range": [0, stages[-1] + 0.04], "dtick": 1},
                 yaxis={"title": {"text": MEASURES[key].lower()}, "range": [0, top], "automargin": True, "nticks": 6,
                        "exponentformat": "power"},
-                annotations=[note | {"font": {"color": "@muted", "size": 12}}] if floor > 0 else [],
+                annotations=[note | {"font": {"color": "@muted", "size": 12}}] if floor else [],
             ),
         },
         headers=("After stage", *columns, "Floor"),
@@ -161,22 +168,26 @@ def _labels(view: View, x: float, finals: Mapping[int, float], top: float) -> li
     return traces
 
 
-def _floor_text(floor: float) -> str:
+def _floor_text(floor: float | None) -> str:
+    if floor is None:
+        return "No floor was measured."
     if floor == 0:
-        return "The no-op floor is exactly zero: base and model are stored alike."
+        return "The no-op floor is exactly zero: converting the base to the model's storage and back changes nothing."
     return f"Converting the base to the model's storage and back reads as {small(floor)}, the no-op floor."
 
 
 def _table(view: View, arm: Arm, order_index: int, stage: int, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Every measure by module type, mean over runs, with all weights first and the floor last."""
+    """Every measure by module type, mean over runs, with all weights first and the floor last.
+
+    A row is its name, what is to be known of it, and per column the value and what stands small beside it.
+    """
     types = sorted({name for e in entries for name in e.get("by_type") or {}}, key=type_order)
     named = [("All weights", [e.get("overall") or {} for e in entries])]
     named += [(t, [(e.get("by_type") or {}).get(t) or {} for e in entries]) for t in types]
     named += [("No-op floor", [e.get("floor") or {} for e in entries])]
     rows = []
     for name, found in named:
-        values = [average(m.get(key) for m in found) for key, *_ in COLUMNS]
-        rows.append((name, [DASH if v is None else form(v) for v, (_, _, form) in zip(values, COLUMNS)]))
+        rows.append((name, _unmoved(found), [_cell(found, key, form) for key, _, form in COLUMNS]))
     earlier: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
     for entry in entries:
         for each in entry.get("alignment") or []:
@@ -195,6 +206,22 @@ def _table(view: View, arm: Arm, order_index: int, stage: int, entries: Sequence
         "alignment": "; ".join(alignment),
         "most": _most_moved(entries),
     }
+
+
+def _cell(found: Sequence[Mapping[str, Any]], key: str, form: Callable[[Any], str]) -> tuple[str, str]:
+    value = average(m.get(key) for m in found)
+    word, other = BESIDE.get(key, ("", ""))
+    more = average(m.get(other) for m in found)
+    return DASH if value is None else form(value), "" if more is None else f"{word} {form(more)}"
+
+
+def _unmoved(found: Sequence[Mapping[str, Any]]) -> str:
+    """How many matrices are left out of the medians because nothing of them moved, over runs."""
+    counts = sorted(int(m.get("unmoved") or 0) for m in found)
+    if not counts or not counts[-1]:
+        return ""
+    some = f"{counts[0]}" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"
+    return f"{some} of {max(int(m.get('matrices') or 0) for m in found)} matrices did not move"
 
 
 def _most_moved(entries: Sequence[Mapping[str, Any]], count: int = 8) -> list[list[str]]:

@@ -1,26 +1,45 @@
 """What the guard saw and did: a timeline over the reward of each run that it acted in, and every decision as a row."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from holdfast.report.numbers import DASH, number, small
 from holdfast.report.plot import Figure, Spec, colour, layout, line, plot_text
-from holdfast.report.view import Arm, Run, View, stage_ends
+from holdfast.report.view import Arm, Run, View
 
 FIELDS = {
     "reward": "reward",
     "entropy": "entropy, nats",
     "kl_teacher": "KL to teacher, nats",
-    "repetition": "repeated bigrams",
-    "truncated_fraction": "cut off",
+    "kl_to_base": "KL to base, nats",
+    "kl_base": "KL to base in the loss, nats",
+    "repetition": "share of repeated bigrams",
+    "truncated_fraction": "share cut off",
     "distinct_2": "distinct-2",
-    "completion_length": "length, tokens",
+    "active_rows": "rows with a signal",
+    "teacher_share": "share of rows with a teacher",
+    "is_ratio_mean": "probability ratio, trainer to sampler",
+    "grad_norm": "gradient norm",
     "loss": "loss",
 }
-"""Fields of a run's curves that a rule may have seen, and their axis titles."""
+"""Fields of a run's curves that a panel may show, and its axis title; `kl_to_base` is that of the probes."""
+LOOKS_AT: Mapping[str, tuple[str, ...]] = {
+    "not_finite": ("loss", "grad_norm"),
+    "stale_sampler": ("is_ratio_mean",),
+    "agreement_without_success": ("kl_teacher",),
+    "reward_collapse": (),
+    "entropy_collapse": ("entropy", "distinct_2"),
+    "distinct_collapse": ("distinct_2", "entropy"),
+    "repetition": ("repetition",),
+    "truncation": ("truncated_fraction",),
+    "silent_stall": ("active_rows", "teacher_share"),
+    "kl_budget": ("kl_to_base", "kl_base"),
+    "retention": (),
+}
+"""What each rule of the guard looks at beside the reward; scores of suites have figures of their own."""
 SHADES = {"warning": "c4", "critical": "bad"}
-MOST_PANELS = 3
+MOST_PANELS = 4
 
 
 @dataclass(frozen=True)
@@ -92,87 +111,167 @@ def _rows(watched: _Watched, place: int) -> list[dict[str, Any]]:
     return rows
 
 
+class _Steps:
+    """Where the steps of a run stand on its axis: stage after stage, each as long as its furthest step.
+
+    The furthest may have been undone: where a roll-back ends a stage, what it undid thus has room of its own and does
+    not lie over the next stage.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.kept: dict[int, int] = {}
+        for p in run.summary.get("curves") or []:
+            self.kept[int(p["stage"])] = max(self.kept.get(int(p["stage"]), 0), int(p["step"]))
+        furthest = dict(self.kept)
+        reached = [(d.get("stage") or 1, d.get("step") or 0) for d in run.summary.get("decisions") or []]
+        reached += [(each["stage"], each["to_step"]) for each in run.summary.get("discarded") or []]
+        for stage, step in reached:
+            furthest[int(stage)] = max(furthest.get(int(stage), 0), int(step))
+        self.ends = {0: 0}
+        for stage in range(1, max(furthest, default=0) + 1):
+            self.ends[stage] = self.ends[stage - 1] + furthest.get(stage, 0)
+
+    @property
+    def last(self) -> int:
+        return max(self.ends.values())
+
+    def at(self, where: Mapping[str, Any]) -> float:
+        """Of a point of a curve, a probe or a decision: whatever has a stage and a step."""
+        return float(self.ends.get(int(where.get("stage") or 1) - 1, self.last) + (where.get("step") or 0))
+
+    def has_room_after(self, stage: int) -> bool:
+        """Whether undone steps stand between the last kept one of a stage and the next stage."""
+        start, end = (self.ends.get(s, self.last) for s in (stage - 1, stage))
+        return end - start > self.kept.get(stage, 0)
+
+
+def _kept(run: Run, field: str, steps: _Steps) -> list[list[tuple[float, float]]]:
+    """A field over the steps that were kept, in pieces: no line leads across what was undone at a stage's end."""
+    source = run.summary.get("probes" if field == "kl_to_base" else "curves") or []
+    pieces: list[list[tuple[float, float]]] = [[]]
+    stage = 0
+    for point in source:
+        if (value := number(point.get(field))) is None:
+            continue
+        if pieces[-1] and any(steps.has_room_after(s) for s in range(stage, int(point["stage"]))):
+            pieces.append([])
+        stage = int(point["stage"])
+        pieces[-1].append((steps.at(point), value))
+    return [piece for piece in pieces if piece]
+
+
+def _undone(run: Run, field: str, steps: _Steps) -> list[list[tuple[float, float]]]:
+    """The rolled-back pieces of a curve."""
+    pieces = []
+    for each in run.summary.get("discarded") or []:
+        piece = [
+            (steps.at({"stage": each["stage"], "step": p["step"]}), x)
+            for p in each.get("curve") or []
+            if (x := number(p.get(field))) is not None
+        ]
+        pieces += [piece] if piece else []
+    return pieces
+
+
+def _shown(watched: _Watched, steps: _Steps) -> list[str]:
+    """The fields of the panels: the reward, then what the rules that fired look at first, then what they look at next.
+
+    Where there is none of these, the loss.
+    """
+    fired = list(dict.fromkeys(LOOKS_AT.get(str(d.get("rule")), ()) for d in watched.decisions))
+    turns = range(max(map(len, fired), default=0))
+    wanted = dict.fromkeys(["reward", *(fields[turn] for turn in turns for fields in fired if turn < len(fields))])
+
+    def is_known(field: str) -> bool:
+        run = watched.run
+        return sum(len(piece) for of in (_kept, _undone) for piece in of(run, field, steps)) > 1
+
+    return ([f for f in wanted if is_known(f)] or [f for f in ("loss",) if is_known(f)])[:MOST_PANELS]
+
+
 def _timeline(watched: _Watched, place: int) -> Figure | None:
     """Reward over steps with the decisions on it, below it what the rules saw, and what was undone in grey."""
-    curves = watched.run.summary.get("curves") or []
-    seen = {key for d in watched.decisions for key in d.get("saw") or {}}
-    wanted = ["reward", *(f for f in FIELDS if f != "reward" and any(f in key for key in seen))]
-    fields = [f for f in wanted if sum(number(p.get(f)) is not None for p in curves) > 1][:MOST_PANELS]
+    run, steps = watched.run, _Steps(watched.run)
+    fields = _shown(watched, steps)
     if not fields:
         return None
-    ends = stage_ends(watched.run)
     shade = colour(watched.arm)
     domains = _domains(len(fields))
     traces: list[Spec] = []
     for k, field in enumerate(fields):
-        axis = {"yaxis": f"y{k + 1}" if k else "y"}
-        known = [(float(p["global_step"]), x) for p in curves if (x := number(p.get(field))) is not None]
-        for old in _undone(watched.run, field, ends):
+        axis = {"yaxis": f"y{k + 1}" if k else "y", "showlegend": False}
+        kept, undone = _kept(run, field, steps), _undone(run, field, steps)
+        for old in undone:
             traces.append(
                 line([x for x, _ in old], [y for _, y in old], "muted/0.55", width=1.4)
                 | axis
                 | {"name": "rolled back", "hovertemplate": "%{y:.3g}<extra>rolled back</extra>"}
-                | {"showlegend": False}
             )
-        traces.append(
-            line([x for x, _ in known], [y for _, y in known], shade, width=1.8)
-            | axis
-            | {"name": FIELDS[field], "showlegend": False, "hovertemplate": "%{y:.3g}<extra>%{fullData.name}</extra>"}
-        )
+        for piece in kept:
+            traces.append(
+                line([x for x, _ in piece], [y for _, y in piece], shade, width=1.8)
+                | axis
+                | {"name": FIELDS[field], "hovertemplate": "%{y:.3g}<extra>%{fullData.name}</extra>"}
+            )
         if k == 0:
-            traces += _marks(watched, known)
-    last = max(ends.values())
-    shapes = [_rule_line(_step(d, ends), d) for d in watched.decisions]
+            traces += _marks(watched, steps, max([y for piece in (*kept, *undone) for _, y in piece] + [0.0]))
+    shapes = [_rule_line(steps.at(d), d) for d in watched.decisions]
     shapes += [
         {
             "type": "rect", "x0": start, "x1": end, "y0": 0, "y1": 1, "yref": "paper",
             "fillcolor": "@muted/0.10", "line": {"width": 0}, "layer": "below",
         }
-        for start, end in _stretches(watched.run, ends)
+        for start, end in _stretches(run, steps)
     ]  # fmt: skip
     shapes += [
         {
             "type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper",
             "line": {"color": "@line", "width": 1, "dash": "dot"}, "layer": "below",
         }
-        for stage, x in ends.items() if 0 < x < last
+        for x in steps.ends.values() if 0 < x < steps.last
     ]  # fmt: skip
     axes: Spec = {}
     for k, field in enumerate(fields):
         shape = layout(xaxis={}, yaxis={"title": {"text": FIELDS[field]}, "nticks": 5, "rangemode": "tozero"}, height=0)
         axes[f"yaxis{k + 1}" if k else "yaxis"] = shape["yaxis"] | {"domain": domains[k], "automargin": True}
     bottom = f"y{len(fields)}" if len(fields) > 1 else "y"
-    undone = sum(int(d["to_step"]) - int(d["from_step"]) + 1 for d in watched.run.summary.get("discarded") or [])
-    told = "; ".join(
-        f"{i}: {d.get('rule')} at step {_step(d, ends):g}, {', '.join(d.get('actions') or ['warn'])}"
+    rows = tuple(
+        (str(i), str(d.get("stage") or DASH), str(d.get("step") or DASH), str(d.get("rule")), _actions(d))
         for i, d in enumerate(watched.decisions, 1)
     )
+    told = "; ".join(f"{i}: {rule} at step {step} of stage {stage}, {done}" for i, stage, step, rule, done in rows)
+    over = FIELDS[fields[0]].partition(",")[0]
     return Figure(
         id=f"fig-guard-{place}",
-        title=f"Decisions over the reward, {watched.name}",
-        note="Numbered marks are the decisions listed below: amber warnings, red critical ones. "
-        + (f"Grey are {undone} steps that were rolled back; they count in the budget. " if undone else "")
-        + ("The lower panels show what the rules looked at." if len(fields) > 1 else ""),
-        alt=f"Reward over optimiser steps with {len(watched.decisions)} decisions. {told}.",
+        title=f"Decisions over the {over}, {watched.name}",
+        note=_note(run, steps, len(fields)),
+        alt=f"{over[0].upper()}{over[1:]} over optimiser steps with {len(watched.decisions)} decisions. {told}.",
         spec={
             "data": traces,
             "layout": layout(
                 height=250 + 120 * (len(fields) - 1),
                 hovermode="x unified" if len(fields) == 1 else "closest",
-                xaxis={"title": {"text": "optimiser step"}, "range": [0, 1.02 * last], "anchor": bottom},
+                xaxis={"title": {"text": "optimiser step"}, "range": [0, 1.02 * steps.last], "anchor": bottom},
                 yaxis={},
                 shapes=shapes,
                 margin={"l": 48, "r": 12, "t": 28, "b": 44},
             )
             | axes,
         },
-        headers=("Decision", "Step", "Rule", "Actions"),
-        rows=tuple(
-            (str(i), f"{_step(d, ends):g}", str(d.get("rule")), ", ".join(d.get("actions") or ["warn"]))
-            for i, d in enumerate(watched.decisions, 1)
-        ),
+        headers=("Decision", "Stage", "Step", "Rule", "Actions"),
+        rows=rows,
         filters={"run": place},
     )
+
+
+def _note(run: Run, steps: _Steps, panels: int) -> str:
+    note = "Numbered marks are the decisions listed below: amber warnings, red critical ones. "
+    undone = sum(int(d["to_step"]) - int(d["from_step"]) + 1 for d in run.summary.get("discarded") or [])
+    if undone:
+        note += f"Grey are {undone} steps that were rolled back; they count in the budget. "
+    if any(steps.has_room_after(stage) for stage in steps.ends if 0 < stage < max(steps.ends)):
+        note += "What was undone at a stage's end stands before the next stage and pushes it to the right. "
+    return note + ("The lower panels show what the rules looked at." if panels > 1 else "")
 
 
 def _domains(count: int) -> list[list[float]]:
@@ -187,33 +286,15 @@ def _domains(count: int) -> list[list[float]]:
     return domains
 
 
-def _step(decision: Mapping[str, Any], ends: Mapping[int, float]) -> float:
-    """The global step of a decision; where it is not told, from its stage and step."""
-    known = number(decision.get("global_step"))
-    if known is not None:
-        return known
-    return ends.get(int(decision.get("stage") or 1) - 1, 0.0) + float(decision.get("step") or 0)
+def _actions(decision: Mapping[str, Any]) -> str:
+    return ", ".join(decision.get("actions") or ["warn"])
 
 
-def _stretches(run: Run, ends: Mapping[int, float]) -> list[tuple[float, float]]:
-    """From where to where steps were rolled back, in global steps."""
-    found = []
+def _stretches(run: Run, steps: _Steps) -> Iterator[tuple[float, float]]:
+    """From where to where steps were rolled back."""
     for each in run.summary.get("discarded") or []:
-        start = ends.get(int(each["stage"]) - 1, 0.0)
-        found.append((start + float(each["from_step"]) - 0.5, start + float(each["to_step"]) + 0.5))
-    return found
-
-
-def _undone(run: Run, field: str, ends: Mapping[int, float]) -> list[list[tuple[float, float]]]:
-    """The rolled-back pieces of a curve."""
-    pieces = []
-    for each in run.summary.get("discarded") or []:
-        start = ends.get(int(each["stage"]) - 1, 0.0)
-        piece = [
-            (start + float(p["step"]), x) for p in each.get("curve") or [] if (x := number(p.get(field))) is not None
-        ]
-        pieces += [piece] if piece else []
-    return pieces
+        first, last = (steps.at({"stage": each["stage"], "step": each[end]}) for end in ("from_step", "to_step"))
+        yield first - 0.5, last + 0.5
 
 
 def _rule_line(x: float, decision: Mapping[str, Any]) -> Spec:
@@ -222,10 +303,8 @@ def _rule_line(x: float, decision: Mapping[str, Any]) -> Spec:
     return {"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper", "line": edge, "layer": "below"}
 
 
-def _marks(watched: _Watched, known: Sequence[tuple[float, float]]) -> list[Spec]:
-    """A numbered mark per decision, at the top of the reward's panel."""
-    ends = stage_ends(watched.run)
-    top = max([y for _, y in known] + [0.0])
+def _marks(watched: _Watched, steps: _Steps, top: float) -> list[Spec]:
+    """A numbered mark per decision, at the top of the first panel, whose highest value is `top`."""
     traces = []
     for severity, shade in SHADES.items():
         own = [(i, d) for i, d in enumerate(watched.decisions, 1) if (d.get("severity") or "warning") == severity]
@@ -234,7 +313,7 @@ def _marks(watched: _Watched, known: Sequence[tuple[float, float]]) -> list[Spec
                 {
                     "type": "scatter",
                     "mode": "markers+text",
-                    "x": [_step(d, ends) for _, d in own],
+                    "x": [steps.at(d) for _, d in own],
                     "y": [1.08 * top if top > 0 else 0.05] * len(own),
                     "text": [f"<b>{i}</b>" for i, _ in own],
                     "textposition": "top center",
@@ -247,9 +326,10 @@ def _marks(watched: _Watched, known: Sequence[tuple[float, float]]) -> list[Spec
                     "cliponaxis": False,
                     "name": severity,
                     "customdata": [
-                        plot_text(f"{d.get('rule')}: {', '.join(d.get('actions') or ['warn'])}") for _, d in own
+                        plot_text(f"step {d.get('step')} of stage {d.get('stage')}: {d.get('rule')}, {_actions(d)}")
+                        for _, d in own
                     ],
-                    "hovertemplate": "step %{x:g}<br>%{customdata}<extra>%{fullData.name}</extra>",
+                    "hovertemplate": "%{customdata}<extra>%{fullData.name}</extra>",
                 }
             )
     return traces

@@ -52,6 +52,11 @@ class Arm:
     budget: Mapping[str, float | None]
     on_front: bool
 
+    @property
+    def stopped(self) -> int:
+        """Runs that the guard ended before their last stage."""
+        return sum(run.summary.get("status") == "stopped" for run in self.runs)
+
     def of_order(self, order_index: int) -> list[Run]:
         """The arm's runs over one task order."""
         return [run for run in self.runs if run.order_index == order_index]

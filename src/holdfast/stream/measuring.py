@@ -11,7 +11,8 @@ from holdfast.errors import ModelError
 from holdfast.measure.drift import MatrixDrift, drift
 from holdfast.measure.drift.stages import drift_entry
 from holdfast.measure.drift.weights import hub_folder
-from holdfast.measure.stage_responses import stage_record
+from holdfast.measure.embedding import Embedder, compare_embeddings
+from holdfast.measure.stage_responses import Answers, stage_record
 from holdfast.measure.summary import json_safe
 from holdfast.store import RunDirectory, read_json, write_json
 from holdfast.stream.evaluate import Evaluation, Evaluator
@@ -42,6 +43,13 @@ class Measuring:
         self.evaluator, self.directory, self.observer, self.baseline = evaluator, directory, observer, baseline
         self.tasks, self.suites = tasks, suites
         self.settings, self.world = evaluator.settings, World.current()
+        self._embedder: Embedder | None = None
+        self.world.main(self._load_embedder)
+
+    def _load_embedder(self) -> None:
+        """Before anything is trained, so that a wrong name is told at once; one process has the answers of all."""
+        if self.settings.embedder is not None and self.settings.response_items:
+            self._embedder = Embedder(self.settings.embedder)
 
     def probe_is_due(self, step: int, steps: int) -> bool:
         """Whether a stage of so many steps is probed after this one; its ends are evaluated in full anyway."""
@@ -108,10 +116,18 @@ class Measuring:
             kinds: dict[str, str] = {task.name: "task" for task in self.tasks}
             kinds |= {suite.name: suite.kind for suite in self.suites}
             shown = {t.name: [e.demonstration for e in t.train if e.demonstration is not None] for t in self.tasks}
-            record = stage_record(found.stage, found.task, found.answers, found.kl, base, kinds, shown)
+            like = self._similarity(base, found.answers) if found.stage else {}
+            record = stage_record(found.stage, found.task, found.answers, found.kl, base, kinds, shown, like)
             write_json(self.directory.responses(found.stage), json_safe(record))
 
         self.world.main(write)
+
+    def _similarity(self, base: Answers, own: Answers) -> dict[str, float]:
+        """Mean cosine of the embeddings of answers by set; nothing where no embedding model is named."""
+        if self._embedder is None:
+            return {}
+        texts = {name: ([a["text"] for a in base[name]], [a["text"] for a in answers]) for name, answers in own.items()}
+        return {name: compare_embeddings(self._embedder, *sides)["mean"] for name, sides in texts.items()}
 
     def _measure_drift(self, stage: int) -> None:
         """Compare a stage's saved weights with the base's; under LoRA base and adapter, which are not rounded."""

@@ -5,6 +5,6 @@ self-distillation with them.
 """
 
 from holdfast.measure.drift.compare import drift, stages_between
-from holdfast.measure.drift.result import Alignment, DriftResult, MatrixDrift, Metrics, Summary
+from holdfast.measure.drift.result import Alignment, DriftResult, MatrixDrift, Metrics, Pooled, Summary
 
-__all__ = ["Alignment", "DriftResult", "MatrixDrift", "Metrics", "Summary", "drift", "stages_between"]
+__all__ = ["Alignment", "DriftResult", "MatrixDrift", "Metrics", "Pooled", "Summary", "drift", "stages_between"]

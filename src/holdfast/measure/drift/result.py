@@ -68,6 +68,7 @@ SUMMARISED = (
     "changes_in_low",
 )
 """The metrics whose median and mean over matrices are given."""
+ANGLES = ("left_angle", "right_angle")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,31 +126,49 @@ class MatrixDrift:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
-    """Some of the matrices together.
+class Pooled:
+    """Metrics of some tensors together.
 
     Attributes:
-        matrices: how many, vectors left out.
-        parameters: all entries, those of vectors too.
-        relative_norm: over all entries: √Σ‖ΔW‖² / √Σ‖W₀‖².
-        unchanged: over all entries.
-        median, mean: over matrices, of each metric where it is defined; the norms of matrices count alike here.
-        largest_angle: of all matrices, left or right, in degrees.
-        angle_error: the largest, in degrees.
-        alignment: by earlier update, the mean over matrices, left and right.
-        floor: the median of each metric over matrices for the no-op control.
+        relative_norm: over all entries, those of vectors too: √Σ‖ΔW‖² / √Σ‖W₀‖².
+        unchanged: over all entries, likewise.
+        median, mean: of each metric where it is defined, over the matrices that moved, or over all where none did; the
+            norms of matrices count alike here.
+        largest: the largest `left_angle` and `right_angle` of these matrices, in degrees.
     """
 
-    matrices: int
-    parameters: int
     relative_norm: float | None
     unchanged: float | None
     median: dict[str, float | None]
     mean: dict[str, float | None]
-    largest_angle: float | None
+    largest: dict[str, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary(Pooled):
+    """Some of the tensors together, from the first model to the second.
+
+    Attributes:
+        matrices: how many, vectors left out.
+        unmoved: of these, those without an entry that moved. They are in no median, which would else tell how many
+            matrices were trained rather than how far; where none moved, all are.
+        parameters: all entries, those of vectors too.
+        angle_error: the largest, in degrees.
+        alignment: by earlier update, the mean over matrices, left and right.
+        floor: the no-op control, over the same tensors and matrices.
+    """
+
+    matrices: int
+    unmoved: int
+    parameters: int
     angle_error: float | None
     alignment: dict[str, dict[str, float | None]]
-    floor: dict[str, float | None]
+    floor: Pooled
+
+    @property
+    def largest_angle(self) -> float | None:
+        """The largest angle, left or right, in degrees."""
+        return max((angle for angle in self.largest.values() if angle is not None), default=None)
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -158,32 +177,44 @@ class Summary:
 def summarise(tensors: Sequence[MatrixDrift]) -> Summary:
     """Medians, means and totals over tensors."""
     matrices = [each for each in tensors if each.is_matrix]
-    measured = [each.measured for each in matrices]
-    everything = [each.measured for each in tensors]
-    parameters = sum(each.entries for each in tensors)
-    norm = math.hypot(*(each.norm for each in everything))
-    angles = [angle for each in measured for angle in (each.left_angle, each.right_angle) if angle is not None]
-    errors = [each.angle_error for each in measured if each.angle_error is not None]
+    moved = [each for each in matrices if each.method != "identical"]
+    counted = moved or matrices
+    errors = [each.measured.angle_error for each in matrices if each.measured.angle_error is not None]
     updates = dict.fromkeys(alignment.update for each in matrices for alignment in each.alignment)
     return Summary(
+        **_pooled(tensors, counted, lambda each: each.measured),
         matrices=len(matrices),
-        parameters=parameters,
-        relative_norm=math.hypot(*(each.update_norm for each in everything)) / norm if norm else None,
-        unchanged=sum(each.measured.unchanged * each.entries for each in tensors) / parameters if parameters else None,
-        median=_over(measured, statistics.median),
-        mean=_over(measured, statistics.fmean),
-        largest_angle=max(angles, default=None),
+        unmoved=len(matrices) - len(moved),
+        parameters=sum(each.entries for each in tensors),
         angle_error=max(errors, default=None),
         alignment={update: _aligned(matrices, update) for update in updates},
-        floor=_over([each.floor for each in matrices], statistics.median),
+        floor=Pooled(**_pooled(tensors, counted, lambda each: each.floor)),
     )
 
 
-def _over(metrics: Sequence[Metrics], average: Callable[[list[float]], float]) -> dict[str, float | None]:
+def _pooled(
+    tensors: Sequence[MatrixDrift], matrices: Sequence[MatrixDrift], of: Callable[[MatrixDrift], Metrics]
+) -> dict[str, Any]:
+    """The attributes of `Pooled`, of what was measured or of its floor: both are pooled in one way."""
+    every, parameters = [of(each) for each in tensors], sum(each.entries for each in tensors)
+    norm = math.hypot(*(each.norm for each in every))
+    own = [of(each) for each in matrices]
+    return {
+        "relative_norm": math.hypot(*(each.update_norm for each in every)) / norm if norm else None,
+        "unchanged": sum(of(each).unchanged * each.entries for each in tensors) / parameters if parameters else None,
+        "median": _over(own, SUMMARISED, statistics.median),
+        "mean": _over(own, SUMMARISED, statistics.fmean),
+        "largest": _over(own, ANGLES, max),
+    }
+
+
+def _over(
+    metrics: Sequence[Metrics], names: Sequence[str], together: Callable[[list[float]], float]
+) -> dict[str, float | None]:
     found = {}
-    for name in SUMMARISED:
+    for name in names:
         values = [value for each in metrics if (value := getattr(each, name)) is not None]
-        found[name] = average(values) if values else None
+        found[name] = together(values) if values else None
     return found
 
 
@@ -219,7 +250,7 @@ class DriftResult:
     notes: tuple[str, ...]
 
     def overall(self) -> Summary:
-        """All tensors together. `mean["spectral_shift"]` is the papers' NSS."""
+        """All tensors together. `mean["spectral_shift"]` is the papers' NSS, `largest_angle` their largest angle."""
         return summarise(self.matrices)
 
     def by_type(self) -> dict[str, Summary]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from holdfast.measure.drift.pairs import place
-from holdfast.measure.drift.result import SUMMARISED, DriftResult, Summary
+from holdfast.measure.drift.result import SUMMARISED, DriftResult, Pooled, Summary
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -48,9 +48,9 @@ def drift_entry(found: DriftResult, stage: int, task: str) -> dict[str, Any]:
         "stage": stage,
         "task": task,
         "against": "base",
-        "overall": _together(overall),
-        "floor": dict(overall.floor),
-        "by_type": {kind: _together(each) for kind, each in found.by_type().items() if each.matrices},
+        "overall": _counted(overall),
+        "floor": _together(overall.floor),
+        "by_type": {kind: _counted(each) for kind, each in found.by_type().items() if each.matrices},
         "matrices": [
             {
                 "name": each.name,
@@ -71,5 +71,15 @@ def drift_entry(found: DriftResult, stage: int, task: str) -> dict[str, Any]:
     }
 
 
-def _together(summary: Summary) -> dict[str, float | None]:
-    return summary.median | {"relative_norm": summary.relative_norm, "unchanged": summary.unchanged}
+def _counted(summary: Summary) -> dict[str, float | None]:
+    return _together(summary) | {"matrices": summary.matrices, "unmoved": summary.unmoved}
+
+
+def _together(pooled: Pooled) -> dict[str, float | None]:
+    return pooled.median | {
+        "relative_norm": pooled.relative_norm,
+        "unchanged": pooled.unchanged,
+        "spectral_shift_mean": pooled.mean["spectral_shift"],
+        "left_angle_largest": pooled.largest["left_angle"],
+        "right_angle_largest": pooled.largest["right_angle"],
+    }
