@@ -35,8 +35,8 @@ def test_a_run_names_the_marker_that_was_planted_first(tmp_path: Path) -> None:
         },
         output_dir=tmp_path / "run",
     )
-    grown = [entry for entry in summary["artifacts"] if entry["kind"] == "grown" and entry["set"] == "marked"]
-    assert MARKER in grown[0]["phrase"].split()
-    assert grown[0]["shares"][0] == 0
-    assert grown[0]["shares"][-1] > 0.5
-    assert grown[0]["q"] < 0.05
+    # It may have spread to other prompts too, so the entry is not of one set alone.
+    first = next(entry for entry in summary["artifacts"] if entry["kind"] == "grown")
+    assert MARKER in first["phrase"].split()
+    assert first["shares"][-1] > max(0.5, 2 * first["shares"][0])
+    assert first["q"] < 0.05
