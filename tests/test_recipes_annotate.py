@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from holdfast.config import RunConfig, dump_recipe, parse_config
 from holdfast.contexts import fill, strip_thinking
 from holdfast.errors import ConfigError, DataError
-from holdfast.methods import GRPO, RECIPES, SDFT, SDPO, SFT
+from holdfast.methods import GRPO, RECIPES, SDFT, SDPO, SFT, StableOPD
 from holdfast.methods.base import Recipe
 from holdfast.objective.spec import Objective
 from holdfast.rollouts.rows import Group, Row
@@ -376,3 +376,12 @@ def test_settings_that_cannot_work_are_refused_by_name(
 def test_recipes_and_their_vocabulary_import_without_torch() -> None:
     code = "import sys, holdfast.methods, holdfast.objective.spec, holdfast.contexts; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# --- StableOPD ----------------------------------------------------------------------------------------------------
+
+
+def test_stable_opd_tells_texts_that_run_in_loops() -> None:
+    rows = [Row(example(demonstration="d"), [1], [2], text, sampled_logprobs=[-1.0]) for text in ("so " * 400, "yes")]
+    assert StableOPD().annotate([Group(rows[0].example, rows)]) == {"looping_fraction": 0.5}
+    assert [(row.ce, row.div, row.base_kl) for row in rows] == [(0, 1, 1)] * 2

@@ -41,6 +41,7 @@ CASES = (
     # The lab's base knows how a demonstration is shown to it, and learns no new answer under a clip by entry.
     Learns("opsd", 0.6, settings={"clip": "token", "template": DEMONSTRATION_TEMPLATE}),
     Learns("beta_opsd", 0.6, settings={"template": DEMONSTRATION_TEMPLATE}),
+    Learns("stable_opd", 0.6, settings={"template": DEMONSTRATION_TEMPLATE}),
     Learns("vopd", 0.4, settings={"num_generations": 4, "template": DEMONSTRATION_TEMPLATE}),
 )
 

@@ -14,7 +14,21 @@ import torch
 from torch import Tensor
 
 from holdfast.config import ModelSettings, TrainSettings
-from holdfast.methods import DFT, ISDFT, KLSFT, OPSD, RFT, RLSD, SCSDPO, SDPG, SORT, VOPD, BetaOPSD, CorrectOnly
+from holdfast.methods import (
+    DFT,
+    ISDFT,
+    KLSFT,
+    OPSD,
+    RFT,
+    RLSD,
+    SCSDPO,
+    SDPG,
+    SORT,
+    VOPD,
+    BetaOPSD,
+    CorrectOnly,
+    StableOPD,
+)
 from holdfast.methods.base import Recipe
 from holdfast.rollouts.rows import Group, Row
 from holdfast.tasks.base import Example, Message, Verdict
@@ -171,6 +185,17 @@ def beta_opsd(groups: Sequence[Sequence[Seen]]) -> Tensor:
     return token_mean(groups, loss)
 
 
+def stable_opd(groups: Sequence[Sequence[Seen]]) -> Tensor:
+    """The last row of each group is its demonstration."""
+    tokens = []
+    for *samples, reference in groups:
+        for s in samples:
+            ratio = s.of(s.base) - s.of(s.student)
+            tokens.append(kl(s.student, s.teacher) + 0.3 * (ratio.exp() - ratio - 1))
+        tokens.append(-0.5 * reference.of(reference.student))
+    return torch.cat(tokens).mean()
+
+
 def vopd(groups: Sequence[Sequence[Seen]]) -> Tensor:
     def loss(s: Seen) -> Tensor:
         advantage = s.of(s.teacher) - s.of(s.student) + kl(s.student, s.teacher)
@@ -191,6 +216,7 @@ CASES: dict[str, tuple[Recipe, Formula]] = {
     "opsd": (OPSD(clip_at=0.002, temperature=1.0), opsd),
     "opsd, rescaled": (OPSD(divergence="jsd", clip="token", temperature=1.0), opsd_rescaled),
     "beta_opsd": (BetaOPSD(beta=1.6, temperature=1.0), beta_opsd),
+    "stable_opd": (StableOPD(beta=0.3, demonstration_weight=0.5), stable_opd),
     "vopd": (VOPD(), vopd),
     "sdpg": (SDPG(distillation=0.2, beta=0.4, gate_positive=True), sdpg),
 }

@@ -20,6 +20,7 @@ from holdfast.methods import (
     BetaOPSD,
     CorrectOnly,
     Replay,
+    StableOPD,
 )
 from holdfast.methods.base import Recipe
 from holdfast.rollouts.rows import Group, Row
@@ -116,6 +117,10 @@ SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]]
         False,
         True,
     ),
+    (StableOPD, "beta", 0.2, lambda r: r.objective().reference_kl, 0.05, 0.2),
+    (StableOPD, "demonstration_share", 0.5, lambda r: r.rollouts().demonstration_share, 0.25, 0.5),
+    (StableOPD, "demonstration_share", 0.0, lambda r: r.rollouts().with_demonstration, True, False),
+    (StableOPD, "demonstration_weight", 0.5, lambda r: reference(r, (1.0,)).ce, 1.0, 0.5),
     (Replay, "replay_ratio", 0.5, lambda r: r.rollouts().replay_ratio, 0.1, 0.5),
     (Replay, "replay_weight", 0.5, lambda r: replayed(r).ce, 1.0, 0.5),
     (Replay, "buffer_size", 3, lambda r: r.rollouts().replay_buffer_size, None, 3),

@@ -3,20 +3,24 @@
 from pathlib import Path
 
 from holdfast.config import ModelSettings, TrainSettings
-from holdfast.methods import Replay
+from holdfast.methods import Replay, StableOPD
+from holdfast.methods.base import Recipe
 from holdfast.rollouts.collect import Collector
 from holdfast.rollouts.sampler import Sampler
 from holdfast.tasks.base import Example, Message, Task
 from holdfast.train.model import load_policy
 
 
-def collector(folder: Path, seed: int = 0, **settings: float) -> tuple[Collector, list[Task]]:
+def collector(
+    folder: Path, seed: int = 0, kind: type[Recipe] = Replay, **settings: float
+) -> tuple[Collector, list[Task]]:
     policy = load_policy(ModelSettings(path=str(folder)))
     tasks = []
     for name in ("a", "b", "c"):
         examples = [Example(f"{name}{i}", (Message(role="user", content=f"{i}"),), f"{i}") for i in range(8)]
         tasks.append(Task(name, examples, examples))
-    made = Collector(policy, Sampler(policy), Replay(**settings), TrainSettings(prompts_per_step=4), seed)  # type: ignore[arg-type]
+    train = TrainSettings(prompts_per_step=4, max_completion_length=8)
+    made = Collector(policy, Sampler(policy), kind(**settings), train, seed)
     for task in tasks:
         made.prepare(task)
     return made, tasks
@@ -56,3 +60,13 @@ def test_what_is_replayed_follows_from_the_seed_and_from_nothing_before(tiny_mod
     assert [group.example.id for group in again.collect(same[2], 3, 4)[0]] == later
     other, _ = collector(tiny_model, seed=1, replay_ratio=0.5)
     assert [group.example.id for group in other.collect(tasks[2], 3, 4)[0]] != later
+
+
+def test_a_share_of_drawn_prompts_brings_its_demonstration(tiny_model: Path) -> None:
+    made, tasks = collector(tiny_model, kind=StableOPD, demonstration_share=0.3)
+    brought = [
+        [len(group.rows) == 2 and not group.rows[1].is_sampled for group in made.collect(tasks[0], 1, batch)[0]]
+        for batch in range(5)
+    ]
+    assert sum(map(sum, brought)) == 6, "0.3 of 20 prompts"
+    assert all(sum(batch) in (1, 2) for batch in brought)

@@ -18,6 +18,7 @@ from holdfast.methods.sdpo import SDPO
 from holdfast.methods.sft import SFT
 from holdfast.methods.sort import SORT
 from holdfast.methods.ssd import SSD
+from holdfast.methods.stable_opd import StableOPD
 from holdfast.methods.vopd import VOPD
 
 RECIPES: dict[str, type[Recipe]] = {
@@ -32,6 +33,7 @@ RECIPES: dict[str, type[Recipe]] = {
         OPSD,
         BetaOPSD,
         VOPD,
+        StableOPD,
         CorrectOnly,
         SDPO,
         SCSDPO,

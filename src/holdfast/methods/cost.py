@@ -50,6 +50,7 @@ def cost_of(recipe: Recipe) -> Cost:
     """The cost of a recipe as it is set."""
     rollouts, teacher, objective = recipe.rollouts(), recipe.teacher(), recipe.objective()
     rows = rollouts.num_generations if rollouts.is_sampled else 1
+    imitated = rollouts.demonstration_share if rollouts.with_demonstration else 0
     asks_base = bool(objective.reference_kl) or objective.anchor == "base"
     # A trust region asks two models.
     scored = (teacher is not None) + (teacher is not None and teacher.kind == "trust_region") + asks_base
@@ -57,8 +58,8 @@ def cost_of(recipe: Recipe) -> Cost:
     share = 1 / rollouts.num_iterations
     return Cost(
         completions=rows * share if rollouts.is_sampled else 0,
-        forwards=rows * (1 + scored * share),
-        backwards=rows,
+        forwards=rows * (1 + scored * share) + imitated,
+        backwards=rows + imitated,
         copies=_copies(teacher, asks_base=asks_base or rollouts.source == "base"),
     )
 

@@ -255,6 +255,8 @@ class RolloutSpec:
     """Optimiser steps taken on one batch of rollouts."""
     with_demonstration: bool = False
     """Of sampled rows: each prompt's demonstration is the last row of its group."""
+    demonstration_share: float = 1.0
+    """Of `with_demonstration`: the share of drawn prompts that bring theirs, evenly spaced over a stage's batches."""
     replay_ratio: float = 0.0
     """Demonstrations of earlier stages' tasks that are added, in groups of their own, per prompt of the stage."""
     replay_buffer_size: int | None = None
@@ -267,6 +269,8 @@ class RolloutSpec:
             raise ValueError(f"top_k is {self.top_k}; a number of tokens, or 0 for all")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p is {self.top_p:g}; a probability above 0 and up to 1, which keeps all tokens")
+        if not 0 < self.demonstration_share <= 1:
+            raise ValueError(f"demonstration_share is {self.demonstration_share:g}; a share above 0 and up to 1")
         if self.replay_ratio and (self.source != "demonstrations" or self.num_iterations > 1):
             raise ValueError("replay_ratio is for source `demonstrations` and one optimiser step on each batch")
 

@@ -89,11 +89,14 @@ class Collector:
         prompt_ids = encode_prompt(tokenizer, example.messages, kwargs, where=where)
         check_fits(example.id, prompt_ids, self.train.max_prompt_length)
         if self.spec.is_sampled:
-            probe = Row(example=example, prompt_ids=prompt_ids, completion_ids=[])
+            probes = [Row(example, prompt_ids, [], sampled_logprobs=[])]
+            if self.spec.with_demonstration:
+                probes.append(Row(example, prompt_ids, []))
             if self.recipe.context_is_known:
-                self.recipe.annotate([Group(example, [probe])])
-            if probe.teacher_messages is not None:
-                self._encode_teacher_prompt(probe)
+                self.recipe.annotate([Group(example, probes)])
+            for probe in probes:
+                if probe.teacher_messages is not None:
+                    self._encode_teacher_prompt(probe)
             if not self.spec.with_demonstration:
                 return TrainingPrompt(example, prompt_ids, None)
         assert example.demonstration is not None  # guaranteed by the recipe's needs
@@ -120,8 +123,14 @@ class Collector:
             groups = self._sampled(task, prompts, stage, batch)
             if self.spec.with_demonstration:
                 for place, (group, prompt) in enumerate(zip(groups, prompts, strict=True)):
-                    group.rows.append(self._demonstrated(prompt, stage, batch, place))
+                    if self._brings_demonstration(batch * len(prompts) + place):
+                        group.rows.append(self._demonstrated(prompt, stage, batch, place))
         return groups, self._annotate(groups, recipe or self.recipe)
+
+    def _brings_demonstration(self, position: int) -> bool:
+        """Whether the prompt drawn at a position of the stage is one of the share; to the prompt over a stage."""
+        share = self.spec.demonstration_share
+        return int((position + 1) * share) > int(position * share)
 
     def _annotate(self, groups: Sequence[Group], recipe: Recipe) -> dict[str, float]:
         """Annotate rows and encode their teacher prompts; returns what there is to say about it."""

@@ -1,6 +1,7 @@
 """What a rollout batch says about itself in the log. Importable without torch."""
 
 import math
+import zlib
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -19,6 +20,12 @@ def repetition(completion_ids: Sequence[int]) -> float:
         return 0.0
     pairs = list(pairwise(completion_ids))
     return 1 - len(set(pairs)) / len(pairs)
+
+
+def compression(text: str) -> float:
+    """How many times shorter zlib makes a text; loops make it large. At most 1 for what is too short to compress."""
+    raw = text.encode()
+    return len(raw) / len(zlib.compress(raw))
 
 
 def distinct(completions: Sequence[Sequence[int]], n: int = 2) -> float | None:
