@@ -1,19 +1,25 @@
-"""What the callback costs a TRL trainer at its default cadence, and what it finds on the way.
+"""What the callback costs a TRL trainer at its default cadence.
 
-Each call runs the same training with and without it, in turns, on a small model of random weights. The start and the
-end of a run, which are measured once, are given apart from its steps.
+The same training runs with and without it, in turns, on a small model of random weights. Three shares of the time
+without it are given, each the mean over pairs with its 95% t interval:
 
-    python benchmarks/callback.py sft            # or grpo, sdft; adds a pair to results/callback.json
+- `inside`: what the callback takes during the steps by its own clock, of what the same steps take without that
+- `steps`: by how much all steps together are longer, from the first one's beginning to the last one's end
+- `whole`: by how much `train()` is longer, the start and the end with it, which are measured once
+
+    python benchmarks/callback.py sft            # or grpo, sdft, sdpo
+
+adds pairs to results/callback.json, which is written after each, until it has five of this trainer's.
 """
 
 import argparse
 import json
 import platform
-import statistics
 import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +30,12 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent / "src"), str(HERE.parent / "tests")]
 
 from holdfast.integrations import HoldfastCallback  # noqa: E402
+from holdfast.measure.statistics import mean_interval  # noqa: E402
 from tiny_model import SAMPLE_TEXTS, build_tiny_model  # noqa: E402
 from watched_training import make_trainer, write_suite  # noqa: E402
 
-STEPS = {"sft": 250, "grpo": 120, "sdft": 120}
+PAIRS = 5
+STEPS = {"sft": 250, "grpo": 120, "sdft": 120, "sdpo": 120}
 SETTINGS: dict[str, dict[str, Any]] = {
     "sft": {"per_device_train_batch_size": 16, "gradient_accumulation_steps": 2},
     "grpo": {"per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 32},
@@ -37,6 +45,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "num_generations": 1,
         "max_completion_length": 32,
     },
+    "sdpo": {"per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 32},
 }
 """Of each trainer. The callback is at its defaults, but for `max_new_tokens`, 32 as in the trainings that sample."""
 
@@ -69,6 +78,11 @@ class Timed(HoldfastCallback):
         super().on_step_begin(*given, **kwargs)
         self.inside += time.perf_counter() - began
 
+    def on_pre_optimizer_step(self, *given: Any, **kwargs: Any) -> None:
+        began = time.perf_counter()
+        super().on_pre_optimizer_step(*given, **kwargs)
+        self.inside += time.perf_counter() - began
+
     def on_step_end(self, *given: Any, **kwargs: Any) -> None:
         began = time.perf_counter()
         super().on_step_end(*given, **kwargs)
@@ -82,7 +96,8 @@ class Timed(HoldfastCallback):
 
 
 def train(kind: str, model: Path, folder: Path, watched: bool, steps: int) -> dict[str, float]:
-    """One training: seconds of all its steps together, of the whole `train()`, and of what is done once."""
+    """One training: seconds of all its steps together, of the whole `train()`, and inside the callback; its probes."""
+    folder.mkdir(parents=True)
     clock = Clock()
     suite = write_suite(folder / "sums.jsonl")
     callback = Timed([suite], folder / "watched", max_new_tokens=32)
@@ -92,57 +107,60 @@ def train(kind: str, model: Path, folder: Path, watched: bool, steps: int) -> di
     trainer.train()
     whole = time.perf_counter() - began
     log = folder / "watched" / "probes.jsonl"
-    probes = log.read_text().splitlines() if log.exists() else []
-    once = whole - clock.seconds
-    return {"steps": clock.seconds, "once": once, "probes": len(probes), "inside": callback.inside}
+    probes = len(log.read_text().splitlines()) if log.exists() else 0
+    return {"steps": clock.seconds, "whole": whole, "inside": callback.inside, "probes": probes}
+
+
+def shares(pair: dict[str, dict[str, float]]) -> dict[str, float]:
+    """What the callback took in one pair, as shares of the time without it."""
+    alone, seen = pair["without"], pair["with"]
+    return {
+        "inside": seen["inside"] / (seen["steps"] - seen["inside"]),
+        "steps": seen["steps"] / alone["steps"] - 1,
+        "whole": seen["whole"] / alone["whole"] - 1,
+    }
+
+
+def summarise(pairs: Sequence[dict[str, dict[str, float]]]) -> dict[str, Any]:
+    """The shares over pairs: mean, 95% interval, number."""
+    each = [shares(pair) for pair in pairs]
+    return {name: mean_interval([share[name] for share in each]).as_json() for name in ("inside", "steps", "whole")}
+
+
+def measure(kind: str, model: Path, folder: Path, number: int) -> dict[str, dict[str, float]]:
+    """One pair; every second one begins with the training that is watched."""
+    order = (False, True) if number % 2 == 0 else (True, False)
+    found = {watched: train(kind, model, folder / str(watched), watched, STEPS[kind]) for watched in order}
+    return {"without": found[False], "with": found[True]}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=sorted(STEPS))
+    parser.add_argument("--pairs", type=int, default=PAIRS, help=f"How many there are to be in all ({PAIRS}).")
     parser.add_argument("--fresh", action="store_true", help="Forget the pairs that were measured before.")
     chosen = parser.parse_args()
     warnings.simplefilter("ignore")
     path = HERE / "results" / "callback.json"
     results = json.loads(path.read_text()) if path.exists() else {}
-    pairs = [] if chosen.fresh else results.get(chosen.kind, {}).get("pairs", [])
-    found: dict[bool, dict[str, float]] = {}
+    before = [] if chosen.fresh else results.get(chosen.kind, {}).get("pairs", [])
+    pairs = [pair for pair in before if "without" in pair and "with" in pair]
     with tempfile.TemporaryDirectory() as temporary:
-        model = build_tiny_model(
-            Path(temporary) / "model", texts=SAMPLE_TEXTS, hidden_size=256, layers=4, vocab_size=2048
-        )
-        (Path(temporary) / "warm-up").mkdir()
-        train(chosen.kind, model, Path(temporary) / "warm-up", watched=True, steps=10)
-        for watched in (False, True) if len(pairs) % 2 == 0 else (True, False):
-            folder = Path(temporary) / str(watched)
-            folder.mkdir()
-            found[watched] = train(chosen.kind, model, folder, watched, STEPS[chosen.kind])
-    alone, seen = found[False], found[True]
-    pairs.append(
-        {
-            "seconds_without": alone["steps"],
-            "seconds_with": seen["steps"],
-            "share": seen["steps"] / alone["steps"] - 1,
-            "probes": seen["probes"],
-            "seconds_inside": seen["inside"],
-            "seconds_once": seen["once"] - alone["once"],
-        }
-    )
-    results[chosen.kind] = {
-        "steps": STEPS[chosen.kind],
-        # By the callback's own clock: of what the same steps take without what it does. Pairs differ by the machine's
-        # noise as well.
-        "share_inside": statistics.fmean(
-            p["seconds_inside"] / (p["seconds_with"] - p["seconds_inside"]) for p in pairs
-        ),
-        "share_of_pairs": statistics.fmean(pair["share"] for pair in pairs),
-        "settings": SETTINGS[chosen.kind],
-        "threads": torch.get_num_threads(),
-        "machine": platform.processor() or platform.machine(),
-        "pairs": pairs,
-    }
-    path.write_text(json.dumps(results, indent=1) + "\n")
-    print(chosen.kind, json.dumps(results[chosen.kind]))
+        scratch = Path(temporary)
+        model = build_tiny_model(scratch / "model", texts=SAMPLE_TEXTS, hidden_size=256, layers=4, vocab_size=2048)
+        train(chosen.kind, model, scratch / "warm-up", watched=True, steps=10)
+        while len(pairs) < chosen.pairs:
+            pairs.append(measure(chosen.kind, model, scratch / f"pair-{len(pairs)}", len(pairs)))
+            results[chosen.kind] = {
+                "steps": STEPS[chosen.kind],
+                "shares": summarise(pairs),
+                "settings": SETTINGS[chosen.kind],
+                "threads": torch.get_num_threads(),
+                "machine": platform.processor() or platform.machine(),
+                "pairs": pairs,
+            }
+            path.write_text(json.dumps(results, indent=1) + "\n")
+            print(chosen.kind, len(pairs), json.dumps(results[chosen.kind]["shares"]), flush=True)
 
 
 if __name__ == "__main__":

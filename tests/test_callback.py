@@ -2,35 +2,25 @@
 
 import json
 import math
+from contextlib import contextmanager
+from dataclasses import replace
 from importlib.resources import files
-from pathlib import Path
 
 import jsonschema
 import pytest
 import torch
-from peft import LoraConfig
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from holdfast.errors import ModelError, RunError
-from holdfast.guard import GuardSettings
+from holdfast.errors import ConfigError, ModelError, RunError
 from holdfast.integrations import HoldfastCallback, Watcher
-from holdfast.integrations.actions import Actions
 from holdfast.integrations.names import translate
 from holdfast.integrations.pace import Pace
 from holdfast.integrations.undisturbed import refuse_unusable, undisturbed
 from holdfast.report.build import write_report
-from watched_training import KINDS, QUESTIONS, load, make_trainer, weights, write_suite
+from watched_training import KINDS, LORA, QUESTIONS, lines, load, make_trainer, watch, weights, write_suite
 
 SCHEMA = json.loads((files("holdfast") / "schema" / "summary.schema.json").read_text())
-
-
-def lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def watch(tmp_path: Path, **settings) -> HoldfastCallback:
-    suite = write_suite(tmp_path / "sums.jsonl")
-    return HoldfastCallback([suite], tmp_path / "watched", **{"max_new_tokens": 6, "probe_steps": 2, **settings})
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -56,9 +46,6 @@ def test_a_watched_training_is_the_same_bit_for_bit(kind, tiny_model, tmp_path):
     assert summary["budget"]["completions"] is None
     jsonschema.validate(summary, SCHEMA)
     write_report(summary, tmp_path / "report.html")
-
-
-LORA = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], init_lora_weights=True)
 
 
 @pytest.mark.parametrize("lora", [False, True])
@@ -104,9 +91,10 @@ def test_what_is_measured_is_what_generate_and_full_distributions_say(lora, tiny
     assert not (tmp_path / "watched/start/weights-now").exists()
 
 
-def test_a_resumed_training_keeps_its_start_and_its_lines(tiny_model, tmp_path):
+@pytest.mark.parametrize("kind", ["sft", "grpo"])  # whose counts of tokens begin anew, and go on
+def test_a_resumed_training_keeps_its_start_and_its_lines(kind, tiny_model, tmp_path):
     def train(folder, callback, steps, **resume):
-        trainer = make_trainer("sft", tiny_model, folder, [callback], max_steps=6, save_strategy="steps", save_steps=3)
+        trainer = make_trainer(kind, tiny_model, folder, [callback], max_steps=6, save_strategy="steps", save_steps=3)
         if steps < 6:
             trainer.add_callback(_StopAt(steps))
         trainer.train(**resume)
@@ -121,6 +109,10 @@ def test_a_resumed_training_keeps_its_start_and_its_lines(tiny_model, tmp_path):
     for log in ("metrics.jsonl", "probes.jsonl"):
         a, b = ([_untimed(line) for line in lines(tmp_path / run / log)] for run in "ab")
         assert a == b
+    tokens = [line["trained_tokens"] for line in lines(tmp_path / "b/metrics.jsonl")]
+    assert len(tokens) == 6
+    assert 0 < max(tokens) < 2 * min(tokens)
+    assert lines(tmp_path / "b/metrics.jsonl")[-1]["num_tokens"] == sum(tokens)
     a, b = (json.loads((tmp_path / r / "evals/stage-1.json").read_text()) for r in "ab")
     assert a["sets"] == b["sets"]
     a, b = (json.loads((tmp_path / r / "drift/stage-1.json").read_text())["matrices"] for r in "ab")
@@ -128,7 +120,7 @@ def test_a_resumed_training_keeps_its_start_and_its_lines(tiny_model, tmp_path):
 
 
 def _untimed(line: dict) -> dict:
-    return {key: value for key, value in line.items() if key not in ("seconds", "trained_tokens")}
+    return {key: value for key, value in line.items() if key != "seconds"}
 
 
 class _StopAt:
@@ -149,113 +141,43 @@ def test_a_directory_of_another_training_is_refused(tiny_model, tmp_path):
         make_trainer("sft", tiny_model, tmp_path / "out", [watch(tmp_path)]).train()
 
 
-@pytest.mark.parametrize("mode", ["warn", "act"])
-def test_a_rule_that_fires_is_written_down_and_acts_where_it_may(mode, tiny_model, tmp_path):
-    guard = GuardSettings(
-        mode=mode, window=2, rules={"silent_stall": {"action": ["lower_rate", "mask_tokens", "stop"]}}
-    )
-    flat = {"max_steps": 8, "learning_rate": 1e-3, "lr_scheduler_type": "constant"}
-    trainer = make_trainer("grpo", tiny_model, tmp_path / "out", [watch(tmp_path, guard=guard)], **flat)
-    trainer.reward_funcs[0] = lambda completions, **_: [0.0] * len(completions)
-    with pytest.warns(UserWarning, match="silent_stall at step 6"):
-        trainer.train()
-    assert trainer.state.global_step == (6 if mode == "act" else 8)
-    (decision,) = lines(tmp_path / "watched/decisions.jsonl")
-    summary = json.loads((tmp_path / "watched/summary.json").read_text())
-    jsonschema.validate(summary, SCHEMA)
-    assert summary["decisions"] == [decision]
-    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(5e-4 if mode == "act" else 1e-3)
-    if mode == "warn":
-        assert decision["outcome"] == "warned"
-    else:
-        lowered, masked, stopped = decision["outcome"].split("; ")
-        assert "0.0005" in lowered
-        assert "mask_tokens is not done" in masked
-        assert stopped == "training stops after step 6"
+def test_a_training_that_was_begun_unwatched_does_not_count_what_came_before(tiny_model, tmp_path):
+    def train(callbacks, **resume):
+        settings = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2}
+        make_trainer("grpo", tiny_model, tmp_path / "out", callbacks, **settings).train(**resume)
+
+    train([])
+    train([watch(tmp_path)], resume_from_checkpoint=str(tmp_path / "out/checkpoint-2"))
+    third, fourth = lines(tmp_path / "watched/metrics.jsonl")
+    assert (third["step"], "trained_tokens" in third) == (3, False)
+    assert 0 < fourth["trained_tokens"] < 500  # two prompts, twice two completions of at most eight tokens
 
 
-def test_a_probe_that_shows_forgetting_stops_the_training(tiny_model, tmp_path):
-    """The model's own first answers are the suite's, and a large learning rate takes them away."""
+def test_what_grew_is_compared_with_demonstrations(tiny_model, tmp_path):
+    told = "hello hello hello hello"
     model, tokenizer = load(tiny_model)
-    answers = []
-    for question in QUESTIONS:
-        chat = [{"role": "user", "content": question}]
-        ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=False)
-        out = model.generate(ids, max_new_tokens=6, do_sample=False)[0, ids.shape[1] :]
-        answers.append(tokenizer.decode(out, skip_special_tokens=True, clean_up_tokenization_spaces=False))
-    suite = write_suite(tmp_path / "own.jsonl", answers)
-    callback = HoldfastCallback([suite], tmp_path / "watched", max_new_tokens=6, probe_steps=2, guard="act")
-    settings = {"max_steps": 8, "learning_rate": 5e-2, "save_strategy": "steps", "save_steps": 1}
-    trainer = make_trainer("sft", tiny_model, tmp_path / "out", [callback], **settings)
-    with pytest.warns(UserWarning, match="retention"):
-        trainer.train()
-    assert trainer.state.global_step == 2
-    (decision,) = lines(tmp_path / "watched/decisions.jsonl")
-    assert decision["saw"]["base"] == 1.0
-    assert "checkpoint-1" in decision["outcome"]
+    watcher = Watcher(
+        [write_suite(tmp_path / "sums.jsonl")],
+        tmp_path / "run",
+        max_new_tokens=6,
+        drift=False,
+        demonstrations=[told] * 3,
+    )
+    watcher.start(model, tokenizer)
+    ask = watcher.questions.answer
 
+    def answer():
+        replies = ask()
+        return {name: replace(reply, answer=replace(reply.answer, text=told)) for name, reply in replies.items()}
 
-@pytest.mark.parametrize("lora", [False, True])
-@pytest.mark.parametrize("kind", ["sdft", "sdpo"])
-def test_the_average_of_trl_stands_still_when_frozen(kind, lora, tiny_model, tmp_path):
-    from transformers import TrainerCallback
-
-    actions, seen = Actions(), []
-
-    class Freeze(TrainerCallback):
-        def on_step_begin(self, args, state, control, **kwargs):
-            actions.before_step(args, kwargs["model"])
-            seen.append(teacher())
-
-        def on_step_end(self, args, state, control, **kwargs):
-            if state.global_step == 2:
-                assert "stands still" in actions.carry_out("freeze_teacher", args, state, control, kwargs)
-
-    changes = {"peft_config": LORA} if lora else {"model": load(tiny_model)[0]}
-    settings = {"teacher_model_kind": "ema", "teacher_update_rate": 0.5, "teacher_sync_steps": 1}
-    trainer = make_trainer(kind, tiny_model, tmp_path / "out", [Freeze()], **settings, **changes)
-
-    def teacher():
-        if lora:
-            return {n: p.detach().clone() for n, p in trainer.model.named_parameters() if ".teacher." in n}
-        return weights(trainer.teacher_model)
-
-    trainer.train()
-    assert len(seen) == 4
-    assert any(not torch.equal(seen[0][n], seen[1][n]) for n in seen[0])
-    assert all(torch.equal(seen[2][n], seen[3][n]) for n in seen[0])
-
-
-def test_a_refreshed_teacher_takes_the_student_and_then_averages_on(tiny_model, tmp_path):
-    from transformers import TrainerCallback
-
-    actions, distances = Actions(), []
-
-    class Refresh(TrainerCallback):
-        def on_step_begin(self, args, state, control, **kwargs):
-            actions.before_step(args, kwargs["model"])
-            pairs = zip(trainer.teacher_model.parameters(), trainer.model.parameters(), strict=True)
-            distances.append(sum(float((a - b).abs().sum()) for a, b in pairs))
-
-        def on_log(self, args, state, control, **kwargs):
-            if state.global_step == 2:
-                actions.carry_out("refresh_teacher", args, state, control, kwargs)
-
-    settings = {"teacher_model_kind": "ema", "teacher_update_rate": 0.1, "teacher_sync_steps": 1, "max_steps": 5}
-    trainer = make_trainer("sdft", tiny_model, tmp_path / "out", [Refresh()], **settings)
-    trainer.train()
-    assert [d == 0 for d in distances] == [True, False, False, True, False]
-    assert trainer.args.teacher_update_rate == 0.1
-
-
-def test_what_cannot_be_done_is_said(tiny_model, tmp_path):
-    trainer = make_trainer("sft", tiny_model, tmp_path / "out", [])
-    given = (trainer.args, trainer.state, trainer.control, {"model": trainer.model})
-    assert "none" in Actions().carry_out("freeze_teacher", *given)
-    assert "not done" in Actions().carry_out("mask_tokens", *given)
-    assert not trainer.control.should_training_stop
-    assert "not rolled back" in Actions().carry_out("roll_back", *given)
-    assert trainer.control.should_training_stop
+    watcher.questions.answer = answer
+    summary = watcher.finish()
+    jsonschema.validate(summary, SCHEMA)
+    (grown, *_) = summary["artifacts"]
+    assert "hello" in grown["phrase"]
+    assert grown["share_demonstrations"] == 1.0
+    with pytest.raises(ConfigError, match="one text"):
+        Watcher([tmp_path / "sums.jsonl"], tmp_path / "other", demonstrations=told)
 
 
 def test_evaluations_are_no_steps_and_silence_is_no_error(tiny_model, tmp_path):
@@ -308,6 +230,36 @@ def test_modes_and_generators_are_put_back_even_after_an_error():
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_a_model_with_dropout_trains_on_as_if_nobody_had_looked(tiny_model, tmp_path):
+    def trained(callbacks, dropout):
+        trainer = make_trainer("sft", tiny_model, tmp_path / "out", callbacks)
+        for module in trainer.model.modules():
+            if hasattr(module, "attention_dropout"):
+                module.attention_dropout = dropout
+        trainer.train()
+        return weights(trainer.model)
+
+    alone, watched = trained([], 0.5), trained([watch(tmp_path, probe_steps=1)], 0.5)
+    assert all(torch.equal(alone[name], watched[name]) for name in alone)
+    assert any(not torch.equal(value, alone[name]) for name, value in trained([], 0.0).items())
+
+
+def test_the_generators_of_all_devices_of_a_model_are_put_back(monkeypatch):
+    forked = []
+
+    @contextmanager
+    def fork(devices, device_type=None):
+        forked.extend(devices)
+        yield
+
+    monkeypatch.setattr(torch.random, "fork_rng", fork)
+    with FakeTensorMode():
+        model = nn.Sequential(*(nn.Linear(2, 2, device=device) for device in ("cpu", "cuda:1", "cuda:0", "cuda:1")))
+    with undisturbed(model):
+        pass
+    assert forked == [torch.device("cuda:1"), torch.device("cuda:0")]
+
+
 def test_a_part_of_a_model_is_refused():
     model = nn.Linear(2, 2)
     refuse_unusable(model)
@@ -320,7 +272,8 @@ def test_names_of_trainers_become_ours():
     grpo = {"loss": 0.1, "completions/clipped_ratio": 0.25, "frac_reward_zero_std": 0.75, "kl": 0.5, "epoch": 1}
     assert translate(grpo) == {"loss": 0.1, "truncated_fraction": 0.25, "active_rows": 0.25, "kl_base": 0.5}
     sdpo = {"self_distillation/reward_mean": 0.5, "self_distillation/distillation_loss": 0.2, "reward_std": None}
-    assert translate(sdpo) == {"reward": 0.5, "kl_teacher": 0.2}
+    assert translate(sdpo) == {"reward": 0.5, "teacher_divergence": 0.2}
+    assert translate({"kl_teacher": 0.1, "repetition": 0.2}) == {"kl_teacher": 0.1, "repetition": 0.2}
 
 
 def test_probes_take_their_share_of_the_time_and_no_more():

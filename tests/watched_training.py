@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import LoraConfig
+
+from holdfast.integrations import HoldfastCallback
 
 QUESTIONS = [f"What is {a} plus {b}?" for a, b in ((1, 2), (3, 4), (5, 6), (7, 8), (2, 9), (4, 4))]
 KINDS = ("transformers", "sft", "grpo", "sdft", "sdpo")
@@ -22,6 +25,19 @@ COMMON: dict[str, Any] = {
     "seed": 3,
 }
 SAMPLED: dict[str, Any] = {"max_completion_length": 8, "num_generations": 2, "gradient_accumulation_steps": 2}
+
+LORA = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], init_lora_weights=True)
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    """The records of a log; none where it is not there."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def watch(folder: Path, **settings: Any) -> HoldfastCallback:
+    """A callback that asks small sums and writes into `watched`."""
+    suite = write_suite(folder / "sums.jsonl")
+    return HoldfastCallback([suite], folder / "watched", **{"max_new_tokens": 6, "probe_steps": 2, **settings})
 
 
 def write_suite(path: Path, answers: list[str] | None = None) -> Path:

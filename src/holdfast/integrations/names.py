@@ -21,14 +21,15 @@ NAMES: dict[str, str] = {
     # GRPOTrainer, SDFTTrainer, SDPOTrainer
     "completions/mean_length": "completion_length",
     "completions/clipped_ratio": "truncated_fraction",
-    # SDFTTrainer, SDPOTrainer: the divergence that is minimised; SDPOTrainer: the share of rows that have a teacher
-    "self_distillation/distillation_loss": "kl_teacher",
+    # SDFTTrainer, SDPOTrainer: whatever divergence is minimised, so no KL; SDPOTrainer: the share of rows that have a
+    # teacher
+    "self_distillation/distillation_loss": "teacher_divergence",
     "self_distillation/reward_mean": "reward",
     "self_distillation/reprompt_sample_fraction": "teacher_share",
 }
 """A trainer's name to ours; what is not named here is kept out of the rules."""
 
-OWN = ("repetition", "distinct_2", "active_rows")
+OWN = ("repetition", "distinct_2", "active_rows", "kl_teacher")
 """Names that a loop of one's own may use beside those above."""
 
 

@@ -48,6 +48,11 @@ class Pace:
         self.looked += seconds
         self._last = self._clock()
 
+    def aside(self, seconds: float) -> None:
+        """So long of the step that is being taken was no training; it is paid for like a look."""
+        self.looked += seconds
+        self._last += seconds
+
     def looked_for(self, seconds: float) -> None:
         """A look was taken, which took so long."""
         self.looked += seconds

@@ -11,8 +11,11 @@ from holdfast.errors import RunError
 from holdfast.guard import GuardSettings
 from holdfast.integrations.kept_base import ESTIMATOR, KeptBase
 from holdfast.integrations.questions import Name
+from holdfast.measure.answers import Answer, PromptSet
+from holdfast.measure.artifacts.report import artifact_report
 from holdfast.measure.drift.stages import drift_entry
 from holdfast.measure.stage_responses import (
+    DEMONSTRATIONS,
     Answers,
     artifact_entries,
     repetition_entries,
@@ -33,8 +36,17 @@ LOGS = ("metrics.jsonl", "probes.jsonl", "decisions.jsonl")
 class Record:
     """Writes what a watcher sees; every method is for the main process alone, but for those that only read."""
 
-    def __init__(self, path: Path, suites: Sequence[Suite], task: str, items: int, guard: GuardSettings) -> None:
+    def __init__(
+        self,
+        path: Path,
+        suites: Sequence[Suite],
+        task: str,
+        items: int,
+        guard: GuardSettings,
+        demonstrations: Sequence[str] = (),
+    ) -> None:
         self.directory = RunDirectory(path)
+        self._demonstrations = demonstrations[:DEMONSTRATIONS]
         self.suites, self.task, self.items, self.guard = suites, task, items, guard
         self.start = path / "start"
 
@@ -79,6 +91,10 @@ class Record:
     def append(self, log: str, line: Mapping[str, Any]) -> None:
         self.directory.append(log, json_safe(line))
 
+    def total_tokens(self) -> float:
+        """Tokens trained on so far, by the log."""
+        return max((line["num_tokens"] for line in self.records("metrics.jsonl") if "num_tokens" in line), default=0.0)
+
     def has_start(self) -> bool:
         return (self.start / "base.json").exists()
 
@@ -115,7 +131,13 @@ class Record:
         """The model after training, and how its answers compare with the first ones."""
         self._keep_evaluation(1, self.task, evaluation, seconds)
         kinds = {suite.name: suite.kind for suite in self.suites}
-        self._keep_responses(stage_record(1, self.task, answers, kl, first, kinds, {}))
+        record = stage_record(1, self.task, answers, kl, first, kinds, {})
+        if self._demonstrations:
+            # One task asks for everything: with its demonstrations alone nothing can be called a marker of it.
+            task_of = {f"{name}/{each['id']}": self.task for name, own in answers.items() for each in own}
+            prompts = PromptSet({}, task_of, {self.task: self._demonstrations})
+            record["artifacts"] = artifact_report(_flat(first), _flat(answers), prompts)
+        self._keep_responses(record)
 
     def keep_drift(self, found: "DriftResult") -> None:
         write_json(self.directory.path / "drift" / "stage-1.json", json_safe(drift_entry(found, 1, self.task)))
@@ -169,6 +191,14 @@ class Record:
         )
         write_json(self.directory.summary, summary)
         return summary
+
+
+def _flat(answers: Answers) -> list[Answer]:
+    return [
+        Answer(f"{name}/{each['id']}", each["text"], truncated=each["truncated"])
+        for name, own in answers.items()
+        for each in own
+    ]
 
 
 def _parameters(model: Any) -> tuple[int, int]:

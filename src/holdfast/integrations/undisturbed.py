@@ -16,20 +16,24 @@ from holdfast.errors import ModelError
 def undisturbed(model: nn.Module, autocast: torch.dtype | None = None) -> Iterator[None]:
     """Within it, a model is in evaluation mode and nothing builds a graph.
 
-    Afterwards every module's own mode and all generators of random numbers (Python, NumPy, torch on every device) are
-    as before, so that training goes on as if nobody had looked.
+    Afterwards every module's own mode and the global generators of random numbers (Python's, NumPy's, torch's on the
+    CPU and on every device that holds a parameter) are as before, so that training goes on as if nobody had looked.
 
     Args:
         autocast: the dtype that the training's forward passes are computed in, where it is another than the weights'.
     """
     modes = {module: module.training for module in model.modules()}
     python, numpy = random.getstate(), np.random.get_state()
-    device = next(model.parameters()).device
+    devices = dict.fromkeys(parameter.device for parameter in model.parameters())
+    first = next(iter(devices))
     with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
+        stack.enter_context(torch.random.fork_rng(devices=[]))  # the CPU's
+        for device in devices:
+            if device.type not in ("cpu", "meta", "mps"):  # fork_rng does not know MPS
+                stack.enter_context(torch.random.fork_rng(devices=[device], device_type=device.type))
         stack.enter_context(torch.no_grad())
         if autocast is not None:
-            stack.enter_context(torch.autocast(device.type, dtype=autocast))
+            stack.enter_context(torch.autocast(first.type, dtype=autocast))
         try:
             model.eval()
             yield

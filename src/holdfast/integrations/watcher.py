@@ -1,5 +1,6 @@
 """A watcher for any training loop: probes, drift, artifacts and the guard, in a run directory of its own."""
 
+import math
 import shutil
 import time
 import warnings
@@ -13,7 +14,8 @@ import torch.distributed as dist
 from torch import nn
 
 from holdfast.errors import ConfigError, HoldfastError, RunError
-from holdfast.guard import Decision, Guard, GuardSettings
+from holdfast.guard import Decision, GuardSettings
+from holdfast.integrations.guards import Guards
 from holdfast.integrations.kept_base import KeptBase, mean_kl
 from holdfast.integrations.names import translate
 from holdfast.integrations.pace import Pace
@@ -57,8 +59,11 @@ class Watcher:
         guard: the guard's settings, or its mode alone.
         on_decision: carries out what a decision asks for, and says in words what came of it; called on every process.
             None: decisions are written down, and what they ask for is left to whoever reads them.
+        reward_range: the lowest and the highest reward that the training can give, which the guard's bounds are taken
+            on. None: 0 to 1, until a reward lies well beyond; then the range seen so far, which a warning says.
         drift: whether the trained weights are kept at the start, on disk, to measure the drift at the end.
         task: what the training is called in the report.
+        demonstrations: completions that it is trained on, as text; what has grown in the answers is compared with them.
         batch_tokens: memory's measure of one forward pass; see `Sampler.generate`.
         chat_template_kwargs: passed to the chat template.
     """
@@ -76,8 +81,10 @@ class Watcher:
         score: Literal["accuracy", "reward"] = "accuracy",
         guard: GuardSettings | Literal["warn", "act", "off"] = "warn",
         on_decision: Callable[[Decision], str] | None = None,
+        reward_range: tuple[float, float] | None = None,
         drift: bool = True,
         task: str = "training",
+        demonstrations: Sequence[str] = (),
         batch_tokens: int = 16384,
         chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
@@ -90,12 +97,17 @@ class Watcher:
                 raise ConfigError(f"{name} is {value}", mend=f"it is at least {least}")
         if not 0 < probe_share < 1:
             raise ConfigError(f"probe_share is {probe_share}", mend="it is a share of 1, such as 0.05")
+        if reward_range is not None and not reward_range[0] < reward_range[1]:
+            raise ConfigError(f"reward_range is {reward_range}", mend="give the lowest reward, then the highest")
+        if isinstance(demonstrations, str):
+            raise ConfigError("demonstrations is one text", mend="give a list of them")
         self.suites = load_suites(suites, items)
         if task in {suite.name for suite in self.suites}:
             raise ConfigError(f"task and suite are both named {task!r}", mend="name the task otherwise")
         self.guard = guard if isinstance(guard, GuardSettings) else GuardSettings(mode=guard)
         self.on_decision = on_decision or (lambda decision: "warned" if decision.actions == ("warn",) else LEFT)
-        self.record = Record(Path(output_dir), self.suites, task, items, self.guard)
+        self.record = Record(Path(output_dir), self.suites, task, items, self.guard, demonstrations)
+        self._reward_range = reward_range
         self.task, self.score = task, score
         self._max_new_tokens, self._batch_tokens = max_new_tokens, batch_tokens
         self._kl_items, self._drift = kl_items, drift
@@ -111,6 +123,7 @@ class Watcher:
         step: int = 0,
         trainer: str = "loop",
         autocast: torch.dtype | None = None,
+        counts_anew: bool = False,
     ) -> None:
         """Look at a model for the first time, before its first step or, with `step`, where its training goes on.
 
@@ -121,6 +134,7 @@ class Watcher:
                 what it says of later steps is taken back.
             trainer: what trains it, for the report.
             autocast: the dtype that forward passes are computed in, where it is another than the weights'.
+            counts_anew: whether its `num_tokens` begins at 0 when it is resumed.
 
         Raises:
             HoldfastError: the model or the run directory cannot be used.
@@ -128,7 +142,7 @@ class Watcher:
         refuse_unusable(model)
         self.model, self._autocast = model, autocast
         self.world = World(dist.get_rank(), dist.get_world_size()) if _is_distributed() else World()
-        self.global_step, self._seconds, self._tokens = step, 0.0, 0.0
+        self.global_step, self._seconds = step, 0.0
         tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
         if not getattr(tokenizer, "chat_template", None):
             raise ConfigError("has no chat template", where="the tokenizer", mend="set tokenizer.chat_template")
@@ -140,10 +154,20 @@ class Watcher:
             self.policy = as_policy(model, tokenizer, where="the watched model", chat_template_kwargs=self._kwargs)
             self.questions = Questions(self.policy, self.suites, self.world, self._max_new_tokens, self._batch_tokens)
         self.record.describe(self.policy, trainer)
-        expected = self._restore() if self.world.main(self.record.has_start) else self._look_at_start()
+        is_known = self.world.main(self.record.has_start)
+        self._total_tokens = self.world.main(self.record.total_tokens)
+        # Of a training that was begun without a watcher the tokens before are not known.
+        self._counted = 0.0 if counts_anew or not step else self._total_tokens if is_known else None
+        expected = self._restore() if is_known else self._look_at_start()
         if self.world.is_main:
-            self._guard = Guard(self.guard, reference=self.record.scores_of_start(), probe_items=self.record.items)
-            self._guard.replay(self.record.records("metrics.jsonl"), self.record.records("probes.jsonl"))
+            self._guards = Guards(
+                self.guard,
+                reward_range=self._reward_range,
+                reference=self.record.scores_of_start(),
+                probe_items=self.record.items,
+                first=self.first,
+                records=self.record.records,
+            )
         self._started = True
         self._pace.begin(expected)
 
@@ -231,18 +255,46 @@ class Watcher:
         self._require_start()
         began = time.perf_counter()
         known = translate(numbers)
-        if (tokens := known.pop("num_tokens", None)) is not None:  # a total
-            known["trained_tokens"], self._tokens = max(0.0, tokens - self._tokens), tokens
+        known |= self._count_tokens(known.pop("num_tokens", None))
         line = {"stage": 1, "step": self.global_step, "task": self.task, **known, "seconds": self._seconds}
         self._seconds = 0.0
 
         def seen() -> list[Decision]:
+            found = self._guards.see(line)
             self.record.append("metrics.jsonl", line)
-            return self._guard.see(line)
+            return found
 
         decisions = self._decide(self.world.main(seen))
         self._pace.spent(time.perf_counter() - began)
         return decisions
+
+    def _count_tokens(self, count: float | None) -> dict[str, float]:
+        """What a trainer's count of all tokens says of those since the last line, and the total with them."""
+        if count is None:
+            return {}
+        before, self._counted = self._counted, count
+        if before is None:
+            return {}
+        grown = max(0.0, count - before)
+        self._total_tokens += grown
+        return {"trained_tokens": grown, "num_tokens": self._total_tokens}
+
+    def see_gradients(self) -> list[Decision]:
+        """Called before the optimiser moves the weights: looks whether the gradients that it will move by are finite.
+
+        On several processes all must call it, and the gradients must be those of all, as under DDP.
+        """
+        self._require_start()
+        if self.guard.mode == "off" or not self.guard.rules.not_finite.action:
+            return []
+        began = time.perf_counter()
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None and not p.grad.is_sparse]
+        largest = float(nn.utils.get_total_norm(gradients, math.inf)) if gradients else 0.0
+        self._pace.aside(time.perf_counter() - began)
+        if math.isfinite(largest):
+            return []
+        step = self.global_step + 1
+        return self._decide(self.world.main(lambda: self._guards.see_gradients(step, self.task, largest)))
 
     def probe_if_due(self) -> list[Decision]:
         """Probe where the cadence says so; on several processes all must call it after the same steps."""
@@ -255,6 +307,7 @@ class Watcher:
         self._require_start()
         began = time.perf_counter()
         replies, sums = self._ask()
+        answers = answers_by_set(self.suites, replies)
         scores = {name: sum(v) / len(v) for name, v in self.questions.scores(replies, self.score).items()}
         kl = mean_kl(sums)
         line: dict[str, Any] = {
@@ -269,7 +322,7 @@ class Watcher:
 
         def seen() -> list[Decision]:
             self.record.append("probes.jsonl", line)
-            return self._guard.see_probe(line)
+            return self._guards.see_probe(line, answers)
 
         found = self.world.main(seen)
         self._pace.looked_for(time.perf_counter() - began)
@@ -282,11 +335,15 @@ class Watcher:
         return replies, sums
 
     def finish(
-        self, *, status: str = "complete", progress: Callable[[str, int, int], None] | None = None
+        self,
+        *,
+        status: Literal["complete", "stopped"] = "complete",
+        progress: Callable[[str, int, int], None] | None = None,
     ) -> dict[str, Any]:
         """Look at the model for the last time, measure what changed and write the summary.
 
         Args:
+            status: `stopped` where the training ended before it was to.
             progress: told how far the drift is; see `holdfast.measure.drift.drift`.
 
         Returns:
@@ -306,7 +363,7 @@ class Watcher:
             answers = answers_by_set(self.suites, replies)
             self.record.keep_end(answers, self.first, divergence, evaluation, time.perf_counter() - began)
             self._measure_drift(progress)
-            return self.record.summarise("complete")
+            return self.record.summarise(status)
 
         summary = self.world.main(written)
         self._pace.skip()

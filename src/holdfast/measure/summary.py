@@ -22,6 +22,7 @@ _CURVE_VALUES = (
     "seconds",
     "entropy",
     "kl_teacher",
+    "teacher_divergence",
     "repetition",
     "truncated_fraction",
     "distinct_2",

@@ -12,6 +12,7 @@ FIELDS = {
     "reward": "reward",
     "entropy": "entropy, nats",
     "kl_teacher": "KL to teacher, nats",
+    "teacher_divergence": "divergence to teacher",
     "kl_to_base": "KL to base, nats",
     "kl_base": "KL to base in the loss, nats",
     "repetition": "share of repeated bigrams",
@@ -27,7 +28,7 @@ FIELDS = {
 LOOKS_AT: Mapping[str, tuple[str, ...]] = {
     "not_finite": ("loss", "grad_norm"),
     "stale_sampler": ("is_ratio_mean",),
-    "agreement_without_success": ("kl_teacher",),
+    "agreement_without_success": ("teacher_divergence", "kl_teacher"),
     "reward_collapse": (),
     "entropy_collapse": ("entropy", "distinct_2"),
     "distinct_collapse": ("distinct_2", "entropy"),
