@@ -52,15 +52,15 @@ class _Probed(Stage):
         # Distinct bigrams fall with the number of words, so both are read to the length of the shorter one.
         cut = [(a[: len(b)], b[: len(a)]) for a, b in units]
         self._series = {
-            "repetition": _Ends(*_columns([tuple(map(_repetition, pair)) for pair in units])),
-            "truncated_fraction": _Ends(*_columns([tuple(float(e["truncated"]) for e in pair) for pair in pairs])),
-            "reward": _Ends(*_columns([tuple(float(e["reward"]) for e in pair) for pair in pairs])),
-            "distinct_2": _Ends(*([distinct([pair[side] for pair in cut], 2)] for side in (0, 1)), noisy=False),
+            "repetition": _ends([tuple(map(_repetition, pair)) for pair in units]),
+            "truncated_fraction": _ends([tuple(float(each["truncated"]) for each in pair) for pair in pairs]),
+            "reward": _ends([tuple(float(each["reward"]) for each in pair) for pair in pairs]),
+            "distinct_2": _ends([tuple(distinct([pair[side] for pair in cut], 2) for side in (0, 1))], noisy=False),
         }
 
 
-def _columns(pairs: Sequence[tuple[float, ...]]) -> list[list[float]]:
-    return [[pair[side] for pair in pairs] for side in (0, 1)]
+def _ends(pairs: Sequence[tuple[float, ...]], noisy: bool = True) -> _Ends:
+    return _Ends([first for first, _ in pairs], [last for _, last in pairs], noisy)
 
 
 def _repetition(units: Sequence[Any]) -> float:
