@@ -209,14 +209,17 @@ def test_gradients_that_are_not_finite_are_seen_before_the_weights_move(mode, ev
     callbacks = [poison, watch(tmp_path, guard=mode, probe_steps=0, drift=False)]
     settings = {"logging_steps": every, "max_grad_norm": 0.0}
     trainer = make_trainer("sft", tiny_model, tmp_path / "out", callbacks, **settings)
-    with pytest.warns(UserWarning, match="not_finite at step 3"):
+    with pytest.warns(UserWarning, match="not_finite at step 3") as caught:
         trainer.train()
+    said = [str(warning.message) for warning in caught]
+    assert any("cannot be asked any more" in message for message in said) == (mode == "warn")
     (decision,) = lines(tmp_path / "watched/decisions.jsonl")
     now = weights(trainer.model)
     if mode == "warn":
         assert decision["outcome"] == "warned"
         assert trainer.state.global_step == 4
         assert any(value.isnan().any() for value in now.values())
+        assert json.loads((tmp_path / "watched/summary.json").read_text())["status"] == "stopped"
     else:
         assert "no weight moves" in decision["outcome"]
         assert trainer.state.global_step == 3

@@ -23,5 +23,5 @@ def test_shares_are_means_over_pairs_with_an_interval():
     assert found["whole"]["mean"] == pytest.approx(mean)
     assert found["whole"]["ci95"] == pytest.approx([mean - half, mean + half])
     assert found["steps"]["mean"] == pytest.approx((1 / 9 + 0.1 + 1 / 19) / 3)
-    assert found["inside"]["mean"] == pytest.approx(1 / 19)  # 0.5 of 9.5, 0.4 of 9.5, 1 of 19 … see below
+    assert found["inside"]["mean"] == pytest.approx((0.5 / 9.5 + 0.4 / 9.5 + 1 / 19) / 3)
     assert found["inside"]["n"] == 3

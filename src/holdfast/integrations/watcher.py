@@ -306,7 +306,10 @@ class Watcher:
         """Ask the model now, and write a line of `probes.jsonl`; the guard's decisions that follow."""
         self._require_start()
         began = time.perf_counter()
-        replies, sums = self._ask()
+        if (asked := self._ask()) is None:
+            self._pace.looked_for(time.perf_counter() - began)
+            return []
+        replies, sums = asked
         answers = answers_by_set(self.suites, replies)
         scores = {name: sum(v) / len(v) for name, v in self.questions.scores(replies, self.score).items()}
         kl = mean_kl(sums)
@@ -328,11 +331,18 @@ class Watcher:
         self._pace.looked_for(time.perf_counter() - began)
         return self._decide(found)
 
-    def _ask(self) -> tuple[dict[Name, Reply], dict[Name, tuple[float, int]]]:
+    def _ask(self) -> tuple[dict[Name, Reply], dict[Name, tuple[float, int]]] | None:
+        """What the model says now; None, with a warning, where it says nothing any more, as one of NaNs.
+
+        Somebody else's training is not ended by that.
+        """
         with undisturbed(self.model, self._autocast):
-            replies = self.questions.answer()
-            sums = self.world.main(lambda: self.base.kl(self.policy, self._batch_tokens))
-        return replies, sums
+            try:
+                replies = self.questions.answer()
+                return replies, self.world.main(lambda: self.base.kl(self.policy, self._batch_tokens))
+            except RunError as error:
+                warnings.warn(f"the model cannot be asked any more: {error}", stacklevel=5)
+                return None
 
     def finish(
         self,
@@ -347,11 +357,13 @@ class Watcher:
             progress: told how far the drift is; see `holdfast.measure.drift.drift`.
 
         Returns:
-            The summary.
+            The summary; of a model that can no longer be asked it says `stopped`, and nothing of how it ended.
         """
         self._require_start()
         began = time.perf_counter()
-        replies, sums = self._ask()
+        if (asked := self._ask()) is None:
+            return self.world.main(lambda: self.record.summarise("stopped"))
+        replies, sums = asked
 
         def written() -> dict[str, Any]:
             evaluation = self.questions.evaluation(replies, self.score)
