@@ -1,4 +1,4 @@
-"""The claims that are put to the test, by name. Each says what would count before anything is measured. Torch-free."""
+"""Claims about recipes on the lab's stream of two stages, and the arms that other claims share. Torch-free."""
 
 from collections.abc import Callable, Sequence
 
@@ -151,7 +151,7 @@ def _vopd_baseline(seeds: Sequence[int]) -> list[Quantity]:
     return gradient_noise(seeds)
 
 
-CLAIMS: tuple[Claim, ...] = (
+TWO_STAGES: tuple[Claim, ...] = (
     Claim(
         name="sdft-above-sft",
         statement="SDFT learns new tasks better than SFT from the same demonstrations, and forgets less.",

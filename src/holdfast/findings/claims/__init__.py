@@ -1,0 +1,9 @@
+"""The claims that are put to the test, by name. Each says what would count before anything is measured. Torch-free.
+
+One file per family of claims; an arm that several claims need is defined once, so that its runs are made once.
+"""
+
+from holdfast.findings.claim import Claim
+from holdfast.findings.claims.two_stages import TWO_STAGES
+
+CLAIMS: tuple[Claim, ...] = (*TWO_STAGES,)
