@@ -16,6 +16,7 @@ QUESTION = (Message(role="user", content="Q"),)
 def test_a_ramp_is_linear_and_then_stays(step: int, value: float) -> None:
     assert Ramp(0.25, 1.0, 150).value(Moment(step, 200, 0)) == pytest.approx(value)
     assert Ramp(0.25, 1.0, 0).value(Moment(step, 200, 0)) == 1.0
+    assert Ramp(0.25, 1.0, 0.75).value(Moment(step, 200, 0)) == pytest.approx(value), "a share of the stage"
 
 
 def test_controllers_set_the_recipes_own_settings() -> None:

@@ -1,13 +1,16 @@
 """Replay: which rows of earlier tasks a batch has, and that they follow from names alone."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from holdfast.config import ModelSettings, TrainSettings
-from holdfast.methods import Replay, StableOPD
+from holdfast.methods import RFT, Replay, StableOPD
 from holdfast.methods.base import Recipe
+from holdfast.objective.spec import RolloutSpec
 from holdfast.rollouts.collect import Collector
+from holdfast.rollouts.numbers import rollout_numbers
 from holdfast.rollouts.sampler import Sampler
-from holdfast.tasks.base import Example, Message, Task
+from holdfast.tasks.base import Example, Message, Task, Verdict
 from holdfast.train.model import load_policy
 
 
@@ -18,7 +21,9 @@ def collector(
     tasks = []
     for name in ("a", "b", "c"):
         examples = [Example(f"{name}{i}", (Message(role="user", content=f"{i}"),), f"{i}") for i in range(8)]
-        tasks.append(Task(name, examples, examples))
+        # What a sample is worth says which task has judged it.
+        worth = Verdict(0.5, feedback=name)
+        tasks.append(Task(name, examples, examples, lambda _example, _completion, worth=worth: worth))
     train = TrainSettings(prompts_per_step=4, max_completion_length=8)
     made = Collector(policy, Sampler(policy), kind(**settings), train, seed)
     for task in tasks:
@@ -70,3 +75,35 @@ def test_a_share_of_drawn_prompts_brings_its_demonstration(tiny_model: Path) -> 
     ]
     assert sum(map(sum, brought)) == 6, "0.3 of 20 prompts"
     assert all(sum(batch) in (1, 2) for batch in brought)
+
+
+class Practising(RFT):
+    """Samples anew, one for each prompt of the stage and of earlier tasks."""
+
+    def rollouts(self) -> RolloutSpec:
+        return replace(super().rollouts(), replay_ratio=0.5, num_generations=2)
+
+
+def test_prompts_of_earlier_tasks_are_sampled_anew_and_judged_by_their_own_task(tiny_model: Path) -> None:
+    made, tasks = collector(tiny_model, kind=Practising)
+    groups, _ = made.collect(tasks[2], 3, 1)
+    assert [group.example.id[0] for group in groups[:4]] == ["c"] * 4
+    assert len(groups) == 6, "0.5 of 4 prompts"
+    for place, group in enumerate(groups):
+        assert [row.replayed for row in group.rows] == [place >= 4] * 2
+        for row in group.rows:
+            assert row.is_sampled
+            assert row.verdict is not None
+            assert row.verdict.feedback == row.example.id[0]
+    earlier = [group.example.id for group in groups[4:]]
+    assert {name[0] for name in earlier} <= {"a", "b"}
+    demonstrated, same = collector(tiny_model, replay_ratio=0.5)
+    assert replayed(demonstrated, same, 3, 2)[1] == earlier, "which prompts does not depend on how they are used"
+
+
+def test_what_a_batch_is_worth_is_said_of_the_stages_own_task(tiny_model: Path) -> None:
+    made, tasks = collector(tiny_model, kind=Practising)
+    groups, _ = made.collect(tasks[1], 2, 1)
+    for row in (row for group in groups for row in group.rows if row.replayed):
+        row.verdict = Verdict(1.0)
+    assert rollout_numbers(groups)["reward"] == 0.5

@@ -48,14 +48,19 @@ class Controller:
 
 @dataclass(frozen=True)
 class Ramp(Controller):
-    """From `start` linearly to `end` over so many steps, and `end` from then on."""
+    """From `start` linearly to `end` over so many steps, and `end` from then on.
+
+    Args:
+        over: optimiser steps; below 1 a share of the stage's.
+    """
 
     start: float
     end: float
-    over: int
+    over: float
 
     def value(self, moment: Moment) -> float:
-        share = min(1.0, moment.step / self.over) if self.over else 1.0
+        steps = self.over * moment.steps if self.over < 1 else self.over
+        share = min(1.0, moment.step / steps) if steps else 1.0
         return (1 - share) * self.start + share * self.end
 
 

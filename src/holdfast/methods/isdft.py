@@ -31,8 +31,8 @@ class ISDFT(SDFT):
     target_fraction_start: float = Field(default=0.25, gt=0, le=1)
     target_fraction: float = Field(default=1.0, gt=0, le=1)
     """ρ at the end of the ramp."""
-    ramp_steps: int = Field(default=150, ge=0)
-    """Optimiser steps of a stage over which ρ rises."""
+    ramp_steps: float = Field(default=150, ge=0)
+    """Optimiser steps of a stage over which ρ rises; below 1 a share of them."""
     mu: float = Field(default=2e-3, ge=0)
     """Coefficient of KL(base‖student)."""
 

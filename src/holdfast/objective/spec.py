@@ -258,7 +258,8 @@ class RolloutSpec:
     demonstration_share: float = 1.0
     """Of `with_demonstration`: the share of drawn prompts that bring theirs, evenly spaced over a stage's batches."""
     replay_ratio: float = 0.0
-    """Demonstrations of earlier stages' tasks that are added, in groups of their own, per prompt of the stage."""
+    """Prompts of earlier stages' tasks that are added, in groups of their own, per prompt of the stage: with their
+    demonstrations, or sampled anew like the stage's own."""
     replay_buffer_size: int | None = None
     """Examples of each earlier task that are replayed; None for all."""
 
@@ -271,8 +272,8 @@ class RolloutSpec:
             raise ValueError(f"top_p is {self.top_p:g}; a probability above 0 and up to 1, which keeps all tokens")
         if not 0 < self.demonstration_share <= 1:
             raise ValueError(f"demonstration_share is {self.demonstration_share:g}; a share above 0 and up to 1")
-        if self.replay_ratio and (self.source != "demonstrations" or self.num_iterations > 1):
-            raise ValueError("replay_ratio is for source `demonstrations` and one optimiser step on each batch")
+        if self.replay_ratio and (self.source == "base" or self.num_iterations > 1):
+            raise ValueError("replay_ratio is not for samples of the base, nor for several optimiser steps on a batch")
 
     @property
     def is_sampled(self) -> bool:

@@ -58,6 +58,7 @@ class Collector:
         self.max_reprompt_length = longest_reprompt(policy, train)
         self._told = False
         self._prompts: dict[str, list[TrainingPrompt]] = {}
+        self._tasks: dict[str, Task] = {}
 
     def prepare(self, task: Task) -> None:
         """Encode a task's training prompts; those that do not fit are refused, or dropped and counted.
@@ -82,6 +83,7 @@ class Collector:
                 mend="raise train.max_prompt_length or train.max_completion_length",
             )
         self._prompts[task.name] = kept
+        self._tasks[task.name] = task
 
     def _encode(self, example: Example, task: str) -> TrainingPrompt:
         tokenizer, kwargs = self.policy.tokenizer, self.policy.chat_template_kwargs
@@ -118,11 +120,17 @@ class Collector:
         prompts = self._draw(task.name, batch)
         if not self.spec.is_sampled:
             groups = [Group(p.example, [self._demonstrated(p, stage, batch, i)]) for i, p in enumerate(prompts)]
-            groups += self._replayed(stage, batch)
+            for _, earlier in self._replayed(stage, batch):
+                row = self._demonstrated(earlier, stage, batch, len(groups))
+                row.replayed = True
+                groups.append(Group(row.example, [row]))
         else:
-            groups = self._sampled(task, prompts, stage, batch)
+            asked = [(task, prompt) for prompt in prompts] + self._replayed(stage, batch)
+            groups = self._sampled(asked, stage, batch)
+            for row in (row for group in groups[len(prompts) :] for row in group.rows):
+                row.replayed = True
             if self.spec.with_demonstration:
-                for place, (group, prompt) in enumerate(zip(groups, prompts, strict=True)):
+                for place, (group, prompt) in enumerate(zip(groups, prompts, strict=False)):
                     if self._brings_demonstration(batch * len(prompts) + place):
                         group.rows.append(self._demonstrated(prompt, stage, batch, place))
         return groups, self._annotate(groups, recipe or self.recipe)
@@ -184,22 +192,20 @@ class Collector:
             drawn.append(pool[shuffles[epoch][place]])
         return drawn
 
-    def _replayed(self, stage: int, batch: int) -> list[Group]:
-        """Demonstrations of earlier tasks: from buffers that the run's seed and the tasks' names decide, like draws.
+    def _replayed(self, stage: int, batch: int) -> list[tuple[Task, TrainingPrompt]]:
+        """Prompts of earlier tasks: from buffers that the run's seed and the tasks' names decide, like draws.
 
-        Over batches they are `replay_ratio` of the stage's own prompts, to the row.
+        Over batches they are `replay_ratio` of the stage's own prompts, to the prompt.
         """
-        tasks = list(self._prompts)[: max(0, stage - 1)]  # prepared in the order of stages
-        pool = [prompt for task in tasks for prompt in self._buffer(task)]
+        earlier = list(self._prompts)[: max(0, stage - 1)]  # prepared in the order of stages
+        pool = [(self._tasks[name], prompt) for name in earlier for prompt in self._buffer(name)]
         rate = self.spec.replay_ratio * self.train.prompts_per_step
-        groups: list[Group] = []
+        drawn: list[tuple[Task, TrainingPrompt]] = []
         for position in range(int(batch * rate), int((batch + 1) * rate)) if pool else ():
             epoch, place = divmod(position, len(pool))
             order = numpy_rng(self.seed, "replay", stage, epoch).permutation(len(pool))
-            row = self._demonstrated(pool[order[place]], stage, batch, self.train.prompts_per_step + len(groups))
-            row.replayed = True
-            groups.append(Group(row.example, [row]))
-        return groups
+            drawn.append(pool[order[place]])
+        return drawn
 
     def _buffer(self, task: str) -> list[TrainingPrompt]:
         pool = self._prompts[task]
@@ -217,7 +223,8 @@ class Collector:
             seed=derive_seed(self.seed, "demonstration", stage, batch, place),
         )
 
-    def _sampled(self, task: Task, prompts: Sequence[TrainingPrompt], stage: int, batch: int) -> list[Group]:
+    def _sampled(self, asked: Sequence[tuple[Task, TrainingPrompt]], stage: int, batch: int) -> list[Group]:
+        """A group of samples for each prompt, judged by its own task."""
         spec = self.spec
         requests = [
             Request(
@@ -227,17 +234,17 @@ class Collector:
                 top_k=spec.top_k,
                 top_p=spec.top_p,
             )
-            for place, prompt in enumerate(prompts)
+            for place, (_, prompt) in enumerate(asked)
             for generation in range(spec.num_generations)
         ]
         # Each process samples and judges neighbouring requests, so that most of them share their prompts.
         mine = self.world.share(range(len(requests)))
-        examples = [prompts[i // spec.num_generations].example for i in mine]
+        owners = [(task, prompt.example) for task, prompt in (asked[i // spec.num_generations] for i in mine)]
         with self._sampling() as engine:
-            parts = self.world.each(lambda: self._completed(engine, task, [requests[i] for i in mine], examples))
+            parts = self.world.each(lambda: self._completed(engine, [requests[i] for i in mine], owners))
         completed = zip(requests, [each for part in parts for each in part], strict=True)
         groups: list[Group] = []
-        for prompt in prompts:
+        for _, prompt in asked:
             group = Group(prompt.example)
             for _ in range(spec.num_generations):
                 request, (said, text, verdict) = next(completed)
@@ -268,31 +275,40 @@ class Collector:
             yield Sampler(base, stop.poll)
 
     def _completed(
-        self, engine: CompletionEngine, task: Task, requests: Sequence[Request], examples: Sequence[Example]
+        self, engine: CompletionEngine, requests: Sequence[Request], owners: Sequence[tuple[Task, Example]]
     ) -> list[tuple[Completion | Episode, str, Verdict | None]]:
-        """Completions with their texts and, where something judges them, its verdicts."""
+        """Completions with their texts and, where something judges them, its verdicts; in the order of the requests.
+
+        Args:
+            owners: of each request, its task and its example.
+        """
         most = self.train.max_completion_length
         held = 4 * self.train.micro_batch_tokens  # without gradients a token takes far less memory
         speech = self.policy.speech
-        if task.episodes is not None:
+        found: dict[int, tuple[Completion | Episode, str, Verdict | None]] = {}
+        for task in {task.name: task for task, _ in owners if task.episodes is not None}.values():
+            assert task.episodes is not None
+            places = [i for i, (owner, _) in enumerate(owners) if owner.name == task.name]
             episodes = play(
                 engine,
                 speech,
                 task.episodes,
-                requests,
-                examples,
+                [requests[i] for i in places],
+                [owners[i][1] for i in places],
                 max_new_tokens=most,
                 batch_tokens=held,
                 poll=stop.poll,
             )
-            return [(each, speech.text(each.ids), each.verdict) for each in episodes]
-        completions = engine.generate(requests, max_new_tokens=most, batch_tokens=held)
-        found: list[tuple[Completion | Episode, str, Verdict | None]] = []
-        for example, completion in zip(examples, completions, strict=True):
+            found |= {i: (each, speech.text(each.ids), each.verdict) for i, each in zip(places, episodes, strict=True)}
+        places = [i for i, (task, _) in enumerate(owners) if task.episodes is None]
+        single = [requests[i] for i in places]
+        completions = engine.generate(single, max_new_tokens=most, batch_tokens=held) if single else []
+        for i, completion in zip(places, completions, strict=True):
             stop.poll()
+            task, example = owners[i]
             text = speech.text(completion.ids)
-            found.append((completion, text, task.verify(example, text) if task.verifier is not None else None))
-        return found
+            found[i] = (completion, text, task.verify(example, text) if task.verifier is not None else None)
+        return [found[i] for i in range(len(owners))]
 
     def _encode_teacher_prompt(self, row: Row) -> None:
         assert row.teacher_messages is not None

@@ -35,12 +35,15 @@ def distinct(completions: Sequence[Sequence[int]], n: int = 2) -> float | None:
 
 
 def rollout_numbers(groups: Sequence[Group]) -> dict[str, Any]:
-    """Reward, shape and number of a batch's completions: of the sampled ones, or where none was, of demonstrations."""
+    """Reward, shape and number of a batch's completions: of the sampled ones, or where none was, of demonstrations.
+
+    The reward is that of the stage's own task, whatever is replayed beside it.
+    """
     everything = [row for group in groups for row in group.rows]
     sampled = [row for row in everything if row.is_sampled]
     rows = sampled or everything
     lengths = [len(row.own_ids()) for row in rows]
-    judged = [row.verdict.reward for row in rows if row.verdict is not None]
+    judged = [row.verdict.reward for row in rows if row.verdict is not None and not row.replayed]
     return {
         "reward": sum(judged) / len(judged) if judged else None,
         "completion_length": sum(lengths) / len(lengths),
