@@ -209,6 +209,7 @@ def _responses(
                 "distinct_2": 0.7 * (1 - 0.3 * moved),
                 "distinct_2_base": 0.7,
                 "embedding_similarity": None,
+                "embedding_similarity_unlike": None,
                 "moved": [
                     {
                         "id": f"{name}-{i}",

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import TrainerCallback
 
+from holdfast.config import SuiteSettings
 from holdfast.errors import ConfigError
 from holdfast.guard import Guard, GuardSettings
 from holdfast.integrations import Watcher
@@ -17,6 +18,8 @@ from holdfast.integrations.guards import Guards
 from holdfast.integrations.probe_signs import probe_signs
 from holdfast.integrations.rewards import RewardScale
 from holdfast.seeds import numpy_rng
+from holdfast.tasks.base import Example, Suite, Verdict
+from holdfast.tasks.lm_eval import LmEvalSuite
 from watched_training import QUESTIONS, lines, load, make_trainer, watch, write_suite
 
 WARN = GuardSettings()
@@ -36,7 +39,7 @@ def guards(reward_range=None, mode="warn", log=None):
         settings,
         reward_range=reward_range,
         reference={},
-        probe_items=6,
+        probe_items={},
         first={},
         records=lambda name: log if name == "metrics.jsonl" else [],
     )
@@ -194,3 +197,33 @@ def test_rules_that_will_see_nothing_are_named_at_the_start(kind, changes, said,
     assert len(found) == (said is not None)
     if said is not None:
         assert re.search(said, found[0])
+
+
+def test_a_suite_of_few_items_falls_by_more_before_it_is_an_alarm(tiny_model, tmp_path):
+    """Half of all answers go wrong: of 64 items a loss, of 4 chance, however many were asked for."""
+    right = 1.0
+
+    def verify(example, completion):
+        return Verdict(1.0 if int(example.id) % 2 else right)
+
+    examples = [Example(str(i), ({"role": "user", "content": f"What is {i}?"},)) for i in range(64)]
+    suites = [Suite("many", "retention", examples, verify), Suite("few", "retention", examples[:4], verify)]
+    found = {}
+    for suite in suites:
+        right = 1.0
+        watcher = Watcher([suite], tmp_path / suite.name, items=64, max_new_tokens=2, kl_items=0, probe_steps=1)
+        watcher.start(*load(tiny_model))
+        right = 0.0
+        with warnings.catch_warnings(record=True):
+            warnings.simplefilter("always")
+            found[suite.name] = [d.rule for d in watcher.step()]
+    assert found == {"many": ["retention"], "few": []}
+
+
+def test_a_suite_that_is_measured_as_a_whole_is_refused(tmp_path):
+    settings = SuiteSettings(name="rules", lm_eval="rules")
+    whole = LmEvalSuite(
+        "rules", "retention", [], None, settings=settings.lm_eval_settings, limit=None, task="rules", loaded={}
+    )
+    with pytest.raises(ConfigError, match=r"'rules' cannot be asked within a training.*`holdfast gate`"):
+        Watcher([whole], tmp_path / "run")

@@ -1,5 +1,6 @@
 """What the report shows beside scores: numbers follow the summary, and nothing is shown where nothing was measured."""
 
+import html
 import json
 import math
 import re
@@ -20,6 +21,7 @@ from holdfast.report.answers import answer_blocks, difference
 from holdfast.report.artifacts import artifact_blocks
 from holdfast.report.build import all_figures
 from holdfast.report.drift import drift_blocks
+from holdfast.report.growth import Curve, growth_figure
 from holdfast.report.numbers import nats, percent, small
 from holdfast.report.predicted import predicted
 from holdfast.report.timeline import FIELDS, LOOKS_AT, guard_blocks
@@ -161,12 +163,14 @@ def test_similarity_has_a_column_where_it_was_measured(run: dict[str, Any]) -> N
     assert "Similarity" not in plain["headers"]
     assert "Similarity" not in Page(render_report(run)).text
     (first, *rest) = run["responses"]
-    measured = answer_blocks(View(run | {"responses": [first | {"embedding_similarity": 0.87}, *rest]}))
+    similar = {"embedding_similarity": 0.87, "embedding_similarity_unlike": 0.5}
+    measured = answer_blocks(View(run | {"responses": [first | similar, *rest]}))
     assert measured["headers"][-1] == "Similarity"
     for blocks in (plain, measured):
         assert all(len(cells) == len(blocks["headers"]) for t in blocks["tables"] for _, _, cells in t["rows"])
     table = next(t for t in measured["tables"] if t["stage"] == first["stage"])
-    assert next(cells for name, _, cells in table["rows"] if name == first["set"])[-1][0] == "0.87"
+    cells = next(cells for name, _, cells in table["rows"] if name == first["set"])
+    assert cells[-1] == ("0.87", "unlike 0.50")
 
 
 def test_lengths_are_said_to_be_in_what_they_are_counted_in(run: dict[str, Any]) -> None:
@@ -393,3 +397,29 @@ def test_a_saved_figure_has_its_points_where_they_belong(comparison: dict[str, A
             assert y == pytest.approx(y0 + scale_y * (py - trace["y"][0]), abs=0.21)
     texts = {t.text for t in root.iter(f"{SVG}text")}
     assert {"sft", "sdft", "optimiser step"} <= texts
+
+
+def test_growth_curves_are_a_figure_that_can_be_saved(run: dict[str, Any]) -> None:
+    figure = next(f for f in all_figures(run) if f.id == "fig-artifacts-0")
+    first = max((a for a in run["artifacts"] if a["z"] is not None), key=lambda a: a["z"])
+    trace = figure.spec["data"][0]
+    assert trace["name"].startswith(html.escape(first["phrase"], quote=False).replace("{", "&#123;")[:10])
+    assert (trace["x"], trace["y"]) == (first["stages"], [100 * share for share in first["shares"]])
+    assert "fig-artifacts-0" in render_report(run)
+
+
+def test_a_saved_legend_stays_within_its_drawing() -> None:
+    names = [f"a recipe with a long name {i}" for i in range(9)]
+    arm = View({"kind": "run", "label": "sft", "order": ["sums"]}).arms[0]
+    curves = [Curve(name, "", [(0, 0.1), (1, 0.1 * i)], None) for i, name in enumerate(names)]
+    figure = growth_figure(arm, curves)
+    assert figure is not None
+    root = ElementTree.fromstring(figure_as_svg(figure))
+    places = {t.text: (float(str(t.get("x"))), float(str(t.get("y")))) for t in root.iter(f"{SVG}text")}
+    shown = [places[name] for name in names[:6]]
+    assert len(set(shown)) == 6
+    assert all(x + 7.4 * len(names[0]) <= 720 for x, _ in shown)
+    highest = min(
+        float(pair.split(",")[1]) for p in root.iter(f"{SVG}polyline") for pair in str(p.get("points")).split()
+    )
+    assert max(y for _, y in shown) < highest

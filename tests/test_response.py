@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import linregress, spearmanr, t
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
 from commands import Commands
 from holdfast.errors import DataError, ModelError
@@ -272,6 +272,38 @@ def test_embedding_models_that_cannot_be_used(tiny_model: Path, tmp_path: Path) 
     shutil.copy(tiny_model / "config.json", tmp_path)
     with pytest.raises(ModelError, match="cannot be loaded"):
         Embedder(tmp_path)
+
+
+@pytest.mark.parametrize("pooling", ["mean_tokens", "cls_token", "lasttoken"])
+def test_embeddings_are_pooled_as_the_folder_says(pooling: str, tmp_path: Path) -> None:
+    """An encoder in the files of sentence-transformers."""
+    folder = tmp_path / "encoder"
+    tokenizer = AutoTokenizer.from_pretrained(build_tiny_model(tmp_path / "words", texts=SAMPLE_TEXTS, vocab_size=300))
+    tokenizer.save_pretrained(folder)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    BertModel(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(folder)
+    kinds = {"Transformer": "", "Pooling": "1_Pooling", "Normalize": "2_Normalize"}
+    modules = [{"type": f"sentence_transformers.models.{kind}", "path": path} for kind, path in kinds.items()]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling").mkdir()
+    modes = {
+        f"pooling_mode_{each}": each == pooling for each in ("cls_token", "mean_tokens", "max_tokens", "lasttoken")
+    }
+    settings = {"word_embedding_dimension": 16, **modes, "include_prompt": True}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(settings))
+    texts = ["What is the capital of France?", "Paris."]
+    found, model = Embedder(folder).embed(texts), AutoModel.from_pretrained(folder).eval()
+    for text, row in zip(texts, found, strict=True):
+        with torch.no_grad():
+            hidden = model(input_ids=tokenizer(text, return_tensors="pt")["input_ids"]).last_hidden_state[0]
+        expected = {"mean_tokens": hidden.mean(0), "cls_token": hidden[0], "lasttoken": hidden[-1]}[pooling]
+        torch.testing.assert_close(row, expected, rtol=1e-4, atol=1e-5)
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_max_tokens": True}))
+    with pytest.raises(ModelError, match="max_tokens, which is not known here"):
+        Embedder(folder)
+    (folder / "modules.json").write_text(json.dumps([*modules, {"type": "sentence_transformers.models.Dense"}]))
+    with pytest.raises(ModelError, match="Dense, which is not known here"):
+        Embedder(folder)
 
 
 def test_command(command: Commands, tiny_model: Path, tmp_path: Path) -> None:

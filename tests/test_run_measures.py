@@ -171,6 +171,8 @@ def test_similarity_is_that_of_the_answers_that_are_kept(tmp_path: Path) -> None
         cosine = torch.nn.functional.cosine_similarity(left, right, dim=-1)
         (entry,) = (e for e in summary["responses"] if (e["stage"], e["set"]) == (2, name))
         assert entry["embedding_similarity"] == pytest.approx(float(cosine.mean()), abs=1e-6)
+        unlike = torch.nn.functional.cosine_similarity(left, torch.cat((right[1:], right[:1])), dim=-1)
+        assert entry["embedding_similarity_unlike"] == pytest.approx(float(unlike.mean()), abs=1e-6)
     missing = write_config(tmp_path, "grpo", eval=measured | {"embedder": "read"})
     with pytest.raises(ModelError, match="embedding model"):
         holdfast.run(str(missing), tmp_path / "none")

@@ -17,7 +17,7 @@ class Guards:
 
     Args:
         reward_range: lowest and highest reward of the training, None where that is not known.
-        reference: scores of the suites before training.
+        reference: scores of the suites before training; `probe_items`: how many items each has.
         first: the first answers to them.
         records: the lines of a log of the run directory; what is there of an earlier process is seen again.
     """
@@ -28,7 +28,7 @@ class Guards:
         *,
         reward_range: tuple[float, float] | None,
         reference: Mapping[str, float],
-        probe_items: int,
+        probe_items: Mapping[str, int],
         first: Answers,
         records: Records,
     ) -> None:

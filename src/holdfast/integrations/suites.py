@@ -8,6 +8,7 @@ from holdfast.config import LAB, SuiteSettings
 from holdfast.errors import ConfigError
 from holdfast.tasks.base import Suite, Task
 from holdfast.tasks.files import SUFFIXES
+from holdfast.tasks.lm_eval import LmEvalSuite
 from holdfast.tasks.load import load_suite
 
 
@@ -33,6 +34,9 @@ def load_suites(sources: Sequence[str | Path | Suite | Task], items: int) -> lis
 
 
 def _suite(source: str | Path | Suite | Task) -> Suite:
+    if isinstance(source, LmEvalSuite):
+        mend = "measure it on the start's weights and the end's with `holdfast gate`"
+        raise ConfigError(f"{source.name!r} cannot be asked within a training", where="suites", mend=mend)
     if isinstance(source, Suite):
         return source
     if isinstance(source, Task):

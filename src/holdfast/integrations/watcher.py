@@ -164,7 +164,7 @@ class Watcher:
                 self.guard,
                 reward_range=self._reward_range,
                 reference=self.record.scores_of_start(),
-                probe_items=self.record.items,
+                probe_items={suite.name: len(suite.test) for suite in self.suites},
                 first=self.first,
                 records=self.record.records,
             )

@@ -41,7 +41,7 @@ def stage_record(
     base: Answers,
     kinds: Mapping[str, str],
     demonstrations: Mapping[str, Sequence[str]],
-    similarity: Mapping[str, float] | None = None,
+    similarity: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Json:
     """The record of a stage; of stage 0 it has the answers alone.
 
@@ -50,15 +50,17 @@ def stage_record(
         base: the base's answers to the same prompts.
         kinds: of the sets.
         demonstrations: of the tasks.
-        similarity: mean cosine of embeddings by set, where an embedding model is named.
+        similarity: of embeddings by set, as `compare_embeddings` finds it, where an embedding model is named.
     """
     record: Json = {"stage": stage, "task": task, "answers": answers}
+    like = similarity or {}
     if stage:
         record["entries"] = [
             {"stage": stage, "task": task, "set": name, "kind": kinds[name]}
             | _compared(base[name], own)
             | {"n_kl": 0, **UNMEASURED, **kl.get(name, {})}
-            | {"embedding_similarity": (similarity or {}).get(name)}
+            | {"embedding_similarity": like.get(name, {}).get("mean")}
+            | {"embedding_similarity_unlike": like.get(name, {}).get("shuffled")}
             for name, own in answers.items()
         ]
         task_of = {f"{name}/{each['id']}": name for name, own in answers.items() for each in own}

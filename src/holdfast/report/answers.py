@@ -106,7 +106,8 @@ def _row(entries: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     cells.append((small(of("edit_distance"), 2), ""))
     cells.append((small(of("length")), _from(of("length_base"), small)))
     cells.append((small(of("distinct_2"), 2), _from(of("distinct_2_base"), lambda x: small(x, 2))))
-    cells.append((small(of("embedding_similarity"), 2), ""))
+    unlike = of("embedding_similarity_unlike")
+    cells.append((small(of("embedding_similarity"), 2), "" if unlike is None else f"unlike {small(unlike, 2)}"))
     return cells
 
 

@@ -1,19 +1,16 @@
 """What crept into the answers, and how it grew: a row per phrase, with its curve over the stages."""
 
-import html
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from markupsafe import Markup
-
 from holdfast.measure.statistics import mean_interval
+from holdfast.report.growth import Curve, growth_figure, small_curve
 from holdfast.report.numbers import DASH, average, number, p_text, percent, small
 from holdfast.report.view import Arm, View
 
 KINDS = {"grown": "grown", "marker": "marker of", "teacher_phrase": "teacher's phrase"}
 MOST = 24
-WIDTH, HEIGHT = 148, 34
 
 
 def artifact_blocks(view: View) -> dict[str, Any]:
@@ -22,12 +19,14 @@ def artifact_blocks(view: View) -> dict[str, Any]:
     for arm in view.arms:
         measured = [run for run in arm.runs if run.summary.get("artifacts") or run.summary.get("repetition")]
         if measured:
+            rows = _rows(arm, len(measured))
             panels.append(
                 {
                     "arm": arm,
                     "recipe": arm.index,
                     "runs": len(measured),
-                    "rows": _rows(arm, len(measured)),
+                    "figure": growth_figure(arm, [row["shares"] for row in rows]),
+                    "rows": rows,
                     "repetition": _repetition(view, [run.summary.get("repetition") or [] for run in measured]),
                 }
             )
@@ -54,6 +53,8 @@ def _row(arm: Arm, key: tuple[str, ...], entries: Sequence[Mapping[str, Any]], r
     known = [(s, x) for s, x in zip(stages, shares) if x is not None]
     qs = [q for e in entries if (q := number(e.get("q"))) is not None]
     z = average(e.get("z") for e in entries)
+    demonstrations = number(average(e.get("share_demonstrations") for e in entries))
+    curve = Curve(phrase, of, known, demonstrations)
     examples = list(dict.fromkeys(str(x) for e in entries for x in e.get("examples") or []))
     growth, interval = _growth(entries)
     return {
@@ -62,8 +63,9 @@ def _row(arm: Arm, key: tuple[str, ...], entries: Sequence[Mapping[str, Any]], r
         "set": of or "all sets",
         "first": percent(known[0][1]) if known else DASH,
         "last": percent(known[-1][1]) if known else DASH,
-        "demonstrations": percent(average(e.get("share_demonstrations") for e in entries)),
-        "curve": _curve(arm, known, number(average(e.get("share_demonstrations") for e in entries)), phrase),
+        "demonstrations": percent(demonstrations),
+        "shares": curve,
+        "curve": small_curve(arm, curve),
         "z": DASH if z is None else f"{z:.1f}".replace("-", "−"),
         "q": p_text(max(qs)) if qs else DASH,
         "growth": "×" + small(growth) if growth is not None else DASH,
@@ -86,36 +88,6 @@ def _growth(entries: Sequence[Mapping[str, Any]]) -> tuple[float | None, str]:
         return None, ""
     interval = "" if found.ci95 is None else f"[{small(math.exp(found.ci95[0]))}, {small(math.exp(found.ci95[1]))}]"
     return math.exp(found.mean), interval
-
-
-def _curve(arm: Arm, known: Sequence[tuple[int, float]], demonstrations: float | None, phrase: str) -> Markup:
-    """The share over the stages on a scale from 0 to 100 %, the demonstrations' share as a dotted line."""
-    if len(known) < 2:
-        return Markup("")
-    first, last = known[0][0], known[-1][0]
-
-    def at(stage: float, share: float) -> str:
-        x = 5 + (WIDTH - 10) * (stage - first) / (last - first)
-        return f"{x:.1f},{5 + (HEIGHT - 10) * (1 - share):.1f}"
-
-    path = " ".join(at(s, x) for s, x in known)
-    told = html.escape("; ".join(f"stage {s}: {percent(x)} %" for s, x in known))
-    places = [at(s, x).split(",") for s, x in known]
-    dots = "".join(f'<circle cx="{x}" cy="{y}" r="2.4"/>' for x, y in places)
-    shade = f"var(--c{arm.index % 8})"
-    dotted = ""
-    if demonstrations is not None:
-        y = 5 + (HEIGHT - 10) * (1 - demonstrations)
-        dotted = (
-            f'<line x1="5" x2="{WIDTH - 5}" y1="{y:.1f}" y2="{y:.1f}" stroke="var(--muted)" stroke-dasharray="1 3"/>'
-        )
-    floor = f'<line x1="5" x2="{WIDTH - 5}" y1="{HEIGHT - 5}" y2="{HEIGHT - 5}" stroke="var(--line)"/>'
-    return Markup(
-        f'<svg class="spark" xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" '
-        f'viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(phrase)}: {told}"><title>{told}</title>'
-        f'{floor}{dotted}<polyline points="{path}" fill="none" stroke="{shade}" stroke-width="1.8"/>'
-        f'<g fill="{shade}">{dots}</g></svg>'
-    )
 
 
 def _repetition(view: View, measured: Sequence[Sequence[Mapping[str, Any]]]) -> list[tuple[str, list[str]]]:

@@ -130,9 +130,11 @@ def _main_figure(view: View) -> Figure | None:
 
 
 def measured_figures(measured: Mapping[str, Any]) -> list[Figure]:
-    """The figures of what was measured beside the scores: guard, drift, answers, forgetting predicted."""
+    """The figures of what was measured beside the scores: guard, drift, answers, artifacts, forgetting predicted."""
     figures: list[Figure] = [*measured["guard"]["figures"], *measured["drift"]["along"], *measured["drift"]["maps"]]
-    return [*figures, *measured["responses"]["figures"], *([measured["predicted"]] if measured["predicted"] else [])]
+    grown = [panel["figure"] for panel in measured["artifacts"]["panels"] if panel["figure"]]
+    predicted = [measured["predicted"]] if measured["predicted"] else []
+    return [*figures, *measured["responses"]["figures"], *predicted, *grown]
 
 
 def _inline(drawing: str) -> Markup:

@@ -15,6 +15,7 @@ from holdfast.report.numbers import number
 from holdfast.report.plot import Figure
 
 WIDTH = 720.0
+LEGEND_LEFT, LEGEND_ROW = 48.0, 26.0
 DASHES = {"dash": "6 4", "dot": "1.5 3"}
 FONT = "Helvetica, Arial, sans-serif"
 SHAPES: dict[str, list[tuple[float, float]]] = {
@@ -126,9 +127,9 @@ class _Plot:
         self.figure, self.colours = figure, colours
         self.layout, self.data = figure.spec["layout"], figure.spec["data"]
         named = [t for t in self.data if t.get("name") and t.get("showlegend") is not False]
-        self.legend = named if len(named) > 1 else []
+        self.legend = _in_rows(named) if len(named) > 1 else []
         margin = self.layout["margin"]
-        self.right, self.top = WIDTH - max(20.0, margin["r"]), margin["t"] + (26.0 if self.legend else 0.0)
+        self.right, self.top = WIDTH - max(20.0, margin["r"]), margin["t"] + LEGEND_ROW * len(self.legend)
         self.bottom = self.top + self.layout["height"] - margin["t"] - margin["b"]
         self.ys: dict[str, _Axis] = {}
         for key, spec in self.layout.items():
@@ -296,13 +297,28 @@ class _Plot:
         return self._text(x + dx, y + dy, text, trace["textfont"]["color"], anchor)
 
     def _legend(self) -> str:
-        parts, x = [], self.left
-        for trace in self.legend:
-            name = html.unescape(str(trace["name"]))
-            if "markers" in str(trace.get("mode")):
-                parts.append(self._mark(x + 8, 14, trace["marker"]))
-            else:
-                parts.append(self._line(x, 14, x + 16, 14, trace["line"]))
-            parts.append(self._text(x + 22, 18.5, str(trace["name"]), "@fg", "start"))
-            x += 40 + 7.4 * len(name)
+        parts = []
+        for row, traces in enumerate(self.legend):
+            x, y = LEGEND_LEFT, 14 + LEGEND_ROW * row
+            for trace in traces:
+                if "lines" in str(trace.get("mode", "lines")):
+                    parts.append(self._line(x, y, x + 16, y, trace["line"]))
+                if "markers" in str(trace.get("mode")):
+                    parts.append(self._mark(x + 8, y, trace["marker"]))
+                parts.append(self._text(x + 22, y + 4.5, str(trace["name"]), "@fg", "start"))
+                x += _legend_width(trace)
         return "".join(parts)
+
+
+def _legend_width(trace: Mapping[str, Any]) -> float:
+    return 40 + 7.4 * len(html.unescape(str(trace["name"])))
+
+
+def _in_rows(traces: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """A legend's entries in rows as wide as the drawing."""
+    rows: list[list[Mapping[str, Any]]] = [[]]
+    for trace in traces:
+        if rows[-1] and sum(map(_legend_width, [*rows[-1], trace])) > WIDTH - LEGEND_LEFT:
+            rows.append([])
+        rows[-1].append(trace)
+    return rows

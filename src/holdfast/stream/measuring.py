@@ -122,12 +122,12 @@ class Measuring:
 
         self.world.main(write)
 
-    def _similarity(self, base: Answers, own: Answers) -> dict[str, float]:
-        """Mean cosine of the embeddings of answers by set; nothing where no embedding model is named."""
+    def _similarity(self, base: Answers, own: Answers) -> dict[str, dict[str, Any]]:
+        """How alike the embeddings of answers are, by set; nothing where no embedding model is named."""
         if self._embedder is None:
             return {}
         texts = {name: ([a["text"] for a in base[name]], [a["text"] for a in answers]) for name, answers in own.items()}
-        return {name: compare_embeddings(self._embedder, *sides)["mean"] for name, sides in texts.items()}
+        return {name: compare_embeddings(self._embedder, *sides) for name, sides in texts.items()}
 
     def _measure_drift(self, stage: int) -> None:
         """Compare a stage's saved weights with the base's; under LoRA base and adapter, which are not rounded."""
