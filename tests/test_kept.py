@@ -1,6 +1,8 @@
 """What teacher and base say is computed once per rollout batch, kept in little, and survives a checkpoint."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -170,3 +172,50 @@ def test_a_teacher_in_host_memory_says_the_same(tiny_model: Path) -> None:
         with teacher.scoring() as scoring:
             logits.append(scoring.logits(scoring.hidden_states(torch.tensor([[5, 6, 7]]))))
     assert torch.equal(*logits)
+
+
+@contextmanager
+def _on(self: Policy, device: torch.device) -> Iterator[None]:
+    """`Policy.on` as a GPU has it: the weights are another copy within it, and what lies outside is of no use there."""
+    held = {name: parameter.data for name, parameter in self.model.named_parameters()}
+    for name, parameter in self.model.named_parameters():
+        parameter.data = -held[name]
+    try:
+        yield
+    finally:
+        for name, parameter in self.model.named_parameters():
+            parameter.data = held[name]
+
+
+def test_a_kept_signal_is_read_where_the_base_has_left_the_device(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Policy, "on", _on)
+
+    def fresh() -> StageTrainer:
+        policy = load_policy(ModelSettings(path=str(tiny_model)))
+        base = Base(policy, offload=True)
+        assert base.copy is not None
+        with torch.no_grad():
+            for parameter in base.copy.model.parameters():
+                parameter.neg_()
+        objective = Objective(reference_kl=0.5, reference_kl_form="forward_kl")
+        return StageTrainer(policy, None, base, objective, TrainSettings(offload_teacher=True))
+
+    def rows() -> list[Row]:
+        found = _rows()
+        for row in found:
+            row.div, row.base_kl = 0.0, 1.0
+        return found
+
+    whole = fresh()
+    expected = _steps(whole, rows(), 2)
+    before, half = fresh(), rows()
+    done = _steps(before, half, 1, of=2)
+    after = fresh()
+    weights = before.policy.named_trainable()
+    with torch.no_grad():
+        for name, parameter in after.policy.named_trainable().items():
+            parameter.copy_(weights[name])
+    after.load_state(before.state(half), half)
+    assert done + _steps(after, half, 1, first=1, of=2) == expected

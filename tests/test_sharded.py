@@ -50,8 +50,12 @@ RECIPE_SETTINGS: dict[str, dict[str, Any]] = {
     "sdpo": {"ema_rate": 0.3},
     "grpo": {"num_iterations": 2, "beta": 0.1},
 }
-CASES = [(name, lora) for name in (*RECIPE_SETTINGS, "mixed") for lora in (False, True)]
-"""Recipes, and rows that ask for different things: some for the teacher, some for the base, used for two steps."""
+CASES = [
+    *((name, lora) for name in (*RECIPE_SETTINGS, "mixed") for lora in (False, True)),
+    *((name, False) for name in (*RECIPES, "forgotten") if name not in RECIPE_SETTINGS),
+]
+"""Every recipe; and `mixed`, rows that ask for different things, some for the teacher, some for the base, used for two
+steps; `forgotten`, the same where what was kept for the second step has been let go of, as the guard may do."""
 
 
 def _ids(rng: random.Random, least: int, most: int) -> list[int]:
@@ -59,19 +63,24 @@ def _ids(rng: random.Random, least: int, most: int) -> list[int]:
 
 
 def _rows(name: str) -> list[Row]:
-    """Eight rows as a recipe would annotate them, one without a signal."""
+    """Eight rows, one without a signal, with all that the recipe's objective may count."""
     rng = random.Random(name)
     rows = []
     for place in range(8):
         row = Row(Example(str(place), (Message(role="user", content="?"),)), _ids(rng, 1, 9), _ids(rng, 4, 9))
         row.sampled_logprobs = [-rng.random() for _ in row.completion_ids]
-        signal = float(place != 3)
-        if name == "sft":
-            row.ce = signal
-        elif name == "grpo":
-            row.advantage, row.base_kl = signal * (rng.random() - 0.5), signal
-        elif name == "mixed" and place > 4:
-            row.advantage, row.base_kl = rng.random() - 0.5, float(place > 6)
+        signal, advantage = float(place != 3), rng.random() - 0.5
+        if name in RECIPES:
+            recipe = RECIPES[name].model_validate(RECIPE_SETTINGS.get(name, {}))
+            objective, is_taught = recipe.objective(), recipe.teacher() is not None
+            has_advantages = objective.policy_gradient is not None
+            row.advantage = signal * advantage if has_advantages else 0.0
+            row.ce = signal if objective.token_weight or not (is_taught or has_advantages) else 0.0
+            row.div = signal if is_taught and not objective.reads_teacher_tokens else 0.0
+            row.base_kl = signal if objective.reference_kl else 0.0
+            row.teacher_prompt_ids = _ids(rng, 2, 14) if is_taught else None
+        elif place > 4:
+            row.advantage, row.base_kl = advantage, float(place > 6)
         else:
             row.div, row.teacher_prompt_ids = signal, _ids(rng, 2, 14)
         rows.append(row)
@@ -79,14 +88,14 @@ def _rows(name: str) -> list[Row]:
 
 
 def take_steps(model: str, output: str) -> None:
-    """Two optimiser steps of every recipe, in full and with LoRA; losses, gradients and weights go into a file."""
+    """Two optimiser steps of every case; losses, gradients and weights go into a file."""
     world = World.current()
     found: dict[str, Tensor] = {}
     for name, lora in CASES:
         case = f"{name} with LoRA" if lora else name
         objective, spec, iterations = MIXED, EMA, 2
         if name in RECIPES:
-            recipe = RECIPES[name].model_validate(RECIPE_SETTINGS[name])
+            recipe = RECIPES[name].model_validate(RECIPE_SETTINGS.get(name, {}))
             objective, spec = recipe.objective(), recipe.teacher()
             iterations = recipe.rollouts().num_iterations
         policy = load_policy(ModelSettings(path=model, lora=LoraSettings(r=4) if lora else None))
@@ -115,6 +124,8 @@ def take_steps(model: str, output: str) -> None:
                 trainer.step(rows, 1e-2, where="here", first=first, more=more)["loss"]
             )
             seen.remove()
+            if name == "forgotten":
+                trainer.forget()
         for parameter_name, parameter in trainer.parameters.items():
             found[f"{case}/{parameter_name}"] = assembled(parameter.detach()).clone()
         for average_name, average in (teacher.state() if teacher is not None else {}).items():

@@ -208,20 +208,21 @@ class StageTrainer:
     def _signal(
         self, source: Source, rows: list[Row], asking: list[Row], *, first: bool, keep: bool, head_moves: bool = False
     ) -> Signal | None:
-        if not asking and (self.world.size == 1 or not first):
-            return None
-        asking = asking or rows  # another process scores now, and this one must take part
         kept = self.kept[source]
-        if first or not kept.hold(asking):
-            signal: Signal = self._scored(source, asking)
-            if not keep:
-                return _spread(signal, rows, asking)
-            if self.settings.engine == "fused":
-                ids = torch.tensor([row.completion_ids[t] for row in asking for t in row.loss_positions()])
-                form = partial(compress, signal, ids.to(self.policy.device), self.objective, of=source)
-                signal = self.policy.run(form)
+        lacks = first or bool(asking and not kept.hold(asking))
+        # What one process lacks all must compute, for they share the weights; so let go of on one, so on all.
+        if not (lacks if first else self.world.highest(int(lacks))) or (not asking and self.world.size == 1):
+            return _spread(kept.of(asking), rows, asking) if asking else None
+        asking = asking or rows  # another process scores now, and this one must take part
+        signal: Signal = self._scored(source, asking)
+        if keep and self.settings.engine == "fused":
+            ids = torch.tensor([row.completion_ids[t] for row in asking for t in row.loss_positions()])
+            signal = self.policy.run(
+                partial(compress, signal, ids.to(self.policy.device), self.objective, of=source)
+            )
+        if keep and lacks:
             kept.keep(asking, signal, head_moves=head_moves)
-        return _spread(kept.of(asking), rows, asking)
+        return _spread(kept.of(asking) if kept.hold(asking) else signal, rows, asking)
 
     def _scored(self, source: Source, rows: list[Row]) -> HiddenSignal:
         speaker = self.teacher if source == "teacher" else self.base
@@ -241,10 +242,13 @@ class StageTrainer:
         with speaker.scoring() as policy:
             states_and_head = partial(self._states_and_head, policy, prompts, completions, positions)
             hidden, head = policy.run(states_and_head)
-            if self.settings.offload_teacher and self.world.size == 1:
-                # The copy's own weights leave the device at the end of the block, and its head is read after that.
-                head = TensorHead.like(head, lambda tensor: tensor.detach())
-            return HiddenSignal(hidden, head)
+            return HiddenSignal(hidden, self._lasting(head))
+
+    def _lasting(self, head: Head) -> Head:
+        """A speaker's head to be read after `scoring`, at whose end a copy's own weights may leave the device."""
+        if self.settings.offload_teacher and self.world.size == 1:
+            return TensorHead.like(head, lambda tensor: tensor.detach())
+        return head
 
     def _loss(
         self, rows: list[Row], batch: Batch, teacher: Signal | None, base: Signal | None
@@ -331,7 +335,7 @@ class StageTrainer:
             speaker = self.teacher if source == "teacher" else self.base
             if found and speaker is not None:
                 with speaker.scoring() as policy:
-                    kept.load_state(rows, found, policy.run(partial(self._head, policy)))
+                    kept.load_state(rows, found, self._lasting(policy.run(partial(self._head, policy))))
 
 
 def _length(row: Row) -> int:
