@@ -217,9 +217,7 @@ class StageTrainer:
         signal: Signal = self._scored(source, asking)
         if keep and self.settings.engine == "fused":
             ids = torch.tensor([row.completion_ids[t] for row in asking for t in row.loss_positions()])
-            signal = self.policy.run(
-                partial(compress, signal, ids.to(self.policy.device), self.objective, of=source)
-            )
+            signal = self.policy.run(partial(compress, signal, ids.to(self.policy.device), self.objective, of=source))
         if keep and lacks:
             kept.keep(asking, signal, head_moves=head_moves)
         return _spread(kept.of(asking) if kept.hold(asking) else signal, rows, asking)
