@@ -188,10 +188,10 @@ def test_a_lowered_rate_is_the_checkpoints_whatever_is_set(tiny_model, tmp_path)
 
 
 class _Poison(TrainerCallback):
-    """Gradients of one step that are not finite."""
+    """Gradients of one step that are not finite, or of another value."""
 
-    def __init__(self, step):
-        self.step = step
+    def __init__(self, step, value=float("nan")):
+        self.step, self.value = step, value
 
     def on_step_begin(self, args, state, control, model, **kwargs):
         if state.global_step == self.step - 1:
@@ -199,7 +199,7 @@ class _Poison(TrainerCallback):
 
     def on_pre_optimizer_step(self, args, state, control, model, **kwargs):
         if state.global_step == self.step - 1:
-            next(model.parameters()).grad[0] = float("nan")
+            next(model.parameters()).grad[0] = self.value
 
 
 @pytest.mark.parametrize("mode", ["warn", "act"])
@@ -225,3 +225,11 @@ def test_gradients_that_are_not_finite_are_seen_before_the_weights_move(mode, ev
         assert trainer.state.global_step == 3
         assert all(torch.equal(value, poison.before[name]) for name, value in now.items())
         assert json.loads((tmp_path / "watched/summary.json").read_text())["status"] == "stopped"
+
+
+def test_gradients_whose_squares_overflow_are_finite(tiny_model, tmp_path):
+    callbacks = [_Poison(3, 1e30), watch(tmp_path, guard="act", probe_steps=0, drift=False)]
+    trainer = make_trainer("sft", tiny_model, tmp_path / "out", callbacks, logging_steps=100, max_grad_norm=0.0)
+    trainer.train()
+    assert trainer.state.global_step == 4
+    assert lines(tmp_path / "watched/decisions.jsonl") == []

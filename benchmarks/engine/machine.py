@@ -16,7 +16,8 @@ class Machine:
     processor: str
     cores: int
     threads: int
-    memory_bytes: int
+    memory_gib: float
+    """To a tenth: machines of one kind differ by some pages."""
     python: str
     packages: dict[str, str] = field(default_factory=dict)
 
@@ -33,7 +34,7 @@ class Machine:
             processor=processor,
             cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
             threads=threads,
-            memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+            memory_gib=round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
             python=platform.python_version(),
             packages=versions,
         )

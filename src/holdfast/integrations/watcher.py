@@ -289,12 +289,15 @@ class Watcher:
             return []
         began = time.perf_counter()
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None and not p.grad.is_sparse]
-        largest = float(nn.utils.get_total_norm(gradients, math.inf)) if gradients else 0.0
+        norm = float(nn.utils.get_total_norm(gradients)) if gradients else 0.0
+        if not math.isfinite(norm):
+            # Squares overflow where gradients are large but finite; the largest entry does not, and takes 20 times longer.
+            norm = float(nn.utils.get_total_norm(gradients, math.inf))
         self._pace.aside(time.perf_counter() - began)
-        if math.isfinite(largest):
+        if math.isfinite(norm):
             return []
         step = self.global_step + 1
-        return self._decide(self.world.main(lambda: self._guards.see_gradients(step, self.task, largest)))
+        return self._decide(self.world.main(lambda: self._guards.see_gradients(step, self.task, norm)))
 
     def probe_if_due(self) -> list[Decision]:
         """Probe where the cadence says so; on several processes all must call it after the same steps."""
