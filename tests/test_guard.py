@@ -213,6 +213,16 @@ def test_acting_it_may_fire_again_after_two_windows() -> None:
     assert all(later - earlier == 8 for earlier, later in pairwise(steps))
 
 
+@pytest.mark.parametrize("every", [1, 10])
+def test_two_windows_are_of_what_is_seen_however_seldom_steps_are_logged(every: int) -> None:
+    rules = {"repetition": {"action": ["lower_rate"]}}
+    guard = Guard(GuardSettings.model_validate({"mode": "act", "window": 4, "rules": rules}))
+    values = [0.02] * 10 + [0.7] * 20
+    lines = [{"step": every * n, "repetition": value} for n, value in enumerate(values, 1)]
+    fired = [n for n, line in enumerate(lines, 1) if guard.see(line)]
+    assert fired == [fired[0], fired[0] + 8, fired[0] + 16]
+
+
 def test_numbers_that_are_missing_set_off_nothing() -> None:
     guard = Guard()
     assert [guard.see({}) for _ in range(30)] == [[]] * 30

@@ -42,7 +42,7 @@ def _config(folder: Path, budget: float | None, *, action: list[str] | None = No
     return write_config(folder, "sdpo", train={"steps": STEPS, "warmup_steps": STEPS}, guard=guard)
 
 
-def _guarded(folder: Path, **settings: Any) -> Path:
+def guarded_config(folder: Path, **settings: Any) -> Path:
     """A configuration whose budget is spent at step 6 of the first stage; step 2 is then known to be healthy."""
     spent = kl_at_probes(folder)
     assert 0 < spent[4] < 0.7 * spent[6]
@@ -56,7 +56,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 @pytest.mark.slow
 def test_it_goes_back_and_on_in_another_way(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    start("run", _guarded(tmp_path), "-o", run).finish()
+    start("run", guarded_config(tmp_path), "-o", run).finish()
     first = _lines(run / "decisions.jsonl")[0]
     assert (first["rule"], first["step"]) == ("kl_budget", 6)
     assert first["outcome"].startswith("back to step 2 of stage 1; the teacher is a copy of the student; ")
@@ -83,7 +83,7 @@ def test_it_goes_back_and_on_in_another_way(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_guarded_run_killed_many_times_ends_as_one_never_interrupted(tmp_path: Path) -> None:
-    config = _guarded(tmp_path)
+    config = guarded_config(tmp_path)
     start("run", config, "-o", tmp_path / "whole").finish()
     run = kill_again_and_again(tmp_path, config, kills=10, seed="guarded")
     assert_same(tmp_path / "whole", run)
@@ -91,7 +91,7 @@ def test_a_guarded_run_killed_many_times_ends_as_one_never_interrupted(tmp_path:
 
 @pytest.mark.slow
 def test_two_processes_decide_as_one(tmp_path: Path) -> None:
-    config = _guarded(tmp_path)
+    config = guarded_config(tmp_path)
     start("run", config, "-o", tmp_path / "one").finish()
     start("run", config, "-o", tmp_path / "two", size=2).finish()
     one, two = ([{**d, "saw": None} for d in _lines(tmp_path / run / "decisions.jsonl")] for run in ("one", "two"))
@@ -223,6 +223,8 @@ def test_only_what_the_model_wrote_can_be_an_artifact(tmp_path: Path) -> None:
     rows = [Row(examples[0], [1], [5, 6], sampled_logprobs=[0.0, 0.0])] * 3
     rows += [Row(examples[1], [1], [7, 8, 9], sampled_logprobs=[0.0] * 3, tool_mask=[1, 0, 1])]
     rows += [Row(examples[1], [1], [3, 3])]  # a demonstration
+    earlier = Example("an earlier task's", ())
+    rows += [Row(earlier, [1], [4, 4], sampled_logprobs=[0.0, 0.0], replayed=True)]
     guarding._keep(rows)
     assert guarding.latest == [[[5, 6], [7, 9]]]
 

@@ -35,7 +35,7 @@ class Guard:
     """Watches a run step by step.
 
     In mode `warn` a rule fires at most once per stage and decisions ask for nothing but a warning; in mode `act` it may
-    fire again once two windows have passed. Its state follows from what it has seen, so a resumed run shows it its
+    fire again once two windows of records have passed. Its state follows from what it has seen, so a resumed run shows it its
     logs again.
 
     Args:
@@ -56,7 +56,7 @@ class Guard:
         self._stage = self._new_stage()
         self._quiet_until: dict[str, float] = {}
         self._levels: dict[str, float] = {}
-        self._step = 0
+        self._step = self._seen = 0
 
     def see(self, record: Record) -> list[Decision]:
         """Take in one optimiser step's numbers, as in a line of metrics.jsonl; the decisions that follow.
@@ -67,6 +67,7 @@ class Guard:
         """
         self._enter(record)
         self._step = record.get("step", self._step + 1)
+        self._seen += 1  # trainers log some steps only, and a window is of those
         self._stage.see(record)
         self._stage.probe = {}  # a probe is judged once, when it is taken
         return self._ask([name for name in RULES if name != "retention"], record)
@@ -108,7 +109,7 @@ class Guard:
         number = record.get("stage", 1)
         if number != self._number:
             self._number, self._stage = number, self._new_stage()
-            self._quiet_until, self._levels, self._step = {}, {}, 0
+            self._quiet_until, self._levels, self._step, self._seen = {}, {}, 0, 0
 
     def _ask(self, names: Iterable[str], record: Record) -> list[Decision]:
         if self.settings.mode == "off":
@@ -119,13 +120,13 @@ class Guard:
             action = getattr(self.settings.rules, name).action
             sign = rule(self._stage, self.settings.rules) if action else None
             self._levels[name] = sign.level if sign is not None else 0.0
-            if sign is None or sign.level < 1 or self._step < self._quiet_until.get(name, 0):
+            if sign is None or sign.level < 1 or self._seen < self._quiet_until.get(name, 0):
                 continue
             acts = self.settings.mode == "act"
             if not acts or set(action) == {"warn"}:
                 self._quiet_until[name] = math.inf
             elif name != "not_finite":  # a log does not show it again, so nothing may depend on having seen it
-                self._quiet_until[name] = self._step + 2 * self.settings.window
+                self._quiet_until[name] = self._seen + 2 * self.settings.window
             decisions.append(
                 Decision(
                     rule=name,

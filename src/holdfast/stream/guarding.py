@@ -43,6 +43,8 @@ class Healthy:
     """
 
     number: int = 0
+    before: int | None = None
+    """The healthy one of this stage before that, in case it is damaged."""
     candidates: dict[int, int] = field(default_factory=dict)
     """Step of each, by number."""
     best_reward: float | None = None
@@ -56,7 +58,7 @@ class Healthy:
         if not ripe:
             return
         if reward is None or self.best_reward is None or reward[0] >= self.best_reward - reward[1]:
-            self.number = max(ripe)
+            self.number, self.before = max(ripe), self.number
             if reward is not None:
                 self.best_reward = reward[0] if self.best_reward is None else max(reward[0], self.best_reward)
         for number in ripe:
@@ -133,11 +135,11 @@ class Guarding:
         """Whether a step whose loss or gradient is not finite is decided on, and does not end the run."""
         return self.acts and bool(set(self.settings.rules.not_finite.action) - {"warn"})
 
-    def went_back(self, steps: int, number: int) -> None:
-        """A roll-back has undone so many steps; its position, which had `number`, is saved next and is healthy."""
+    def went_back(self, steps: int, number: int, to: int) -> None:
+        """A roll-back to checkpoint `to` has undone so many steps; its position, which had `number`, is saved next."""
         self.undone += steps + 1
         self.remedies.roll_backs += 1
-        self.healthy.number = number + steps + 1
+        self.healthy.number, self.healthy.before = number + steps + 1, to
         self.healthy.candidates.clear()
 
     def saving(self, number: int, step: int) -> None:
@@ -145,9 +147,13 @@ class Guarding:
         if step and self.acts:
             self.healthy.candidates[number] = step
 
+    def ways_back(self) -> list[int]:
+        """Numbers of the healthy checkpoints of the stage that are kept, the latest first."""
+        return [number for number in (self.healthy.number, self.healthy.before) if number is not None]
+
     def spared(self) -> set[int]:
         """Numbers of the checkpoints that must be kept."""
-        return {self.healthy.number, *self.healthy.candidates} if self.acts else set()
+        return {*self.ways_back(), *self.healthy.candidates} if self.acts else set()
 
     def see(self, record: Mapping[str, Any], rows: Sequence[Row]) -> list[Decision]:
         """After a step: its numbers and the rows that it was taken on; the decisions that follow."""
@@ -169,7 +175,8 @@ class Guarding:
         return Verdict(decisions, self._guard.is_calm, self._guard.mean_reward)
 
     def _keep(self, rows: Sequence[Row]) -> None:
-        by_prompt = {row.example.id: row for row in rows if row.is_sampled}  # answers to one prompt are not independent
+        # Of several answers to a prompt one, for they are not independent; none to an earlier task, whose form is its own.
+        by_prompt = {row.example.id: row for row in rows if row.is_sampled and not row.replayed}
         answers = [list(row.own_ids()) for row in list(by_prompt.values())[:ANSWERS_KEPT]]
         if len(self.first) < self.settings.window * ANSWERS_KEPT:
             self.first += answers

@@ -4,13 +4,26 @@ A kill at any moment leaves a run that comes to the same: until the new checkpoi
 from before the decision, which is then made again; from then on the logs are cut to where it stands.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from holdfast.errors import RunError
 from holdfast.store import RunDirectory
+from holdfast.train.checkpoint import Checkpoint, open_checkpoint
 
 UNDONE_LOGS = ("metrics.jsonl", "probes.jsonl", "rollouts.jsonl")
 """What a roll-back cuts back to its checkpoint; the lines of the first two are kept in discarded.jsonl."""
+
+
+def first_whole(directory: RunDirectory, numbers: Iterable[int]) -> tuple[Checkpoint | None, list[str]]:
+    """The first of some checkpoints that is whole, None where none is, and what is wrong with those before it."""
+    faults = []
+    for number in numbers:
+        try:
+            return open_checkpoint(directory.checkpoint(number)), faults
+        except RunError as error:
+            faults.append(f"{error.what}, checkpoint {number}")
+    return None, faults
 
 
 def keep_aside(directory: RunDirectory, lengths: Mapping[str, int], decision: int) -> int:

@@ -29,13 +29,13 @@ from holdfast.stream.manifest import build_manifest, check_manifest, weights_has
 from holdfast.stream.measuring import Measuring
 from holdfast.stream.observer import Observer
 from holdfast.stream.position import Batch, Position, as_groups, restored
-from holdfast.stream.rollback import cut_lengths, keep_aside, steps_before
+from holdfast.stream.rollback import cut_lengths, first_whole, keep_aside, steps_before
 from holdfast.stream.summarise import summarise
 from holdfast.tasks.base import all_sets
 from holdfast.tasks.lm_eval import LmEvalSuite
 from holdfast.tasks.load import load_stream, require, try_verifier
 from holdfast.teachers import Base, Teacher
-from holdfast.train.checkpoint import Checkpoint, load_newest, open_checkpoint, save_checkpoint
+from holdfast.train.checkpoint import Checkpoint, load_newest, remove_between, save_checkpoint
 from holdfast.train.model import load_policy
 from holdfast.train.shard import abandon, shard
 from holdfast.train.step import NotFiniteError, StageTrainer, learning_rate
@@ -153,6 +153,8 @@ class Run:
         if checkpoint is None:
             return self._execute(Position(1, 0))
         self.guarding.load(checkpoint.position.get("guard", {}))
+        if (to := checkpoint.position.get("went_back_to")) is not None:  # killed before that was done, perhaps
+            self._forget_undone(to)
         return self._execute(self._restored(checkpoint))
 
     def _restored(self, checkpoint: Checkpoint) -> Position:
@@ -314,17 +316,16 @@ class Run:
         guarding, stage = self.guarding, position.stage
         if guarding.remedies.roll_backs >= self.config.guard.max_roll_backs and "stop" not in actions:
             actions = actions | {"end_stage"}
-        try:
-            checkpoint = open_checkpoint(self.directory.checkpoint(guarding.healthy.number))
-        except RunError as error:
-            did = [f"there is no whole checkpoint to go back to ({error.what})"]
+        checkpoint, faults = first_whole(self.directory, guarding.ways_back())
+        if checkpoint is None:
+            did = [f"there is no whole checkpoint to go back to ({'; '.join(faults)})"]
             did += guarding.apply(actions | {"end_stage"}, self._demonstrations(stage), rolled_back=False)
             guarding.write(decisions, did, self.observer)
             return position
         undone = position.step
         position = self._restored(checkpoint)
         undone -= position.step
-        did = [f"back to step {position.step} of stage {stage}"]
+        did = [f"back to step {position.step} of stage {stage}", *(f"passed over: {fault}" for fault in faults)]
         did += guarding.apply(actions, self._demonstrations(stage), rolled_back=True)
         if position.batch is not None and position.trainer is not None:
             # In the middle of a rollout batch: its rows, and what the teacher said of them, are to change as well.
@@ -336,8 +337,9 @@ class Run:
         index = self.world.main(lambda: len(list(self.directory.records("decisions.jsonl"))))
         self.world.main(lambda: keep_aside(self.directory, lengths, index))
         self.guarding.write(decisions, did, self.observer)
-        guarding.went_back(undone, self._number(position))
-        self._save(position, logs_of=lengths)
+        guarding.went_back(undone, self._number(position), checkpoint.number)
+        self._save(position, went_back_to=checkpoint)
+        self._forget_undone(checkpoint.number)
         self.world.main(lambda: self.directory.cut(cut_lengths(self.directory.lengths(), lengths)))
         self._unsaved = None
         guarding.watch()
@@ -358,22 +360,29 @@ class Run:
         """Of a checkpoint: optimiser steps until there, and what roll-backs add so that the newest has the highest."""
         return sum(self.steps[: position.stage - 1]) + position.step + self.guarding.undone
 
-    def _save(self, position: Position, *, is_due: bool = True, logs_of: Mapping[str, int] | None = None) -> None:
+    def _save(self, position: Position, *, is_due: bool = True, went_back_to: Checkpoint | None = None) -> None:
         """Write a checkpoint of a position, with the weights as they are.
 
         Args:
             is_due: an uninterrupted run would write it too, so that the guard may go back to it.
-            logs_of: lengths of the logs at the checkpoint that the position was taken from.
+            went_back_to: the checkpoint that a roll-back took the position from.
         """
         number = self._number(position)
-        if is_due and logs_of is None:
+        if is_due and went_back_to is None:
             self.guarding.saving(number, position.step)
         groups, saved = as_groups(position, self.policy, self.teacher)
-        logs = self.directory.lengths()
-        saved["logs"] = logs if logs_of is None else cut_lengths(logs, logs_of)
+        saved["logs"] = self.directory.lengths()
+        if went_back_to is not None:
+            saved["logs"] = cut_lengths(saved["logs"], went_back_to.position["logs"])
+            saved["went_back_to"] = went_back_to.number
         if guard := self.guarding.as_json():
             saved["guard"] = guard
         save_checkpoint(self.directory.checkpoints, number, groups, saved, spare=self.guarding.spared())
+
+    def _forget_undone(self, went_back_to: int) -> None:
+        """Remove the checkpoints that a roll-back has undone: the logs no longer hold what they are the state after."""
+        folder, newest = self.directory.checkpoints, self.guarding.healthy.number
+        self.world.main(lambda: remove_between(folder, went_back_to, newest))
 
     def _keep_rollouts(self, position: Position, rows: list[Row]) -> None:
         for row in some_rows(rows) if self.world.is_main else ():

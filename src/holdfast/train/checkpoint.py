@@ -42,6 +42,10 @@ class Checkpoint:
     path: Path
     position: Mapping[str, Any]
 
+    @property
+    def number(self) -> int:
+        return int(self.path.name)
+
     def load(self, group: str, like: Callable[[str], Tensor | None] = lambda name: None) -> dict[str, Tensor]:
         """The tensors of a group, by name; empty where there are none.
 
@@ -168,6 +172,13 @@ def load_newest(folder: Path) -> Checkpoint | None:
             )
         warnings.warn(f"{path}: {fault}; going on from the checkpoint before it", stacklevel=2)
     return None
+
+
+def remove_between(folder: Path, first: int, last: int) -> None:
+    """Remove the checkpoints whose numbers lie between two others'."""
+    for path in _numbered(folder):
+        if first < int(path.name) < last:
+            shutil.rmtree(path)
 
 
 def _aside(final: Path) -> Path:
