@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from guard_factory import guarded
 from holdfast.measure import comparison_verdict, matched_sentence, points, run_verdict
 from summary_factory import FAILING, PROFILES, TASKS, make_comparison, make_run
 
@@ -170,6 +171,27 @@ def test_runs_that_the_guard_ended_are_counted_and_told() -> None:
     assert none[0] == "No run is complete yet, so nothing can be said."
     assert none[1].startswith("The guard ended 3 runs before the last stage: 3 of 3 of sft.")
     assert not any("guard" in s for s in make_comparison(("sft", "sdft"), n=50)["verdict"])
+
+
+def test_what_the_guard_did_is_told_of_comparisons_and_of_trainings_that_are_watched() -> None:
+    summary = guarded(make_comparison(("sft", "sdft"), n=50))
+    undone = sum(
+        each["to_step"] - each["from_step"] + 1
+        for run in summary["runs"]
+        for each in run["summary"]["discarded"]
+        if run["label"] == "sdft"
+    )
+    (told,) = [s for s in comparison_verdict(summary) if "The guard" in s]
+    assert told == (
+        "The guard decided in 3 of 3 runs of sdft: repetition and entropy_collapse. "
+        f"It undid {undone} optimiser steps, which count in the budget."
+    )
+    watched = guarded(make_run("sdft", n=50))
+    for value in watched["metrics"].values():
+        if isinstance(value, dict) and "mean" in value:
+            value["mean"] = None
+    watched["metrics"]["loss_of_earlier"] = {"mean": None, "per_set": {}}
+    assert any(s.startswith("The guard decided 2 times") for s in run_verdict(watched))
 
 
 def test_nothing_done_nothing_said() -> None:

@@ -158,6 +158,14 @@ def test_responses_have_intervals_over_prompts_and_over_runs(run: dict[str, Any]
     assert table["rows"][0][2][0] == (nats(sum(two) / 2), f"± {nats(half)}")
 
 
+def test_without_kl_there_is_no_figure_of_it(run: dict[str, Any]) -> None:
+    assert answer_blocks(View(run))["figures"]
+    without = [each | {"kl_base_to_model": None, "kl_base_to_model_se": None} for each in run["responses"]]
+    blocks = answer_blocks(View(run | {"responses": without}))
+    assert blocks["figures"] == []
+    assert blocks["tables"]
+
+
 def test_similarity_has_a_column_where_it_was_measured(run: dict[str, Any]) -> None:
     plain = answer_blocks(View(run))
     assert "Similarity" not in plain["headers"]

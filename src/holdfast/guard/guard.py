@@ -35,8 +35,8 @@ class Guard:
     """Watches a run step by step.
 
     In mode `warn` a rule fires at most once per stage and decisions ask for nothing but a warning; in mode `act` it may
-    fire again once two windows of records have passed. Its state follows from what it has seen, so a resumed run shows it its
-    logs again.
+    fire again once two windows of records have passed. Its state follows from what it has seen, so a resumed run shows
+    it its logs again.
 
     Args:
         reference: scores of the retention suites before training, by name; None: the first probe's scores.

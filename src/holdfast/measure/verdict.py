@@ -100,6 +100,7 @@ def comparison_verdict(summary: Summary) -> list[str]:
         *_beyond_headline(fair),
         *_not_compared(pairs),
         *_stopped(summary),
+        *_decided(summary),
         *_not_learnt(summary, recipes),
         *_extremes(summary, recipes, "learned_score", "Highest score right after a task's own stage", True),
         *_extremes(summary, recipes, "final_score", "Highest score on all tasks at the end", True),
@@ -305,7 +306,7 @@ def run_verdict(summary: Summary) -> list[str]:
     """The verdict on one run's summary, headline first."""
     metrics, label = summary["metrics"], summary["label"]
     if metrics is not None and len(summary["evaluations"]) > 1 and metrics["final_score"]["mean"] is None:
-        return [*_watched(summary), *_lost_beyond_chance(summary)]
+        return [*_watched(summary), *_guarded(summary), *_lost_beyond_chance(summary)]
     if metrics is None or metrics["final_score"]["mean"] is None:
         return ["No stage is finished yet, so nothing can be said of what was learnt or lost."]
     evaluations, planned = summary["evaluations"], len(summary["order"])
@@ -335,14 +336,36 @@ def _watched(summary: Summary) -> list[str]:
     return [f"After training{kept} its own task is not scored here."]
 
 
+def _decisions(runs: Sequence[Summary]) -> tuple[str, bool, int]:
+    """The rules that fired in some runs, whether more than a warning followed, and the steps that were undone."""
+    decisions = [d for run in runs for d in run.get("decisions") or []]
+    undone = sum(d["to_step"] - d["from_step"] + 1 for run in runs for d in run.get("discarded") or [])
+    rules = _join(list(dict.fromkeys(d["rule"] for d in decisions)))
+    return rules, any(set(d["actions"]) - {"warn"} for d in decisions), undone
+
+
+def _decided(summary: Summary) -> list[str]:
+    """In how many runs of each recipe the guard saw something, and what was undone."""
+    sentences = []
+    for label in summary["labels"]:
+        runs = [run["summary"] for run in summary["runs"] if run["label"] == label]
+        fired = [run for run in runs if run.get("decisions")]
+        if not fired:
+            continue
+        rules, acted, undone = _decisions(fired)
+        told = f"The guard {'decided' if acted else 'warned'} in {len(fired)} of {len(runs)} runs of {label}: {rules}."
+        if undone:
+            told += f" It undid {_count(undone, 'optimiser step')}, which count in the budget."
+        sentences.append(told)
+    return sentences
+
+
 def _guarded(summary: Summary) -> list[str]:
     """What the guard saw and did."""
     decisions = summary.get("decisions") or []
     if not decisions:
         return []
-    rules = _join(list(dict.fromkeys(d["rule"] for d in decisions)))
-    undone = sum(d["to_step"] - d["from_step"] + 1 for d in summary.get("discarded") or [])
-    acted = any(set(d["actions"]) - {"warn"} for d in decisions)
+    rules, acted, undone = _decisions([summary])
     sentences = [f"The guard {'decided' if acted else 'warned'} {_count(len(decisions), 'time')}: {rules}."]
     if undone:
         sentences.append(f"It undid {_count(undone, 'optimiser step')}, which count in the budget.")

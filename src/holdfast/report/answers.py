@@ -155,6 +155,8 @@ def _kl(
                 "meta": {"arm": arm.index},
             }
         )
+    if not any(trace["x"] for trace in traces):
+        return None  # KL was not measured
     reach = max((x + up for t in traces for x, up in zip(t["x"], t["error_x"]["array"])), default=0.0)
     several = any(len(entries) > 1 for found in by_arm.values() for entries in found.values())
     over = "over runs (Student's t)" if several else "over prompts (1.96 standard errors)"

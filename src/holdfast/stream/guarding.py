@@ -175,7 +175,7 @@ class Guarding:
         return Verdict(decisions, self._guard.is_calm, self._guard.mean_reward)
 
     def _keep(self, rows: Sequence[Row]) -> None:
-        # Of several answers to a prompt one, for they are not independent; none to an earlier task, whose form is its own.
+        # Of several answers to a prompt one: they are not independent. None to an earlier task, whose form is its own.
         by_prompt = {row.example.id: row for row in rows if row.is_sampled and not row.replayed}
         answers = [list(row.own_ids()) for row in list(by_prompt.values())[:ANSWERS_KEPT]]
         if len(self.first) < self.settings.window * ANSWERS_KEPT:
