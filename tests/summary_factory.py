@@ -244,6 +244,7 @@ def _artifacts(profile: Profile, order: Sequence[str], stages: int) -> list[dict
             "marker_of": None,
             "stages": list(range(stages + 1)),
             "shares": [share * value for value in grows],
+            "within": [{"stage": stages, "step": 10, "share": share * (grows[-2] + grows[-1]) / 2}],
             "share_demonstrations": 0.1,
             "z": None,
             "q": 0.001,

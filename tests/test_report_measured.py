@@ -412,14 +412,17 @@ def test_growth_curves_are_a_figure_that_can_be_saved(run: dict[str, Any]) -> No
     first = max((a for a in run["artifacts"] if a["z"] is not None), key=lambda a: a["z"])
     trace = figure.spec["data"][0]
     assert trace["name"].startswith(html.escape(first["phrase"], quote=False).replace("{", "&#123;")[:10])
-    assert (trace["x"], trace["y"]) == (first["stages"], [100 * share for share in first["shares"]])
+    (probe,) = first["within"]
+    steps = max(point["step"] for point in run["curves"] if point["stage"] == probe["stage"])
+    points = [*zip(first["stages"], first["shares"]), (probe["stage"] - 1 + probe["step"] / steps, probe["share"])]
+    assert list(zip(trace["x"], trace["y"])) == [(x, 100 * share) for x, share in sorted(points)]
     assert "fig-artifacts-0" in render_report(run)
 
 
 def test_a_saved_legend_stays_within_its_drawing() -> None:
     names = [f"a recipe with a long name {i}" for i in range(9)]
     arm = View({"kind": "run", "label": "sft", "order": ["sums"]}).arms[0]
-    curves = [Curve(name, "", [(0, 0.1), (1, 0.1 * i)], None) for i, name in enumerate(names)]
+    curves = [Curve(name, "", [(0, 0.1), (1, 0.1 * i)], [], None) for i, name in enumerate(names)]
     figure = growth_figure(arm, curves)
     assert figure is not None
     root = ElementTree.fromstring(figure_as_svg(figure))

@@ -179,6 +179,19 @@ def test_similarity_is_that_of_the_answers_that_are_kept(tmp_path: Path) -> None
     assert not (tmp_path / "none").exists()
 
 
+def test_probes_keep_the_answers_that_stages_compare(tmp_path: Path) -> None:
+    eval_settings = {"max_items": 3, "kl_items": 0, "samples": 0, "probe_steps": 2, "probe_items": 3}
+    for kept in (2, 0):
+        settings = eval_settings | {"response_items": kept, "drift_weights": 0}
+        holdfast.run(str(write_config(tmp_path, "grpo", eval=settings)), tmp_path / f"run-{kept}")
+        probes = [json.loads(line) for line in (tmp_path / f"run-{kept}/probes.jsonl").read_text().splitlines()]
+        assert [(p["stage"], p["step"]) for p in probes] == [(1, 2), (1, 4), (2, 2), (2, 4)]
+        for probe in probes:
+            assert {name: len(own) for name, own in probe["answers"].items()} == (
+                {f"plus-{task}": kept for task in range(probe["stage"])} if kept else {}
+            )
+
+
 def _record(stage: int, texts: dict[str, list[str]], base: dict[str, list[str]]) -> dict[str, Any]:
     def answers(side: dict[str, list[str]]) -> dict[str, list[dict[str, Any]]]:
         return {
@@ -219,6 +232,20 @@ def test_a_planted_marker_and_a_teachers_phrase_are_followed_over_the_stages() -
     grown = [each for each in found if each["kind"] == "grown"]
     assert {each["set"] for each in grown} == {"tools", "old"}
     assert [each["z"] for each in grown] == sorted((each["z"] for each in grown), reverse=True)
+    # Between the stages at probes: of what asks the set, or all sets.
+    now = stage(0.5)
+    every = {"stage": 2, "step": 6, "answers": {name: own[:16] for name, own in now.items()}}
+    few = {"stage": 1, "step": 3, "answers": {"tools": now["tools"][:8]}}
+    followed = artifact_entries(records, [few, every, {"stage": 2, "step": 9}])
+    shares = {n: sum("\\boxed" in text for text in now["tools"][:n]) / n for n in (8, 16)}
+    (marker, phrase) = (next(e for e in followed if e["kind"] == kind) for kind in ("marker", "teacher_phrase"))
+    assert marker["within"] == [
+        {"stage": 1, "step": 3, "share": shares[8]},
+        {"stage": 2, "step": 6, "share": shares[16]},
+    ]
+    said = sum("based on" in text for text in now["old"][:16])
+    assert phrase["within"] == [{"stage": 2, "step": 6, "share": said / 48}]
+    assert all(each["within"] == [] for each in found)
     unmoved = artifact_entries([_record(0, base, base), _record(1, base, base)])
     assert unmoved == []
 

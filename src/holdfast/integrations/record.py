@@ -183,7 +183,7 @@ class Record:
             probe_items=self.items if probes else None,
             drift=[read_json(drift)] if drift.exists() else [],
             responses=response_entries(responses),
-            artifacts=artifact_entries(responses),
+            artifacts=artifact_entries(responses, probes),
             repetition=repetition_entries(responses),
             guard=self.guard.model_dump(mode="json"),
             decisions=list(self.directory.records("decisions.jsonl")),

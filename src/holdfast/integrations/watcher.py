@@ -323,6 +323,7 @@ class Watcher:
             "scores": scores,
             "kl_to_base": None if kl is None else kl.mean,
             **reading(replies),
+            "answers": {name: [each["text"] for each in own] for name, own in answers.items()},
         }
         line["seconds"] = time.perf_counter() - began
 

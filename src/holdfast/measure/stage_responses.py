@@ -126,8 +126,12 @@ def repetition_entries(records: Sequence[Mapping[str, Any]]) -> list[Json]:
     return found
 
 
-def artifact_entries(records: Sequence[Mapping[str, Any]], level: float = LEVEL) -> list[Json]:
+def artifact_entries(
+    records: Sequence[Mapping[str, Any]], probes: Sequence[Mapping[str, Any]] = (), level: float = LEVEL
+) -> list[Json]:
     """The `artifacts` block of a summary: what was significant after any stage, followed over all of them.
+
+    Where probes within stages keep answers, it is followed in these too.
 
     Each is described by the stage with the best evidence for it, and stands in the order of that. A list of what T
     stages named at a false-discovery rate of q each may be false at a rate of T·q; so every q is multiplied by the
@@ -153,6 +157,7 @@ def artifact_entries(records: Sequence[Mapping[str, Any]], level: float = LEVEL)
             entry = _entry(grown["text"], "grown", where, curve, grown["share_demonstrations"], over_stages(grown["q"]))
             beyond = None if grown["q_beyond"] is None else over_stages(grown["q_beyond"])
             more = {"z": grown["z"], "q_beyond": beyond, "examples": grown["examples"]}
+            more["within"] = _within(probes, records, where, [ngram], units_of_text)
             consider(("grown", ngram), grown["z"], entry | more)
         for leak in record.get("artifacts", {}).get("leaks", ()):
             if over_stages(leak["q"]) > level:
@@ -163,7 +168,8 @@ def artifact_entries(records: Sequence[Mapping[str, Any]], level: float = LEVEL)
             text = leak["text"] or "any of its markers"
             entry = _entry(text, "marker", leak["on"], curve, leak["share_demonstrations"], over_stages(leak["q"]))
             examples = _examples(record, leak["on"], ngrams, units_of_text)
-            more = {"marker_of": leak["task"], "examples": examples}
+            within = _within(probes, records, leak["on"], ngrams, units_of_text)
+            more = {"marker_of": leak["task"], "examples": examples, "within": within}
             consider(("marker", leak["task"], leak["on"], text), -leak["p"], entry | more)
         for phrase in record.get("artifacts", {}).get("phrases", ()):
             if over_stages(phrase["q"]) > level:
@@ -171,7 +177,8 @@ def artifact_entries(records: Sequence[Mapping[str, Any]], level: float = LEVEL)
             ngram = words(phrase["text"])
             curve = _curve(records, None, [ngram], words)
             entry = _entry(phrase["text"], "teacher_phrase", None, curve, None, over_stages(phrase["q"]))
-            consider(("phrase", ngram), -phrase["p"], entry | {"examples": _examples(record, None, [ngram], words)})
+            examples, within = _examples(record, None, [ngram], words), _within(probes, records, None, [ngram], words)
+            consider(("phrase", ngram), -phrase["p"], entry | {"examples": examples, "within": within})
         assert record["stage"] == index
     kept: list[Json] = []
     for kind in ("grown", "marker", "phrase"):
@@ -192,6 +199,7 @@ def _entry(
         "marker_of": None,
         "stages": list(range(len(counts))),
         "shares": [count / prompts for count in counts],
+        "within": [],
         "share_demonstrations": in_demonstrations,
         "z": None,
         "q": q,
@@ -219,6 +227,24 @@ def _curve(
     """How many answers contain one of some n-grams after each stage, and of how many."""
     hits = [_hits(record, where, ngrams, units) for record in records]
     return [sum(hit for _, hit in each) for each in hits], len(hits[0])
+
+
+def _within(
+    probes: Sequence[Mapping[str, Any]],
+    records: Sequence[Mapping[str, Any]],
+    where: str | None,
+    ngrams: Sequence[Ngram],
+    units: Any,
+) -> list[Json]:
+    """The share of answers that contain one of some n-grams at each probe that asked all of the sets."""
+    wanted = set(records[0]["answers"]) if where is None else {where}
+    found = []
+    for probe in probes:
+        answers = probe.get("answers") or {}
+        if wanted <= answers.keys():
+            has = [share_with([units(text)], ngrams) > 0 for name in wanted for text in answers[name]]
+            found.append({"stage": probe["stage"], "step": probe["step"], "share": sum(has) / len(has)})
+    return found
 
 
 def _examples(record: Mapping[str, Any], where: str | None, ngrams: Sequence[Ngram], units: Any) -> list[str]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from holdfast.measure.statistics import mean_interval
@@ -36,16 +37,39 @@ def artifact_blocks(view: View) -> dict[str, Any]:
 def _rows(arm: Arm, runs: int) -> list[dict[str, Any]]:
     """A row per phrase, set, kind and task marked, the clearest first; where several runs name it, their means."""
     found: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    steps = _steps(arm)
     for run in arm.runs:
         for each in run.summary.get("artifacts") or []:
             key = tuple(str(each.get(k) or "") for k in ("phrase", "set", "kind", "marker_of"))
             found.setdefault(key, []).append(each)
-    rows = [_row(arm, key, entries, runs) for key, entries in found.items()]
+    rows = [_row(arm, key, entries, runs, steps) for key, entries in found.items()]
     rows.sort(key=lambda row: (-row["named"], -row["order"]))
     return rows[:MOST]
 
 
-def _row(arm: Arm, key: tuple[str, ...], entries: Sequence[Mapping[str, Any]], runs: int) -> dict[str, Any]:
+def _steps(arm: Arm) -> dict[int, int]:
+    """The last step of each stage."""
+    steps: dict[int, int] = {}
+    for point in (point for run in arm.runs for point in run.summary.get("curves") or []):
+        steps[int(point["stage"])] = max(steps.get(int(point["stage"]), 0), int(point["step"]))
+    return steps
+
+
+def _within(entries: Sequence[Mapping[str, Any]], steps: Mapping[int, int]) -> list[tuple[float, float]]:
+    """Shares at probes, between the stages that they lie between; means over runs."""
+    found: dict[tuple[int, int], list[float]] = {}
+    for each in (each for entry in entries for each in entry.get("within") or []):
+        found.setdefault((int(each["stage"]), int(each["step"])), []).append(float(each["share"]))
+    return [
+        (stage - 1 + step / steps[stage], fmean(shares))
+        for (stage, step), shares in sorted(found.items())
+        if step < steps.get(stage, 0)
+    ]
+
+
+def _row(
+    arm: Arm, key: tuple[str, ...], entries: Sequence[Mapping[str, Any]], runs: int, steps: Mapping[int, int]
+) -> dict[str, Any]:
     phrase, of, kind, marker_of = key
     stages = sorted({int(s) for e in entries for s in e.get("stages") or []})
     curves = [dict(zip(e.get("stages") or [], e.get("shares") or [])) for e in entries]
@@ -54,7 +78,7 @@ def _row(arm: Arm, key: tuple[str, ...], entries: Sequence[Mapping[str, Any]], r
     qs = [q for e in entries if (q := number(e.get("q"))) is not None]
     z = average(e.get("z") for e in entries)
     demonstrations = number(average(e.get("share_demonstrations") for e in entries))
-    curve = Curve(phrase, of, known, demonstrations)
+    curve = Curve(phrase, of, known, _within(entries, steps), demonstrations)
     examples = list(dict.fromkeys(str(x) for e in entries for x in e.get("examples") or []))
     growth, interval = _growth(entries)
     return {

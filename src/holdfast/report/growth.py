@@ -19,12 +19,21 @@ WIDTH, HEIGHT = 148, 34
 
 @dataclass(frozen=True)
 class Curve:
-    """A phrase's share of answers, 0 to 1, after each stage (0: the base's), and of demonstrations."""
+    """A phrase's share of answers, 0 to 1, after each stage (0: the base's), at probes between, and of demonstrations.
+
+    A probe stands at a fraction of a stage: 0.5 in the middle of the first.
+    """
 
     phrase: str
     where: str
     points: Sequence[tuple[int, float]]
+    between: Sequence[tuple[float, float]]
     demonstrations: float | None
+
+    @property
+    def path(self) -> list[tuple[float, float]]:
+        """All in order."""
+        return sorted([*self.points, *self.between])
 
     @property
     def name(self) -> str:
@@ -42,7 +51,7 @@ def small_curve(arm: Arm, curve: Curve) -> Markup:
         x = 5 + (WIDTH - 10) * (stage - first) / (last - first)
         return f"{x:.1f},{5 + (HEIGHT - 10) * (1 - share):.1f}"
 
-    path = " ".join(at(s, x) for s, x in curve.points)
+    path = " ".join(at(s, x) for s, x in curve.path)
     told = html.escape("; ".join(f"stage {s}: {percent(x)} %" for s, x in curve.points))
     places = [at(s, x).split(",") for s, x in curve.points]
     dots = "".join(f'<circle cx="{x}" cy="{y}" r="2.4"/>' for x, y in places)
@@ -71,7 +80,7 @@ def growth_figure(arm: Arm, curves: Sequence[Curve]) -> Figure | None:
     stages = sorted({stage for curve in drawn for stage, _ in curve.points})
     traces: list[Spec] = []
     for k, curve in enumerate(drawn):
-        xs, ys = [stage for stage, _ in curve.points], [100 * share for _, share in curve.points]
+        xs, ys = [stage for stage, _ in curve.path], [100 * share for _, share in curve.path]
         shade = f"c{k % COLOURS}"
         traces.append(
             line(xs, ys, shade)
@@ -89,7 +98,8 @@ def growth_figure(arm: Arm, curves: Sequence[Curve]) -> Figure | None:
     return Figure(
         id=f"fig-artifacts-{arm.index}",
         title=f"How the clearest grew, {arm.label}",
-        note="Share of answers that have the phrase, of the base and after each stage.",
+        note="Share of answers that have the phrase, of the base and after each stage"
+        + (", between them at probes on the first items." if any(curve.between for curve in drawn) else "."),
         alt=f"Lines of the share of answers with a phrase by stage. {told}.",
         spec={
             "data": traces,

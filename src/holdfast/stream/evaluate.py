@@ -95,13 +95,20 @@ class Evaluator:
         result.sets[suite.name], result.items[suite.name] = measured.numbers(), measured.items
         result.samples[suite.name] = measured.samples(self.settings.samples)
 
-    def probe(self, tasks: Sequence[Task], suites: Sequence[Suite]) -> dict[str, float]:
-        """Mean score of the first `probe_items` of each set; suites of lm-evaluation-harness are left out."""
-        scores = {}
+    def probe(self, tasks: Sequence[Task], suites: Sequence[Suite]) -> tuple[dict[str, float], dict[str, list[str]]]:
+        """Mean score of the first `probe_items` of each set, and the answers to the first `response_items` of these.
+
+        Suites of lm-evaluation-harness are left out, and answers of sets that are not compared with the base's.
+        """
+        scores: dict[str, float] = {}
+        answers: dict[str, list[str]] = {}
         for each in all_sets(tasks, [suite for suite in suites if not isinstance(suite, LmEvalSuite)]):
-            verdicts, _ = self.answer(each, self.items(each)[: self.settings.probe_items])
+            verdicts, completions = self.answer(each, self.items(each)[: self.settings.probe_items])
             scores[each.name] = sum(self._value(v) for v in verdicts) / len(verdicts)
-        return scores
+            if self.settings.response_items and is_compared(each):
+                kept = completions[: self.settings.response_items]
+                answers[each.name] = [self.policy.speech.text(c.ids) for c in kept]
+        return scores, answers
 
     def items(self, each: Evaluated) -> Sequence[Example]:
         """The items of a set that are evaluated: the first `max_items`, less those that are dropped."""

@@ -66,11 +66,12 @@ class Measuring:
             return None
         started = time.perf_counter()
         retention = [suite for suite in self.suites if suite.kind == "retention"]
-        scores = self.evaluator.probe(self.tasks[:stage], retention)
+        scores, answers = self.evaluator.probe(self.tasks[:stage], retention)
         kl = None
         if self.evaluator.base is not None and self.settings.kl_items:
             kl = sum(self.evaluator.kl_to_base(task).mean for task in self.tasks) / len(self.tasks)
         record = {"stage": stage, "step": step, "task": self.tasks[stage - 1].name, "scores": scores, "kl_to_base": kl}
+        record["answers"] = answers
         record["seconds"] = time.perf_counter() - started
         self.world.main(lambda: self.directory.append("probes.jsonl", record))
         return record

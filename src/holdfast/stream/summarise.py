@@ -57,7 +57,7 @@ def summarise(
         probe_items=config.eval.probe_items if probes else None,
         drift=drifts,
         responses=response_entries(records),
-        artifacts=artifact_entries(records),
+        artifacts=artifact_entries(records, probes),
         repetition=repetition_entries(records),
         guard=config.guard.model_dump(mode="json"),
         decisions=list(directory.records("decisions.jsonl")),
