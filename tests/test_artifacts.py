@@ -488,6 +488,15 @@ def test_command_on_models(command: Commands, tmp_path: Path) -> None:
     assert command("artifacts", *files, "lab:facts", "lab:tools", "--limit", "6", "--tokens").code == 2
 
 
+def test_what_is_wrong_with_a_source_is_told_before_any_model_is_asked(command: Commands, tmp_path: Path) -> None:
+    (tmp_path / "b.jsonl").write_text('{"id": "none", "text": "so 1"}\n')
+    for source, message in (("./none", "no such folder"), (tmp_path / "b.jsonl", "have no answer")):
+        outcome = command("artifacts", "lab", source, "lab:facts", "--limit", "2", "--max-new-tokens", "2")
+        assert outcome.code == 2
+        assert message in outcome.err
+        assert outcome.err.count("\n") == 1
+
+
 def test_command_on_files(command: Commands, tmp_path: Path) -> None:
     rng = random.Random(0)
     names = [str(n) for n in range(40)]

@@ -408,7 +408,8 @@ def test_exit_codes_and_outputs(command: Commands, files: tuple[Path, Path], tmp
         (["BASE", "lab", "--config", "none.yaml"], "no such file"),
         (["BASE", "TEXT"], "is not an evaluation"),
         (["BASE", "SMALL"], "the candidate was not evaluated on kept, lost"),
-        (["lab", "no/such/model", "--suites", "lab:old-facts", "--items", "1", "-q"], "no such folder"),
+        (["lab", "no/such/model", "--suites", "lab:old-facts", "--items", "1"], "no such folder"),
+        (["lab", "TEXT", "--suites", "lab:old-facts", "--items", "1"], "is not an evaluation"),
     ],
 )
 def test_mistakes_are_one_line(

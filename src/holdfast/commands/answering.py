@@ -52,6 +52,17 @@ class Sources:
     encode: Callable[[str], list[int]] | None = None
     decode: Callable[[Sequence[int]], str] | None = None
 
+    def check(self, source: str) -> None:
+        """Tell what is wrong with a source before anything is asked, where that can be seen from its files."""
+        from holdfast.measure.answers import is_answer_file, read_answers
+
+        if is_answer_file(source):
+            read_answers(source, self.prompts)
+        else:
+            from holdfast.train.model import locate
+
+            locate(source)
+
     def answers(self, name: str, source: str) -> "list[Answer]":
         """The answers of a source that is called `name` in what is shown."""
         from holdfast.measure.answers import is_answer_file, read_answers

@@ -58,6 +58,8 @@ def artifacts(
     asked = load_prompts(prompts, limit)
     sampling = Sampling(temperature, samples, seed, max_new_tokens)
     sources = Sources(asked, sampling, dtype, keep, quiet, wants_tokens=tokens)
+    for source in (a, *(between or ()), b):
+        sources.check(source)
     names = ("a", *(f"between-{n}" for n in range(1, len(between or ()) + 1)), "b")
     first, *middle, last = [
         sources.answers(name, source) for name, source in zip(names, (a, *(between or ()), b), strict=True)

@@ -98,29 +98,36 @@ def gate(
     sources = (str(base), str(base if candidate is None else candidate))
     models = [source for source in sources if not Path(source).is_file() and not _is_run(Path(source))]
     plan = plan_of(config, suites, items, run_code) if models else None
+    # What can be wrong with either is told before the first model is evaluated, which may take an hour.
+    read = [None if source in models else _kept(source, is_base) for source, is_base in zip(sources, (True, False))]
+    if plan is not None:
+        from holdfast.train.model import locate
+
+        for model in models:
+            locate(model)
     found: list[Evaluation] = []
     names: list[str] = []
-    for source, is_base in zip(sources, (True, False)):
-        evaluation, name = _evaluation(source, is_base, plan, on_set or (lambda model, name: None))
-        found.append(evaluation)
-        names.append(name)
+    for source, kept in zip(sources, read, strict=True):
+        if kept is None:
+            assert plan is not None
+            kept = evaluate(source, plan, on_set or (lambda model, name: None)), source
+        found.append(kept[0])
+        names.append(kept[1])
     return judge(found[0], found[1], margin, strict=strict), names[0], names[1]
 
 
-def _evaluation(source: str, is_base: bool, plan: Plan | None, on_set: OnSet) -> tuple[Evaluation, str]:
+def _kept(source: str, is_base: bool) -> tuple[Evaluation, str]:
+    """The evaluation that a file or a run holds, and what its model is called."""
     path = Path(source)
     if path.is_file():
         return _read(path), source
-    if _is_run(path):
-        stages = _stages(path)
-        stage = 0 if is_base else max(stages)
-        if stage not in stages:
-            raise RunError("has no evaluation before the first stage", where=source, mend="let the run begin first")
-        if not is_base and stage == 0:
-            raise RunError("has no finished stage yet", where=source, mend="let it finish one first")
-        return _read(stages[stage]), f"{source}, stage {stage}" if stage else f"{source}, before the first stage"
-    assert plan is not None
-    return evaluate(source, plan, on_set), source
+    stages = _stages(path)
+    stage = 0 if is_base else max(stages)
+    if stage not in stages:
+        raise RunError("has no evaluation before the first stage", where=source, mend="let the run begin first")
+    if not is_base and stage == 0:
+        raise RunError("has no finished stage yet", where=source, mend="let it finish one first")
+    return _read(stages[stage]), f"{source}, stage {stage}" if stage else f"{source}, before the first stage"
 
 
 def _is_run(path: Path) -> bool:

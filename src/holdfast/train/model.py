@@ -47,7 +47,7 @@ def load_policy(settings: ModelSettings, *, seed: int = 0) -> Policy:
         ModelError: one line that says why the model cannot be used, as early as that can be known.
     """
     device = _device(settings.device)
-    path, where = _locate(settings.path)
+    path, where = locate(settings.path)
     load = {"revision": settings.revision, "trust_remote_code": settings.trust_remote_code}
     with quiet():
         config = _checked_config(path, where, load)
@@ -135,8 +135,12 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _locate(path: str) -> tuple[str, str]:
-    """What transformers is to load, and its name in messages; a local folder is looked into first."""
+def locate(path: str) -> tuple[str, str]:
+    """What transformers is to load, and its name in messages; a local folder is looked into first.
+
+    Raises:
+        ModelError: it is no model folder, and cannot be a hub id.
+    """
     where = f"model {path!r}"
     folder = Path(str(files("holdfast") / "lab" / "base")) if path == LAB else Path(path).expanduser()
     if path == LAB and not folder.is_dir():
