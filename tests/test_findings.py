@@ -13,7 +13,7 @@ from holdfast.findings import runs
 from holdfast.findings.claim import Arm, Claim, Evidence, Finding, Quantity
 from holdfast.findings.claims import CLAIMS
 from holdfast.findings.page import as_markdown, commit, table_rows
-from holdfast.findings.read import matched_loss, rank_correlation, steps_to
+from holdfast.findings.read import matched_loss, moved_at_match, rank_correlation, steps_to
 from holdfast.findings.run import find
 from summary_factory import make_run
 
@@ -104,6 +104,20 @@ def test_losses_are_compared_at_the_same_score() -> None:
     dear = _probed([0.0, 0.5, 0.5, 0.5], [1.0, 0.6, 0.6, 0.6])
     found = Evidence({"dear": [dear], "fast": [fast]}, {})
     assert matched_loss(found, "dear", "fast") == [pytest.approx(30.0)]  # 40 points against 10, at a score of .5
+
+
+def test_drift_is_compared_at_the_same_score() -> None:
+    def moving(scores: list[float], norms: list[float | None]) -> dict[str, Any]:
+        run = _probed(scores, [1.0] * len(scores))
+        for probe, norm in zip(run["probes"], norms, strict=True):
+            probe["relative_norm"] = norm
+        return run
+
+    far, near = moving([0.0, 0.4, 0.8], [0.0, 0.02, 0.03]), moving([0.0, 0.6, 0.5], [0.0, 0.01, 0.05])
+    unknown, still = moving([0.0, 0.4, 0.8], [0.0, None, 0.03]), moving([0.0, 0.0, 0.0], [0.0, 0.1, 0.2])
+    found = Evidence({"a": [far, far, far], "b": [near, unknown, still]}, {})
+    # Both stand at 60 points: the one in the middle between its last probes, the other at its second.
+    assert moved_at_match(found, "a", "b") == [pytest.approx(2.5 - 1.0), None, None]
 
 
 def test_a_run_is_named_by_its_settings_and_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 import holdfast
 from drift_factory import by_numpy, save_model, weights
-from holdfast.config import RunConfig, load_config
+from holdfast.config import ModelSettings, RunConfig, load_config
 from holdfast.errors import ModelError
 from holdfast.measure.answers import PromptSet
 from holdfast.measure.drift import drift
@@ -22,6 +22,7 @@ from holdfast.measure.response_model import response_drift
 from holdfast.measure.sampled import load
 from holdfast.measure.stage_responses import artifact_entries, repetition_entries, response_entries, stage_record
 from holdfast.tasks.load import load_stream
+from holdfast.teachers import Base
 from holdfast.train.model import load_policy
 from small_runs import write_config
 from tiny_model import SAMPLE_TEXTS, build_tiny_model
@@ -179,6 +180,20 @@ def test_similarity_is_that_of_the_answers_that_are_kept(tmp_path: Path) -> None
     assert not (tmp_path / "none").exists()
 
 
+def test_the_distance_at_probes_is_that_of_drift_on_saved_weights(tmp_path: Path) -> None:
+    folder = build_tiny_model(tmp_path / "model", hidden_size=32, layers=2, vocab_size=300, texts=SAMPLE_TEXTS)
+    policy = load_policy(ModelSettings(path=str(folder)), seed=0)
+    base = Base(policy)
+    assert base.relative_distance() == 0.0
+    rng = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in policy.model.parameters():
+            parameter += 0.01 * torch.randn(parameter.shape, generator=rng)
+    policy.save_folder(tmp_path / "moved")
+    expected = drift(folder, tmp_path / "moved").overall().relative_norm
+    assert base.relative_distance() == pytest.approx(expected, rel=1e-6)
+
+
 def test_probes_keep_the_answers_that_stages_compare(tmp_path: Path) -> None:
     eval_settings = {"max_items": 3, "kl_items": 0, "samples": 0, "probe_steps": 2, "probe_items": 3}
     for kept in (2, 0):
@@ -186,6 +201,7 @@ def test_probes_keep_the_answers_that_stages_compare(tmp_path: Path) -> None:
         holdfast.run(str(write_config(tmp_path, "grpo", eval=settings)), tmp_path / f"run-{kept}")
         probes = [json.loads(line) for line in (tmp_path / f"run-{kept}/probes.jsonl").read_text().splitlines()]
         assert [(p["stage"], p["step"]) for p in probes] == [(1, 2), (1, 4), (2, 2), (2, 4)]
+        assert all(p["relative_norm"] > 0 for p in probes)
         for probe in probes:
             assert {name: len(own) for name, own in probe["answers"].items()} == (
                 {f"plus-{task}": kept for task in range(probe["stage"])} if kept else {}

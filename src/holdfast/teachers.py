@@ -4,6 +4,7 @@ For full fine-tuning a teacher is a second set of weights. Under LoRA it is a se
 where the frozen base supervises: never a copy of the model.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any, Literal, Protocol
@@ -15,6 +16,7 @@ from holdfast.objective.spec import TeacherSpec
 from holdfast.refresh import refresh_of
 from holdfast.train.adapter_average import WIDTH, AdapterAverage
 from holdfast.train.policy import Policy
+from holdfast.train.world import World
 
 
 class Base:
@@ -45,6 +47,23 @@ class Base:
         """The base's weights by name; only for full fine-tuning."""
         assert self.copy is not None
         return dict(self.copy.model.named_parameters())
+
+    @torch.no_grad()
+    def relative_distance(self) -> float | None:
+        """‖θ − θ₀‖ / ‖θ₀‖ over all weights of the policy as it is now, tied ones once.
+
+        None where the weights are not here to be compared: under LoRA, and spread over processes.
+        """
+        if self.copy is None or World.current().size > 1:
+            return None
+        student = dict(self._policy.model.named_parameters())
+        moved = norm = 0.0
+        for name, before in self.weights().items():
+            now = student[name].float()
+            start = before.to(now.device).float()
+            moved += float(torch.linalg.vector_norm(now - start, dtype=torch.float64)) ** 2
+            norm += float(torch.linalg.vector_norm(start, dtype=torch.float64)) ** 2
+        return math.sqrt(moved / norm)
 
 
 class Average(Protocol):

@@ -25,14 +25,41 @@ def kl_to_base(summary: Summary) -> float | None:
     return flatten_metrics(summary["metrics"])["kl_to_base"]
 
 
-def moved(stage: int) -> Callable[[Summary], float | None]:
-    """How far the weights stand from the base after a stage, in percent of their norm."""
+def moved_at_match(evidence: Evidence, a: str, b: str, stage: int = 1) -> list[float | None]:
+    """How much further a has moved than b, in percent of the weights' norm, where both first stand at the same score.
 
-    def read(summary: Summary) -> float | None:
-        entry = next((d for d in summary.get("drift") or [] if d["stage"] == stage), None)
-        return None if entry is None else POINTS * entry["overall"]["relative_norm"]
+    That is the lower of their two best scores on the stage's task, found between probes by a straight line, seed by
+    seed; None where one of them did not move from its start, or the weights were not compared at probes.
+    """
+    return [
+        _moved_further(left, right, stage)
+        for left, right in zip(evidence.summaries[a], evidence.summaries[b], strict=True)
+    ]
 
-    return read
+
+def _moved_further(a: Summary, b: Summary, stage: int) -> float | None:
+    paths = [_path(summary, stage) for summary in (a, b)]
+    if not all(paths):
+        return None
+    scores = [[score for score, _ in path] for path in paths]
+    target = min(map(max, scores))
+    if target <= max(own[0] for own in scores):
+        return None
+    at = []
+    for path, own in zip(paths, scores, strict=True):
+        index, share = first_crossing(own, target)
+        (_, before), (_, after) = path[index], path[index + 1]
+        at.append(before + share * (after - before))
+    return POINTS * (at[0] - at[1])
+
+
+def _path(summary: Summary, stage: int) -> list[tuple[float, float]]:
+    """Score on a stage's task and distance from the base at each probe of it; empty where one was not measured."""
+    task = summary["order"][stage - 1]
+    probes = sorted((p for p in summary["probes"] if p["stage"] == stage), key=lambda p: p["step"])
+    path = [(p["scores"].get(task), p.get("relative_norm")) for p in probes]
+    known = [(score, moved) for score, moved in path if score is not None and moved is not None]
+    return known if len(known) == len(path) > 2 else []
 
 
 def rank_correlation(x: Sequence[float | None], y: Sequence[float | None]) -> float | None:

@@ -119,7 +119,7 @@ def build_run_summary(
         "evaluations": scored,
         "metrics": compute_metrics(scored, order, sets) if scored else None,
         "curves": thin_curves(metrics, offsets),
-        "probes": _probes(probes, evaluations, scored, order, offsets, metrics, probe_items),
+        "probes": _probes(probes, evaluations, scored, order, offsets, metrics, probe_items, drift),
         "drift": drift,
         "responses": responses,
         "artifacts": artifacts,
@@ -300,11 +300,14 @@ def _probes(
     offsets: Mapping[int, int],
     metrics: Sequence[Mapping[str, Any]],
     probe_items: int | None,
+    drift: Sequence[Mapping[str, Any]],
 ) -> list[Json]:
     """All probes in order, each probed stage closed by its two ends, taken from the evaluations around it."""
     by_key: dict[tuple[int, int], Json] = {}
     for p in probes:
-        by_key[p["stage"], p["step"]] = {"task": p["task"], "scores": p["scores"], "kl_to_base": p.get("kl_to_base")}
+        measured = {key: p.get(key) for key in ("kl_to_base", "relative_norm")}
+        by_key[p["stage"], p["step"]] = {"task": p["task"], "scores": p["scores"], **measured}
+    norms = {0: 0.0} | {entry["stage"]: entry["overall"]["relative_norm"] for entry in drift}
     for stage in sorted({stage for stage, _ in by_key}):
         names = {name for (s, _), p in by_key.items() if s == stage for name in p["scores"]}
         last = max((m["step"] for m in metrics if m["stage"] == stage), default=0)
@@ -313,7 +316,8 @@ def _probes(
                 ends = _first_items(evaluations[index], scored[index], probe_items)
                 kl = _defined_mean(score(scored[index], task, "kl_to_base") for task in order)
                 at_end = {name: value for name, value in ends.items() if name in names}
-                by_key.setdefault((stage, step), {"task": order[stage - 1], "scores": at_end, "kl_to_base": kl})
+                end = {"task": order[stage - 1], "scores": at_end, "kl_to_base": kl, "relative_norm": norms.get(index)}
+                by_key.setdefault((stage, step), end)
     return [
         {"stage": stage, "step": step, "global_step": offsets.get(stage, 0) + step, **by_key[stage, step]}
         for stage, step in sorted(by_key)

@@ -67,10 +67,11 @@ class Measuring:
         started = time.perf_counter()
         retention = [suite for suite in self.suites if suite.kind == "retention"]
         scores, answers = self.evaluator.probe(self.tasks[:stage], retention)
-        kl = None
-        if self.evaluator.base is not None and self.settings.kl_items:
+        base, kl = self.evaluator.base, None
+        if base is not None and self.settings.kl_items:
             kl = sum(self.evaluator.kl_to_base(task).mean for task in self.tasks) / len(self.tasks)
         record = {"stage": stage, "step": step, "task": self.tasks[stage - 1].name, "scores": scores, "kl_to_base": kl}
+        record["relative_norm"] = None if base is None else base.relative_distance()
         record["answers"] = answers
         record["seconds"] = time.perf_counter() - started
         self.world.main(lambda: self.directory.append("probes.jsonl", record))

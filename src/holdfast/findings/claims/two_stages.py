@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from holdfast.findings.claim import Arm, Claim, Evidence, Quantity
-from holdfast.findings.read import kl_to_base, matched_loss, metric, moved, rank_correlation, steps_to
+from holdfast.findings.read import kl_to_base, matched_loss, metric, moved_at_match, rank_correlation, steps_to
 
 SFT = Arm("sft", "sft")
 # The lab's answers have few tokens: there is no lead-in to skip.
@@ -115,19 +115,19 @@ def _undecided_prompts(found: Evidence) -> list[Quantity]:
 
 
 def _drift_order(found: Evidence) -> list[Quantity]:
-    """Of the first stage, at whose end all three stand within a few points of each other on the lab."""
-    same = "All three take equally many steps of the same size with Adam, whatever the signal's strength."
+    """In the first stage, where two of them first stand at the same score on its task."""
+    same = "Adam takes steps of much the same size whatever the signal's strength, and all take few to this score."
     return [
         Quantity(
-            "share of the weights' norm moved in the first stage, frozen teacher above GRPO",
+            "share of the weights' norm moved to the same score, frozen teacher above GRPO",
             "%",
-            found.difference("sdpo-frozen", "grpo", moved(1)),
+            moved_at_match(found, "sdpo-frozen", "grpo"),
             same,
         ),
         Quantity(
-            "share of the weights' norm moved in the first stage, EMA above frozen teacher",
+            "share of the weights' norm moved to the same score, EMA above frozen teacher",
             "%",
-            found.difference("sdpo-ema", "sdpo-frozen", moved(1)),
+            moved_at_match(found, "sdpo-ema", "sdpo-frozen"),
             f"{same} Within one stage the two teachers are nearly the same.",
         ),
     ]
