@@ -17,7 +17,7 @@ UNDONE_LOGS = ("metrics.jsonl", "probes.jsonl", "rollouts.jsonl")
 
 def first_whole(directory: RunDirectory, numbers: Iterable[int]) -> tuple[Checkpoint | None, list[str]]:
     """The first of some checkpoints that is whole, None where none is, and what is wrong with those before it."""
-    faults = []
+    faults: list[str] = []
     for number in numbers:
         try:
             return open_checkpoint(directory.checkpoint(number)), faults
