@@ -23,6 +23,8 @@ from processes import PATIENCE, start
 from small_runs import assert_same, write_config
 
 EXAMPLES = [Example(name, (Message(role="user", content="?"),)) for name in ("a", "b")]
+EARLIER = [Example(name, (Message(role="user", content="!"),)) for name in ("b", "c")]
+"""Of another task, whose names may be the same."""
 
 
 def _finished(folder: Path, name: str) -> Path:
@@ -120,8 +122,15 @@ def rows(draw: st.DrawFn) -> Row:
     ids = draw(st.lists(st.integers(0, 2**20), min_size=1, max_size=4))
     numbers = st.floats(allow_nan=False, allow_infinity=False, width=32)
     values = st.none() | st.lists(numbers, min_size=len(ids), max_size=len(ids))
-    row = Row(draw(st.sampled_from(EXAMPLES)), draw(st.lists(st.integers(0, 9), max_size=3)), ids, draw(st.text()))
+    replayed = draw(st.booleans())
+    row = Row(
+        draw(st.sampled_from(EARLIER if replayed else EXAMPLES)),
+        draw(st.lists(st.integers(0, 9), max_size=3)),
+        ids,
+        draw(st.text()),
+    )
     row.sampled_logprobs, row.old_logprobs = draw(values), draw(values)
+    row.replayed = replayed
     row.truncated, row.excluded = draw(st.booleans()), draw(st.booleans())
     row.ce, row.div, row.advantage, row.base_kl = (draw(numbers) for _ in range(4))
     row.verdict = draw(st.none() | st.builds(Verdict, st.floats(0, 1), st.text(), st.none() | st.text(), st.booleans()))
@@ -134,7 +143,7 @@ def rows(draw: st.DrawFn) -> Row:
 @settings(max_examples=50)
 @given(st.lists(rows(), max_size=3))
 def test_rows_come_back_from_plain_data_as_they_were(batch: list[Row]) -> None:
-    back = rows_from_json(json.loads(json.dumps(rows_as_json(batch))), EXAMPLES)
+    back = rows_from_json(json.loads(json.dumps(rows_as_json(batch))), EXAMPLES, EARLIER)
     for row in batch:
         row.teacher_messages = row.teacher_messages and list(row.teacher_messages)
     assert back == batch

@@ -22,18 +22,22 @@ def rows_as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
     ]
 
 
-def rows_from_json(data: Sequence[Mapping[str, Any]], examples: Sequence[Example]) -> list[Row]:
+def rows_from_json(
+    data: Sequence[Mapping[str, Any]], examples: Sequence[Example], earlier: Sequence[Example] = ()
+) -> list[Row]:
     """The rows that `rows_as_json` made plain data of.
 
     Args:
         examples: the training examples of their task.
+        earlier: those of earlier tasks, which replayed rows are of.
 
     Raises:
         RunError: an example is not there.
     """
-    known = {example.id: example for example in examples}
+    own, old = ({example.id: example for example in those} for those in (examples, earlier))
     rows = []
     for each in data:
+        known = old if each.get("replayed") else own
         if each["example"] not in known:
             raise RunError(f"the training example {each['example']!r} is gone", mend="put the data back")
         verdict = None if each["verdict"] is None else Verdict(**each["verdict"])

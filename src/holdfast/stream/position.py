@@ -72,7 +72,8 @@ def restored(
         teacher.load_state(own)
     position = Position(saved["stage"], saved["step"])
     if batch := saved.get("batch"):
-        rows = rows_from_json(batch["rows"], tasks[position.stage - 1].train)
+        *before, task = tasks[: position.stage]
+        rows = rows_from_json(batch["rows"], task.train, [example for old in before for example in old.train])
         position.batch = Batch(rows, batch["said"], batch["measured"])
     if teacher is not None:
         teacher.load_progress(saved["teacher"])
