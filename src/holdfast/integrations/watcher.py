@@ -291,7 +291,7 @@ class Watcher:
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None and not p.grad.is_sparse]
         norm = float(nn.utils.get_total_norm(gradients)) if gradients else 0.0
         if not math.isfinite(norm):
-            # Squares overflow where gradients are large but finite. The largest entry does not; it takes 20 times longer.
+            # Squares overflow where gradients are large but finite. The largest entry does not, and takes longer.
             norm = float(nn.utils.get_total_norm(gradients, math.inf))
         self._pace.aside(time.perf_counter() - began)
         if math.isfinite(norm):
