@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,10 +20,10 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from holdfast.config import LoraSettings, ModelSettings
+from holdfast.config import LoraSettings, ModelSettings, TrainSettings
 from holdfast.errors import ModelError
 from holdfast.train.adapter_average import AdapterAverage
-from holdfast.train.model import Policy, load_policy
+from holdfast.train.model import Policy, load_policy, tell_of_slow_products
 
 IDS = torch.tensor([[5, 9, 40, 7, 33], [8, 8, 100, 2, 61]])
 
@@ -364,3 +365,14 @@ def test_copies_and_adapters_are_not_mixed_up(policy: Policy, adapted: Policy) -
         policy.base()
     with pytest.raises(RuntimeError, match="base"):
         adapted.frozen_copy()
+
+
+def test_a_processor_without_products_in_bfloat16_is_told_of(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        monkeypatch.setattr("holdfast.train.model.has_bfloat16_products", lambda: True)
+        tell_of_slow_products(policy, TrainSettings(bf16=True))
+        monkeypatch.setattr("holdfast.train.model.has_bfloat16_products", lambda: False)
+        tell_of_slow_products(policy, TrainSettings(bf16=False))
+    with pytest.warns(UserWarning, match="slower in bfloat16"):
+        tell_of_slow_products(policy, TrainSettings(bf16=True))

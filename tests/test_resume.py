@@ -82,6 +82,24 @@ def test_a_checkpoint_that_was_put_aside_for_its_successor_is_found_again(tmp_pa
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
+def test_a_checkpoint_that_was_passed_over_does_not_count_among_those_that_are_kept(tmp_path: Path) -> None:
+    """After a damaged one that lies further on, what is saved next is not thrown away for it."""
+    tensors = {"policy": {"w": torch.ones(2)}}
+    for number in (10, 20):
+        save_checkpoint(tmp_path, number, tensors, {"step": number})
+    damaged = tmp_path / "00000020"
+    (damaged / "position.json").write_text("{}")
+    for number in (13, 17):  # as a run that is asked to end again and again
+        save_checkpoint(tmp_path, number, tensors, {"step": number})
+    assert [int(p.name) for p in sorted(tmp_path.iterdir())] == [13, 17, 20]
+    with pytest.warns(UserWarning, match="damaged checkpoint"):
+        found = load_newest(tmp_path)
+    assert found is not None
+    assert found.position == {"step": 17}
+    save_checkpoint(tmp_path, 20, tensors, {"step": 20})
+    assert [int(p.name) for p in sorted(tmp_path.iterdir())] == [17, 20]
+
+
 @pytest.mark.slow
 def test_a_killed_comparison_goes_on(tmp_path: Path) -> None:
     recipes = ["sft", {"name": "sdft", "num_loss_tokens_to_skip": 0}]

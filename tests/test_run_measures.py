@@ -1,6 +1,7 @@
 """What a run measures of its stages: drift of weights, drift of answers, artifacts; against the commands' functions."""
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 
 import holdfast
 from drift_factory import by_numpy, save_model, weights
+from holdfast import stop
 from holdfast.config import ModelSettings, RunConfig, load_config
 from holdfast.errors import ModelError
 from holdfast.measure.answers import PromptSet
@@ -21,6 +23,8 @@ from holdfast.measure.response import edit_distance
 from holdfast.measure.response_model import response_drift
 from holdfast.measure.sampled import load
 from holdfast.measure.stage_responses import artifact_entries, repetition_entries, response_entries, stage_record
+from holdfast.stop import Stopped
+from holdfast.stream.run import open_run
 from holdfast.tasks.load import load_stream
 from holdfast.teachers import Base
 from holdfast.train.model import load_policy
@@ -73,6 +77,20 @@ def test_alignment_is_of_a_stages_own_update(tmp_path: Path) -> None:
     assert second == [{"with_stage": 1, "left": pytest.approx(1), "right": pytest.approx(1)}]
     assert [each["with_stage"] for each in third] == [1, 2]
     assert all(each[side] == pytest.approx(0, abs=1e-9) for each in third for side in ("left", "right"))
+
+
+def test_a_request_to_end_is_heard_between_two_matrices(
+    small: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a large model their decompositions take longer than a cluster waits."""
+    folder, _ = small
+    run = open_run(folder / "run")
+    run.prepare()
+    written = run.directory.drift(2).read_bytes()
+    monkeypatch.setattr(stop, "_asked", [signal.SIGTERM])
+    with pytest.raises(Stopped):
+        run.measuring._measure_drift(2)
+    assert run.directory.drift(2).read_bytes() == written
 
 
 def test_an_adapters_product_counts_whatever_the_base_is_stored_in(tmp_path: Path) -> None:

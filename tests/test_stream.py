@@ -13,6 +13,7 @@ from holdfast.config import RunConfig, parse_config
 from holdfast.rollouts.collect import Collector
 from holdfast.rollouts.sampler import Sampler
 from holdfast.schema import summary_schema
+from holdfast.stream.check import memory_estimate
 from holdfast.tasks.load import load_stream
 from holdfast.train.model import load_policy
 
@@ -147,3 +148,17 @@ def test_a_task_without_a_verifier_is_scored_by_its_demonstrations(tmp_path: Pat
     with pytest.raises(holdfast.HoldfastError, match=r"'grpo' needs a reward.*'own' has no verifier"):
         holdfast.run(config, tmp_path / "other", recipe="grpo")
     assert not (tmp_path / "other").exists()
+
+
+def test_the_estimate_of_logits_is_of_a_chunk_where_the_loss_is_fused() -> None:
+    policy = load_policy(parse_config({"tasks": ["lab:facts"], "recipe": "sft"}, RunConfig).model)
+    vocabulary = policy.causal_lm.config.vocab_size
+
+    def logits(engine: str, tokens: int) -> int:
+        train = {"engine": engine, "micro_batch_tokens": tokens, "max_prompt_length": 160, "max_completion_length": 40}
+        config = parse_config({"tasks": ["lab:facts"], "recipe": "sft", "train": train}, RunConfig)
+        return memory_estimate(config, policy, None, has_base=True)["logits"]
+
+    assert logits("readable", 2**20) == 2**20 // 5 * vocabulary * 4 * 7
+    assert logits("fused", 2**20) == logits("fused", 2**24) == 32 * 2**20
+    assert logits("fused", 200) == 40 * 2 * vocabulary * 4

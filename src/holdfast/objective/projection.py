@@ -125,6 +125,11 @@ def onednn_is_there() -> bool:
     return mkldnn.is_available() and bool(mkldnn.enabled) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
+def has_bfloat16_products() -> bool:
+    """Whether this processor multiplies matrices in bfloat16 by instructions; without them torch does it in loops."""
+    return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def _product_in_tiles(hidden: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> None:
     """Write W h + b into `out`, some entries at a time: oneDNN gives memory of its own, which is to stay small."""
     for tile in _onednn_tiles(hidden, weight):

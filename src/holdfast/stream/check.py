@@ -6,6 +6,7 @@ from typing import Any
 
 from holdfast.config import RunConfig
 from holdfast.measure.statistics import paired_difference
+from holdfast.objective.plan import CHUNK_BYTES, LEAST_CHUNK
 from holdfast.rollouts.collect import Collector
 from holdfast.rollouts.prompts import decode
 from holdfast.rollouts.rows import Row
@@ -98,20 +99,26 @@ def memory_estimate(config: RunConfig, policy: Policy, teacher: Teacher | None, 
             copies += weights
     model = policy.causal_lm.config.get_text_config(decoder=True)
     tokens = config.train.micro_batch_tokens
-    completion_tokens = (
-        tokens
-        * config.train.max_completion_length
-        // (config.train.max_completion_length + config.train.max_prompt_length)
-    )
     estimate = {
         "weights": weights,
-        "gradients": counts.trainable * width,
+        "gradients": counts.trainable * (4 if policy.is_lora else width),  # adapters are float32
         "optimizer": 2 * counts.trainable * 4,
         "teacher_and_base": copies,
         "activations": tokens * model.hidden_size * model.num_hidden_layers * 16 * width,
-        "logits": completion_tokens * model.vocab_size * 4 * LOGIT_COPIES,
+        "logits": _logits(config, policy, model.vocab_size, 1 + (teacher is not None) + has_base),
     }
     return estimate | {"total": sum(estimate.values())}
+
+
+def _logits(config: RunConfig, policy: Policy, vocabulary: int, distributions: int) -> int:
+    """Bytes of all that has an entry per token and word: of a micro-batch in the readable loss, else of a chunk."""
+    train = config.train
+    tokens = train.micro_batch_tokens * train.max_completion_length
+    tokens = max(1, tokens // (train.max_completion_length + train.max_prompt_length))
+    if train.engine == "readable":
+        return tokens * vocabulary * 4 * LOGIT_COPIES
+    budget = CHUNK_BYTES.get(policy.device.type, CHUNK_BYTES["cuda"])
+    return min(tokens * distributions * vocabulary * 4, max(budget, LEAST_CHUNK * distributions * vocabulary * 4))
 
 
 def _check_teacher(task: Task, run: Run, items: int) -> TeacherCheck:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from holdfast import stop
 from holdfast.config import ModelSettings
 from holdfast.errors import ModelError
 from holdfast.measure.drift import MatrixDrift, drift
@@ -141,7 +142,12 @@ class Measuring:
             if self.model.revision is not None and not Path(base).is_dir():
                 base = str(hub_folder(base, self.model.revision))
             found = drift(
-                base, folders[-1], earlier=folders[:-1], budget=self.settings.drift_weights, share=self._shared
+                base,
+                folders[-1],
+                earlier=folders[:-1],
+                budget=self.settings.drift_weights,
+                share=self._shared,
+                progress=lambda *_: stop.poll(),
             )
         except ModelError as error:  # a run of hours does not end for want of a measurement
             warnings.warn(f"drift after stage {stage} could not be measured: {error}", stacklevel=2)

@@ -36,7 +36,7 @@ from holdfast.tasks.lm_eval import LmEvalSuite
 from holdfast.tasks.load import load_stream, require, try_verifier
 from holdfast.teachers import Base, Teacher
 from holdfast.train.checkpoint import Checkpoint, load_newest, remove_between, save_checkpoint
-from holdfast.train.model import load_policy
+from holdfast.train.model import load_policy, tell_of_slow_products
 from holdfast.train.shard import abandon, shard
 from holdfast.train.step import NotFiniteError, StageTrainer, learning_rate
 from holdfast.train.trunk import longest_packed
@@ -86,6 +86,7 @@ class Run:
             if not isinstance(each, LmEvalSuite):
                 try_verifier(each)
         self.policy = load_policy(config.model, seed=config.seed)
+        tell_of_slow_products(self.policy, config.train)
         check_context(self.policy, config.train, config.eval)
         offload = config.train.offload_teacher
         self.base = Base(self.policy, offload=offload) if self._needs_base() else None

@@ -147,7 +147,9 @@ def _finish(
     os.replace(temporary, final)
     _flush(final.parent)
     shutil.rmtree(aside, ignore_errors=True)
-    for old in _numbered(final.parent)[:-KEPT]:
+    # One with a higher number was damaged and passed over: it does not count among those that are kept.
+    known = [path for path in _numbered(final.parent) if int(path.name) <= int(final.name)]
+    for old in known[:-KEPT]:
         if int(old.name) in spare:
             continue
         shutil.rmtree(old, ignore_errors=True)

@@ -1,6 +1,7 @@
 """Loading a model folder, a hub id or the lab's base; what cannot be used is refused in one line, early."""
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources import files
@@ -20,15 +21,16 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from holdfast.config import LAB, ModelSettings
+from holdfast.config import LAB, ModelSettings, TrainSettings
 from holdfast.errors import ModelError
+from holdfast.objective.projection import has_bfloat16_products
 from holdfast.rollouts.prompts import turn_end_id
 from holdfast.seeds import derive_seed
 from holdfast.train import lora
 from holdfast.train.policy import OutputHead, Policy, decoder_states, quiet
 from holdfast.train.world import World
 
-__all__ = ["Policy", "as_policy", "load_policy"]
+__all__ = ["Policy", "as_policy", "load_policy", "tell_of_slow_products"]
 
 PICKLE_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
@@ -93,6 +95,13 @@ def as_policy(
     model.eval()  # before the head is looked at: with dropout no two passes are the same
     kwargs = dict(chat_template_kwargs or {})
     return _policy(model, own, tokenizer, _eos_ids(own, tokenizer, kwargs, where), where, kwargs)
+
+
+def tell_of_slow_products(policy: Policy, train: TrainSettings) -> None:
+    """Warn where a run asks for products in bfloat16 that its processor would have to make in loops."""
+    device = policy.device if (world := World.joined()) is None else world.device
+    if train.bf16 and device.type == "cpu" and not has_bfloat16_products():
+        warnings.warn("train.bf16: this processor is far slower in bfloat16 than in float32", stacklevel=2)
 
 
 def _policy(
