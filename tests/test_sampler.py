@@ -2,8 +2,11 @@
 
 import copy
 import shutil
+import warnings
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +17,7 @@ from transformers import (
     Gemma3TextConfig,
     Lfm2Config,
     LlamaConfig,
+    MambaConfig,
     MistralConfig,
     PretrainedConfig,
 )
@@ -21,9 +25,10 @@ from transformers import (
 from holdfast.config import LoraSettings, ModelSettings
 from holdfast.errors import RunError
 from holdfast.rollouts import decoder
-from holdfast.rollouts.cache import EqualRows, MixedRows, _Columns
+from holdfast.rollouts.cache import EqualRows, MixedRows, RereadRows, _Columns
+from holdfast.rollouts.choice import rows_for
 from holdfast.rollouts.draws import uniforms
-from holdfast.rollouts.sampler import Completion, Request, Sampler, rows_for
+from holdfast.rollouts.sampler import Completion, Request, Sampler
 from holdfast.rollouts.shared import SharedRows, _Memory
 from holdfast.train.model import load_policy
 from holdfast.train.policy import OutputHead, Policy
@@ -309,6 +314,7 @@ MODELS: dict[str, tuple[PretrainedConfig, type]] = {
     "sliding and full": (Gemma3TextConfig(**COMMON, head_dim=8, sliding_window=5), MixedRows),
     "positions by mask": (BloomConfig(vocab_size=300, hidden_size=32, n_layer=2, n_head=4), MixedRows),
     "states": (Lfm2Config(**COMMON, full_attn_idxs=[1, 3]), EqualRows),
+    "a cache of its own": (MambaConfig(vocab_size=300, hidden_size=32, num_hidden_layers=2, state_size=4), RereadRows),
 }
 
 
@@ -324,7 +330,8 @@ def test_any_architecture_is_sampled_as_it_scores(tiny_model: Path, kind: str) -
                 parameter *= 4.0
     twin = copy.copy(sharpened(tiny_model))
     twin.model, twin.head, twin.eos_ids = model, OutputHead(model.get_output_embeddings()), frozenset(range(0, 300, 9))
-    assert type(rows_for(twin, lambda: None)) is rows
+    with pytest.warns(UserWarning, match="reads every completion anew") if rows is RereadRows else nullcontext():
+        assert type(rows_for(twin, lambda: None)) is rows
     prompts = [[12], list(range(20, 33)), list(range(50, 59)), list(range(40, 53))]
     requests = [Request(p, seed=10 * i + g) for i, p in enumerate(prompts) for g in range(3)]
     for completion, request in zip(generate(twin, requests, n=20, batch_tokens=5 * 33), requests, strict=True):
@@ -333,6 +340,18 @@ def test_any_architecture_is_sampled_as_it_scores(tiny_model: Path, kind: str) -
         assert_inverse(request, completion, ends)
         expected = logprobs[range(len(completion.ids)), completion.ids]
         assert completion.logprobs == pytest.approx(expected.tolist(), abs=1e-4)
+
+
+def test_a_model_that_ignores_what_is_masked_is_sampled_in_rows_of_equal_length(tiny_model: Path) -> None:
+    policy = sharpened(tiny_model)
+    decoder._approved[policy.causal_lm] = False
+    states = policy.hidden_states
+
+    def unmasked(ids: torch.Tensor, mask: torch.Tensor | None = None, *rest: Any, **kwargs: Any) -> torch.Tensor:
+        return states(ids, None if mask is None else torch.ones_like(mask), *rest, **kwargs)
+
+    policy.hidden_states = unmasked  # type: ignore[method-assign]
+    assert type(rows_for(policy, lambda: None)) is EqualRows
 
 
 def test_sliding_windows_are_sampled_as_generate_does(tiny_model: Path, tmp_path: Path) -> None:
@@ -351,8 +370,10 @@ def test_logits_that_are_not_finite_are_an_error(tiny_model: Path) -> None:
     policy = sharpened(tiny_model)
     with torch.no_grad():
         policy.causal_lm.get_input_embeddings().weight.fill_(torch.nan)
-    with pytest.raises(RunError, match="not finite"):
-        generate(policy, [Request(PROMPTS[0]), Request(PROMPTS[0], temperature=0.0)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(RunError, match="not finite"):
+            generate(policy, [Request(PROMPTS[0]), Request(PROMPTS[0], temperature=0.0)])
 
 
 def test_no_requests_give_no_completions(policy: Policy) -> None:

@@ -53,6 +53,33 @@ class EqualRows:
         self._cache.reorder_cache(torch.tensor(rows, device=self._device))
 
 
+class RereadRows:
+    """Rows of equal length that are read anew at every step: right for every decoder, and slow."""
+
+    mixed = False
+
+    def __init__(self, forward: Forward, device: torch.device) -> None:
+        self._forward, self._device = forward, device
+
+    def join(self, prompts: Sequence[Prompt], copies: Sequence[int], room: int) -> Tensor:
+        ids = torch.tensor(prompts, device=self._device)
+        self._ids = ids.repeat_interleave(torch.tensor(copies, device=self._device), dim=0)
+        return self._read(ids)
+
+    def step(self, tokens: Tensor) -> Tensor:
+        self._ids = torch.cat([self._ids, tokens[:, None]], dim=1)
+        return self._read(self._ids)
+
+    def leave(self, ended: Sequence[int]) -> list[int]:
+        order = sorted(set(range(len(self._ids))).difference(ended))
+        self._ids = self._ids[order]
+        return order
+
+    def _read(self, ids: Tensor) -> Tensor:
+        positions = torch.arange(ids.shape[1], device=self._device).expand(len(ids), -1)
+        return self._forward(ids, None, positions, None)[:, -1]
+
+
 class MixedRows:
     """Rows of any length in preallocated places, for layers of full or sliding-window attention.
 

@@ -13,17 +13,12 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from transformers import Cache, DynamicCache
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from holdfast.errors import RunError
-from holdfast.rollouts.cache import EqualRows, MixedRows
-from holdfast.rollouts.decoder import llama_decoder
+from holdfast.rollouts.choice import rows_for
 from holdfast.rollouts.draws import Draws, Request
-from holdfast.rollouts.places import Rows
-from holdfast.rollouts.prefill import Prompt, PromptReader
+from holdfast.rollouts.prefill import Prompt
 from holdfast.rollouts.projection import DecodingHead
-from holdfast.rollouts.shared import SharedRows
 from holdfast.train.policy import Policy
 
 LOGIT_ENTRIES = 2**25
@@ -199,33 +194,6 @@ class _Sampling:
     def _new_draws(self, rows: list[_Row]) -> list[Draws]:
         parts = [rows[start : start + self._together] for start in range(0, len(rows), self._together)]
         return [Draws([r.request for r in part], [len(r.ids) for r in part], self._device) for part in parts]
-
-
-def rows_for(policy: Policy, poll: Callable[[], None]) -> Rows:
-    """Rows for a policy's model, by what its layers are: the first of these that computes it right.
-
-    `SharedRows` for Llama-like decoders, `MixedRows` where each layer is full or sliding-window attention, and
-    `EqualRows` for all others.
-
-    Args:
-        poll: called before every pass of the model.
-    """
-
-    def forward(ids: Tensor, mask: Tensor | None, positions: Tensor | None, cache: Cache | None) -> Tensor:
-        poll()
-        return policy.hidden_states(ids, mask, positions, cache)
-
-    config = policy.causal_lm.config
-    layers = DynamicCache(config=config).layers
-    attends = all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
-    in_chunks = getattr(config.get_text_config(decoder=True), "attention_chunk_size", None) is not None
-    if not attends or in_chunks:
-        return EqualRows(config, forward, policy.device)
-    reader = PromptReader(forward, policy.device, policy.pad_id, len(layers))
-    decoder = llama_decoder(policy)
-    if decoder is not None:
-        return SharedRows(decoder, reader, poll)
-    return MixedRows([getattr(layer, "sliding_window", None) for layer in layers], forward, reader)
 
 
 def _by_prompt(requests: Sequence[Request]) -> deque[tuple[Prompt, list[int]]]:
