@@ -21,19 +21,25 @@ RUNS: Mapping[str, Mapping[str, Any]] = {
     "isdft with a gate": {
         "recipe": {"name": "isdft", "teacher_kind": "gated", "refresh_every": 1, "gate_rate": 0.9, "gate_margin": 9.0}
     },
+    "npo": {"recipe": {"name": "npo", "num_generations": 3, "num_iterations": 2, "scout_steps": 3, "guide_samples": 2}},
     "sdft with LoRA": {
         "recipe": {"name": "sdft", "num_loss_tokens_to_skip": 0, "ema_rate": 0.2},
         "model": {"lora": {"r": 2}},
     },
 }
 """Several steps on a rollout batch, with a base, and with a teacher whose head moves; averages; a controller, a gate;
-an adapter."""
+a way back with guides; an adapter."""
 
 
 def by_letters(example: Example, completion: str) -> Verdict:
     """A reward that a random model earns about half of the time."""
     good = sum(map(ord, completion)) % 2 == 0
     return Verdict(float(good), feedback="" if good else "the letters do not add up")
+
+
+def always_wrong(example: Example, completion: str) -> Verdict:
+    """Some better, some worse, none right."""
+    return Verdict(0.5 * by_letters(example, completion).reward)
 
 
 def write_config(folder: Path, name: str, **changes: Any) -> Path:

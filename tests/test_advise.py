@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from commands import Commands
-from holdfast.methods import GRPO, RECIPES, SDFT, SDPO, SFT
+from holdfast.methods import GRPO, NPO, RECIPES, SDFT, SDPO, SFT
 from holdfast.methods.advice import BEGINNINGS, advise, beginning
 from holdfast.methods.cost import cost_of
 from holdfast.tasks.base import Example, Message, Task, Verdict
@@ -32,6 +32,8 @@ def test_costs_are_counted_from_the_wiring() -> None:
     assert cost_of(GRPO()).relative_to(sft) == pytest.approx(8 * 4 / 3)
     assert cost_of(GRPO(beta=0.1)).relative_to(sft) == pytest.approx(8 * 5 / 3)
     assert cost_of(GRPO(beta=0.1)).copies == 1
+    # At most a whole stage of it is undone and taken again, and each prompt is answered four times ahead.
+    assert cost_of(NPO()).passes == pytest.approx(2 * cost_of(GRPO()).passes + 4)
     # Four steps on one batch of rollouts sample once and score the base once.
     assert cost_of(GRPO(beta=0.1, num_iterations=4)).passes == pytest.approx(8 * (3 + 2 / 4))
 

@@ -19,7 +19,14 @@ from interruptions import Kind, count_in
 from processes import start
 from small_runs import assert_same, write_config
 
-KILLS = {"grpo": 16, "sdpo": 14, "sdpo in bfloat16, several steps": 14, "sdft with LoRA": 12, "isdft with a gate": 8}
+KILLS = {
+    "grpo": 16,
+    "sdpo": 14,
+    "sdpo in bfloat16, several steps": 14,
+    "sdft with LoRA": 12,
+    "isdft with a gate": 8,
+    "npo": 14,
+}
 KILLS_OF_TWO = 6
 KINDS: tuple[Kind, ...] = ("operation", "file", "checkpoint")
 REACH: dict[Kind, int] = {"operation": 25000, "file": 90, "checkpoint": 60}

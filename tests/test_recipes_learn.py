@@ -37,6 +37,7 @@ CASES = (
     Learns("sc_sdpo", 0.6),
     Learns("rlsd", 0.6),
     Learns("sdpg", 0.6),
+    Learns("npo", 0.6, settings={"scout_steps": 6}),
     Learns("isdft", 0.6, settings={"num_loss_tokens_to_skip": 0, "ramp_steps": 8}),
     # The lab's base knows how a demonstration is shown to it, and learns no new answer under a clip by entry.
     Learns("opsd", 0.6, settings={"clip": "token", "template": DEMONSTRATION_TEMPLATE}),

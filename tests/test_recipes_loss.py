@@ -18,6 +18,7 @@ from holdfast.methods import (
     DFT,
     ISDFT,
     KLSFT,
+    NPO,
     OPSD,
     RFT,
     RLSD,
@@ -150,6 +151,20 @@ def sort(groups: Sequence[Sequence[Seen]]) -> Tensor:
     return total(losses, len(losses))
 
 
+def npo(groups: Sequence[Sequence[Seen]]) -> Tensor:
+    """The first prompt's half is gated out at .4; the second's last sample makes room for the guide, uncorrected."""
+    losses = []
+    for number, group in enumerate(groups):
+        *own, guide = group
+        used = own if number == 0 else [*own[:-1], guide]
+        rewards = torch.tensor([seen.row.reward for seen in used])
+        for s, advantage in zip(used, ((rewards - rewards.mean()) / (rewards.std() + 1e-4)).tolist(), strict=True):
+            logprobs = s.of(s.student)
+            ratio = (logprobs - logprobs.detach()).exp()
+            losses.append((-(1.0 if s is guide else correction(s)) * ratio * advantage).mean())
+    return total(losses, len(losses))
+
+
 def isdft(groups: Sequence[Sequence[Seen]]) -> Tensor:
     """At ρ = .4; the weight of the mix is found by searching a fine grid."""
     grid = torch.linspace(0, 1, 4001)[:, None, None]
@@ -212,6 +227,7 @@ CASES: dict[str, tuple[Recipe, Formula]] = {
     "sc_sdpo": (SCSDPO(divergence="forward_kl", support="full"), sc_sdpo),
     "rlsd": (RLSD(), rlsd),
     "sort": (SORT(reference_weight=1.5, plan_share=0.3, rising_only=True, normalise_weights=True), sort),
+    "npo": (NPO(gate=0.4), npo),
     "isdft": (ISDFT(target_fraction=0.4, mu=0.3, num_loss_tokens_to_skip=1), isdft),
     "opsd": (OPSD(clip_at=0.002, temperature=1.0), opsd),
     "opsd, rescaled": (OPSD(divergence="jsd", clip="token", temperature=1.0), opsd_rescaled),
@@ -246,6 +262,11 @@ def groups_for(recipe: Recipe) -> list[Group]:
             if number == 1:
                 for row in group.rows[:-1]:
                     row.verdict = Verdict(row.reward / 2)
+        if recipe.guide() is not None:
+            own = ids(5)
+            guide = Row(example, prompt, own, verdict=Verdict(1.0))
+            guide.source_logprobs = [-rng.uniform(4.5, 7) for _ in own]
+            group.rows.append(guide)
         groups.append(group)
     recipe.annotate(groups)
     for row in (row for group in groups for row in group.rows):

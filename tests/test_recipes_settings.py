@@ -10,6 +10,7 @@ from holdfast.methods import (
     DFT,
     ISDFT,
     KLSFT,
+    NPO,
     OPSD,
     RFT,
     RLSD,
@@ -85,6 +86,21 @@ def replayed(recipe: Recipe) -> Row:
     return row
 
 
+def guided(recipe: Recipe) -> list[bool]:
+    """Whether prompts whose four samples were rewarded so make room for a guide."""
+    found = []
+    for rewards in ((0.0, 0.0, 0.0, 0.0), (1.0, 1.0, 0.6, 0.0), (1.0, 1.0, 1.0, 0.0)):
+        rows = [Row(EXAMPLE, [1], [2], sampled_logprobs=[-1.0], verdict=Verdict(r)) for r in rewards]
+        rows.append(Row(EXAMPLE, [1], [2], source_logprobs=[-1.0], verdict=Verdict(1.0)))
+        recipe.annotate([Group(EXAMPLE, rows)])
+        found.append(not rows[-1].excluded)
+    return found
+
+
+def guide(field: str) -> Callable[[Recipe], Any]:
+    return lambda recipe: getattr(recipe.guide(), field)
+
+
 SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]] = [
     (DFT, "aggregation", "sequence_mean", lambda r: r.objective().aggregation, "token_mean", "sequence_mean"),
     (KLSFT, "beta", 0.5, lambda r: r.objective().reference_kl, 0.1, 0.5),
@@ -117,6 +133,11 @@ SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]]
         False,
         True,
     ),
+    (NPO, "scout_steps", 5, guide("steps"), 20, 5),
+    (NPO, "guide_samples", 1, guide("samples"), 4, 1),
+    (NPO, "success_threshold", 0.5, guide("success_threshold"), 1.0, 0.5),
+    (NPO, "success_threshold", 0.5, guided, [True, True, False], [True, False, False]),
+    (NPO, "gate", 0.4, guided, [True, True, False], [True, False, False]),
     (StableOPD, "beta", 0.2, lambda r: r.objective().reference_kl, 0.05, 0.2),
     (StableOPD, "demonstration_share", 0.5, lambda r: r.rollouts().demonstration_share, 0.25, 0.5),
     (StableOPD, "demonstration_share", 0.0, lambda r: r.rollouts().with_demonstration, True, False),

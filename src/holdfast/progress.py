@@ -118,7 +118,8 @@ class StageLines(Observer):
         self.done += 1
 
     def decided(self, decision: Decision) -> None:
-        said = f"GUARD at step {decision.step} of {decision.task}: {decision.message} ({decision.rule})"
+        who = "NEAR FUTURE" if decision.rule == "near_future" else "GUARD"
+        said = f"{who} at step {decision.step} of {decision.task}: {decision.message} ({decision.rule})"
         self._write(f"{self.run}: {said}" + (f": {decision.outcome}" if decision.outcome else ""))
 
     def rolled_back(self, steps: int) -> None:

@@ -90,6 +90,9 @@ class RunDirectory:
     def responses(self, stage: int) -> Path:
         return self.path / "responses" / f"stage-{stage}.json"
 
+    def guides(self, name: str) -> Path:
+        return self.path / "guides" / f"{name}.json"
+
     def drift(self, stage: int) -> Path:
         return self.path / "drift" / f"stage-{stage}.json"
 

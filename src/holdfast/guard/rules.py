@@ -22,7 +22,7 @@ TO_LOSE = 0.1
 """A best reward below this has nothing to fall from, and tells nothing."""
 
 Record = Mapping[str, Any]
-Severity = Literal["warning", "critical"]
+Severity = Literal["note", "warning", "critical"]
 
 
 @dataclass(frozen=True, slots=True)

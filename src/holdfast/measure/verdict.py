@@ -336,10 +336,20 @@ def _watched(summary: Summary) -> list[str]:
     return [f"After training{kept} its own task is not scored here."]
 
 
+def _of_guard(run: Summary) -> list[Mapping[str, Any]]:
+    """The guard's decisions; the others are a recipe's own."""
+    return [d for d in run.get("decisions") or [] if d["rule"] != "near_future"]
+
+
 def _decisions(runs: Sequence[Summary]) -> tuple[str, bool, int]:
     """The rules that fired in some runs, whether more than a warning followed, and the steps that were undone."""
-    decisions = [d for run in runs for d in run.get("decisions") or []]
-    undone = sum(d["to_step"] - d["from_step"] + 1 for run in runs for d in run.get("discarded") or [])
+    decisions = [d for run in runs for d in _of_guard(run)]
+    undone = sum(
+        d["to_step"] - d["from_step"] + 1
+        for run in runs
+        for d in run.get("discarded") or []
+        if run["decisions"][d["decision"]]["rule"] != "near_future"
+    )
     rules = _join(list(dict.fromkeys(d["rule"] for d in decisions)))
     return rules, any(set(d["actions"]) - {"warn"} for d in decisions), undone
 
@@ -349,7 +359,7 @@ def _decided(summary: Summary) -> list[str]:
     sentences = []
     for label in summary["labels"]:
         runs = [run["summary"] for run in summary["runs"] if run["label"] == label]
-        fired = [run for run in runs if run.get("decisions")]
+        fired = [run for run in runs if _of_guard(run)]
         if not fired:
             continue
         rules, acted, undone = _decisions(fired)
@@ -362,16 +372,30 @@ def _decided(summary: Summary) -> list[str]:
 
 def _guarded(summary: Summary) -> list[str]:
     """What the guard saw and did."""
-    decisions = summary.get("decisions") or []
+    decisions = _of_guard(summary)
     if not decisions:
-        return []
+        return _planned(summary)
     rules, acted, undone = _decisions([summary])
     sentences = [f"The guard {'decided' if acted else 'warned'} {_count(len(decisions), 'time')}: {rules}."]
     if undone:
         sentences.append(f"It undid {_count(undone, 'optimiser step')}, which count in the budget.")
     if summary["status"] == "stopped":
         sentences.append("It ended the run.")
-    return sentences
+    return sentences + _planned(summary)
+
+
+def _planned(summary: Summary) -> list[str]:
+    """What the recipe itself has undone."""
+    every = summary.get("decisions") or []
+    undone = [
+        d["to_step"] - d["from_step"] + 1
+        for d in summary.get("discarded") or []
+        if every[d["decision"]]["rule"] == "near_future"
+    ]
+    if not undone:
+        return []
+    back = f"{_count(sum(undone), 'optimiser step')} in {_count(len(undone), 'time')}"
+    return [f"The recipe went back by {back}, with answers of its near future; these steps count in the budget."]
 
 
 def _lost_beyond_chance(summary: Summary) -> list[str]:

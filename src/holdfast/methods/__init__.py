@@ -7,6 +7,7 @@ from holdfast.methods.dft import DFT
 from holdfast.methods.grpo import GRPO
 from holdfast.methods.isdft import ISDFT
 from holdfast.methods.kl_sft import KLSFT
+from holdfast.methods.npo import NPO
 from holdfast.methods.opsd import OPSD
 from holdfast.methods.replay import Replay
 from holdfast.methods.rft import RFT
@@ -39,6 +40,7 @@ RECIPES: dict[str, type[Recipe]] = {
         SCSDPO,
         GRPO,
         SORT,
+        NPO,
         RLSD,
         SDPG,
         RFT,

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from holdfast.controllers import Controller, Moment
 from holdfast.objective.spec import Objective, RolloutSpec, TeacherSpec
 from holdfast.rollouts.rows import Group
+from holdfast.scout import GuideSpec
 
 
 class Recipe(BaseModel):
@@ -49,6 +50,8 @@ class Recipe(BaseModel):
         if rollouts.source == "student" and rollouts.temperature != objective.temperature:
             raise ValueError("rollouts and objective must have the same temperature, or their ratios are off")
         has_ratios = objective.importance != "none" or objective.policy_gradient is not None
+        if self.guide() is not None and rollouts.source != "student":
+            raise ValueError("guides stand beside the student's own samples, and there are none")
         if has_ratios and rollouts.source == "base":
             raise ValueError("ratios of student to sampler are for the student's own samples; the base's have none")
         if has_ratios and rollouts.is_sampled and rollouts.truncates:
@@ -74,6 +77,14 @@ class Recipe(BaseModel):
         rows come from and who the teacher is must not depend on it.
         """
         return {}
+
+    def guide(self) -> GuideSpec | None:
+        """Answers of the run's own near future that groups bring along as a last row with `source_logprobs`; or None.
+
+        `annotate` decides which of them count. The objective's ratios are for the student's own samples, so this is for
+        recipes whose rows the student samples.
+        """
+        return None
 
     def required(self) -> frozenset[str]:
         """`needs`, and what these settings need beyond."""
@@ -110,6 +121,9 @@ class Recipe(BaseModel):
             kind = teacher.kind.replace("_", " ")
             who = f"{kind}{how.get(teacher.kind, '')}, stage start: {teacher.stage_start}"
         found = {"rollouts": source, "teacher": who, "signal": self.signal(), "reduction": objective.aggregation}
+        if (guide := self.guide()) is not None:
+            when = f"from {guide.steps} steps ahead" if guide.kind == "ahead" else "from a checkpoint, where it stalls"
+            found["guide"] = f"{guide.samples} answers per prompt {when}"
         controlled = ", ".join(f"{name} by {type(each).__name__}" for name, each in self.controllers().items())
         return found | ({"controllers": controlled} if controlled else {})
 

@@ -56,10 +56,13 @@ def cost_of(recipe: Recipe) -> Cost:
     scored = (teacher is not None) + (teacher is not None and teacher.kind == "trust_region") + asks_base
     # What sampler, teacher and base say serves all optimiser steps on one rollout batch.
     share = 1 / rollouts.num_iterations
+    # A run that goes back for guides takes at most a whole stage again, each time.
+    guide = recipe.guide()
+    times, asked = (1, 0) if guide is None else (1 + guide.rounds, guide.samples * guide.rounds)
     return Cost(
-        completions=rows * share if rollouts.is_sampled else 0,
-        forwards=rows * (1 + scored * share) + imitated,
-        backwards=rows + imitated,
+        completions=times * rows * share + asked if rollouts.is_sampled else 0,
+        forwards=times * (rows * (1 + scored * share) + imitated),
+        backwards=times * (rows + imitated),
         copies=_copies(teacher, asks_base=asks_base or rollouts.source == "base"),
     )
 

@@ -33,8 +33,10 @@ from holdfast.objective.signals import SparseSignal, Speaker, entries_read, read
 from holdfast.objective.spec import Objective
 from holdfast.objective.surrogate import (
     modulated_advantages,
+    off_policy_terms,
     policy_gradient_loss,
     reference_kl,
+    source_statistics,
     squared_log_ratio,
 )
 from holdfast.objective.targets import target_log_probs
@@ -86,6 +88,8 @@ class Batch:
     """As the sampler gave them; NaN where nothing was sampled."""
     old_logprobs: Tensor
     """From the training forward at the start of the rollout batch; NaN where this is that forward."""
+    source_logprobs: Tensor
+    """As who wrote the completion gave them, where that is not the student with this prompt; NaN where it is."""
     teacher_logprobs: Tensor
     """Of the completion's tokens, for weights and advantages that follow from them; NaN where no teacher was asked."""
 
@@ -113,6 +117,7 @@ class Batch:
             base_kl=spread(row.base_kl for row in rows),
             sampled_logprobs=gather(_on_loss_tokens(row, row.sampled_logprobs, math.nan) for row in rows),
             old_logprobs=gather(_on_loss_tokens(row, row.old_logprobs, math.nan) for row in rows),
+            source_logprobs=gather(_on_loss_tokens(row, row.source_logprobs, math.nan) for row in rows),
             teacher_logprobs=torch.full((int(lengths.sum()),), math.nan, device=device),
         )
 
@@ -171,14 +176,16 @@ def sampled_terms(logprobs: Tensor, batch: Batch, objective: Objective) -> Sampl
     loss = importance.full * batch.ce * token_weights(logprobs.detach(), batch, objective) * -logprobs
     statistics = {"tokens": torch.tensor(len(batch.ids)), "logprobs": logprobs.detach(), **importance.statistics}
     if objective.policy_gradient is not None:
-        old = torch.where(batch.old_logprobs.isnan(), logprobs.detach(), batch.old_logprobs)
-        said = torch.where(batch.teacher_logprobs.isnan(), old, batch.teacher_logprobs)
-        advantages = modulated_advantages(batch.advantage, old, said, objective.policy_gradient)
+        own = torch.where(batch.old_logprobs.isnan(), logprobs.detach(), batch.old_logprobs)
+        said = torch.where(batch.teacher_logprobs.isnan(), own, batch.teacher_logprobs)
+        advantages = modulated_advantages(batch.advantage, own, said, objective.policy_gradient)
+        old, advantages = off_policy_terms(logprobs, own, batch.source_logprobs, advantages, objective.policy_gradient)
         surrogate, held = policy_gradient_loss(
             logprobs, old, advantages, batch.row_index, batch.rows, objective.policy_gradient
         )
         loss = loss + importance.sampler * surrogate
         statistics |= {"advised_tokens": (batch.advantage != 0).sum(), "clipped": held.sum()}
+        statistics |= source_statistics(logprobs.detach(), batch.source_logprobs)
     return SampledTerms(loss, (importance.full * batch.div).detach(), statistics)
 
 
@@ -328,7 +335,8 @@ def summarise(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, float | None]:
     `teacher_entropy` and `agreement` are then of the support too. `is_ratio_*` are
     trainer against sampler before capping, so that recipes can be compared. Nats, per token. `agreement` is the share
     of tokens at which student and teacher find the same token most likely, `divergence_clipped_fraction` the share of
-    the divergence that the objective's clip cuts off.
+    the divergence that the objective's clip cuts off. `source_*` are of tokens that the student did not write with this
+    prompt, trainer against who wrote them: variance of the ratio, and mean size of its logarithm.
     """
 
     def total(key: str) -> float:
@@ -336,6 +344,10 @@ def summarise(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, float | None]:
 
     def mean(key: str, count: str) -> float | None:
         return total(key) / total(count) if total(count) and any(key in part for part in parts) else None
+
+    def variance(sum_: str, squares: str, count: str) -> float | None:
+        first, second = mean(sum_, count), mean(squares, count)
+        return None if first is None or second is None else max(0.0, second - first**2)
 
     return {
         "trained_tokens": int(total("tokens")),
@@ -348,6 +360,8 @@ def summarise(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, float | None]:
         "is_ratio_max": max((part["is_ratio_max"].item() for part in parts), default=0.0) or None,
         "is_capped_fraction": mean("is_capped", "sampled_tokens"),
         "clip_fraction": mean("clipped", "advised_tokens"),
+        "source_ratio_variance": variance("source_ratio_sum", "source_square_sum", "source_tokens"),
+        "source_log_ratio": mean("source_log_sum", "source_tokens"),
         "kl_base_estimate": mean("base_kl_sum", "anchored_tokens"),
         "kl_base": mean("base_forward_kl_sum", "anchored_tokens"),
     }

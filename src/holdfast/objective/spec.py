@@ -26,6 +26,7 @@ ImportanceLevel = Literal["none", "token", "sequence_mean"]
 
 RatioLevel = Literal["token", "sequence"]
 Surrogate = Literal["clip", "cispo", "sapo", "raw"]
+OffPolicy = Literal["own", "ratio", "shaped"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,12 +47,20 @@ class PolicyGradient:
     """λ: how much of a token's advantage the teacher scales, by clip(exp(sign(A)·(log q − log p)), 1 ± modulation_clip)
     at the sampled token (RLSD, arXiv 2604.03128); 0 asks no teacher."""
     modulation_clip: float = 0.2
+    off_policy: OffPolicy = "own"
+    """Of rows that were written otherwise than by the student with this prompt (`Row.source_logprobs`). own: as the
+    student's own, so that their ratio begins at 1. ratio: p/p_source, the denominator being the probability that they
+    were written with. shaped: the ratio is 1, and the advantage times ρ/(ρ + off_policy_gamma), with ρ = p/p_source,
+    detached (LUFFY, arXiv 2504.14945)."""
+    off_policy_gamma: float = 0.1
 
     def __post_init__(self) -> None:
         if self.dual_clip is not None and (self.surrogate != "clip" or self.dual_clip <= 1):
             raise ValueError("dual_clip is for surrogate `clip`, and a ratio above 1 from which on losses are bounded")
         if not 0 <= self.modulation <= 1 or not 0 <= self.modulation_clip < 1:
             raise ValueError("modulation is a share from 0 to 1; modulation_clip is below 1, or advantages change sign")
+        if self.off_policy == "shaped" and self.off_policy_gamma <= 0:
+            raise ValueError("off_policy_gamma must be above 0; the smaller it is, the less the advantage is shaped")
         if min(self.gate_positive, self.gate_negative) <= 0:
             raise ValueError("gate_positive and gate_negative say how sharply a gate closes; they must be above 0")
         if self.surrogate == "cispo" and self.epsilon_high < 1:

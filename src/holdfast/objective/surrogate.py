@@ -89,6 +89,40 @@ def modulated_advantages(
     return advantages * torch.lerp(torch.ones_like(factor), factor, spec.modulation).detach()
 
 
+def off_policy_terms(
+    logprobs: Tensor, own: Tensor, source: Tensor, advantages: Tensor, spec: PolicyGradient
+) -> tuple[Tensor, Tensor]:
+    """Denominators [N] and advantages [N] of the ratio, where some tokens were not written by the student alone.
+
+    Args:
+        logprobs: [N], of the sampled tokens now.
+        own: [N], of the student at the start of the rollout batch.
+        source: [N], of who wrote them, NaN where that is the student with this prompt.
+    """
+    foreign = ~source.isnan()
+    if spec.off_policy == "ratio":
+        return torch.where(foreign, source, own), advantages
+    if spec.off_policy == "shaped":
+        now = logprobs.detach()
+        rho = ratio(now, torch.where(foreign, source, now))
+        shaped = advantages * rho / (rho + spec.off_policy_gamma)
+        return torch.where(foreign, now, own), torch.where(foreign, shaped, advantages)
+    return own, advantages
+
+
+def source_statistics(logprobs: Tensor, source: Tensor) -> dict[str, Tensor]:
+    """Sums over tokens that were not written by the student alone of ρ = p/p_source, of ρ² and of |log ρ|."""
+    foreign = ~source.isnan()
+    rho = torch.where(foreign, ratio(logprobs, source), 0.0)
+    size = torch.where(foreign, (logprobs - source).abs(), 0.0)
+    return {
+        "source_tokens": foreign.sum(),
+        "source_ratio_sum": rho.sum(),
+        "source_square_sum": rho.square().sum(),
+        "source_log_sum": size.sum(),
+    }
+
+
 def reference_kl(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
     """The k3 estimate of KL(student‖reference) on sampled tokens: e^d − d − 1 with d = log p_ref − log p; [N] → [N].
 

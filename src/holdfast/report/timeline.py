@@ -39,7 +39,7 @@ LOOKS_AT: Mapping[str, tuple[str, ...]] = {
     "retention": (),
 }
 """What each rule of the guard looks at beside the reward; scores of suites have figures of their own."""
-SHADES = {"warning": "c4", "critical": "bad"}
+SHADES = {"note": "muted", "warning": "c4", "critical": "bad"}
 MOST_PANELS = 4
 
 
@@ -266,7 +266,7 @@ def _timeline(watched: _Watched, place: int) -> Figure | None:
 
 
 def _note(run: Run, steps: _Steps, panels: int) -> str:
-    note = "Numbered marks are the decisions listed below: amber warnings, red critical ones. "
+    note = "Numbered marks are the decisions listed below: amber warnings, red critical ones, grey a recipe's own. "
     undone = sum(int(d["to_step"]) - int(d["from_step"]) + 1 for d in run.summary.get("discarded") or [])
     if undone:
         note += f"Grey are {undone} steps that were rolled back; they count in the budget. "
@@ -320,7 +320,7 @@ def _marks(watched: _Watched, steps: _Steps, top: float) -> list[Spec]:
                     "textposition": "top center",
                     "textfont": {"color": f"@{shade}", "size": 12},
                     "marker": {
-                        "symbol": "triangle-down" if severity == "warning" else "diamond",
+                        "symbol": "diamond" if severity == "critical" else "triangle-down",
                         "size": 11,
                         "color": f"@{shade}",
                     },

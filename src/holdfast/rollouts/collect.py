@@ -10,6 +10,7 @@ from holdfast.config import EvalSettings, TrainSettings
 from holdfast.errors import ConfigError, DataError
 from holdfast.methods.base import Recipe
 from holdfast.rollouts.episodes import Episode, play
+from holdfast.rollouts.guides import GuidePool
 from holdfast.rollouts.prompts import PromptTooLong, check_fits, encode_completion, encode_prompt
 from holdfast.rollouts.rows import Group, Row
 from holdfast.rollouts.sampler import Completion, CompletionEngine, Request, Sampler
@@ -56,6 +57,8 @@ class Collector:
         self.dropped: dict[str, int] = {}
         """Training examples left out of each task because they do not fit."""
         self.max_reprompt_length = longest_reprompt(policy, train)
+        self.guides: GuidePool | None = None
+        """What groups bring along, from when the run has gone back; see `holdfast.scout`."""
         self._told = False
         self._prompts: dict[str, list[TrainingPrompt]] = {}
         self._tasks: dict[str, Task] = {}
@@ -133,6 +136,8 @@ class Collector:
                 for place, (group, prompt) in enumerate(zip(groups, prompts, strict=False)):
                     if self._brings_demonstration(batch * len(prompts) + place):
                         group.rows.append(self._demonstrated(prompt, stage, batch, place))
+            if self.guides is not None:
+                self._bring_guides(groups[: len(prompts)], stage, batch)
         return groups, self._annotate(groups, recipe or self.recipe)
 
     def _brings_demonstration(self, position: int) -> bool:
@@ -225,43 +230,64 @@ class Collector:
 
     def _sampled(self, asked: Sequence[tuple[Task, TrainingPrompt]], stage: int, batch: int) -> list[Group]:
         """A group of samples for each prompt, judged by its own task."""
-        spec = self.spec
+        count = self.spec.num_generations
         requests = [
-            Request(
-                prompt.prompt_ids,
-                seed=derive_seed(self.seed, "rollout", stage, batch, place, generation),
-                temperature=spec.temperature,
-                top_k=spec.top_k,
-                top_p=spec.top_p,
-            )
+            self.request(prompt.prompt_ids, derive_seed(self.seed, "rollout", stage, batch, place, generation))
             for place, (_, prompt) in enumerate(asked)
-            for generation in range(spec.num_generations)
+            for generation in range(count)
         ]
+        rows = self.answered([each for each in asked for _ in range(count)], requests)
+        return [Group(prompt.example, rows[i * count : (i + 1) * count]) for i, (_, prompt) in enumerate(asked)]
+
+    def request(self, prompt_ids: Sequence[int], seed: int) -> Request:
+        """One completion as the recipe samples them."""
+        spec = self.spec
+        return Request(prompt_ids, seed=seed, temperature=spec.temperature, top_k=spec.top_k, top_p=spec.top_p)
+
+    def answered(self, asked: Sequence[tuple[Task, TrainingPrompt]], requests: Sequence[Request]) -> list[Row]:
+        """A row for each request: the completion of what it asks, judged, as one of the training prompt beside it.
+
+        Several processes sample a share each, and all have all rows. Requests of one prompt stand together best.
+        """
         # Each process samples and judges neighbouring requests, so that most of them share their prompts.
         mine = self.world.share(range(len(requests)))
-        owners = [(task, prompt.example) for task, prompt in (asked[i // spec.num_generations] for i in mine)]
+        owners = [(task, prompt.example) for task, prompt in (asked[i] for i in mine)]
         with self._sampling() as engine:
             parts = self.world.each(lambda: self._completed(engine, [requests[i] for i in mine], owners))
-        completed = zip(requests, [each for part in parts for each in part], strict=True)
-        groups: list[Group] = []
-        for _, prompt in asked:
-            group = Group(prompt.example)
-            for _ in range(spec.num_generations):
-                request, (said, text, verdict) = next(completed)
-                row = Row(
-                    example=prompt.example,
-                    prompt_ids=prompt.prompt_ids,
-                    completion_ids=said.ids,
-                    completion=text,
-                    sampled_logprobs=said.logprobs,
-                    seed=request.seed,
-                    tool_mask=said.tool_mask if isinstance(said, Episode) else None,
-                    truncated=said.truncated,
-                    verdict=verdict,
-                )
-                group.rows.append(row)
-            groups.append(group)
-        return groups
+        completed = [each for part in parts for each in part]
+        return [
+            Row(
+                example=prompt.example,
+                prompt_ids=prompt.prompt_ids,
+                completion_ids=said.ids,
+                completion=text,
+                sampled_logprobs=said.logprobs,
+                seed=request.seed,
+                tool_mask=said.tool_mask if isinstance(said, Episode) else None,
+                truncated=said.truncated,
+                verdict=verdict,
+            )
+            for (_, prompt), request, (said, text, verdict) in zip(asked, requests, completed, strict=True)
+        ]
+
+    def prompts(self, task: str) -> Sequence[TrainingPrompt]:
+        """All training prompts of a prepared task."""
+        return self._prompts[task]
+
+    def upcoming(self, task: str, first: int, last: int) -> list[TrainingPrompt]:
+        """The prompts of rollout batches `first` to before `last`, each once."""
+        drawn = (prompt for batch in range(first, last) for prompt in self._draw(task, batch))
+        return list({prompt.example.id: prompt for prompt in drawn}.values())
+
+    def _bring_guides(self, groups: Sequence[Group], stage: int, batch: int) -> None:
+        """Add to each group a guide of its prompt, if there is one."""
+        assert self.guides is not None
+        for place, group in enumerate(groups):
+            row = self.guides.row(group.example, derive_seed(self.seed, "guide", stage, batch, place))
+            group.rows += [] if row is None else [row]
+        if batch == self.guides.first_batch:
+            groups[0].more_completions += self.guides.completions
+            groups[0].more_tokens += self.guides.tokens
 
     @contextmanager
     def _sampling(self) -> Iterator[CompletionEngine]:

@@ -37,7 +37,8 @@ def distinct(completions: Sequence[Sequence[int]], n: int = 2) -> float | None:
 def rollout_numbers(groups: Sequence[Group]) -> dict[str, Any]:
     """Reward, shape and number of a batch's completions: of the sampled ones, or where none was, of demonstrations.
 
-    The reward is that of the stage's own task, whatever is replayed beside it.
+    The reward is that of the stage's own task, whatever is replayed beside it. What was sampled otherwise than by the
+    student alone counts in what was spent, not in the rest.
     """
     everything = [row for group in groups for row in group.rows]
     sampled = [row for row in everything if row.is_sampled]
@@ -53,8 +54,8 @@ def rollout_numbers(groups: Sequence[Group]) -> dict[str, Any]:
         "teacher_share": sum(bool(row.div) for row in rows) / len(rows),
         "truncated_fraction": sum(row.truncated for row in rows) / len(rows),
         "prompts": len(groups),
-        "completions": len(sampled),
-        "generated_tokens": sum(lengths) if sampled else 0,
+        "completions": len(sampled) + sum(group.more_completions for group in groups),
+        "generated_tokens": (sum(lengths) if sampled else 0) + sum(group.more_tokens for group in groups),
     }
 
 

@@ -21,6 +21,9 @@ class Row:
     completion: str = ""
     sampled_logprobs: list[float] | None = None
     """Log-probability of each completion token as sampled, temperature applied; None for demonstrations."""
+    source_logprobs: list[float] | None = None
+    """Log-probability of each completion token as it was written, where the student with this prompt did not write it:
+    a model of the run's near future did, or the student itself with a hint. `sampled_logprobs` is then None."""
     seed: int = 0
     """Names the row in its run; what a recipe draws at random about it comes from this."""
     tool_mask: list[int] | None = None
@@ -57,7 +60,7 @@ class Row:
 
     @property
     def is_sampled(self) -> bool:
-        """Whether the model wrote the completion; false for a demonstration."""
+        """Whether the model wrote the completion, with this prompt; false for a demonstration."""
         return self.sampled_logprobs is not None
 
     @property
@@ -82,3 +85,7 @@ class Group:
 
     example: Example
     rows: list[Row] = field(default_factory=list)
+    more_completions: int = 0
+    """Sampled for it beside the student's own: with a hint, or by a model of the near future."""
+    more_tokens: int = 0
+    """Generated in these."""

@@ -142,6 +142,16 @@ class Guarding:
         self.healthy.number, self.healthy.before = number + steps + 1, to
         self.healthy.candidates.clear()
 
+    def follow_back(self, state: Mapping[str, Any], number: int, to: int) -> None:
+        """The run has gone back by its recipe's plan to checkpoint `to`, with this state; it is saved as `number` next."""
+        if not self.acts:
+            return
+        undone, roll_backs = self.undone, self.remedies.roll_backs
+        self.load(state)
+        self.undone, self.remedies.roll_backs = undone, roll_backs
+        self.healthy.number, self.healthy.before = number, to
+        self.healthy.candidates.clear()
+
     def saving(self, number: int, step: int) -> None:
         """A checkpoint is about to be written."""
         if step and self.acts:

@@ -54,6 +54,14 @@ def as_groups(position: Position, policy: Policy, teacher: Teacher | None) -> tu
     return groups, saved
 
 
+@torch.no_grad()
+def load_weights(checkpoint: Checkpoint, policy: Policy) -> None:
+    """Give a policy the weights of a checkpoint, in place."""
+    trainable = policy.named_trainable()
+    for name, value in checkpoint.load("policy", trainable.get).items():
+        trainable[name].copy_(value)
+
+
 def restored(
     checkpoint: Checkpoint,
     policy: Policy,
@@ -64,10 +72,7 @@ def restored(
 ) -> Position:
     """Take everything back from a checkpoint: weights and averages in place, the position as it was."""
     saved = checkpoint.position
-    trainable = policy.named_trainable()
-    with torch.no_grad():
-        for name, value in checkpoint.load("policy", trainable.get).items():
-            trainable[name].copy_(value)
+    load_weights(checkpoint, policy)
     if teacher is not None and (own := checkpoint.load("teacher", teacher.state().get)):
         teacher.load_state(own)
     position = Position(saved["stage"], saved["step"])

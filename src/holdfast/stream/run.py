@@ -14,7 +14,6 @@ from holdfast.config import RunConfig, dump_config, load_config
 from holdfast.controllers import Controls
 from holdfast.errors import ConfigError, RunError
 from holdfast.guard.guard import Decision
-from holdfast.guard.settings import Action
 from holdfast.measure.summary import json_safe
 from holdfast.rollouts.collect import Collector, check_context
 from holdfast.rollouts.numbers import EMPTY_BATCH, rollout_numbers, some_rows
@@ -24,12 +23,14 @@ from holdfast.seeds import derive_seed
 from holdfast.stop import Stopped
 from holdfast.store import RunDirectory, read_json, write_json, write_text
 from holdfast.stream.evaluate import Evaluator
+from holdfast.stream.going_back import GoesBack
 from holdfast.stream.guarding import Guarding, guard_of
 from holdfast.stream.manifest import build_manifest, check_manifest, weights_hash
 from holdfast.stream.measuring import Measuring
 from holdfast.stream.observer import Observer
 from holdfast.stream.position import Batch, Position, as_groups, restored
-from holdfast.stream.rollback import cut_lengths, first_whole, keep_aside, steps_before
+from holdfast.stream.rollback import cut_lengths, steps_before
+from holdfast.stream.scouting import Scouting
 from holdfast.stream.summarise import summarise
 from holdfast.tasks.base import all_sets
 from holdfast.tasks.lm_eval import LmEvalSuite
@@ -43,7 +44,7 @@ from holdfast.train.trunk import longest_packed
 from holdfast.train.world import World
 
 
-class Run:
+class Run(GoesBack):
     """A stream under way. `prepare` loads and checks everything and writes nothing; `execute` does the work.
 
     Args:
@@ -106,6 +107,8 @@ class Run:
             self.evaluator, self.directory, self.tasks, self.suites, self.observer, self.baseline, config.model
         )
         self.guarding = Guarding(guard_of(config), self.directory, self.teacher, self.policy.eos_ids)
+        self.scouting = Scouting(config.recipe.guide(), self.directory, self.collector, self.policy, config.seed)
+        self.scouting.check({task.name: steps for task, steps in zip(self.tasks, self.steps, strict=True)})
         for name, count in self.dropped().items():
             warnings.warn(f"{name}: {count} examples do not fit and are left out", stacklevel=2)
 
@@ -154,8 +157,9 @@ class Run:
         if checkpoint is None:
             return self._execute(Position(1, 0))
         self.guarding.load(checkpoint.position.get("guard", {}))
+        self._load_scouting(checkpoint)
         if (to := checkpoint.position.get("went_back_to")) is not None:  # killed before that was done, perhaps
-            self._forget_undone(to)
+            self._forget_undone(to, checkpoint.number)
         return self._execute(self._restored(checkpoint))
 
     def _restored(self, checkpoint: Checkpoint) -> Position:
@@ -165,6 +169,11 @@ class Run:
             begun = checkpoint.position.get("guard", {}).get("remedies", {}).get("roll_backs", 0)
             position = self._begun(position.stage, teacher_too=not begun)
         return position
+
+    def _load_scouting(self, checkpoint: Checkpoint, *, all_of_it: bool = True) -> None:
+        stage = checkpoint.position["stage"]
+        task = self.tasks[stage - 1] if stage <= len(self.tasks) else None
+        self.scouting.load(checkpoint.position.get("scouting", {}), task, all_of_it=all_of_it)
 
     def _begun(self, stage: int, *, teacher_too: bool = True) -> Position:
         """The beginning of a stage."""
@@ -198,7 +207,8 @@ class Run:
                 self.world.main(lambda: self._summarise("running"))
             self.guarding.reference, self.guarding.probe_items = self.world.main(self.measuring.retention_before)
             self.guarding.watch()
-            if position.trainer is None and self.guarding.acts and position.stage == 1:
+            goes_back = self.guarding.acts or self.scouting.acts
+            if position.trainer is None and goes_back and position.stage == 1:
                 self._save(position)  # where the first stage can be begun anew from
             for stage in range(position.stage, len(self.tasks) + 1):
                 if self.guarding.remedies.ends == "run":
@@ -209,6 +219,7 @@ class Run:
                 self._evaluate(stage)
                 after = Position(stage + 1, 0)
                 self.guarding.begin_stage(self._number(after))
+                self.scouting.begin_stage()
                 self._save(after)
                 self._unsaved = None
                 self.world.main(lambda: self._summarise("running"))
@@ -236,8 +247,11 @@ class Run:
         self._taken_before = self.world.main(lambda: steps_before(self.directory, stage))
         position = self._probe(position, steps)
         iterations = self.config.recipe.rollouts().num_iterations
-        while position.step < steps and not self.guarding.remedies.ends:
+        while (position.step < steps or self.scouting.due) and not self.guarding.remedies.ends:
             self._poll()
+            if self.scouting.due:
+                position = self._near_future(position)
+                continue
             trainer, controls = position.trainer, position.controls
             assert trainer is not None
             assert controls is not None
@@ -273,6 +287,7 @@ class Run:
             self._unsaved = position
             record = {"stage": stage, "step": step + 1, "task": task.name} | numbers | EMPTY_BATCH | fresh | batch.said
             record |= controlled
+            self.scouting.see(step + 1, record, batch.rows, fresh=is_first)
             if end is None:
                 controls.see(record)
             decisions = self._record(record | {"seconds": time.perf_counter() - started}, batch.rows)
@@ -282,8 +297,10 @@ class Run:
             position = self._decided(position, decisions)
             if "roll_back" in {action for decision in decisions for action in decision.actions}:
                 continue
-            if position.step % settings.save_steps == 0 and position.step < steps:
+            is_regular = position.step % settings.save_steps == 0 and position.step < steps
+            if is_regular:
                 self._keep_rollouts(position, batch.rows)
+            if is_regular or self.scouting.wants_checkpoint(position.step):
                 self._save(position)
                 self._unsaved = None
             position = self._probe(position, steps)
@@ -313,41 +330,6 @@ class Run:
         self.guarding.write(decisions, did, self.observer)
         return position
 
-    def _rolled_back(self, position: Position, decisions: list[Decision], actions: set[Action]) -> Position:
-        guarding, stage = self.guarding, position.stage
-        if guarding.remedies.roll_backs >= self.config.guard.max_roll_backs and "stop" not in actions:
-            actions = actions | {"end_stage"}
-        checkpoint, faults = first_whole(self.directory, guarding.ways_back())
-        if checkpoint is None:
-            did = [f"there is no whole checkpoint to go back to ({'; '.join(faults)})"]
-            did += guarding.apply(actions | {"end_stage"}, self._demonstrations(stage), rolled_back=False)
-            guarding.write(decisions, did, self.observer)
-            return position
-        undone = position.step
-        position = self._restored(checkpoint)
-        undone -= position.step
-        did = [f"back to step {position.step} of stage {stage}", *(f"passed over: {fault}" for fault in faults)]
-        did += guarding.apply(actions, self._demonstrations(stage), rolled_back=True)
-        if position.batch is not None and position.trainer is not None:
-            # In the middle of a rollout batch: its rows, and what the teacher said of them, are to change as well.
-            guarding.mask(position.batch.rows)
-            if "refresh_teacher" in actions:
-                position.trainer.forget()
-        guarding.take_answers(checkpoint.position["guard"])
-        lengths = checkpoint.position["logs"]
-        index = self.world.main(lambda: len(list(self.directory.records("decisions.jsonl"))))
-        self.world.main(lambda: keep_aside(self.directory, lengths, index))
-        self.guarding.write(decisions, did, self.observer)
-        guarding.went_back(undone, self._number(position), checkpoint.number)
-        self._save(position, went_back_to=checkpoint)
-        self._forget_undone(checkpoint.number)
-        self.world.main(lambda: self.directory.cut(cut_lengths(self.directory.lengths(), lengths)))
-        self._unsaved = None
-        guarding.watch()
-        self.observer.rolled_back(undone)
-        # A checkpoint is from before its step's probe.
-        return self._probe(position, self.steps[stage - 1])
-
     def _demonstrations(self, stage: int) -> list[list[int]]:
         return self.collector.demonstrations(self.tasks[stage - 1])
 
@@ -359,7 +341,7 @@ class Run:
 
     def _number(self, position: Position) -> int:
         """Of a checkpoint: optimiser steps until there, and what roll-backs add so that the newest has the highest."""
-        return sum(self.steps[: position.stage - 1]) + position.step + self.guarding.undone
+        return sum(self.steps[: position.stage - 1]) + position.step + self.guarding.undone + self.scouting.undone
 
     def _save(self, position: Position, *, is_due: bool = True, went_back_to: Checkpoint | None = None) -> None:
         """Write a checkpoint of a position, with the weights as they are.
@@ -371,6 +353,7 @@ class Run:
         number = self._number(position)
         if is_due and went_back_to is None:
             self.guarding.saving(number, position.step)
+            self.scouting.saving(number, position.step)
         groups, saved = as_groups(position, self.policy, self.teacher)
         saved["logs"] = self.directory.lengths()
         if went_back_to is not None:
@@ -378,12 +361,14 @@ class Run:
             saved["went_back_to"] = went_back_to.number
         if guard := self.guarding.as_json():
             saved["guard"] = guard
-        save_checkpoint(self.directory.checkpoints, number, groups, saved, spare=self.guarding.spared())
+        if scouting := self.scouting.as_json():
+            saved["scouting"] = scouting
+        spared = self.guarding.spared() | self.scouting.spared()
+        save_checkpoint(self.directory.checkpoints, number, groups, saved, spare=spared)
 
-    def _forget_undone(self, went_back_to: int) -> None:
-        """Remove the checkpoints that a roll-back has undone: the logs no longer hold what they are the state after."""
-        folder, newest = self.directory.checkpoints, self.guarding.healthy.number
-        self.world.main(lambda: remove_between(folder, went_back_to, newest))
+    def _forget_undone(self, went_back_to: int, newest: int) -> None:
+        """Remove the checkpoints that a way back has undone: the logs no longer hold what they are the state after."""
+        self.world.main(lambda: remove_between(self.directory.checkpoints, went_back_to, newest))
 
     def _keep_rollouts(self, position: Position, rows: list[Row]) -> None:
         for row in some_rows(rows) if self.world.is_main else ():
