@@ -22,13 +22,17 @@ RUNS: Mapping[str, Mapping[str, Any]] = {
         "recipe": {"name": "isdft", "teacher_kind": "gated", "refresh_every": 1, "gate_rate": 0.9, "gate_margin": 9.0}
     },
     "npo": {"recipe": {"name": "npo", "num_generations": 3, "num_iterations": 2, "scout_steps": 3, "guide_samples": 2}},
+    "auto_npo": {
+        "recipe": {"name": "auto_npo", "num_generations": 3, "num_iterations": 2, "guide_samples": 2}
+        | {"every": 1, "candidates": 3, "patience": 2, "entropy_share": 9.0, "least_gain": 1.0}
+    },
     "sdft with LoRA": {
         "recipe": {"name": "sdft", "num_loss_tokens_to_skip": 0, "ema_rate": 0.2},
         "model": {"lora": {"r": 2}},
     },
 }
 """Several steps on a rollout batch, with a base, and with a teacher whose head moves; averages; a controller, a gate;
-a way back with guides; an adapter."""
+ways back with guides; an adapter."""
 
 
 def by_letters(example: Example, completion: str) -> Verdict:

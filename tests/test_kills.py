@@ -26,6 +26,7 @@ KILLS = {
     "sdft with LoRA": 12,
     "isdft with a gate": 8,
     "npo": 14,
+    "auto_npo": 8,
 }
 KILLS_OF_TWO = 6
 KINDS: tuple[Kind, ...] = ("operation", "file", "checkpoint")

@@ -1,6 +1,7 @@
 """Runs that go back with answers of their near future: exactly, and with what the recipe makes of them."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from holdfast.methods import NPO
 from holdfast.rollouts.guides import GuidePool, digest_of, rate_by_prompt
 from holdfast.rollouts.rows import Group, Row
 from holdfast.scout import GuideSpec, scout_of
-from holdfast.tasks.base import Example, Message, Verdict
+from holdfast.stream.scouting import Choice, Scouting
+from holdfast.tasks.base import Example, Message, Task, Verdict
 from small_runs import left_behind, without_times, write_config
 
 EXAMPLE = Example("e", (Message(role="user", content="?"),))
@@ -168,3 +170,57 @@ def test_a_scout_begins_anew_when_it_has_gone_back() -> None:
     assert scout.due
     scout.went_back()
     assert not scout.is_place(0)
+
+
+def test_the_best_pair_of_checkpoints_is_the_one_of_the_largest_quality_over_variance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Q̂ and V̂ of every pair once more, from plain forward passes with each checkpoint's weights."""
+    found: list[tuple[Choice | None, Choice]] = []
+    whole, right = Scouting.choose, Scouting._right
+    sampled: list[list[Row]] = []
+
+    def remember(self: Scouting, rows: list[Row]) -> list[Row]:
+        sampled.append(right(self, rows))
+        return sampled[-1]
+
+    def choose(self: Scouting, task: Task, stage: int) -> Choice | None:
+        sampled.clear()
+        chosen = whole(self, task, stage)
+        assert self.scout is not None
+        steps = sorted(self.places)
+        answers = dict(zip(steps[1:], list(sampled), strict=True))
+        asked = {e.id for e in task.train} & set(self.scout.failed())
+        pairs = {}
+        for back in steps[:-1]:
+            self._load(back)
+            for ahead in (each for each in steps if each > back):
+                distances = []
+                for row in answers[ahead]:
+                    logits = self.policy.model(torch.tensor([row.prompt_ids + row.completion_ids])).logits[0]
+                    logprobs = logits[len(row.prompt_ids) - 1 : -1].log_softmax(-1)
+                    own = logprobs.gather(-1, torch.tensor(row.completion_ids)[:, None])[:, 0]
+                    distances += (own - torch.tensor(row.sampled_logprobs)).abs().tolist()
+                quality = len({row.example.id for row in answers[ahead]}) / len(asked)
+                pairs[back, ahead] = quality, math.exp(sum(distances) / max(1, len(distances)))
+        (back, ahead), (quality, variance) = max(pairs.items(), key=lambda each: each[1][0] / each[1][1])
+        found.append((chosen, Choice(back, ahead, quality, variance)))
+        return chosen
+
+    monkeypatch.setattr(Scouting, "_right", remember)
+    monkeypatch.setattr(Scouting, "choose", choose)
+    config = write_config(tmp_path, "auto_npo")
+    holdfast.run(load_config(config, RunConfig), tmp_path / "run")
+    assert found
+    for chosen, expected in found:
+        assert chosen is not None
+        assert (chosen.back_to, chosen.guide_from) == (expected.back_to, expected.guide_from)
+        assert chosen.quality == pytest.approx(expected.quality)
+        assert chosen.variance == pytest.approx(expected.variance, rel=1e-4)
+        assert expected.variance is not None
+        assert expected.variance > 1.001
+    for decision, (chosen, _) in zip(lines(tmp_path / "run", "decisions.jsonl"), found, strict=True):
+        assert chosen is not None
+        assert decision["saw"] == pytest.approx(chosen.saw())
+        assert decision["saw"]["score"] == pytest.approx(decision["saw"]["quality"] / decision["saw"]["variance"])
+        assert decision["outcome"].startswith(f"back to step {chosen.back_to}, with guides for ")

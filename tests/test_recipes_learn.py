@@ -38,6 +38,8 @@ CASES = (
     Learns("rlsd", 0.6),
     Learns("sdpg", 0.6),
     Learns("npo", 0.6, settings={"scout_steps": 6}),
+    # So that it goes back on the lab, whose reward rises without a halt.
+    Learns("auto_npo", 0.6, settings={"every": 3, "patience": 1, "entropy_share": 1.0, "least_gain": 1.0}),
     Learns("isdft", 0.6, settings={"num_loss_tokens_to_skip": 0, "ramp_steps": 8}),
     # The lab's base knows how a demonstration is shown to it, and learns no new answer under a clip by entry.
     Learns("opsd", 0.6, settings={"clip": "token", "template": DEMONSTRATION_TEMPLATE}),

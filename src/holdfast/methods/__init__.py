@@ -1,5 +1,6 @@
 """One short file per recipe: a wiring of the shared parts, and its paper's defaults."""
 
+from holdfast.methods.auto_npo import AutoNPO
 from holdfast.methods.base import Recipe
 from holdfast.methods.beta_opsd import BetaOPSD
 from holdfast.methods.correct_only import CorrectOnly
@@ -41,6 +42,7 @@ RECIPES: dict[str, type[Recipe]] = {
         GRPO,
         SORT,
         NPO,
+        AutoNPO,
         RLSD,
         SDPG,
         RFT,

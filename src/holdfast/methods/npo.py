@@ -1,16 +1,14 @@
 """NPO: where most samples fail, one of them makes room for a right answer of the run's own near future."""
 
-from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from pydantic import Field
 
-from holdfast.methods.grpo import GRPO
-from holdfast.rollouts.rows import Group, Row
+from holdfast.methods.guided import Guided
 from holdfast.scout import GuideSpec
 
 
-class NPO(GRPO):
+class NPO(Guided):
     """Near-future policy optimisation (arXiv 2604.20733).
 
     Scout    from a stage's beginning GRPO goes Δ steps ahead; the model there answers the stage's prompts, its right
@@ -28,12 +26,6 @@ class NPO(GRPO):
 
     scout_steps: int = Field(default=20, ge=1)
     """Δ. The paper finds an interior optimum of quality over variance from 20 to 70 steps."""
-    guide_samples: int = Field(default=4, ge=1)
-    """Reconstruction: how many answers the near future gives to each prompt is not stated where we could read it."""
-    gate: float = Field(default=0.6, ge=0, le=1)
-    """A group makes room where at most this share of its samples is right."""
-    success_threshold: float = Field(default=1.0, gt=0, le=1)
-    """Reward from which an answer is right. Reconstruction: with partial credit, that is not success."""
 
     def guide(self) -> GuideSpec:
         return GuideSpec(
@@ -42,25 +34,3 @@ class NPO(GRPO):
             samples=self.guide_samples,
             success_threshold=self.success_threshold,
         )
-
-    def annotate(self, groups: Sequence[Group]) -> Mapping[str, float]:
-        mixed, failing, guided = [], 0, 0
-        for group in groups:
-            own = [row for row in group.rows if row.is_sampled]
-            guides = [row for row in group.rows if row.source_logprobs is not None]
-            fails = sum(row.reward >= self.success_threshold for row in own) <= self.gate * len(own)
-            failing += fails
-            used: list[Row] = own
-            for row in guides:
-                row.excluded = True
-            if fails and guides:
-                own[-1].excluded = True
-                used = [*own[:-1], guides[0]]
-                guided += 1
-            mixed.append(Group(group.example, used))
-        numbers = super().annotate(mixed)
-        return {
-            **numbers,
-            "failing_fraction": failing / max(1, len(groups)),
-            "guided_fraction": guided / max(1, len(groups)),
-        }
