@@ -229,7 +229,7 @@ class Scouting:
             self.collector.request(prompt.prompt_ids, derive_seed(self.seed, *name, prompt.example.id, each))
             for prompt, each in asked
         ]
-        return self.collector.answered(task, [prompt for prompt, _ in asked], requests)
+        return self.collector.answered([(task, prompt) for prompt, _ in asked], requests)
 
     def _right(self, rows: Sequence[Row]) -> list[Row]:
         assert self.spec is not None
