@@ -61,6 +61,7 @@ def test_failing_groups_bring_a_guide_and_the_rest_of_the_run_differs(tmp_path: 
     (decision, second) = lines(guided, "decisions.jsonl")
     assert (decision["rule"], decision["stage"], decision["step"]) == ("near_future", 1, 3)
     assert (second["stage"], second["step"]) == (2, 3)
+    assert 0 <= decision["saw"]["quality"] <= 1 <= decision["saw"]["variance"] < 1.1
     files = sorted((guided / "guides").iterdir())
     assert len(files) == 2
     pool = json.loads(files[0].read_text())

@@ -6,6 +6,7 @@ taken from plain forward passes; the expected loss is plain torch on these.
 
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ from holdfast.methods import (
     SDPG,
     SORT,
     VOPD,
+    ActGuide,
     BetaOPSD,
     CorrectOnly,
     StableOPD,
@@ -165,6 +167,38 @@ def npo(groups: Sequence[Sequence[Seen]]) -> Tensor:
     return total(losses, len(losses))
 
 
+def actguide(groups: Sequence[Sequence[Seen]], *, gamma: float = 0.0) -> Tensor:
+    """The second prompt's rows failed, and guided ones replace them; p_old is what these were drawn with."""
+    tokens = []
+    for number, group in enumerate(groups):
+        used = group if number == 0 else group[4:]
+        for s, advantage in zip(used, advantages(used), strict=True):
+            kl_to_base = s.of(s.base) - s.of(s.student)
+            penalty = 0.2 * (kl_to_base.exp() - kl_to_base - 1)
+            if number == 0:
+                tokens.append(on_policy(s, advantage) + penalty)
+                continue
+            ratio = (s.of(s.student) - torch.tensor(s.row.source_logprobs)).exp()
+            if gamma:
+                shaped = (ratio / (ratio + gamma)).detach() * advantage
+                tokens.append(-shaped * s.of(s.student) + penalty)
+                continue
+            clipped = ratio.clamp(0.8, 1.2)
+            tokens.append(-torch.minimum(ratio * advantage, clipped * advantage) + penalty)
+    # In the shaped form the loss's value is −f(ρ)·A, as its ratio is 1; what is above has its gradient.
+    loss = torch.cat(tokens).mean()
+    if not gamma:
+        return loss
+    values = [t.detach() for t in tokens[4:]]
+    own = []
+    for s, advantage in zip(groups[1][4:], advantages(groups[1][4:]), strict=True):
+        kl_to_base = (s.of(s.base) - s.of(s.student)).detach()
+        ratio = (s.of(s.student) - torch.tensor(s.row.source_logprobs)).exp().detach()
+        own.append(-ratio / (ratio + gamma) * advantage + 0.2 * (kl_to_base.exp() - kl_to_base - 1))
+    count = sum(map(len, tokens))
+    return loss + (torch.cat(own).sum() - torch.cat(values).sum()) / count
+
+
 def isdft(groups: Sequence[Sequence[Seen]]) -> Tensor:
     """At ρ = .4; the weight of the mix is found by searching a fine grid."""
     grid = torch.linspace(0, 1, 4001)[:, None, None]
@@ -228,6 +262,8 @@ CASES: dict[str, tuple[Recipe, Formula]] = {
     "rlsd": (RLSD(), rlsd),
     "sort": (SORT(reference_weight=1.5, plan_share=0.3, rising_only=True, normalise_weights=True), sort),
     "npo": (NPO(gate=0.4), npo),
+    "actguide": (ActGuide(beta=0.2), actguide),
+    "actguide, shaped": (ActGuide(beta=0.2, luffy_gamma=0.3), partial(actguide, gamma=0.3)),
     "isdft": (ISDFT(target_fraction=0.4, mu=0.3, num_loss_tokens_to_skip=1), isdft),
     "opsd": (OPSD(clip_at=0.002, temperature=1.0), opsd),
     "opsd, rescaled": (OPSD(divergence="jsd", clip="token", temperature=1.0), opsd_rescaled),
@@ -267,6 +303,14 @@ def groups_for(recipe: Recipe) -> list[Group]:
             guide = Row(example, prompt, own, verdict=Verdict(1.0))
             guide.source_logprobs = [-rng.uniform(4.5, 7) for _ in own]
             group.rows.append(guide)
+        if recipe.guidance() is not None and number == 1:
+            for row, reward in zip(list(group.rows), (0.0, 1.0, 1.0, 0.4), strict=True):
+                row.verdict = Verdict(0.0)
+                own = ids(5)
+                guided = Row(example, prompt, own, verdict=Verdict(reward))
+                guided.source_logprobs = [-rng.uniform(5, 7) for _ in own]
+                group.rows.append(guided)
+            group.shown_actions = 1
         groups.append(group)
     recipe.annotate(groups)
     for row in (row for group in groups for row in group.rows):

@@ -18,6 +18,7 @@ from holdfast.methods import (
     SDPG,
     SORT,
     VOPD,
+    ActGuide,
     AutoNPO,
     BetaOPSD,
     CorrectOnly,
@@ -98,6 +99,10 @@ def guided(recipe: Recipe) -> list[bool]:
     return found
 
 
+def helped(field: str) -> Callable[[Recipe], Any]:
+    return lambda recipe: getattr(recipe.guidance(), field)
+
+
 def guide(field: str) -> Callable[[Recipe], Any]:
     return lambda recipe: getattr(recipe.guide(), field)
 
@@ -149,6 +154,14 @@ SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]]
     (AutoNPO, "failures", 4, guide("failures"), 32, 4),
     (AutoNPO, "rounds", 2, guide("rounds"), 1, 2),
     (AutoNPO, "guide_samples", 1, guide("samples"), 4, 1),
+    (ActGuide, "hard_threshold", 0.5, helped("hard_threshold"), 0.0, 0.5),
+    (ActGuide, "probes", 1, helped("probes"), 2, 1),
+    (ActGuide, "most_probe_steps", 3, helped("most_probe_steps"), 5, 3),
+    (ActGuide, "template", "{actions}{prompt}", lambda r: r.guidance().template[:9] == "{actions}", False, True),
+    (ActGuide, "luffy_gamma", 0.1, gradient("off_policy"), "ratio", "shaped"),
+    (ActGuide, "luffy_gamma", 0.3, gradient("off_policy_gamma"), 0.1, 0.3),
+    (ActGuide, "beta", 0.0, each("base_kl"), [1.0] * 4, [0.0] * 4),
+    (ActGuide, "aggregation", "constant", lambda r: r.objective().aggregation, "token_mean", "constant"),
     (StableOPD, "beta", 0.2, lambda r: r.objective().reference_kl, 0.05, 0.2),
     (StableOPD, "demonstration_share", 0.5, lambda r: r.rollouts().demonstration_share, 0.25, 0.5),
     (StableOPD, "demonstration_share", 0.0, lambda r: r.rollouts().with_demonstration, True, False),

@@ -64,6 +64,7 @@ class Columns(Settings):
     privileged_context: str = "privileged_context"
     solution: str = "solution"
     plan: str = "plan"
+    actions: str = "actions"
     answer: str = "answer"
     system: str = "system"
     id: str = "id"

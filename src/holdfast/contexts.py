@@ -29,6 +29,12 @@ FEEDBACK_TEMPLATE = "\n\nThe following is feedback from your unsuccessful earlie
 
 PLAN_TEMPLATE = "{prompt}\n\nThis is a plan for the answer:\n{plan}"
 
+ACTIONS_TEMPLATE = (
+    "{prompt}\n\nThese actions were taken by somebody who succeeded:\n{actions}\n\n"
+    "There may be more to do than they show."
+)
+"""ActGuide-RL's hint in our words: it may show a part alone."""
+
 _THINK_BLOCK = re.compile(r"<think>.*?</think>\s*", re.DOTALL)
 
 
@@ -98,6 +104,17 @@ def demonstration_prompt(messages: Sequence[Message], demonstration: str, templa
 def plan_prompt(messages: Sequence[Message], plan: str, template: str) -> tuple[Message, ...]:
     """The teacher's conversation for SORT: `template` has the places {prompt} and {plan}."""
     return with_last_user_message(messages, fill(template, prompt=last_user_message(messages), plan=plan))
+
+
+def numbered(actions: Sequence[str]) -> str:
+    """Actions as a hint shows them, one a line, with their numbers."""
+    return "\n".join(f"{number}. {action}" for number, action in enumerate(actions, 1))
+
+
+def actions_prompt(messages: Sequence[Message], actions: Sequence[str], template: str) -> tuple[Message, ...]:
+    """The conversation with a hint: `template` has the places {prompt} and {actions}."""
+    prompt = last_user_message(messages)
+    return with_last_user_message(messages, fill(template, prompt=prompt, actions=numbered(actions)))
 
 
 def reprompt(

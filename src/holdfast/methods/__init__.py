@@ -1,5 +1,6 @@
 """One short file per recipe: a wiring of the shared parts, and its paper's defaults."""
 
+from holdfast.methods.actguide import ActGuide
 from holdfast.methods.auto_npo import AutoNPO
 from holdfast.methods.base import Recipe
 from holdfast.methods.beta_opsd import BetaOPSD
@@ -43,6 +44,7 @@ RECIPES: dict[str, type[Recipe]] = {
         SORT,
         NPO,
         AutoNPO,
+        ActGuide,
         RLSD,
         SDPG,
         RFT,

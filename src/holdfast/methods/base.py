@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from holdfast.controllers import Controller, Moment
 from holdfast.objective.spec import Objective, RolloutSpec, TeacherSpec
+from holdfast.rollouts.guidance import GuidanceSpec
 from holdfast.rollouts.rows import Group
 from holdfast.scout import GuideSpec
 
@@ -50,7 +51,7 @@ class Recipe(BaseModel):
         if rollouts.source == "student" and rollouts.temperature != objective.temperature:
             raise ValueError("rollouts and objective must have the same temperature, or their ratios are off")
         has_ratios = objective.importance != "none" or objective.policy_gradient is not None
-        if self.guide() is not None and rollouts.source != "student":
+        if (self.guide() is not None or self.guidance() is not None) and rollouts.source != "student":
             raise ValueError("guides stand beside the student's own samples, and there are none")
         if has_ratios and rollouts.source == "base":
             raise ValueError("ratios of student to sampler are for the student's own samples; the base's have none")
@@ -83,6 +84,13 @@ class Recipe(BaseModel):
 
         `annotate` decides which of them count. The objective's ratios are for the student's own samples, so this is for
         recipes whose rows the student samples.
+        """
+        return None
+
+    def guidance(self) -> GuidanceSpec | None:
+        """Hints for prompts that fail: their groups then have rows sampled with one, with `source_logprobs`; or None.
+
+        `annotate` decides which rows count; a row's prompt is the student's own, without the hint.
         """
         return None
 
@@ -124,6 +132,8 @@ class Recipe(BaseModel):
         if (guide := self.guide()) is not None:
             when = f"from {guide.steps} steps ahead" if guide.kind == "ahead" else "from a checkpoint, where it stalls"
             found["guide"] = f"{guide.samples} answers per prompt {when}"
+        if (guidance := self.guidance()) is not None:
+            found["guidance"] = f"the fewest actions that help, where all fail; {guidance.probes} probes of each"
         controlled = ", ".join(f"{name} by {type(each).__name__}" for name, each in self.controllers().items())
         return found | ({"controllers": controlled} if controlled else {})
 

@@ -59,8 +59,10 @@ def cost_of(recipe: Recipe) -> Cost:
     # A run that goes back for guides takes at most a whole stage again, each time.
     guide = recipe.guide()
     times, asked = (1, 0) if guide is None else (1 + guide.rounds, guide.samples * guide.rounds)
+    guidance = recipe.guidance()
+    hinted = 0 if guidance is None else rows + guidance.probes * guidance.most_probe_steps
     return Cost(
-        completions=times * rows * share + asked if rollouts.is_sampled else 0,
+        completions=times * (rows + hinted) * share + asked if rollouts.is_sampled else 0,
         forwards=times * (rows * (1 + scored * share) + imitated),
         backwards=times * (rows + imitated),
         copies=_copies(teacher, asks_base=asks_base or rollouts.source == "base"),

@@ -4,12 +4,16 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 
 from holdfast import stop
 from holdfast.config import EvalSettings, TrainSettings
+from holdfast.contexts import actions_prompt
 from holdfast.errors import ConfigError, DataError
 from holdfast.methods.base import Recipe
 from holdfast.rollouts.episodes import Episode, play
+from holdfast.rollouts.guidance import Hinted, guide_failing
 from holdfast.rollouts.guides import GuidePool
 from holdfast.rollouts.prompts import PromptTooLong, check_fits, encode_completion, encode_prompt
 from holdfast.rollouts.rows import Group, Row
@@ -57,6 +61,7 @@ class Collector:
         self.dropped: dict[str, int] = {}
         """Training examples left out of each task because they do not fit."""
         self.max_reprompt_length = longest_reprompt(policy, train)
+        self.guidance = recipe.guidance()
         self.guides: GuidePool | None = None
         """What groups bring along, from when the run has gone back; see `holdfast.scout`."""
         self._told = False
@@ -102,6 +107,8 @@ class Collector:
             for probe in probes:
                 if probe.teacher_messages is not None:
                     self._encode_teacher_prompt(probe)
+            if self.guidance is not None and example.actions is not None:
+                self._hint_ids(example, len(example.actions))
             if not self.spec.with_demonstration:
                 return TrainingPrompt(example, prompt_ids, None)
         assert example.demonstration is not None  # guaranteed by the recipe's needs
@@ -130,6 +137,8 @@ class Collector:
         else:
             asked = [(task, prompt) for prompt in prompts] + self._replayed(stage, batch)
             groups = self._sampled(asked, stage, batch)
+            if self.guidance is not None:
+                guide_failing(groups[: len(prompts)], self.guidance, partial(self._hinted, asked, stage, batch))
             for row in (row for group in groups[len(prompts) :] for row in group.rows):
                 row.replayed = True
             if self.spec.with_demonstration:
@@ -269,6 +278,30 @@ class Collector:
             )
             for (_, prompt), request, (said, text, verdict) in zip(asked, requests, completed, strict=True)
         ]
+
+    def _hinted(
+        self, asked: Sequence[tuple[Task, TrainingPrompt]], stage: int, batch: int, wanted: Sequence[Hinted]
+    ) -> list[list[Row]]:
+        """Rollouts of some prompts of the batch with the first of their actions shown."""
+        owners, requests = [], []
+        for each in wanted:
+            _, prompt = asked[each.place]
+            ids = self._hint_ids(prompt.example, each.actions)
+            name = ("hint", stage, batch, each.place, each.purpose, each.actions)
+            owners += [asked[each.place]] * each.count
+            requests += [self.request(ids, derive_seed(self.seed, *name, i)) for i in range(each.count)]
+        rows = iter(self.answered(owners, requests))
+        return [list(islice(rows, each.count)) for each in wanted]
+
+    def _hint_ids(self, example: Example, count: int) -> list[int]:
+        assert self.guidance is not None
+        assert example.actions is not None  # guaranteed by the recipe's needs
+        messages = actions_prompt(example.messages, example.actions[:count], self.guidance.template)
+        ids = encode_prompt(
+            self.policy.tokenizer, messages, self.policy.chat_template_kwargs, where=f"hint of {example.id}"
+        )
+        check_fits(example.id, ids, self.max_reprompt_length, "prompt with a hint", "max_reprompt_length")
+        return ids
 
     def prompts(self, task: str) -> Sequence[TrainingPrompt]:
         """All training prompts of a prepared task."""

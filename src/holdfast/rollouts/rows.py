@@ -85,6 +85,8 @@ class Group:
 
     example: Example
     rows: list[Row] = field(default_factory=list)
+    shown_actions: int = 0
+    """How many actions the rows that were sampled with a hint were shown."""
     more_completions: int = 0
     """Sampled for it beside the student's own: with a hint, or by a model of the near future."""
     more_tokens: int = 0

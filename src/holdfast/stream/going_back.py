@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 
 from holdfast.config import RunConfig
 from holdfast.guard.guard import Decision
@@ -82,8 +83,8 @@ class GoesBack(ABC):
             global_step=self._taken_before + position.step,
             task=task.name,
             severity="note",
-            actions=("warn",) if choice is None else ("roll_back",),
-            saw={} if choice is None else choice.saw(),
+            actions=("warn",),
+            saw={},
             message="the near future is asked for right answers",
         )
         if choice is None:
@@ -96,6 +97,8 @@ class GoesBack(ABC):
         number = self._number(Position(stage, choice.back_to)) + undone + 1
         pool = scouting.gather(task, stage, choice, batches, f"{number:08d}", measured=choice.score is not None)
         position = self._restored(checkpoint)
+        choice = scouting.measured(choice, pool)
+        decision = replace(decision, actions=("roll_back",), saw=choice.saw())
         scouting.went_back(undone, position.step, number)
         self.guarding.follow_back(checkpoint.position.get("guard", {}), number, checkpoint.number)
         did = [f"back to step {position.step}, with guides for {len(pool.answers)} prompts"]

@@ -143,7 +143,7 @@ class Guarding:
         self.healthy.candidates.clear()
 
     def follow_back(self, state: Mapping[str, Any], number: int, to: int) -> None:
-        """The run has gone back by its recipe's plan to checkpoint `to`, with this state; it is saved as `number` next."""
+        """The run has gone back by its recipe's plan to checkpoint `to`, with this state; `number` is saved next."""
         if not self.acts:
             return
         undone, roll_backs = self.undone, self.remedies.roll_backs

@@ -10,7 +10,7 @@ from before the decision, which is then made again with the same draws.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from holdfast.config import TrainSettings
@@ -31,7 +31,7 @@ from holdfast.train.world import World
 
 @dataclass(frozen=True)
 class Choice:
-    """Two steps of the stage: to go back to, and whose weights answer; with what was measured of them, if it was."""
+    """Two steps of the stage: to go back to, and whose weights answer; with what is known of them."""
 
     back_to: int
     guide_from: int
@@ -176,6 +176,17 @@ class Scouting:
         self.collector.guides = pool
         return pool
 
+    def measured(self, choice: Choice, pool: GuidePool) -> Choice:
+        """A choice that was the only one, with what its guides say of it; the policy stands where it goes back to."""
+        assert self.scout is not None
+        if choice.score is not None:
+            return choice
+        failed = self.scout.failed()
+        right = [row for name in failed for row in pool.answers.get(name, ())]
+        quality = sum(name in pool.answers for name in failed) / max(1, len(failed))
+        distance = _mean_distance(list(zip(right, self._logprobs(right), strict=True)))
+        return replace(choice, quality=quality, variance=math.exp(distance))
+
     def went_back(self, steps: int, step: int, number: int) -> None:
         """The run has gone back by so many steps, to a position that is saved next, as checkpoint `number`."""
         assert self.scout is not None
@@ -242,9 +253,10 @@ class Scouting:
 
 
 def _mean_distance(scored: Sequence[tuple[Row, Sequence[float]]]) -> float:
-    """Mean |log π − log π_sampler| over the tokens of rows, given log π; 0 of none."""
+    """Mean |log π − log π_guide| over the tokens of a guide's rows, given log π; 0 of none."""
     distances = []
     for row, values in scored:
-        assert row.sampled_logprobs is not None
-        distances += [abs(v - row.sampled_logprobs[t]) for t, v in zip(row.loss_positions(), values, strict=True)]
+        written = row.sampled_logprobs or row.source_logprobs
+        assert written is not None
+        distances += [abs(v - written[t]) for t, v in zip(row.loss_positions(), values, strict=True)]
     return sum(distances) / len(distances) if distances else 0.0

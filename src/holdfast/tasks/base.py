@@ -34,6 +34,8 @@ class Example:
     """A worked solution in steps, the last of which states the answer; of it a part can be shown."""
     plan: str | None = None
     """An outline of how to answer, without the answer."""
+    actions: tuple[str, ...] | None = None
+    """What somebody who succeeded did, action by action, without thoughts; of it a first part can be shown."""
     answer: Any = None
     """What the verifier compares a completion with; never part of any prompt."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -47,6 +49,8 @@ class Example:
             have.add("plan")
         if self.solution is not None:
             have.add("solution")
+        if self.actions is not None:
+            have.add("actions")
         if any(each is not None for each in (self.privileged_context, self.demonstration, self.solution)):
             have.add("privileged_context")
         return frozenset(have)

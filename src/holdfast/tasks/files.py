@@ -100,7 +100,7 @@ def records_to_examples(records: Sequence[Record], columns: Columns, where: str)
 
     `prompt` is text or a list of turns that ends with the user's; `completion` is text or a list of one assistant
     turn; `privileged_context` is text or a list of turns, whose contents are joined by newlines as TRL joins them;
-    `solution` is a list of steps, or text with a step a line.
+    `solution` and `actions` are lists of steps, or text with a step a line.
     A record without a prompt but with a `messages` column is split before its last turn, the assistant's. Plain
     text prompts become one user turn: the model's chat template is applied to every prompt. Columns that no field
     is read from become the example's metadata.
@@ -251,7 +251,8 @@ def _example(record: Record, columns: Columns, stem: str) -> Example:
         demonstration=demonstration,
         privileged_context=_privileged(values.get(columns.privileged_context), columns.privileged_context, where),
         plan=_privileged(values.get(columns.plan), columns.plan, where),
-        solution=_solution(values.get(columns.solution), columns.solution, where),
+        solution=_lines(values.get(columns.solution), columns.solution, where),
+        actions=_lines(values.get(columns.actions), columns.actions, where),
         answer=values.get(columns.answer),
         metadata={name: value for name, value in values.items() if name not in used},
     )
@@ -319,7 +320,7 @@ def _privileged(value: Any, column: str, where: str) -> str | None:
     return "\n".join(turn["content"] for turn in _conversation(value, column, where))
 
 
-def _solution(value: Any, column: str, where: str) -> tuple[str, ...] | None:
+def _lines(value: Any, column: str, where: str) -> tuple[str, ...] | None:
     if value is None:
         return None
     if isinstance(value, str):

@@ -42,6 +42,7 @@ MENDS = {
     "`environment_factory`",
     "demonstration": "give every training record a `completion`",
     "privileged_context": "give every training record a `privileged_context`, a `completion` or a `solution`",
+    "actions": "give every training record `actions`: a list of what somebody who succeeded did",
     "plan": "give every training record a `plan`: how to answer, without the answer",
     "solution": "give every training record a `solution`: a list of steps, or text with a step a line",
 }
