@@ -111,6 +111,7 @@ def test_a_step_is_the_declared_combination_of_its_rows_however_it_is_cut(
 def test_statistics_add_up_over_micro_batches() -> None:
     step = make_step([4, 2, 6], div=[1.0, 0.0, 1.0], advantage=[1.0, -1.0, 0.5], base_kl=1.0)
     remember_logprobs(step.rows, torch.cat(step.student).log_softmax(-1)[:, 0] - 0.3)
+    step.rows[2].source_logprobs = [-1.0, -2.0, -3.0, -2.5, -1.5, -0.5]
     seen = set()
     for objective in (OBJECTIVES["all"], replace(OBJECTIVES["all"], clip="token", reference_kl_form="forward_kl")):
         whole = summarise(step.loss(objective)[1])
@@ -139,8 +140,20 @@ def test_statistics_are_what_they_say() -> None:
     assert numbers["clip_fraction"] is None
     assert numbers["kl_base_estimate"] is None
     assert numbers["divergence_clipped_fraction"] is None
+    assert numbers["source_ratio_variance"] is None
     same = (student.argmax(-1) == teacher.argmax(-1)).float().mean().item()
     assert numbers["agreement"] == pytest.approx(same)
+
+
+def test_ratios_to_who_wrote_a_row_are_measured_on_such_rows_alone() -> None:
+    step = make_step([3, 2], advantage=1.0)
+    step.rows[1].source_logprobs = [-1.0, -2.5]
+    student = step.student[1].float().log_softmax(-1)
+    ids = torch.tensor(step.rows[1].completion_ids)
+    distance = student.gather(-1, ids[:, None]).squeeze(-1) - torch.tensor([-1.0, -2.5])
+    numbers = summarise(step.loss(GRPO().objective())[1])
+    assert numbers["source_ratio_variance"] == pytest.approx(distance.exp().var(correction=0).item(), rel=1e-4)
+    assert numbers["source_log_ratio"] == pytest.approx(distance.abs().mean().item(), rel=1e-5)
 
 
 def test_the_clipped_share_is_of_the_divergence() -> None:

@@ -394,8 +394,8 @@ def _planned(summary: Summary) -> list[str]:
     ]
     if not undone:
         return []
-    back = f"{_count(sum(undone), 'optimiser step')} in {_count(len(undone), 'time')}"
-    return [f"The recipe went back by {back}, with answers of its near future; these steps count in the budget."]
+    back = f"{_count(len(undone), 'time')}, by {_count(sum(undone), 'optimiser step')} in all"
+    return [f"The recipe went back {back}, with answers of its near future; these steps count in the budget."]
 
 
 def _lost_beyond_chance(summary: Summary) -> list[str]:
