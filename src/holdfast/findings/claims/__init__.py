@@ -4,6 +4,10 @@ One file per family of claims; an arm that several claims need is defined once, 
 """
 
 from holdfast.findings.claim import Claim
+from holdfast.findings.claims.near_future import NEAR_FUTURE
 from holdfast.findings.claims.two_stages import TWO_STAGES
 
-CLAIMS: tuple[Claim, ...] = (*TWO_STAGES,)
+CLAIMS: tuple[Claim, ...] = (
+    *TWO_STAGES,
+    *NEAR_FUTURE,
+)
