@@ -52,10 +52,11 @@ RECIPE_SETTINGS: dict[str, dict[str, Any]] = {
 }
 CASES = [
     *((name, lora) for name in (*RECIPE_SETTINGS, "mixed") for lora in (False, True)),
-    *((name, False) for name in (*RECIPES, "forgotten") if name not in RECIPE_SETTINGS),
+    *((name, False) for name in (*RECIPES, "forgotten", "nested") if name not in RECIPE_SETTINGS),
 ]
 """Every recipe; and `mixed`, rows that ask for different things, some for the teacher, some for the base, used for two
-steps; `forgotten`, the same where what was kept for the second step has been let go of, as the guard may do."""
+steps; `forgotten`, the same where what was kept for the second step has been let go of, as the guard may do; `nested`, the
+same where the architecture names a part of its layers as whole beside these."""
 
 
 def _ids(rng: random.Random, least: int, most: int) -> list[int]:
@@ -99,6 +100,8 @@ def take_steps(model: str, output: str) -> None:
             objective, spec = recipe.objective(), recipe.teacher()
             iterations = recipe.rollouts().num_iterations
         policy = load_policy(ModelSettings(path=model, lora=LoraSettings(r=4) if lora else None))
+        if name == "nested":
+            policy.causal_lm._no_split_modules = ["Qwen3DecoderLayer", "Qwen3MLP"]
         base = Base(policy)
         teacher = Teacher(spec, policy, base) if spec is not None else None
         for each in (policy, base.copy, teacher.copy if teacher is not None else None):

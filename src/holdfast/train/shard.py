@@ -8,7 +8,7 @@ Gradients add up over processes and are never averaged, because each process's l
 """
 
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -46,8 +46,7 @@ def shard(policy: "Policy", world: World, *, offload: bool = False) -> None:
         "ignored_params": adapters,
         "offload_policy": CPUOffloadPolicy(world.device.type == "cuda") if offload else OffloadPolicy(),
     }
-    split = set(root._no_split_modules or ())
-    for module in [module for module in root.modules() if type(module).__name__ in split]:
+    for module in _layers(root, set(root._no_split_modules or ())):
         fully_shard(module, **settings)
     fully_shard(root, **settings)
     for unit in _units(policy):
@@ -58,6 +57,15 @@ def shard(policy: "Policy", world: World, *, offload: bool = False) -> None:
 
     root.run = types.MethodType(lambda _, work: work(), root)
     register_fsdp_forward_method(root, "run")
+
+
+def _layers(module: nn.Module, kinds: Collection[str]) -> Iterator[nn.Module]:
+    """The outermost modules of some kinds: an architecture may name a layer and a part of it."""
+    for child in module.children():
+        if type(child).__name__ in kinds:
+            yield child
+        else:
+            yield from _layers(child, kinds)
 
 
 def is_sharded(policy: "Policy") -> bool:
