@@ -55,7 +55,7 @@ CASES = [
     *((name, False) for name in (*RECIPES, "forgotten", "nested") if name not in RECIPE_SETTINGS),
 ]
 """Every recipe; and `mixed`, rows that ask for different things, some for the teacher, some for the base, used for two
-steps; `forgotten`, the same where what was kept for the second step has been let go of, as the guard may do; `nested`, the
+steps; `forgotten`, the same where what was kept for the second step was let go of, as the guard may do; `nested`, the
 same where the architecture names a part of its layers as whole beside these."""
 
 
