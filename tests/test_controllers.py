@@ -3,7 +3,7 @@
 import pytest
 
 from holdfast.contexts import exposed_steps, privileged_text
-from holdfast.controllers import Controls, Moment, Ramp
+from holdfast.controllers import Controls, Moment, Ramp, Until
 from holdfast.methods import SDFT
 from holdfast.methods.taught import Taught
 from holdfast.rollouts.rows import Group, Row
@@ -17,6 +17,11 @@ def test_a_ramp_is_linear_and_then_stays(step: int, value: float) -> None:
     assert Ramp(0.25, 1.0, 150).value(Moment(step, 200, 0)) == pytest.approx(value)
     assert Ramp(0.25, 1.0, 0).value(Moment(step, 200, 0)) == 1.0
     assert Ramp(0.25, 1.0, 0.75).value(Moment(step, 200, 0)) == pytest.approx(value), "a share of the stage"
+
+
+def test_a_switch_is_thrown_once() -> None:
+    switch = Until(1.0, 0.0, 3)
+    assert [switch.value(Moment(step, 9, 0)) for step in (0, 2, 3, 8)] == [1.0, 1.0, 0.0, 0.0]
 
 
 def test_controllers_set_the_recipes_own_settings() -> None:

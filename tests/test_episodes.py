@@ -11,11 +11,14 @@ import torch
 from commands import Commands
 from holdfast.config import ModelSettings, RunConfig, TrainSettings, parse_config
 from holdfast.errors import ConfigError, DataError
+from holdfast.methods import SFT
 from holdfast.objective.spec import Objective, PolicyGradient
+from holdfast.rollouts.collect import Collector
 from holdfast.rollouts.draws import Request
 from holdfast.rollouts.episodes import Episode, play
 from holdfast.rollouts.rows import Row
 from holdfast.rollouts.sampler import Completion, Sampler
+from holdfast.rollouts.training_prompts import demonstrated
 from holdfast.store import read_json
 from holdfast.tasks.base import Example, Message, Task, Verdict
 from holdfast.tasks.environment import Episodes
@@ -316,3 +319,20 @@ def test_a_run_of_several_turns(tmp_path: Path, tiny_model: Path, capsys: pytest
     assert summary["status"] == "complete"
     assert {entry["name"] for entry in summary["sets"]} == {"turns", "same"}
     assert summary["budget"]["completions"] == 16
+
+
+def test_a_demonstration_of_several_turns_is_played_in_the_environment(policy: Policy) -> None:
+    example = replace(EXAMPLE, actions=("Paris.", "42"), demonstration="4")
+    task = Task("t", [example], [example], episodes=Episodes(lambda each: Counting(each, 3)))
+    assert "demonstration" in task.provides()
+    ids, mask, text = demonstrated(policy.speech, task, example)
+    sampled = _played(policy, Scripted(policy, ["Paris.", "42", "4"]))
+    assert (ids, mask) == (sampled.ids, sampled.tool_mask)
+    assert text == policy.speech.text(sampled.ids)
+    collector = Collector(policy, Sampler(policy), SFT(), TrainSettings(prompts_per_step=1), 0)
+    collector.prepare(task)
+    ((row,),) = (group.rows for group in collector.collect(task, 1, 0)[0])
+    assert row.completion_ids == ids
+    assert [row.completion_ids[t] for t in row.loss_positions()] == row.own_ids()
+    with pytest.raises(DataError, match="over after 3 of the 4 turns"):
+        demonstrated(policy.speech, task, replace(example, actions=("a", "b", "c")))

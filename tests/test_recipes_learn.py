@@ -37,6 +37,7 @@ CASES = (
     Learns("sc_sdpo", 0.6),
     Learns("rlsd", 0.6),
     Learns("sdpg", 0.6),
+    Learns("sft_then_grpo", 0.6, settings={"sft_steps": 6}),
     Learns("npo", 0.6, settings={"scout_steps": 6}),
     # So that it goes back on the lab, whose reward rises without a halt.
     Learns("auto_npo", 0.6, settings={"every": 3, "patience": 1, "entropy_share": 1.0, "least_gain": 1.0}),

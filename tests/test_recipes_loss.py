@@ -30,6 +30,7 @@ from holdfast.methods import (
     ActGuide,
     BetaOPSD,
     CorrectOnly,
+    SFTThenGRPO,
     StableOPD,
 )
 from holdfast.methods.base import Recipe
@@ -199,6 +200,19 @@ def actguide(groups: Sequence[Sequence[Seen]], *, gamma: float = 0.0) -> Tensor:
     return loss + (torch.cat(own).sum() - torch.cat(values).sum()) / count
 
 
+def imitated(groups: Sequence[Sequence[Seen]]) -> Tensor:
+    """Before the switch: the demonstrations alone, row by row."""
+    return total([(-group[-1].of(group[-1].student)).mean() for group in groups], len(groups))
+
+
+def rewarded(groups: Sequence[Sequence[Seen]]) -> Tensor:
+    """After it: the samples alone."""
+    losses = []
+    for *samples, _ in groups:
+        losses += [on_policy(s, a).mean() for s, a in zip(samples, advantages(samples), strict=True)]
+    return total(losses, len(losses))
+
+
 def isdft(groups: Sequence[Sequence[Seen]]) -> Tensor:
     """At ρ = .4; the weight of the mix is found by searching a fine grid."""
     grid = torch.linspace(0, 1, 4001)[:, None, None]
@@ -264,6 +278,8 @@ CASES: dict[str, tuple[Recipe, Formula]] = {
     "npo": (NPO(gate=0.4), npo),
     "actguide": (ActGuide(beta=0.2), actguide),
     "actguide, shaped": (ActGuide(beta=0.2, luffy_gamma=0.3), partial(actguide, gamma=0.3)),
+    "sft_then_grpo, at first": (SFTThenGRPO(), imitated),
+    "sft_then_grpo, later": (SFTThenGRPO(imitation=0.0), rewarded),
     "isdft": (ISDFT(target_fraction=0.4, mu=0.3, num_loss_tokens_to_skip=1), isdft),
     "opsd": (OPSD(clip_at=0.002, temperature=1.0), opsd),
     "opsd, rescaled": (OPSD(divergence="jsd", clip="token", temperature=1.0), opsd_rescaled),

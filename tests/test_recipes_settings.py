@@ -23,6 +23,7 @@ from holdfast.methods import (
     BetaOPSD,
     CorrectOnly,
     Replay,
+    SFTThenGRPO,
     StableOPD,
 )
 from holdfast.methods.base import Recipe
@@ -99,6 +100,19 @@ def guided(recipe: Recipe) -> list[bool]:
     return found
 
 
+def phases(recipe: Recipe) -> list[float]:
+    """What a demonstration weighs at steps 0, 5 and 20 of a stage; where that is nothing, samples count."""
+    found = []
+    for step in (0, 5, 20):
+        controls = Controls(recipe, 100, 0)
+        rows = [Row(EXAMPLE, [1], [2], sampled_logprobs=[-1.0], verdict=Verdict(r)) for r in (1.0, 0.0)]
+        rows.append(Row(EXAMPLE, [1], [2]))
+        controls.recipe(controls.settings(step)).annotate([Group(EXAMPLE, rows)])
+        assert [row.excluded for row in rows] == ([True, True, False] if rows[-1].ce else [False, False, True])
+        found.append(rows[-1].ce)
+    return found
+
+
 def helped(field: str) -> Callable[[Recipe], Any]:
     return lambda recipe: getattr(recipe.guidance(), field)
 
@@ -162,6 +176,8 @@ SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]]
     (ActGuide, "luffy_gamma", 0.3, gradient("off_policy_gamma"), 0.1, 0.3),
     (ActGuide, "beta", 0.0, each("base_kl"), [1.0] * 4, [0.0] * 4),
     (ActGuide, "aggregation", "constant", lambda r: r.objective().aggregation, "token_mean", "constant"),
+    (SFTThenGRPO, "sft_steps", 3, phases, [1, 1, 0], [1, 0, 0]),
+    (SFTThenGRPO, "imitation", 0.5, phases, [1, 1, 0], [0.5, 0.5, 0]),
     (StableOPD, "beta", 0.2, lambda r: r.objective().reference_kl, 0.05, 0.2),
     (StableOPD, "demonstration_share", 0.5, lambda r: r.rollouts().demonstration_share, 0.25, 0.5),
     (StableOPD, "demonstration_share", 0.0, lambda r: r.rollouts().with_demonstration, True, False),

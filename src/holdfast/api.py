@@ -186,7 +186,7 @@ def evaluate(
     Returns:
         The evaluation: scores by set under "sets".
     """
-    from holdfast.rollouts.collect import check_context
+    from holdfast.rollouts.training_prompts import check_context
     from holdfast.stream.evaluate import Evaluator
     from holdfast.tasks.load import load_stream
     from holdfast.train.model import load_policy

@@ -64,6 +64,18 @@ class Ramp(Controller):
         return (1 - share) * self.start + share * self.end
 
 
+@dataclass(frozen=True)
+class Until(Controller):
+    """One value for so many steps of a stage, and another from then on."""
+
+    before: float
+    after: float
+    steps: int
+
+    def value(self, moment: Moment) -> float:
+        return self.before if moment.step < self.steps else self.after
+
+
 class Controls:
     """A recipe and its controllers during one stage.
 

@@ -208,7 +208,7 @@ def _suite_entries(name: str, run_code: bool) -> list[Any]:
 
 def evaluate(model: str, plan: Plan, on_set: OnSet) -> Evaluation:
     """Score one model on every task and suite of a plan; trains and writes nothing."""
-    from holdfast.rollouts.collect import check_context
+    from holdfast.rollouts.training_prompts import check_context
     from holdfast.stream.evaluate import Evaluator
     from holdfast.tasks.lm_eval import LmEvalSuite
     from holdfast.train.model import load_policy

@@ -19,6 +19,7 @@ from holdfast.methods.sdft import SDFT
 from holdfast.methods.sdpg import SDPG
 from holdfast.methods.sdpo import SDPO
 from holdfast.methods.sft import SFT
+from holdfast.methods.sft_then_grpo import SFTThenGRPO
 from holdfast.methods.sort import SORT
 from holdfast.methods.ssd import SSD
 from holdfast.methods.stable_opd import StableOPD
@@ -41,6 +42,7 @@ RECIPES: dict[str, type[Recipe]] = {
         SDPO,
         SCSDPO,
         GRPO,
+        SFTThenGRPO,
         SORT,
         NPO,
         AutoNPO,

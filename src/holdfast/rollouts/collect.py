@@ -3,14 +3,13 @@
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 
 from holdfast import stop
-from holdfast.config import EvalSettings, TrainSettings
+from holdfast.config import TrainSettings
 from holdfast.contexts import actions_prompt
-from holdfast.errors import ConfigError, DataError
+from holdfast.errors import DataError
 from holdfast.methods.base import Recipe
 from holdfast.rollouts.episodes import Episode, play
 from holdfast.rollouts.guidance import Hinted, guide_failing
@@ -18,21 +17,13 @@ from holdfast.rollouts.guides import GuidePool
 from holdfast.rollouts.prompts import PromptTooLong, check_fits, encode_completion, encode_prompt
 from holdfast.rollouts.rows import Group, Row
 from holdfast.rollouts.sampler import Completion, CompletionEngine, Request, Sampler
+from holdfast.rollouts.training_prompts import TrainingPrompt, demonstrated, longest_reprompt
 from holdfast.seeds import derive_seed, numpy_rng
 from holdfast.tasks.base import Example, Task, Verdict
 from holdfast.teachers import Base
 from holdfast.train.policy import Policy
 from holdfast.train.shard import whole
 from holdfast.train.world import World
-
-
-@dataclass(frozen=True)
-class TrainingPrompt:
-    """A training example as the engine needs it: its prompt, and for demonstrations the completion, in tokens."""
-
-    example: Example
-    prompt_ids: list[int]
-    demonstration_ids: list[int] | None
 
 
 class Collector:
@@ -79,7 +70,7 @@ class Collector:
         kept: list[TrainingPrompt] = []
         for example in task.train:
             try:
-                kept.append(self._encode(example, task.name))
+                kept.append(self._encode(example, task))
             except PromptTooLong:
                 if self.train.long_prompts == "refuse":
                     raise
@@ -93,9 +84,9 @@ class Collector:
         self._prompts[task.name] = kept
         self._tasks[task.name] = task
 
-    def _encode(self, example: Example, task: str) -> TrainingPrompt:
+    def _encode(self, example: Example, task: Task) -> TrainingPrompt:
         tokenizer, kwargs = self.policy.tokenizer, self.policy.chat_template_kwargs
-        where = f"{task}: {example.id}"
+        where = f"{task.name}: {example.id}"
         prompt_ids = encode_prompt(tokenizer, example.messages, kwargs, where=where)
         check_fits(example.id, prompt_ids, self.train.max_prompt_length)
         if self.spec.is_sampled:
@@ -110,14 +101,13 @@ class Collector:
             if self.guidance is not None and example.actions is not None:
                 self._hint_ids(example, len(example.actions))
             if not self.spec.with_demonstration:
-                return TrainingPrompt(example, prompt_ids, None)
-        assert example.demonstration is not None  # guaranteed by the recipe's needs
-        ids = encode_completion(tokenizer, example.demonstration, self.policy.eos_ids, kwargs, where=where)
+                return TrainingPrompt(example, prompt_ids)
+        ids, mask, text = demonstrated(self.policy.speech, task, example)
         if len(ids) > self.train.max_completion_length:
             raise PromptTooLong(
                 example.id, len(ids), self.train.max_completion_length, "demonstration", "max_completion_length"
             )
-        return TrainingPrompt(example, prompt_ids, ids)
+        return TrainingPrompt(example, prompt_ids, ids, mask, text)
 
     def collect(
         self, task: Task, stage: int, batch: int, recipe: Recipe | None = None
@@ -228,13 +218,13 @@ class Collector:
 
     def _demonstrated(self, prompt: TrainingPrompt, stage: int, batch: int, place: int) -> Row:
         assert prompt.demonstration_ids is not None
-        assert prompt.example.demonstration is not None
         return Row(
             example=prompt.example,
             prompt_ids=prompt.prompt_ids,
             completion_ids=prompt.demonstration_ids,
-            completion=prompt.example.demonstration,
+            completion=prompt.demonstration,
             seed=derive_seed(self.seed, "demonstration", stage, batch, place),
+            tool_mask=prompt.demonstration_mask,
         )
 
     def _sampled(self, asked: Sequence[tuple[Task, TrainingPrompt]], stage: int, batch: int) -> list[Group]:
@@ -376,34 +366,3 @@ class Collector:
         )
         check_fits(row.example.id, ids, self.max_reprompt_length, "teacher's prompt", "max_reprompt_length")
         row.teacher_prompt_ids = ids
-
-
-def longest_reprompt(policy: Policy, train: TrainSettings) -> int:
-    """Tokens that a teacher's prompt may have: what the settings say, else room for a prompt and a completion."""
-    if train.max_reprompt_length is not None:
-        return train.max_reprompt_length
-    room = train.max_prompt_length + train.max_completion_length
-    limit = policy.context_length
-    return room if limit is None else min(room, limit - train.max_completion_length)
-
-
-def check_context(policy: Policy, train: TrainSettings, evaluation: EvalSettings) -> None:
-    """Refuse lengths that the model was not made for.
-
-    Raises:
-        ConfigError: prompt and completion together are longer than the model's context.
-    """
-    limit = policy.context_length
-    longest = {"train.max_completion_length": train.max_completion_length}
-    if evaluation.max_completion_length is not None:
-        longest["eval.max_completion_length"] = evaluation.max_completion_length
-    sums = {f"train.max_prompt_length + {setting}": train.max_prompt_length + n for setting, n in longest.items()}
-    if train.max_reprompt_length is not None:
-        reprompt = train.max_reprompt_length + train.max_completion_length
-        sums["train.max_reprompt_length + train.max_completion_length"] = reprompt
-    for terms, wanted in sums.items():
-        if limit is not None and wanted > limit:
-            raise ConfigError(
-                f"{terms} is {wanted}, and the model takes {limit} tokens",
-                mend=f"lower them so that they add up to at most {limit}",
-            )

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from holdfast.errors import DataError
 from holdfast.rollouts.prompts import Speech
 from holdfast.seeds import derive_seed
 from holdfast.tasks.base import Example, Verdict
@@ -95,6 +96,33 @@ def play(
     for episode, environment in zip(found, environments, strict=True):
         poll()
         episode.verdict = environment.verdict()
+    return found
+
+
+def recite(
+    speech: Speech, episodes: Episodes, example: Example, turns: Sequence[str], encode: Callable[[str], list[int]]
+) -> Episode:
+    """The episode in which the model says what it is told to: a demonstration of several turns; not judged.
+
+    Args:
+        encode: a turn as the template writes it, up to and including the token that ends it.
+
+    Raises:
+        DataError: the environment fails, or is over before the last of the turns.
+    """
+    where = f"environment of example {example.id!r}"
+    found, environment = Episode(), episodes.begin(example)
+    for number, turn in enumerate(turns, 1):
+        ids = encode(turn)
+        found.add(ids, logprobs=[0.0] * len(ids))
+        found.turns += 1
+        reply = environment.step(turn)
+        if number == len(turns):
+            break
+        if reply is None or number == episodes.max_turns:
+            what = f"it is over after {number} of the {len(turns)} turns that are demonstrated"
+            raise DataError(what, where=where, mend="give actions that it takes, or raise max_turns")
+        found.add(speech.reply(reply, where=where))
     return found
 
 

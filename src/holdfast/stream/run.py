@@ -15,10 +15,11 @@ from holdfast.controllers import Controls
 from holdfast.errors import ConfigError, RunError
 from holdfast.guard.guard import Decision
 from holdfast.measure.summary import json_safe
-from holdfast.rollouts.collect import Collector, check_context
+from holdfast.rollouts.collect import Collector
 from holdfast.rollouts.numbers import EMPTY_BATCH, rollout_numbers, some_rows
 from holdfast.rollouts.rows import Row
 from holdfast.rollouts.sampler import Sampler
+from holdfast.rollouts.training_prompts import check_context
 from holdfast.seeds import derive_seed
 from holdfast.stop import Stopped
 from holdfast.store import RunDirectory, read_json, write_json, write_text

@@ -15,9 +15,10 @@ from typing import Any
 
 from holdfast.config import TrainSettings
 from holdfast.errors import ConfigError
-from holdfast.rollouts.collect import Collector, TrainingPrompt
+from holdfast.rollouts.collect import Collector
 from holdfast.rollouts.guides import GuidePool, digest_of, rate_by_prompt
 from holdfast.rollouts.rows import Row
+from holdfast.rollouts.training_prompts import TrainingPrompt
 from holdfast.scout import GuideSpec, Scout, scout_of
 from holdfast.seeds import derive_seed
 from holdfast.store import RunDirectory, read_json

@@ -120,10 +120,15 @@ class Task:
         return checked(self.verifier, self.name, example, completion)
 
     def provides(self) -> frozenset[str]:
-        """Privileges that every training example carries, and 'reward' where a verifier or an environment judges."""
+        """Privileges that every training example carries, and 'reward' where a verifier or an environment judges.
+
+        Over several turns actions are a demonstration: each is a turn of the model, a demonstration's text the last.
+        """
         have: set[str] = set.intersection(*(set(e.privileges()) for e in self.train)) if self.train else set()
         if self.verifier is not None or self.episodes is not None:
             have.add("reward")
+        if self.episodes is not None and "actions" in have:
+            have.add("demonstration")  # to say, turn by turn
         return frozenset(have)
 
 
