@@ -143,6 +143,7 @@ def make_head_step(
     frozen: bool = False,
     stale: bool = False,
     weighed: bool = False,
+    foreign: bool = False,
     **annotation: Any,
 ) -> HeadStep:
     """Random rows as of `make_step`, seen through output heads.
@@ -151,13 +152,16 @@ def make_head_step(
         shared_head: all three models have the student's head, as under LoRA.
         stale: with log-probabilities of the rollout batch's start.
         weighed: with random token weights.
+        foreign: every other row is somebody else's.
     """
     rng = np.random.default_rng(seed)
     rows = make_step(lengths, seed, **annotation).rows
-    for row in rows:
+    for number, row in enumerate(rows):
         count = len(row.completion_ids)
         row.completion_ids = rng.integers(0, vocabulary, count).tolist()
         row.old_logprobs = (-rng.uniform(1.5, 4.5, count)).tolist() if stale else None
+        if foreign and number % 2 == 0:
+            row.sampled_logprobs, row.source_logprobs = None, (-rng.uniform(1.5, 4.5, count)).tolist()
         row.token_weights = rng.choice([0.0, 0.5, 1.0, 2.0], count).tolist() if weighed else None
     batch = Batch.from_rows(rows, row_coefficients(rows, Objective(), MAX_LENGTH))
 
