@@ -317,6 +317,24 @@ KEPT = {
 }
 
 
+@given(step=head_steps(), objective=objectives(), chunk_tokens=st.sampled_from([None, 2]))
+@settings(max_examples=100, deadline=None)
+def test_what_is_kept_of_teacher_and_base_is_enough_for_every_objective(
+    step: HeadStep, objective: Objective, chunk_tokens: int | None
+) -> None:
+    """Against the readable form on all that they say; what the log lacks of them is the full KL at most."""
+    whole, ids = step.readable(objective), step.batch.ids
+    kept = [compress(s, ids, objective, of=of) for s, of in zip(step.signals, ("teacher", "base"), strict=True)]
+    hidden, head = step.hidden[0].clone().requires_grad_(), step.heads[0]
+    loss, statistics = fused_loss_and_statistics(hidden, head, step.batch, objective, *kept, chunk_tokens=chunk_tokens)
+    loss.backward()
+    torch.testing.assert_close(loss.detach(), whole.loss, **EXACT)
+    torch.testing.assert_close(hidden.grad, whole.gradients["hidden"], **EXACT)
+    assert whole.statistics.keys() - statistics.keys() <= {"teacher_kl_sum"}
+    for name, value in statistics.items():
+        torch.testing.assert_close(value.double(), whole.statistics[name].double(), **EXACT)
+
+
 @pytest.mark.parametrize("name", sorted(KEPT))
 def test_what_is_kept_of_a_teacher_is_enough(name: str) -> None:
     step = make_head_step([5, 3, 4], vocabulary=70, div=[1.0, 0.0, 0.5])

@@ -187,24 +187,36 @@ def test_layers_that_keep_a_state_are_padded() -> None:
 def test_a_hybrid_that_does_not_say_so_is_found_by_the_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
     policy = _policy("Qwen3Next", SIZES | {"head_dim": 16} | LINEAR | MIXTURE, torch.float32)
     monkeypatch.setattr(type(policy.causal_lm), "_is_stateful", False)
+    monkeypatch.setattr(trunk, "attends_everywhere", lambda model: True)
     _falls_back(policy, "the two forms differ")
+
+
+def test_convolutions_that_weigh_little_at_first_are_padded() -> None:
+    """With its first weights such a model's packed states would pass for right ones in 16 bits."""
+    layers = {"layer_types": ["conv", "full_attention"]}
+    policy = _policy("Lfm2", SIZES | layers, torch.bfloat16)
+    for name, parameter in policy.causal_lm.named_parameters():
+        if "conv" in name:
+            parameter.data *= 1e-3
+    _falls_back(policy, "keep a state")
 
 
 class _Distant(torch.nn.Module):
     """Something between the tokens of a stream that is not attention: each is mixed with the one before it."""
 
-    def __init__(self, inner: torch.nn.Module) -> None:
+    def __init__(self, inner: torch.nn.Module, share: float) -> None:
         super().__init__()
-        self.inner = inner
+        self.inner, self.share = inner, share
 
     def forward(self, hidden: Tensor) -> Tensor:
-        return self.inner(hidden + 0.5 * torch.nn.functional.pad(hidden, (0, 0, 1, -1)))
+        return self.inner(hidden + self.share * torch.nn.functional.pad(hidden, (0, 0, 1, -1)))
 
 
-def test_models_that_mix_tokens_otherwise_are_padded() -> None:
+@pytest.mark.parametrize("share", [0.5, 1e-3])
+def test_models_that_mix_tokens_otherwise_are_padded(share: float) -> None:
     policy = _policy("Llama", PACKED["Llama"], torch.float32)
     layer = policy.causal_lm.get_decoder().layers[0]
-    layer.mlp = _Distant(layer.mlp)
+    layer.mlp = _Distant(layer.mlp, share)
     _falls_back(policy, "the two forms differ")
 
 

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple, Protocol, Self, TypeVar
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
-from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import Cache, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from transformers.utils import logging as transformers_logging
 
 from holdfast.rollouts.prompts import Speech
@@ -266,6 +267,12 @@ class Policy:
         if not isinstance(self.model, PeftModel):
             raise RuntimeError("a fully fine-tuned policy has no adapters: keep a frozen_copy() instead")
         return self.model
+
+
+def attends_everywhere(model: PreTrainedModel) -> bool:
+    """Whether every layer is full or sliding-window attention: what a token adds for later ones are keys and values."""
+    layers = DynamicCache(config=model.config).layers
+    return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
 
 
 def decoder_states(
