@@ -4,7 +4,8 @@ A record, `responses/stage-S.json`, has greedy answers by set (`answers`), and a
 base's (`entries`, `artifacts`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from holdfast.measure.answers import Answer, PromptSet
@@ -31,6 +32,8 @@ UNMEASURED = dict.fromkeys(
 )
 Answers = Mapping[str, Sequence[Mapping[str, Any]]]
 """By set: `id`, `prompt`, `text`, `truncated`, `reward`."""
+_Sought = tuple[str | None, Sequence[Ngram], Any]
+"""The set that answers are looked through of (None: all), the n-grams, and what makes units of a text."""
 
 
 def stage_record(
@@ -137,15 +140,15 @@ def artifact_entries(
     stages named at a false-discovery rate of q each may be false at a rate of T·q; so every q is multiplied by the
     stages that were tested, and the list of each kind is at `level` as a whole, whatever the stages have in common.
     """
-    found: dict[tuple[Any, ...], tuple[float, Json]] = {}
+    found: dict[tuple[Any, ...], tuple[float, Json, _Sought]] = {}
     stages = sum("artifacts" in record for record in records)
 
     def over_stages(q: float) -> float:
         return min(1.0, stages * q)
 
-    def consider(key: tuple[Any, ...], evidence: float, entry: Json) -> None:
+    def consider(key: tuple[Any, ...], evidence: float, entry: Json, sought: _Sought) -> None:
         if key not in found or evidence > found[key][0]:
-            found[key] = (evidence, entry)
+            found[key] = (evidence, entry, sought)
 
     for index, record in enumerate(records):
         for grown in record.get("artifacts", {}).get("grown", ()):
@@ -157,8 +160,7 @@ def artifact_entries(
             entry = _entry(grown["text"], "grown", where, curve, grown["share_demonstrations"], over_stages(grown["q"]))
             beyond = None if grown["q_beyond"] is None else over_stages(grown["q_beyond"])
             more = {"z": grown["z"], "q_beyond": beyond, "examples": grown["examples"]}
-            more["within"] = _within(probes, records, where, [ngram], units_of_text)
-            consider(("grown", ngram), grown["z"], entry | more)
+            consider(("grown", ngram), grown["z"], entry | more, (where, [ngram], units_of_text))
         for leak in record.get("artifacts", {}).get("leaks", ()):
             if over_stages(leak["q"]) > level:
                 continue
@@ -168,22 +170,23 @@ def artifact_entries(
             text = leak["text"] or "any of its markers"
             entry = _entry(text, "marker", leak["on"], curve, leak["share_demonstrations"], over_stages(leak["q"]))
             examples = _examples(record, leak["on"], ngrams, units_of_text)
-            within = _within(probes, records, leak["on"], ngrams, units_of_text)
-            more = {"marker_of": leak["task"], "examples": examples, "within": within}
-            consider(("marker", leak["task"], leak["on"], text), -leak["p"], entry | more)
+            more = {"marker_of": leak["task"], "examples": examples}
+            sought = (leak["on"], ngrams, units_of_text)
+            consider(("marker", leak["task"], leak["on"], text), -leak["p"], entry | more, sought)
         for phrase in record.get("artifacts", {}).get("phrases", ()):
             if over_stages(phrase["q"]) > level:
                 continue
             ngram = words(phrase["text"])
             curve = _curve(records, None, [ngram], words)
             entry = _entry(phrase["text"], "teacher_phrase", None, curve, None, over_stages(phrase["q"]))
-            examples, within = _examples(record, None, [ngram], words), _within(probes, records, None, [ngram], words)
-            consider(("phrase", ngram), -phrase["p"], entry | {"examples": examples, "within": within})
+            more = {"examples": _examples(record, None, [ngram], words)}
+            consider(("phrase", ngram), -phrase["p"], entry | more, (None, [ngram], words))
         assert record["stage"] == index
     kept: list[Json] = []
+    read = cache(lambda units, text: tuple(units(text)))  # each answer is looked through for every artifact
     for kind in ("grown", "marker", "phrase"):
         own_kind = sorted((found[key] for key in found if key[0] == kind), key=lambda each: -each[0])
-        kept += [entry for _, entry in own_kind[:MOST]]
+        kept += [entry | {"within": _within(probes, records, *sought, read)} for _, entry, sought in own_kind[:MOST]]
     return kept
 
 
@@ -235,6 +238,7 @@ def _within(
     where: str | None,
     ngrams: Sequence[Ngram],
     units: Any,
+    read: Callable[[Any, str], Sequence[Unit]],
 ) -> list[Json]:
     """The share of answers that contain one of some n-grams at each probe that asked all of the sets."""
     wanted = set(records[0]["answers"]) if where is None else {where}
@@ -242,7 +246,7 @@ def _within(
     for probe in probes:
         answers = probe.get("answers") or {}
         if wanted <= answers.keys():
-            has = [share_with([units(text)], ngrams) > 0 for name in wanted for text in answers[name]]
+            has = [share_with([read(units, text)], ngrams) > 0 for name in wanted for text in answers[name]]
             found.append({"stage": probe["stage"], "step": probe["step"], "share": sum(has) / len(has)})
     return found
 
