@@ -1,5 +1,6 @@
 """Loading models, what is refused, adapters, copies, and saved folders."""
 
+import copy
 import json
 import shutil
 import warnings
@@ -17,11 +18,14 @@ from transformers import (
     GenerationConfig,
     GraniteConfig,
     PretrainedConfig,
+    PreTrainedModel,
     Qwen3ForCausalLM,
+    Qwen3MoeConfig,
 )
 
 from holdfast.config import LoraSettings, ModelSettings, TrainSettings
 from holdfast.errors import ModelError
+from holdfast.train import lora
 from holdfast.train.adapter_average import AdapterAverage
 from holdfast.train.model import Policy, load_policy, tell_of_slow_products
 
@@ -376,3 +380,26 @@ def test_a_processor_without_products_in_bfloat16_is_told_of(policy: Policy, mon
         tell_of_slow_products(policy, TrainSettings(bf16=False))
     with pytest.warns(UserWarning, match="slower in bfloat16"):
         tell_of_slow_products(policy, TrainSettings(bf16=True))
+
+
+def test_adapters_on_the_weights_of_experts_are_refused_and_those_beside_them_are_not() -> None:
+    """Such weights are one tensor for all experts; the merged folder would lack what was learnt in them."""
+
+    def model() -> PreTrainedModel:
+        config = Qwen3MoeConfig(
+            vocab_size=97, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=2,
+            head_dim=8, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16,
+        )  # fmt: skip
+        return AutoModelForCausalLM.from_config(config)
+
+    with pytest.raises(ModelError, match=r"experts.*target_modules: \[k_proj, o_proj, q_proj, v_proj\]"):
+        lora.attach(model(), LoraSettings(r=2), seed=0, where="it", revision=None)
+    settings = LoraSettings(r=2, target_modules=["k_proj", "o_proj", "q_proj", "v_proj"])
+    plain = model()
+    taught = lora.attach(copy.deepcopy(plain), settings, seed=0, where="it", revision=None)
+    with torch.no_grad():
+        for parameter in lora.adapter_parameters(taught, lora.STUDENT).values():
+            parameter += 0.1
+    plain.load_state_dict(lora.merged_state(taught))
+    ids = torch.arange(3, 9)[None]
+    torch.testing.assert_close(plain(ids).logits, taught(ids).logits)

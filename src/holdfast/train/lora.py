@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from peft.tuners.lora import LoraLayer
+from peft.tuners.lora.layer import ParamWrapper
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -36,7 +37,8 @@ def attach(model: PreTrainedModel, settings: LoraSettings, *, seed: int, where: 
         where: the model's path, for messages.
 
     Raises:
-        ModelError: `target_modules` names nothing in this model, or an embedding or the output head.
+        ModelError: `target_modules` names nothing in this model, or an embedding, the output head, or weights of
+            experts that are no linear layers.
     """
     config = LoraConfig(task_type=TaskType.CAUSAL_LM, revision=revision, **settings.model_dump())
     try:
@@ -50,6 +52,13 @@ def attach(model: PreTrainedModel, settings: LoraSettings, *, seed: int, where: 
             where=where,
             mend='name modules of this model in model.lora.target_modules, or say "all-linear"',
         ) from error
+    if any(isinstance(module, ParamWrapper) for module in wrapped.modules()):
+        linear = ", ".join(sorted(wrapped.peft_config[STUDENT].target_modules or ()))
+        raise ModelError(
+            "peft would put adapters on the weights of experts, which can be neither averaged nor merged here",
+            where=where,
+            mend=f"set model.lora.target_modules: [{linear}]",
+        )
     for module in (model.get_input_embeddings(), model.get_output_embeddings()):
         if isinstance(module, LoraLayer):
             raise ModelError(
