@@ -82,6 +82,17 @@ def test_a_checkpoint_that_was_put_aside_for_its_successor_is_found_again(tmp_pa
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("sums", ["{}", "[]", "null", '{"a": 1', "\x00\x00"])
+def test_a_checkpoint_without_its_checksums_is_passed_over(tmp_path: Path, sums: str) -> None:
+    for number in (1, 2):
+        save_checkpoint(tmp_path, number, {"policy": {"w": torch.ones(2)}}, {"step": number})
+    (tmp_path / "00000002" / "checksums.json").write_text(sums)
+    with pytest.warns(UserWarning, match="00000002: (damaged|incomplete) checkpoint"):
+        found = load_newest(tmp_path)
+    assert found is not None
+    assert found.position == {"step": 1}
+
+
 def test_a_checkpoint_that_was_passed_over_does_not_count_among_those_that_are_kept(tmp_path: Path) -> None:
     """After a damaged one that lies further on, what is saved next is not thrown away for it."""
     tensors = {"policy": {"w": torch.ones(2)}}

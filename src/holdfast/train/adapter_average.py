@@ -84,8 +84,8 @@ class AdapterAverage:
 
     @torch.no_grad()
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        for name, factor in self._factors.items():
-            factor.copy_(tensors[name])
+        for name, served in self._served().items():  # on its device, as in `reset`
+            self._factors[name] = torch.empty_like(self._factors[name], device=served.device).copy_(tensors[name])
         self._used = int(tensors["columns"])
         self._bounds = dict(zip(self._names, tensors["bounds"].tolist(), strict=True))
         self._serve()

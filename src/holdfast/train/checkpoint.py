@@ -228,6 +228,8 @@ def _fault_in_share(path: Path, world: World) -> str:
         sums = json.loads((path / "checksums.json").read_text())
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return "incomplete checkpoint"
+    if not isinstance(sums, dict) or "position.json" not in sums:
+        return "damaged checkpoint, checksums.json has changed"
     for name in world.share(list(sums)):
         file = path / name
         if not file.is_file():
