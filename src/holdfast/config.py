@@ -51,8 +51,8 @@ class ModelSettings(Settings):
     trust_remote_code: bool = False
     """Run code that comes with the model; off unless the user asks."""
     attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
-    """With `sdpa` rows of a batch are packed and share their prompts, where the model allows it; with the others they are
-    padded."""
+    """With `sdpa` rows of a batch are packed and share their prompts, where the model allows it; with the others they
+    are padded."""
     lora: LoraSettings | None = None
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Passed to the chat template of student and teacher alike, e.g. `enable_thinking: false`."""
