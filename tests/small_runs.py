@@ -30,9 +30,13 @@ RUNS: Mapping[str, Mapping[str, Any]] = {
         "recipe": {"name": "sdft", "num_loss_tokens_to_skip": 0, "ema_rate": 0.2},
         "model": {"lora": {"r": 2}},
     },
+    "ewc": {"recipe": {"name": "ewc", "num_sequences": 3, "decay": 0.5, "strength": 100.0}},
+    "atesd": {"recipe": {"name": "atesd", "hold": 2, "probe_prompts": 2, "controller_rate": 1.0}},
+    "sd_zero": {"recipe": {"name": "sd_zero", "srt_steps": 3, "sync_every": 1, "num_generations": 2}},
+    "olora": {"recipe": "olora", "model": {"lora": {"r": 2}}},
 }
 """Several steps on a rollout batch, with a base, and with a teacher whose head moves; averages; a controller, a gate;
-ways back with guides; an adapter."""
+ways back with guides; an adapter; what holds the weights."""
 
 
 def by_letters(example: Example, completion: str) -> Verdict:
@@ -51,7 +55,14 @@ def write_config(folder: Path, name: str, **changes: Any) -> Path:
     if not (folder / "model").exists():
         build_tiny_model(folder / "model", hidden_size=32, layers=2, vocab_size=300, texts=SAMPLE_TEXTS)
     for task in range(2):
-        records = ({"prompt": f"What is {i} plus {task}?", "completion": f"{i + task}."} for i in range(12))
+        records = (
+            {
+                "prompt": f"What is {i} plus {task}?",
+                "completion": f"{i + task}.",
+                "solution": ["Count on.", f"{i + task}."],
+            }
+            for i in range(12)
+        )
         (folder / f"{task}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     run = RUNS[name]
     data = {

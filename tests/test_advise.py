@@ -56,6 +56,12 @@ def test_the_budget_decides_and_lora_holds_no_copies() -> None:
     assert all(each.fits for each in advise(tasks, 100, is_lora=True) if not each.lacks)
 
 
+def test_adapters_for_each_stage_take_lora() -> None:
+    tasks = [_task("a", demonstration="x")]
+    lacking = [{a.recipe: a for a in advise(tasks, 1, is_lora=lora)}["olora"].lacks for lora in (True, False)]
+    assert lacking == [{}, {"the model": ["LoRA"]}]
+
+
 def test_what_to_begin_with_follows_the_order_of_the_evidence() -> None:
     everything = advise([_task("a", demonstration="x", judged=True)], 1, is_lora=False)
     fitting = {each.recipe for each in everything if each.fits}

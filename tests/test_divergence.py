@@ -259,15 +259,17 @@ def test_the_closed_form_baseline_changes_the_variance_alone() -> None:
 
     def gradients(baseline: str) -> Tensor:
         """Of every token that may be sampled: [9, 9]."""
-        objective = Objective(divergence="reverse_kl", support="sampled", sampled_baseline=baseline)  # type: ignore[arg-type]
+        objective = Objective(divergence="reverse_kl", support="sampled", sampled_baseline=baseline, top_k=3)  # type: ignore[arg-type]
         return gradient(student.expand(9, 9), teacher.expand(9, 9), objective, every_token)
 
-    plain, centred = gradients("none"), gradients("kl")
+    forms = [gradients(baseline) for baseline in ("none", "kl", "topk_kl")]
     expected = gradient(student[None], teacher[None], REVERSE)[0]
-    for each in (plain, centred):
+    for each in forms:
         torch.testing.assert_close((p[:, None] * each).sum(0), expected)
-    variances = [(p[:, None] * (each - expected).square()).sum() for each in (plain, centred)]
-    assert variances[1] < variances[0]
+    plain, centred, by_few = ((p[:, None] * (each - expected).square()).sum() for each in forms)
+    assert centred < plain
+    assert by_few < plain
+    assert by_few != centred
     z = student.expand(9, 9)
     objective = Objective(divergence="reverse_kl", support="sampled", sampled_baseline="kl")
     advantage = token_divergence(z, teacher.expand(9, 9), objective, every_token) / student.log_softmax(-1)

@@ -50,6 +50,7 @@ def objectives(draw: st.DrawFn) -> Objective:
     surrogate = draw(st.sampled_from(["clip", "cispo", "sapo", "raw"]))
     sampled, top_k = support == "sampled", support.startswith("topk")
     target = draw(st.sampled_from(["teacher", "geometric", "partial"]))
+    form = draw(st.sampled_from(["k3", "k2", "forward_kl"]))
     of_target: dict[str, Any] = {}
     if target == "geometric":
         of_target = {"anchor": draw(st.sampled_from(["student", "base"])), "target_weight": draw(st.floats(0.2, 1.5))}
@@ -61,7 +62,7 @@ def objectives(draw: st.DrawFn) -> Objective:
         support=support,
         top_k=draw(st.integers(2, 6)),
         top_k_by=draw(st.sampled_from(["student", "teacher"])) if top_k else "student",
-        sampled_baseline=draw(st.sampled_from(["none", "kl"])) if sampled else "none",
+        sampled_baseline=draw(st.sampled_from(["none", "kl", "topk_kl"])) if sampled else "none",
         target=target,
         clip="none" if sampled else draw(st.sampled_from(["none", "entry", "token"])),
         clip_at=draw(st.sampled_from([0.02, 0.3])),
@@ -77,7 +78,8 @@ def objectives(draw: st.DrawFn) -> Objective:
         importance=draw(st.sampled_from(["none", "token", "sequence_mean"])),
         temperature=draw(st.sampled_from([1.0, 0.7])),
         reference_kl=draw(st.sampled_from([0.0, 0.3])),
-        reference_kl_form=draw(st.sampled_from(["k3", "k2", "forward_kl"])),
+        reference_kl_form=form,
+        reference_temperature=draw(st.sampled_from([1.0, 2.5])) if form == "forward_kl" else 1.0,
         **of_target,
     )
 

@@ -208,6 +208,33 @@ def test_the_anchor_over_the_vocabulary_is_the_forward_kl() -> None:
     assert gradients[1].abs().max() == 0
 
 
+def test_the_anchor_at_a_temperature_of_its_own_is_lwfs() -> None:
+    step = make_step([3, 2], base_kl=[1.0, 0.0])
+    objective = Objective(reference_kl=0.3, reference_kl_form="forward_kl", reference_temperature=2.5)
+    loss, statistics = step.loss(objective)
+    student, base = ((side[0] / 2.5).log_softmax(-1) for side in (step.student, step.base))
+    expected = 2.5**2 * (base.exp() * (base - student)).sum(-1)
+    assert loss.item() == pytest.approx(0.3 * expected.sum().item() / 6, rel=1e-6)
+    gradients = step.gradients(objective)
+    torch.testing.assert_close(gradients[0], 0.3 / 6 * 2.5 * (student.exp() - base.exp()), rtol=1e-6, atol=1e-9)
+    plain = step.loss(replace(objective, reference_temperature=1.0))[1]
+    assert summarise(statistics)["kl_base"] == summarise(plain)["kl_base"], "the log says the KL at temperature 1"
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"reference_temperature": 2.0}, "for reference_kl_form: forward_kl, not k3"),
+        ({"reference_temperature": 0.0}, "must be above 0"),
+        ({"reference": "teacher", "target": "geometric", "anchor": "base"}, "choose one"),
+        ({"support": "sampled", "divergence": "reverse_kl", "sampled_baseline": "topk_kl", "top_k": 1}, "raise top_k"),
+    ],
+)
+def test_a_reference_that_makes_no_sense_is_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Objective(**settings)
+
+
 # --- Cross-entropy ------------------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ import pytest
 
 import holdfast
 from holdfast.contexts import DEMONSTRATION_TEMPLATE
+from lab_files import with_solutions
 
 BEFORE = 0.4
 SEEDS = (0, 1, 2)
@@ -26,12 +27,17 @@ class Learns(NamedTuple):
     rate: float = 4e-4
     task: str = "calculation"
     settings: dict[str, Any] = {}  # noqa: RUF012 - read only
+    lora: dict[str, Any] | None = None
+    solved: bool = False
+    """The task is read from files that have a solution in steps."""
 
 
 CASES = (
     Learns("dft", 0.6),
     Learns("kl_sft", 0.6),
     Learns("replay", 0.6),
+    Learns("olora", 0.6, rate=4e-3, lora={"r": 8}),
+    Learns("ewc", 0.6, settings={"num_sequences": 64}),
     Learns("rft", 0.6),
     Learns("correct_only", 0.6, settings={"num_loss_tokens_to_skip": 0}),
     Learns("sc_sdpo", 0.6),
@@ -46,6 +52,12 @@ CASES = (
     Learns("opsd", 0.6, settings={"clip": "token", "template": DEMONSTRATION_TEMPLATE}),
     Learns("beta_opsd", 0.6, settings={"template": DEMONSTRATION_TEMPLATE}),
     Learns("stable_opd", 0.6, settings={"template": DEMONSTRATION_TEMPLATE}),
+    Learns(
+        "atesd",
+        0.6,
+        settings={"clip": "token", "template": DEMONSTRATION_TEMPLATE, "hold": 4, "probe_prompts": 4},
+        solved=True,
+    ),
     Learns("vopd", 0.4, settings={"num_generations": 4, "template": DEMONSTRATION_TEMPLATE}),
 )
 
@@ -56,8 +68,9 @@ def test_a_recipe_learns(tmp_path: Path, case: Learns) -> None:
     reached = []
     for seed in SEEDS:
         config = {
-            "tasks": [f"lab:{case.task}"],
+            "tasks": [with_solutions(tmp_path / "data", case.task) if case.solved else f"lab:{case.task}"],
             "suites": [],
+            "model": {"lora": case.lora},
             "recipe": {"name": case.recipe, **case.settings},
             "seed": seed,
             "train": {

@@ -30,6 +30,7 @@ from holdfast.methods import (
     ActGuide,
     BetaOPSD,
     CorrectOnly,
+    SDZero,
     SFTThenGRPO,
     StableOPD,
 )
@@ -96,6 +97,17 @@ def dft(groups: Sequence[Sequence[Seen]]) -> Tensor:
 
 def kl_sft(groups: Sequence[Sequence[Seen]]) -> Tensor:
     return token_mean(groups, lambda s: -s.of(s.student) + 0.3 * kl(s.base, s.student))
+
+
+def lwf(groups: Sequence[Sequence[Seen]]) -> Tensor:
+    """At temperature 2; the old model is the one at the stage's start."""
+
+    def loss(s: Seen) -> Tensor:
+        old, new = (side.exp() ** 0.5 for side in (s.teacher, s.student))
+        old, new = old / old.sum(-1, keepdim=True), new / new.sum(-1, keepdim=True)
+        return -s.of(s.student) + 0.3 * 4 * (old * (old / new).log()).sum(-1)
+
+    return token_mean(groups, loss)
 
 
 def rft(groups: Sequence[Sequence[Seen]]) -> Tensor:
@@ -267,9 +279,44 @@ def vopd(groups: Sequence[Sequence[Seen]]) -> Tensor:
     return token_mean(groups, loss)
 
 
+def vopd_topk(groups: Sequence[Sequence[Seen]]) -> Tensor:
+    """The baseline over the student's top 5; the sampled token's probabilities over the whole vocabulary."""
+
+    def loss(s: Seen) -> Tensor:
+        ids = s.student.topk(5).indices
+        p, q = (side.gather(-1, ids).exp() for side in (s.student, s.teacher))
+        p, q = p / p.sum(-1, keepdim=True), q / q.sum(-1, keepdim=True)
+        advantage = s.of(s.teacher) - s.of(s.student) + (p * (p / q).log()).sum(-1)
+        return -advantage.detach() * s.of(s.student)
+
+    return token_mean(groups, loss)
+
+
+def srt(groups: Sequence[Sequence[Seen]]) -> Tensor:
+    """Right revisions alone; the answer and the cue are in their prompts."""
+    rows = [s for group in groups for s in group if s.row.revised and s.row.reward == 1]
+    return torch.cat([-correction(s) * s.of(s.student) for s in rows]).mean()
+
+
+def sd_zero(groups: Sequence[Sequence[Seen]]) -> Tensor:
+    """JSD(.3) on the student's top 5 and the rest."""
+
+    def loss(s: Seen) -> Tensor:
+        ids = s.student.topk(5).indices
+        p, q = (side.gather(-1, ids).exp() for side in (s.student, s.teacher))
+        p, q = (torch.cat((side, 1 - side.sum(-1, keepdim=True)), -1) for side in (p, q))
+        m = 0.7 * p + 0.3 * q
+        return correction(s) * (0.3 * (q * (q / m).log()).sum(-1) + 0.7 * (p * (p / m).log()).sum(-1))
+
+    return token_mean(groups, loss)
+
+
 CASES: dict[str, tuple[Recipe, Formula]] = {
     "dft": (DFT(), dft),
     "kl_sft": (KLSFT(beta=0.3), kl_sft),
+    "kl_sft, LwF": (KLSFT(beta=0.3, distillation_temperature=2.0, old_model="stage_start"), lwf),
+    "sd_zero, phase 1": (SDZero(phase=1), srt),
+    "sd_zero, phase 2": (SDZero(phase=2, jsd_beta=0.3, top_k=5), sd_zero),
     "rft": (RFT(most_per_prompt=1), rft),
     "correct_only": (CorrectOnly(num_loss_tokens_to_skip=1), correct_only),
     "sc_sdpo": (SCSDPO(divergence="forward_kl", support="full"), sc_sdpo),
@@ -286,6 +333,7 @@ CASES: dict[str, tuple[Recipe, Formula]] = {
     "beta_opsd": (BetaOPSD(beta=1.6, temperature=1.0), beta_opsd),
     "stable_opd": (StableOPD(beta=0.3, demonstration_weight=0.5), stable_opd),
     "vopd": (VOPD(), vopd),
+    "vopd, top-k baseline": (VOPD(baseline="topk", top_k=5), vopd_topk),
     "sdpg": (SDPG(distillation=0.2, beta=0.4, gate_positive=True), sdpg),
 }
 
@@ -327,6 +375,12 @@ def groups_for(recipe: Recipe) -> list[Group]:
                 guided.source_logprobs = [-rng.uniform(5, 7) for _ in own]
                 group.rows.append(guided)
             group.shown_actions = 1
+        if recipe.rollouts().revision is not None:
+            for row in list(group.rows):
+                behind = Row(example, [*prompt, *row.completion_ids, *ids(3)], ids(4), revised=True)
+                behind.sampled_logprobs = [-rng.uniform(4.5, 7) for _ in range(4)]
+                behind.verdict = Verdict(1 - row.reward)
+                group.rows.append(behind)
         groups.append(group)
     recipe.annotate(groups)
     for row in (row for group in groups for row in group.rows):
@@ -354,6 +408,9 @@ def test_loss_and_gradients_are_the_formulas(tiny_model: Path, name: str, engine
             parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.05)
     if teacher is not None and spec is not None and spec.stage_start == "student":
         teacher.start_stage()
+        with torch.no_grad():  # and so that the student is another than at the stage's start
+            for parameter in other.named_trainable().values():
+                parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.05)
 
     def says(speaker: Any, row: Row) -> Tensor:
         with speaker.scoring() as model:

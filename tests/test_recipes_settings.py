@@ -7,7 +7,9 @@ import pytest
 
 from holdfast.controllers import Controls
 from holdfast.methods import (
+    ATESD,
     DFT,
+    EWC,
     ISDFT,
     KLSFT,
     NPO,
@@ -22,7 +24,9 @@ from holdfast.methods import (
     AutoNPO,
     BetaOPSD,
     CorrectOnly,
+    OLoRA,
     Replay,
+    SDZero,
     SFTThenGRPO,
     StableOPD,
 )
@@ -47,6 +51,18 @@ def teacher_prompt(recipe: Recipe) -> str:
     messages = rows_of(recipe)[0].teacher_messages
     assert messages is not None
     return messages[-1]["content"]
+
+
+def exposed(recipe: Recipe, exposure: float | None) -> str:
+    """The teacher's prompt at an exposure, in a template of no words."""
+    example = Example("e", (Message(role="user", content="Q"),), solution=("S1", "S2", "S3"))
+    row = Row(example, [1], [2])
+    changes: dict[str, Any] = {"template": "{prompt}{demonstration}"} | (
+        {} if exposure is None else {"exposure": exposure}
+    )
+    recipe.model_copy(update=changes).annotate([Group(example, [row])])
+    assert row.teacher_messages is not None
+    return row.teacher_messages[-1]["content"]
 
 
 def gradient(field: str, step: int = 0) -> Callable[[Recipe], Any]:
@@ -124,6 +140,9 @@ def guide(field: str) -> Callable[[Recipe], Any]:
 SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]] = [
     (DFT, "aggregation", "sequence_mean", lambda r: r.objective().aggregation, "token_mean", "sequence_mean"),
     (KLSFT, "beta", 0.5, lambda r: r.objective().reference_kl, 0.1, 0.5),
+    (KLSFT, "distillation_temperature", 2.0, lambda r: r.objective().reference_temperature, 1.0, 2.0),
+    (KLSFT, "old_model", "stage_start", lambda r: r.objective().reference, "base", "teacher"),
+    (KLSFT, "old_model", "stage_start", lambda r: (r.teacher() is not None, r.uses_base()), (0, 1), (1, 0)),
     (RFT, "num_generations", 2, lambda r: r.rollouts().num_generations, 4, 2),
     (RFT, "num_iterations", 3, lambda r: r.rollouts().num_iterations, 1, 3),
     (RFT, "success_threshold", 0.5, each("ce"), [1, 0, 0, 1], [1, 1, 0, 1]),
@@ -184,6 +203,31 @@ SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]]
     (StableOPD, "demonstration_weight", 0.5, lambda r: reference(r, (1.0,)).ce, 1.0, 0.5),
     (Replay, "replay_ratio", 0.5, lambda r: r.rollouts().replay_ratio, 0.1, 0.5),
     (Replay, "replay_weight", 0.5, lambda r: replayed(r).ce, 1.0, 0.5),
+    (
+        Replay,
+        "replay_source",
+        "base",
+        lambda r: (r.rollouts().replay_source, r.uses_base()),
+        ("own", 0),
+        ("base", 1),
+    ),
+    (SDZero, "phase", 1, lambda r: (r.rollouts().revision is None, r.teacher().kind), (1, "periodic"), (0, "frozen")),
+    (SDZero, "srt_steps", 5, lambda r: r.teacher().first, 20, 5),
+    (SDZero, "sync_every", 5, lambda r: r.teacher().every, 0, 5),
+    (SDZero, "num_generations", 4, lambda r: r.rollouts().num_generations, 1, 4),
+    (SDZero, "cue_if_right", "Y", lambda r: rows_of(r)[0].teacher_beginning[-3:-2], ".", "Y"),
+    (SDZero, "cue_if_wrong", "N", lambda r: rows_of(r)[2].teacher_beginning[-3:-2], ".", "N"),
+    (SDZero, "success_threshold", 0.5, lambda r: "wrong" in rows_of(r)[1].teacher_beginning, True, False),
+    (SDZero, "divergence", "reverse_kl", lambda r: r.objective().divergence, "jsd", "reverse_kl"),
+    (SDZero, "top_k", 5, lambda r: r.objective().top_k, 64, 5),
+    (SDZero, "temperature", 0.7, lambda r: (r.rollouts().temperature, r.objective().temperature), (1, 1), (0.7, 0.7)),
+    (OLoRA, "orthogonality", 3.0, lambda r: r.penalty().strength, 0.5, 3.0),
+    (OLoRA, "norm", 0.1, lambda r: r.penalty().norm, 0.0, 0.1),
+    (EWC, "strength", 3.0, lambda r: r.penalty().strength, 1.0, 3.0),
+    (EWC, "decay", 0.5, lambda r: r.penalty().decay, 1.0, 0.5),
+    (EWC, "sequences", "demonstrations", lambda r: r.penalty().sequences, "samples", "demonstrations"),
+    (EWC, "num_sequences", 7, lambda r: r.penalty().count, 200, 7),
+    (EWC, "prompts", "p.jsonl", lambda r: r.penalty().prompts, None, "p.jsonl"),
     (Replay, "buffer_size", 3, lambda r: r.rollouts().replay_buffer_size, None, 3),
     (ISDFT, "target_fraction_start", 0.5, fraction(0), 0.25, 0.5),
     (ISDFT, "target_fraction", 0.5, fraction(75), 0.625, 0.375),
@@ -198,7 +242,18 @@ SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]]
     (OPSD, "divergence", "jsd", lambda r: r.objective().divergence, "forward_kl", "jsd"),
     (OPSD, "aggregation", "constant", lambda r: r.objective().aggregation, "token_mean", "constant"),
     (OPSD, "num_generations", 4, lambda r: r.rollouts().num_generations, 1, 4),
+    (ATESD, "exposure", 0.5, lambda r: (len(r.controllers()), r.probe() is not None), (1, 1), (0, 0)),
+    (ATESD, "keep_answer", False, lambda r: exposed(r, 0.2), "QS1\nS3", "QS1"),
+    (ATESD, "exposure", 0.2, lambda r: exposed(r, None), "QS1\nS2\nS3", "QS1\nS3"),
+    (ATESD, "hold", 5, lambda r: (r.probe().every, r.controllers()["exposure"].hold), (10, 10), (5, 5)),
+    (ATESD, "discount", 0.5, lambda r: r.controllers()["exposure"].discount, 0.9, 0.5),
+    (ATESD, "entropy_weight", 0.5, lambda r: r.controllers()["exposure"].entropy_weight, 1e-2, 0.5),
+    (ATESD, "controller_rate", 0.5, lambda r: r.controllers()["exposure"].rate, 1e-3, 0.5),
+    (ATESD, "probe_exposure", 0.5, lambda r: r.probe().settings["exposure"], 1.0, 0.5),
+    (ATESD, "probe_prompts", 5, lambda r: r.probe().prompts, 16, 5),
     (BetaOPSD, "beta", 4.0, lambda r: r.objective().target_weight, 0.5, 0.25),
+    (VOPD, "baseline", "topk", lambda r: r.objective().sampled_baseline, "kl", "topk_kl"),
+    (VOPD, "top_k", 20, lambda r: r.objective().top_k, 100, 20),
     (VOPD, "baseline", "none", lambda r: r.objective().sampled_baseline, "kl", "none"),
     (
         VOPD,

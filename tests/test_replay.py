@@ -1,7 +1,12 @@
 """Replay: which rows of earlier tasks a batch has, and that they follow from names alone."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
 
 from holdfast.config import ModelSettings, TrainSettings
 from holdfast.methods import RFT, Replay, StableOPD
@@ -11,13 +16,15 @@ from holdfast.rollouts.collect import Collector
 from holdfast.rollouts.numbers import rollout_numbers
 from holdfast.rollouts.sampler import Sampler
 from holdfast.tasks.base import Example, Message, Task, Verdict
+from holdfast.teachers import Base
 from holdfast.train.model import load_policy
 
 
 def collector(
-    folder: Path, seed: int = 0, kind: type[Recipe] = Replay, **settings: float
+    folder: Path, seed: int = 0, kind: type[Recipe] = Replay, **settings: Any
 ) -> tuple[Collector, list[Task]]:
     policy = load_policy(ModelSettings(path=str(folder)))
+    base = Base(policy)
     tasks = []
     for name in ("a", "b", "c"):
         examples = [Example(f"{name}{i}", (Message(role="user", content=f"{i}"),), f"{i}") for i in range(8)]
@@ -25,9 +32,10 @@ def collector(
         worth = Verdict(0.5, feedback=name)
         tasks.append(Task(name, examples, examples, lambda _example, _completion, worth=worth: worth))
     train = TrainSettings(prompts_per_step=4, max_completion_length=8)
-    made = Collector(policy, Sampler(policy), kind(**settings), train, seed)
+    made = Collector(policy, Sampler(policy), kind(**settings), train, seed, base)
     for task in tasks:
         made.prepare(task)
+    made.prepare_prompts()
     return made, tasks
 
 
@@ -107,3 +115,45 @@ def test_what_a_batch_is_worth_is_said_of_the_stages_own_task(tiny_model: Path) 
     for row in (row for group in groups for row in group.rows if row.replayed):
         row.verdict = Verdict(1.0)
     assert rollout_numbers(groups)["reward"] == 0.5
+
+
+# --- Self-replay --------------------------------------------------------------------------------------------------
+
+
+def test_self_replay_is_what_the_base_says_to_earlier_prompts(tiny_model: Path) -> None:
+    made, tasks = collector(tiny_model, replay_ratio=1.0, replay_source="base")
+    assert len(made.collect(tasks[0], 1, 0)[0]) == 4, "nothing comes before the first stage"
+    groups, numbers = made.collect(tasks[2], 3, 0)
+    rows = [group.rows[0] for group in groups[4:]]
+    assert numbers == {"replayed_fraction": 0.5}
+    assert all(row.replayed and row.is_sampled and row.ce == 1 and row.verdict is None for row in rows)
+    assert {row.example.id[0] for row in rows} <= {"a", "b"}
+    assert rollout_numbers(groups)["completions"] == 4
+    own = [len(group.rows[0].completion_ids) for group in groups[:4]]
+    assert rollout_numbers(groups)["completion_length"] == sum(own) / 4, "what is replayed is not what is learnt"
+    with torch.no_grad():
+        for parameter in made.policy.named_trainable().values():
+            parameter.mul_(0.5)
+    moved = [group.rows[0] for group in made.collect(tasks[2], 3, 0)[0][4:]]
+    assert [row.completion_ids for row in moved] == [row.completion_ids for row in rows], "the base, not the student"
+    later = [group.rows[0].completion_ids for group in made.collect(tasks[2], 3, 1)[0][4:]]
+    assert later != [row.completion_ids for row in rows]
+
+
+def test_a_file_of_prompts_is_replayed_from_the_first_stage_on(tiny_model: Path, tmp_path: Path) -> None:
+    file = tmp_path / "generic.jsonl"
+    file.write_text("".join(json.dumps({"prompt": f"Tell me about {i}.", "id": f"g{i}"}) + "\n" for i in range(3)))
+    made, tasks = collector(tiny_model, replay_ratio=0.5, replay_source="base", prompts=str(file))
+    for stage in (1, 3):
+        drawn = {group.example.id for batch in range(3) for group in made.collect(tasks[0], stage, batch)[0][4:]}
+        assert drawn == {"g0", "g1", "g2"}
+    with pytest.raises(ValueError, match="set replay_source: base"):
+        Replay(prompts=str(file))
+
+
+def test_what_is_replayed_is_not_judged(tiny_model: Path) -> None:
+    made, tasks = collector(tiny_model, replay_ratio=1.0, replay_source="base")
+    judged = Task("d", tasks[0].train, tasks[0].train, lambda example, text: Verdict(1.0))
+    made.prepare(judged)
+    groups, _ = made.collect(tasks[2], 5, 0)
+    assert all(group.rows[0].verdict is None for group in groups)

@@ -28,12 +28,14 @@ from holdfast.api import export
 from holdfast.config import LoraSettings, ModelSettings, TrainSettings
 from holdfast.errors import RunError
 from holdfast.methods import RECIPES
-from holdfast.objective.spec import Objective, PolicyGradient, TeacherSpec
+from holdfast.objective.spec import Objective, OrthogonalPenalty, PolicyGradient, TeacherSpec
 from holdfast.rollouts.prompts import PromptTooLong
 from holdfast.rollouts.rows import Row
 from holdfast.tasks.base import Example, Message, Verdict
 from holdfast.teachers import Base, Teacher
+from holdfast.train.fisher import fisher_information
 from holdfast.train.model import load_policy
+from holdfast.train.penalty import penalty_of
 from holdfast.train.shard import assembled, shard
 from holdfast.train.step import StageTrainer
 from holdfast.train.trunk import longest_packed
@@ -49,10 +51,12 @@ RECIPE_SETTINGS: dict[str, dict[str, Any]] = {
     "sdft": {"ema_rate": 0.3},
     "sdpo": {"ema_rate": 0.3},
     "grpo": {"num_iterations": 2, "beta": 0.1},
+    "ewc": {"strength": 10.0},
 }
 CASES = [
     *((name, lora) for name in (*RECIPE_SETTINGS, "mixed") for lora in (False, True)),
     *((name, False) for name in (*RECIPES, "forgotten", "nested") if name not in RECIPE_SETTINGS),
+    ("olora", True),
 ]
 """Every recipe; and `mixed`, rows that ask for different things, some for the teacher, some for the base, used for two
 steps; `forgotten`, the same where what was kept for the second step was let go of, as the guard may do; `nested`, the
@@ -94,10 +98,12 @@ def take_steps(model: str, output: str) -> None:
     found: dict[str, Tensor] = {}
     for name, lora in CASES:
         case = f"{name} with LoRA" if lora else name
-        objective, spec, iterations = MIXED, EMA, 2
+        objective, spec, held, iterations = MIXED, EMA, None, 2
         if name in RECIPES:
             recipe = RECIPES[name].model_validate(RECIPE_SETTINGS.get(name, {}))
-            objective, spec = recipe.objective(), recipe.teacher()
+            objective, spec, held = recipe.objective(), recipe.teacher(), recipe.penalty()
+            if isinstance(held, OrthogonalPenalty) and not lora:
+                held = None  # refused before a run begins
             iterations = recipe.rollouts().num_iterations
         policy = load_policy(ModelSettings(path=model, lora=LoraSettings(r=4) if lora else None))
         if name == "nested":
@@ -112,8 +118,10 @@ def take_steps(model: str, output: str) -> None:
             teacher.start_stage()
         # Every row makes a micro-batch: one process has one more than the other.
         settings = TrainSettings(micro_batch_tokens=1, learning_rate=1e-2)
-        trainer = StageTrainer(policy, teacher, base, objective, settings)
-        rows = _rows(name)
+        penalty, rows = penalty_of(held, policy, 1), _rows(name)
+        if penalty is not None:
+            penalty.begin(1, partial(fisher_information, policy, rows[:5], settings))
+        trainer = StageTrainer(policy, teacher, base, objective, settings, penalty)
         for step in range(2):
 
             def keep_gradients(*_: Any, place: str = f"{case}/{step}", trainer: StageTrainer = trainer) -> None:

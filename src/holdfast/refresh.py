@@ -19,14 +19,17 @@ class Refresh(Protocol):
 
 @dataclass
 class Clock:
-    """Every so many rollout batches of a stage."""
+    """Every so many rollout batches of a stage, counted from the first refresh on where that has a time of its own."""
 
     every: int
+    first: int = 0
     batches: int = 0
 
     def due(self, numbers: Mapping[str, Any]) -> bool:
         self.batches += 1
-        return self.batches % self.every == 0
+        since = self.batches - self.first
+        again = self.every > 0 and since > 0 and since % self.every == 0
+        return again or (self.first > 0 and since == 0)
 
     def state(self) -> dict[str, Any]:
         return {"batches": self.batches}
@@ -96,7 +99,7 @@ class Gate:
 def refresh_of(spec: TeacherSpec) -> Refresh | None:
     """What decides on a teacher's refreshes, anew for a stage; None for kinds that are not refreshed."""
     if spec.kind == "periodic":
-        return Clock(spec.every)
+        return Clock(spec.every, spec.first)
     if spec.kind == "gated":
         return Gate(spec.every, spec.gate_rate, spec.gate_margin)
     return None

@@ -216,9 +216,13 @@ class Teacher:
         """What a checkpoint must hold of the teacher."""
         return self.average.state() if self.average is not None else {}
 
-    def load_state(self, tensors: dict[str, Tensor]) -> None:
-        assert self.average is not None
-        self.average.load_state(tensors)
+    def like(self, name: str) -> Tensor | None:
+        """The tensor of a name in `state`."""
+        return self.state().get(name)
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        if self.average is not None:
+            self.average.load_state(dict(tensors))
 
     def progress(self) -> dict[str, Any]:
         """What a checkpoint must hold of its refreshes, as plain data."""

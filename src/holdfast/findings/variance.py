@@ -28,6 +28,7 @@ FORMS = {
     "exact": Objective(divergence="reverse_kl"),
     "plain": Objective(divergence="reverse_kl", support="sampled"),
     "centred": Objective(divergence="reverse_kl", support="sampled", sampled_baseline="kl"),
+    "by few": Objective(divergence="reverse_kl", support="sampled", sampled_baseline="topk_kl", top_k=20),
 }
 
 
@@ -36,15 +37,17 @@ def gradient_noise(seeds: Sequence[int]) -> list[Quantity]:
     from holdfast.lab.tasks import lab_task
 
     ratios: list[float | None] = []
+    ratios_by_few: list[float | None] = []
     cosines: list[float | None] = []
     for seed in seeds:
-        plain, centred = 0.0, 0.0
+        noise = {"plain": 0.0, "centred": 0.0, "by few": 0.0}
         exact_sum, centred_sum = torch.zeros(()), torch.zeros(())
         for found in _gradients(lab_task("calculation"), seed):
-            plain += float((found["plain"] - found["exact"]).square().sum())
-            centred += float((found["centred"] - found["exact"]).square().sum())
+            for name in noise:
+                noise[name] += float((found[name] - found["exact"]).square().sum())
             exact_sum, centred_sum = exact_sum + found["exact"], centred_sum + found["centred"]
-        ratios.append(plain / centred - 1)
+        ratios.append(noise["plain"] / noise["centred"] - 1)
+        ratios_by_few.append(noise["plain"] / noise["by few"] - 1)
         cosines.append(float(torch.cosine_similarity(exact_sum, centred_sum, dim=0)) - 0.5)
     return [
         Quantity(
@@ -52,6 +55,12 @@ def gradient_noise(seeds: Sequence[int]) -> list[Quantity]:
             "",
             ratios,
             "The lab's teacher agrees with the student on most tokens, where neither has any noise.",
+        ),
+        Quantity(
+            "variance of the plain estimator over that with a baseline over the student's top 20, less 1",
+            "",
+            ratios_by_few,
+            "The student's first entries hold so little of the divergence that their own says nothing of it.",
         ),
         Quantity(
             "cosine of the averaged gradient with the whole vocabulary's, less .5",

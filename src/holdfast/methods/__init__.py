@@ -1,20 +1,24 @@
 """One short file per recipe: a wiring of the shared parts, and its paper's defaults."""
 
 from holdfast.methods.actguide import ActGuide
+from holdfast.methods.atesd import ATESD
 from holdfast.methods.auto_npo import AutoNPO
 from holdfast.methods.base import Recipe
 from holdfast.methods.beta_opsd import BetaOPSD
 from holdfast.methods.correct_only import CorrectOnly
 from holdfast.methods.dft import DFT
+from holdfast.methods.ewc import EWC
 from holdfast.methods.grpo import GRPO
 from holdfast.methods.isdft import ISDFT
 from holdfast.methods.kl_sft import KLSFT
 from holdfast.methods.npo import NPO
+from holdfast.methods.olora import OLoRA
 from holdfast.methods.opsd import OPSD
 from holdfast.methods.replay import Replay
 from holdfast.methods.rft import RFT
 from holdfast.methods.rlsd import RLSD
 from holdfast.methods.sc_sdpo import SCSDPO
+from holdfast.methods.sd_zero import SDZero
 from holdfast.methods.sdft import SDFT
 from holdfast.methods.sdpg import SDPG
 from holdfast.methods.sdpo import SDPO
@@ -32,10 +36,13 @@ RECIPES: dict[str, type[Recipe]] = {
         DFT,
         KLSFT,
         Replay,
+        EWC,
+        OLoRA,
         SDFT,
         ISDFT,
         OPSD,
         BetaOPSD,
+        ATESD,
         VOPD,
         StableOPD,
         CorrectOnly,
@@ -50,6 +57,7 @@ RECIPES: dict[str, type[Recipe]] = {
         RLSD,
         SDPG,
         RFT,
+        SDZero,
         SSD,
     )
 }

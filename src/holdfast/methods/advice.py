@@ -7,6 +7,7 @@ from typing import Any
 from holdfast.methods import RECIPES
 from holdfast.methods.base import Recipe
 from holdfast.methods.cost import cost_of
+from holdfast.objective.spec import OrthogonalPenalty
 from holdfast.tasks.base import Task
 
 
@@ -15,7 +16,8 @@ class Advice:
     """What is to be said of one recipe for a stream.
 
     Attributes:
-        lacks: what training examples of a task do not bring, by the task's name; empty where the recipe can run.
+        lacks: what training examples of a task do not bring, by the task's name, and the model's settings; empty where
+            the recipe can run.
         relative_cost: operations of a step beside SFT's on the same prompts, sampling included, at equal lengths.
         relative_memory: weights, gradients, optimiser and copies beside SFT's; 1 under LoRA.
         completions: sampled over the whole stream.
@@ -93,7 +95,8 @@ def advise(
         found.append(
             Advice(
                 recipe=kind.name,
-                lacks={name: needs for name, needs in lacking.items() if needs},
+                lacks={name: needs for name, needs in lacking.items() if needs}
+                | _of_the_model(kind(), is_lora=is_lora),
                 relative_cost=cost.relative_to(sft),
                 relative_memory=1.0 if is_lora else cost.memory_relative_to(sft),
                 completions=round(cost.completions * prompts),
@@ -102,6 +105,12 @@ def advise(
             )
         )
     return sorted(found, key=lambda advice: (not advice.fits, bool(advice.lacks), advice.relative_cost))
+
+
+def _of_the_model(recipe: Recipe, *, is_lora: bool) -> dict[str, list[str]]:
+    """What the model's settings lack."""
+    wants_adapters = isinstance(recipe.penalty(), OrthogonalPenalty)
+    return {"the model": ["LoRA"]} if wants_adapters and not is_lora else {}
 
 
 def beginning(advice: Sequence[Advice]) -> Beginning | None:

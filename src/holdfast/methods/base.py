@@ -11,7 +11,7 @@ from typing import ClassVar, Self
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from holdfast.controllers import Controller, Moment
-from holdfast.objective.spec import Objective, RolloutSpec, TeacherSpec
+from holdfast.objective.spec import LearningProbe, Objective, PenaltySpec, RolloutSpec, TeacherSpec
 from holdfast.rollouts.guidance import GuidanceSpec
 from holdfast.rollouts.rows import Group
 from holdfast.scout import GuideSpec
@@ -40,6 +40,9 @@ class Recipe(BaseModel):
     context_is_known: ClassVar[bool] = False
     """Whether the teacher's prompts follow from the examples alone, so that they can be checked before training."""
 
+    takes_one_turn: ClassVar[bool] = False
+    """Whether it works on answers of one turn alone, so that a task with an environment is refused."""
+
     @model_validator(mode="after")
     def _wiring_is_possible(self) -> Self:
         """Settings that do not fit together are refused when the configuration is read, not in the first step."""
@@ -48,6 +51,7 @@ class Recipe(BaseModel):
             first = {name: controller.value(Moment(0, 1, 0)) for name, controller in controllers.items()}
             self.model_copy(update=first).objective()
         self.teacher()
+        self.penalty()
         if rollouts.source == "student" and rollouts.temperature != objective.temperature:
             raise ValueError("rollouts and objective must have the same temperature, or their ratios are off")
         has_ratios = objective.importance != "none" or objective.policy_gradient is not None
@@ -75,7 +79,7 @@ class Recipe(BaseModel):
         """What sets a setting anew at every optimiser step, by the setting's name; none by default.
 
         The step's `objective` and the rollout batch's `annotate` are then those of a recipe with that setting; where
-        rows come from and who the teacher is must not depend on it.
+        rows come from, whether samples are revised apart, and who the teacher is must not depend on it.
         """
         return {}
 
@@ -93,6 +97,21 @@ class Recipe(BaseModel):
         `annotate` decides which rows count; a row's prompt is the student's own, without the hint.
         """
         return None
+
+    def penalty(self) -> PenaltySpec | None:
+        """What holds the weights themselves, beside the loss on rows; None for nothing."""
+        return None
+
+    def probe(self) -> LearningProbe | None:
+        """What a controller wants measured between steps; None for nothing."""
+        return None
+
+    def uses_base(self) -> bool:
+        """Whether the base, the model before the stream, is asked: to restart a teacher from, to anchor, to sample."""
+        teacher, objective, rollouts = self.teacher(), self.objective(), self.rollouts()
+        restarts = teacher is not None and teacher.kind != "live" and teacher.stage_start == "base"
+        anchors = objective.asks_base
+        return restarts or anchors or "base" in (rollouts.source, rollouts.replay_source)
 
     def required(self) -> frozenset[str]:
         """`needs`, and what these settings need beyond."""
@@ -122,7 +141,7 @@ class Recipe(BaseModel):
             who = "live"
         else:
             how = {
-                "periodic": f", refreshed every {teacher.every} rollout batches by {teacher.share:g}",
+                "periodic": f", refreshed {_clock(teacher)} by {teacher.share:g}",
                 "gated": f", refreshed by {teacher.share:g} by a gate that is asked every {teacher.every}",
                 "trust_region": f" with {teacher.mix:g} of the student",
             }
@@ -134,6 +153,8 @@ class Recipe(BaseModel):
             found["guide"] = f"{guide.samples} answers per prompt {when}"
         if (guidance := self.guidance()) is not None:
             found["guidance"] = f"the fewest actions that help, where all fail; {guidance.probes} probes of each"
+        if (penalty := self.penalty()) is not None:
+            found["penalty"] = penalty.in_words()
         controlled = ", ".join(f"{name} by {type(each).__name__}" for name, each in self.controllers().items())
         return found | ({"controllers": controlled} if controlled else {})
 
@@ -150,3 +171,10 @@ class Recipe(BaseModel):
             "sampled": "sampled token",
         }
         return f"{name[objective.divergence]}, {support[objective.support]}"
+
+
+def _clock(teacher: TeacherSpec) -> str:
+    """When a periodic teacher is refreshed, in words."""
+    every = f"every {teacher.every} rollout batches" if teacher.every else ""
+    first = f"after {teacher.first} rollout batches" if teacher.first else ""
+    return ", then ".join(part for part in (first, every) if part)

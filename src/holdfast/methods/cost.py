@@ -8,7 +8,7 @@ pass in operations; in seconds it takes longer, because every token reads all we
 from dataclasses import dataclass
 
 from holdfast.methods.base import Recipe
-from holdfast.objective.spec import TeacherSpec
+from holdfast.objective.spec import FisherPenalty, TeacherSpec
 
 BACKWARD = 2
 """Forward passes that a backward pass is worth."""
@@ -50,8 +50,9 @@ def cost_of(recipe: Recipe) -> Cost:
     """The cost of a recipe as it is set."""
     rollouts, teacher, objective = recipe.rollouts(), recipe.teacher(), recipe.objective()
     rows = rollouts.num_generations if rollouts.is_sampled else 1
+    replayed = rollouts.replay_ratio
     imitated = rollouts.demonstration_share if rollouts.with_demonstration else 0
-    asks_base = bool(objective.reference_kl) or objective.anchor == "base"
+    asks_base = objective.asks_base
     # A trust region asks two models.
     scored = (teacher is not None) + (teacher is not None and teacher.kind == "trust_region") + asks_base
     # What sampler, teacher and base say serves all optimiser steps on one rollout batch.
@@ -61,11 +62,15 @@ def cost_of(recipe: Recipe) -> Cost:
     times, asked = (1, 0) if guide is None else (1 + guide.rounds, guide.samples * guide.rounds)
     guidance = recipe.guidance()
     hinted = 0 if guidance is None else rows + guidance.probes * guidance.most_probe_steps
+    again = rollouts.replay_ratio * (rollouts.replay_source == "base")
+    # The Fisher information, and the weights at the stage's start.
+    held = 2 if isinstance(recipe.penalty(), FisherPenalty) else 0
+    asks_base |= "base" in (rollouts.source, rollouts.replay_source)
     return Cost(
-        completions=times * (rows + hinted) * share + asked if rollouts.is_sampled else 0,
-        forwards=times * (rows * (1 + scored * share) + imitated),
-        backwards=times * (rows + imitated),
-        copies=_copies(teacher, asks_base=asks_base or rollouts.source == "base"),
+        completions=times * (rows + hinted) * share + asked if rollouts.is_sampled else again,
+        forwards=times * (rows * (1 + scored * share) + imitated + replayed),
+        backwards=times * (rows + imitated + replayed),
+        copies=_copies(teacher, asks_base=asks_base) + held,
     )
 
 

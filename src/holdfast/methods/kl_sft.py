@@ -1,21 +1,22 @@
-"""KL-SFT: imitate demonstrations on a leash to the base."""
+"""KL-SFT: imitate demonstrations on a leash to the model as it was."""
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from holdfast.methods.sft import SFT
-from holdfast.objective.spec import Objective
+from holdfast.objective.spec import Objective, TeacherSpec
 from holdfast.rollouts.rows import Group
 
 
 class KLSFT(SFT):
-    """KL-regularised SFT: learning without forgetting (arXiv 1606.09282) at temperature 1.
+    """KL-regularised SFT, and at a temperature of its own learning without forgetting (LwF, arXiv 1606.09282).
 
     Rows     the demonstration of each prompt
-    Loss     −log p(y_t | x, y_<t) + beta · KL(b_t ‖ p_t) over the full vocabulary, b the base;
-             mean over all tokens of the batch
+    Loss     −log p(y_t | x, y_<t) + beta · T² KL(softmax(z_old/T) ‖ softmax(z/T)) over the full vocabulary,
+             z_old the old model's logits; mean over all tokens of the batch
+    Old      the base; T is 1
     """
 
     name: ClassVar[str] = "kl_sft"
@@ -26,12 +27,28 @@ class KLSFT(SFT):
 
     beta: float = Field(default=0.1, gt=0)
     """Reconstruction: weights in use span 0.01 to 1, and none is standard; at 0.1 both terms show in the lab."""
+    distillation_temperature: float = Field(default=1.0, gt=0)
+    """T. LwF takes 2, so that what the old model finds improbable counts for more; 1 is the plain KL."""
+    old_model: Literal["base", "stage_start"] = "base"
+    """`stage_start`: the model as a stage finds it, as in LwF, which then also holds on to the tasks before; `base`:
+    the model before the first of them."""
+
+    def teacher(self) -> TeacherSpec | None:
+        return TeacherSpec(kind="frozen", stage_start="student") if self.old_model == "stage_start" else None
 
     def objective(self) -> Objective:
-        return Objective(aggregation=self.aggregation, reference_kl=self.beta, reference_kl_form="forward_kl")
+        return Objective(
+            aggregation=self.aggregation,
+            reference_kl=self.beta,
+            reference_kl_form="forward_kl",
+            reference_temperature=self.distillation_temperature,
+            reference="base" if self.old_model == "base" else "teacher",
+        )
 
     def signal(self) -> str:
-        return "cross-entropy; KL(base‖student), full vocabulary"
+        who = "base" if self.old_model == "base" else "old model"
+        warm = "" if self.distillation_temperature == 1 else f" at temperature {self.distillation_temperature:g}"
+        return f"cross-entropy; KL({who}‖student){warm}, full vocabulary"
 
     def annotate(self, groups: Sequence[Group]) -> Mapping[str, float]:
         for row in (row for group in groups for row in group.rows):

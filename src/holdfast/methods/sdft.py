@@ -5,7 +5,13 @@ from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from holdfast.contexts import DEMONSTRATION_TEMPLATE, demonstration_prompt, privileged_text, require_places
+from holdfast.contexts import (
+    DEMONSTRATION_TEMPLATE,
+    demonstration_prompt,
+    privileged_text,
+    require_places,
+    strip_thinking,
+)
 from holdfast.methods.taught import Taught
 from holdfast.objective.spec import Aggregation, Divergence, Objective, RolloutSpec, StageStart, Support
 from holdfast.rollouts.rows import Group
@@ -41,6 +47,9 @@ class SDFT(Taught):
     top_k: int = Field(default=100, ge=1)
     num_loss_tokens_to_skip: int = Field(default=3, ge=0)
     """Tokens at the start of a completion left out of the loss: the teacher's lead-in phrases leak there."""
+    remove_thinking_from_demonstration: bool = False
+    """Whether the teacher is shown the demonstration without its reasoning: an arm of arXiv 2607.01763, to which long
+    reasoning in the teacher's context is noise. A demonstration that is nothing else gives no loss."""
     stage_start: StageStart = "base"
     """The paper does not say. A teacher needs the ability to follow a demonstration, and that is what earlier stages
     wear down in the student; the base has it whole. The released code, one run per skill, amounts to "student"."""
@@ -73,6 +82,8 @@ class SDFT(Taught):
         for group in groups:
             example = group.example
             shown = privileged_text(example)
+            if self.remove_thinking_from_demonstration and not (shown := strip_thinking(shown)).strip():
+                continue
             for row in group.rows:
                 row.teacher_messages = demonstration_prompt(example.messages, shown, self.template)
                 row.skip_tokens = self.num_loss_tokens_to_skip

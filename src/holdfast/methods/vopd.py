@@ -22,8 +22,12 @@ class VOPD(OPSD):
     source: ClassVar[str] = "KL for a KL: On-Policy Distillation with Control-Variate Baseline, arXiv 2605.07865"
     when: ClassVar[str] = "As opsd, with the gradient of the reverse KL from sampled tokens, at a lower variance."
 
-    baseline: Literal["none", "full"] = "full"
-    """`full`: KL(p ‖ q) over the vocabulary. `none`: the plain sampled token."""
+    baseline: Literal["none", "full", "topk"] = "full"
+    """`full`: KL(p ‖ q) over the vocabulary. `topk`: over the student's `top_k` entries, both renormalised there, while
+    the sampled token's probabilities stay those of the whole vocabulary: no bias, for it does not depend on the sampled
+    token. `none`: the plain sampled token."""
+    top_k: int = Field(default=100, ge=1)
+    """Entries of `baseline: topk`, and of a top-k `support`."""
     divergence: Divergence = "reverse_kl"
     support: Support = "sampled"
     """`full` differentiates the whole reverse KL, and `topk_renormalised` that over the student's top k, for
@@ -33,5 +37,6 @@ class VOPD(OPSD):
     aggregation: Aggregation = "token_mean"
 
     def objective(self) -> Objective:
-        with_baseline = self.baseline == "full" and self.support == "sampled"
-        return replace(super().objective(), sampled_baseline="kl" if with_baseline else "none")
+        kinds: dict[str, Literal["none", "kl", "topk_kl"]] = {"none": "none", "full": "kl", "topk": "topk_kl"}
+        kind = kinds[self.baseline] if self.support == "sampled" else "none"
+        return replace(super().objective(), sampled_baseline=kind)

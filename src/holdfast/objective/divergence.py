@@ -106,7 +106,7 @@ def log_prob_divergence(
     """
     target = target.detach()
     if objective.support == "sampled":
-        baseline = kl(student, target) if objective.sampled_baseline == "kl" else 0.0
+        baseline = sampled_baseline(student.detach(), target, objective)
         chosen = token_logprobs(student, sampled_ids)
         surrogate = sampled_surrogate(chosen, token_logprobs(target, sampled_ids), baseline)
         return TokenDivergence(surrogate, surrogate.detach())
@@ -117,12 +117,22 @@ def log_prob_divergence(
     return _divergence(student, target, objective)
 
 
+def sampled_baseline(student: Tensor, target: Tensor, objective: Objective) -> Tensor | float:
+    """What the objective subtracts from log s(y) − log q(y) [N], of log-probabilities [N, V]; the same for all y."""
+    if objective.sampled_baseline == "none":
+        return 0.0
+    if objective.sampled_baseline == "topk_kl" and objective.top_k < student.shape[-1]:
+        ids = top_ids(student, objective.top_k)
+        student, target = (log_softmax(side.gather(-1, ids)) for side in (student, target))
+    return kl(student, target)
+
+
 def sampled_surrogate(chosen: Tensor, target: Tensor, baseline: Tensor | float = 0.0) -> Tensor:
     """sg(log s(y) − log q(y) − baseline)·log s(y), of the sampled tokens' log-probabilities [N].
 
     Its gradient in expectation over y ~ s is that of the reverse KL; its value is no divergence. The baseline KL(s‖q)
     is the mean of log s(y) − log q(y) over y ~ s, so subtracting it changes the variance alone (vOPD,
-    arXiv 2605.07865).
+    arXiv 2605.07865); so does whatever else does not depend on y, such as the KL of a few entries.
     """
     return (chosen - target - baseline).detach() * chosen
 

@@ -7,7 +7,15 @@ import torch
 from torch import Tensor
 
 from holdfast.objective.closed_form import full_divergence, logit_gradient, pair_products, partial_target
-from holdfast.objective.divergence import entropy, kl, log_softmax, sampled_surrogate, support_divergence, top_ids
+from holdfast.objective.divergence import (
+    entropy,
+    kl,
+    log_softmax,
+    sampled_baseline,
+    sampled_surrogate,
+    support_divergence,
+    top_ids,
+)
 from holdfast.objective.importance import importance_of
 from holdfast.objective.loss import Batch, reference_terms, sampled_terms
 from holdfast.objective.plan import Kind, cut_kinds, kinds_of
@@ -46,6 +54,10 @@ class _Chunk:
     """[n], the loss's derivative in the divergence."""
     anchor: Tensor | None = None
     """[n], the loss's derivative in KL(base‖student)."""
+    warm: Tensor | None = None
+    """[n], KL(base‖student) at the reference's own temperature, times its square; None at a temperature of 1."""
+    baseline: Tensor | None = None
+    """[n], what a sampled token's advantage is compared with, where that is not the KL over the vocabulary."""
     entries: tuple[Tensor, Tensor] | None = None
     """[n, K], ids of a top-k support and the loss's derivatives in the student's log-probabilities of them."""
 
@@ -92,9 +104,9 @@ class Evaluation:
 
     def run(self, needed: tuple[bool, bool, bool]) -> tuple[Tensor, list[Tensor | None]]:
         """The loss, and its gradients in hidden states, weight and bias as far as they are needed."""
-        measured = self.hidden.new_zeros(9, len(self.batch.ids), dtype=self.wide)
+        measured = self.hidden.new_zeros(10, len(self.batch.ids), dtype=self.wide)
         self.logprobs, self.base_logprobs, self.entropy, self.teacher_kl, self.teacher_entropy = measured[:5]
-        self.agreed, self.divergence, self.unclipped, self.base_kl = measured[5:]
+        self.agreed, self.divergence, self.unclipped, self.base_kl, self.warm_kl = measured[5:]
         self.gradient = any(needed)
         self.head_gradient = HeadGradient(self.head, self.hidden, needed, self.wide)
         kinds = kinds_of(self.batch, self.objective, self.teacher, self.base, gathered=self.gathered)
@@ -229,6 +241,8 @@ class Evaluation:
         if not self.on_support:
             best = said.ids[:, 0] if isinstance(said, SparseSignal) else top_ids(logs[:, kind.teacher], 1)[:, 0]
             self.agreed[chunk.tokens] = (top_ids(logs[:, 0], 1)[:, 0] == best).to(self.wide)
+        if self.support == "sampled" and objective.sampled_baseline == "topk_kl":
+            chunk.baseline = torch.as_tensor(sampled_baseline(logs[:, 0], logs[:, kind.target], objective))
         if not self.support.startswith("topk"):
             return
         if isinstance(said, SparseSignal):
@@ -283,16 +297,35 @@ class Evaluation:
         elif kind.target is not None and self.support == "full":
             divergence, gradient = full_divergence(logs, probs, gram, kind.target, self.objective)
             chunk.divergence[part], chunk.unclipped[part] = divergence
+        warm = self._warm(chunk, part)
         if not self.gradient or self.by_entries:
             return
         rest = -chunk.label[part]
         if chunk.entries is not None:
             rest = rest - chunk.entries[1][part].sum(-1)
-        if chunk.anchor is not None:
+        if chunk.anchor is not None and warm is None:
             rest = rest + chunk.anchor[part]
         logit_gradient(logs, probs, rest, chunk.div[part], gradient, kind.target)
-        if chunk.anchor is not None:
+        if warm is not None:
+            logs[:, 0].add_(warm)
+        elif chunk.anchor is not None:
             logs[:, 0].addcmul_(probs[:, kind.base], chunk.anchor[part].unsqueeze(-1), value=-1)
+
+    def _warm(self, chunk: _Chunk, part: slice) -> Tensor | None:
+        """At a temperature T of the reference's own: T² KL(base‖student) is measured, its gradient returned.
+
+        That in the student's logits is T times the difference of the probabilities.
+        """
+        temperature, place = self.objective.reference_temperature, chunk.kind.base
+        if self.reference != "forward_kl" or place is None or temperature == 1:
+            return None
+        student, base = (log_softmax(chunk.logs[part, side], temperature) for side in (0, place))
+        if chunk.warm is None:
+            chunk.warm = chunk.label.new_zeros(len(chunk.logs))
+        chunk.warm[part] = temperature**2 * kl(base, student)
+        if chunk.anchor is None:
+            return None
+        return (temperature * chunk.anchor[part]).unsqueeze(-1) * (student.exp() - base.exp())
 
     def _sampled(self, chunk: _Chunk, part: slice) -> None:
         kind, chosen = chunk.kind, chunk.chosen[part]
@@ -300,8 +333,11 @@ class Evaluation:
             target = self.teacher.select(chunk.tokens).sampled_logprobs[part]
         else:
             target = chosen[:, kind.target]
-        with_baseline = self.objective.sampled_baseline == "kl"
-        baseline = chunk.gram[part, 0, 0] - chunk.gram[part, 0, kind.target] if with_baseline else 0.0
+        baseline: Tensor | float = 0.0
+        if chunk.baseline is not None:
+            baseline = chunk.baseline[part]
+        elif self.objective.sampled_baseline == "kl":
+            baseline = chunk.gram[part, 0, 0] - chunk.gram[part, 0, kind.target]
         chunk.divergence[part] = sampled_surrogate(chosen[:, 0], target, baseline)
         chunk.label[part] += chunk.div[part] * (chosen[:, 0] - target - baseline)
 
@@ -318,6 +354,7 @@ class Evaluation:
             self.base_logprobs[tokens] = self._base_logprobs(chunk).to(self.wide)
         elif self.reference == "forward_kl" and kind.base is not None:
             self.base_kl[tokens] = gram[:, kind.base, kind.base] - gram[:, kind.base, 0]
+            self.warm_kl[tokens] = self.base_kl[tokens] if chunk.warm is None else chunk.warm
 
     def _add_gradient(self, chunk: _Chunk, hidden: Tensor, slope: Tensor | None) -> None:
         if self.by_entries:
@@ -358,7 +395,7 @@ class Evaluation:
             token_loss = token_loss + loss
             statistics |= numbers
         elif self.reference == "forward_kl":
-            token_loss = token_loss + objective.reference_kl * batch.base_kl * self.base_kl
+            token_loss = token_loss + objective.reference_kl * batch.base_kl * self.warm_kl
             statistics |= {"anchored_tokens": (batch.base_kl != 0).sum(), "base_forward_kl_sum": self.base_kl.sum()}
         self.statistics |= statistics
         return (batch.coef * token_loss).sum()

@@ -279,11 +279,13 @@ def loss_and_statistics(
     if objective.reference_kl and len(anchored):
         if objective.reference_kl_form == "forward_kl":
             assert base is not None
-            distance = kl(base[anchored], log_probs[anchored])
+            warm = objective.reference_temperature
+            sides = base[anchored], log_probs[anchored]
+            distance = warm**2 * kl(*(log_softmax(side, warm) for side in sides))
             weight = objective.reference_kl * batch.base_kl[anchored]
             token_loss = token_loss.index_add(0, anchored, weight * distance)
             count = torch.tensor(len(anchored))
-            statistics |= {"anchored_tokens": count, "base_forward_kl_sum": distance.detach().sum()}
+            statistics |= {"anchored_tokens": count, "base_forward_kl_sum": kl(*sides).detach().sum()}
         else:
             given = base_logits.sampled_logprobs if isinstance(base_logits, SparseSignal) else None
             base_logprobs = token_logprobs(base, batch.ids) if base is not None else given

@@ -1,6 +1,7 @@
 """What an objective is made of, as plain typed settings. Importable without torch."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 Divergence = Literal["forward_kl", "reverse_kl", "jsd"]
@@ -108,8 +109,9 @@ class Objective:
     top_k: int = 100
     top_k_by: Side = "student"
     """Whose most likely entries a top-k support has."""
-    sampled_baseline: Literal["none", "kl"] = "none"
-    """Of support `sampled`: `kl` subtracts the token advantage's mean over all tokens, −KL(student‖target) (vOPD)."""
+    sampled_baseline: Literal["none", "kl", "topk_kl"] = "none"
+    """Of support `sampled`: `kl` subtracts the token advantage's mean over all tokens, −KL(student‖target) (vOPD), and
+    `topk_kl` the same of both renormalised on the student's `top_k` entries, which leaves the gradient's mean too."""
     target: Target = "teacher"
     anchor: Literal["student", "base"] = "student"
     """Of a geometric target: what is mixed with the teacher; the student as it is now, or the base."""
@@ -135,6 +137,10 @@ class Objective:
     reference_kl_form: Literal["k3", "k2", "forward_kl"] = "k3"
     """k3 and k2: estimates of KL(student‖base) from sampled tokens, e^d − d − 1 and ½ d², d = log base − log student;
     forward_kl: KL(base‖student) over the vocabulary."""
+    reference_temperature: float = 1.0
+    """T of `forward_kl`: T² KL(softmax(z_base/T)‖softmax(z/T)), z logits with the temperature applied (LwF)."""
+    reference: Literal["base", "teacher"] = "base"
+    """Who stands for the base in KL to it: the base, or the recipe's teacher with the student's own prompt."""
 
     def __post_init__(self) -> None:
         if self.support == "sampled" and self.divergence != "reverse_kl":
@@ -155,12 +161,18 @@ class Objective:
             raise ValueError(f"the temperature is {self.temperature:g}; it divides the logits and must be above 0")
         self._check_support()
         self._check_target()
+        self._check_reference()
 
     def asks_teacher(self, *, ce: float, div: float, advantage: float) -> bool:
         """Whether a row so annotated reads what its teacher says."""
         weighs = self.token_weight is not None and self.token_weight.asks_teacher
         modulates = self.policy_gradient is not None and self.policy_gradient.modulation > 0
         return bool(div or (ce and weighs) or (advantage and modulates))
+
+    @property
+    def asks_base(self) -> bool:
+        """Whether anything is held to the base itself."""
+        return (bool(self.reference_kl) and self.reference == "base") or self.anchor == "base"
 
     @property
     def reads_teacher_tokens(self) -> bool:
@@ -173,15 +185,28 @@ class Objective:
                 f"top_k_by: teacher chooses the entries of a top-k support, and support `{self.support}` has none; "
                 "set support: topk_tail or topk_renormalised"
             )
-        if self.sampled_baseline == "kl" and self.support != "sampled":
+        if self.sampled_baseline != "none" and self.support != "sampled":
             raise ValueError(
-                f"sampled_baseline: kl lowers the variance of support `sampled`, and `{self.support}` has none; "
-                "leave it out, or set support: sampled"
+                f"sampled_baseline: {self.sampled_baseline} lowers the variance of support `sampled`, and "
+                f"`{self.support}` has none; leave it out, or set support: sampled"
             )
+        if self.sampled_baseline == "topk_kl" and self.top_k < 2:
+            raise ValueError("one renormalised entry has a KL of 0 and is no baseline; raise top_k")
         if self.clip != "none" and self.support == "sampled":
             raise ValueError("support `sampled` has no divergence to clip; set clip: none, or another support")
         if self.clip != "none" and self.clip_at <= 0:
             raise ValueError(f"clip_at is {self.clip_at:g}, which clips all of the divergence; it must be above 0")
+
+    def _check_reference(self) -> None:
+        if self.reference_temperature <= 0:
+            raise ValueError(f"the reference's temperature is {self.reference_temperature:g}; it must be above 0")
+        if self.reference_temperature != 1 and self.reference_kl_form != "forward_kl":
+            raise ValueError(
+                f"reference_temperature is for reference_kl_form: forward_kl, not {self.reference_kl_form}; "
+                "leave it out"
+            )
+        if self.reference == "teacher" and self.anchor == "base":
+            raise ValueError("the target is anchored to the base, and the teacher stands for it elsewhere; choose one")
 
     def _check_target(self) -> None:
         if self.target == "geometric" and self.target_weight <= 0:
@@ -220,6 +245,8 @@ class TeacherSpec:
         rate: update rate of `ema`; 0 freezes, 1 copies.
         cadence: `ema` moves after each optimiser step, or after each rollout batch.
         every: rollout batches from one refresh of `periodic`, or one question to the gate of `gated`, to the next.
+        first: of `periodic`: rollout batches of a stage until its first refresh, where that has a time of its own; the
+            clock starts there, and with an `every` of 0 it is the last one too.
         share: how far a refresh of `periodic` or `gated` goes towards the student; 1 copies.
         gate_rate, gate_margin: of `gated`: rate of the moving averages, and how far the tail may grow.
         mix: of `trust_region`: the student's share.
@@ -232,6 +259,7 @@ class TeacherSpec:
     cadence: Literal["optimizer_step", "rollout_batch"] = "optimizer_step"
     stage_start: StageStart = "student"
     every: int = 10
+    first: int = 0
     share: float = 1.0
     gate_rate: float = 0.2
     gate_margin: float = 0.05
@@ -241,8 +269,26 @@ class TeacherSpec:
         for name, low in (("rate", 0.0), ("share", 0.0), ("gate_rate", 0.0), ("mix", 0.0)):
             if not low <= getattr(self, name) <= 1:
                 raise ValueError(f"a teacher's {name} is {getattr(self, name):g}; it is a share from 0 to 1")
-        if self.every < 1:
+        if self.every < (0 if self.first else 1):
             raise ValueError(f"a teacher is looked at every {self.every} rollout batches; at least every one is meant")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """How the model goes on from an answer of its own: behind it stands a cue that follows from its reward.
+
+    Args:
+        if_right, if_wrong: the cues.
+        threshold: reward from which an answer is right.
+    """
+
+    if_right: str
+    if_wrong: str
+    threshold: float
+
+    def beginning(self, answer: str, reward: float) -> str:
+        """What a turn begins with that is to end in a revision."""
+        return f"{answer}\n\n{self.if_right if reward >= self.threshold else self.if_wrong}\n\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,11 +312,19 @@ class RolloutSpec:
     """Of sampled rows: each prompt's demonstration is the last row of its group."""
     demonstration_share: float = 1.0
     """Of `with_demonstration`: the share of drawn prompts that bring theirs, evenly spaced over a stage's batches."""
+    revision: Revision | None = None
+    """Of the student's samples: each is revised once, and what follows its cue is a row of its own, `revised`, whose
+    prompt ends in answer and cue. A controller may change it between rollout batches."""
     replay_ratio: float = 0.0
     """Prompts of earlier stages' tasks that are added, in groups of their own, per prompt of the stage: with their
     demonstrations, or sampled anew like the stage's own."""
     replay_buffer_size: int | None = None
     """Examples of each earlier task that are replayed; None for all."""
+    replay_source: Literal["own", "base"] = "own"
+    """`own`: as the stage's own rows. Beside demonstrations, `base`: what the frozen base says to the replayed prompts,
+    sampled anew each time."""
+    replay_prompts: str | None = None
+    """Of source `base`: a file of prompts that are replayed in the place of earlier tasks', from the first stage on."""
 
     def __post_init__(self) -> None:
         if self.temperature <= 0:
@@ -283,6 +337,12 @@ class RolloutSpec:
             raise ValueError(f"demonstration_share is {self.demonstration_share:g}; a share above 0 and up to 1")
         if self.replay_ratio and (self.source == "base" or self.num_iterations > 1):
             raise ValueError("replay_ratio is not for samples of the base, nor for several optimiser steps on a batch")
+        if self.replay_source == "base" and self.source != "demonstrations":
+            raise ValueError("replay_source: base is for rows that are demonstrations; leave it out")
+        if self.replay_prompts is not None and self.replay_source != "base":
+            raise ValueError(
+                "a file of prompts has no demonstrations to replay; leave it out, or set replay_source: base"
+            )
 
     @property
     def is_sampled(self) -> bool:
@@ -291,3 +351,69 @@ class RolloutSpec:
     @property
     def truncates(self) -> bool:
         return self.top_k > 0 or self.top_p < 1
+
+
+Sequences = Literal["demonstrations", "samples"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FisherPenalty:
+    """strength/2 · Σ_i F_i (θ_i − θ*_i)², θ* the weights at the stage's start (EWC, arXiv 1612.00796).
+
+    F_i = E[(∂ log π(y|x)/∂θ_i)²] over sequences y of what came before, each gradient that of a whole sequence. At every
+    stage's start F ← decay · F + that of the sequences at hand (online EWC, arXiv 1805.06370). Under LoRA θ are the
+    adapter's factors.
+
+    Args:
+        sequences: `samples` of the student at the stage's start, on prompts of the task before, at the first stage on
+            its own; or the task before's `demonstrations`, and nothing at the first stage.
+        count: sequences at most.
+        prompts: a file of prompts to sample on in the place of the tasks'.
+    """
+
+    strength: float
+    decay: float = 1.0
+    sequences: Sequences = "samples"
+    count: int = 200
+    prompts: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.prompts is not None and self.sequences != "samples":
+            raise ValueError("prompts are for sequences: samples; leave them out, or set sequences: samples")
+
+    def in_words(self) -> str:
+        return f"{self.strength:g}/2 · Fisher information of {self.count} {self.sequences} · (θ − θ*)²"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrthogonalPenalty:
+    """strength · Σ_{k<t} ‖A_k A_tᵀ‖₁ + norm · (‖A_t‖₂ + ‖B_t‖₂), over all adapted weights (O-LoRA, arXiv 2310.14152).
+
+    Every stage t trains an adapter B_t A_t of its own; those of earlier stages stay as they are, and all are added up.
+    """
+
+    strength: float = 0.5
+    norm: float = 0.0
+
+    def in_words(self) -> str:
+        norm = f" + {self.norm:g}·(‖A_t‖ + ‖B_t‖)" if self.norm else ""
+        return f"an adapter per stage; {self.strength:g}·Σ‖A_k A_tᵀ‖₁ over earlier ones{norm}"
+
+
+PenaltySpec = FisherPenalty | OrthogonalPenalty
+"""What holds the weights themselves, whatever the rows say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearningProbe:
+    """The loss on fixed prompts, measured now and then for a controller, with some of the recipe's settings held fixed.
+
+    Args:
+        every: optimiser steps from one to the next; it stands as `probe_loss` in the line of the step that follows it.
+        prompts: of the stage's training prompts, each time the same, completed anew from the same draws.
+        settings: by name.
+    """
+
+    every: int
+    prompts: int
+    settings: Mapping[str, float] = field(default_factory=dict)

@@ -3,23 +3,29 @@
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import islice
+from typing import Literal
 
 from holdfast import stop
-from holdfast.config import TrainSettings
+from holdfast.config import Columns, TrainSettings
 from holdfast.contexts import actions_prompt
 from holdfast.errors import DataError
 from holdfast.methods.base import Recipe
-from holdfast.rollouts.episodes import Episode, play
+from holdfast.objective.spec import FisherPenalty, Revision
+from holdfast.rollouts.complete import complete
+from holdfast.rollouts.episodes import Episode
 from holdfast.rollouts.guidance import Hinted, guide_failing
 from holdfast.rollouts.guides import GuidePool
+from holdfast.rollouts.pool import Asked, PromptPool
 from holdfast.rollouts.prompts import PromptTooLong, check_fits, encode_completion, encode_prompt
 from holdfast.rollouts.rows import Group, Row
-from holdfast.rollouts.sampler import Completion, CompletionEngine, Request, Sampler
+from holdfast.rollouts.sampler import CompletionEngine, Request, Sampler
 from holdfast.rollouts.training_prompts import TrainingPrompt, demonstrated, longest_reprompt
-from holdfast.seeds import derive_seed, numpy_rng
-from holdfast.tasks.base import Example, Task, Verdict
+from holdfast.seeds import derive_seed
+from holdfast.tasks.base import Example, Task
+from holdfast.tasks.files import read_records, records_to_examples
 from holdfast.teachers import Base
 from holdfast.train.policy import Policy
 from holdfast.train.shard import whole
@@ -56,8 +62,7 @@ class Collector:
         self.guides: GuidePool | None = None
         """What groups bring along, from when the run has gone back; see `holdfast.scout`."""
         self._told = False
-        self._prompts: dict[str, list[TrainingPrompt]] = {}
-        self._tasks: dict[str, Task] = {}
+        self.pool = PromptPool(seed, train.prompts_per_step)
 
     def prepare(self, task: Task) -> None:
         """Encode a task's training prompts; those that do not fit are refused, or dropped and counted.
@@ -81,14 +86,34 @@ class Collector:
                 where=f"task {task.name!r}",
                 mend="raise train.max_prompt_length or train.max_completion_length",
             )
-        self._prompts[task.name] = kept
-        self._tasks[task.name] = task
+        self.pool.add(task, kept)
+
+    def prepare_prompts(self) -> None:
+        """Read and encode the file of prompts that the recipe names, where it names one.
+
+        Raises:
+            DataError: it cannot be read, or a prompt does not fit.
+        """
+        penalty = self.recipe.penalty()
+        path = self.spec.replay_prompts or (penalty.prompts if isinstance(penalty, FisherPenalty) else None)
+        if path is None:
+            return
+        task = Task(path, records_to_examples(read_records(path), Columns(), path), [])
+        for example in task.train:
+            try:
+                self.pool.listed.append((task, TrainingPrompt(example, self._prompt(example, task))))
+            except PromptTooLong:
+                if self.train.long_prompts == "refuse":
+                    raise
+
+    def _prompt(self, example: Example, task: Task) -> list[int]:
+        tokenizer, kwargs = self.policy.tokenizer, self.policy.chat_template_kwargs
+        ids = encode_prompt(tokenizer, example.messages, kwargs, where=f"{task.name}: {example.id}")
+        check_fits(example.id, ids, self.train.max_prompt_length)
+        return ids
 
     def _encode(self, example: Example, task: Task) -> TrainingPrompt:
-        tokenizer, kwargs = self.policy.tokenizer, self.policy.chat_template_kwargs
-        where = f"{task.name}: {example.id}"
-        prompt_ids = encode_prompt(tokenizer, example.messages, kwargs, where=where)
-        check_fits(example.id, prompt_ids, self.train.max_prompt_length)
+        prompt_ids = self._prompt(example, task)
         if self.spec.is_sampled:
             probes = [Row(example, prompt_ids, [], sampled_logprobs=[])]
             if self.spec.with_demonstration:
@@ -117,27 +142,37 @@ class Collector:
         Args:
             recipe: as controllers have set it; by default as it is configured.
         """
-        prompts = self._draw(task.name, batch)
+        prompts = self.pool.draw(task.name, batch)
+        earlier = self.pool.replayed(stage, batch, self.spec.replay_ratio, self.spec.replay_buffer_size)
         if not self.spec.is_sampled:
             groups = [Group(p.example, [self._demonstrated(p, stage, batch, i)]) for i, p in enumerate(prompts)]
-            for _, earlier in self._replayed(stage, batch):
-                row = self._demonstrated(earlier, stage, batch, len(groups))
-                row.replayed = True
-                groups.append(Group(row.example, [row]))
+            if self.spec.replay_source == "base":
+                rows = self._said_to(earlier, "base", "replay", stage, batch)
+            else:
+                rows = [self._demonstrated(p, stage, batch, len(groups) + i) for i, (_, p) in enumerate(earlier)]
+            groups += [Group(row.example, [row]) for row in rows]
         else:
-            asked = [(task, prompt) for prompt in prompts] + self._replayed(stage, batch)
-            groups = self._sampled(asked, stage, batch)
+            asked = [(task, prompt) for prompt in prompts] + earlier
+            groups = self._sampled(asked, "rollout", stage, batch)
             if self.guidance is not None:
                 guide_failing(groups[: len(prompts)], self.guidance, partial(self._hinted, asked, stage, batch))
-            for row in (row for group in groups[len(prompts) :] for row in group.rows):
-                row.replayed = True
+            if (revision := (recipe or self.recipe).rollouts().revision) is not None:
+                self._revise(asked, groups, revision, stage, batch)
             if self.spec.with_demonstration:
                 for place, (group, prompt) in enumerate(zip(groups, prompts, strict=False)):
                     if self._brings_demonstration(batch * len(prompts) + place):
                         group.rows.append(self._demonstrated(prompt, stage, batch, place))
             if self.guides is not None:
                 self._bring_guides(groups[: len(prompts)], stage, batch)
+        for row in (row for group in groups[len(prompts) :] for row in group.rows):
+            row.replayed = True
         return groups, self._annotate(groups, recipe or self.recipe)
+
+    def probe(self, task: Task, stage: int, prompts: int, recipe: Recipe) -> list[Row]:
+        """Annotated samples of the same prompts of a stage whenever it is asked, from the same draws."""
+        groups = self._sampled(self.pool.some(task.name, prompts, "learning probe"), "learning probe", stage)
+        self._annotate(groups, recipe)
+        return [row for group in groups for row in group.rows]
 
     def _brings_demonstration(self, position: int) -> bool:
         """Whether the prompt drawn at a position of the stage is one of the share; to the prompt over a stage."""
@@ -155,9 +190,7 @@ class Collector:
                 self._encode_teacher_prompt(row)
             except PromptTooLong as error:
                 # Known only now, in mid-run: the row goes without what the teacher says, and the user is told.
-                if not self._told:
-                    warnings.warn(f"{error.where}: {error.what}; such rows go without a teacher", stacklevel=2)
-                self._told = True
+                self._tell(f"{error.where}: {error.what}", "a teacher")
                 row.div = 0.0
                 # A weight or an advantage that follows from the teacher does not exist without one.
                 row.excluded |= objective.asks_teacher(ce=row.ce, div=0.0, advantage=row.advantage)
@@ -165,10 +198,6 @@ class Collector:
         if self.recipe.teacher() is not None:
             numbers["teacher_prompts_dropped"] = float(without)
         return numbers
-
-    def kept_ids(self, task: str) -> frozenset[str]:
-        """Training examples of a prepared task that fit."""
-        return frozenset(prompt.example.id for prompt in self._prompts[task])
 
     def demonstrations(self, task: Task, count: int = 128) -> list[list[int]]:
         """The first demonstrations of a task in tokens, where it has any; the student need not learn from them."""
@@ -179,42 +208,34 @@ class Collector:
             for text, where in known
         ]
 
-    def longest_prompt(self, task: str) -> int:
-        """Tokens in the longest training prompt of a prepared task."""
-        return max(len(prompt.prompt_ids) for prompt in self._prompts[task])
+    def sequences_before(self, stage: int) -> list[Row]:
+        """What the recipe's penalty estimates Fisher information from, at the beginning of a stage (from 1).
 
-    def _draw(self, task: str, batch: int) -> list[TrainingPrompt]:
-        """The prompts of a batch: the task's examples in one seeded shuffle after another, each once per epoch."""
-        pool = self._prompts[task]
-        first = batch * self.train.prompts_per_step
-        drawn: list[TrainingPrompt] = []
-        shuffles: dict[int, list[int]] = {}
-        for position in range(first, first + self.train.prompts_per_step):
-            epoch, place = divmod(position, len(pool))
-            if epoch not in shuffles:
-                shuffles[epoch] = numpy_rng(self.seed, "prompts", task, epoch).permutation(len(pool)).tolist()
-            drawn.append(pool[shuffles[epoch][place]])
-        return drawn
-
-    def _replayed(self, stage: int, batch: int) -> list[tuple[Task, TrainingPrompt]]:
-        """Prompts of earlier tasks: from buffers that the run's seed and the tasks' names decide, like draws.
-
-        Over batches they are `replay_ratio` of the stage's own prompts, to the prompt.
+        Sampled ones are the student's as it is now.
         """
-        earlier = list(self._prompts)[: max(0, stage - 1)]  # prepared in the order of stages
-        pool = [(self._tasks[name], prompt) for name in earlier for prompt in self._buffer(name)]
-        rate = self.spec.replay_ratio * self.train.prompts_per_step
-        drawn: list[tuple[Task, TrainingPrompt]] = []
-        for position in range(int(batch * rate), int((batch + 1) * rate)) if pool else ():
-            epoch, place = divmod(position, len(pool))
-            order = numpy_rng(self.seed, "replay", stage, epoch).permutation(len(pool))
-            drawn.append(pool[order[place]])
-        return drawn
+        spec = self.recipe.penalty()
+        assert isinstance(spec, FisherPenalty)
+        if spec.sequences == "demonstrations" and stage == 1:
+            return []
+        chosen = self.pool.before(stage, spec.count)
+        if spec.sequences == "demonstrations":
+            return [self._demonstrated(prompt, stage, 0, place) for place, (_, prompt) in enumerate(chosen)]
+        return self._said_to(chosen, "student", "Fisher information", stage)
 
-    def _buffer(self, task: str) -> list[TrainingPrompt]:
-        pool = self._prompts[task]
-        kept = numpy_rng(self.seed, "replay buffer", task).permutation(len(pool))[: self.spec.replay_buffer_size]
-        return [pool[index] for index in kept]
+    def _said_to(self, asked: Sequence[Asked], source: Literal["student", "base"], *name: int | str) -> list[Row]:
+        """What the student or the base says to prompts at temperature 1; nobody judges it.
+
+        Args:
+            name: of the draws.
+        """
+        requests = [
+            Request(prompt.prompt_ids, seed=derive_seed(self.seed, *name, place), temperature=1.0)
+            for place, (_, prompt) in enumerate(asked)
+        ]
+        rows = self.answered([(replace(task, verifier=None), prompt) for task, prompt in asked], requests, source)
+        for row in rows:
+            row.verdict = None  # of an environment
+        return rows
 
     def _demonstrated(self, prompt: TrainingPrompt, stage: int, batch: int, place: int) -> Row:
         assert prompt.demonstration_ids is not None
@@ -227,11 +248,11 @@ class Collector:
             tool_mask=prompt.demonstration_mask,
         )
 
-    def _sampled(self, asked: Sequence[tuple[Task, TrainingPrompt]], stage: int, batch: int) -> list[Group]:
-        """A group of samples for each prompt, judged by its own task."""
+    def _sampled(self, asked: Sequence[Asked], *name: int | str) -> list[Group]:
+        """A group of samples for each prompt, judged by its own task; `name` is that of their draws."""
         count = self.spec.num_generations
         requests = [
-            self.request(prompt.prompt_ids, derive_seed(self.seed, "rollout", stage, batch, place, generation))
+            self.request(prompt.prompt_ids, derive_seed(self.seed, *name, place, generation))
             for place, (_, prompt) in enumerate(asked)
             for generation in range(count)
         ]
@@ -243,16 +264,29 @@ class Collector:
         spec = self.spec
         return Request(prompt_ids, seed=seed, temperature=spec.temperature, top_k=spec.top_k, top_p=spec.top_p)
 
-    def answered(self, asked: Sequence[tuple[Task, TrainingPrompt]], requests: Sequence[Request]) -> list[Row]:
+    def answered(
+        self,
+        asked: Sequence[Asked],
+        requests: Sequence[Request],
+        source: Literal["student", "base"] | None = None,
+    ) -> list[Row]:
         """A row for each request: the completion of what it asks, judged, as one of the training prompt beside it.
 
         Several processes sample a share each, and all have all rows. Requests of one prompt stand together best.
+
+        Args:
+            source: who answers; by default as the recipe says.
         """
         # Each process samples and judges neighbouring requests, so that most of them share their prompts.
         mine = self.world.share(range(len(requests)))
         owners = [(task, prompt.example) for task, prompt in (asked[i] for i in mine)]
-        with self._sampling() as engine:
-            parts = self.world.each(lambda: self._completed(engine, [requests[i] for i in mine], owners))
+        own = [requests[i] for i in mine]
+        most, held = self.train.max_completion_length, 4 * self.train.micro_batch_tokens  # without gradients
+        with self._sampling(source or self.spec.source) as engine:
+            speech = self.policy.speech
+            parts = self.world.each(
+                lambda: complete(engine, speech, own, owners, max_new_tokens=most, batch_tokens=held)
+            )
         completed = [each for part in parts for each in part]
         return [
             Row(
@@ -269,9 +303,7 @@ class Collector:
             for (_, prompt), request, (said, text, verdict) in zip(asked, requests, completed, strict=True)
         ]
 
-    def _hinted(
-        self, asked: Sequence[tuple[Task, TrainingPrompt]], stage: int, batch: int, wanted: Sequence[Hinted]
-    ) -> list[list[Row]]:
+    def _hinted(self, asked: Sequence[Asked], stage: int, batch: int, wanted: Sequence[Hinted]) -> list[list[Row]]:
         """Rollouts of some prompts of the batch with the first of their actions shown."""
         owners, requests = [], []
         for each in wanted:
@@ -293,15 +325,6 @@ class Collector:
         check_fits(example.id, ids, self.max_reprompt_length, "prompt with a hint", "max_reprompt_length")
         return ids
 
-    def prompts(self, task: str) -> Sequence[TrainingPrompt]:
-        """All training prompts of a prepared task."""
-        return self._prompts[task]
-
-    def upcoming(self, task: str, first: int, last: int) -> list[TrainingPrompt]:
-        """The prompts of rollout batches `first` to before `last`, each once."""
-        drawn = (prompt for batch in range(first, last) for prompt in self._draw(task, batch))
-        return list({prompt.example.id: prompt for prompt in drawn}.values())
-
     def _bring_guides(self, groups: Sequence[Group], stage: int, batch: int) -> None:
         """Add to each group a guide of its prompt, if there is one."""
         assert self.guides is not None
@@ -312,10 +335,35 @@ class Collector:
             groups[0].more_completions += self.guides.completions
             groups[0].more_tokens += self.guides.tokens
 
+    def _revise(self, asked: Sequence[Asked], groups: Sequence[Group], how: Revision, *name: int) -> None:
+        """Let the student revise each answer of groups, one for each prompt; the revisions become rows of theirs."""
+        begun: list[tuple[Group, Task, TrainingPrompt]] = []
+        for (task, _), group in zip(asked, groups, strict=True):
+            for row in group.rows:
+                ids = [*row.prompt_ids, *self.policy.speech.tokens(how.beginning(row.completion, row.reward))]
+                if len(ids) <= self.max_reprompt_length:
+                    begun.append((group, task, TrainingPrompt(row.example, ids)))
+                else:
+                    self._tell(f"{row.example.id}: answer and cue make a prompt of {len(ids)} tokens", "a revision")
+        requests = [
+            self.request(prompt.prompt_ids, derive_seed(self.seed, "revision", *name, place))
+            for place, (_, _, prompt) in enumerate(begun)
+        ]
+        rows = self.answered([(task, prompt) for _, task, prompt in begun], requests)
+        for (group, _, _), row in zip(begun, rows, strict=True):
+            row.revised = True
+            group.rows.append(row)
+
+    def _tell(self, what: str, lack: str) -> None:
+        """Warn once in a run of rows that go without something."""
+        if not self._told:
+            warnings.warn(f"{what}; such rows go without {lack}", stacklevel=3)
+        self._told = True
+
     @contextmanager
-    def _sampling(self) -> Iterator[CompletionEngine]:
+    def _sampling(self, source: str) -> Iterator[CompletionEngine]:
         """Within it, what samples, its weights whole on every process."""
-        if self.spec.source == "student":
+        if source == "student":
             with whole(self.policy):
                 yield self.engine
             return
@@ -323,46 +371,12 @@ class Collector:
         with whole(self.base.copy or self.policy), self.base.scoring() as base:
             yield Sampler(base, stop.poll)
 
-    def _completed(
-        self, engine: CompletionEngine, requests: Sequence[Request], owners: Sequence[tuple[Task, Example]]
-    ) -> list[tuple[Completion | Episode, str, Verdict | None]]:
-        """Completions with their texts and, where something judges them, its verdicts; in the order of the requests.
-
-        Args:
-            owners: of each request, its task and its example.
-        """
-        most = self.train.max_completion_length
-        held = 4 * self.train.micro_batch_tokens  # without gradients a token takes far less memory
-        speech = self.policy.speech
-        found: dict[int, tuple[Completion | Episode, str, Verdict | None]] = {}
-        for task in {task.name: task for task, _ in owners if task.episodes is not None}.values():
-            assert task.episodes is not None
-            places = [i for i, (owner, _) in enumerate(owners) if owner.name == task.name]
-            episodes = play(
-                engine,
-                speech,
-                task.episodes,
-                [requests[i] for i in places],
-                [owners[i][1] for i in places],
-                max_new_tokens=most,
-                batch_tokens=held,
-                poll=stop.poll,
-            )
-            found |= {i: (each, speech.text(each.ids), each.verdict) for i, each in zip(places, episodes, strict=True)}
-        places = [i for i, (task, _) in enumerate(owners) if task.episodes is None]
-        single = [requests[i] for i in places]
-        completions = engine.generate(single, max_new_tokens=most, batch_tokens=held) if single else []
-        for i, completion in zip(places, completions, strict=True):
-            stop.poll()
-            task, example = owners[i]
-            text = speech.text(completion.ids)
-            found[i] = (completion, text, task.verify(example, text) if task.verifier is not None else None)
-        return [found[i] for i in range(len(owners))]
-
     def _encode_teacher_prompt(self, row: Row) -> None:
         assert row.teacher_messages is not None
         ids = encode_prompt(
             self.policy.tokenizer, row.teacher_messages, self.policy.chat_template_kwargs, where=row.example.id
         )
+        if row.teacher_beginning:
+            ids += self.policy.speech.tokens(row.teacher_beginning)
         check_fits(row.example.id, ids, self.max_reprompt_length, "teacher's prompt", "max_reprompt_length")
         row.teacher_prompt_ids = ids

@@ -37,14 +37,15 @@ def distinct(completions: Sequence[Sequence[int]], n: int = 2) -> float | None:
 def rollout_numbers(groups: Sequence[Group]) -> dict[str, Any]:
     """Reward, shape and number of a batch's completions: of the sampled ones, or where none was, of demonstrations.
 
-    The reward is that of the stage's own task, whatever is replayed beside it. What was sampled otherwise than by the
-    student alone counts in what was spent, not in the rest.
+    The reward is that of first answers to the stage's own task, whatever is replayed or revised beside them. What was
+    sampled otherwise than by the student alone counts in what was spent, not in the rest; nor does, beside
+    demonstrations, what is sampled to be replayed.
     """
     everything = [row for group in groups for row in group.rows]
     sampled = [row for row in everything if row.is_sampled]
-    rows = sampled or everything
+    rows = sampled if any(not row.replayed for row in sampled) else [row for row in everything if not row.is_sampled]
     lengths = [len(row.own_ids()) for row in rows]
-    judged = [row.verdict.reward for row in rows if row.verdict is not None and not row.replayed]
+    judged = [row.verdict.reward for row in rows if row.verdict is not None and not (row.replayed or row.revised)]
     return {
         "reward": sum(judged) / len(judged) if judged else None,
         "completion_length": sum(lengths) / len(lengths),
@@ -55,7 +56,7 @@ def rollout_numbers(groups: Sequence[Group]) -> dict[str, Any]:
         "truncated_fraction": sum(row.truncated for row in rows) / len(rows),
         "prompts": len(groups),
         "completions": len(sampled) + sum(group.more_completions for group in groups),
-        "generated_tokens": (sum(lengths) if sampled else 0) + sum(group.more_tokens for group in groups),
+        "generated_tokens": sum(len(row.own_ids()) for row in sampled) + sum(group.more_tokens for group in groups),
     }
 
 

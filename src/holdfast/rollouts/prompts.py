@@ -47,6 +47,10 @@ class Speech:
         """See `decode`."""
         return decode(self.tokenizer, ids, self.eos_ids)
 
+    def tokens(self, text: str) -> list[int]:
+        """Token ids of a text as it stands, within a turn."""
+        return _tokens(self.tokenizer, text)
+
     def reply(self, messages: Sequence[Message], *, where: str = "") -> list[int]:
         """See `encode_reply`."""
         return encode_reply(self.tokenizer, messages, self.eos_ids, self.chat_template_kwargs, where=where)

@@ -31,6 +31,8 @@ class Row:
     turns, which no loss is computed on (TRL's name). None where the model wrote all of them."""
     replayed: bool = False
     """It is of an earlier stage's task."""
+    revised: bool = False
+    """It revises an answer of the model's own, which its prompt ends in, with a cue."""
     truncated: bool = False
     """The completion was cut by `max_completion_length` before its end-of-sequence token."""
     verdict: Verdict | None = None
@@ -48,6 +50,8 @@ class Row:
     """What each completion token's loss is multiplied by, all of its components; None for 1. Denominators stay as they
     are: a token of weight 0 still counts in its row's mean."""
     teacher_messages: Sequence[Message] | None = None
+    teacher_beginning: str = ""
+    """What the teacher's own turn begins with, before the completion that it scores."""
     teacher_prompt_ids: list[int] | None = None
     old_logprobs: list[float] | None = None
     """Log-probabilities at the start of the rollout batch's optimiser steps, from the training forward."""

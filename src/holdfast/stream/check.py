@@ -7,6 +7,7 @@ from typing import Any
 from holdfast.config import RunConfig
 from holdfast.measure.statistics import paired_difference
 from holdfast.objective.plan import CHUNK_BYTES, LEAST_CHUNK
+from holdfast.objective.spec import FisherPenalty
 from holdfast.rollouts.collect import Collector
 from holdfast.rollouts.prompts import decode
 from holdfast.rollouts.rows import Row
@@ -59,7 +60,8 @@ def check_run(config: RunConfig, *, items: int) -> dict[str, Any]:
 
     Returns:
         "tasks": examples per split, dropped ones, longest prompt; "memory": bytes by purpose and their sum;
-        "teacher": one `TeacherCheck` per task as plain data, with its "sentence"; absent for recipes without a teacher.
+        "teacher": one `TeacherCheck` per task as plain data, with its "sentence"; absent for recipes without a teacher,
+        and for those whose teacher is there to be held to.
 
     Raises:
         HoldfastError: what a run would refuse.
@@ -70,7 +72,7 @@ def check_run(config: RunConfig, *, items: int) -> dict[str, Any]:
         "tasks": [_task_facts(task, run.collector) for task in run.tasks],
         "memory": memory_estimate(config, run.policy, run.teacher, has_base=run.base is not None),
     }
-    if run.teacher is not None:
+    if run.teacher is not None and config.recipe.objective().reference == "base":
         checks = [_check_teacher(task, run, items) for task in run.tasks]
         found["teacher"] = [asdict(check) | {"sentence": check.sentence()} for check in checks]
     return found
@@ -82,7 +84,7 @@ def _task_facts(task: Task, collector: Collector) -> dict[str, Any]:
         "train": len(task.train),
         "test": len(task.test),
         "dropped": collector.dropped[task.name],
-        "longest_prompt": collector.longest_prompt(task.name),
+        "longest_prompt": collector.pool.longest(task.name),
     }
 
 
@@ -104,6 +106,7 @@ def memory_estimate(config: RunConfig, policy: Policy, teacher: Teacher | None, 
         "gradients": counts.trainable * (4 if policy.is_lora else width),  # adapters are float32
         "optimizer": 2 * counts.trainable * 4,
         "teacher_and_base": copies,
+        "penalty": 2 * counts.trainable * 4 if isinstance(config.recipe.penalty(), FisherPenalty) else 0,
         "activations": tokens * model.hidden_size * model.num_hidden_layers * 16 * width,
         "logits": _logits(config, policy, model.vocab_size, 1 + (teacher is not None) + has_base),
     }
@@ -127,7 +130,7 @@ def _check_teacher(task: Task, run: Run, items: int) -> TeacherCheck:
     with_teacher: dict[str, Row] = {}
     seen: set[str] = set()
     batch = 0
-    wanted = min(items, len(run.collector.kept_ids(task.name)))
+    wanted = min(items, len(run.collector.pool.kept_ids(task.name)))
     while len(seen) < wanted:
         groups, _ = run.collector.collect(task, stage=0, batch=batch)
         for group in groups:

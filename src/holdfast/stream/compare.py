@@ -66,7 +66,7 @@ def compare(
     for arm in config.recipes:
         run = Run(config.run_config(arm, config.seeds[0], first_order), directory, label=arm.label)
         run.prepare()
-        kept[arm.label] = {task: run.collector.kept_ids(task) for task in first_order}
+        kept[arm.label] = {task: run.collector.pool.kept_ids(task) for task in first_order}
     _warn_of_unequal_prompts(kept)
     world.main(directory.create)
     world.main(lambda: write_text(directory.config, dump_config(config)))

@@ -8,6 +8,7 @@ from holdfast.config import RunConfig, load_config
 from holdfast.errors import RunError
 from holdfast.store import RunDirectory, read_json
 from holdfast.stream.manifest import weights_hash
+from holdfast.train.adapters import adapted_model
 from holdfast.train.checkpoint import Checkpoint, load_newest, open_checkpoint
 from holdfast.train.model import load_policy
 
@@ -29,7 +30,7 @@ def export_run(source: Path, output: Path) -> Path:
     directory, checkpoint = _found(source)
     config = load_config(directory.config, RunConfig)
     # On the CPU: the weights are only passed on.
-    policy = load_policy(config.model.model_copy(update={"device": "cpu"}), seed=config.seed)
+    policy = load_policy(adapted_model(config).model_copy(update={"device": "cpu"}), seed=config.seed)
     manifest = read_json(directory.manifest)
     if manifest["model"]["sha256"] != weights_hash(policy):
         mend = "put the model back"

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -10,7 +10,6 @@ from holdfast.controllers import Controls
 from holdfast.rollouts.buffer import rows_as_json, rows_from_json
 from holdfast.rollouts.rows import Row
 from holdfast.tasks.base import Task
-from holdfast.teachers import Teacher
 from holdfast.train.checkpoint import Checkpoint, Groups
 from holdfast.train.policy import Policy
 from holdfast.train.step import StageTrainer
@@ -37,7 +36,25 @@ class Position:
     controls: Controls | None = None
 
 
-def as_groups(position: Position, policy: Policy, teacher: Teacher | None) -> tuple[Groups, dict[str, Any]]:
+class Keeper(Protocol):
+    """What lives as long as the run and changes on the way: a teacher, a penalty."""
+
+    def state(self) -> Mapping[str, torch.Tensor]: ...
+    def like(self, name: str) -> torch.Tensor | None:
+        """A tensor that the one of this name in `state` is spread over processes and devices like; see `Checkpoint`."""
+
+    def load_state(self, tensors: Mapping[str, torch.Tensor]) -> None: ...
+    def progress(self) -> Mapping[str, Any]:
+        """The rest of it, as plain data."""
+
+    def load_progress(self, saved: Mapping[str, Any]) -> None: ...
+
+
+Keepers = Mapping[str, Keeper]
+"""By the name of their group in a checkpoint."""
+
+
+def as_groups(position: Position, policy: Policy, keepers: Keepers) -> tuple[Groups, dict[str, Any]]:
     """What a checkpoint of a position holds, with the weights as they are: tensors by group, and plain data."""
     groups: dict[str, Mapping[str, torch.Tensor]] = {"policy": dict(policy.named_trainable())}
     saved: dict[str, Any] = {"stage": position.stage, "step": position.step}
@@ -48,9 +65,9 @@ def as_groups(position: Position, policy: Policy, teacher: Teacher | None) -> tu
         groups["optimizer"] = position.trainer.state(position.batch.rows if position.batch else ())
     if position.controls is not None:
         saved["controllers"] = position.controls.state()
-    if teacher is not None:
-        groups["teacher"] = teacher.state()
-        saved["teacher"] = teacher.progress()
+    for name, keeper in keepers.items():
+        groups[name] = keeper.state()
+        saved[name] = dict(keeper.progress())
     return groups, saved
 
 
@@ -65,7 +82,7 @@ def load_weights(checkpoint: Checkpoint, policy: Policy) -> None:
 def restored(
     checkpoint: Checkpoint,
     policy: Policy,
-    teacher: Teacher | None,
+    keepers: Keepers,
     tasks: list[Task],
     make_trainer: Callable[[], StageTrainer],
     make_controls: Callable[[int], Controls],
@@ -73,15 +90,14 @@ def restored(
     """Take everything back from a checkpoint: weights and averages in place, the position as it was."""
     saved = checkpoint.position
     load_weights(checkpoint, policy)
-    if teacher is not None and (own := checkpoint.load("teacher", teacher.state().get)):
-        teacher.load_state(own)
+    for name, keeper in keepers.items():
+        keeper.load_state(checkpoint.load(name, keeper.like))
+        keeper.load_progress(saved[name])
     position = Position(saved["stage"], saved["step"])
     if batch := saved.get("batch"):
         *before, task = tasks[: position.stage]
         rows = rows_from_json(batch["rows"], task.train, [example for old in before for example in old.train])
         position.batch = Batch(rows, batch["said"], batch["measured"])
-    if teacher is not None:
-        teacher.load_progress(saved["teacher"])
     if position.step > 0:
         position.controls = make_controls(position.stage)
         position.controls.load_state(saved["controllers"])

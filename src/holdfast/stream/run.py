@@ -26,10 +26,11 @@ from holdfast.store import RunDirectory, read_json, write_json, write_text
 from holdfast.stream.evaluate import Evaluator
 from holdfast.stream.going_back import GoesBack
 from holdfast.stream.guarding import Guarding, guard_of
+from holdfast.stream.learning import learning_probe
 from holdfast.stream.manifest import build_manifest, check_manifest, weights_hash
 from holdfast.stream.measuring import Measuring
 from holdfast.stream.observer import Observer
-from holdfast.stream.position import Batch, Position, as_groups, restored
+from holdfast.stream.position import Batch, Keepers, Position, as_groups, restored
 from holdfast.stream.rollback import cut_lengths, steps_before
 from holdfast.stream.scouting import Scouting
 from holdfast.stream.summarise import summarise
@@ -37,8 +38,11 @@ from holdfast.tasks.base import all_sets
 from holdfast.tasks.lm_eval import LmEvalSuite
 from holdfast.tasks.load import load_stream, require, try_verifier
 from holdfast.teachers import Base, Teacher
+from holdfast.train.adapters import adapted_model
 from holdfast.train.checkpoint import Checkpoint, load_newest, remove_between, save_checkpoint
+from holdfast.train.fisher import fisher_information
 from holdfast.train.model import load_policy, tell_of_slow_products
+from holdfast.train.penalty import penalty_of
 from holdfast.train.shard import abandon, shard
 from holdfast.train.step import NotFiniteError, StageTrainer, learning_rate
 from holdfast.train.trunk import longest_packed
@@ -87,13 +91,14 @@ class Run(GoesBack):
         for each in all_sets(self.tasks, self.suites):
             if not isinstance(each, LmEvalSuite):
                 try_verifier(each)
-        self.policy = load_policy(config.model, seed=config.seed)
+        self.policy = load_policy(adapted_model(config), seed=config.seed)
         tell_of_slow_products(self.policy, config.train)
         check_context(self.policy, config.train, config.eval)
         offload = config.train.offload_teacher
-        self.base = Base(self.policy, offload=offload) if self._needs_base() else None
+        self.base = Base(self.policy, offload=offload) if config.recipe.uses_base() or config.eval.kl_items else None
         spec = config.recipe.teacher()
         self.teacher = Teacher(spec, self.policy, self.base, offload=offload) if spec is not None else None
+        self.penalty = penalty_of(config.recipe.penalty(), self.policy, len(self.tasks))
         if self.world.size > 1:
             self._spread()
         self.collector = Collector(
@@ -101,6 +106,7 @@ class Run(GoesBack):
         )
         for task in self.tasks:
             self.collector.prepare(task)
+        self.collector.prepare_prompts()
         self.evaluator = Evaluator(self.policy, self.base, config.train, config.eval, self.observer.set_started)
         for each in all_sets(self.tasks, self.suites):
             self.evaluator.check(each)
@@ -125,14 +131,6 @@ class Run(GoesBack):
         """Examples of tasks and suites, train and test, that are left out because they do not fit; none not named."""
         counts = Counter(self.collector.dropped) + Counter(self.evaluator.dropped)
         return dict(counts)
-
-    def _needs_base(self) -> bool:
-        teacher = self.config.recipe.teacher()
-        restarts = teacher is not None and teacher.kind != "live" and teacher.stage_start == "base"
-        objective = self.config.recipe.objective()
-        anchored = bool(objective.reference_kl) or objective.anchor == "base"
-        samples = self.config.recipe.rollouts().source == "base"
-        return restarts or anchored or samples or bool(self.config.eval.kl_items)
 
     def start(self) -> dict[str, Any]:
         """Run from the beginning in a new directory; returns the summary."""
@@ -164,7 +162,7 @@ class Run(GoesBack):
         return self._execute(self._restored(checkpoint))
 
     def _restored(self, checkpoint: Checkpoint) -> Position:
-        position = restored(checkpoint, self.policy, self.teacher, self.tasks, self._trainer, self._controls)
+        position = restored(checkpoint, self.policy, self._keepers(), self.tasks, self._trainer, self._controls)
         if position.step == 0 and position.stage <= len(self.tasks):
             # Where the guard went back to a stage's start, its teacher has been started, and perhaps changed since.
             begun = checkpoint.position.get("guard", {}).get("remedies", {}).get("roll_backs", 0)
@@ -180,7 +178,14 @@ class Run(GoesBack):
         """The beginning of a stage."""
         if self.teacher is not None and teacher_too:
             self.teacher.start_stage()
+        if self.penalty is not None:
+            before, train = self.collector.sequences_before, self.config.train
+            self.penalty.begin(stage, lambda: fisher_information(self.policy, before(stage), train, self._poll))
         return Position(stage, 0, self._trainer(), controls=self._controls(stage))
+
+    def _keepers(self) -> Keepers:
+        held = {"teacher": self.teacher, "penalty": self.penalty}
+        return {name: keeper for name, keeper in held.items() if keeper is not None}
 
     def _write_manifest(self) -> None:
         manifest = build_manifest(self.config, self.label, self.tasks, self.suites, self.weights_hash())
@@ -192,7 +197,7 @@ class Run(GoesBack):
 
     def _trainer(self) -> StageTrainer:
         recipe = self.config.recipe
-        return StageTrainer(self.policy, self.teacher, self.base, recipe.objective(), self.config.train)
+        return StageTrainer(self.policy, self.teacher, self.base, recipe.objective(), self.config.train, self.penalty)
 
     def _controls(self, stage: int) -> Controls:
         return Controls(self.config.recipe, self.steps[stage - 1], self.config.seed, stage)
@@ -263,11 +268,14 @@ class Run(GoesBack):
             controlled = controls.settings(step)
             recipe = controls.recipe(controlled)
             trainer.objective = recipe.objective()
-            batch, fresh = position.batch, {}
+            batch, fresh, probed = position.batch, {}, {}
             is_first = batch is None
             if batch is None:
+                probed = learning_probe(self.config.recipe, self.collector, task, position)
                 groups, said = self.collector.collect(task, stage, step // iterations, recipe)
                 fresh = rollout_numbers(groups)
+                for spent in ("completions", "generated_tokens"):
+                    fresh[spent] += probed.pop(spent, 0)
                 batch = Batch([row for group in groups for row in group.rows], dict(said), fresh)
                 self.guarding.mask(batch.rows)
             is_last = (step + 1) % iterations == 0 or step + 1 == steps
@@ -287,7 +295,7 @@ class Run(GoesBack):
             position = Position(stage, step + 1, trainer, None if is_last else batch, controls)
             self._unsaved = position
             record = {"stage": stage, "step": step + 1, "task": task.name} | numbers | EMPTY_BATCH | fresh | batch.said
-            record |= controlled
+            record |= controlled | probed
             self.scouting.see(step + 1, record, batch.rows, fresh=is_first)
             if end is None:
                 controls.see(record)
@@ -355,7 +363,7 @@ class Run(GoesBack):
         if is_due and went_back_to is None:
             self.guarding.saving(number, position.step)
             self.scouting.saving(number, position.step)
-        groups, saved = as_groups(position, self.policy, self.teacher)
+        groups, saved = as_groups(position, self.policy, self._keepers())
         saved["logs"] = self.directory.lengths()
         if went_back_to is not None:
             saved["logs"] = cut_lengths(saved["logs"], went_back_to.position["logs"])

@@ -139,7 +139,7 @@ class Scouting:
         if len(pairs) == 1:
             return Choice(*pairs[0])
         failed = set(self.scout.failed())
-        prompts = [p for p in self.collector.prompts(task.name) if p.example.id in failed]
+        prompts = [p for p in self.collector.pool.of[task.name] if p.example.id in failed]
         right: dict[int, list[Row]] = {}
         quality: dict[int, float] = {}
         for step in steps[1:]:
@@ -168,7 +168,7 @@ class Scouting:
         assert self.spec is not None
         if measured:
             self._load(choice.guide_from)
-        prompts = self.collector.upcoming(task.name, batches.start, batches.stop)
+        prompts = self.collector.pool.upcoming(task.name, batches.start, batches.stop)
         rows = self._answers(task, prompts, "guides", stage, self.undone)
         pool = GuidePool.of(rows, self.spec.success_threshold, batches.start)
         path = self.directory.guides(name)

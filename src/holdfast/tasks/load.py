@@ -150,6 +150,9 @@ def require(recipe: Recipe, tasks: Sequence[Task]) -> None:
         ConfigError: names the recipe, the task and what is missing.
     """
     for task in tasks:
+        if recipe.takes_one_turn and task.episodes is not None:
+            what = f"recipe {recipe.name!r} works on answers of one turn, and task {task.name!r} has an environment"
+            raise ConfigError(what, mend="choose another recipe")
         for need in sorted(recipe.required() - task.provides()):
             lacking = [e.id for e in task.train if need not in e.privileges()]
             if not task.train:

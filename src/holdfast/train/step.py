@@ -23,6 +23,7 @@ from holdfast.teachers import Base, Teacher
 from holdfast.train import shard
 from holdfast.train.kept import KeptSignals, of_tensors, tensors_of
 from holdfast.train.packing import micro_batches
+from holdfast.train.penalty import Penalty
 from holdfast.train.policy import Head, Policy, TensorHead
 from holdfast.train.trunk import longest_packed, loss_token_states, padded_states
 from holdfast.train.world import World, deal
@@ -58,12 +59,22 @@ class Part:
 
 
 class StageTrainer:
-    """The optimiser of one stage; a stage starts with a fresh one, as a new run would."""
+    """The optimiser of one stage; a stage starts with a fresh one, as a new run would.
+
+    Args:
+        penalty: a term of the loss on the weights themselves; in a step where no row has a signal it is left out too.
+    """
 
     def __init__(
-        self, policy: Policy, teacher: Teacher | None, base: Base | None, objective: Objective, settings: TrainSettings
+        self,
+        policy: Policy,
+        teacher: Teacher | None,
+        base: Base | None,
+        objective: Objective,
+        settings: TrainSettings,
+        penalty: Penalty | None = None,
     ) -> None:
-        self.policy, self.teacher, self.base = policy, teacher, base
+        self.policy, self.teacher, self.base, self.penalty = policy, teacher, base, penalty
         self.objective, self.settings = objective, settings
         self.world = World.current()
         self.poll: Callable[[], None] = lambda: None
@@ -114,6 +125,20 @@ class StageTrainer:
         self, rows: Sequence[Row], *, where: str, first: bool = True, more: bool = False
     ) -> dict[str, Any]:
         """The step without the move: gradients are added to the parameters'. Arguments and errors as for `step`."""
+        return self._pass(rows, where=where, first=first, more=more)
+
+    def measure(self, rows: Sequence[Row], *, where: str) -> dict[str, Any]:
+        """The numbers of a step on these rows that is not taken, without gradients; between rollout batches only.
+
+        Raises:
+            NotFiniteError: the loss is not finite.
+        """
+        with torch.no_grad():
+            return self._pass(rows, where=where, first=True, more=False, backward=False)
+
+    def _pass(
+        self, rows: Sequence[Row], *, where: str, first: bool, more: bool, backward: bool = True
+    ) -> dict[str, Any]:
         if first:
             self.forget()
         coefficients = row_coefficients(rows, self.objective, self.settings.max_completion_length)
@@ -131,7 +156,8 @@ class StageTrainer:
                 batch = Batch.from_rows(part.rows, weights, self.policy.device)
                 signals = self._signals(part.rows, active, first=first, keep=more)
                 loss, stats = self.policy.run(partial(self._loss, part.rows, batch, *signals))
-                self.policy.backward(loss, last=number + 1 == len(parts))
+                if backward:
+                    self.policy.backward(loss, last=number + 1 == len(parts))
                 if part.counts:
                     total += loss.detach()
                     logprobs.append((part.rows, stats.pop("logprobs")))
@@ -140,6 +166,9 @@ class StageTrainer:
         loss_value = sum(value for value, _ in gathered)
         numbers: dict[str, Any] = {"loss": loss_value, "rows": len(rows), "active_rows": len(active)}
         numbers |= summarise([each for _, group in gathered for each in group])
+        if self.penalty is not None and backward:
+            numbers["penalty"] = self.penalty.add_gradient() if active else None
+            numbers["loss"] = loss_value = loss_value + (numbers["penalty"] or 0.0)
         if not math.isfinite(loss_value):
             self.optimizer.zero_grad(set_to_none=True)
             raise NotFiniteError(f"the loss is {loss_value}", where, numbers)
@@ -193,10 +222,15 @@ class StageTrainer:
             head_moves = not self.policy.is_lora and self.teacher.moves_within_batch
             asking = [row for row in rows if self._asks_teacher(row)]
             teacher = self._signal("teacher", rows, asking, first=first, keep=keep, head_moves=head_moves)
-        if self.base is not None and any(self._asks_base(row) for row in active):
+        if self._reference is not None and any(self._asks_base(row) for row in active):
             asking = [row for row in rows if self._asks_base(row)]
             base = self._signal("base", rows, asking, first=first, keep=keep)
         return teacher, base
+
+    @property
+    def _reference(self) -> Teacher | Base | None:
+        """Who stands for the base."""
+        return self.base if self.objective.reference == "base" else self.teacher
 
     def _asks_teacher(self, row: Row) -> bool:
         return self.objective.asks_teacher(ce=row.ce, div=row.div, advantage=row.advantage)
@@ -223,7 +257,7 @@ class StageTrainer:
         return _spread(kept.of(asking) if kept.hold(asking) else signal, rows, asking)
 
     def _scored(self, source: Source, rows: list[Row]) -> HiddenSignal:
-        speaker = self.teacher if source == "teacher" else self.base
+        speaker = self.teacher if source == "teacher" else self._reference
         assert speaker is not None
         prompts = [(source == "teacher" and row.teacher_prompt_ids) or row.prompt_ids for row in rows]
         completions, positions = [row.completion_ids for row in rows], [row.loss_positions() for row in rows]
@@ -330,7 +364,7 @@ class StageTrainer:
             prefix = f"{KEPT}{source}."
             device = self.policy.device
             found = {k.removeprefix(prefix): v.to(device) for k, v in tensors.items() if k.startswith(prefix)}
-            speaker = self.teacher if source == "teacher" else self.base
+            speaker = self.teacher if source == "teacher" else self._reference
             if found and speaker is not None:
                 with speaker.scoring() as policy:
                     kept.load_state(rows, found, self._lasting(policy.run(partial(self._head, policy))))

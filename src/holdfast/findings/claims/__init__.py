@@ -4,10 +4,12 @@ One file per family of claims; an arm that several claims need is defined once, 
 """
 
 from holdfast.findings.claim import Claim
+from holdfast.findings.claims.keeping import KEEPING
 from holdfast.findings.claims.near_future import NEAR_FUTURE
 from holdfast.findings.claims.two_stages import TWO_STAGES
 
 CLAIMS: tuple[Claim, ...] = (
     *TWO_STAGES,
+    *KEEPING,
     *NEAR_FUTURE,
 )

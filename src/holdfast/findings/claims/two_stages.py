@@ -82,11 +82,17 @@ def _frozen_above_ema(found: Evidence) -> list[Quantity]:
     ]
 
 
-def _keeps_more_than_sft(label: str, title: str) -> Callable[[Evidence], list[Quantity]]:
-    """What is claimed of many recipes: at the score that both reach, SFT has lost more."""
+def keeps_more_than_sft(label: str, title: str, sft: str = "sft") -> Callable[[Evidence], list[Quantity]]:
+    """What is claimed of many recipes: at the score that both reach, SFT has lost more.
+
+    Args:
+        label: of the recipe's arm.
+        title: its name.
+        sft: label of SFT's arm, where the recipe's is not set as that is.
+    """
 
     def measure(found: Evidence) -> list[Quantity]:
-        lost = matched_loss(found, "sft", label)
+        lost = matched_loss(found, sft, label)
         return [Quantity(f"lost at the same score, SFT above {title}", "points", lost, EARLY)]
 
     return measure
@@ -199,21 +205,21 @@ TWO_STAGES: tuple[Claim, ...] = (
         statement="Weighing each token of a demonstration by its own probability forgets less than SFT.",
         source="arXiv 2508.05629; arXiv 2601.19897, table 5",
         arms=(SFT, DFT),
-        measure=_keeps_more_than_sft("dft", "DFT"),
+        measure=keeps_more_than_sft("dft", "DFT"),
     ),
     Claim(
         name="kl-sft-keeps-more",
         statement="An anchor to the base in SFT's loss keeps more of what was known.",
         source="arXiv 1606.09282; arXiv 2509.04259",
         arms=(SFT, KL_SFT),
-        measure=_keeps_more_than_sft("kl-sft", "KL-SFT"),
+        measure=keeps_more_than_sft("kl-sft", "KL-SFT"),
     ),
     Claim(
         name="own-samples-keep-more",
         statement="Imitating one's own right samples, drawn anew at each step, forgets less than demonstrations do.",
         source="arXiv 2510.18874",
         arms=(SFT, RFT),
-        measure=_keeps_more_than_sft("rft", "RFT"),
+        measure=keeps_more_than_sft("rft", "RFT"),
     ),
     Claim(
         name="rlsd-faster-than-grpo",

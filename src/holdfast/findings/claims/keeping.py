@@ -1,0 +1,46 @@
+"""Claims about what keeps old skills in fine-tuning on demonstrations. Torch-free."""
+
+from typing import Any
+
+from holdfast.findings.claim import Arm, Claim
+from holdfast.findings.claims.two_stages import SFT, keeps_more_than_sft
+
+REPLAY = Arm("replay", "replay")
+EWC = Arm("ewc", "ewc")
+LWF = Arm("lwf", {"name": "kl_sft", "beta": 1.0, "distillation_temperature": 2.0, "old_model": "stage_start"})
+_ADAPTER: dict[str, Any] = {"model.lora": {"r": 8}, "train.learning_rate": 1e-3}
+"""An adapter has a small part of the weights to move, and takes a higher rate for the same steps."""
+SFT_ADAPTER = Arm("sft-lora", "sft", _ADAPTER)
+OLORA = Arm("olora", "olora", _ADAPTER)
+
+KEEPING: tuple[Claim, ...] = (
+    Claim(
+        name="replay-keeps-more",
+        statement="A tenth of earlier tasks' demonstrations mixed in forgets less than SFT.",
+        source="arXiv 1902.10486",
+        arms=(SFT, REPLAY),
+        measure=keeps_more_than_sft("replay", "replay"),
+    ),
+    Claim(
+        name="ewc-keeps-more",
+        statement="A spring on each weight, as strong as its Fisher information on what came before, forgets less than "
+        "SFT.",
+        source="arXiv 1612.00796",
+        arms=(SFT, EWC),
+        measure=keeps_more_than_sft("ewc", "EWC"),
+    ),
+    Claim(
+        name="lwf-keeps-more",
+        statement="Distilling the model as a stage finds it, at temperature 2 on new inputs, forgets less than SFT.",
+        source="arXiv 1606.09282",
+        arms=(SFT, LWF),
+        measure=keeps_more_than_sft("lwf", "LwF"),
+    ),
+    Claim(
+        name="olora-keeps-more",
+        statement="An adapter for each stage at right angles to the earlier ones forgets less than one for all.",
+        source="arXiv 2310.14152",
+        arms=(SFT_ADAPTER, OLORA),
+        measure=keeps_more_than_sft("olora", "O-LoRA", "sft-lora"),
+    ),
+)
