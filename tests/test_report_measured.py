@@ -349,6 +349,16 @@ def test_prediction_has_the_points_and_the_fit(comparison: dict[str, Any]) -> No
     assert not [t for t in without.spec["data"] if t.get("fill")]
 
 
+def test_a_label_stands_above_all_marks_of_its_recipe(comparison: dict[str, Any]) -> None:
+    figure = predicted(View(comparison))
+    assert figure is not None
+    labelled = [trace for trace in figure.spec["data"] if trace.get("meta", {}).get("labelled")]
+    assert len(labelled) == 2
+    for trace in labelled:
+        (named,) = [y for y, text in zip(trace["y"], trace["text"], strict=True) if text]
+        assert named == max(trace["y"])
+
+
 def test_what_is_measured_cannot_become_markup(run: dict[str, Any]) -> None:
     hostile = json.loads(json.dumps(run))
     for artifact in hostile["artifacts"]:

@@ -98,10 +98,10 @@ def _paths(arm: Arm, found: Sequence[Mapping[str, Any]], last: int) -> list[Spec
 
 
 def _ends(arm: Arm, ends: Sequence[Mapping[str, Any]]) -> list[Spec]:
-    """The arm's runs at the end; the one furthest to the right carries the label."""
+    """The arm's runs at the end; the highest carries the label, which stands above it and so on no other."""
     if not ends:
         return []
-    ordered = sorted(ends, key=lambda p: float(p["kl"]))
+    ordered = sorted(ends, key=lambda p: float(p["forgetting"]))
     text = [""] * (len(ordered) - 1) + [f"<b>{plot_text(arm.label)}</b>"]
     return [
         {
