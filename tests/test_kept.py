@@ -219,3 +219,23 @@ def test_a_kept_signal_is_read_where_the_base_has_left_the_device(
             parameter.copy_(weights[name])
     after.load_state(before.state(half), half)
     assert done + _steps(after, half, 1, first=1, of=2) == expected
+
+
+def test_rows_of_one_teacher_prompt_share_its_computation(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = load_policy(ModelSettings(path=str(tiny_model)))
+    teacher = Teacher(TeacherSpec(kind="frozen", stage_start="student"), policy, None)
+    trainer = StageTrainer(policy, teacher, None, Objective(), TrainSettings())
+    rows = [row for row in _rows() if row.div]
+    trainer.forward_backward(rows, where="here")  # the self-check of packing has been made
+    computed: list[tuple[bool, int]] = []
+    states = Policy.hidden_states
+
+    def counting(self: Policy, ids: torch.Tensor, *rest: Any, **kwargs: Any) -> torch.Tensor:
+        computed.append((self is teacher.copy, ids.numel()))
+        return states(self, ids, *rest, **kwargs)
+
+    monkeypatch.setattr(Policy, "hidden_states", counting)
+    trainer.forward_backward(rows, where="here")
+    behind = sum(len(row.completion_ids) - 1 for row in rows)  # the last token of a completion predicts nothing
+    prompts = len(rows[0].teacher_prompt_ids or ()), len(rows[0].prompt_ids)
+    assert computed == [(True, prompts[0] + behind), (False, prompts[1] + behind)]
