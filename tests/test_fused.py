@@ -194,6 +194,17 @@ def test_rows_longer_than_a_chunk(frozen: bool, stale: bool, ratio: Any, base_kl
     assert_same(step.readable(objective), step.fused(objective, chunk_tokens=4), **EXACT)
 
 
+@pytest.mark.parametrize("divergence", ["forward_kl", "reverse_kl", "jsd"])
+@pytest.mark.parametrize("clip", ["none", "entry", "token"])
+def test_a_divergence_and_a_warm_reference_at_the_same_tokens(divergence: Any, clip: Any) -> None:
+    """The one is computed in place, and the other reads what stood there before."""
+    objective = Objective(
+        divergence=divergence, clip=clip, reference_kl=0.3, reference_kl_form="forward_kl", reference_temperature=2.5
+    )
+    step = make_head_step([5, 3, 6], div=1.0, ce=0.3, base_kl=1.0)
+    assert_same(step.readable(objective), step.fused(objective, chunk_tokens=4), **EXACT)
+
+
 def test_whatever_stands_where_nobody_asks_is_not_read() -> None:
     step = make_head_step([3, 4, 2], div=[1.0, 0.0, 1.0], ce=[0.0, 1.0, 0.0], base_kl=[0.0, 0.0, 1.0])
     clean = step.fused(Objective(reference_kl=0.1))

@@ -291,13 +291,12 @@ class Evaluation:
         else:
             torch.exp(logs[:, : kind.weighed], out=probs)
         pair_products(probs, logs, gram)
-        gradient = None
+        warm, gradient = self._warm(chunk, part), None  # before a divergence overwrites the log-probabilities
         if kind.taught and self.support == "sampled":
             self._sampled(chunk, part)
         elif kind.target is not None and self.support == "full":
             divergence, gradient = full_divergence(logs, probs, gram, kind.target, self.objective)
             chunk.divergence[part], chunk.unclipped[part] = divergence
-        warm = self._warm(chunk, part)
         if not self.gradient or self.by_entries:
             return
         rest = -chunk.label[part]
