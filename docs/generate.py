@@ -21,6 +21,7 @@ from holdfast import config
 from holdfast.describe import recipe_facts
 from holdfast.guard.settings import Rules
 from holdfast.lab.tasks import SUITES, TASKS, lab_suite, lab_task
+from holdfast.lab.wide.tasks import WIDE_SUITES, WIDE_TASKS, wide_suite, wide_task
 from holdfast.methods import RECIPES
 from holdfast.methods.base import Recipe
 
@@ -162,12 +163,37 @@ def lab_suite_table() -> str:
     return table(["suite", "kind", "items", "what it asks"], rows)
 
 
+def wide_task_table() -> str:
+    """The wider lab's tasks, each with an example and what it can be shown with."""
+    rows = []
+    for name in WIDE_TASKS:
+        task = wide_task(name)
+        first = task.train[0]
+        right = first.demonstration or (
+            f"answer : {first.answer.found(first.answer.tools)}" if first.actions else first.answer
+        )
+        privileges = ", ".join(sorted(task.provides() - {"reward", "privileged_context"})) or "none"
+        answer = "<br>".join(f"`{line}`" for line in [*(first.actions or ()), *right.splitlines()])
+        size = f"{len(task.train)} / {len(task.test)}"
+        rows.append([f"`lab:{name}`", task.description, f"`{first.messages[-1]['content']}`", answer, privileges, size])
+    return table(["task", "what is new", "question", "right answer", "privileges", "train / test"], rows)
+
+
+def wide_suite_table() -> str:
+    """The wider lab's suites."""
+    suites = [wide_suite(name) for name in WIDE_SUITES]
+    rows = [[f"`lab:{s.name}`", s.kind, str(len(s.test)), s.description] for s in suites]
+    return table(["suite", "kind", "items", "what it asks"], rows)
+
+
 GENERATED: dict[str, Callable[[], str]] = {
     "recipe table": recipe_table,
     "recipe sections": recipe_sections,
     "configuration": configuration_sections,
     "lab tasks": lab_task_table,
     "lab suites": lab_suite_table,
+    "wide lab tasks": wide_task_table,
+    "wide lab suites": wide_suite_table,
 }
 
 

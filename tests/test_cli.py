@@ -188,6 +188,21 @@ def test_lab_pretraining_starts(command: Commands, tmp_path: Path, monkeypatch: 
     assert (tmp_path / "base" / "model" / "model.safetensors").exists()
 
 
+def test_lab_pretraining_of_the_wider_world_goes_on_from_the_first_base(
+    command: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holdfast.lab.evaluate.ITEMS_WHILE_PRETRAINING", 2)
+    outcome = command("lab", "pretrain", tmp_path / "base", "--world", "wide", "--steps", "1", "--no-compile")
+    assert outcome.code == 0, outcome.err
+    assert "old-facts 100.0%" in outcome.err
+    assert "known-steps" in outcome.err
+    wide = command("lab", "eval", "--model", tmp_path / "base" / "model", "--items", "2")
+    assert "all samples wrong" in wide.out
+    refused = command("lab", "pretrain", tmp_path / "other", "--world", "flat")
+    assert refused.code == 2
+    assert "no world 'flat'" in refused.err
+
+
 def test_an_interrupted_run_says_how_to_go_on(
     command: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

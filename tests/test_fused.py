@@ -16,7 +16,7 @@ from holdfast.objective.fused import fused_loss_and_statistics
 from holdfast.objective.loss import loss_and_statistics
 from holdfast.objective.projection import ONEDNN_TILE_BYTES, HeadGradient, Projection
 from holdfast.objective.signals import HiddenSignal, SparseSignal, compress
-from holdfast.objective.spec import Objective, PolicyGradient, TokenWeight
+from holdfast.objective.spec import Objective, PolicyGradient, SafetyWeight, TokenWeight
 from holdfast.train.policy import OutputHead, TensorHead
 from objective_factory import HeadStep, Outcome, make_head_step
 
@@ -41,6 +41,7 @@ WEIGHTS: dict[str, Any] = {
     "rising_only": st.booleans(),
     "normalised": st.booleans(),
 }
+SIDES: dict[str, Any] = {"by_teacher": st.booleans(), "by_student": st.booleans(), "top_k": st.integers(2, 6)}
 
 
 @st.composite
@@ -75,6 +76,7 @@ def objectives(draw: st.DrawFn) -> Objective:
             off_policy=draw(st.sampled_from(["own", "ratio", "shaped"])),
         ),
         token_weight=draw(st.none() | st.builds(TokenWeight, **WEIGHTS)),
+        safety_weight=draw(st.none() | st.builds(SafetyWeight, **SIDES)),
         importance=draw(st.sampled_from(["none", "token", "sequence_mean"])),
         temperature=draw(st.sampled_from([1.0, 0.7])),
         reference_kl=draw(st.sampled_from([0.0, 0.3])),

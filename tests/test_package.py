@@ -42,6 +42,8 @@ def test_wheel_holds_the_whole_package(tmp_path: Path) -> None:
         "lab/base/model.safetensors",
         "lab/base/tokenizer.json",
         "lab/base/chat_template.jinja",
+        "lab/base-wide/model.safetensors",
+        "lab/base-wide/chat_template.jinja",
         "report/templates/report.html.j2",
         "schema/summary.schema.json",
     ],

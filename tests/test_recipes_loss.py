@@ -19,6 +19,7 @@ from holdfast.methods import (
     DFT,
     ISDFT,
     KLSFT,
+    MSD,
     NPO,
     OPSD,
     RFT,
@@ -42,6 +43,8 @@ from holdfast.train.model import load_policy
 from holdfast.train.step import StageTrainer
 
 REWARDS = ([1.0, 0.0, 0.0, 1.0], [0.0, 0.0, 1.0, 0.2])
+
+ASKED = (Message(role="user", content="?"),)
 
 
 class Seen(NamedTuple):
@@ -271,6 +274,20 @@ def stable_opd(groups: Sequence[Sequence[Seen]]) -> Tensor:
     return torch.cat(tokens).mean()
 
 
+def msd(groups: Sequence[Sequence[Seen]]) -> Tensor:
+    """At temperature .2, with the teacher's certainty over its five most likely entries."""
+
+    def loss(s: Seen) -> Tensor:
+        student, teacher = ((side / 0.2).log_softmax(-1) for side in (s.student, s.teacher))
+        top = teacher.exp().sort(dim=-1, descending=True).values[:, :5]
+        top = top / top.sum(-1, keepdim=True)
+        certainty = 1 + (top * top.log()).sum(-1) / torch.tensor(5.0).log()
+        doubt = 1 - s.of(student).exp().detach()
+        return certainty * doubt * kl(student, teacher)
+
+    return token_mean(groups, loss)
+
+
 def vopd(groups: Sequence[Sequence[Seen]]) -> Tensor:
     def loss(s: Seen) -> Tensor:
         advantage = s.of(s.teacher) - s.of(s.student) + kl(s.student, s.teacher)
@@ -332,6 +349,7 @@ CASES: dict[str, tuple[Recipe, Formula]] = {
     "opsd, rescaled": (OPSD(divergence="jsd", clip="token", temperature=1.0), opsd_rescaled),
     "beta_opsd": (BetaOPSD(beta=1.6, temperature=1.0), beta_opsd),
     "stable_opd": (StableOPD(beta=0.3, demonstration_weight=0.5), stable_opd),
+    "msd": (MSD(entropy_top_k=5, temperature=0.2), msd),
     "vopd": (VOPD(), vopd),
     "vopd, top-k baseline": (VOPD(baseline="topk", top_k=5), vopd_topk),
     "sdpg": (SDPG(distillation=0.2, beta=0.4, gate_positive=True), sdpg),
@@ -348,7 +366,7 @@ def groups_for(recipe: Recipe) -> list[Group]:
         return [rng.randrange(5, 200) for _ in range(count)]
 
     for number, rewards in enumerate(REWARDS):
-        example = Example(f"e{number}", (Message(role="user", content="?"),), demonstration="so", plan="by adding")
+        example = Example(f"e{number}", ASKED, demonstration="so", plan="by adding", translation=ASKED)
         group, prompt = Group(example), ids(rng.randint(2, 6))
         for reward in rewards[: 1 if demonstrated else None]:
             completion = ids(rng.randint(2, 6))

@@ -12,6 +12,7 @@ from holdfast.methods import (
     EWC,
     ISDFT,
     KLSFT,
+    MSD,
     NPO,
     OPSD,
     RFT,
@@ -34,7 +35,13 @@ from holdfast.methods.base import Recipe
 from holdfast.rollouts.rows import Group, Row
 from holdfast.tasks.base import Example, Message, Verdict
 
-EXAMPLE = Example("e", (Message(role="user", content="Q"),), demonstration="D", plan="P")
+EXAMPLE = Example(
+    "e",
+    (Message(role="user", content="Q"),),
+    demonstration="D",
+    plan="P",
+    translation=(Message(role="user", content="T"),),
+)
 
 
 def rows_of(recipe: Recipe, rewards: Sequence[float] = (1.0, 0.6, 0.0, 1.0)) -> list[Row]:
@@ -83,6 +90,10 @@ def fraction(step: int) -> Callable[[Recipe], Any]:
 
 def weight(field: str) -> Callable[[Recipe], Any]:
     return lambda recipe: getattr(recipe.objective().token_weight, field)
+
+
+def safety(field: str) -> Callable[[Recipe], Any]:
+    return lambda recipe: getattr(recipe.objective().safety_weight, field)
 
 
 def reference(recipe: Recipe, rewards: Sequence[float]) -> Row:
@@ -251,6 +262,15 @@ SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]]
     (ATESD, "controller_rate", 0.5, lambda r: r.controllers()["exposure"].rate, 1e-3, 0.5),
     (ATESD, "probe_exposure", 0.5, lambda r: r.probe().settings["exposure"], 1.0, 0.5),
     (ATESD, "probe_prompts", 5, lambda r: r.probe().prompts, 16, 5),
+    (MSD, "weigh_by_teacher", False, safety("by_teacher"), True, False),
+    (MSD, "weigh_by_student", False, safety("by_student"), True, False),
+    (MSD, "entropy_top_k", 5, safety("top_k"), 20, 5),
+    (MSD, "num_generations", 4, lambda r: r.rollouts().num_generations, 1, 4),
+    (MSD, "teacher_kind", "live", lambda r: r.teacher() and r.teacher().kind, "frozen", "live"),
+    (MSD, "stage_start", "student", lambda r: r.teacher() and r.teacher().stage_start, "base", "student"),
+    (MSD, "temperature", 0.7, lambda r: (r.rollouts().temperature, r.objective().temperature), (1, 1), (0.7, 0.7)),
+    (MSD, "aggregation", "sequence_mean", lambda r: r.objective().aggregation, "token_mean", "sequence_mean"),
+    (MSD, "template", "{prompt}!", lambda r: teacher_prompt(r) == "T!", False, True),
     (BetaOPSD, "beta", 4.0, lambda r: r.objective().target_weight, 0.5, 0.25),
     (VOPD, "baseline", "topk", lambda r: r.objective().sampled_baseline, "kl", "topk_kl"),
     (VOPD, "top_k", 20, lambda r: r.objective().top_k, 100, 20),
@@ -284,6 +304,10 @@ def test_a_setting_changes_what_it_says(
 def test_a_prompt_that_is_always_or_never_solved_weighs_nothing_in_sc_sdpo() -> None:
     for rewards in ([1.0] * 4, [0.0] * 4):
         assert [row.div for row in rows_of(SCSDPO(), rewards)] == [0.0] * 4
+
+
+def test_without_either_side_msd_weighs_no_token() -> None:
+    assert MSD(weigh_by_teacher=False, weigh_by_student=False).objective().safety_weight is None
 
 
 def test_advantages_that_are_modulated_keep_their_own_value_on_rows() -> None:

@@ -146,6 +146,15 @@ def test_conversational_columns():
     assert (e.id, e.demonstration, e.privileged_context) == ("7", "b", "c\nd")
 
 
+def test_columns_of_steps_actions_and_translations():
+    e = example({"prompt": "q", "system": "s", "solution": "a\nb\n", "actions": ["f(1)", "g(2)"], "translation": "t"})
+    assert (e.solution, e.actions) == (("a", "b"), ("f(1)", "g(2)"))
+    assert e.translation == (turn("system", "s"), turn("user", "t"))
+    assert {"solution", "actions", "translation", "privileged_context"} == e.privileges()
+    turns = [turn("system", "u"), turn("user", "t")]
+    assert example({"prompt": "q", "translation": turns}).translation == tuple(turns)
+
+
 def test_messages_column_is_split_before_its_last_turn():
     turns = [turn("user", "q"), turn("assistant", "a"), turn("user", "r"), turn("assistant", "b")]
     e = example({"messages": turns})
@@ -186,6 +195,9 @@ def test_system_column_and_columns_of_other_names():
         ({"prompt": "q", "completion": 2}, "`completion` is a number"),
         ({"prompt": "q", "completion": [turn("user", "a")]}, "not one assistant turn"),
         ({"prompt": "q", "privileged_context": {}}, "`privileged_context` is an object"),
+        ({"prompt": "q", "actions": []}, "`actions` is empty"),
+        ({"prompt": "q", "solution": {}}, "`solution` is an object"),
+        ({"prompt": "q", "translation": [turn("assistant", "t")]}, "`translation` does not end with a user turn"),
         ({"prompt": "q", "id": True}, "`id` is true or false"),
         ({"prompt": "q\ud800"}, "surrogate"),
     ],

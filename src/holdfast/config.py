@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 
 from holdfast.errors import ConfigError, did_you_mean
 from holdfast.guard.settings import GuardSettings
+from holdfast.lab.bases import BASES
 from holdfast.methods import RECIPES
 from holdfast.methods.base import Recipe
 from holdfast.overrides import apply_overrides
@@ -42,7 +43,7 @@ class ModelSettings(Settings):
     """Which model is taught, and how its weights are held."""
 
     path: str = LAB
-    """A local folder, a hub id, or `lab`."""
+    """A local folder, a hub id, or one of the [lab](lab.md)'s bases: `lab` or `lab-wide`."""
     revision: str | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the weights. To train, bfloat16 needs `lora`, whose own weights are float32: small updates of bfloat16 weights
@@ -67,6 +68,7 @@ class Columns(Settings):
     solution: str = "solution"
     plan: str = "plan"
     actions: str = "actions"
+    translation: str = "translation"
     answer: str = "answer"
     system: str = "system"
     id: str = "id"
@@ -478,7 +480,7 @@ def _with_absolute_paths(config: AnyConfig, base_dir: Path) -> AnyConfig:
         return source.model_copy(update={f: str((base_dir / p).resolve()) for f, p in paths.items() if p is not None})
 
     model = config.model
-    if model.path != LAB and (base_dir / model.path).is_dir():
+    if model.path not in BASES and (base_dir / model.path).is_dir():
         model = model.model_copy(update={"path": str((base_dir / model.path).resolve())})
     update: dict[str, Any] = {"model": model, "tasks": [absolute(t) for t in config.tasks]}
     if config.suites is not None:

@@ -35,6 +35,9 @@ ACTIONS_TEMPLATE = (
 )
 """ActGuide-RL's hint in our words: it may show a part alone."""
 
+TRANSLATION_TEMPLATE = "{prompt}\n\nThink about whether this request is safe, then answer it."
+"""What MSD's teacher is told beside the translated prompt, in our words."""
+
 _THINK_BLOCK = re.compile(r"<think>.*?</think>\s*", re.DOTALL)
 
 

@@ -19,8 +19,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from holdfast.errors import RunError
-from holdfast.lab.documents import Document, sample_document
-from holdfast.lab.tokenizer import build_tokenizer
+from holdfast.lab.bases import base_folder
+from holdfast.lab.documents import Document
+from holdfast.lab.worlds import WORLDS
 from holdfast.seeds import derive_seed
 
 
@@ -28,6 +29,8 @@ from holdfast.seeds import derive_seed
 class PretrainSettings:
     """The base's shape and training; the defaults made the base that ships with the package."""
 
+    world: str = "lab"
+    """Which of the `holdfast.lab.worlds` the base is to know."""
     seed: int = 0
     steps: int = 800
     documents_per_step: int = 128
@@ -44,8 +47,12 @@ class PretrainSettings:
     """Compile the backbone; half the time where a C++ compiler is found, the same mathematics."""
 
 
+WIDE = PretrainSettings(world="wide", steps=600, learning_rate=1e-3, warmup_steps=50)
+"""The settings that made `lab-wide`, which goes on from the first base with half of its rate."""
+
+
 def build_model(settings: PretrainSettings, tokenizer: Any) -> Any:
-    """A randomly initialised Qwen3 of the lab's shape."""
+    """A Qwen3 of the lab's shape, random but for the weights that its world starts from."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     torch.manual_seed(derive_seed(settings.seed, "lab", "init"))
@@ -64,7 +71,22 @@ def build_model(settings: PretrainSettings, tokenizer: Any) -> Any:
         pad_token_id=tokenizer.pad_token_id,
         attn_implementation="sdpa",
     )
-    return Qwen3ForCausalLM(config)
+    model = Qwen3ForCausalLM(config)
+    start = WORLDS[settings.world].starts_from
+    if start is not None:
+        _take_weights(model, start)
+    return model
+
+
+def _take_weights(model: Any, base: str) -> None:
+    """Copy a bundled base's weights; tokens that it does not have keep their random rows."""
+    folder = base_folder(base)
+    assert folder is not None
+    tensors = load_file(folder / "model.safetensors")
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            known = tensors[name]
+            weight[: len(known)].copy_(known)
 
 
 def build_optimizers(model: Any, settings: PretrainSettings) -> list[torch.optim.Optimizer]:
@@ -137,7 +159,8 @@ def pretrain(
 
     settings = settings or PretrainSettings()
     folder.mkdir(parents=True, exist_ok=True)
-    build_tokenizer(folder / "tokenizer")
+    world = WORLDS[settings.world]
+    world.build_tokenizer(folder / "tokenizer")
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
     model = build_model(settings, tokenizer)
     optimizers = build_optimizers(model, settings)
@@ -149,7 +172,9 @@ def pretrain(
     with log.open("a") as log_file:
         for step in range(first, settings.steps):
             rng = Random(derive_seed(settings.seed, "lab", "documents", step))
-            documents = [encode_document(tokenizer, sample_document(rng)) for _ in range(settings.documents_per_step)]
+            documents = [
+                encode_document(tokenizer, world.sample_document(rng)) for _ in range(settings.documents_per_step)
+            ]
             targets = sum(label != -100 for _, labels in documents for label in labels)
             lr = settings.learning_rate * _schedule(step, settings)
             for optimizer in optimizers:

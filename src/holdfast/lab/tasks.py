@@ -12,6 +12,7 @@ from functools import cache
 from holdfast.errors import ConfigError
 from holdfast.lab import conventions, documents, questions
 from holdfast.lab.questions import HELD_OUT_SURFACE, TRAINED_SURFACES, Question
+from holdfast.lab.wide.tasks import WIDE_SUITES, WIDE_TASKS, wide_suite, wide_task
 from holdfast.lab.words import ATTRIBUTES, NEW_ENTITIES, TOOLS, preamble
 from holdfast.seeds import derive_seed
 from holdfast.tasks.base import Example, Message, Suite, Task, Verdict, Verify
@@ -145,13 +146,15 @@ def _examples(name: str, split: str, count: int, surfaces: Sequence[int], seen: 
 
 @cache
 def lab_task(name: str) -> Task:
-    """A task of the lab by name.
+    """A task of the lab by name, of the wider world too.
 
     Raises:
         ConfigError: there is no such task.
     """
+    if name in WIDE_TASKS:
+        return wide_task(name)
     if name not in _TASKS:
-        raise ConfigError(f"the lab has no task {name!r}", mend=f"its tasks: {', '.join(TASKS)}")
+        raise ConfigError(f"the lab has no task {name!r}", mend=f"its tasks: {', '.join((*TASKS, *WIDE_TASKS))}")
     _, score, _, convention, description = _TASKS[name]
     seen: set[str] = set()
     test = _examples(name, "test", TEST_ITEMS, TRAINED_SURFACES, seen)
@@ -239,18 +242,20 @@ SUITES: tuple[str, ...] = (*_RETENTION, *(f"{name}-ood" for name in TASKS))
 
 @cache
 def lab_suite(name: str) -> Suite:
-    """A suite of the lab by name.
+    """A suite of the lab by name, of the wider world too.
 
     Raises:
         ConfigError: there is no such suite.
     """
+    if name in WIDE_SUITES:
+        return wide_suite(name)
     if name in _RETENTION:
         make, verifier, description = _RETENTION[name]
         rng = random.Random(derive_seed("lab", name))
         return Suite(name, "retention", [make(rng, i) for i in range(TEST_ITEMS)], verifier, description)
     task = name.removesuffix("-ood")
     if name not in SUITES:
-        raise ConfigError(f"the lab has no suite {name!r}", mend=f"its suites: {', '.join(SUITES)}")
+        raise ConfigError(f"the lab has no suite {name!r}", mend=f"its suites: {', '.join((*SUITES, *WIDE_SUITES))}")
     _, score, _, convention, _ = _TASKS[task]
     items = _examples(task, "ood", TEST_ITEMS, (HELD_OUT_SURFACE,), set())
     return Suite(name, "ood", items, judge(convention, score), f"{task}, asked in another form")

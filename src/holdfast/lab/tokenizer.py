@@ -4,6 +4,7 @@ A Unigram model whose vocabulary is written down rather than trained, with byte 
 tokenised and read back; and a chat template of one token per role.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from holdfast import contexts
@@ -31,14 +32,23 @@ def _pieces() -> list[tuple[str, float]]:
     return list(pieces.items())
 
 
-def build_tokenizer(folder: Path) -> None:
-    """Write the tokenizer and its chat template in Hugging Face format."""
+def build_tokenizer(folder: Path, more_words: Sequence[str] = (), more_roles: Sequence[str] = ()) -> None:
+    """Write the tokenizer and its chat template in Hugging Face format.
+
+    Args:
+        more_words: get tokens behind all others, whose ids stay as they are.
+        more_roles: roles of messages beside system, user and assistant, likewise.
+    """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     special = [PAD, SYSTEM, USER, ASSISTANT, END]
     unknown = "<0x00>"
-    pieces = [(s, 0.0) for s in special] + _pieces()
+    roles = [f"<|{role}|>" for role in more_roles]
+    own = _pieces()
+    known = {piece for piece, _ in own}
+    more = [_SPACE + word for word in dict.fromkeys(more_words) if _SPACE + word not in known]
+    pieces = [*((s, 0.0) for s in special), *own, *((piece, -4.0) for piece in more), *((s, 0.0) for s in roles)]
     tokenizer = Tokenizer(models.Unigram(pieces, unk_id=[p for p, _ in pieces].index(unknown), byte_fallback=True))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -56,12 +66,12 @@ def build_tokenizer(folder: Path) -> None:
             decoders.Strip(" ", 1, 0),
         ]
     )
-    tokenizer.add_special_tokens([AddedToken(s, special=True, normalized=False) for s in special])
+    tokenizer.add_special_tokens([AddedToken(s, special=True, normalized=False) for s in [*special, *roles]])
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,
         eos_token=END,
-        additional_special_tokens=[SYSTEM, USER, ASSISTANT],
+        additional_special_tokens=[SYSTEM, USER, ASSISTANT, *roles],
         clean_up_tokenization_spaces=False,
         model_max_length=256,
     )

@@ -6,7 +6,7 @@ _ONSETS = ["b", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t", "v", "z"]
 _VOWELS = ["a", "e", "i", "o", "u"]
 
 
-def _names(count: int, seed: int, ending: str) -> list[str]:
+def made_up(count: int, seed: int, ending: str) -> list[str]:
     """Pronounceable made-up names, distinct and always the same."""
     rng = random.Random(seed)
     names: dict[str, None] = {}
@@ -15,12 +15,12 @@ def _names(count: int, seed: int, ending: str) -> list[str]:
     return list(names)
 
 
-HEADER_WORDS = _names(40, 1, "x")
+HEADER_WORDS = made_up(40, 1, "x")
 """Two of them make a header: the system message that says which convention holds."""
 
-ENTITIES = _names(80, 2, "n")
+ENTITIES = made_up(80, 2, "n")
 """Things that the base knows facts about."""
-NEW_ENTITIES = _names(60, 3, "th")
+NEW_ENTITIES = made_up(60, 3, "th")
 """Things that it knows nothing about."""
 
 ATTRIBUTES: dict[str, list[str]] = {

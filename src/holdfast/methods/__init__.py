@@ -11,6 +11,7 @@ from holdfast.methods.ewc import EWC
 from holdfast.methods.grpo import GRPO
 from holdfast.methods.isdft import ISDFT
 from holdfast.methods.kl_sft import KLSFT
+from holdfast.methods.msd import MSD
 from holdfast.methods.npo import NPO
 from holdfast.methods.olora import OLoRA
 from holdfast.methods.opsd import OPSD
@@ -45,6 +46,7 @@ RECIPES: dict[str, type[Recipe]] = {
         ATESD,
         VOPD,
         StableOPD,
+        MSD,
         CorrectOnly,
         SDPO,
         SCSDPO,

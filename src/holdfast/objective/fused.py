@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 from holdfast.objective.evaluation import Evaluation
 from holdfast.objective.loss import Batch, check_components
 from holdfast.objective.projection import check_head
-from holdfast.objective.signals import HiddenSignal, Signal, sampled_logprobs
+from holdfast.objective.signals import HiddenSignal, Signal, sampled_logprobs, teacher_confidence
 from holdfast.objective.spec import Objective
 from holdfast.train.policy import Head
 
@@ -51,6 +51,8 @@ def fused_loss_and_statistics(
     check_head(head)
     if objective.reads_teacher_tokens and teacher is not None:
         batch = batch.told(sampled_logprobs(teacher, batch.ids, objective.temperature), objective)
+    if objective.reads_teacher_confidence and teacher is not None:
+        batch = batch.confided(teacher_confidence(teacher, objective))
     for signal in (teacher, base):
         if isinstance(signal, HiddenSignal):
             check_head(signal.head)

@@ -1,11 +1,13 @@
 """Factors that a token's loss is multiplied by: correction for who drew it, and weights from its probabilities."""
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from holdfast.objective.divergence import entropy
 from holdfast.objective.spec import Objective
 from holdfast.objective.surrogate import ratio, row_mean
 
@@ -47,6 +49,28 @@ def importance_of(logprobs: Tensor, batch: "Batch", objective: Objective) -> Imp
         "is_capped": (of_sampled > cap).sum(),
     }
     return Importance(sampler * stale, sampler, statistics)
+
+
+def confidence(log_probs: Tensor, top_k: int) -> Tensor:
+    """1 − H/log K of distributions [N, V] on their own K most likely entries, renormalised: 1 where all lies on one."""
+    most = min(top_k, log_probs.shape[-1])
+    kept = log_probs.topk(most, dim=-1).values.log_softmax(-1)
+    return 1 - entropy(kept) / math.log(most)
+
+
+def safety_weights(logprobs: Tensor, batch: "Batch", objective: Objective) -> Tensor | float:
+    """What a divergence counts for at every token [N], see `SafetyWeight`.
+
+    Args:
+        logprobs: [N], detached.
+    """
+    spec = objective.safety_weight
+    if spec is None:
+        return 1.0
+    weights = torch.ones_like(logprobs)
+    if spec.by_teacher:
+        weights = torch.where(batch.teacher_confidence.isnan(), weights, batch.teacher_confidence.to(weights.dtype))
+    return weights * -torch.expm1(logprobs) if spec.by_student else weights
 
 
 def token_weights(logprobs: Tensor, batch: "Batch", objective: Objective) -> Tensor | float:

@@ -1,10 +1,10 @@
 """One loss for every recipe: what its rows are annotated with, weighed, corrected and reduced; the readable form.
 
-    L = Σ_t coef_t · { is_t · [ce_t·w_t·CE_t + div_t·D_t] + is'_t·PG_t + reference_kl·base_kl_t·KL_t(student, base) }
+    L = Σ_t coef_t · { is_t · [ce_t·w_t·CE_t + div_t·v_t·D_t] + is'_t·PG_t + r·base_kl_t·KL_t(student, base) }
 
-The sum runs over loss tokens, flat and without padding. `coef` holds the whole reduction, worked out once over an
-optimiser step's rows so that losses and gradients of micro-batches add up to the step's however they are cut, times
-the token's own weight.
+with r the objective's `reference_kl`. The sum runs over loss tokens, flat and without padding. `coef` holds the whole
+reduction, worked out once over an optimiser step's rows so that losses and gradients of micro-batches add up to the
+step's however they are cut, times the token's own weight; w and v are weights that follow from probabilities.
 
 `holdfast.objective.fused` computes the same from hidden states, without the logits of all tokens at a time.
 """
@@ -28,7 +28,7 @@ from holdfast.objective.divergence import (
     token_logprobs,
     top_ids,
 )
-from holdfast.objective.importance import importance_of, token_weights
+from holdfast.objective.importance import confidence, importance_of, safety_weights, token_weights
 from holdfast.objective.signals import SparseSignal, Speaker, entries_read, read_on_support
 from holdfast.objective.spec import Objective
 from holdfast.objective.surrogate import (
@@ -92,6 +92,8 @@ class Batch:
     """As who wrote the completion gave them, where that is not the student with this prompt; NaN where it is."""
     teacher_logprobs: Tensor
     """Of the completion's tokens, for weights and advantages that follow from them; NaN where no teacher was asked."""
+    teacher_confidence: Tensor
+    """How sure the teacher is, for weights that follow from it; NaN where no teacher was asked."""
 
     @classmethod
     def from_rows(cls, rows: Sequence[Row], coefficients: Sequence[float], device: torch.device | str = "cpu") -> Self:
@@ -119,12 +121,17 @@ class Batch:
             old_logprobs=gather(_on_loss_tokens(row, row.old_logprobs, math.nan) for row in rows),
             source_logprobs=gather(_on_loss_tokens(row, row.source_logprobs, math.nan) for row in rows),
             teacher_logprobs=torch.full((int(lengths.sum()),), math.nan, device=device),
+            teacher_confidence=torch.full((int(lengths.sum()),), math.nan, device=device),
         )
 
     def told(self, teacher_logprobs: Tensor, objective: Objective) -> Self:
         """The batch with the teacher's log-probabilities [N] of its tokens, where its rows ask for them."""
         asked = self.asks_teacher(objective)
         return replace(self, teacher_logprobs=torch.where(asked, teacher_logprobs.detach(), math.nan))
+
+    def confided(self, confidence: Tensor) -> Self:
+        """The batch with how sure the teacher is [N], where a divergence from it counts."""
+        return replace(self, teacher_confidence=torch.where(self.div != 0, confidence.detach(), math.nan))
 
     def asks_teacher(self, objective: Objective) -> Tensor:
         """Where [N] weights or advantages follow from the teacher's probabilities of the sampled tokens."""
@@ -186,7 +193,8 @@ def sampled_terms(logprobs: Tensor, batch: Batch, objective: Objective) -> Sampl
         loss = loss + importance.sampler * surrogate
         statistics |= {"advised_tokens": (batch.advantage != 0).sum(), "clipped": held.sum()}
         statistics |= source_statistics(logprobs.detach(), batch.source_logprobs)
-    return SampledTerms(loss, (importance.full * batch.div).detach(), statistics)
+    div = importance.full * batch.div * safety_weights(logprobs.detach(), batch, objective)
+    return SampledTerms(loss, div.detach(), statistics)
 
 
 def reference_terms(
@@ -253,6 +261,13 @@ def loss_and_statistics(
     logprobs = token_logprobs(log_probs, batch.ids)
     if objective.reads_teacher_tokens and teacher_logits is not None:
         batch = batch.told(_sampled_logprobs(teacher_logits, batch.ids, objective.temperature), objective)
+    if (
+        objective.safety_weight is not None
+        and objective.reads_teacher_confidence
+        and isinstance(teacher_logits, Tensor)
+    ):
+        said = log_softmax(teacher_logits.detach(), objective.temperature)
+        batch = batch.confided(confidence(said, objective.safety_weight.top_k))
     terms = sampled_terms(logprobs, batch, objective)
     token_loss = terms.loss
     statistics = {"entropy_sum": entropy(log_probs.detach()).sum(), **terms.statistics}

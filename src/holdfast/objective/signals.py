@@ -9,6 +9,7 @@ from torch import Tensor
 
 from holdfast.errors import ModelError
 from holdfast.objective.divergence import entropy, log_softmax, token_logprobs, top_ids
+from holdfast.objective.importance import confidence
 from holdfast.objective.spec import Objective
 from holdfast.train.policy import Head, TensorHead
 
@@ -115,6 +116,21 @@ def sampled_logprobs(signal: Signal, ids: Tensor, temperature: float) -> Tensor:
     return torch.cat(parts)
 
 
+def teacher_confidence(signal: Signal, objective: Objective) -> Tensor:
+    """How sure a teacher is at each of its N tokens, for an objective that weighs by it; see `SafetyWeight`."""
+    assert isinstance(signal, HiddenSignal)  # `entries_read` asks for all of it
+    assert objective.safety_weight is not None
+    most = max(1, CHUNK_BYTES // (4 * signal.head.weight.shape[0]))
+    with torch.no_grad():
+        parts = [
+            confidence(
+                log_softmax(signal.head(signal.hidden[tokens]), objective.temperature), objective.safety_weight.top_k
+            )
+            for tokens in token_slices(len(signal.hidden), most)
+        ]
+    return torch.cat(parts)
+
+
 def token_slices(tokens: int, most: int) -> Iterator[slice]:
     """Slices of at most so many tokens, of nearly equal length; one empty slice where there are none."""
     count = max(1, -(-tokens // most))
@@ -126,7 +142,7 @@ def entries_read(objective: Objective, of: Speaker) -> int | None:
     """How many entries of a distribution the objective reads, the sampled token apart; None for all."""
     if of == "base":
         return None if objective.anchor == "base" or objective.reference_kl_form == "forward_kl" else 0
-    if objective.target != "teacher":
+    if objective.target != "teacher" or objective.reads_teacher_confidence:
         return None
     if objective.support == "sampled":
         # The most likely entry is for the log.

@@ -95,8 +95,26 @@ class TokenWeight:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SafetyWeight:
+    """What a divergence counts for at a token y: w = sg(w_T · w_S), seen from both sides (MSD, arXiv 2605.02971).
+
+    w_T = 1 − H(q)/log K    q the teacher, renormalised on its K most likely entries: 1 where it is sure
+    w_S = 1 − p(y)          p the student: near 1 where it finds its own token unlikely
+    """
+
+    by_teacher: bool = True
+    by_student: bool = True
+    top_k: int = 20
+    """K."""
+
+    def __post_init__(self) -> None:
+        if self.by_teacher and self.top_k < 2:
+            raise ValueError("one renormalised entry has no entropy, whatever the teacher says; raise top_k")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Objective:
-    """L = Σ_t coef_t · {is_t · [ce·w·CE + div·D(target, student) + PG(A)] + reference_kl·base_kl·KL(student, base)}.
+    """L = Σ_t coef_t · {is_t · [ce·w·CE + div·v·D(target, student) + PG(A)] + reference_kl·base_kl·KL(student, base)}.
 
     ce, div, base_kl and the advantages are annotated per row by a recipe; this says how they are computed and reduced.
     A combination that is not defined or can give no signal raises `ValueError`.
@@ -125,6 +143,8 @@ class Objective:
     aggregation: Aggregation = "sequence_mean"
     token_weight: TokenWeight | None = None
     """Of cross-entropy; None for 1."""
+    safety_weight: SafetyWeight | None = None
+    """Of the divergence; None for 1."""
     policy_gradient: PolicyGradient | None = None
     importance: ImportanceLevel = "none"
     importance_cap: float = 2.0
@@ -178,6 +198,11 @@ class Objective:
     def reads_teacher_tokens(self) -> bool:
         """Whether weights or advantages follow from the teacher's probabilities of the sampled tokens."""
         return self.asks_teacher(ce=1.0, div=0.0, advantage=1.0)
+
+    @property
+    def reads_teacher_confidence(self) -> bool:
+        """Whether the divergence is weighed by how sure the teacher is."""
+        return self.safety_weight is not None and self.safety_weight.by_teacher
 
     def _check_support(self) -> None:
         if self.top_k_by == "teacher" and not self.support.startswith("topk"):

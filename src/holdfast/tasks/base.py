@@ -36,6 +36,8 @@ class Example:
     """An outline of how to answer, without the answer."""
     actions: tuple[str, ...] | None = None
     """What somebody who succeeded did, action by action, without thoughts; of it a first part can be shown."""
+    translation: tuple[Message, ...] | None = None
+    """The same conversation in a language that the model is safer in."""
     answer: Any = None
     """What the verifier compares a completion with; never part of any prompt."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -51,6 +53,8 @@ class Example:
             have.add("solution")
         if self.actions is not None:
             have.add("actions")
+        if self.translation is not None:
+            have.add("translation")
         if any(each is not None for each in (self.privileged_context, self.demonstration, self.solution)):
             have.add("privileged_context")
         return frozenset(have)

@@ -100,7 +100,8 @@ def records_to_examples(records: Sequence[Record], columns: Columns, where: str)
 
     `prompt` is text or a list of turns that ends with the user's; `completion` is text or a list of one assistant
     turn; `privileged_context` is text or a list of turns, whose contents are joined by newlines as TRL joins them;
-    `solution` and `actions` are lists of steps, or text with a step a line.
+    `solution` and `actions` are lists of steps, or text with a step a line; `translation` is text that stands for the
+    last user turn, or a list of turns.
     A record without a prompt but with a `messages` column is split before its last turn, the assistant's. Plain
     text prompts become one user turn: the model's chat template is applied to every prompt. Columns that no field
     is read from become the example's metadata.
@@ -253,6 +254,7 @@ def _example(record: Record, columns: Columns, stem: str) -> Example:
         plan=_privileged(values.get(columns.plan), columns.plan, where),
         solution=_lines(values.get(columns.solution), columns.solution, where),
         actions=_lines(values.get(columns.actions), columns.actions, where),
+        translation=_translation(values.get(columns.translation), columns.translation, messages, where),
         answer=values.get(columns.answer),
         metadata={name: value for name, value in values.items() if name not in used},
     )
@@ -328,6 +330,18 @@ def _lines(value: Any, column: str, where: str) -> tuple[str, ...] | None:
     if not isinstance(value, list) or not value:
         raise DataError(f"`{column}` is {_kind(value)}", where=where, mend="a list of steps, or a step a line")
     return tuple(_text(step, f"{column}[{index}]", where) for index, step in enumerate(value))
+
+
+def _translation(value: Any, column: str, messages: tuple[Message, ...], where: str) -> tuple[Message, ...] | None:
+    """The translated conversation; of a text the system message and earlier turns stay as they are."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return (*messages[:-1], Message(role="user", content=_text(value, column, where)))
+    turns = _conversation(value, column, where)
+    if turns[-1]["role"] != "user":
+        raise DataError(f"`{column}` does not end with a user turn", where=where, mend="leave the answer out of it")
+    return turns
 
 
 def _with_system(messages: tuple[Message, ...], value: Any, column: str, where: str) -> tuple[Message, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from holdfast.config import LAB, Columns, SourceSettings, StreamSettings, SuiteSettings, TaskSettings
 from holdfast.errors import ConfigError, DataError
+from holdfast.lab.bases import BASES
 from holdfast.methods.base import Recipe
 from holdfast.seeds import numpy_rng
 from holdfast.tasks.base import Example, Message, Suite, Task, Verdict, Verify
@@ -43,6 +44,7 @@ MENDS = {
     "demonstration": "give every training record a `completion`",
     "privileged_context": "give every training record a `privileged_context`, a `completion` or a `solution`",
     "actions": "give every training record `actions`: a list of what somebody who succeeded did",
+    "translation": "give every training record a `translation`: its messages in a language that the model is safer in",
     "plan": "give every training record a `plan`: how to answer, without the answer",
     "solution": "give every training record a `solution`: a list of steps, or text with a step a line",
 }
@@ -51,19 +53,18 @@ MENDS = {
 def load_stream(config: StreamSettings) -> tuple[list[Task], list[Suite]]:
     """The tasks of a stream, in the order of its stages, and its suites.
 
-    Where the configuration names no suites, a stream with a lab task on the lab's model has all of the lab's.
+    Where the configuration names no suites, a stream on a base of the lab has all suites of its lab tasks' worlds.
 
     Raises:
         DataError: task data cannot be used.
         ConfigError: the lab has no such task or suite, a verifier cannot be loaded, or two sets share a name.
     """
+    _refuse_unknown_words(config)
     tasks = [load_task(settings) for settings in config.tasks]
     if config.suites is not None:
         suites = [load_suite(settings) for settings in config.suites]
-    elif config.model.path == LAB and any(task.lab is not None for task in config.tasks):
-        from holdfast.lab.tasks import SUITES, lab_suite
-
-        suites = [lab_suite(name) for name in SUITES]
+    elif config.model.path in BASES:
+        suites = _suites_of_the_lab([task.lab for task in config.tasks if task.lab is not None])
     else:
         suites = []
     names = [task.name for task in tasks] + [suite.name for suite in suites]
@@ -71,6 +72,32 @@ def load_stream(config: StreamSettings) -> tuple[list[Task], list[Suite]]:
         if names.count(name) > 1:
             raise ConfigError(f"two tasks or suites are named {name!r}", mend="give the task a name of its own")
     return tasks, suites
+
+
+def _refuse_unknown_words(config: StreamSettings) -> None:
+    """The first base of the lab has no words for what the wider world asks."""
+    named = [source.lab for source in (*config.tasks, *(config.suites or ())) if source.lab is not None]
+    if config.model.path != LAB or not named:
+        return
+    from holdfast.lab.wide.tasks import WIDE_SUITES, WIDE_TASKS
+
+    for name in named:
+        if name in (*WIDE_TASKS, *WIDE_SUITES):
+            raise ConfigError(f"lab:{name} is for the model `lab-wide`, not `{LAB}`", mend="set model.path to lab-wide")
+
+
+def _suites_of_the_lab(tasks: Sequence[str]) -> list[Suite]:
+    """All suites of the worlds that these tasks are of."""
+    from holdfast.lab.tasks import SUITES, lab_suite
+    from holdfast.lab.wide.tasks import WIDE_SUITES, WIDE_TASKS
+
+    names = [
+        name
+        for world, has in ((SUITES, False), (WIDE_SUITES, True))
+        for name in world
+        if any((task in WIDE_TASKS) is has for task in tasks)
+    ]
+    return [lab_suite(name) for name in names]
 
 
 def load_task(settings: TaskSettings, seed: int = 0) -> Task:

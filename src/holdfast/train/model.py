@@ -4,7 +4,6 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from holdfast.config import LAB, ModelSettings, TrainSettings
+from holdfast.config import ModelSettings, TrainSettings
 from holdfast.errors import ModelError
+from holdfast.lab.bases import base_folder
 from holdfast.objective.projection import has_bfloat16_products
 from holdfast.rollouts.prompts import turn_end_id
 from holdfast.seeds import derive_seed
@@ -151,8 +151,9 @@ def locate(path: str) -> tuple[str, str]:
         ModelError: it is no model folder, and cannot be a hub id.
     """
     where = f"model {path!r}"
-    folder = Path(str(files("holdfast") / "lab" / "base")) if path == LAB else Path(path).expanduser()
-    if path == LAB and not folder.is_dir():
+    bundled = base_folder(path)
+    folder = bundled or Path(path).expanduser()
+    if bundled and not folder.is_dir():
         raise ModelError("the lab's base is not in this installation", where=where, mend="install holdfast again")
     if not folder.is_dir():
         if folder.exists():

@@ -7,9 +7,11 @@ from holdfast.findings.claim import Claim
 from holdfast.findings.claims.keeping import KEEPING
 from holdfast.findings.claims.near_future import NEAR_FUTURE
 from holdfast.findings.claims.two_stages import TWO_STAGES
+from holdfast.findings.claims.wide import WIDE
 
 CLAIMS: tuple[Claim, ...] = (
     *TWO_STAGES,
     *KEEPING,
     *NEAR_FUTURE,
+    *WIDE,
 )

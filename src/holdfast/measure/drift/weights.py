@@ -9,7 +9,6 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,8 @@ from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from holdfast.config import LAB
 from holdfast.errors import ModelError
+from holdfast.lab.bases import base_folder
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 """What a weight may be stored in, by the name in safetensors."""
@@ -127,8 +126,9 @@ def open_model(path: str | Path, other: str | Path | None = None) -> Model:
 
 def locate(path: str | Path) -> Path:
     """The folder that a path, a hub id or `lab` stands for."""
-    if str(path) == LAB:
-        return Path(str(files("holdfast") / "lab" / "base"))
+    bundled = base_folder(str(path))
+    if bundled is not None:
+        return bundled
     folder = Path(path).expanduser()
     if folder.is_dir():
         if (folder / "models").is_dir() and not any(folder.glob("*.safetensors")):
