@@ -9,6 +9,7 @@ from holdfast.methods.correct_only import CorrectOnly
 from holdfast.methods.dft import DFT
 from holdfast.methods.ewc import EWC
 from holdfast.methods.grpo import GRPO
+from holdfast.methods.holdfast import Holdfast
 from holdfast.methods.isdft import ISDFT
 from holdfast.methods.kl_sft import KLSFT
 from holdfast.methods.msd import MSD
@@ -33,6 +34,7 @@ from holdfast.methods.vopd import VOPD
 RECIPES: dict[str, type[Recipe]] = {
     recipe.name: recipe
     for recipe in (
+        Holdfast,
         SFT,
         DFT,
         KLSFT,

@@ -1,0 +1,71 @@
+"""holdfast: the recipe that we recommend to begin with, a combination of what holds on to old skills."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from holdfast.methods.isdft import ISDFT
+from holdfast.objective.spec import Objective, RolloutSpec, TeacherKind
+from holdfast.rollouts.rows import Group, Row
+
+
+class Holdfast(ISDFT):
+    """Self-distillation that holds on: iSDFT's target and anchor, a still teacher, and old tasks practised anew.
+
+    Rows     y_1..y_n ~ student(x), temperature 1, of the stage's prompts, and of some of earlier tasks' prompts;
+             where a verifier finds some of a prompt's samples right, these alone
+    Context  the demonstration, in the teacher's prompt only
+    Teacher  the model before training
+    Target   iSDFT's q*: a part ρ of the way from the student p to the teacher q, ρ rising over a stage
+    Loss     D(q*, p) + μ KL(base‖p), mean over a row's tokens, then over rows
+    """
+
+    name: ClassVar[str] = "holdfast"
+    summary: ClassVar[str] = "Self-distillation with a still teacher, anchored to the base, practising earlier tasks."
+    source: ClassVar[str] = "our own, of iSDFT (2609.24646), CGTR (2606.03532), correct-only distillation (2605.06188)"
+    when: ClassVar[str] = "To begin with, where there are demonstrations and old skills matter."
+
+    num_generations: int = Field(default=1, ge=1)
+    teacher_kind: TeacherKind = "frozen"
+    num_loss_tokens_to_skip: int = Field(default=0, ge=0)
+    """None by default, unlike SDFT: answers may have but a few tokens, and the still teacher's lead-in is the base's."""
+    ramp_steps: float = Field(default=0.5, ge=0)
+    """As iSDFT's; half of a stage, however long it is."""
+    distil: Literal["all", "right", "right_if_any"] = "all"
+    """Of a prompt's samples, where a verifier judges them: all, the right ones, or these where there are any."""
+    success_threshold: float = Field(default=1.0, gt=0, le=1)
+    replay_ratio: float = Field(default=0.25, ge=0)
+    """Prompts of earlier tasks, sampled anew and taught like the others, per prompt of the stage."""
+    buffer_size: int | None = Field(default=None, ge=1)
+    """Examples kept of each earlier task, drawn by the run's seed; by default all."""
+
+    @model_validator(mode="after")
+    def _threshold_is_read(self) -> Self:
+        if self.distil == "all" and self.success_threshold != type(self).model_fields["success_threshold"].default:
+            raise ValueError("success_threshold is for distil `right` and `right_if_any`; leave it out")
+        return self
+
+    def rollouts(self) -> RolloutSpec:
+        return replace(super().rollouts(), replay_ratio=self.replay_ratio, replay_buffer_size=self.buffer_size)
+
+    def objective(self) -> Objective:
+        return replace(super().objective(), count_silent_rows=False)
+
+    def annotate(self, groups: Sequence[Group]) -> Mapping[str, float]:
+        numbers = super().annotate(groups)
+        rows = [row for group in groups for row in group.rows]
+        for group in groups:
+            any_right = any(self._is_right(row) for row in group.rows)
+            judged = self.distil == "right" or (self.distil == "right_if_any" and any_right)
+            for row in group.rows:
+                row.excluded = judged and row.verdict is not None and not self._is_right(row)
+        shares = {
+            "right_fraction": sum(self._is_right(row) for row in rows),
+            "replayed_fraction": sum(row.replayed for row in rows),
+        }
+        return {**numbers, **{name: count / max(1, len(rows)) for name, count in shares.items()}}
+
+    def _is_right(self, row: Row) -> bool:
+        return row.verdict is not None and row.reward >= self.success_threshold
