@@ -48,6 +48,7 @@ CASES = (
     # So that it goes back on the lab, whose reward rises without a halt.
     Learns("auto_npo", 0.6, settings={"every": 3, "patience": 1, "entropy_share": 1.0, "least_gain": 1.0}),
     Learns("isdft", 0.6, settings={"num_loss_tokens_to_skip": 0, "ramp_steps": 8}),
+    Learns("holdfast", 0.6),
     # The lab's base knows how a demonstration is shown to it, and learns no new answer under a clip by entry.
     Learns("opsd", 0.6, settings={"clip": "token", "template": DEMONSTRATION_TEMPLATE}),
     Learns("beta_opsd", 0.6, settings={"template": DEMONSTRATION_TEMPLATE}),

@@ -31,6 +31,7 @@ from holdfast.methods import (
     ActGuide,
     BetaOPSD,
     CorrectOnly,
+    Holdfast,
     SDZero,
     SFTThenGRPO,
     StableOPD,
@@ -228,19 +229,29 @@ def rewarded(groups: Sequence[Sequence[Seen]]) -> Tensor:
     return total(losses, len(losses))
 
 
+def part_of_the_way(s: Seen) -> Tensor:
+    """[T, V]: log q* at ρ = .4; the weight of the mix is found by searching a fine grid."""
+    grid = torch.linspace(0, 1, 4001)[:, None]
+    p, q = s.student.detach(), s.teacher
+    target = []
+    for at in range(len(p)):
+        mixes = ((1 - grid) * p[at] + grid * q[at]).log_softmax(-1)
+        gain = (mixes.exp() * (q[at] - p[at])).sum(-1)
+        target.append(mixes[int((gain - 0.4 * kl(q[at], p[at])).abs().argmin())])
+    return torch.stack(target)
+
+
 def isdft(groups: Sequence[Sequence[Seen]]) -> Tensor:
-    """At ρ = .4; the weight of the mix is found by searching a fine grid."""
-    grid = torch.linspace(0, 1, 4001)[:, None, None]
-    losses = []
-    for s in (s for group in groups for s in group):
-        p, q = s.student.detach(), s.teacher
-        target = []
-        for at in range(len(p)):
-            mixes = ((1 - grid[:, 0]) * p[at] + grid[:, 0] * q[at]).log_softmax(-1)
-            gain = (mixes.exp() * (q[at] - p[at])).sum(-1)
-            target.append(mixes[int((gain - 0.4 * kl(q[at], p[at])).abs().argmin())])
-        losses.append((kl(torch.stack(target), s.student) + 0.3 * kl(s.base, s.student))[1:].mean())
-    return total(losses, len(losses))
+    rows = [s for group in groups for s in group]
+    losses = [kl(part_of_the_way(s), s.student) + 0.3 * kl(s.base, s.student) for s in rows]
+    return total([loss[1:].mean() for loss in losses], len(rows))
+
+
+def holdfast(groups: Sequence[Sequence[Seen]]) -> Tensor:
+    """Of both prompts some samples are right, and they alone count."""
+    rows = [s for group in groups for s in group if s.row.reward == 1]
+    losses = [kl(s.student, part_of_the_way(s)) + 0.2 * kl(s.base, s.student) for s in rows]
+    return total([loss.mean() for loss in losses], len(rows))
 
 
 def opsd(groups: Sequence[Sequence[Seen]]) -> Tensor:
@@ -345,6 +356,7 @@ CASES: dict[str, tuple[Recipe, Formula]] = {
     "sft_then_grpo, at first": (SFTThenGRPO(), imitated),
     "sft_then_grpo, later": (SFTThenGRPO(imitation=0.0), rewarded),
     "isdft": (ISDFT(target_fraction=0.4, mu=0.3, num_loss_tokens_to_skip=1), isdft),
+    "holdfast": (Holdfast(distil="right_if_any", target_fraction=0.4, mu=0.2), holdfast),
     "opsd": (OPSD(clip_at=0.002, temperature=1.0), opsd),
     "opsd, rescaled": (OPSD(divergence="jsd", clip="token", temperature=1.0), opsd_rescaled),
     "beta_opsd": (BetaOPSD(beta=1.6, temperature=1.0), beta_opsd),

@@ -25,6 +25,7 @@ from holdfast.methods import (
     AutoNPO,
     BetaOPSD,
     CorrectOnly,
+    Holdfast,
     OLoRA,
     Replay,
     SDZero,
@@ -244,6 +245,13 @@ SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]]
     (ISDFT, "target_fraction", 0.5, fraction(75), 0.625, 0.375),
     (ISDFT, "ramp_steps", 75, fraction(75), 0.625, 1.0),
     (ISDFT, "mu", 0.1, lambda r: r.objective().reference_kl, 2e-3, 0.1),
+    (Holdfast, "distil", "right", each("excluded"), [False] * 4, [False, True, True, False]),
+    (Holdfast, "replay_ratio", 0.5, lambda r: r.rollouts().replay_ratio, 0.25, 0.5),
+    (Holdfast, "buffer_size", 3, lambda r: r.rollouts().replay_buffer_size, None, 3),
+    (Holdfast, "num_generations", 3, lambda r: r.rollouts().num_generations, 1, 3),
+    (Holdfast, "teacher_kind", "ema", lambda r: r.teacher() and r.teacher().kind, "frozen", "ema"),
+    (Holdfast, "num_loss_tokens_to_skip", 1, each("skip_tokens"), [0] * 4, [1] * 4),
+    (Holdfast, "ramp_steps", 50, fraction(25), 0.4375, 0.625),
     (OPSD, "clip", "token", lambda r: r.objective().clip, "entry", "token"),
     (OPSD, "clip_at", 0.06, lambda r: r.objective().clip_at, 0.05, 0.06),
     (OPSD, "temperature", 0.9, lambda r: (r.rollouts().temperature, r.objective().temperature), (1.1, 1.1), (0.9, 0.9)),
@@ -313,3 +321,16 @@ def test_without_either_side_msd_weighs_no_token() -> None:
 def test_advantages_that_are_modulated_keep_their_own_value_on_rows() -> None:
     modulated, plain = rows_of(RLSD()), rows_of(RLSD(modulation=0.0))
     assert [row.advantage for row in modulated] == [row.advantage for row in plain]
+
+
+def test_holdfast_learns_from_right_samples_or_where_there_is_none_from_all() -> None:
+    def left_out(rewards: Sequence[float], **settings: Any) -> list[bool]:
+        return [row.excluded for row in rows_of(Holdfast(**settings), rewards)]
+
+    assert left_out((1.0, 0.6), distil="right_if_any") == [False, True]
+    assert left_out((0.0, 0.6), distil="right_if_any") == [False, False]
+    assert left_out((0.0, 0.6), distil="right") == [True, True]
+    assert left_out((0.0, 0.6), distil="right", success_threshold=0.5) == [True, False]
+    unjudged = [Row(EXAMPLE, [1], [2, 3], completion="c")]
+    Holdfast(distil="right").annotate([Group(EXAMPLE, unjudged)])
+    assert not unjudged[0].excluded, "without a verifier all count"

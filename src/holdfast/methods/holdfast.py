@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from holdfast.methods.isdft import ISDFT
-from holdfast.objective.spec import Objective, RolloutSpec, TeacherKind
+from holdfast.objective.spec import Divergence, Objective, RolloutSpec, TeacherKind
 from holdfast.rollouts.rows import Group, Row
 
 
@@ -19,7 +19,7 @@ class Holdfast(ISDFT):
     Context  the demonstration, in the teacher's prompt only
     Teacher  the model before training
     Target   iSDFT's q*: a part ρ of the way from the student p to the teacher q, ρ rising over a stage
-    Loss     D(q*, p) + μ KL(base‖p), mean over a row's tokens, then over rows
+    Loss     KL(p‖q*) + μ KL(base‖p), mean over a row's tokens, then over rows
     """
 
     name: ClassVar[str] = "holdfast"
@@ -28,6 +28,7 @@ class Holdfast(ISDFT):
     when: ClassVar[str] = "To begin with, where there are demonstrations and old skills matter."
 
     num_generations: int = Field(default=1, ge=1)
+    divergence: Divergence = "reverse_kl"
     teacher_kind: TeacherKind = "frozen"
     num_loss_tokens_to_skip: int = Field(default=0, ge=0)
     """None by default, unlike SDFT: answers may have but a few tokens, and the still teacher's lead-in is the base's."""
