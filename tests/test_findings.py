@@ -59,7 +59,9 @@ def test_every_claim_says_how_it_is_tested() -> None:
         assert claim.statement.endswith("."), claim.name
         assert "arXiv" in claim.source, claim.name
     # Every arm is a configuration, and no two claims mean different things by a label.
-    assert len(runs.jobs_of(CLAIMS, [0], full=False)) == len({arm.label for c in CLAIMS for arm in c.arms})
+    for full in (False, True):
+        labels = {arm.label for claim in CLAIMS for arm in claim.taken(full=full)}
+        assert len(runs.jobs_of(CLAIMS, [0], full=full)) == len(labels)
 
 
 def test_claims_read_their_numbers_from_whole_runs() -> None:
@@ -67,7 +69,7 @@ def test_claims_read_their_numbers_from_whole_runs() -> None:
     for claim in CLAIMS:
         if claim.measure is None:
             continue
-        summaries = {arm.label: [make_run(seed=seed) for seed in (0, 1)] for arm in claim.arms}
+        summaries = {arm.label: [make_run(seed=seed) for seed in (0, 1)] for arm in claim.taken(full=False)}
         found = Evidence(summaries, {label: [Path()] * 2 for label in summaries})
         for quantity in claim.measure(found):
             assert len(quantity.values) == 2, f"{claim.name}: {quantity.name}"
@@ -130,6 +132,28 @@ def test_a_run_is_named_by_its_settings_and_made_once(tmp_path: Path, monkeypatc
     assert [(job.arm.label, job.seed) for job in jobs] == [("sft", 0), ("slow", 0), ("sft", 1), ("slow", 1)]
     with pytest.raises(ValueError, match="different things by the arm 'sft'"):
         runs.jobs_of([*claims, Claim("c", "C.", "arXiv 3", (Arm("sft", "grpo"),))], [0], full=False)
+
+
+def test_the_quick_form_takes_fewer_arms_where_a_claim_says_so() -> None:
+    sft, dft, rft = Arm("sft", "sft"), Arm("dft", "dft"), Arm("a/b", "rft")
+    claims = [Claim("a", "A.", "arXiv 1", (sft, dft), quick_arms=(sft,)), Claim("b", "B.", "arXiv 2", (rft,))]
+    labels = {full: [job.arm.label for job in runs.jobs_of(claims, [0], full=full)] for full in (True, False)}
+    assert labels == {True: ["sft", "dft", "a/b"], False: ["sft", "a/b"]}
+    assert runs.job(rft, 0, full=False).name.startswith("a-b-s0-")
+    assert Finding(claims[0], [], 0.0, full=False).as_json()["arms"] == ["sft"]
+
+
+def test_our_recipe_is_measured_by_what_it_learns_less_what_it_loses() -> None:
+    (claim,) = (claim for claim in CLAIMS if claim.name == "holdfast-on-the-front")
+    assert claim.measure is not None
+    summaries = {arm.label: [make_run()] for arm in claim.arms}
+    ahead = make_run()
+    for metrics in (ahead["metrics"],):
+        metrics["learned_score"]["mean"] += 0.05
+        metrics["loss_of_earlier"]["mean"] -= 0.03
+    summaries["holdfast/tools-facts"] = [ahead]
+    for quantity in claim.measure(Evidence(summaries, {})):
+        assert quantity.values == [pytest.approx(8.0), pytest.approx(0.0)], "one per order"
 
 
 def test_a_run_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

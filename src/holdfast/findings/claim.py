@@ -90,6 +90,7 @@ class Claim:
         statement: one sentence, as the source means it.
         source: where it is said.
         arms: the runs that it takes, each over every seed; runs that several claims take are made once.
+        quick_arms: those of the quick form, where all of them would take too long for it.
         measure: from these runs to what the claim says is above 0.
         experiment: in the place of both, a measurement without runs: seeds in, quantities out.
     """
@@ -100,15 +101,21 @@ class Claim:
     arms: tuple[Arm, ...] = ()
     measure: Callable[[Evidence], list[Quantity]] | None = None
     experiment: Callable[[Sequence[int]], list[Quantity]] | None = None
+    quick_arms: tuple[Arm, ...] | None = None
+
+    def taken(self, *, full: bool) -> tuple[Arm, ...]:
+        """The arms of the full or of the quick form."""
+        return self.arms if full or self.quick_arms is None else self.quick_arms
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim with what was measured."""
+    """A claim with what was measured, in the full or in the quick form."""
 
     claim: Claim
     quantities: Sequence[Quantity]
     seconds: float
+    full: bool = True
 
     @property
     def verdict(self) -> Verdict:
@@ -125,6 +132,6 @@ class Finding:
             "source": claim.source,
             "verdict": self.verdict,
             "quantities": [quantity.as_json() for quantity in self.quantities],
-            "arms": [arm.label for arm in claim.arms],
+            "arms": [arm.label for arm in claim.taken(full=self.full)],
             "seconds": self.seconds,
         }

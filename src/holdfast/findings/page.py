@@ -89,7 +89,8 @@ def as_markdown(findings: Sequence[Finding], made: Mapping[str, Any]) -> str:
         rows = [(q.name, number(q), interval(q), q.outcome, _values(q)) for q in finding.quantities]
         lines += [*_markdown_table(("above 0 if it holds", "found", "95% interval", "outcome", "by seed"), rows), ""]
         if claim.arms:
-            lines += [f"Runs: {', '.join(f'`{arm.label}`' for arm in claim.arms)}.", ""]
+            runs = ", ".join(f"`{arm.label}`" for arm in claim.taken(full=finding.full))
+            lines += [f"Runs: {runs}.", ""]
         for quantity in finding.quantities:
             if quantity.outcome != "holds":
                 lines += [f"Why not, probably: {quantity.if_not} ({quantity.name})", ""]

@@ -49,7 +49,7 @@ def find(
         else:
             assert claim.measure is not None
             quantities = claim.measure(evidence(claim, seeds, folder, full=full))
-        finding = Finding(claim, quantities, time.perf_counter() - begun)
+        finding = Finding(claim, quantities, time.perf_counter() - begun, full)
         findings.append(finding)
         watch(f"{claim.name}: {finding.verdict}")
     return findings

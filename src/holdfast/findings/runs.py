@@ -50,7 +50,7 @@ class Job:
     def name(self) -> str:
         """Names the settings too: a run made under others is not taken for this one."""
         digest = hashlib.sha256(dump_config(self.config).encode()).hexdigest()[:10]
-        return f"{self.arm.label}-s{self.seed}-{digest}"
+        return f"{self.arm.label.replace('/', '-')}-s{self.seed}-{digest}"
 
 
 def job(arm: Arm, seed: int, *, full: bool) -> Job:
@@ -68,7 +68,7 @@ def jobs_of(claims: Iterable[Claim], seeds: Sequence[int], *, full: bool) -> lis
     """All runs that claims take, each once; those of one seed before those of the next."""
     arms: dict[str, Arm] = {}
     for claim in claims:
-        for arm in claim.arms:
+        for arm in claim.taken(full=full):
             if arms.setdefault(arm.label, arm) != arm:
                 raise ValueError(f"two claims mean different things by the arm {arm.label!r}")
     return [job(arm, seed, full=full) for seed in seeds for arm in arms.values()]
@@ -87,7 +87,7 @@ def carry_out(jobs: Sequence[Job], folder: Path, *, workers: int, on_done: Calla
 
 def evidence(claim: Claim, seeds: Sequence[int], folder: Path, *, full: bool) -> Evidence:
     """The finished runs of a claim."""
-    places = {arm.label: [folder / job(arm, seed, full=full).name for seed in seeds] for arm in claim.arms}
+    places = {arm.label: [folder / job(arm, seed, full=full).name for seed in seeds] for arm in claim.taken(full=full)}
     summaries = {label: [read_json(RunDirectory(p).summary) for p in paths] for label, paths in places.items()}
     return Evidence(summaries, places)
 

@@ -6,10 +6,12 @@ One file per family of claims; an arm that several claims need is defined once, 
 from holdfast.findings.claim import Claim
 from holdfast.findings.claims.keeping import KEEPING
 from holdfast.findings.claims.near_future import NEAR_FUTURE
+from holdfast.findings.claims.own import OWN
 from holdfast.findings.claims.two_stages import TWO_STAGES
 from holdfast.findings.claims.wide import WIDE
 
 CLAIMS: tuple[Claim, ...] = (
+    *OWN,
     *TWO_STAGES,
     *KEEPING,
     *NEAR_FUTURE,
