@@ -251,6 +251,8 @@ SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]]
     (Holdfast, "num_generations", 3, lambda r: r.rollouts().num_generations, 1, 3),
     (Holdfast, "teacher_kind", "ema", lambda r: r.teacher() and r.teacher().kind, "frozen", "ema"),
     (Holdfast, "num_loss_tokens_to_skip", 1, each("skip_tokens"), [0] * 4, [1] * 4),
+    (Holdfast, "mu", 0.1, lambda r: r.objective().reference_kl, 0.02, 0.1),
+    (Holdfast, "divergence", "jsd", lambda r: r.objective().divergence, "reverse_kl", "jsd"),
     (Holdfast, "ramp_steps", 50, fraction(25), 0.4375, 0.625),
     (OPSD, "clip", "token", lambda r: r.objective().clip, "entry", "token"),
     (OPSD, "clip_at", 0.06, lambda r: r.objective().clip_at, 0.05, 0.06),

@@ -51,6 +51,12 @@ class Beginning:
 
 BEGINNINGS = (
     Beginning(
+        "holdfast",
+        "demonstrations that the model can follow in its prompt, and earlier tasks that matter: it learns on its own "
+        "samples, stays near the base, and practises the earlier tasks' prompts beside the new ones",
+        "docs/recipes.md, how holdfast was chosen",
+    ),
+    Beginning(
         "isdft",
         "demonstrations that the model can follow in its prompt, and old skills that matter: its partial target and "
         "its anchor to the base kept 73% of 48 retention scores within half a point, where the best other kept 52%",
