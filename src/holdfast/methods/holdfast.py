@@ -36,7 +36,7 @@ class Holdfast(ISDFT):
     teacher_kind: TeacherKind = "frozen"
     """On the lab the retention suites lost more with `ema`, and far more with `gated`."""
     num_loss_tokens_to_skip: int = Field(default=0, ge=0)
-    """None by default, unlike SDFT: answers may have but a few tokens, and the still teacher's lead-in is the base's."""
+    """None by default, unlike SDFT: answers may be short, and the lead-in of a still teacher is the base's own."""
     ramp_steps: float = Field(default=0.5, ge=0)
     """As iSDFT's; half of a stage, however long it is."""
     mu: float = Field(default=0.02, ge=0)

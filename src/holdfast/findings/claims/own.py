@@ -63,9 +63,7 @@ def _front(found: Evidence) -> list[Quantity]:
     quantities = []
     for rival in dict.fromkeys(label for label, _ in pairs if label != "holdfast"):
         values = [
-            value
-            for order in orders
-            for value in found.difference(f"holdfast/{order}", f"{rival}/{order}", _net)
+            value for order in orders for value in found.difference(f"holdfast/{order}", f"{rival}/{order}", _net)
         ]
         reason = "Both learn nearly all that can be learnt in so few steps, and lose little of it."
         quantities.append(Quantity(f"learnt less lost, holdfast above {rival}", "points", values, reason))
