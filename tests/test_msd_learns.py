@@ -1,24 +1,69 @@
 """MSD in the wider lab: refusals are carried over to the second language from prompts alone; what is useful stays."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 
 import holdfast
+from holdfast.config import ModelSettings, TrainSettings
+from holdfast.lab.wide.languages import REFUSAL
+from holdfast.lab.wide.tasks import wide_task
+from holdfast.methods import MSD
+from holdfast.rollouts.collect import Collector
+from holdfast.rollouts.numbers import rollout_numbers
+from holdfast.rollouts.prompts import encode_prompt
+from holdfast.rollouts.sampler import Sampler
+from holdfast.teachers import Base
+from holdfast.train.model import load_policy
 
 SEEDS = (0, 1, 2)
 SUITES = ("useful-first", "useful-second", "refused-first", "refusals-ood")
 
 
+def test_off_policy_answers_are_the_teachers_to_its_own_prompt() -> None:
+    policy = load_policy(ModelSettings(path="lab-wide"))
+    train = TrainSettings(prompts_per_step=16, max_prompt_length=96, max_completion_length=24)
+    recipes = {by: MSD(sampled_by=by) for by in ("student", "teacher")}
+    said = {}
+    for by, recipe in recipes.items():
+        collector = Collector(policy, Sampler(policy), recipe, train, 0, Base(policy))
+        task = wide_task("refusals")
+        collector.prepare(task)
+        groups, _ = collector.collect(task, 1, 0)
+        numbers = rollout_numbers(groups)
+        rows = [row for group in groups for row in group.rows]
+        assert numbers["completions"] == len(rows) == 16
+        assert numbers["generated_tokens"] == sum(len(row.completion_ids) for row in rows)
+        said[by] = Counter(row.completion == REFUSAL for row in rows if row.example.answer == REFUSAL)
+        for row in rows:
+            assert row.prompt_ids == encode_prompt(policy.tokenizer, row.example.messages)
+            assert row.teacher_prompt_ids is not None
+            asked = row.prompt_ids if by == "student" else row.teacher_prompt_ids
+            kept, other = row.sampled_logprobs, row.source_logprobs
+            if by == "teacher":
+                kept, other = other, kept
+            assert other is None
+            ids = torch.tensor([[*asked, *row.completion_ids]])
+            with torch.no_grad():
+                logprobs = policy.model(ids).logits[0, len(asked) - 1 : -1].float().log_softmax(-1)
+            told = logprobs.gather(-1, ids[0, len(asked) :, None])[:, 0]
+            torch.testing.assert_close(told, torch.tensor(kept), rtol=1e-3, atol=1e-4)
+    assert said["teacher"][True] > 0.9 * said["teacher"].total() > 0
+    assert said["student"][True] < 0.5 * said["student"].total()
+
+
 @pytest.mark.slow
-def test_msd_carries_refusals_over_without_any_response(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sampled_by", ["student", "teacher"])
+def test_msd_carries_refusals_over_without_any_response(tmp_path: Path, sampled_by: str) -> None:
     """Half of the task is forbidden and hardly ever refused before, half is allowed and answered."""
     for seed in SEEDS:
         config = {
             "model": {"path": "lab-wide"},
             "tasks": ["lab:refusals"],
             "suites": [f"lab:{name}" for name in SUITES],
-            "recipe": "msd",
+            "recipe": {"name": "msd", "sampled_by": sampled_by},
             "seed": seed,
             "train": {
                 "steps": 30,

@@ -275,6 +275,14 @@ SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]]
     (MSD, "weigh_by_teacher", False, safety("by_teacher"), True, False),
     (MSD, "weigh_by_student", False, safety("by_student"), True, False),
     (MSD, "entropy_top_k", 5, safety("top_k"), 20, 5),
+    (
+        MSD,
+        "sampled_by",
+        "teacher",
+        lambda r: (r.rollouts().source, r.rollouts().prompt),
+        ("student", "own"),
+        ("base", "teacher"),
+    ),
     (MSD, "num_generations", 4, lambda r: r.rollouts().num_generations, 1, 4),
     (MSD, "teacher_kind", "live", lambda r: r.teacher() and r.teacher().kind, "frozen", "live"),
     (MSD, "stage_start", "student", lambda r: r.teacher() and r.teacher().stage_start, "base", "student"),
@@ -314,6 +322,13 @@ def test_a_setting_changes_what_it_says(
 def test_a_prompt_that_is_always_or_never_solved_weighs_nothing_in_sc_sdpo() -> None:
     for rewards in ([1.0] * 4, [0.0] * 4):
         assert [row.div for row in rows_of(SCSDPO(), rewards)] == [0.0] * 4
+
+
+def test_a_teacher_that_moves_by_itself_is_not_sampled() -> None:
+    assert MSD(sampled_by="teacher", teacher_kind="live").rollouts().source == "student"
+    for settings in ({"stage_start": "student"}, {"teacher_kind": "ema"}):
+        with pytest.raises(ValueError, match="sampled_by: teacher is for"):
+            MSD(sampled_by="teacher", **settings)
 
 
 def test_without_either_side_msd_weighs_no_token() -> None:

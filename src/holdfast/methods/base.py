@@ -57,6 +57,10 @@ class Recipe(BaseModel):
         has_ratios = objective.importance != "none" or objective.policy_gradient is not None
         if (self.guide() is not None or self.guidance() is not None) and rollouts.source != "student":
             raise ValueError("guides stand beside the student's own samples, and there are none")
+        if has_ratios and rollouts.prompt == "teacher":
+            raise ValueError("ratios of student to sampler are for what the student says to its own prompt")
+        if rollouts.prompt == "teacher" and not self.context_is_known:
+            raise ValueError("the teacher's prompt is known only when answers are, and cannot be asked for them")
         if has_ratios and rollouts.source == "base":
             raise ValueError("ratios of student to sampler are for the student's own samples; the base's have none")
         if has_ratios and rollouts.is_sampled and rollouts.truncates:
@@ -133,6 +137,8 @@ class Recipe(BaseModel):
             source += f", top-k {rollouts.top_k}"
         if rollouts.top_p < 1:
             source += f", top-p {rollouts.top_p:g}"
+        if rollouts.prompt == "teacher":
+            source += ", asked the teacher's prompt"
         if teacher is None:
             who = "none"
         elif teacher.kind == "ema":

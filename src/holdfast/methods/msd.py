@@ -1,7 +1,8 @@
 """MSD: the model, asked in a language that it is safer in, supervises what it says in another."""
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Self
+from dataclasses import replace
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -14,7 +15,8 @@ from holdfast.rollouts.rows import Group
 class MSD(Taught):
     """Multilingual safety alignment via self-distillation (arXiv 2605.02971).
 
-    Rows     y ~ student(x), one per prompt; x in the language that lacks caution, and no answer to it is needed
+    Rows     y ~ student(x), one per prompt; x in the language that lacks caution, and no answer to it is needed.
+             Off-policy: y ~ teacher, asked x in the other language
     Context  x in the language that has it, and a word of instruction, in the teacher's prompt only
     Teacher  the model before training
     Loss     w_t · KL(student ‖ teacher) per token, w_t = (1 − H(q_t)/log K) · (1 − p_t(y_t)), detached, q_t the teacher
@@ -31,6 +33,8 @@ class MSD(Taught):
     )
     context_is_known: ClassVar[bool] = True
 
+    sampled_by: Literal["student", "teacher"] = "student"
+    """Who writes the answers that both score: `student` is the on-policy form, `teacher` the off-policy one."""
     num_generations: int = Field(default=1, ge=1)
     weigh_by_teacher: bool = True
     """w_T, high where the teacher is sure. Reconstruction: that certainty marks what matters for safety, and not the
@@ -53,8 +57,21 @@ class MSD(Taught):
         require_places("template", self.template, "prompt")
         return self
 
+    @model_validator(mode="after")
+    def _the_teacher_can_be_sampled(self) -> Self:
+        is_base = self.teacher_kind == "frozen" and self.stage_start == "base"
+        if self.sampled_by == "teacher" and self.teacher_kind != "live" and not is_base:
+            raise ValueError(
+                "sampled_by: teacher is for a teacher that is the base or the student as it is; set teacher_kind: "
+                "frozen and stage_start: base, or teacher_kind: live"
+            )
+        return self
+
     def rollouts(self) -> RolloutSpec:
-        return RolloutSpec(source="student", num_generations=self.num_generations, temperature=self.temperature)
+        own = RolloutSpec(source="student", num_generations=self.num_generations, temperature=self.temperature)
+        if self.sampled_by == "student":
+            return own
+        return replace(own, source="student" if self.teacher_kind == "live" else "base", prompt="teacher")
 
     def objective(self) -> Objective:
         weight = SafetyWeight(

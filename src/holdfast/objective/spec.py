@@ -331,6 +331,9 @@ class RolloutSpec:
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
+    prompt: Literal["own", "teacher"] = "own"
+    """Of samples: `teacher` asks what the recipe shows the teacher, which must follow from the example alone. Rows then
+    have the student's prompt and `source_logprobs`."""
     num_iterations: int = 1
     """Optimiser steps taken on one batch of rollouts."""
     with_demonstration: bool = False
@@ -354,6 +357,8 @@ class RolloutSpec:
     def __post_init__(self) -> None:
         if self.temperature <= 0:
             raise ValueError(f"the sampling temperature is {self.temperature:g}; it must be above 0")
+        if self.prompt == "teacher" and not self.is_sampled:
+            raise ValueError("demonstrations are nobody's samples, and no prompt is asked for them")
         if self.top_k < 0:
             raise ValueError(f"top_k is {self.top_k}; a number of tokens, or 0 for all")
         if not 0 < self.top_p <= 1:

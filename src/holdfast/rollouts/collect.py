@@ -126,7 +126,8 @@ class Collector:
             if self.guidance is not None and example.actions is not None:
                 self._hint_ids(example, len(example.actions))
             if not self.spec.with_demonstration:
-                return TrainingPrompt(example, prompt_ids)
+                asked = probes[0].teacher_prompt_ids if self.spec.prompt == "teacher" else None
+                return TrainingPrompt(example, prompt_ids, asked_ids=asked)
         ids, mask, text = demonstrated(self.policy.speech, task, example)
         if len(ids) > self.train.max_completion_length:
             raise PromptTooLong(
@@ -252,12 +253,18 @@ class Collector:
         """A group of samples for each prompt, judged by its own task; `name` is that of their draws."""
         count = self.spec.num_generations
         requests = [
-            self.request(prompt.prompt_ids, derive_seed(self.seed, *name, place, generation))
+            self.request(prompt.asked_ids or prompt.prompt_ids, derive_seed(self.seed, *name, place, generation))
             for place, (_, prompt) in enumerate(asked)
             for generation in range(count)
         ]
         rows = self.answered([each for each in asked for _ in range(count)], requests)
-        return [Group(prompt.example, rows[i * count : (i + 1) * count]) for i, (_, prompt) in enumerate(asked)]
+        groups = [Group(prompt.example, rows[i * count : (i + 1) * count]) for i, (_, prompt) in enumerate(asked)]
+        if self.spec.prompt == "teacher":
+            for group in groups:
+                group.more_completions = len(group.rows)
+                group.more_tokens = sum(len(row.own_ids()) for row in group.rows)
+                group.rows = [replace(r, source_logprobs=r.sampled_logprobs, sampled_logprobs=None) for r in group.rows]
+        return groups
 
     def request(self, prompt_ids: Sequence[int], seed: int) -> Request:
         """One completion as the recipe samples them."""

@@ -23,7 +23,7 @@ class Row:
     """Log-probability of each completion token as sampled, temperature applied; None for demonstrations."""
     source_logprobs: list[float] | None = None
     """Log-probability of each completion token as it was written, where the student with this prompt did not write it:
-    a model of the run's near future did, or the student itself with a hint. `sampled_logprobs` is then None."""
+    a near-future model did, a teacher, or the student itself with a hint. `sampled_logprobs` is then None."""
     seed: int = 0
     """Names the row in its run; what a recipe draws at random about it comes from this."""
     tool_mask: list[int] | None = None

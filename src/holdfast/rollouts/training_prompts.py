@@ -23,6 +23,8 @@ class TrainingPrompt:
     demonstration_mask: list[int] | None = None
     """Of several turns, as a row's `tool_mask`."""
     demonstration: str = ""
+    asked_ids: list[int] | None = None
+    """The prompt that samples answer, where it is the teacher's and not the student's own."""
 
 
 def demonstrated(speech: Speech, task: Task, example: Example) -> tuple[list[int], list[int] | None, str]:
