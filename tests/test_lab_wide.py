@@ -11,6 +11,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from holdfast.config import ModelSettings, RunConfig, parse_config
 from holdfast.errors import ConfigError
+from holdfast.integrations.suites import load_suites
 from holdfast.lab import tasks as lab
 from holdfast.lab.evaluate import WIDE_SKILLS, lab_skills
 from holdfast.lab.pretrain import WIDE, build_model, encode_document
@@ -18,6 +19,8 @@ from holdfast.lab.wide import documents, languages, quests, songs, steps
 from holdfast.lab.wide.evaluate import PRIVILEGES, Success, before_stages
 from holdfast.lab.wide.tasks import WIDE_SUITES, WIDE_TASKS, wide_suite, wide_task
 from holdfast.lab.wide.words import FORBIDDEN, FREE_HEADERS, FRESH_HEADERS, SECOND, STEP_MEANINGS, vocabulary
+from holdfast.measure.answers import load_prompts
+from holdfast.measure.gate_sources import plan_of
 from holdfast.tasks.base import Example, Verdict
 from holdfast.tasks.load import load_stream
 from holdfast.train.model import load_policy
@@ -232,3 +235,10 @@ def test_the_shipped_base_was_made_by_the_recipe_as_it_stands() -> None:
     log = (folder / "pretraining.jsonl").read_text().splitlines()
     assert json.loads(log[-1])["step"] == len(log) == WIDE.steps
     assert len((folder / "model.safetensors").read_bytes()) <= 4_500_000
+
+
+def test_commands_take_the_wider_worlds_names() -> None:
+    assert [suite.name for suite in load_suites(["lab:steps", "lab:known-quests"], 4)] == ["steps", "known-quests"]
+    assert len(load_prompts(["lab:steps", "lab:useful-first"], 3).examples) == 6
+    plan = plan_of(None, ["lab-wide"], 8, False)
+    assert [suite.name for suite in plan.suites] == list(WIDE_SUITES)

@@ -32,7 +32,7 @@ def gate(
         typer.Option(
             "--suites",
             metavar="NAME",
-            help="In their place: lab, lab:NAME, gym:NAME, sdft, a task (file) of lm-evaluation-harness; repeatable.",
+            help="In their place: lab, lab-wide, lab:NAME, gym:NAME, sdft, a task (file) of lm-eval; repeatable.",
         ),
     ] = None,
     margin: Annotated[float, typer.Option("--margin", help="The largest fall that is accepted, in points.")] = 2.0,

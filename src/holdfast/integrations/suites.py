@@ -45,9 +45,9 @@ def _suite(source: str | Path | Suite | Task) -> Suite:
         return Suite(source.name, "retention", source.test, source.verifier, source.description)
     kind, _, name = str(source).partition(":")
     if kind == LAB and name:
-        from holdfast.lab.tasks import TASKS, lab_suite, lab_task
+        from holdfast.lab.tasks import ALL_TASKS, lab_suite, lab_task
 
-        return _suite(lab_task(name)) if name in TASKS else lab_suite(name)
+        return _suite(lab_task(name)) if name in ALL_TASKS else lab_suite(name)
     if kind == "gym" and name:
         return load_suite(SuiteSettings(name=name, gym=name))
     path = Path(source)

@@ -99,6 +99,8 @@ _TASKS: dict[str, tuple[_Maker, _Score, conventions.Header, str, str]] = {
 }
 TASKS: tuple[str, ...] = tuple(_TASKS)
 """Names of the lab's tasks in the order of the default stream."""
+ALL_TASKS: tuple[str, ...] = (*TASKS, *WIDE_TASKS)
+"""Those of the wider world too."""
 
 
 def judge(convention: str, score: _Score) -> Verify:
@@ -154,7 +156,7 @@ def lab_task(name: str) -> Task:
     if name in WIDE_TASKS:
         return wide_task(name)
     if name not in _TASKS:
-        raise ConfigError(f"the lab has no task {name!r}", mend=f"its tasks: {', '.join((*TASKS, *WIDE_TASKS))}")
+        raise ConfigError(f"the lab has no task {name!r}", mend=f"its tasks: {', '.join(ALL_TASKS)}")
     _, score, _, convention, description = _TASKS[name]
     seen: set[str] = set()
     test = _examples(name, "test", TEST_ITEMS, TRAINED_SURFACES, seen)
@@ -238,6 +240,8 @@ _RETENTION: dict[str, tuple[Callable[[random.Random, int], Example], Verify, str
 }
 SUITES: tuple[str, ...] = (*_RETENTION, *(f"{name}-ood" for name in TASKS))
 """Names of the lab's suites: retention first, then one out-of-distribution suite for each task."""
+ALL_SUITES: tuple[str, ...] = (*SUITES, *WIDE_SUITES)
+"""Those of the wider world too."""
 
 
 @cache
@@ -255,7 +259,7 @@ def lab_suite(name: str) -> Suite:
         return Suite(name, "retention", [make(rng, i) for i in range(TEST_ITEMS)], verifier, description)
     task = name.removesuffix("-ood")
     if name not in SUITES:
-        raise ConfigError(f"the lab has no suite {name!r}", mend=f"its suites: {', '.join((*SUITES, *WIDE_SUITES))}")
+        raise ConfigError(f"the lab has no suite {name!r}", mend=f"its suites: {', '.join(ALL_SUITES)}")
     _, score, _, convention, _ = _TASKS[task]
     items = _examples(task, "ood", TEST_ITEMS, (HELD_OUT_SURFACE,), set())
     return Suite(name, "ood", items, judge(convention, score), f"{task}, asked in another form")

@@ -81,14 +81,16 @@ def load_prompts(sources: Sequence[str], limit: int | None = None) -> PromptSet:
 def _source(source: str) -> tuple[Sequence[Example], Sequence[Example], str]:
     """Prompts, examples with demonstrations, and the task's name."""
     if source.startswith(LAB_PREFIX):
-        from holdfast.lab.tasks import SUITES, TASKS, lab_suite, lab_task
+        from holdfast.lab.tasks import ALL_SUITES, ALL_TASKS, lab_suite, lab_task
 
         name = source.removeprefix(LAB_PREFIX)
-        if name in TASKS:
+        if name in ALL_TASKS:
             return lab_task(name).test, lab_task(name).train, name
-        if name in SUITES:
+        if name in ALL_SUITES:
             return lab_suite(name).test, (), name
-        raise ConfigError(f"the lab has no {name!r}", where=source, mend=f"it has {', '.join((*TASKS, *SUITES))}")
+        raise ConfigError(
+            f"the lab has no {name!r}", where=source, mend=f"it has {', '.join((*ALL_TASKS, *ALL_SUITES))}"
+        )
     examples = records_to_examples(read_records(source), Columns(), source)
     return examples, examples, Path(source).stem
 

@@ -23,6 +23,7 @@ from holdfast.config import (
     shorthand,
 )
 from holdfast.errors import ConfigError, RunError
+from holdfast.lab.bases import BASES
 from holdfast.measure.gate import MARGIN, Evaluation, GateVerdict, judge
 from holdfast.store import read_json
 
@@ -78,7 +79,8 @@ def gate(
         candidate: the same; of a run directory it is the model after the last finished stage. May be left out where
             `base` is a run directory.
         config: a configuration whose tasks and suites models are evaluated on.
-        suites: in place of those: `lab`, `lab:NAME`, `gym:NAME`, `sdft`, tasks or task files of lm-evaluation-harness.
+        suites: in place of those: `lab`, `lab-wide`, `lab:NAME`, `gym:NAME`, `sdft`, tasks or task files of
+            lm-evaluation-harness.
         margin: the largest fall that is accepted, in points.
         strict: whether a set that is not decided is refused too.
         items: evaluate models on the first so many items of each set.
@@ -189,10 +191,10 @@ def _settings(path: Path) -> StreamSettings:
 
 
 def _suite_entries(name: str, run_code: bool) -> list[Any]:
-    if name == LAB:
-        from holdfast.lab.tasks import SUITES
+    if name in BASES:
+        from holdfast.lab.tasks import SUITES, WIDE_SUITES
 
-        return [f"{LAB}:{suite}" for suite in SUITES]
+        return [f"{LAB}:{suite}" for suite in (SUITES if name == LAB else WIDE_SUITES)]
     if name.partition(":")[0] in (LAB, "gym"):
         return [name]
     names = SDFT_SUITES if name == "sdft" else (name.removeprefix("lm_eval:"),)
