@@ -75,9 +75,12 @@ def load_stream(config: StreamSettings) -> tuple[list[Task], list[Suite]]:
 
 
 def _refuse_unknown_words(config: StreamSettings) -> None:
-    """The first base of the lab has no words for what the wider world asks."""
+    """The first base of the lab has no words for what the wider world asks.
+
+    A configuration without tasks is no stream but what other models than its own are evaluated on.
+    """
     named = [source.lab for source in (*config.tasks, *(config.suites or ())) if source.lab is not None]
-    if config.model.path != LAB or not named:
+    if config.model.path != LAB or not config.tasks or not named:
         return
     from holdfast.lab.wide.tasks import WIDE_SUITES, WIDE_TASKS
 
