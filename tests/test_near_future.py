@@ -81,6 +81,8 @@ def test_failing_groups_bring_a_guide_and_the_rest_of_the_run_differs(tmp_path: 
     assert summary["budget"]["optimizer_steps"] == 2 * (5 + 3)
     assert any("its near future" in sentence for sentence in summary["verdict"])
     assert not any("guard" in sentence for sentence in summary["verdict"])
+    page = (guided / "report.html").read_text()
+    assert "Notes are ways back that a recipe itself planned." in page
 
 
 def test_a_stage_shorter_than_the_way_ahead_is_refused(tmp_path: Path) -> None:
