@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 
 import holdfast
 from holdfast.config import ModelSettings, RunConfig, TrainSettings, load_config
-from holdfast.contexts import ACTIONS_TEMPLATE, actions_prompt
+from holdfast.contexts import ACTIONS_TEMPLATE, DEMONSTRATION_TEMPLATE, actions_prompt
 from holdfast.errors import DataError
+from holdfast.lab import tasks as lab
 from holdfast.methods import ActGuide
 from holdfast.rollouts.collect import Collector
 from holdfast.rollouts.draws import Request
@@ -210,3 +212,28 @@ def test_actions_come_from_a_file_and_are_asked_for(tmp_path: Path) -> None:
     assert helped
     assert all(line["completions"] > 4 for line in helped)
     assert all(line["source_log_ratio"] is None or line["source_log_ratio"] > 0 for line in lines)
+
+
+@pytest.mark.slow
+def test_it_learns_what_most_groups_fail_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lab's first task with its answer as the one action, told as the base knows demonstrations to be told."""
+    plain = lab.lab_task("calculation")
+    shown = replace(plain, train=[replace(each, actions=(each.demonstration,)) for each in plain.train])
+    monkeypatch.setattr(lab, "lab_task", lambda name: shown)
+    template = DEMONSTRATION_TEMPLATE.replace("{demonstration}", "{actions}")
+    reached = []
+    for seed in range(3):
+        config = {
+            "tasks": ["lab:calculation"],
+            "suites": [],
+            "recipe": {"name": "actguide", "template": template, "hard_threshold": 0.5},
+            "seed": seed,
+            "train": {"steps": 12, "prompts_per_step": 8, "learning_rate": 4e-4, "warmup_steps": 2}
+            | {"max_prompt_length": 160, "max_completion_length": 32},
+            "eval": {"max_items": 48, "kl_items": 0, "samples": 0},
+        }
+        before, after = holdfast.run(config, tmp_path / str(seed))["evaluations"]
+        assert before["scores"]["calculation"]["mean"] < 0.4
+        reached.append(after["scores"]["calculation"]["mean"])
+    print("actguide", reached)
+    assert sum(reached) / 3 >= 0.6, reached

@@ -1,0 +1,64 @@
+"""Claims about showing somebody's actions, on the wider lab's quests, none of which the base solves. Torch-free.
+
+All arms take as many steps on as many prompts; of prompts that fail, action guidance samples up to 2.3 times as much.
+"""
+
+from holdfast.findings.claim import Arm, Claim, Evidence, Quantity
+from holdfast.findings.read import metric
+
+QUESTS = {
+    "model.path": "lab-wide",
+    "tasks": ["lab:quests"],
+    "suites": ["lab:known-quests", "lab:any-song"],
+    "eval.probe_steps": 0,
+    # As many samples as elsewhere, in more and smaller steps: there is a chain of three tools to be found.
+    "train.steps": 60,
+    "train.prompts_per_step": 8,
+    "train.max_completion_length": 32,
+}
+ACTGUIDE = Arm("actguide", "actguide", QUESTS)
+SFT_THEN_GRPO = Arm("sft-then-grpo", {"name": "sft_then_grpo", "sft_steps": 20}, QUESTS)
+GRPO_QUESTS = Arm("grpo-quests", "grpo", QUESTS)
+MARGIN = 5.0
+"""Points below which two scores reach the same."""
+
+learned = metric("learned_score")
+
+
+def _reaches_sft_then_rl(found: Evidence) -> list[Quantity]:
+    behind = found.difference(ACTGUIDE.label, SFT_THEN_GRPO.label, learned)
+    return [
+        Quantity(
+            "new quests right after the stage, ActGuide above GRPO",
+            "points",
+            found.difference(ACTGUIDE.label, GRPO_QUESTS.label, learned),
+            "Ratios to what was sampled with a hint lie far from 1 where the student would not have taken the action, "
+            "and the clip then leaves little of the signal.",
+        ),
+        Quantity(
+            f"new quests right after the stage, ActGuide above SFT then GRPO less {MARGIN:g} points",
+            "points",
+            [None if each is None else each + MARGIN for each in behind],
+            "With the whole trace in the prompt all samples succeed, and a group without variance teaches nothing; "
+            "imitation learns from every trace.",
+        ),
+        Quantity(
+            "retention suites lost, SFT then GRPO above ActGuide",
+            "points",
+            found.difference(SFT_THEN_GRPO.label, ACTGUIDE.label, metric("retention")),
+            "The traces are in the very form that the base writes its known quests in, so that imitating them costs "
+            "little.",
+        ),
+    ]
+
+
+ACTION_GUIDANCE: tuple[Claim, ...] = (
+    Claim(
+        name="actguide-reaches-sft-then-rl",
+        statement="Where no sample succeeds, the least of an expert's actions in the prompt takes reinforcement "
+        "learning to what SFT on the traces and then reinforcement learning reach, and keeps more.",
+        source="arXiv 2605.12004",
+        arms=(ACTGUIDE, SFT_THEN_GRPO, GRPO_QUESTS),
+        measure=_reaches_sft_then_rl,
+    ),
+)
