@@ -1,6 +1,7 @@
-"""Claims about learning from a run's own near future, on the first task of the stream alone. Torch-free.
+"""Claims about learning from a run's own near future. Torch-free.
 
-Before its stage the base fails two thirds of that task's prompts with all of eight samples.
+On the first task of the stream alone, two thirds of whose prompts the base fails with all of eight samples, but which
+GRPO learns whole within five steps; and on the wider lab's harder questions in steps, where there is more room.
 """
 
 from collections.abc import Sequence
@@ -24,6 +25,16 @@ def _npo(steps: int) -> Arm:
 
 NEAR, MIDDLE, FAR = _npo(2), _npo(AHEAD), _npo(30)
 GRPO_LONGER = Arm("grpo-longer", "grpo", {**ALONE, "train.steps": 30 + SPENT})
+
+
+HARD = {
+    "model.path": "lab-wide",
+    "tasks": ["lab:steps-hard"],
+    "suites": ["lab:known-steps"],
+    "eval.probe_steps": 0,
+}
+NPO_HARD = Arm("npo-hard", {"name": "npo", "scout_steps": AHEAD, "guide_samples": 2}, HARD)
+GRPO_HARD_LONGER = Arm("grpo-hard-longer", "grpo", {**HARD, "train.steps": 30 + SPENT})
 
 
 def _score(folder: Path) -> float | None:
@@ -65,10 +76,16 @@ def _npo_above_grpo(found: Evidence) -> list[Quantity]:
             "With partial credit GRPO has a signal where all samples fail, and learns the task whole.",
         ),
         Quantity(
+            "hard questions in steps right after the stage at the same budget, NPO above GRPO",
+            "points",
+            found.difference(NPO_HARD.label, GRPO_HARD_LONGER.label, metric("learned_score")),
+            "What ten steps ahead find, twelve steps more find too.",
+        ),
+        Quantity(
             "steps to 80 points with those spent ahead, GRPO above NPO",
             "steps",
             [None if a is None or b is None else a - b for a, b in zip(grpo, spent, strict=True)],
-            "GRPO is there within some ten steps, about as many as the scout takes.",
+            "GRPO is there within five steps, fewer than the scout takes.",
         ),
     ]
 
@@ -85,7 +102,7 @@ NEAR_FUTURE: tuple[Claim, ...] = (
         name="npo-above-grpo",
         statement="Where most groups fail, right answers of the run's own near future take GRPO further and faster.",
         source="arXiv 2604.20733",
-        arms=(MIDDLE, GRPO_LONGER),
+        arms=(MIDDLE, GRPO_LONGER, NPO_HARD, GRPO_HARD_LONGER),
         measure=_npo_above_grpo,
     ),
 )
