@@ -33,7 +33,7 @@ def _reaches_sft_then_rl(found: Evidence) -> list[Quantity]:
             "points",
             found.difference(ACTGUIDE.label, GRPO_QUESTS.label, learned),
             "Ratios to what was sampled with a hint lie far from 1 where the student would not have taken the action, "
-            "and what is left of the signal does not outweigh the noise of thirty steps.",
+            "and what is left of the signal does not outweigh the noise of sixty steps.",
         ),
         Quantity(
             f"new quests right after the stage, ActGuide above SFT then GRPO less {MARGIN:g} points",
