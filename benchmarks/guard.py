@@ -1,12 +1,13 @@
 """The guard on the lab: does a run that collapses end healthy with it, and how often does it cry wolf?
 
     python -m benchmarks.guard collapse     5 seeds without and with the guard; about 25 minutes on one core
-    python -m benchmarks.guard healthy      4 recipes, 20 seeds; about 80 minutes on one core
+    python -m benchmarks.guard healthy      20 seeds of each of 4 recipes; about 40 minutes on one core
     python -m benchmarks.guard results      what there is by now, into benchmarks/results/guard.json
 
 guard_collapse.yaml and guard_healthy.yaml say what is run; `--seeds 0 1` picks some of the seeds, so that several
 processes can share them. Runs lie in runs/guard, or in `--into`; one that was stopped goes on, one that is finished is
-read. A result names the seeds that it is made of.
+read. A result names the seeds that it is made of. Healthy runs take turns, so that what there is at any time is of all
+seeds and of all recipes alike.
 
 Collapse: the end's score on all test items of a probe against the best probe of the same run, and against the best one
 of the unguarded run with the same seed. Healthy: the share of runs in which any rule fired, and which.
@@ -21,6 +22,7 @@ from typing import Any
 import torch
 
 import holdfast
+from holdfast.config import Arm, CompareConfig, dump_recipe, load_config
 from holdfast.measure.statistics import score_interval
 from holdfast.store import read_json
 
@@ -37,19 +39,28 @@ def compare(name: str, directory: Path, seed: int, overrides: dict[str, Any]) ->
         holdfast.compare(HERE / f"{name}.yaml", directory, seeds=[seed], **overrides)
 
 
-def seeds_of(name: str) -> list[int]:
-    from holdfast.config import CompareConfig, load_config
-
-    return load_config(HERE / f"{name}.yaml", CompareConfig).seeds
+def config_of(name: str) -> CompareConfig:
+    return load_config(HERE / f"{name}.yaml", CompareConfig)
 
 
-def run(part: str, seeds: list[int], into: Path) -> None:
+def run_collapse(seeds: list[int], into: Path) -> None:
     for seed in seeds:
-        if part == "healthy":
-            compare("guard_healthy", into / f"healthy-{seed}", seed, {})
-            continue
         for label, mode in COLLAPSE.items():
             compare("guard_collapse", into / f"{label}-{seed}", seed, {"guard.mode": mode})
+
+
+def healthy_folder(into: Path, recipe: Arm, seed: int) -> Path:
+    return into / f"healthy-{recipe.label}-{seed}"
+
+
+def run_healthy(seeds: list[int], into: Path) -> None:
+    recipes = config_of("guard_healthy").recipes
+    for turn in range(len(recipes)):
+        for seed in seeds:
+            recipe = recipes[(seed + turn) % len(recipes)]
+            compare(
+                "guard_healthy", healthy_folder(into, recipe, seed), seed, {"recipes": [dump_recipe(recipe.recipe)]}
+            )
 
 
 def finished(folder: Path) -> list[dict[str, Any]]:
@@ -80,7 +91,13 @@ def collapse_entry(seed: int, into: Path) -> dict[str, Any] | None:
 
 def healthy_entry(into: Path) -> dict[str, Any]:
     """How many healthy runs fired, by recipe and rule."""
-    runs = [run | {"seed": seed} for seed in seeds_of("guard_healthy") for run in finished(into / f"healthy-{seed}")]
+    config = config_of("guard_healthy")
+    runs = [
+        run | {"seed": seed}
+        for recipe in config.recipes
+        for seed in config.seeds
+        for run in finished(healthy_folder(into, recipe, seed))
+    ]
     fired = [float(bool(run["decisions"])) for run in runs]
     rules = Counter(rule for run in runs for rule in {d["rule"] for d in run["decisions"]})
     recipes = {
@@ -101,7 +118,7 @@ def healthy_entry(into: Path) -> dict[str, Any]:
 
 
 def results(into: Path) -> dict[str, Any]:
-    entries = [collapse_entry(seed, into) for seed in seeds_of("guard_collapse")]
+    entries = [collapse_entry(seed, into) for seed in config_of("guard_collapse").seeds]
     return {
         "holdfast_version": holdfast.__version__,
         "collapse": [entry for entry in entries if entry is not None],
@@ -117,7 +134,8 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.part != "results":
-        run(given.part, given.seeds or seeds_of(f"guard_{given.part}"), given.into)
+        run = run_collapse if given.part == "collapse" else run_healthy
+        run(given.seeds or config_of(f"guard_{given.part}").seeds, given.into)
     found = results(given.into)
     RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))
