@@ -32,15 +32,16 @@ def _reaches_sft_then_rl(found: Evidence) -> list[Quantity]:
             "new quests right after the stage, ActGuide above GRPO",
             "points",
             found.difference(ACTGUIDE.label, GRPO_QUESTS.label, learned),
-            "Ratios to what was sampled with a hint lie far from 1 where the student would not have taken the action, "
-            "and what is left of the signal does not outweigh the noise of sixty steps.",
+            "The actions that a hint names are the same in all rows of a group: their advantages cancel but for what the "
+            "clip takes from the failures, and count with the student's own low probability. The last action, which is "
+            "not shown, is learnt, and what its wrong guesses unlearn spills over to the others.",
         ),
         Quantity(
             f"new quests right after the stage, ActGuide above SFT then GRPO less {MARGIN:g} points",
             "points",
             [None if each is None else each + MARGIN for each in behind],
             "With the whole trace in the prompt all samples succeed, and a group without variance teaches nothing; "
-            "imitation learns from every trace.",
+            "imitation learns from every trace, the actions that come first as well.",
         ),
         Quantity(
             "retention suites lost, SFT then GRPO above ActGuide",
