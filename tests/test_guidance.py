@@ -233,7 +233,7 @@ def test_it_learns_what_most_groups_fail_at(tmp_path: Path, monkeypatch: pytest.
             "eval": {"max_items": 48, "kl_items": 0, "samples": 0},
         }
         before, after = holdfast.run(config, tmp_path / str(seed))["evaluations"]
-        assert before["scores"]["calculation"]["mean"] < 0.4
+        assert before["scores"]["calculation"]["mean"] < 0.2
         reached.append(after["scores"]["calculation"]["mean"])
     print("actguide", reached)
-    assert sum(reached) / 3 >= 0.5, reached
+    assert sum(reached) / 3 >= 0.4, reached
