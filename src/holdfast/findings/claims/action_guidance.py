@@ -33,8 +33,8 @@ def _reaches_sft_then_rl(found: Evidence) -> list[Quantity]:
             "points",
             found.difference(ACTGUIDE.label, GRPO_QUESTS.label, learned),
             "The actions that a hint names are the same in all rows of a group: their advantages cancel but for what "
-            "the clip takes from the failures, and count with the student's own low probability. The last action, which is "
-            "not shown, is learnt, and what its wrong guesses unlearn spills over to the others.",
+            "the clip takes from the failures, and count with the student's own low probability. The last action, "
+            "which is not shown, is learnt, and what its wrong guesses unlearn spills over to the others.",
         ),
         Quantity(
             f"new quests right after the stage, ActGuide above SFT then GRPO less {MARGIN:g} points",
