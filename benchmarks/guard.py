@@ -23,6 +23,7 @@ import torch
 
 import holdfast
 from holdfast.config import Arm, CompareConfig, dump_recipe, load_config
+from holdfast.guard.settings import RetentionSettings
 from holdfast.measure.statistics import score_interval
 from holdfast.store import read_json
 
@@ -89,8 +90,21 @@ def collapse_entry(seed: int, into: Path) -> dict[str, Any] | None:
     return entry
 
 
+def is_true(decision: dict[str, Any], run: dict[str, Any]) -> bool:
+    """Whether an alarm on a run that learns says what is so: that some retention suite has fallen, which its score on
+    all test items at the stage's end confirms. No other rule has anything to find on such a run."""
+    if decision["rule"] != "retention":
+        return False
+    fall = RetentionSettings().fall
+    suites = [each["name"] for each in run["sets"] if each["kind"] == "retention"]
+    before, after = (
+        next(e["scores"] for e in run["evaluations"] if e["stage"] == stage) for stage in (0, decision["stage"])
+    )
+    return any(before[name]["mean"] - after[name]["mean"] >= fall for name in suites)
+
+
 def healthy_entry(into: Path) -> dict[str, Any]:
-    """How many healthy runs fired, by recipe and rule."""
+    """How many healthy runs fired, by recipe and rule, and how many of them without cause."""
     config = config_of("guard_healthy")
     runs = [
         run | {"seed": seed}
@@ -98,21 +112,24 @@ def healthy_entry(into: Path) -> dict[str, Any]:
         for seed in config.seeds
         for run in finished(healthy_folder(into, recipe, seed))
     ]
-    fired = [float(bool(run["decisions"])) for run in runs]
+    false = [float(any(not is_true(d, run) for d in run["decisions"])) for run in runs]
     rules = Counter(rule for run in runs for rule in {d["rule"] for d in run["decisions"]})
+    without_cause = Counter(
+        rule for run in runs for rule in {d["rule"] for d in run["decisions"] if not is_true(d, run)}
+    )
     recipes = {
         label: {"runs": len(own), "fired": sum(bool(run["decisions"]) for run in own)}
         for label in dict.fromkeys(run["label"] for run in runs)
         for own in [[run for run in runs if run["label"] == label]]
     }
-    entry: dict[str, Any] = {
+    return {
         "seeds": sorted({run["seed"] for run in runs}),
         "runs": len(runs),
-        "fired": int(sum(fired)),
-    }
-    return entry | {
-        "share_ci95": list(score_interval(fired)) if fired else None,
+        "fired": sum(bool(run["decisions"]) for run in runs),
+        "fired_without_cause": int(sum(false)),
+        "share_without_cause_ci95": list(score_interval(false)) if false else None,
         "by_rule": dict(rules),
+        "by_rule_without_cause": dict(without_cause),
         "by_recipe": recipes,
     }
 
