@@ -53,6 +53,8 @@ CASES = (
     Learns("opsd", 0.6, settings={"clip": "token", "template": DEMONSTRATION_TEMPLATE}),
     Learns("beta_opsd", 0.6, settings={"template": DEMONSTRATION_TEMPLATE}),
     Learns("stable_opd", 0.6, settings={"template": DEMONSTRATION_TEMPLATE}),
+    # Of the lab's answers the base revises hardly any rightly: most steps are spent on learning to.
+    Learns("sd_zero", 0.15, steps=30, task="tools", settings={"num_generations": 4}),
     Learns(
         "atesd",
         0.6,
