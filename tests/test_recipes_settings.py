@@ -235,7 +235,7 @@ SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]]
     (SDZero, "temperature", 0.7, lambda r: (r.rollouts().temperature, r.objective().temperature), (1, 1), (0.7, 0.7)),
     (OLoRA, "orthogonality", 3.0, lambda r: r.penalty().strength, 0.5, 3.0),
     (OLoRA, "norm", 0.1, lambda r: r.penalty().norm, 0.0, 0.1),
-    (EWC, "strength", 3.0, lambda r: r.penalty().strength, 1.0, 3.0),
+    (EWC, "strength", 3.0, lambda r: r.penalty().strength, 100.0, 3.0),
     (EWC, "decay", 0.5, lambda r: r.penalty().decay, 1.0, 0.5),
     (EWC, "sequences", "demonstrations", lambda r: r.penalty().sequences, "samples", "demonstrations"),
     (EWC, "num_sequences", 7, lambda r: r.penalty().count, 200, 7),
