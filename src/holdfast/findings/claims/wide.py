@@ -14,20 +14,20 @@ _LANGUAGES = {
     "eval.probe_steps": 0,
 }
 # At the stream's rate of 1e-4 thirty steps move neither SORT nor GRPO off the ground on these tasks.
-_STEPS = {
+STEPS = {
     "model.path": "lab-wide",
     "tasks": ["lab:steps"],
     "suites": ["lab:known-steps"],
     "train.learning_rate": 4e-4,
 }
-_HARD_STEPS = {**_STEPS, "tasks": ["lab:steps-hard"], "eval.probe_steps": 0}
+_HARD_STEPS = {**STEPS, "tasks": ["lab:steps-hard"], "eval.probe_steps": 0}
 
 MSD = Arm("msd", "msd", _LANGUAGES)
 SORT = Arm("sort-hard", "sort", _HARD_STEPS)
 GRPO_HARD = Arm("grpo-hard", "grpo", _HARD_STEPS)
 # A clip by entry turns OPSD's gradient around wherever it bites, and on the lab it bites everywhere.
-OPSD = Arm("opsd-steps", {"name": "opsd", "clip": "token"}, _STEPS)
-GRPO_STEPS = Arm("grpo-steps", "grpo", _STEPS)
+OPSD = Arm("opsd-steps", {"name": "opsd", "clip": "token"}, STEPS)
+GRPO_STEPS = Arm("grpo-steps", "grpo", STEPS)
 
 SCORE = 0.8
 

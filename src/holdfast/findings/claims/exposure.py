@@ -1,0 +1,80 @@
+"""Claims about how much of a solution the teacher should see, on the wider lab's questions in steps. Torch-free."""
+
+from pathlib import Path
+from typing import Any
+
+from holdfast.findings.claim import Arm, Claim, Evidence, Quantity
+from holdfast.findings.claims.wide import OPSD, STEPS
+from holdfast.findings.read import metric
+from holdfast.store import RunDirectory
+
+
+def _shown(label: str, **settings: Any) -> Arm:
+    # As OPSD's arm; the lab's base knows a solution's first part, and not a gap in it.
+    return Arm(label, {"name": "atesd", "clip": "token", "keep_answer": False, **settings}, STEPS)
+
+
+LEARNT = _shown("atesd", hold=5)
+QUARTER = _shown("exposure-0.25", exposure=0.25)
+HALF = _shown("exposure-0.5", exposure=0.5)
+FIXED = {"a quarter": QUARTER, "a half": HALF, "the whole": OPSD}
+
+learned = metric("learned_score")
+
+
+def _mismatch(folder: Path) -> float | None:
+    """KL(student‖teacher) in a run's first step, before either has moved."""
+    return next((record["kl_teacher"] for record in RunDirectory(folder).records("metrics.jsonl")), None)
+
+
+def _learnt_above_fixed(found: Evidence) -> list[Quantity]:
+    few = (
+        "A stage of thirty steps holds six exposures, from which a policy that begins at a half learns next to nothing."
+    )
+    return [
+        Quantity(
+            f"the task right after its stage, learnt exposure above {part}",
+            "points",
+            found.difference(LEARNT.label, arm.label, learned),
+            few,
+        )
+        for part, arm in FIXED.items()
+    ]
+
+
+def _whole_is_not_best(found: Evidence) -> list[Quantity]:
+    apart = zip(*([_mismatch(folder) for folder in found.folders[arm.label]] for arm in (OPSD, HALF)), strict=True)
+    mismatch = [None if whole is None or half is None else whole - half for whole, half in apart]
+    return [
+        Quantity(
+            "KL of student to teacher in the first step, the whole solution above half",
+            "nats",
+            mismatch,
+            "A part of a solution may be read as another question.",
+        ),
+        Quantity(
+            "the task right after its stage, half of the solution above the whole",
+            "points",
+            found.difference(HALF.label, OPSD.label, learned),
+            "The lab's student can follow a whole solution's teacher: each step is within its reach.",
+        ),
+    ]
+
+
+EXPOSURE: tuple[Claim, ...] = (
+    Claim(
+        name="exposure-learnt-above-fixed",
+        statement="Learning how much of a solution the teacher sees teaches more than any part fixed beforehand.",
+        source="arXiv 2605.11458",
+        arms=(LEARNT, *FIXED.values()),
+        measure=_learnt_above_fixed,
+    ),
+    Claim(
+        name="whole-solution-not-best",
+        statement="The more of the solution the teacher sees the further it is from the student, and all of it is not "
+        "best.",
+        source="arXiv 2605.11458",
+        arms=(HALF, OPSD),
+        measure=_whole_is_not_best,
+    ),
+)
