@@ -27,7 +27,7 @@ KILLS = {
     "isdft with a gate": 8,
     "npo": 14,
     "auto_npo": 8,
-    "ewc": 8,
+    "ewc": 5,
 }
 KILLS_OF_TWO = 6
 KINDS: tuple[Kind, ...] = ("operation", "file", "checkpoint")

@@ -1,15 +1,16 @@
 """One optimiser step through a real model: alignment, micro-batches, silent rows, what is refused before it moves."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdfast.config import ModelSettings, TrainSettings
+from holdfast.config import LoraSettings, ModelSettings, TrainSettings
 from holdfast.errors import RunError
 from holdfast.objective.spec import Objective, PolicyGradient, TeacherSpec
 from holdfast.rollouts.rows import Row
@@ -208,3 +209,31 @@ def test_learning_rate_schedules() -> None:
     assert rates("linear", 0) == pytest.approx([1 - i / 10 for i in range(10)])
     assert rates("cosine", 0)[5] == pytest.approx(0.5)
     assert all(a >= b for a, b in zip(rates("cosine", 2)[2:], rates("cosine", 2)[3:], strict=False))
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_the_model_at_the_stages_start_can_stand_for_the_base(tiny_model: Path, lora: bool) -> None:
+    policy = load_policy(ModelSettings(path=str(tiny_model), lora=LoraSettings(r=4) if lora else None))
+    base = Base(policy)
+
+    generator = torch.Generator().manual_seed(0)
+
+    @torch.no_grad()
+    def shift() -> None:
+        for parameter in policy.named_trainable().values():
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.05)
+
+    shift()
+    teacher = Teacher(TeacherSpec(kind="frozen", stage_start="student"), policy, base)
+    teacher.start_stage()
+    rows = _rows(12, 3, base_kl=1.0)
+    held = Objective(reference_kl=1.0, reference_kl_form="forward_kl")
+
+    def loss(reference: Literal["base", "teacher"]) -> float:
+        objective = replace(held, reference=reference)
+        return StageTrainer(policy, teacher, base, objective, TrainSettings()).measure(rows, where="here")["loss"]
+
+    assert loss("teacher") == pytest.approx(0, abs=1e-6), "nothing has moved since"
+    assert loss("base") > 1e-3
+    shift()
+    assert loss("teacher") > 1e-3
