@@ -52,8 +52,16 @@ CASES = (
     Learns("beta_opsd", 0.6, settings={"template": DEMONSTRATION_TEMPLATE}),
     Learns("stable_opd", 0.6, settings={"template": DEMONSTRATION_TEMPLATE}),
     # Of the lab's answers the base revises hardly any rightly: most steps are spent on learning to.
-    Learns("sd_zero", 0.15, steps=30, task="tools", settings={"num_generations": 4}),
-    Learns("atesd", 0.5, task="steps", base="lab-wide", settings={"clip": "token", "hold": 4, "keep_answer": False}),
+    Learns("sd_zero", 0.2, steps=36, prompts=12, task="tools", settings={"num_generations": 4, "srt_steps": 24}),
+    Learns(
+        "atesd",
+        0.6,
+        steps=30,
+        prompts=16,
+        task="steps",
+        base="lab-wide",
+        settings={"clip": "token", "hold": 5, "keep_answer": False},
+    ),
     Learns("vopd", 0.4, settings={"num_generations": 4, "template": DEMONSTRATION_TEMPLATE}),
 )
 
