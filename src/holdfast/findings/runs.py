@@ -1,20 +1,21 @@
 """Carrying out the runs that claims ask for: each once, some at a time, gone on with where one stopped. Torch-free."""
 
 import hashlib
+import multiprocessing
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from holdfast.config import RunConfig, dump_config, parse_config
-from holdfast.errors import RunError
+from holdfast.errors import HoldfastError, RunError
 from holdfast.findings.claim import Arm, Claim, Evidence
 from holdfast.overrides import apply_overrides
-from holdfast.store import RunDirectory, read_json, write_text
+from holdfast.store import RunDirectory, read_json
 
 STREAM: Mapping[str, Any] = {
     "name": "findings",
@@ -23,24 +24,32 @@ STREAM: Mapping[str, Any] = {
     "suites": ["lab:old-skills", "lab:old-facts", "lab:in-context", "lab:instruction-format"],
     "train": {
         "steps": 30,
-        "prompts_per_step": 16,
+        "prompts_per_step": 8,
         "learning_rate": 1e-4,
         "lr_scheduler_type": "linear",
         "max_prompt_length": 160,
         "max_completion_length": 48,
         "save_steps": 1000,
     },
-    "eval": {"max_items": 96, "kl_items": 16, "probe_steps": 10, "probe_items": 48, "samples": 0},
+    "eval": {
+        "max_items": 64,
+        "kl_items": 16,
+        "response_items": 0,
+        "probe_steps": 10,
+        "probe_items": 48,
+        "samples": 0,
+    },
 }
 """What every experiment begins with: two stages on the lab, probed every ten steps, some twenty seconds on one core."""
 
 FULL: Mapping[str, Any] = {
+    "train.prompts_per_step": 16,
     "eval.max_items": 320,
     "eval.kl_items": 64,
     "eval.probe_steps": 5,
     "eval.probe_items": 128,
 }
-"""What the full form measures more closely."""
+"""What the full form trains longer and measures more closely."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +94,14 @@ def carry_out(jobs: Sequence[Job], folder: Path, *, workers: int, on_done: Calla
     Raises:
         RunError: one failed; the others that were under way have been waited for.
     """
-    with ThreadPoolExecutor(workers) as pool:
-        for each, _ in zip(jobs, pool.map(lambda one: _finish(one, folder), jobs), strict=True):
+    missing = [each for each in jobs if not _is_complete(RunDirectory(folder / each.name))]
+    for each in jobs:
+        if each not in missing:
+            on_done(each)
+    # A process starts for several seconds, as long as some runs take, so that each carries out many.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin) as pool:
+        carried_out = pool.map(_finish, [folder / each.name for each in missing], map(_text, missing))
+        for each, _ in zip(missing, carried_out, strict=True):
             on_done(each)
 
 
@@ -97,25 +112,35 @@ def evidence(claim: Claim, seeds: Sequence[int], folder: Path, *, full: bool) ->
     return Evidence(summaries, places)
 
 
-def _finish(one: Job, folder: Path) -> None:
-    directory = RunDirectory(folder / one.name)
-    if directory.summary.exists() and read_json(directory.summary)["status"] == "complete":
-        return
-    if directory.config.exists():
-        arguments = ["resume", str(directory.path)]
-    else:
-        config = folder / f"{one.name}.yaml"
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(config, dump_config(one.config))
-        arguments = ["run", str(config), "--output-dir", str(directory.path)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "holdfast", *arguments, "--quiet"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1].removeprefix("holdfast: ")
-        raise RunError(said, where=f"run {one.name}", mend="the finished runs are kept; give the command again")
+def _is_complete(directory: RunDirectory) -> bool:
+    return directory.summary.exists() and read_json(directory.summary)["status"] == "complete"
+
+
+def _text(one: Job) -> str:
+    return dump_config(one.config)
+
+
+def _begin() -> None:
+    """In a new process, before torch is imported there."""
+    os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    from holdfast.console import silence_progress_bars
+
+    silence_progress_bars()
+
+
+def _finish(path: Path, text: str) -> None:
+    """Bring a run to its end, or one that was stopped. Nobody reads its report, so that it gets none."""
+    from holdfast.stop import listening
+    from holdfast.stream.run import Run, open_run
+
+    directory = RunDirectory(path)
+    try:
+        with listening():
+            if directory.config.exists():
+                open_run(path).resume()
+            else:
+                Run(parse_config(yaml.safe_load(text), RunConfig), directory).start()
+    except Exception as error:
+        said = str(error) if isinstance(error, HoldfastError) else f"{type(error).__name__}: {error}"
+        mend = "the finished runs are kept; give the command again"
+        raise RunError(said, where=f"run {path.name}", mend=mend) from error
