@@ -13,12 +13,14 @@ _LANGUAGES = {
     "suites": ["lab:useful-first", "lab:useful-second", "lab:refused-first", "lab:refusals-ood"],
     "eval.probe_steps": 0,
 }
-# At the stream's rate of 1e-4 thirty steps move neither SORT nor GRPO off the ground on these tasks.
+# Thirty steps at the stream's rate teach these tasks to nobody, and at four times the rate GRPO and SORT lose all that
+# they knew: so it is twice the steps, at the rate of all other claims.
 STEPS = {
     "model.path": "lab-wide",
     "tasks": ["lab:steps"],
     "suites": ["lab:known-steps"],
-    "train.learning_rate": 4e-4,
+    "train.steps": 60,
+    "eval.probe_steps": 10,
 }
 _HARD_STEPS = {**STEPS, "tasks": ["lab:steps-hard"], "eval.probe_steps": 0}
 
@@ -71,7 +73,7 @@ def _carried_over(found: Evidence) -> list[Quantity]:
 
 def _sort_above_grpo(found: Evidence) -> list[Quantity]:
     learned = found.difference("sort-hard", "grpo-hard", metric("learned_score"))
-    reason = "Thirty steps of 128 samples may find enough successes for GRPO to learn all that there is."
+    reason = "Few of the samples are right, and what a few rewards say may take away more than references bring."
     return [Quantity("hard questions in steps right after the stage, SORT above GRPO", "points", learned, reason)]
 
 
