@@ -13,23 +13,23 @@ _LANGUAGES = {
     "suites": ["lab:useful-first", "lab:useful-second", "lab:refused-first", "lab:refusals-ood"],
     "eval.probe_steps": 0,
 }
-# Thirty steps at the stream's rate teach these tasks to nobody, and at four times the rate GRPO and SORT lose all that
-# they knew: so it is twice the steps, at the rate of all other claims.
+# Thirty steps at the stream's rate teach these tasks to no recipe.
 STEPS = {
     "model.path": "lab-wide",
     "tasks": ["lab:steps"],
     "suites": ["lab:known-steps"],
-    "train.steps": 60,
-    "eval.probe_steps": 10,
+    "train.learning_rate": 4e-4,
 }
-_HARD_STEPS = {**STEPS, "tasks": ["lab:steps-hard"], "eval.probe_steps": 0}
+# At four times the rate GRPO and SORT lose all that they knew: here it is the stream's own rate, and twice the steps.
+_SLOW_STEPS = {**STEPS, "train.learning_rate": 1e-4, "train.steps": 60}
+_HARD_STEPS = {**_SLOW_STEPS, "tasks": ["lab:steps-hard"], "eval.probe_steps": 0}
 
 MSD = Arm("msd", "msd", _LANGUAGES)
 SORT = Arm("sort-hard", "sort", _HARD_STEPS)
 GRPO_HARD = Arm("grpo-hard", "grpo", _HARD_STEPS)
 # A clip by entry turns OPSD's gradient around wherever it bites, and on the lab it bites everywhere.
-OPSD = Arm("opsd-steps", {"name": "opsd", "clip": "token"}, STEPS)
-GRPO_STEPS = Arm("grpo-steps", "grpo", STEPS)
+OPSD = Arm("opsd-steps", {"name": "opsd", "clip": "token"}, _SLOW_STEPS)
+GRPO_STEPS = Arm("grpo-steps", "grpo", _SLOW_STEPS)
 
 SCORE = 0.8
 
