@@ -36,7 +36,7 @@ def test_tokens_are_compared_only_where_opsd_gets_there() -> None:
     (claim,) = [each for each in WIDE if each.name == "opsd-fewer-tokens"]
     assert claim.measure is not None
     quick, slow, never = _run([0.0, SCORE, 1.0], 100), _run([0.0, 0.1, SCORE], 400), _run([0.0, 0.1, 0.2], 100)
-    found = Evidence({"opsd-steps": [quick, never, quick], "grpo-steps": [slow, slow, never]}, {})
+    found = Evidence({"opsd-steps-slow": [quick, never, quick], "grpo-steps-slow": [slow, slow, never]}, {})
     (times,) = claim.measure(found)
     # 10 · 400 over 5 · 100 tokens; nothing; a GRPO that never gets there took at least its whole stage.
     assert times.values == [pytest.approx(3.0), None, pytest.approx(math.log2(10 * 100 / (5 * 100)))]
