@@ -1,6 +1,7 @@
 """Runs of a second or two on a tiny model, and what they must leave behind whatever interrupts them."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -125,8 +126,29 @@ def left_behind(run: Path) -> dict[str, Any]:
     return found
 
 
+def same_measurement(a: Any, b: Any) -> bool:
+    """Whether two pieces of plain data say the same, numbers to float32's rounding."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(same_measurement(a[key], b[key]) for key in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(same_measurement, a, b))
+    if isinstance(a, float) and isinstance(b, float):
+        return math.isclose(a, b, rel_tol=1e-5, abs_tol=1e-9)
+    return bool(a == b)
+
+
 def assert_same(run: Path, other: Path) -> None:
-    """Two runs have left the same behind, bit for bit."""
+    """Two runs have left the same behind, bit for bit.
+
+    But for the drift of weights, which decides nothing: its decompositions may round otherwise in another process.
+    """
     first, second = left_behind(run), left_behind(other)
     assert first.keys() == second.keys()
-    assert [name for name in first if first[name] != second[name]] == []
+    drifts = [
+        (found.pop("drift", None) if name == "summary.json" else found if name.startswith("drift/") else None)
+        for both in (first, second)
+        for name, found in sorted(both.items())
+    ]
+    half = len(drifts) // 2
+    assert same_measurement(drifts[:half], drifts[half:])
+    assert [name for name in first if first[name] != second[name] and not name.startswith("drift/")] == []
