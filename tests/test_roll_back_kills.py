@@ -11,6 +11,8 @@ import pytest
 
 import holdfast
 from holdfast.config import RunConfig, load_config
+from holdfast.stream import going_back
+from holdfast.stream import run as stream_run
 from holdfast.stream.run import Run
 from processes import start
 from small_runs import assert_same
@@ -21,7 +23,6 @@ ACTS = ("keep_aside", "write", "save", "remove_between", "cut")
 
 def kill_after(rank: int, *, act: str) -> None:
     """From now on, SIGKILL as soon as an act of a roll-back is done."""
-    import holdfast.stream.run as run
     from holdfast.store import RunDirectory
     from holdfast.stream.guarding import Guarding
 
@@ -29,7 +30,9 @@ def kill_after(rank: int, *, act: str) -> None:
         "write": (Guarding, "write"),
         "save": (Run, "_save"),
         "cut": (RunDirectory, "cut"),
-    }.get(act, (run, act))
+        "keep_aside": (going_back, "keep_aside"),
+        "remove_between": (stream_run, "remove_between"),
+    }[act]
     whole = getattr(owner, name)
 
     def cut_short(*args: Any, **kwargs: Any) -> Any:
