@@ -156,6 +156,19 @@ def test_our_recipe_is_measured_by_what_it_learns_less_what_it_loses() -> None:
         assert quantity.values == [pytest.approx(8.0), pytest.approx(0.0)], "one per order"
 
 
+def test_suites_that_lost_more_are_above_those_that_lost_less() -> None:
+    """In each claim about them the side that is said to lose is given the lower scores, and the claim holds."""
+    loses = {"slow-above-fast-teacher": "sdft-fast", "actguide-reaches-sft-then-rl": "sft-then-grpo"}
+    for claim in (claim for claim in CLAIMS if claim.name in loses):
+        assert claim.measure is not None
+        summaries = {arm.label: [make_run()] for arm in claim.arms}
+        poor = make_run()
+        poor["metrics"]["retention"]["mean"] -= 0.2
+        summaries[loses[claim.name]] = [poor]
+        (found,) = (q for q in claim.measure(Evidence(summaries, {})) if "retention suites lost" in q.name)
+        assert found.values == [pytest.approx(20.0)], claim.name
+
+
 def test_a_run_that_fails_is_named(tmp_path: Path) -> None:
     one = runs.job(Arm("sft", "sft", {"model.path": str(tmp_path / "nothing")}), 0, full=False)
     with pytest.raises(RunError, match=f"run {one.name}: .*nothing"):

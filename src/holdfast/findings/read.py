@@ -20,6 +20,12 @@ def metric(name: str) -> Callable[[Summary], float | None]:
     return read
 
 
+def suites_lost(summary: Summary) -> float | None:
+    """What the retention suites have lost over the stream, in points; the metric `retention` is their change."""
+    change = metric("retention")(summary)
+    return None if change is None else -change
+
+
 def kl_to_base(summary: Summary) -> float | None:
     """KL(base‖model) at the end, nats per token, on the tasks' prompts."""
     return flatten_metrics(summary["metrics"])["kl_to_base"]

@@ -4,7 +4,7 @@ All arms take as many steps on as many prompts; of prompts that fail, action gui
 """
 
 from holdfast.findings.claim import Arm, Claim, Evidence, Quantity
-from holdfast.findings.read import metric
+from holdfast.findings.read import metric, suites_lost
 
 QUESTS = {
     "model.path": "lab-wide",
@@ -46,7 +46,7 @@ def _reaches_sft_then_rl(found: Evidence) -> list[Quantity]:
         Quantity(
             "retention suites lost, SFT then GRPO above ActGuide",
             "points",
-            found.difference(SFT_THEN_GRPO.label, ACTGUIDE.label, metric("retention")),
+            found.difference(SFT_THEN_GRPO.label, ACTGUIDE.label, suites_lost),
             "The traces are in the very form that the base writes its known quests in, so that imitating them costs "
             "little.",
         ),

@@ -3,7 +3,15 @@
 from collections.abc import Callable, Sequence
 
 from holdfast.findings.claim import Arm, Claim, Evidence, Quantity
-from holdfast.findings.read import kl_to_base, matched_loss, metric, moved_at_match, rank_correlation, steps_to
+from holdfast.findings.read import (
+    kl_to_base,
+    matched_loss,
+    metric,
+    moved_at_match,
+    rank_correlation,
+    steps_to,
+    suites_lost,
+)
 
 SFT = Arm("sft", "sft")
 # The lab's answers have few tokens: there is no lead-in to skip.
@@ -61,7 +69,7 @@ def _slow_above_fast(found: Evidence) -> list[Quantity]:
         Quantity(
             "retention suites lost, fast above slow",
             "points",
-            found.difference("sdft-fast", "sdft", metric("retention")),
+            found.difference("sdft-fast", "sdft", suites_lost),
             SHORT,
         ),
     ]
