@@ -94,13 +94,16 @@ def carry_out(jobs: Sequence[Job], folder: Path, *, workers: int, on_done: Calla
     Raises:
         RunError: one failed; the others that were under way have been waited for.
     """
-    missing = [each for each in jobs if not _is_complete(RunDirectory(folder / each.name))]
+    missing: list[Job] = []
     for each in jobs:
-        if each not in missing:
+        if _is_complete(RunDirectory(folder / each.name)):
             on_done(each)
+        else:
+            missing.append(each)
+    places, texts = [folder / each.name for each in missing], [dump_config(each.config) for each in missing]
     # A process starts for several seconds, as long as some runs take, so that each carries out many.
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin) as pool:
-        carried_out = pool.map(_finish, [folder / each.name for each in missing], map(_text, missing))
+        carried_out = pool.map(_finish, places, texts)
         for each, _ in zip(missing, carried_out, strict=True):
             on_done(each)
 
@@ -114,10 +117,6 @@ def evidence(claim: Claim, seeds: Sequence[int], folder: Path, *, full: bool) ->
 
 def _is_complete(directory: RunDirectory) -> bool:
     return directory.summary.exists() and read_json(directory.summary)["status"] == "complete"
-
-
-def _text(one: Job) -> str:
-    return dump_config(one.config)
 
 
 def _begin() -> None:

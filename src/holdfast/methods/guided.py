@@ -21,7 +21,7 @@ class Guided(GRPO):
     def annotate(self, groups: Sequence[Group]) -> Mapping[str, float]:
         mixed, failing, guided = [], 0, 0
         for group in groups:
-            own = [row for row in group.rows if row.is_sampled]
+            own = group.sampled().rows
             guides = [row for row in group.rows if row.source_logprobs is not None]
             fails = sum(row.reward >= self.success_threshold for row in own) <= self.gate * len(own)
             failing += fails

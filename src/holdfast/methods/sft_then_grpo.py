@@ -38,7 +38,7 @@ class SFTThenGRPO(GRPO):
         return {"imitation": Until(self.imitation, 0.0, self.sft_steps)}
 
     def annotate(self, groups: Sequence[Group]) -> Mapping[str, float]:
-        sampled = [Group(group.example, [row for row in group.rows if row.is_sampled]) for group in groups]
+        sampled = [group.sampled() for group in groups]
         numbers = super().annotate(sampled)
         for row in (row for group in groups for row in group.rows):
             row.ce = 0.0 if row.is_sampled else self.imitation

@@ -65,7 +65,7 @@ class SORT(GRPO):
         return f"policy gradient; cross-entropy on references, weighed by {weight}"
 
     def annotate(self, groups: Sequence[Group]) -> Mapping[str, float]:
-        sampled = [Group(group.example, [row for row in group.rows if row.is_sampled]) for group in groups]
+        sampled = [group.sampled() for group in groups]
         numbers = super().annotate(sampled)
         failed = 0
         for group, own in zip(groups, sampled, strict=True):

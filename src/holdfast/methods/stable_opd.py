@@ -57,7 +57,7 @@ class StableOPD(OPSD):
         return f"{super().signal()}; cross-entropy on {self.demonstration_share:g} demonstrations per prompt"
 
     def annotate(self, groups: Sequence[Group]) -> Mapping[str, float]:
-        samples = [Group(group.example, [row for row in group.rows if row.is_sampled]) for group in groups]
+        samples = [group.sampled() for group in groups]
         numbers = super().annotate(samples)
         own = [row for group in samples for row in group.rows]
         for row in own:

@@ -95,3 +95,7 @@ class Group:
     """Sampled for it beside the student's own: with a hint, or by a model of the near future."""
     more_tokens: int = 0
     """Generated in these."""
+
+    def sampled(self) -> "Group":
+        """The same prompt with the rows that the model wrote alone, without its demonstration."""
+        return Group(self.example, [row for row in self.rows if row.is_sampled])
