@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -22,7 +23,7 @@ from holdfast.objective.loss import (
 )
 from holdfast.objective.spec import Objective, PolicyGradient
 from holdfast.rollouts.rows import Row
-from objective_factory import MAX_LENGTH, VOCABULARY, Step, make_step
+from objective_factory import MAX_LENGTH, VOCABULARY, Step, make_head_step, make_step
 
 # --- Reductions ---------------------------------------------------------------------------------------------------
 
@@ -139,7 +140,8 @@ def test_statistics_are_what_they_say() -> None:
     assert numbers["is_capped_fraction"] == pytest.approx((ratios > 2).float().mean().item())
     assert numbers["clip_fraction"] is None
     assert numbers["kl_base_estimate"] is None
-    assert numbers["divergence_clipped_fraction"] is None
+    assert numbers["clipped_token_fraction"] is None
+    assert numbers["clipped_entry_fraction"] is None
     assert numbers["source_ratio_variance"] is None
     same = (student.argmax(-1) == teacher.argmax(-1)).float().mean().item()
     assert numbers["agreement"] == pytest.approx(same)
@@ -156,13 +158,50 @@ def test_ratios_to_who_wrote_a_row_are_measured_on_such_rows_alone() -> None:
     assert numbers["source_log_ratio"] == pytest.approx(distance.abs().mean().item(), rel=1e-5)
 
 
-def test_the_clipped_share_is_of_the_divergence() -> None:
-    step = make_step([1, 1], div=1.0)
-    held = Objective(clip="token", clip_at=0.3)
-    before, after = (step.loss(objective)[0].item() for objective in (Objective(), held))
-    assert 0 < after < before
-    share = summarise(step.loss(held)[1])["divergence_clipped_fraction"]
-    assert share == pytest.approx(1 - after / before, rel=1e-6)
+@pytest.mark.parametrize("engine", ["readable", "fused"])
+@pytest.mark.parametrize("support", ["full", "topk_tail", "topk_renormalised"])
+@pytest.mark.parametrize("divergence", ["forward_kl", "reverse_kl", "jsd"])
+@pytest.mark.parametrize("clip", ["entry", "token"])
+def test_clipped_fractions_are_of_tokens_and_of_entries(clip: Any, divergence: Any, support: Any, engine: str) -> None:
+    """The second row has no divergence and counts in neither; the summands are written out in numpy."""
+    step = make_head_step([4, 3, 5], vocabulary=12, div=[1.0, 0.0, 0.5])
+    students, teachers = (head(hidden).double().numpy() for head, hidden in zip(step.heads[:2], step.hidden[:2]))
+    tokens = [0, 1, 2, 3, 7, 8, 9, 10, 11]
+    found = []
+    for student, teacher in zip(students[tokens], teachers[tokens], strict=True):
+        p, q = (np.exp(side) / np.exp(side).sum() for side in (student, teacher))
+        if support != "full":
+            ids = np.argsort(-p)[:4]
+            p, q = p[ids], q[ids]
+        if support == "topk_tail":
+            p, q = np.append(p, 1 - p.sum()), np.append(q, 1 - q.sum())
+        p, q = p / p.sum(), q / q.sum()
+        m = 0.75 * p + 0.25 * q
+        summands = {
+            "forward_kl": q * np.log(q / p),
+            "reverse_kl": p * np.log(p / q),
+            "jsd": 0.25 * q * np.log(q / m) + 0.75 * p * np.log(p / m),
+        }
+        found.append(summands[divergence])
+    terms = np.array(found)
+    at = {"entry": 0.1, "token": terms.sum(-1).mean()}[clip]
+    cut = terms > at if clip == "entry" else np.broadcast_to(terms.sum(-1, keepdims=True) > at, terms.shape)
+    assert 0 < cut.mean() < 1, "some are cut, some are not"
+    objective = Objective(divergence=divergence, jsd_beta=0.25, support=support, top_k=4, clip=clip, clip_at=at)
+    numbers = summarise([(step.fused if engine == "fused" else step.readable)(objective).statistics])
+    assert numbers["clipped_token_fraction"] == pytest.approx(cut.any(-1).mean())
+    assert numbers["clipped_entry_fraction"] == pytest.approx(cut.mean())
+    assert (numbers["clipped_token_fraction"] == pytest.approx(numbers["clipped_entry_fraction"])) == (clip == "token")
+
+
+def test_fractions_stay_below_one_where_more_is_cut_off_than_there_is() -> None:
+    """Summands below 0 are never cut, so that what is cut off can be more than the divergence itself."""
+    step = make_step([9, 9], div=1.0)
+    loss, statistics = step.loss(Objective(clip="entry", clip_at=1e-3))
+    assert loss.item() < 0
+    numbers = summarise(statistics)
+    assert numbers["clipped_token_fraction"] == 1.0
+    assert 0 < (numbers["clipped_entry_fraction"] or 0) < 1
 
 
 # --- Token weights ------------------------------------------------------------------------------------------------

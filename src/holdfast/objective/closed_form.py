@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from holdfast.objective.divergence import TokenDivergence, token_clip
+from holdfast.objective.divergence import TokenDivergence, token_clip, token_cut
 from holdfast.objective.spec import Objective
 
 NEWTON_STEPS = 40
@@ -69,20 +69,23 @@ def full_divergence(
     s, q, log_s, log_q = probs[:, 0], probs[:, target], logs[:, 0], logs[:, target]
     by_entry, beta = objective.clip == "entry", objective.jsd_beta
     terms: Tensor | None = None
+    above = torch.empty(0)
     scale, centre, mass = 1.0, None, None
     if objective.divergence == "forward_kl":
         value = gram[:, target, target] - gram[:, target, 0]
         mass = torch.ones_like(value)
         if by_entry:
             terms = log_q.sub_(log_s).mul_(q)
-            mass = q.masked_fill_(terms > objective.clip_at, 0.0).sum(-1)
+            above = terms > objective.clip_at
+            mass = q.masked_fill_(above, 0.0).sum(-1)
     elif objective.divergence == "reverse_kl":
         value = gram[:, 0, 0] - gram[:, 0, target]
         r, centre = log_s.sub_(log_q), value
         if by_entry:
             terms = torch.mul(r, s, out=log_q)
             # A term's own p is differentiated as well, which adds nothing over all entries, but does over some.
-            centre = _mean_of_kept(r.add_(1.0), s, terms > objective.clip_at)
+            above = terms > objective.clip_at
+            centre = _mean_of_kept(r.add_(1.0), s, above)
     else:
         scale = 1 - beta
         # An entry that is 0 on both sides contributes nothing, whatever the mixture's logarithm is there.
@@ -91,8 +94,9 @@ def full_divergence(
             log_m = torch.lerp(s, q, beta).clamp_(min=tiny).log_()
             r, terms = log_s.sub_(log_m), log_q.sub_(log_m).mul_(q).mul_(beta)
             terms.addcmul_(s, r, value=1 - beta)
+            above = terms > objective.clip_at
             value = terms.sum(-1)
-            centre = _mean_of_kept(r, s, terms > objective.clip_at)
+            centre = _mean_of_kept(r, s, above)
         else:
             log_m = torch.lerp(s, q, beta, out=log_q).clamp_(min=tiny).log_()
             mixed = torch.empty_like(gram)
@@ -102,8 +106,11 @@ def full_divergence(
             log_s.sub_(log_m)
         centre = (1 - beta) * centre
     factor = token_clip(value, objective)
-    trained = value * factor if terms is None else terms.clamp_(max=objective.clip_at).sum(-1)
-    return TokenDivergence(trained, value), Gradient(factor, scale, centre, mass)
+    gradient = Gradient(factor, scale, centre, mass)
+    if terms is None:
+        return TokenDivergence(value * factor, token_cut(value, objective)), gradient
+    cut = above.sum(-1).to(value.dtype) / above.shape[-1]
+    return TokenDivergence(terms.clamp_(max=objective.clip_at).sum(-1), cut), gradient
 
 
 def logit_gradient(

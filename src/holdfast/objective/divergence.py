@@ -31,8 +31,8 @@ class TokenDivergence(NamedTuple):
 
     value: Tensor
     """What is trained on."""
-    unclipped: Tensor
-    """Detached; the same without the objective's `clip`."""
+    cut: Tensor
+    """Detached; the share of its summands, one for each entry, that the objective's `clip` changes."""
 
 
 def log_softmax(logits: Tensor, temperature: float = 1.0) -> Tensor:
@@ -109,7 +109,7 @@ def log_prob_divergence(
         baseline = sampled_baseline(student.detach(), target, objective)
         chosen = token_logprobs(student, sampled_ids)
         surrogate = sampled_surrogate(chosen, token_logprobs(target, sampled_ids), baseline)
-        return TokenDivergence(surrogate, surrogate.detach())
+        return TokenDivergence(surrogate, torch.zeros_like(surrogate))
     if objective.support != "full" and objective.top_k < student.shape[-1]:
         ranks = student if objective.top_k_by == "student" else target if ranking is None else ranking
         ids = top_ids(ranks.detach(), objective.top_k)
@@ -166,13 +166,20 @@ def _divergence(student: Tensor, target: Tensor, objective: Objective) -> TokenD
         beta = objective.jsd_beta
         mixture = torch.logaddexp(student + math.log1p(-beta), target + math.log(beta))
         parts = [(beta, _kl_terms(target, mixture)), (1 - beta, _kl_terms(student, mixture))]
-    unclipped = torch.stack([weight * terms.sum(-1) for weight, terms in parts]).sum(0)
     if objective.clip == "entry":
         entries = torch.stack([weight * terms for weight, terms in parts]).sum(0)
-        return TokenDivergence(entries.clamp(max=objective.clip_at).sum(-1), unclipped.detach())
-    return TokenDivergence(unclipped * token_clip(unclipped.detach(), objective), unclipped.detach())
+        cut = (entries.detach() > objective.clip_at).to(entries.dtype).mean(-1)
+        return TokenDivergence(entries.clamp(max=objective.clip_at).sum(-1), cut)
+    whole = torch.stack([weight * terms.sum(-1) for weight, terms in parts]).sum(0)
+    return TokenDivergence(whole * token_clip(whole.detach(), objective), token_cut(whole.detach(), objective))
 
 
 def token_clip(divergence: Tensor, objective: Objective) -> Tensor | float:
     """What `clip: token` multiplies each token's divergence [N] by, so that none is above `clip_at`; or else 1."""
     return objective.clip_at / divergence.clamp(min=objective.clip_at) if objective.clip == "token" else 1.0
+
+
+def token_cut(divergence: Tensor, objective: Objective) -> Tensor:
+    """1 where `clip: token` scales a token's divergence [N] down, all of its summands alike; elsewhere 0."""
+    above = divergence > (objective.clip_at if objective.clip == "token" else math.inf)
+    return above.to(divergence.dtype)

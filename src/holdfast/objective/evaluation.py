@@ -47,7 +47,8 @@ class _Chunk:
     gram: Tensor
     """[n, M, S]"""
     divergence: Tensor
-    unclipped: Tensor
+    cut: Tensor
+    """[n], the share of its summands that a clip changes."""
     label: Tensor
     """[n], the loss's derivative in the student's log-probability of the sampled token."""
     div: Tensor
@@ -106,7 +107,7 @@ class Evaluation:
         """The loss, and its gradients in hidden states, weight and bias as far as they are needed."""
         measured = self.hidden.new_zeros(10, len(self.batch.ids), dtype=self.wide)
         self.logprobs, self.base_logprobs, self.entropy, self.teacher_kl, self.teacher_entropy = measured[:5]
-        self.agreed, self.divergence, self.unclipped, self.base_kl, self.warm_kl = measured[5:]
+        self.agreed, self.divergence, self.cut, self.base_kl, self.warm_kl = measured[5:]
         self.gradient = any(needed)
         self.head_gradient = HeadGradient(self.head, self.hidden, needed, self.wide)
         kinds = kinds_of(self.batch, self.objective, self.teacher, self.base, gathered=self.gathered)
@@ -262,7 +263,7 @@ class Evaluation:
             if self.gradient:
                 (derivative,) = torch.autograd.grad(divergence.value.sum(), student)
                 chunk.entries = ids, derivative * chunk.div.unsqueeze(-1)
-        chunk.divergence, chunk.unclipped = divergence.value.detach(), divergence.unclipped
+        chunk.divergence, chunk.cut = divergence.value.detach(), divergence.cut
 
     def _measure_support(self, tokens: Tokens, student: Tensor, teacher: Tensor) -> None:
         """What the log says of student and teacher [n, K], renormalised."""
@@ -296,7 +297,7 @@ class Evaluation:
             self._sampled(chunk, part)
         elif kind.target is not None and self.support == "full":
             divergence, gradient = full_divergence(logs, probs, gram, kind.target, self.objective)
-            chunk.divergence[part], chunk.unclipped[part] = divergence
+            chunk.divergence[part], chunk.cut[part] = divergence
         if not self.gradient or self.by_entries:
             return
         rest = -chunk.label[part]
@@ -345,7 +346,7 @@ class Evaluation:
         kind, tokens, gram = chunk.kind, chunk.tokens, chunk.gram
         self.logprobs[tokens] = chunk.chosen[:, 0]
         self.entropy[tokens] = -gram[:, 0, 0]
-        self.divergence[tokens], self.unclipped[tokens] = chunk.divergence, chunk.unclipped
+        self.divergence[tokens], self.cut[tokens] = chunk.divergence, chunk.cut
         if kind.teacher is not None and not self.on_support:
             self.teacher_entropy[tokens] = -gram[:, kind.teacher, kind.teacher]
             self.teacher_kl[tokens] = gram[:, 0, 0] - gram[:, 0, kind.teacher]
@@ -387,8 +388,8 @@ class Evaluation:
             if isinstance(self.teacher, HiddenSignal):
                 statistics["teacher_kl_sum"] = self.teacher_kl.sum()
             if objective.clip != "none":
-                statistics["divergence_sum"] = self.unclipped.sum()
-                statistics["divergence_cut_sum"] = (self.unclipped - self.divergence).sum()
+                statistics["clipped_tokens"] = (self.cut > 0).sum()
+                statistics["clipped_share_sum"] = self.cut.sum()
         if self.reference == "sampled":
             loss, numbers = reference_terms(self.logprobs, self.base_logprobs, batch, objective)
             token_loss = token_loss + loss

@@ -287,8 +287,7 @@ def loss_and_statistics(
         token_loss = token_loss.index_add(0, taught, terms.div[taught] * divergence.value)
         statistics |= {"teacher_tokens": torch.tensor(len(taught)), **numbers}
         if objective.clip != "none":
-            cut = divergence.unclipped - divergence.value.detach()
-            statistics |= {"divergence_sum": divergence.unclipped.sum(), "divergence_cut_sum": cut.sum()}
+            statistics |= {"clipped_tokens": (divergence.cut > 0).sum(), "clipped_share_sum": divergence.cut.sum()}
 
     anchored = batch.base_kl.nonzero().squeeze(-1)
     if objective.reference_kl and len(anchored):
@@ -337,7 +336,7 @@ def _divergence_from_sparse(
     kept = teacher.ids.long()
     if objective.support == "sampled":
         surrogate = sampled_surrogate(token_logprobs(student, ids), teacher.sampled_logprobs)
-        divergence = TokenDivergence(surrogate, surrogate.detach())
+        divergence = TokenDivergence(surrogate, torch.zeros_like(surrogate))
     else:
         divergence = support_divergence(student.gather(-1, kept), teacher.logprobs, objective)
     agreed = top_ids(student.detach(), 1)[:, 0] == kept[:, 0]
@@ -351,9 +350,11 @@ def summarise(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, float | None]:
     support is the student's renormalised top-k, over that support, for the teacher is asked for no more;
     `teacher_entropy` and `agreement` are then of the support too. `is_ratio_*` are
     trainer against sampler before capping, so that recipes can be compared. Nats, per token. `agreement` is the share
-    of tokens at which student and teacher find the same token most likely, `divergence_clipped_fraction` the share of
-    the divergence that the objective's clip cuts off. `source_*` are of tokens that the student did not write with this
-    prompt, trainer against who wrote them: variance of the ratio, and mean size of its logarithm.
+    of tokens at which student and teacher find the same token most likely. `clipped_token_fraction` is the share of
+    tokens at whose divergence the objective's clip changes anything, `clipped_entry_fraction` that of all entries of
+    the support, a tail bucket among them, whose summand it changes: `entry` cuts each by itself, `token` scales all of
+    a token's or none, so that both shares are the same. `source_*` are of tokens that the student did not write with
+    this prompt, trainer against who wrote them: variance of the ratio, and mean size of its logarithm.
     """
 
     def total(key: str) -> float:
@@ -372,7 +373,8 @@ def summarise(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, float | None]:
         "kl_teacher": mean("teacher_kl_sum", "teacher_tokens"),
         "teacher_entropy": mean("teacher_entropy_sum", "teacher_tokens"),
         "agreement": mean("agreed", "teacher_tokens"),
-        "divergence_clipped_fraction": mean("divergence_cut_sum", "divergence_sum"),
+        "clipped_token_fraction": mean("clipped_tokens", "teacher_tokens"),
+        "clipped_entry_fraction": mean("clipped_share_sum", "teacher_tokens"),
         "is_ratio_mean": mean("is_ratio_sum", "sampled_tokens"),
         "is_ratio_max": max((part["is_ratio_max"].item() for part in parts), default=0.0) or None,
         "is_capped_fraction": mean("is_capped", "sampled_tokens"),
