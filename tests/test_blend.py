@@ -117,10 +117,21 @@ def test_the_command_sweeps_and_evaluates(command: Commands, tmp_path: Path) -> 
         assert f"{point['scores']['old-facts']:.1%}" in done.out
         assert (Path(point["folder"]) / "model.safetensors").is_file()
     assert "is there already" in command(*arguments).err
-    for sweep, message in (("0,x", "no list of numbers"), ("1,1.0", "names a number twice")):
+    for sweep, message in (
+        ("0,x", "no list of numbers"),
+        ("1,1.0", "names a number twice"),
+        ("nan", "not finite"),
+        ("0,inf", "not finite"),
+        ("0,-inf", "not finite"),
+    ):
         refused = command("blend", "lab", stage, "--out", tmp_path / "other", "--sweep", sweep)
         assert refused.code == 2
         assert message in refused.err
+        assert not (tmp_path / "other").exists()
+    for share in ("nan", "inf"):
+        refused = command("blend", "lab", stage, "--out", tmp_path / "other", "--scale", share)
+        assert refused.code == 2
+        assert f"a scale of {share} is no share of a model" in refused.err
     alone = command("blend", "lab", stage, "--out", tmp_path / "alone", "--scale", "0.5")
     assert alone.code == 0
     assert arrays(tmp_path / "alone").keys() == arrays(tmp_path / "out" / "a-1").keys()

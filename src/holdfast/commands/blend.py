@@ -1,5 +1,6 @@
 """`holdfast blend`: models between a base and what was trained from it, each evaluated where that is asked for."""
 
+import math
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -82,6 +83,8 @@ def _points(sweep: str) -> list[float]:
         points = [float(part) for part in sweep.split(",")]
     except ValueError:
         raise ConfigError(f"--sweep {sweep!r} is no list of numbers", mend="write it as 0,0.25,0.5,0.75,1") from None
+    if not all(map(math.isfinite, points)):
+        raise ConfigError(f"--sweep {sweep!r} has a number that is not finite", mend="write it as 0,0.25,0.5,0.75,1")
     if len({f"{a:g}" for a in points}) < len(points):
         raise ConfigError(f"--sweep {sweep!r} names a number twice", mend="name each once")
     return points

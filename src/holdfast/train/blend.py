@@ -6,6 +6,7 @@ themselves.
 """
 
 import json
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -35,7 +36,7 @@ class Blend:
 
     Raises:
         ModelError: a model cannot be read, or has not the base's tensors.
-        ConfigError: scales and models differ in number.
+        ConfigError: scales and models differ in number, or a scale is not finite.
     """
 
     def __init__(self, base: str, models: Sequence[str], scales: Sequence[float] = ()) -> None:
@@ -44,6 +45,9 @@ class Blend:
             raise ConfigError(
                 f"{len(models)} models and {len(self.scales)} scales", mend="give one --scale for each model, or none"
             )
+        for scale in self.scales:
+            if not math.isfinite(scale):
+                raise ConfigError(f"a scale of {scale:g} is no share of a model", mend="give finite numbers to --scale")
         self.base = open_model(base)
         self.models = [open_model(path, base) for path in models]
         if self.base.added:
