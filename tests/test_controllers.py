@@ -16,7 +16,14 @@ QUESTION = (Message(role="user", content="Q"),)
 def test_a_ramp_is_linear_and_then_stays(step: int, value: float) -> None:
     assert Ramp(0.25, 1.0, 150).value(Moment(step, 200, 0)) == pytest.approx(value)
     assert Ramp(0.25, 1.0, 0).value(Moment(step, 200, 0)) == 1.0
-    assert Ramp(0.25, 1.0, 0.75).value(Moment(step, 200, 0)) == pytest.approx(value), "a share of the stage"
+    assert Ramp(0.25, 1.0, 0.75, of_stage=True).value(Moment(step, 200, 0)) == pytest.approx(value)
+
+
+def test_one_is_a_step_or_a_whole_stage_as_it_is_said() -> None:
+    """Recipes that take a share of a stage take 1 for all of it; what is counted in steps takes it for one."""
+    assert [Ramp(0.0, 1.0, 1).value(Moment(step, 10, 0)) for step in (0, 1, 5)] == [0, 1, 1]
+    whole = Ramp(0.0, 1.0, 1, of_stage=True)
+    assert [whole.value(Moment(step, 10, 0)) for step in (0, 1, 5, 10)] == pytest.approx([0, 0.1, 0.5, 1])
 
 
 def test_a_switch_is_thrown_once() -> None:

@@ -89,6 +89,11 @@ def correction(seen: Seen, cap: float = 2.0) -> Tensor:
     return (seen.of(seen.student) - torch.tensor(seen.row.sampled_logprobs)).exp().clamp(max=cap).detach()
 
 
+def of_row(seen: Seen, skip: int = 0) -> Tensor:
+    """SDFT's: the mean of the tokens' corrections over those that count."""
+    return correction(seen)[skip:].mean()
+
+
 def on_policy(seen: Seen, advantage: Tensor | float) -> Tensor:
     """The policy gradient's loss in a rollout batch's first step: the ratio is 1, and differentiable."""
     logprobs = seen.of(seen.student)
@@ -230,46 +235,64 @@ def rewarded(groups: Sequence[Sequence[Seen]]) -> Tensor:
 
 
 def part_of_the_way(s: Seen) -> Tensor:
-    """[T, V]: log q* at ρ = .4; the weight of the mix is found by searching a fine grid."""
-    grid = torch.linspace(0, 1, 4001)[:, None]
-    p, q = s.student.detach(), s.teacher
+    """[T, V]: log q* at ρ = .4; the weight of the mix is found by searching a grid, and a finer one where it lies."""
+    p, q = s.student.detach().double(), s.teacher.double()
     target = []
     for at in range(len(p)):
-        mixes = ((1 - grid) * p[at] + grid * q[at]).log_softmax(-1)
-        gain = (mixes.exp() * (q[at] - p[at])).sum(-1)
-        target.append(mixes[int((gain - 0.4 * kl(q[at], p[at])).abs().argmin())])
-    return torch.stack(target)
+        low, high = 0.0, 1.0
+        for _ in range(2):
+            grid = torch.linspace(low, high, 1001, dtype=torch.float64)[:, None]
+            mixes = ((1 - grid) * p[at] + grid * q[at]).log_softmax(-1)
+            gain = (mixes.exp() * (q[at] - p[at])).sum(-1)
+            best = int((gain - 0.4 * kl(q[at], p[at])).abs().argmin())
+            low, high = grid[max(0, best - 1)].item(), grid[min(1000, best + 1)].item()
+        target.append(mixes[best])
+    return torch.stack(target).float()
 
 
 def isdft(groups: Sequence[Sequence[Seen]]) -> Tensor:
     rows = [s for group in groups for s in group]
-    losses = [kl(part_of_the_way(s), s.student) + 0.3 * kl(s.base, s.student) for s in rows]
+    losses = [of_row(s, 1) * kl(part_of_the_way(s), s.student) + 0.3 * kl(s.base, s.student) for s in rows]
     return total([loss[1:].mean() for loss in losses], len(rows))
 
 
 def holdfast(groups: Sequence[Sequence[Seen]]) -> Tensor:
     """Of both prompts some samples are right, and they alone count."""
     rows = [s for group in groups for s in group if s.row.reward == 1]
-    losses = [kl(s.student, part_of_the_way(s)) + 0.2 * kl(s.base, s.student) for s in rows]
+    losses = [of_row(s) * kl(s.student, part_of_the_way(s)) + 0.2 * kl(s.base, s.student) for s in rows]
     return total([loss.mean() for loss in losses], len(rows))
 
 
 def opsd(groups: Sequence[Sequence[Seen]]) -> Tensor:
-    return token_mean(groups, lambda s: (s.teacher.exp() * (s.teacher - s.student)).clamp(max=0.002).sum(-1))
+    return token_mean(
+        groups, lambda s: of_row(s) * (s.teacher.exp() * (s.teacher - s.student)).clamp(max=0.002).sum(-1)
+    )
 
 
 def opsd_rescaled(groups: Sequence[Sequence[Seen]]) -> Tensor:
     def loss(s: Seen) -> Tensor:
         mixture = (0.5 * s.student.exp() + 0.5 * s.teacher.exp()).log()
         jsd = 0.5 * kl(s.teacher, mixture) + 0.5 * kl(s.student, mixture)
-        return jsd * (0.05 / jsd.detach()).clamp(max=1.0)
+        return of_row(s) * jsd * (0.05 / jsd.detach()).clamp(max=1.0)
+
+    return token_mean(groups, loss)
+
+
+def opsd_topk(groups: Sequence[Sequence[Seen]]) -> Tensor:
+    """The teacher's top 5 entries, both renormalised there."""
+
+    def loss(s: Seen) -> Tensor:
+        ids = s.teacher.topk(5).indices
+        p, q = (side.gather(-1, ids).exp() for side in (s.student, s.teacher))
+        p, q = p / p.sum(-1, keepdim=True), q / q.sum(-1, keepdim=True)
+        return of_row(s) * (q * (q / p).log()).sum(-1)
 
     return token_mean(groups, loss)
 
 
 def beta_opsd(groups: Sequence[Sequence[Seen]]) -> Tensor:
     def loss(s: Seen) -> Tensor:
-        return kl(s.student, ((1 - 1 / 1.6) * s.base + s.teacher / 1.6).log_softmax(-1))
+        return of_row(s) * kl(s.student, ((1 - 1 / 1.6) * s.base + s.teacher / 1.6).log_softmax(-1))
 
     return token_mean(groups, loss)
 
@@ -280,7 +303,7 @@ def stable_opd(groups: Sequence[Sequence[Seen]]) -> Tensor:
     for *samples, reference in groups:
         for s in samples:
             ratio = s.of(s.base) - s.of(s.student)
-            tokens.append(kl(s.student, s.teacher) + 0.3 * (ratio.exp() - ratio - 1))
+            tokens.append(of_row(s) * kl(s.student, s.teacher) + 0.3 * (ratio.exp() - ratio - 1))
         tokens.append(-0.5 * reference.of(reference.student))
     return torch.cat(tokens).mean()
 
@@ -294,7 +317,9 @@ def msd(groups: Sequence[Sequence[Seen]]) -> Tensor:
         top = top / top.sum(-1, keepdim=True)
         certainty = 1 + (top * top.log()).sum(-1) / torch.tensor(5.0).log()
         doubt = 1 - s.of(student).exp().detach()
-        return certainty * doubt * kl(student, teacher)
+        sampled = torch.tensor(s.row.sampled_logprobs)
+        row = (s.of(student) - sampled).exp().clamp(max=2).mean().detach()
+        return row * certainty * doubt * kl(student, teacher)
 
     return token_mean(groups, loss)
 
@@ -302,7 +327,7 @@ def msd(groups: Sequence[Sequence[Seen]]) -> Tensor:
 def vopd(groups: Sequence[Sequence[Seen]]) -> Tensor:
     def loss(s: Seen) -> Tensor:
         advantage = s.of(s.teacher) - s.of(s.student) + kl(s.student, s.teacher)
-        return -advantage.detach() * s.of(s.student)
+        return -of_row(s) * advantage.detach() * s.of(s.student)
 
     return token_mean(groups, loss)
 
@@ -315,7 +340,7 @@ def vopd_topk(groups: Sequence[Sequence[Seen]]) -> Tensor:
         p, q = (side.gather(-1, ids).exp() for side in (s.student, s.teacher))
         p, q = p / p.sum(-1, keepdim=True), q / q.sum(-1, keepdim=True)
         advantage = s.of(s.teacher) - s.of(s.student) + (p * (p / q).log()).sum(-1)
-        return -advantage.detach() * s.of(s.student)
+        return -of_row(s) * advantage.detach() * s.of(s.student)
 
     return token_mean(groups, loss)
 
@@ -358,6 +383,7 @@ CASES: dict[str, tuple[Recipe, Formula]] = {
     "isdft": (ISDFT(target_fraction=0.4, mu=0.3, num_loss_tokens_to_skip=1), isdft),
     "holdfast": (Holdfast(distil="right_if_any", target_fraction=0.4, mu=0.2), holdfast),
     "opsd": (OPSD(clip_at=0.002, temperature=1.0), opsd),
+    "opsd, top-k": (OPSD(support="topk_renormalised", top_k=5, clip="none", temperature=1.0), opsd_topk),
     "opsd, rescaled": (OPSD(divergence="jsd", clip="token", temperature=1.0), opsd_rescaled),
     "beta_opsd": (BetaOPSD(beta=1.6, temperature=1.0), beta_opsd),
     "stable_opd": (StableOPD(beta=0.3, demonstration_weight=0.5), stable_opd),
@@ -460,6 +486,9 @@ def test_loss_and_gradients_are_the_formulas(tiny_model: Path, name: str, engine
     wanted = {name: p.grad.clone() for name, p in other.named_trainable().items() if p.grad is not None}
     other.model.zero_grad(set_to_none=True)
 
+    if recipe.rollouts().source == "student":
+        drawn = [s for group in seen for s in group if s.row.is_sampled]
+        assert all(abs(of_row(s).item() - 1) > 1e-3 for s in drawn if s.row.div), "a correction shows"
     trainer = StageTrainer(other, teacher, base, recipe.objective(), TrainSettings(engine=engine))  # type: ignore[arg-type]
     numbers = trainer.forward_backward([row for group in groups for row in group.rows], where="here")
     assert numbers["loss"] == pytest.approx(expected.item(), rel=1e-4, abs=1e-6)

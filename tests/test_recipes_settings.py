@@ -1,10 +1,13 @@
 """Each setting changes what it says it changes: on the wiring, or on what is written on rows."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from holdfast.config import ModelSettings
 from holdfast.controllers import Controls
 from holdfast.methods import (
     ATESD,
@@ -33,8 +36,11 @@ from holdfast.methods import (
     StableOPD,
 )
 from holdfast.methods.base import Recipe
+from holdfast.methods.cost import cost_of
 from holdfast.rollouts.rows import Group, Row
 from holdfast.tasks.base import Example, Message, Verdict
+from holdfast.teachers import Base, Teacher
+from holdfast.train.model import load_policy
 
 EXAMPLE = Example(
     "e",
@@ -163,6 +169,7 @@ SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]]
     (RFT, "importance_cap", 3.0, lambda r: r.objective().importance_cap, 2.0, 3.0),
     (SCSDPO, "weight_exponent", 1.0, each("div"), [3**0.5 / 4] * 4, [3 / 16] * 4),
     (SCSDPO, "success_threshold", 1.0, each("div"), [3**0.5 / 4] * 4, [0.5] * 4),
+    (CorrectOnly, "num_generations", 2, lambda r: cost_of(r).completions, 4, 2),
     (CorrectOnly, "distil", "wrong", each("div"), [1, 0, 0, 1], [0, 1, 1, 0]),
     (CorrectOnly, "distil", "all", each("div"), [1, 0, 0, 1], [1, 1, 1, 1]),
     (CorrectOnly, "success_threshold", 0.5, each("div"), [1, 0, 0, 1], [1, 1, 0, 1]),
@@ -223,7 +230,8 @@ SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]]
         ("own", 0),
         ("base", 1),
     ),
-    (SDZero, "phase", 1, lambda r: (r.rollouts().revision is None, r.teacher().kind), (1, "periodic"), (0, "frozen")),
+    (SDZero, "phase", 1, lambda r: (r.rollouts().revision is None, r.teacher() is None), (1, 0), (0, 1)),
+    (SDZero, "phase", 2, lambda r: (r.rollouts().revision is None, r.teacher().kind), (1, "periodic"), (1, "frozen")),
     (SDZero, "srt_steps", 5, lambda r: r.teacher().first, 20, 5),
     (SDZero, "sync_every", 5, lambda r: r.teacher().every, 0, 5),
     (SDZero, "num_generations", 4, lambda r: r.rollouts().num_generations, 1, 4),
@@ -244,6 +252,10 @@ SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]]
     (ISDFT, "target_fraction_start", 0.5, fraction(0), 0.25, 0.5),
     (ISDFT, "target_fraction", 0.5, fraction(75), 0.625, 0.375),
     (ISDFT, "ramp_steps", 75, fraction(75), 0.625, 1.0),
+    (ISDFT, "mu", 0.0, each("base_kl"), [1.0] * 4, [0.0] * 4),
+    (ISDFT, "ramp_steps", 1, fraction(100), 0.75, 0.625),
+    (ISDFT, "ramp_steps", 1.0, fraction(200), 1.0, 1.0),
+    (ISDFT, "ramp_steps", 2, fraction(2), 0.26, 1.0),
     (ISDFT, "mu", 0.1, lambda r: r.objective().reference_kl, 2e-3, 0.1),
     (Holdfast, "distil", "right", each("excluded"), [False] * 4, [False, True, True, False]),
     (Holdfast, "replay_ratio", 0.5, lambda r: r.rollouts().replay_ratio, 0.25, 0.5),
@@ -251,6 +263,7 @@ SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]]
     (Holdfast, "num_generations", 3, lambda r: r.rollouts().num_generations, 1, 3),
     (Holdfast, "teacher_kind", "ema", lambda r: r.teacher() and r.teacher().kind, "frozen", "ema"),
     (Holdfast, "num_loss_tokens_to_skip", 1, each("skip_tokens"), [0] * 4, [1] * 4),
+    (Holdfast, "mu", 0.0, each("base_kl"), [1.0] * 4, [0.0] * 4),
     (Holdfast, "mu", 0.1, lambda r: r.objective().reference_kl, 0.02, 0.1),
     (Holdfast, "divergence", "jsd", lambda r: r.objective().divergence, "reverse_kl", "jsd"),
     (Holdfast, "ramp_steps", 50, fraction(25), 0.4375, 0.625),
@@ -291,7 +304,6 @@ SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]]
     (MSD, "template", "{prompt}!", lambda r: teacher_prompt(r) == "T!", False, True),
     (BetaOPSD, "beta", 4.0, lambda r: r.objective().target_weight, 0.5, 0.25),
     (VOPD, "baseline", "topk", lambda r: r.objective().sampled_baseline, "kl", "topk_kl"),
-    (VOPD, "top_k", 20, lambda r: r.objective().top_k, 100, 20),
     (VOPD, "baseline", "none", lambda r: r.objective().sampled_baseline, "kl", "none"),
     (
         VOPD,
@@ -333,6 +345,25 @@ def test_a_teacher_that_moves_by_itself_is_not_sampled() -> None:
 
 def test_without_either_side_msd_weighs_no_token() -> None:
     assert MSD(weigh_by_teacher=False, weigh_by_student=False).objective().safety_weight is None
+
+
+@pytest.mark.parametrize(("rate", "where"), [(0.001, 0.999), (0.25, 0.75)])
+def test_opsds_moving_teacher_goes_so_far_at_every_step(tiny_model: Path, rate: float, where: float) -> None:
+    """Of the way from the base to the student, `ema_rate` of it is gone after one step."""
+    policy = load_policy(ModelSettings(path=str(tiny_model)))
+    settings = {} if rate == OPSD().ema_rate else {"ema_rate": rate}
+    spec = OPSD(teacher_kind="ema", **settings).teacher()
+    assert spec is not None
+    teacher = Teacher(spec, policy, Base(policy))
+    start = {name: p.detach().clone() for name, p in policy.named_trainable().items()}
+    with torch.no_grad():
+        for parameter in policy.named_trainable().values():
+            parameter += 1.0
+    teacher.after_optimizer_step()
+    with teacher.scoring() as model:
+        found = {name: p.detach().clone() for name, p in model.model.named_parameters()}
+    for name, value in start.items():
+        torch.testing.assert_close(found[name], value + 1 - where, rtol=1e-5, atol=1e-5)
 
 
 def test_advantages_that_are_modulated_keep_their_own_value_on_rows() -> None:

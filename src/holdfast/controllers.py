@@ -51,15 +51,17 @@ class Ramp(Controller):
     """From `start` linearly to `end` over so many steps, and `end` from then on.
 
     Args:
-        over: optimiser steps; below 1 a share of the stage's.
+        over: optimiser steps; or a share of the stage's.
+        of_stage: which of the two, for 1 could be either.
     """
 
     start: float
     end: float
     over: float
+    of_stage: bool = False
 
     def value(self, moment: Moment) -> float:
-        steps = self.over * moment.steps if self.over < 1 else self.over
+        steps = self.over * moment.steps if self.of_stage else self.over
         share = min(1.0, moment.step / steps) if steps else 1.0
         return (1 - share) * self.start + share * self.end
 

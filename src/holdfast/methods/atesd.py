@@ -8,6 +8,7 @@ from pydantic import Field
 from holdfast.contexts import demonstration_prompt, exposed_steps
 from holdfast.controllers import Controller
 from holdfast.exposure import BetaExposure
+from holdfast.methods.base import Condition
 from holdfast.methods.opsd import OPSD
 from holdfast.objective.spec import LearningProbe
 from holdfast.rollouts.rows import Group
@@ -30,8 +31,14 @@ class ATESD(OPSD):
     cost: ClassVar[str] = "as opsd, and every 10 steps 16 generations, forwards and teacher forwards for the probe"
     when: ClassVar[str] = "Solutions in steps that say more than the student can follow at once."
 
+    read_where: ClassVar[Mapping[str, tuple[Condition, ...]]] = dict.fromkeys(
+        ("hold", "discount", "entropy_weight", "controller_rate", "probe_exposure", "probe_prompts"),
+        ({"exposure": (None,)},),
+    )
+
     exposure: float | None = Field(default=None, ge=0, le=1)
-    """A fixed α, for comparison; by default it is learnt. 1 is OPSD."""
+    """A fixed α, for comparison; by default it is learnt. 1 shows the whole solution: that is OPSD, but for examples
+    with a demonstration or a privileged context beside their solution, which OPSD shows in its place."""
     keep_answer: bool = True
     """Whether the last step, which states the answer, is shown at every exposure. Reconstruction: not stated."""
     hold: int = Field(default=10, ge=1)

@@ -16,6 +16,9 @@ from holdfast.rollouts.guidance import GuidanceSpec
 from holdfast.rollouts.rows import Group
 from holdfast.scout import GuideSpec
 
+Condition = Mapping[str, tuple[object, ...]]
+"""Values of settings, of each of which the recipe has one."""
+
 
 class Recipe(BaseModel):
     """Base of all recipes. A subclass's fields are its settings; the class docstring is its method box.
@@ -40,8 +43,31 @@ class Recipe(BaseModel):
     context_is_known: ClassVar[bool] = False
     """Whether the teacher's prompts follow from the examples alone, so that they can be checked before training."""
 
+    read_where: ClassVar[Mapping[str, tuple[Condition, ...]]] = {}
+    """Of settings that are not always read: where they are, any one of some conditions. What a class says about a
+    setting takes the place of what its bases say about it."""
+
     takes_one_turn: ClassVar[bool] = False
     """Whether it works on answers of one turn alone, so that a task with an environment is refused."""
+
+    @model_validator(mode="after")
+    def _settings_are_read(self) -> Self:
+        """A setting that was changed and that nothing reads is a mistake, and what was meant is not what would run."""
+        for setting, conditions in type(self)._all_read_where().items():
+            changed = getattr(self, setting) != type(self).model_fields[setting].default
+            if changed and not any(all(getattr(self, n) in v for n, v in each.items()) for each in conditions):
+                wanted = " or ".join(" and ".join(_in_words(n, *v) for n, v in each.items()) for each in conditions)
+                names = dict.fromkeys(name for each in conditions for name in each)
+                found = " and ".join(_in_words(n if len(names) > 1 else "", getattr(self, n)) for n in names)
+                raise ValueError(f"{setting} is for {wanted}, not {found}; leave it out")
+        return self
+
+    @classmethod
+    def _all_read_where(cls) -> dict[str, tuple[Condition, ...]]:
+        found: dict[str, tuple[Condition, ...]] = {}
+        for base in reversed(cls.__mro__):
+            found |= vars(base).get("read_where", {})
+        return found
 
     @model_validator(mode="after")
     def _wiring_is_possible(self) -> Self:
@@ -65,6 +91,12 @@ class Recipe(BaseModel):
             raise ValueError("ratios of student to sampler are for the student's own samples; the base's have none")
         if has_ratios and rollouts.is_sampled and rollouts.truncates:
             raise ValueError("with top_k or top_p the sampler's probabilities are not those that ratios are made of")
+        anchored = objective.reference_kl > 0 and objective.reference_kl_form != "forward_kl"
+        if rollouts.source == "student" and rollouts.truncates and (anchored or objective.support == "sampled"):
+            raise ValueError(
+                "with top_k or top_p samples are not the student's own draws, and estimates from them are off: "
+                "support `sampled`, or KL to the base"
+            )
         return self
 
     def rollouts(self) -> RolloutSpec:
@@ -177,6 +209,12 @@ class Recipe(BaseModel):
             "sampled": "sampled token",
         }
         return f"{name[objective.divergence]}, {support[objective.support]}"
+
+
+def _in_words(setting: str, *values: object) -> str:
+    names = {None: "unset", True: "true", False: "false"}
+    said = [names[value] if value is None or isinstance(value, bool) else str(value) for value in values]
+    return f"{setting} {' or '.join(said)}".strip()
 
 
 def _clock(teacher: TeacherSpec) -> str:

@@ -14,7 +14,10 @@ class BetaOPSD(OPSD):
 
     Rows     as OPSD
     Target   ∝ b^(1 − 1/β) · q^(1/β), the maximiser; β = 1 is the teacher q itself
-    Loss     KL(student ‖ target) per token: the maximand over −β, but for a constant
+    Loss     KL(student ‖ target) per token: the maximand over −β, but for a constant; corrected as OPSD's
+
+    Reconstruction: the paper's optional return-to-go, which credits a token with what follows it, is left out; every
+    token has its own divergence alone.
     """
 
     name: ClassVar[str] = "beta_opsd"

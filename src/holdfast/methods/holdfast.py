@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
+from holdfast.methods.base import Condition
 from holdfast.methods.isdft import ISDFT
 from holdfast.objective.spec import Divergence, Objective, RolloutSpec, TeacherKind
 from holdfast.rollouts.rows import Group, Row
@@ -19,7 +20,7 @@ class Holdfast(ISDFT):
     Context  the demonstration, in the teacher's prompt only
     Teacher  the model before training
     Target   iSDFT's q*: a part ρ of the way from the student p to the teacher q, ρ rising over a stage
-    Loss     KL(p‖q*) + μ KL(base‖p), mean over a row's tokens, then over rows
+    Loss     w · KL(p‖q*) + μ KL(base‖p), w SDFT's correction of the row; mean over a row's tokens, then over rows
     """
 
     name: ClassVar[str] = "holdfast"
@@ -30,6 +31,10 @@ class Holdfast(ISDFT):
     )
     when: ClassVar[str] = "To begin with: demonstrations, old skills matter, and earlier tasks' data may be kept."
 
+    read_where: ClassVar[Mapping[str, tuple[Condition, ...]]] = {
+        "success_threshold": ({"distil": ("right", "right_if_any")},)
+    }
+
     num_generations: int = Field(default=1, ge=1)
     divergence: Divergence = "reverse_kl"
     """On the lab it learnt more and lost less than the forward KL, with a weak or a strong anchor."""
@@ -37,6 +42,8 @@ class Holdfast(ISDFT):
     """On the lab the retention suites lost more with `ema`, and far more with `gated`."""
     num_loss_tokens_to_skip: int = Field(default=0, ge=0)
     """None by default, unlike SDFT: answers may be short, and the lead-in of a still teacher is the base's own."""
+    importance_cap: float = Field(default=2.0, gt=0)
+    """As SDFT's."""
     ramp_steps: float = Field(default=0.5, ge=0)
     """As iSDFT's; half of a stage, however long it is."""
     mu: float = Field(default=0.02, ge=0)
@@ -47,12 +54,6 @@ class Holdfast(ISDFT):
     """Prompts of earlier tasks, sampled anew and taught like the others, per prompt of the stage."""
     buffer_size: int | None = Field(default=None, ge=1)
     """Examples kept of each earlier task, drawn by the run's seed; by default all."""
-
-    @model_validator(mode="after")
-    def _threshold_is_read(self) -> Self:
-        if self.distil == "all" and self.success_threshold != type(self).model_fields["success_threshold"].default:
-            raise ValueError("success_threshold is for distil `right` and `right_if_any`; leave it out")
-        return self
 
     def rollouts(self) -> RolloutSpec:
         return replace(super().rollouts(), replay_ratio=self.replay_ratio, replay_buffer_size=self.buffer_size)

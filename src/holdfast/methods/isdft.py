@@ -17,7 +17,8 @@ class ISDFT(SDFT):
 
     Rows     as SDFT: y ~ student(x), the demonstration in the teacher's prompt, EMA .01, the first 3 tokens left out
     Target   q* nearest to the student p with E_q*[log q − log p] ≥ ρ KL(q‖p); ρ from .25 to 1 over 150 steps
-    Loss     KL(q*‖p) + μ KL(base‖p), μ = 2e-3, mean over a row's tokens, then over rows
+    Loss     w · KL(q*‖p) + μ KL(base‖p), μ = 2e-3, w SDFT's correction of the row; mean over a row's tokens, then over
+             rows
     """
 
     name: ClassVar[str] = "isdft"
@@ -31,8 +32,11 @@ class ISDFT(SDFT):
     target_fraction_start: float = Field(default=0.25, gt=0, le=1)
     target_fraction: float = Field(default=1.0, gt=0, le=1)
     """ρ at the end of the ramp."""
+    importance_cap: float = Field(default=2.0, gt=0)
+    """As SDFT's, of the divergence from q* alone. Reconstruction: the paper states no correction."""
     ramp_steps: float = Field(default=150, ge=0)
-    """Optimiser steps of a stage over which ρ rises; below 1 a share of them."""
+    """Optimiser steps of a stage over which ρ rises; up to 1 a share of the stage, so that 1 is all of it.
+    Reconstruction: every stage begins anew, as a run would."""
     mu: float = Field(default=2e-3, ge=0)
     """Coefficient of KL(base‖student)."""
 
@@ -43,13 +47,14 @@ class ISDFT(SDFT):
             target_fraction=self.target_fraction,
             reference_kl=self.mu,
             reference_kl_form="forward_kl",
-            importance="none",
         )
 
     def annotate(self, groups: Sequence[Group]) -> Mapping[str, float]:
         for row in (row for group in groups for row in group.rows):
-            row.base_kl = 1.0
+            row.base_kl = 1.0 if self.mu else 0.0
         return super().annotate(groups)
 
     def controllers(self) -> dict[str, Controller]:
-        return {"target_fraction": Ramp(self.target_fraction_start, self.target_fraction, self.ramp_steps)}
+        of_stage = self.ramp_steps <= 1
+        ramp = Ramp(self.target_fraction_start, self.target_fraction, self.ramp_steps, of_stage=of_stage)
+        return {"target_fraction": ramp}

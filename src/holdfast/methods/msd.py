@@ -7,12 +7,14 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from holdfast.contexts import TRANSLATION_TEMPLATE, fill, last_user_message, require_places, with_last_user_message
+from holdfast.methods.base import Condition
+from holdfast.methods.distilled import Corrected
 from holdfast.methods.taught import Taught
 from holdfast.objective.spec import Aggregation, Objective, RolloutSpec, SafetyWeight, StageStart, TeacherKind
 from holdfast.rollouts.rows import Group
 
 
-class MSD(Taught):
+class MSD(Corrected, Taught):
     """Multilingual safety alignment via self-distillation (arXiv 2605.02971).
 
     Rows     y ~ student(x), one per prompt; x in the language that lacks caution, and no answer to it is needed.
@@ -20,7 +22,7 @@ class MSD(Taught):
     Context  x in the language that has it, and a word of instruction, in the teacher's prompt only
     Teacher  the model before training
     Loss     w_t · KL(student ‖ teacher) per token, w_t = (1 − H(q_t)/log K) · (1 − p_t(y_t)), detached, q_t the teacher
-             on its K most likely entries; mean over all tokens
+             on its K most likely entries; on-policy times SDFT's correction of the row; mean over all tokens
     """
 
     name: ClassVar[str] = "msd"
@@ -32,6 +34,11 @@ class MSD(Taught):
         "Prompts with translations, no answers, and a behaviour that one language has and another lacks."
     )
     context_is_known: ClassVar[bool] = True
+
+    read_where: ClassVar[Mapping[str, tuple[Condition, ...]]] = {
+        "entropy_top_k": ({"weigh_by_teacher": (True,)},),
+        "importance_cap": ({"sampled_by": ("student",)},),
+    }
 
     sampled_by: Literal["student", "teacher"] = "student"
     """Who writes the answers that both score: `student` is the on-policy form, `teacher` the off-policy one."""
@@ -48,6 +55,7 @@ class MSD(Taught):
     stage_start: StageStart = "base"
     temperature: float = Field(default=1.0, gt=0)
     aggregation: Aggregation = "token_mean"
+    """Reconstruction: the reduction is not stated where we could read it; this is OPSD's."""
     template: str = TRANSLATION_TEMPLATE
     """Of the teacher's last message. Reconstruction: the paper's instruction asks for thought first, in words not known
     to us."""
@@ -80,6 +88,8 @@ class MSD(Taught):
         return Objective(
             divergence="reverse_kl",
             safety_weight=weight if self.weigh_by_teacher or self.weigh_by_student else None,
+            importance="sequence_mean" if self.sampled_by == "student" else "none",
+            importance_cap=self.importance_cap,
             temperature=self.temperature,
             aggregation=self.aggregation,
         )

@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from holdfast.methods.base import Condition
 from holdfast.methods.sft import SFT
 from holdfast.objective.spec import RolloutSpec
 from holdfast.rollouts.rows import Group
@@ -26,6 +27,8 @@ class Replay(SFT):
         "Earlier tasks' demonstrations may be kept: it holds on to these; with source `base` and a file of prompts, to "
         "what the base says to these"
     )
+
+    read_where: ClassVar[Mapping[str, tuple[Condition, ...]]] = {"buffer_size": ({"prompts": (None,)},)}
 
     replay_ratio: float = Field(default=0.1, gt=0)
     """Replayed rows per row of the stage; 1 to 10% is the range in use."""

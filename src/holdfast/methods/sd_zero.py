@@ -1,17 +1,19 @@
 """SD-Zero: learn to revise one's own answers, then learn from oneself as the reviser."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from holdfast.controllers import Controller, Until
-from holdfast.methods.base import Recipe
+from holdfast.methods.base import Condition
+from holdfast.methods.distilled import TOP_K, Distilled
 from holdfast.objective.spec import Aggregation, Divergence, Objective, Revision, RolloutSpec, Support, TeacherSpec
 from holdfast.rollouts.rows import Group
 
 
-class SDZero(Recipe):
+class SDZero(Distilled):
     """Self-Distillation Zero (arXiv 2604.12002), both phases within each stage.
 
     Rows     y ~ student(x), judged; the cue c says whether y is right
@@ -31,6 +33,13 @@ class SDZero(Recipe):
     when: ClassVar[str] = "A verifier, no demonstrations, and a model that mends its answers when told they are wrong."
     takes_one_turn: ClassVar[bool] = True
 
+    read_where: ClassVar[Mapping[str, tuple[Condition, ...]]] = {
+        "srt_steps": ({"phase": (None,)},),
+        **dict.fromkeys(("sync_every", "divergence", "support"), ({"phase": (None, 2)},)),
+        "jsd_beta": ({"divergence": ("jsd",), "phase": (None, 2)},),
+        **dict.fromkeys(("top_k", "top_k_by"), ({"support": TOP_K, "phase": (None, 2)},)),
+    }
+
     phase: Literal[1, 2] | None = None
     """One phase alone, for comparison: 1 only learns to revise, 2 distils the stage's first model. By default both."""
     srt_steps: int = Field(default=20, ge=1)
@@ -42,13 +51,16 @@ class SDZero(Recipe):
     cue_if_wrong: str = "Wait, this is wrong. Let me solve it again."
     """Both reconstructions in our words: they stand between the answer and its revision, in the model's own turn."""
     success_threshold: float = Field(default=1.0, gt=0, le=1)
+    """Reward from which an answer or a revision is right. Reconstruction: which traces phase 1 keeps is not known to
+    us; here it trains on right revisions alone, for wrong ones would teach to revise into errors."""
     divergence: Divergence = "jsd"
-    jsd_beta: float = Field(default=0.5, gt=0, lt=1)
     support: Support = "topk_tail"
     """Reconstruction: that 64 entries are taken is known to us, whose and what becomes of the rest is not."""
     top_k: int = Field(default=64, ge=1)
     temperature: float = Field(default=1.0, gt=0)
     importance_cap: float = Field(default=2.0, gt=0)
+    """Most that a token's p_train/p_sampler counts for; its loss is multiplied by it, in both phases. Reconstruction:
+    the paper states no correction."""
     aggregation: Aggregation = "token_mean"
 
     def revision(self) -> Revision:
@@ -62,20 +74,17 @@ class SDZero(Recipe):
             revision=self.revision() if self.phase == 1 else None,
         )
 
-    def teacher(self) -> TeacherSpec:
+    def teacher(self) -> TeacherSpec | None:
+        if self.phase == 1:
+            return None
         if self.sync_every == 0 and self.phase is not None:
             return TeacherSpec(kind="frozen", stage_start="student")
         first = self.srt_steps if self.phase is None else self.sync_every
         return TeacherSpec(kind="periodic", first=first, every=self.sync_every, stage_start="student")
 
     def objective(self) -> Objective:
-        return Objective(
-            divergence=self.divergence,
-            jsd_beta=self.jsd_beta,
-            support=self.support,
-            top_k=self.top_k,
-            importance="token",
-            importance_cap=self.importance_cap,
+        return replace(
+            self.divergence_from_teacher("token"),
             temperature=self.temperature,
             aggregation=self.aggregation,
             count_silent_rows=False,

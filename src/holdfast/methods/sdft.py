@@ -1,7 +1,8 @@
 """SDFT: the model, shown the demonstration, supervises itself on its own samples."""
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Self
+from dataclasses import replace
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -12,12 +13,13 @@ from holdfast.contexts import (
     require_places,
     strip_thinking,
 )
+from holdfast.methods.distilled import Distilled
 from holdfast.methods.taught import Taught
-from holdfast.objective.spec import Aggregation, Divergence, Objective, RolloutSpec, StageStart, Support
+from holdfast.objective.spec import Aggregation, Objective, RolloutSpec, StageStart
 from holdfast.rollouts.rows import Group
 
 
-class SDFT(Taught):
+class SDFT(Distilled, Taught):
     """Self-Distillation Fine-Tuning (arXiv 2601.19897), as run: forward KL, where the paper's Eq. 1 writes reverse.
 
     Rows     y ~ student(x), one per prompt, temperature 1
@@ -41,10 +43,9 @@ class SDFT(Taught):
     context_is_known: ClassVar[bool] = True
 
     num_generations: int = Field(default=1, ge=1)
-    divergence: Divergence = "forward_kl"
-    jsd_beta: float = Field(default=0.5, gt=0, lt=1)
-    support: Support = "full"
-    top_k: int = Field(default=100, ge=1)
+    top_k_by: Literal["divergence", "student", "teacher"] = "student"
+    """Whose most likely entries a top-k `support` has: the student's for every divergence, as in SDPO's code; the paper
+    runs the full vocabulary. `divergence`: the teacher's for the forward KL, the student's for the others."""
     num_loss_tokens_to_skip: int = Field(default=3, ge=0)
     """Tokens at the start of a completion left out of the loss: the teacher's lead-in phrases leak there."""
     remove_thinking_from_demonstration: bool = False
@@ -54,6 +55,7 @@ class SDFT(Taught):
     """The paper does not say. A teacher needs the ability to follow a demonstration, and that is what earlier stages
     wear down in the student; the base has it whole. The released code, one run per skill, amounts to "student"."""
     importance_cap: float = Field(default=2.0, gt=0)
+    """Most that a token's p_train/p_sampler counts for; the divergence is multiplied by its mean over the row."""
     temperature: float = Field(default=1.0, gt=0)
     aggregation: Aggregation = "sequence_mean"
     template: str = DEMONSTRATION_TEMPLATE
@@ -67,16 +69,8 @@ class SDFT(Taught):
         return RolloutSpec(source="student", num_generations=self.num_generations, temperature=self.temperature)
 
     def objective(self) -> Objective:
-        return Objective(
-            divergence=self.divergence,
-            jsd_beta=self.jsd_beta,
-            support=self.support,
-            top_k=self.top_k,
-            aggregation=self.aggregation,
-            importance="sequence_mean",
-            importance_cap=self.importance_cap,
-            temperature=self.temperature,
-        )
+        plain = self.divergence_from_teacher()
+        return replace(plain, aggregation=self.aggregation, temperature=self.temperature)
 
     def annotate(self, groups: Sequence[Group]) -> Mapping[str, float]:
         for group in groups:

@@ -1,6 +1,7 @@
 """SDPO: the model, shown a sibling's success or the environment's feedback, supervises itself on its own samples."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -13,12 +14,13 @@ from holdfast.contexts import (
     require_places,
     strip_thinking,
 )
+from holdfast.methods.distilled import Distilled
 from holdfast.methods.taught import Taught
 from holdfast.objective.spec import Aggregation, Divergence, Objective, RolloutSpec, StageStart, Support, TeacherSpec
 from holdfast.rollouts.rows import Group, Row
 
 
-class SDPO(Taught):
+class SDPO(Distilled, Taught):
     """Self-Distillation Policy Optimization (arXiv 2601.20802), the setting without rich feedback.
 
     Rows     y_1..y_8 ~ student(x), temperature 1, judged by the verifier
@@ -43,9 +45,10 @@ class SDPO(Taught):
 
     num_generations: int = Field(default=8, ge=1)
     divergence: Divergence = "jsd"
-    jsd_beta: float = Field(default=0.5, gt=0, lt=1)
     support: Support = "topk_tail"
-    top_k: int = Field(default=100, ge=1)
+    top_k_by: Literal["divergence", "student", "teacher"] = "student"
+    """Whose most likely entries a top-k `support` has: the student's for every divergence, as in the released code.
+    `divergence`: the teacher's for the forward KL, the student's for the others."""
     success_threshold: float = Field(default=0.5, gt=0, le=1)
     """Reward from which a sibling counts as a solution; the paper's configuration says .5, its dataclass 1."""
     exclude_own_success: bool = True
@@ -60,6 +63,7 @@ class SDPO(Taught):
     """The papers do not say what happens to the teacher between tasks; as for `sdft`, the base's ability to use its
     context is whole. "student" is what a new run per task amounts to."""
     importance_cap: float = Field(default=2.0, gt=0)
+    """Most that a token's p_train/p_sampler counts for; its divergence is multiplied by it."""
     temperature: float = Field(default=1.0, gt=0)
     num_iterations: int = Field(default=1, ge=1)
     aggregation: Aggregation = "sequence_mean"
@@ -93,14 +97,9 @@ class SDPO(Taught):
         return self.teacher_spec("rollout_batch")
 
     def objective(self) -> Objective:
-        return Objective(
-            divergence=self.divergence,
-            jsd_beta=self.jsd_beta,
-            support=self.support,
-            top_k=self.top_k,
+        return replace(
+            self.divergence_from_teacher("token"),
             aggregation=self.aggregation,
-            importance="token",
-            importance_cap=self.importance_cap,
             temperature=self.temperature,
             count_silent_rows=self.count_rows_without_teacher,
         )

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from holdfast.methods.opsd import OPSD
 from holdfast.objective.spec import Clip, Divergence, Objective, RolloutSpec
@@ -21,8 +21,9 @@ class StableOPD(OPSD):
     Rows     y ~ student(x), one per prompt, temperature 1; and the demonstration of every fourth prompt
     Context  the reference solution, in the teacher's prompt only
     Teacher  the model before training
-    Loss     on samples KL(p ‖ q) + beta · k3 estimate of KL(p ‖ b), p student, q teacher, b the base without the
-             solution; on demonstrations −weight · log p(y_t | x, y_<t); mean over all tokens
+    Loss     on samples w · KL(p ‖ q) + beta · k3 estimate of KL(p ‖ b), p student, q teacher, b the base without the
+             solution, w SDFT's correction of the row; on demonstrations −weight · log p(y_t | x, y_<t); mean over all
+             tokens
     """
 
     name: ClassVar[str] = "stable_opd"
@@ -46,6 +47,16 @@ class StableOPD(OPSD):
     demonstration_weight: float = Field(default=1.0, ge=0)
     """What a demonstration's token counts for beside a sampled one. Reconstruction."""
 
+    @model_validator(mode="after")
+    def _the_weight_is_read(self) -> Self:
+        default = type(self).model_fields["demonstration_weight"].default
+        if self.demonstration_share == 0 and self.demonstration_weight != default:
+            raise ValueError("demonstration_weight is for a demonstration_share above 0; leave it out")
+        return self
+
+    def required(self) -> frozenset[str]:
+        return super().required() - (frozenset() if self.demonstration_share else {"demonstration"})
+
     def rollouts(self) -> RolloutSpec:
         share = self.demonstration_share
         return replace(super().rollouts(), with_demonstration=share > 0, demonstration_share=share or 1.0)
@@ -54,6 +65,8 @@ class StableOPD(OPSD):
         return replace(super().objective(), reference_kl=self.beta)
 
     def signal(self) -> str:
+        if not self.demonstration_share:
+            return super().signal()
         return f"{super().signal()}; cross-entropy on {self.demonstration_share:g} demonstrations per prompt"
 
     def annotate(self, groups: Sequence[Group]) -> Mapping[str, float]:

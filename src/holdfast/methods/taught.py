@@ -1,28 +1,28 @@
 """What all recipes with a teacher share: the settings that say which one, and how densely it teaches."""
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from holdfast.methods.base import Recipe
+from holdfast.methods.base import Condition, Recipe
 from holdfast.objective.spec import StageStart, TeacherKind, TeacherSpec
 from holdfast.rollouts.rows import Row
 from holdfast.seeds import numpy_rng
 
-_OF_KINDS = {
-    "ema_rate": ("ema",),
-    "refresh_every": ("periodic", "gated"),
-    "refresh_share": ("periodic", "gated"),
-    "gate_rate": ("gated",),
-    "gate_margin": ("gated",),
-    "trust_region_mix": ("trust_region",),
-    "stage_start": ("ema", "frozen", "periodic", "gated", "trust_region"),
-}
-"""Which teachers read a setting."""
-
 
 class Taught(Recipe):
-    """A recipe with a teacher; a setting that the chosen `teacher_kind` does not read is refused."""
+    """A recipe with a teacher."""
+
+    read_where: ClassVar[Mapping[str, tuple[Condition, ...]]] = {
+        "ema_rate": ({"teacher_kind": ("ema",)},),
+        "refresh_every": ({"teacher_kind": ("periodic", "gated")},),
+        "refresh_share": ({"teacher_kind": ("periodic", "gated")},),
+        "gate_rate": ({"teacher_kind": ("gated",)},),
+        "gate_margin": ({"teacher_kind": ("gated",)},),
+        "trust_region_mix": ({"teacher_kind": ("trust_region",)},),
+        "stage_start": ({"teacher_kind": ("ema", "frozen", "periodic", "gated", "trust_region")},),
+    }
 
     teacher_kind: TeacherKind = "ema"
     """`ema` follows the student slowly, `frozen` stays, `live` is the student itself; `periodic` is frozen and moves
@@ -46,16 +46,6 @@ class Taught(Recipe):
     token_mask_ratio: float = Field(default=0.0, ge=0, lt=1)
     """Share of a completion's tokens left out of the loss at random (density ablation of arXiv 2607.01763); the others
     count 1/(1 − ratio)-fold, a reconstruction, so that what a step weighs does not depend on the density."""
-
-    @model_validator(mode="after")
-    def _settings_of_the_teacher(self) -> Self:
-        for setting, kinds in _OF_KINDS.items():
-            given = getattr(self, setting) != type(self).model_fields[setting].default
-            if given and self.teacher_kind not in kinds:
-                raise ValueError(
-                    f"{setting} is for teacher_kind {' or '.join(kinds)}, not {self.teacher_kind}; leave it out"
-                )
-        return self
 
     def teacher(self) -> TeacherSpec | None:
         return self.teacher_spec()

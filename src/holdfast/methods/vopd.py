@@ -1,10 +1,13 @@
 """vOPD: the sampled token's reverse KL, with its value in closed form as a baseline."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from holdfast.methods.base import Condition
+from holdfast.methods.distilled import TOP_K
 from holdfast.methods.opsd import OPSD
 from holdfast.objective.spec import Aggregation, Clip, Divergence, Objective, Support
 
@@ -14,13 +17,21 @@ class VOPD(OPSD):
 
     Rows     y ~ student(x), one per prompt, temperature 1
     Loss     −A_t log p(y_t),  A_t = log q(y_t) − log p(y_t) + KL(p ‖ q), detached: its mean over y_t ~ p is 0;
-             mean over all tokens
+             corrected as OPSD's, mean over all tokens
+
+    The paper adds A_t to a verifiable reward's advantage where there is one; that slot is left out, and the teacher
+    alone is learnt from.
     """
 
     name: ClassVar[str] = "vopd"
     summary: ClassVar[str] = "Learn from reference solutions on-policy, from sampled tokens against a baseline."
     source: ClassVar[str] = "KL for a KL: On-Policy Distillation with Control-Variate Baseline, arXiv 2605.07865"
     when: ClassVar[str] = "As opsd, with the gradient of the reverse KL from sampled tokens, at a lower variance."
+
+    read_where: ClassVar[Mapping[str, tuple[Condition, ...]]] = {
+        "baseline": ({"support": ("sampled",)},),
+        "top_k": ({"support": TOP_K}, {"support": ("sampled",), "baseline": ("topk",)}),
+    }
 
     baseline: Literal["none", "full", "topk"] = "full"
     """`full`: KL(p ‖ q) over the vocabulary. `topk`: over the student's `top_k` entries, both renormalised there, while
