@@ -59,6 +59,45 @@ def test_the_share_that_is_left_out_is_rounded_down(percent: float, left: int) -
     assert 3 in found  # the longest always stays
 
 
+@pytest.mark.parametrize(("size", "batches", "total"), [(16, 5, 8), (8, 10, 8), (3, 10, 3)])
+def test_over_batches_a_tenth_is_left_out_to_the_row(size: int, batches: int, total: int) -> None:
+    """Small batches too; and what a batch leaves out follows from its number, so that a resumed run does the same."""
+    recipe = SSD()
+    lengths = list(range(5, 5 + size))
+
+    def left_out(batch: int) -> list[int]:
+        rows = groups(lengths)
+        for group in rows:
+            group.batch = batch
+        gone = sorted(set(range(size)) - set(kept(recipe, rows)))
+        assert gone == list(range(len(gone))), "the shortest"
+        return gone
+
+    counts = [len(left_out(batch)) for batch in range(batches)]
+    assert sum(counts) == total
+    assert max(counts) - min(counts) <= 1
+    assert [len(left_out(batch)) for batch in (batches - 1, 0)] == [counts[-1], counts[0]]
+
+
+def test_no_batch_is_left_out_whole() -> None:
+    recipe = SSD(filter_shortest_percent=99.0)
+    for batch in range(20):
+        rows = groups([3, 1, 4, 2])
+        for group in rows:
+            group.batch = batch
+        assert kept(recipe, rows) == [2]
+
+
+def test_a_collector_says_which_batch_it_is(tiny_model: Path) -> None:
+    policy = load_policy(ModelSettings(path=str(tiny_model)))
+    train = TrainSettings(prompts_per_step=4, max_prompt_length=60, max_completion_length=4)
+    collector = Collector(policy, Sampler(policy), SSD(), train, 3, Base(policy))
+    task = Task("t", EXAMPLES, EXAMPLES, None)
+    collector.prepare(task)
+    for batch in (0, 5):
+        assert {group.batch for group in collector.collect(task, 1, batch)[0]} == {batch}
+
+
 def test_each_setting_changes_what_it_says() -> None:
     assert SSD().rollouts() == RolloutSpec(source="base", num_generations=1, temperature=1.5, top_k=20, top_p=0.8)
     spec = SSD(temperature=1.1, top_k=7, top_p=0.95).rollouts()

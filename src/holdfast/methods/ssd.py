@@ -30,14 +30,16 @@ class SSD(Recipe):
     when: ClassVar[str] = "Prompts and nothing else, and a model that can do the task but is easily led astray."
 
     temperature: float = Field(default=1.5, gt=0)
+    """Of the samples. Reconstruction: they are drawn batch by batch, and a prompt that is drawn again is sampled again;
+    the paper samples each prompt once, before training."""
     top_k: int = Field(default=20, ge=0)
     """So many most probable tokens are drawn from, before `top_p`; 0 for all."""
     top_p: float = Field(default=0.8, gt=0, le=1)
     """The fewest most probable tokens whose probabilities reach it are drawn from; 1 for all."""
     filter_shortest_percent: float = Field(default=10.0, ge=0, lt=100)
-    """The shortest completions that are left out, in percent, rounded down to whole rows. Reconstruction: the released
-    code does so over its whole data set by their text, which here does not exist yet; so it is over a rollout batch,
-    by tokens."""
+    """The shortest completions that are left out, in percent. Reconstruction: the released code does so over its whole
+    data set by their text, which here does not exist yet; so it is the shortest of each rollout batch, by tokens. Parts
+    of rows are carried on to later batches: of 8 rows a tenth is none at first, and one in four of five batches."""
     aggregation: Aggregation = "token_mean"
 
     @model_validator(mode="after")
@@ -58,7 +60,12 @@ class SSD(Recipe):
     def annotate(self, groups: Sequence[Group]) -> Mapping[str, float]:
         rows = [row for group in groups for row in group.rows]
         said = sorted((row for row in rows if row.completion.strip()), key=lambda row: len(row.completion_ids))
-        kept = said[int(len(said) * self.filter_shortest_percent / 100) :]
+        kept = said[self._left_out(groups[0].batch, len(said)) :]
         for row in kept:
             row.ce = 1.0
         return {"filtered_fraction": 1 - len(kept) / len(rows)}
+
+    def _left_out(self, batch: int, count: int) -> int:
+        """How many of a batch's completions are too short: over batches of this size, the share to the row."""
+        until, before = (int(number * count * self.filter_shortest_percent // 100) for number in (batch + 1, batch))
+        return min(until - before, max(0, count - 1))

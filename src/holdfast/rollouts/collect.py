@@ -167,6 +167,8 @@ class Collector:
                 self._bring_guides(groups[: len(prompts)], stage, batch)
         for row in (row for group in groups[len(prompts) :] for row in group.rows):
             row.replayed = True
+        for group in groups:
+            group.batch = batch
         return groups, self._annotate(groups, recipe or self.recipe)
 
     def probe(self, task: Task, stage: int, prompts: int, recipe: Recipe) -> list[Row]:

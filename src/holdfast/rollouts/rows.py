@@ -89,6 +89,8 @@ class Group:
 
     example: Example
     rows: list[Row] = field(default_factory=list)
+    batch: int = 0
+    """The rollout batch of its stage, from 0; what a recipe spreads over batches follows from it."""
     shown_actions: int = 0
     """How many actions the rows that were sampled with a hint were shown."""
     more_completions: int = 0
