@@ -88,14 +88,22 @@ def test_no_batch_is_left_out_whole() -> None:
         assert kept(recipe, rows) == [2]
 
 
-def test_a_collector_says_which_batch_it_is(tiny_model: Path) -> None:
+def test_a_run_that_begins_at_a_later_batch_leaves_out_the_same_rows(tiny_model: Path) -> None:
+    """As one does that was resumed."""
     policy = load_policy(ModelSettings(path=str(tiny_model)))
     train = TrainSettings(prompts_per_step=4, max_prompt_length=60, max_completion_length=4)
-    collector = Collector(policy, Sampler(policy), SSD(), train, 3, Base(policy))
     task = Task("t", EXAMPLES, EXAMPLES, None)
-    collector.prepare(task)
-    for batch in (0, 5):
-        assert {group.batch for group in collector.collect(task, 1, batch)[0]} == {batch}
+
+    def left_out(batches: Sequence[int]) -> list[list[bool]]:
+        collector = Collector(policy, Sampler(policy), SSD(filter_shortest_percent=40.0), train, 3, Base(policy))
+        collector.prepare(task)
+        collected = [collector.collect(task, 1, batch)[0] for batch in batches]
+        return [[row.ce == 0 for group in found for row in group.rows] for found in collected]
+
+    whole = left_out(range(5))
+    assert sum(map(sum, whole)) == 8
+    assert {sum(batch) for batch in whole} == {1, 2}
+    assert left_out([3, 4]) == whole[3:]
 
 
 def test_each_setting_changes_what_it_says() -> None:
