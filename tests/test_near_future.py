@@ -17,7 +17,7 @@ from holdfast.rollouts.rows import Group, Row
 from holdfast.scout import GuideSpec, scout_of
 from holdfast.stream.scouting import Choice, Scouting
 from holdfast.tasks.base import Example, Message, Task, Verdict
-from small_runs import left_behind, without_times, write_config
+from small_runs import RUNS, left_behind, without_times, write_config
 
 EXAMPLE = Example("e", (Message(role="user", content="?"),))
 
@@ -35,15 +35,14 @@ def ran(folder: Path, name: str, recipe: dict[str, Any] | None = None, **changes
 GRPO_ALIKE = {"name": "grpo", "num_generations": 3, "num_iterations": 2}
 
 
+def hopeless(folder: Path) -> list[dict[str, Any]]:
+    """One task, whose answers are all wrong."""
+    own = {"name": "plus-0", "train": str(folder / "0.jsonl"), "test_fraction": 0.25}
+    return [own | {"verifier": "small_runs:always_wrong"}]
+
+
 def test_without_right_answers_ahead_the_run_is_grpos_bit_for_bit(tmp_path: Path) -> None:
-    tasks = [
-        {
-            "name": "plus-0",
-            "train": str(tmp_path / "0.jsonl"),
-            "test_fraction": 0.25,
-            "verifier": "small_runs:always_wrong",
-        }
-    ]
+    tasks = hopeless(tmp_path)
     plain, gone_back = (ran(tmp_path, name, recipe, tasks=tasks) for name, recipe in (("a", GRPO_ALIKE), ("b", None)))
     weights = [left_behind(run)["models/stage-1/model.safetensors"] for run in (plain, gone_back)]
     assert weights[0] == weights[1]
@@ -54,6 +53,22 @@ def test_without_right_answers_ahead_the_run_is_grpos_bit_for_bit(tmp_path: Path
         assert {k: after[k] for k in before if k not in spent} == {k: v for k, v in before.items() if k not in spent}
     undone = [line["record"]["step"] for line in lines(gone_back, "discarded.jsonl") if line["log"] == "metrics.jsonl"]
     assert undone == [1, 2, 3]
+
+
+@pytest.mark.parametrize("candidates", [2, 3])
+def test_a_stalled_run_whose_candidates_answer_nothing_goes_on_as_grpo_and_asks_again(
+    tmp_path: Path, candidates: int
+) -> None:
+    recipe = {**RUNS["auto_npo"]["recipe"], "candidates": candidates, "rounds": 1, "num_iterations": 1}
+    tasks = hopeless(tmp_path)
+    plain = ran(tmp_path, "plain", {**GRPO_ALIKE, "num_iterations": 1}, tasks=tasks)
+    asked = ran(tmp_path, "asked", recipe, tasks=tasks)
+    decisions = lines(asked, "decisions.jsonl")
+    assert [decision["step"] for decision in decisions] == [2, 4], "every second rollout batch, whatever `rounds` says"
+    assert {decision["outcome"] for decision in decisions} == {"none to a prompt that failed; the run goes on"}
+    assert not (asked / "discarded.jsonl").exists()
+    weights = [left_behind(run)["models/stage-1/model.safetensors"] for run in (plain, asked)]
+    assert weights[0] == weights[1]
 
 
 def test_failing_groups_bring_a_guide_and_the_rest_of_the_run_differs(tmp_path: Path) -> None:
@@ -175,8 +190,27 @@ def test_a_scout_begins_anew_when_it_has_gone_back() -> None:
     assert not scout.is_place(0)
 
 
+def test_a_search_that_found_nothing_is_no_way_back() -> None:
+    scout = scout_of(GuideSpec(kind="stalled", samples=1, patience=2, fast_rate=1.0, rounds=1))
+    for step, entropy in enumerate((1.0, 0.5), 1):
+        scout.see(step, {"reward": 0.0, "entropy": entropy}, {"e": 0.0, "f": 0.0})
+    assert scout.due
+    scout.found_nothing()
+    assert not scout.due, "it watches anew"
+    assert scout.failed() == ["e", "f"]
+    assert scout.is_place(0)
+    scout.see(3, {"reward": 0.0, "entropy": 0.3}, {"f": 0.0})
+    assert not scout.due, "the reward must stand still as long again"
+    scout.see(4, {"reward": 0.0, "entropy": 0.3}, {})
+    assert scout.due
+    assert scout.failed() == ["f", "e"]
+    scout.went_back()
+    assert not scout.is_place(0)
+
+
+@pytest.mark.parametrize("candidates", [2, 3])
 def test_the_best_pair_of_checkpoints_is_the_one_of_the_largest_quality_over_variance(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, candidates: int
 ) -> None:
     """Q̂ and V̂ of every pair once more, from plain forward passes with each checkpoint's weights."""
     found: list[tuple[Choice | None, Choice]] = []
@@ -212,7 +246,7 @@ def test_the_best_pair_of_checkpoints_is_the_one_of_the_largest_quality_over_var
 
     monkeypatch.setattr(Scouting, "_right", remember)
     monkeypatch.setattr(Scouting, "choose", choose)
-    config = write_config(tmp_path, "auto_npo")
+    config = write_config(tmp_path, "auto_npo", recipe={**RUNS["auto_npo"]["recipe"], "candidates": candidates})
     holdfast.run(load_config(config, RunConfig), tmp_path / "run")
     assert found
     for chosen, expected in found:

@@ -61,6 +61,9 @@ class Scout(Protocol):
         """Ids of prompts that quality is measured on."""
 
     def went_back(self) -> None: ...
+    def found_nothing(self) -> None:
+        """It was due, and no answer was found that is worth going back for: the run goes on."""
+
     def state(self) -> dict[str, Any]: ...
     def load_state(self, state: Mapping[str, Any]) -> None: ...
 
@@ -109,6 +112,9 @@ class Ahead:
     def went_back(self) -> None:
         self.done = True
 
+    def found_nothing(self) -> None:
+        self.done = True
+
     def state(self) -> dict[str, Any]:
         return {"step": self.step, "done": self.done, "failures": self.failures.counts}
 
@@ -126,7 +132,7 @@ class Stalled:
     slow: float | None = None
     entropy: float | None = None
     entropy_then: float | None = None
-    """At the last time that the run went back, or at the stage's beginning."""
+    """At the last time that the run was due to go back, or at the stage's beginning."""
     still: int = 0
     """Rollout batches for which the reward has stood still."""
     rounds: int = 0
@@ -156,11 +162,14 @@ class Stalled:
         return self.failures.most(self.spec.failures)
 
     def went_back(self) -> None:
+        self.found_nothing()
+        self.rounds += 1
+        self.failures = _Failures()
+
+    def found_nothing(self) -> None:
         """Begin to watch anew; what the entropy must fall from now is what it is."""
         self.fast = self.slow = None
         self.entropy_then, self.still = self.entropy, 0
-        self.rounds += 1
-        self.failures = _Failures()
 
     def state(self) -> dict[str, Any]:
         numbers = ("fast", "slow", "entropy", "entropy_then", "still", "rounds")

@@ -134,10 +134,10 @@ class Scouting:
         Where there is a choice, the policy has other weights afterwards.
         """
         assert self.scout is not None
+        assert self.spec is not None
         steps = sorted(self.places)
-        pairs = [(a, b) for a in steps for b in steps if a < b]
-        if len(pairs) == 1:
-            return Choice(*pairs[0])
+        if self.spec.kind == "ahead":
+            return Choice(steps[0], steps[-1])
         failed = set(self.scout.failed())
         prompts = [p for p in self.collector.pool.of[task.name] if p.example.id in failed]
         right: dict[int, list[Row]] = {}
@@ -154,8 +154,8 @@ class Scouting:
             for ahead in (each for each in steps if each > step):
                 distance = _mean_distance([(row, v) for (b, row), v in zip(own, values, strict=True) if b == ahead])
                 choices.append(Choice(step, ahead, quality[ahead], math.exp(distance)))
-        best = max(choices, key=lambda each: (each.score, each.back_to, -each.guide_from))
-        return best if best.score else None
+        needed = [each for each in choices if each.score]
+        return max(needed, key=lambda each: (each.score, each.back_to, -each.guide_from), default=None)
 
     def gather(self, task: Task, stage: int, choice: Choice, batches: range, name: str, *, measured: bool) -> GuidePool:
         """Answer the prompts of rollout batches that are to come, and write the right answers down.
@@ -200,7 +200,7 @@ class Scouting:
         """The scout was due at a step, and there is nothing to go back for."""
         assert self.scout is not None
         self._load(step)
-        self.scout.went_back()
+        self.scout.found_nothing()
 
     def as_json(self) -> dict[str, Any]:
         """Everything that a checkpoint must hold."""
