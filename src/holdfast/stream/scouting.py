@@ -223,7 +223,11 @@ class Scouting:
         if self.scout is None or not state:
             return
         self.scout.load_state(state["scout"])
-        self.places = {int(step): number for step, number in state["places"].items()}
+        places = {int(step): number for step, number in state["places"].items()}
+        # Where the guard went back, those before may have been removed since.
+        self.places = self.world.main(
+            lambda: {at: number for at, number in places.items() if self.directory.checkpoint(number).is_dir()}
+        )
         self.guides = state["guides"]
         if all_of_it:
             self.undone = state["undone"]
