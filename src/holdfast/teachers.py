@@ -123,7 +123,7 @@ class WeightAverage:
 
 
 class Teacher:
-    """A teacher as its specification says; `after_optimizer_step` and `after_rollout_batch` alone move its weights.
+    """A teacher as its specification says; the methods `after_…` alone move its weights.
 
     Of a teacher of kind `trust_region`, this is the frozen part; who scores adds the student's.
 
@@ -179,6 +179,17 @@ class Teacher:
         """After the last optimiser step on a rollout batch, which has measured these numbers."""
         if self.spec.cadence == "rollout_batch":
             self._follow()
+        self._look(numbers)
+
+    def after_lost_batch(self) -> None:
+        """After a rollout batch whose last step took nothing: an average stays, a gate is not asked, a clock goes on.
+
+        It may be set by the stage's steps: where a recipe's phases change by these, its teacher must change with them.
+        """
+        if self.spec.kind == "periodic":
+            self._look({})
+
+    def _look(self, numbers: Mapping[str, Any]) -> None:
         if self._refresh is not None and not self.frozen and self._refresh.due(numbers):
             self._move(self.spec.share)
             self.refreshes += 1

@@ -287,9 +287,11 @@ class Run(GoesBack):
             except NotFiniteError as error:
                 trainer.forget()
                 end, numbers = error, error.numbers | {"learning_rate": rate}
-            # A step that took nothing moves neither teacher nor controllers.
+            # A step that took nothing moves neither a teacher that follows nor controllers.
             if is_last and self.teacher is not None and end is None:
                 self.teacher.after_rollout_batch(batch.measured)
+            elif is_last and self.teacher is not None:
+                self.teacher.after_lost_batch()
             if self.teacher is not None and self.teacher.spec.kind in ("periodic", "gated"):
                 numbers["teacher_refreshes"] = self.teacher.refreshes
             position = Position(stage, step + 1, trainer, None if is_last else batch, controls)
