@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pytest
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from holdfast.config import ModelSettings, TrainSettings
 from holdfast.methods import (
+    ATESD,
     DFT,
     ISDFT,
     KLSFT,
@@ -25,18 +26,22 @@ from holdfast.methods import (
     RFT,
     RLSD,
     SCSDPO,
+    SDFT,
     SDPG,
+    SDPO,
     SORT,
     VOPD,
     ActGuide,
     BetaOPSD,
     CorrectOnly,
     Holdfast,
+    Replay,
     SDZero,
     SFTThenGRPO,
     StableOPD,
 )
 from holdfast.methods.base import Recipe
+from holdfast.rollouts.prompts import encode_prompt
 from holdfast.rollouts.rows import Group, Row
 from holdfast.tasks.base import Example, Message, Verdict
 from holdfast.teachers import Base, Teacher
@@ -46,16 +51,23 @@ from holdfast.train.step import StageTrainer
 REWARDS = ([1.0, 0.0, 0.0, 1.0], [0.0, 0.0, 1.0, 0.2])
 
 ASKED = (Message(role="user", content="?"),)
+STEPS = ("Take six.", "Add four.", "Halve it.", "5")
+
+Engine = Literal["fused", "readable"]
 
 
 class Seen(NamedTuple):
-    """Of one row: its annotations, and log-probabilities [T, V] of the three models at its completion."""
+    """Of one row: its annotations, and log-probabilities [T, V] of the three models at its completion.
+
+    The teacher has its own prompt; `shown` is the student with that prompt, detached.
+    """
 
     row: Row
     ids: Tensor
     student: Tensor
     teacher: Tensor
     base: Tensor
+    shown: Tensor
 
     def of(self, side: Tensor) -> Tensor:
         """[T], of the completion's tokens."""
@@ -117,6 +129,57 @@ def lwf(groups: Sequence[Sequence[Seen]]) -> Tensor:
         return -s.of(s.student) + 0.3 * 4 * (old * (old / new).log()).sum(-1)
 
     return token_mean(groups, loss)
+
+
+def replay(groups: Sequence[Sequence[Seen]]) -> Tensor:
+    """The second prompt's row is replayed; the mean is over all tokens, whatever they weigh."""
+    return token_mean(groups, lambda s: -(0.3 if s.row.replayed else 1.0) * s.of(s.student))
+
+
+def top_jsd(s: Seen, teacher: Tensor) -> Tensor:
+    """JSD(.5) on the student's top 100 and the rest."""
+    ids = s.student.topk(100).indices
+    p, q = (side.gather(-1, ids).exp() for side in (s.student, teacher))
+    p, q = (torch.cat((side, 1 - side.sum(-1, keepdim=True)), -1) for side in (p, q))
+    m = (p + q) / 2
+    return ((q * (q / m).log()).sum(-1) + (p * (p / m).log()).sum(-1)) / 2
+
+
+def sdpo(
+    groups: Sequence[Sequence[Seen]],
+    *,
+    teacher: Callable[[Seen], Tensor] = lambda s: s.teacher,
+    weight: Callable[[float], float] = lambda share: 1.0,
+) -> Tensor:
+    """A row has a teacher where a sibling has succeeded; `weight` of the share of a prompt's samples that did."""
+    losses = []
+    for group in groups:
+        succeeded = [s.row.reward >= 0.5 for s in group]
+        for at, s in enumerate(group):
+            if any(succeeded[:at] + succeeded[at + 1 :]):
+                losses.append((correction(s) * top_jsd(s, teacher(s))).mean() * weight(sum(succeeded) / len(group)))
+    return total(losses, sum(map(len, groups)))
+
+
+def sdft(groups: Sequence[Sequence[Seen]], *, skip: int = 3, mix: float = 0.0) -> Tensor:
+    """A row's correction is one number; a row that ends before the loss begins counts in the mean.
+
+    Args:
+        mix: the student's share of the teacher's logits.
+    """
+    rows = [s for group in groups for s in group]
+    losses = []
+    for s in rows:
+        target = ((1 - mix) * s.teacher + mix * s.shown).log_softmax(-1)
+        if len(s.ids) > skip:
+            losses.append(correction(s)[skip:].mean() * kl(target, s.student)[skip:].mean())
+    assert skip == 0 or 0 < len(losses) < len(rows)
+    return total(losses, len(rows))
+
+
+def trusted(s: Seen) -> Tensor:
+    """A teacher of which four tenths are the student's."""
+    return (0.6 * s.teacher + 0.4 * s.shown).log_softmax(-1)
 
 
 def rft(groups: Sequence[Sequence[Seen]]) -> Tensor:
@@ -367,6 +430,18 @@ def sd_zero(groups: Sequence[Sequence[Seen]]) -> Tensor:
 CASES: dict[str, tuple[Recipe, Formula]] = {
     "dft": (DFT(), dft),
     "kl_sft": (KLSFT(beta=0.3), kl_sft),
+    "replay": (Replay(replay_weight=0.3), replay),
+    "sdft": (SDFT(), sdft),
+    "sdft, trust region": (
+        SDFT(teacher_kind="trust_region", trust_region_mix=0.3, num_loss_tokens_to_skip=0),
+        partial(sdft, skip=0, mix=0.3),
+    ),
+    "sdpo": (SDPO(), sdpo),
+    "sdpo, trust region from the stage's start": (
+        SDPO(teacher_kind="trust_region", trust_region_mix=0.4, stage_start="student"),
+        partial(sdpo, teacher=trusted),
+    ),
+    "sc_sdpo, as it comes": (SCSDPO(), partial(sdpo, weight=lambda share: (share * (1 - share)) ** 0.5)),
     "kl_sft, LwF": (KLSFT(beta=0.3, distillation_temperature=2.0, old_model="stage_start"), lwf),
     "sd_zero, phase 1": (SDZero(phase=1), srt),
     "sd_zero, phase 2": (SDZero(phase=2, jsd_beta=0.3, top_k=5), sd_zero),
@@ -388,6 +463,7 @@ CASES: dict[str, tuple[Recipe, Formula]] = {
     "beta_opsd": (BetaOPSD(beta=1.6, temperature=1.0), beta_opsd),
     "stable_opd": (StableOPD(beta=0.3, demonstration_weight=0.5), stable_opd),
     "msd": (MSD(entropy_top_k=5, temperature=0.2), msd),
+    "msd, off-policy": (MSD(sampled_by="teacher", entropy_top_k=5, temperature=0.2), msd),
     "vopd": (VOPD(), vopd),
     "vopd, top-k baseline": (VOPD(baseline="topk", top_k=5), vopd_topk),
     "sdpg": (SDPG(distillation=0.2, beta=0.4, gate_positive=True), sdpg),
@@ -404,7 +480,7 @@ def groups_for(recipe: Recipe) -> list[Group]:
         return [rng.randrange(5, 200) for _ in range(count)]
 
     for number, rewards in enumerate(REWARDS):
-        example = Example(f"e{number}", ASKED, demonstration="so", plan="by adding", translation=ASKED)
+        example = Example(f"e{number}", ASKED, demonstration="so", plan="by adding", translation=ASKED, solution=STEPS)
         group, prompt = Group(example), ids(rng.randint(2, 6))
         for reward in rewards[: 1 if demonstrated else None]:
             completion = ids(rng.randint(2, 6))
@@ -412,6 +488,9 @@ def groups_for(recipe: Recipe) -> list[Group]:
             if not demonstrated:
                 row.sampled_logprobs = [-rng.uniform(4.5, 7) for _ in completion]
                 row.verdict = Verdict(reward)
+            row.replayed = recipe.rollouts().replay_ratio > 0 and number == 1
+            if recipe.rollouts().prompt == "teacher":
+                row.source_logprobs, row.sampled_logprobs = row.sampled_logprobs, None
             group.rows.append(row)
         if recipe.rollouts().with_demonstration:
             group.rows.append(Row(example, prompt, ids(6)))
@@ -451,10 +530,58 @@ def scored(model: Any, prompt: list[int], completion: list[int]) -> Tensor:
 
 @pytest.mark.parametrize("engine", ["fused", "readable"])
 @pytest.mark.parametrize("name", sorted(CASES))
-def test_loss_and_gradients_are_the_formulas(tiny_model: Path, name: str, engine: str) -> None:
+def test_loss_and_gradients_are_the_formulas(tiny_model: Path, name: str, engine: Engine) -> None:
     recipe, formula = CASES[name]
+    assert_computes(tiny_model, recipe, formula, groups_for(recipe), engine)
+
+
+SHOWN = {
+    (0.5, True): "Take six.\nAdd four.\n5",
+    (0.5, False): "Take six.\nAdd four.",
+    (0.7, True): "Take six.\nAdd four.\nHalve it.\n5",
+    (1.0, False): "Take six.\nAdd four.\nHalve it.\n5",
+    (0.0, False): None,
+}
+"""What the teacher sees of a solution, by exposure and whether the answer is kept; nothing: it is asked plainly."""
+
+
+@pytest.mark.parametrize("engine", ["fused", "readable"])
+@pytest.mark.parametrize(("exposure", "keep_answer"), sorted(SHOWN))
+def test_atesd_is_opsd_behind_the_part_of_the_solution_that_is_exposed(
+    tiny_model: Path, exposure: float, keep_answer: bool, engine: Engine
+) -> None:
+    tokenizer = load_policy(ModelSettings(path=str(tiny_model))).tokenizer
+    recipe = ATESD(exposure=exposure, keep_answer=keep_answer, clip_at=0.002, temperature=1.0)
+    shown = SHOWN[exposure, keep_answer]
+    asked = "?"
+    if shown is not None:
+        asked += (
+            f"\n\nHere is a reference solution to this problem:\n{shown}\n\nUnderstand it and the reason for each of "
+            "its steps. Then derive the same final answer, step by step, yourself."
+        )
+    expected = encode_prompt(tokenizer, (Message(role="user", content=asked),))
     groups = groups_for(recipe)
-    other = load_policy(ModelSettings(path=str(tiny_model)))
+    for row in (row for group in groups for row in group.rows):
+        assert row.teacher_messages is not None
+        row.teacher_prompt_ids = encode_prompt(tokenizer, row.teacher_messages)
+    assert_computes(tiny_model, recipe, opsd, groups, engine, teacher_prompt=expected)
+
+
+def assert_computes(
+    folder: Path,
+    recipe: Recipe,
+    formula: Formula,
+    groups: list[Group],
+    engine: Engine,
+    *,
+    teacher_prompt: list[int] | None = None,
+) -> None:
+    """A step on these rows has the loss and the gradients of the formula.
+
+    Args:
+        teacher_prompt: of all rows, where it is not taken from them.
+    """
+    other = load_policy(ModelSettings(path=str(folder)))
     base = Base(other)
     spec = recipe.teacher()
     teacher = Teacher(spec, other, base) if spec is not None else None
@@ -470,7 +597,10 @@ def test_loss_and_gradients_are_the_formulas(tiny_model: Path, name: str, engine
 
     def says(speaker: Any, row: Row) -> Tensor:
         with speaker.scoring() as model:
-            return scored(model.model, row.teacher_prompt_ids or row.prompt_ids, row.completion_ids)
+            return scored(model.model, prompt_of_teacher(row), row.completion_ids)
+
+    def prompt_of_teacher(row: Row) -> list[int]:
+        return teacher_prompt or row.teacher_prompt_ids or row.prompt_ids
 
     seen = []
     for group in groups:
@@ -480,7 +610,9 @@ def test_loss_and_gradients_are_the_formulas(tiny_model: Path, name: str, engine
             with base.scoring() as model:
                 of_base = scored(model.model, row.prompt_ids, row.completion_ids)
             of_teacher = says(teacher, row) if teacher is not None else of_base
-            seen[-1].append(Seen(row, torch.tensor(row.completion_ids), student, of_teacher.detach(), of_base))
+            with torch.no_grad():
+                shown = scored(other.model, prompt_of_teacher(row), row.completion_ids)
+            seen[-1].append(Seen(row, torch.tensor(row.completion_ids), student, of_teacher.detach(), of_base, shown))
     expected = formula(seen)
     expected.backward()
     wanted = {name: p.grad.clone() for name, p in other.named_trainable().items() if p.grad is not None}
@@ -489,7 +621,7 @@ def test_loss_and_gradients_are_the_formulas(tiny_model: Path, name: str, engine
     if recipe.rollouts().source == "student":
         drawn = [s for group in seen for s in group if s.row.is_sampled]
         assert all(abs(of_row(s).item() - 1) > 1e-3 for s in drawn if s.row.div), "a correction shows"
-    trainer = StageTrainer(other, teacher, base, recipe.objective(), TrainSettings(engine=engine))  # type: ignore[arg-type]
+    trainer = StageTrainer(other, teacher, base, recipe.objective(), TrainSettings(engine=engine))
     numbers = trainer.forward_backward([row for group in groups for row in group.rows], where="here")
     assert numbers["loss"] == pytest.approx(expected.item(), rel=1e-4, abs=1e-6)
     scale = max(float(g.abs().max()) for g in wanted.values())
