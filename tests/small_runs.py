@@ -34,10 +34,14 @@ RUNS: Mapping[str, Mapping[str, Any]] = {
     "ewc": {"recipe": {"name": "ewc", "num_sequences": 3, "decay": 0.5, "strength": 100.0}},
     "atesd": {"recipe": {"name": "atesd", "hold": 2, "probe_prompts": 2, "controller_rate": 1.0}},
     "sd_zero": {"recipe": {"name": "sd_zero", "srt_steps": 3, "sync_every": 1, "num_generations": 2}},
+    "actguide": {
+        "recipe": {"name": "actguide", "num_generations": 2, "num_iterations": 2, "beta": 0.1},
+        "record": {"actions": ["Take one.", "Count on.", "Say it."]},
+    },
     "olora": {"recipe": "olora", "model": {"lora": {"r": 2}}},
 }
 """Several steps on a rollout batch, with a base, and with a teacher whose head moves; averages; a controller, a gate;
-ways back with guides; an adapter; what holds the weights."""
+ways back with guides; revisions; hints; an adapter; what holds the weights."""
 
 
 def by_letters(example: Example, completion: str) -> Verdict:
@@ -55,6 +59,7 @@ def write_config(folder: Path, name: str, **changes: Any) -> Path:
     """A configuration of two stages in a folder with its model and data; what is changed to None is left out."""
     if not (folder / "model").exists():
         build_tiny_model(folder / "model", hidden_size=32, layers=2, vocab_size=300, texts=SAMPLE_TEXTS)
+    run = RUNS[name]
     for task in range(2):
         records = (
             {
@@ -62,10 +67,10 @@ def write_config(folder: Path, name: str, **changes: Any) -> Path:
                 "completion": f"{i + task}.",
                 "solution": ["Count on.", f"{i + task}."],
             }
+            | run.get("record", {})
             for i in range(12)
         )
         (folder / f"{task}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    run = RUNS[name]
     data = {
         "name": "small",
         "model": {"path": str(folder / "model"), **run.get("model", {})},

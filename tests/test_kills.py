@@ -28,6 +28,7 @@ KILLS = {
     "npo": 14,
     "auto_npo": 8,
     "ewc": 5,
+    "actguide": 8,
 }
 KILLS_OF_TWO = 6
 KINDS: tuple[Kind, ...] = ("operation", "file", "checkpoint")

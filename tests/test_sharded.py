@@ -198,7 +198,7 @@ def _records(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def _assert_alike(run: Path, other: Path) -> None:
+def assert_alike(run: Path, other: Path) -> None:
     """Two runs took the same steps on the same tokens, to rounding."""
     first, second = _records(run), _records(other)
     assert len(first) == len(second)
@@ -224,7 +224,7 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path, first: i
     assert position["batch"]["rows"]  # in the middle of a rollout batch
     assert len(list(checkpoint.glob("*.safetensors"))) == first
     start("resume", run, size=then).finish()
-    _assert_alike(tmp_path / "whole", run)
+    assert_alike(tmp_path / "whole", run)
 
 
 @pytest.mark.slow
