@@ -372,7 +372,7 @@ def stable_opd(groups: Sequence[Sequence[Seen]]) -> Tensor:
 
 
 def msd(groups: Sequence[Sequence[Seen]]) -> Tensor:
-    """At temperature .2, with the teacher's certainty over its five most likely entries."""
+    """At temperature .2, with the teacher's certainty over its top five; its own rows are not corrected."""
 
     def loss(s: Seen) -> Tensor:
         student, teacher = ((side / 0.2).log_softmax(-1) for side in (s.student, s.teacher))
@@ -380,8 +380,9 @@ def msd(groups: Sequence[Sequence[Seen]]) -> Tensor:
         top = top / top.sum(-1, keepdim=True)
         certainty = 1 + (top * top.log()).sum(-1) / torch.tensor(5.0).log()
         doubt = 1 - s.of(student).exp().detach()
-        sampled = torch.tensor(s.row.sampled_logprobs)
-        row = (s.of(student) - sampled).exp().clamp(max=2).mean().detach()
+        row = torch.ones(())
+        if s.row.sampled_logprobs is not None:
+            row = (s.of(student) - torch.tensor(s.row.sampled_logprobs)).exp().clamp(max=2).mean().detach()
         return row * certainty * doubt * kl(student, teacher)
 
     return token_mean(groups, loss)
