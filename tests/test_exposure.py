@@ -1,6 +1,7 @@
 """The exposure that ATESD learns: its policy's gradients, what moves it, what a run shows and measures."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -89,20 +90,31 @@ def test_progress_is_credited_to_the_choices_before_it_against_the_mean() -> Non
     drawn = _steps(policy, [1.0, 0.7, 0.2])[::4]
     zero = [[0.0] * (len(FEATURES) + 1) for _ in range(2)]
     first, second = (np.array(log_density_gradient(zero, features[k], drawn[k])) for k in (0, 1))
-    # The first progress is its own mean; the second is .2 above it.
-    expected = 0.2 * (0.5 - 0.3) * (0.5 * first + second)
+    # The first progress is its own mean; the second is .2 above that, where both together deviate by .1 · √2.
+    expected = 0.2 * (0.2 / math.sqrt(0.02)) * (0.5 * first + second)
     np.testing.assert_allclose(policy.state()["parameters"], expected, rtol=1e-9)
     assert policy.state()["mean"] == pytest.approx(0.4)
 
 
-@pytest.mark.parametrize(("best", "low", "high"), [(1.0, 0.65, 1.0), (0.0, 0.0, 0.35)])
-def test_it_learns_which_exposure_teaches_most(best: float, low: float, high: float) -> None:
-    policy, loss, drawn = _policy(hold=1, rate=0.3, discount=0.0), 0.0, []
-    for step in range(600):
-        drawn.append(policy.value(Moment(step, 600, 3)))
-        policy.see({"probe_loss": loss})
-        loss -= 1 - abs(best - drawn[-1])
-    assert low < sum(drawn[-100:]) / 100 < high
+def _learnt(best: float, gain: float, windows: int, seed: int) -> float:
+    """The mean of the last ten exposures of a policy at its defaults, where a window gains more the nearer to one."""
+    policy = next(iter(ATESD().controllers().values()))
+    loss, drawn = 1.0, []
+    for window in range(windows):
+        for step in range(ATESD().hold):
+            exposure = policy.value(Moment(window * ATESD().hold + step, windows * ATESD().hold, seed))
+            policy.see({"loss": loss, "entropy": 0.5, "kl_teacher": 0.4} | ({"probe_loss": loss} if step == 0 else {}))
+        drawn.append(exposure)
+        loss -= gain * (1 - abs(best - exposure))
+    return sum(drawn[-10:]) / 10
+
+
+@pytest.mark.parametrize("gain", [0.005, 0.5])
+def test_at_its_defaults_it_learns_which_exposure_teaches_most(gain: float) -> None:
+    whole, half, none = (sum(_learnt(best, gain, 40, seed) for seed in range(5)) / 5 for best in (1.0, 0.5, 0.0))
+    assert whole > 0.65
+    assert 0.4 < half < 0.6
+    assert none < 0.35
 
 
 def test_the_entropy_bonus_widens_the_choice() -> None:

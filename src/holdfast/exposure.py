@@ -22,6 +22,9 @@ FEATURES = ("loss", "slope", "grad_norm", "entropy", "kl_teacher", "reward", "pr
 SMOOTHING = 0.1
 """Rate of these averages, per optimiser step."""
 
+_FARTHEST = 3.0
+"""Deviations from the mean that a window's progress counts for at most."""
+
 Gradient = list[list[float]]
 """In the policy's parameters, two rows: those of a and b; the last column is the bias."""
 
@@ -45,6 +48,8 @@ class _State:
     """The probe's loss when the window began."""
     mean: float = 0.0
     """Of the progress of all windows so far, the baseline."""
+    squares: float = 0.0
+    """Σ (progress − mean)² over these windows."""
     windows: int = 0
 
 
@@ -53,10 +58,13 @@ class BetaExposure(Controller):
 
     REINFORCE with the running mean of progress as the baseline, and an entropy bonus:
 
-        (W, u) += rate · [ (progress_k − mean) · Σ_j discount^j ∇ log Beta(α_{k−j}) + entropy_weight · ∇ H ]
+        (W, u) += rate · [ A_k · Σ_j discount^j ∇ log Beta(α_{k−j}) + entropy_weight · ∇ H ]
+        A_k     = (progress_k − mean) / deviation, within ±3
 
     which over a stage adds up to ∇ log π of each window times the discounted sum of what came after it. `probe_loss` in
     the numbers of a window's first step is the loss on the probe before it; progress_k is how far it falls in window k.
+    Mean and deviation are those of the windows so far, so that the policy learns as fast where a window gains a
+    hundredth of a nat as where it gains one; without a deviation yet no choice is preferred.
     """
 
     def __init__(self, *, hold: int, discount: float, entropy_weight: float, rate: float) -> None:
@@ -108,9 +116,14 @@ class BetaExposure(Controller):
 
     def _learn(self, progress: float, features: Sequence[float]) -> None:
         state = self._state
-        advantage = progress - (state.mean if state.windows else progress)
+        before = state.mean
         state.windows += 1
-        state.mean += (progress - state.mean) / state.windows
+        state.mean += (progress - before) / state.windows
+        state.squares += (progress - before) * (progress - state.mean)
+        advantage = 0.0
+        if state.squares > 0:
+            deviation = math.sqrt(state.squares / (state.windows - 1))
+            advantage = max(-_FARTHEST, min(_FARTHEST, (progress - before) / deviation))
         step = _add(
             _scale(state.trace, advantage),
             _scale(entropy_gradient(state.parameters, features), self.entropy_weight),

@@ -61,6 +61,17 @@ class Quantity:
 
 
 @dataclass(frozen=True)
+class Table:
+    """What stands behind a claim's quantities: a head and rows of text."""
+
+    head: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+    def as_json(self) -> list[dict[str, str]]:
+        return [dict(zip(self.head, row, strict=True)) for row in self.rows]
+
+
+@dataclass(frozen=True)
 class Evidence:
     """The finished runs of an experiment.
 
@@ -93,6 +104,7 @@ class Claim:
         quick_arms: those of the quick form, where all of them would take too long for it.
         measure: from these runs to what the claim says is above 0.
         experiment: in the place of both, a measurement without runs: seeds in, quantities out.
+        table: of what was measured, for the page.
     """
 
     name: str
@@ -102,6 +114,7 @@ class Claim:
     measure: Callable[[Evidence], list[Quantity]] | None = None
     experiment: Callable[[Sequence[int]], list[Quantity]] | None = None
     quick_arms: tuple[Arm, ...] | None = None
+    table: Callable[[Evidence], Table] | None = None
 
     def taken(self, *, full: bool) -> tuple[Arm, ...]:
         """The arms of the full or of the quick form."""
@@ -116,6 +129,7 @@ class Finding:
     quantities: Sequence[Quantity]
     seconds: float
     full: bool = True
+    table: Table | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -133,5 +147,8 @@ class Finding:
             "verdict": self.verdict,
             "quantities": [quantity.as_json() for quantity in self.quantities],
             "arms": [arm.label for arm in claim.taken(full=self.full)],
+            "table": None
+            if self.table is None
+            else [dict(zip(self.table.head, r, strict=True)) for r in self.table.rows],
             "seconds": self.seconds,
         }

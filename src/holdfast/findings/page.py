@@ -88,6 +88,8 @@ def as_markdown(findings: Sequence[Finding], made: Mapping[str, Any]) -> str:
         lines += [f"## {claim.name}", "", f"{claim.statement} ({claim.source})", ""]
         rows = [(q.name, number(q), interval(q), q.outcome, _values(q)) for q in finding.quantities]
         lines += [*_markdown_table(("above 0 if it holds", "found", "95% interval", "outcome", "by seed"), rows), ""]
+        if finding.table is not None:
+            lines += [*_markdown_table(finding.table.head, finding.table.rows), ""]
         if claim.arms:
             runs = ", ".join(f"`{arm.label}`" for arm in claim.taken(full=finding.full))
             lines += [f"Runs: {runs}.", ""]

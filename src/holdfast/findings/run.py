@@ -44,12 +44,15 @@ def find(
     findings = []
     for claim in claims:
         begun = time.perf_counter()
+        table = None
         if claim.experiment is not None:
             quantities = claim.experiment(seeds)
         else:
             assert claim.measure is not None
-            quantities = claim.measure(evidence(claim, seeds, folder, full=full))
-        finding = Finding(claim, quantities, time.perf_counter() - begun, full)
+            found = evidence(claim, seeds, folder, full=full)
+            quantities = claim.measure(found)
+            table = None if claim.table is None else claim.table(found)
+        finding = Finding(claim, quantities, time.perf_counter() - begun, full, table)
         findings.append(finding)
         watch(f"{claim.name}: {finding.verdict}")
     return findings

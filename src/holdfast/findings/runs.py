@@ -1,8 +1,10 @@
 """Carrying out the runs that claims ask for: each once, some at a time, gone on with where one stopped. Torch-free."""
 
 import hashlib
+import json
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from holdfast.config import RunConfig, dump_config, parse_config
 from holdfast.errors import HoldfastError, RunError
 from holdfast.findings.claim import Arm, Claim, Evidence
 from holdfast.overrides import apply_overrides
-from holdfast.store import RunDirectory, read_json
+from holdfast.store import RunDirectory, read_json, write_json
 
 STREAM: Mapping[str, Any] = {
     "name": "findings",
@@ -24,7 +26,7 @@ STREAM: Mapping[str, Any] = {
     "suites": ["lab:old-skills", "lab:old-facts", "lab:in-context", "lab:instruction-format"],
     "train": {
         "steps": 30,
-        "prompts_per_step": 8,
+        "prompts_per_step": 6,
         "learning_rate": 1e-4,
         "lr_scheduler_type": "linear",
         "max_prompt_length": 160,
@@ -32,22 +34,23 @@ STREAM: Mapping[str, Any] = {
         "save_steps": 1000,
     },
     "eval": {
-        "max_items": 64,
+        "max_items": 48,
         "kl_items": 16,
         "response_items": 0,
+        "drift_weights": 0,
         "probe_steps": 10,
-        "probe_items": 48,
+        "probe_items": 32,
         "samples": 0,
     },
 }
 """What every experiment begins with: two stages on the lab, probed every ten steps, some twenty seconds on one core."""
 
 FULL: Mapping[str, Any] = {
-    "train.prompts_per_step": 16,
-    "eval.max_items": 320,
-    "eval.kl_items": 64,
+    "train.prompts_per_step": 8,
+    "eval.max_items": 192,
+    "eval.kl_items": 48,
     "eval.probe_steps": 5,
-    "eval.probe_items": 128,
+    "eval.probe_items": 96,
 }
 """What the full form trains longer and measures more closely."""
 
@@ -101,9 +104,10 @@ def carry_out(jobs: Sequence[Job], folder: Path, *, workers: int, on_done: Calla
         else:
             missing.append(each)
     places, texts = [folder / each.name for each in missing], [dump_config(each.config) for each in missing]
+    befores = [folder / "before" / f"{_beginning(each.config)}.json" for each in missing]
     # A process starts for several seconds, as long as some runs take, so that each carries out many.
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin) as pool:
-        carried_out = pool.map(_finish, places, texts)
+        carried_out = pool.map(_finish, places, texts, befores)
         for each, _ in zip(missing, carried_out, strict=True):
             on_done(each)
 
@@ -119,26 +123,54 @@ def _is_complete(directory: RunDirectory) -> bool:
     return directory.summary.exists() and read_json(directory.summary)["status"] == "complete"
 
 
+def _beginning(config: RunConfig) -> str:
+    """Names what is asked of the model before the first stage; runs that ask the same share what was found."""
+    data = config.model_dump(mode="json")
+    asked = {name: data[name] for name in ("model", "suites", "eval")}
+    asked["tasks"] = sorted(data["tasks"], key=json.dumps)
+    asked["lengths"] = [data["train"][name] for name in ("max_prompt_length", "max_completion_length", "long_prompts")]
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:10]
+
+
 def _begin() -> None:
     """In a new process, before torch is imported there."""
     os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     from holdfast.console import silence_progress_bars
 
     silence_progress_bars()
 
 
-def _finish(path: Path, text: str) -> None:
-    """Bring a run to its end, or one that was stopped. Nobody reads its report, so that it gets none."""
+def _end_with_parent() -> None:
+    """A pool's processes would outlive a command that is killed, and go on with what they have been handed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _finish(path: Path, text: str, before: Path) -> None:
+    """Bring a run to its end, or one that was stopped. Nobody reads its report, so that it gets none.
+
+    Args:
+        before: what runs that ask the same have found before their first stage; written where it is missing.
+    """
     from holdfast.stop import listening
+    from holdfast.stream.compare import baseline_of
     from holdfast.stream.run import Run, open_run
 
     directory = RunDirectory(path)
     try:
         with listening():
+            known = read_json(before) if before.exists() else None
             if directory.config.exists():
-                open_run(path).resume()
+                run = open_run(path)
+                run.baseline = known
+                run.resume()
             else:
-                Run(parse_config(yaml.safe_load(text), RunConfig), directory).start()
+                Run(parse_config(yaml.safe_load(text), RunConfig), directory, baseline=known).start()
+            if known is None:
+                write_json(before, baseline_of(directory))
     except Exception as error:
         said = str(error) if isinstance(error, HoldfastError) else f"{type(error).__name__}: {error}"
         mend = "the finished runs are kept; give the command again"

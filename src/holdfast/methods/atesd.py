@@ -21,7 +21,8 @@ class ATESD(OPSD):
     Context  the first ⌈α n⌉ of the n steps of the reference solution, and its answer, in the teacher's prompt only
     Loss     OPSD's, with the model before training as the teacher
     α        ~ Beta(a, b), (a, b) = 1 + softplus(W s + u), s what training says of itself; held for 10 steps;
-             W and u learn by REINFORCE from how far the loss on a probe falls, at one and the same exposure
+             W and u learn by REINFORCE from how far the loss on a probe falls, at one and the same exposure, anew in
+         every stage
     """
 
     name: ClassVar[str] = "atesd"
@@ -43,11 +44,13 @@ class ATESD(OPSD):
     """Whether the last step, which states the answer, is shown at every exposure. Reconstruction: not stated."""
     hold: int = Field(default=10, ge=1)
     """Optimiser steps for which an exposure is held. Reconstruction, as all below."""
-    discount: float = Field(default=0.9, ge=0, le=1)
-    """What progress in the next window counts for in a choice's reward."""
+    discount: float = Field(default=0.5, ge=0, le=1)
+    """What progress in the next window counts for in a choice's reward. Nearer to 1 every choice is credited with what
+    many others did, and a policy of a few dozen windows wanders off."""
     entropy_weight: float = Field(default=1e-2, ge=0)
-    controller_rate: float = Field(default=1e-3, ge=0)
-    """Learning rate of the policy, slower than the student's."""
+    controller_rate: float = Field(default=0.1, ge=0)
+    """Of the policy, on advantages in standard deviations: thirty windows take its mean a quarter of the way and more
+    to the exposure that gains most."""
     probe_exposure: float = Field(default=1.0, ge=0, le=1)
     """Fixed: at the exposure in use, showing less would lower the probe's loss by itself."""
     probe_prompts: int = Field(default=16, ge=1)

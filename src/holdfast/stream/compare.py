@@ -110,7 +110,7 @@ def _go_on(
             world.main(summarise)
         if baseline is None:
             # Every run starts from the same model: what is known of it is measured once.
-            baseline = world.main(lambda own=own: _baseline(own))  # type: ignore[misc]
+            baseline = world.main(lambda own=own: baseline_of(own))  # type: ignore[misc]
     return world.main(lambda: _summarise(config, directory))
 
 
@@ -130,7 +130,7 @@ def _is_complete(run: RunDirectory) -> bool:
     return run.summary.exists() and read_json(run.summary)["status"] != "running"
 
 
-def _baseline(run: RunDirectory) -> dict[str, Any]:
+def baseline_of(run: RunDirectory) -> dict[str, Any]:
     """What a run found before its first stage, for others that start from the same model."""
     answers = read_json(run.responses(0)) if run.responses(0).exists() else None
     return {**read_json(run.evaluation(0)), "responses": answers}

@@ -5,6 +5,7 @@ One file per family of claims; an arm that several claims need is defined once, 
 
 from holdfast.findings.claim import Claim
 from holdfast.findings.claims.action_guidance import ACTION_GUIDANCE
+from holdfast.findings.claims.artifacts import ARTIFACTS
 from holdfast.findings.claims.exposure import EXPOSURE
 from holdfast.findings.claims.keeping import KEEPING
 from holdfast.findings.claims.near_future import NEAR_FUTURE
@@ -16,6 +17,7 @@ CLAIMS: tuple[Claim, ...] = (
     *OWN,
     *TWO_STAGES,
     *KEEPING,
+    *ARTIFACTS,
     *NEAR_FUTURE,
     *ACTION_GUIDANCE,
     *WIDE,

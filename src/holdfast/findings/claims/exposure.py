@@ -14,7 +14,7 @@ def _shown(label: str, **settings: Any) -> Arm:
     return Arm(label, {"name": "atesd", "clip": "token", "keep_answer": False, **settings}, STEPS)
 
 
-LEARNT = _shown("atesd", hold=5)
+LEARNT = _shown("atesd", hold=2)
 QUARTER = _shown("exposure-0.25", exposure=0.25)
 HALF = _shown("exposure-0.5", exposure=0.5)
 FIXED = {"a quarter": QUARTER, "a half": HALF, "the whole": OPSD}
@@ -28,9 +28,7 @@ def _mismatch(folder: Path) -> float | None:
 
 
 def _learnt_above_fixed(found: Evidence) -> list[Quantity]:
-    few = (
-        "A stage of thirty steps holds six exposures, from which a policy that begins at a half learns next to nothing."
-    )
+    few = "A stage of thirty steps holds fifteen exposures, which take a policy that begins at a half little further."
     return [
         Quantity(
             f"the task right after its stage, learnt exposure above {part}",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from holdfast.findings.claim import Arm, Claim, Evidence, Quantity
+from holdfast.findings.claims.wide import GRPO_HARD, HARD_STEPS
 from holdfast.findings.read import metric, steps_to
 from holdfast.store import RunDirectory
 
@@ -25,16 +26,12 @@ def _npo(steps: int) -> Arm:
 
 NEAR, MIDDLE, FAR = _npo(2), _npo(AHEAD), _npo(30)
 GRPO_LONGER = Arm("grpo-longer", "grpo", {**ALONE, "train.steps": 30 + SPENT})
-
-
-HARD = {
-    "model.path": "lab-wide",
-    "tasks": ["lab:steps-hard"],
-    "suites": ["lab:known-steps"],
-    "eval.probe_steps": 0,
-}
-NPO_HARD = Arm("npo-hard", {"name": "npo", "scout_steps": AHEAD, "guide_samples": 2}, HARD)
-GRPO_HARD_LONGER = Arm("grpo-hard-longer", "grpo", {**HARD, "train.steps": 30 + SPENT})
+# GRPO's arm on the harder questions takes the steps that are spent ahead as well.
+NPO_HARD = Arm(
+    "npo-hard",
+    {"name": "npo", "scout_steps": AHEAD, "guide_samples": 2},
+    {**HARD_STEPS, "train.steps": HARD_STEPS["train.steps"] - SPENT},
+)
 
 
 def _score(folder: Path) -> float | None:
@@ -78,7 +75,7 @@ def _npo_above_grpo(found: Evidence) -> list[Quantity]:
         Quantity(
             "hard questions in steps right after the stage at the same budget, NPO above GRPO",
             "points",
-            found.difference(NPO_HARD.label, GRPO_HARD_LONGER.label, metric("learned_score")),
+            found.difference(NPO_HARD.label, GRPO_HARD.label, metric("learned_score")),
             "What ten steps ahead find, twelve steps more find too.",
         ),
         Quantity(
@@ -102,7 +99,7 @@ NEAR_FUTURE: tuple[Claim, ...] = (
         name="npo-above-grpo",
         statement="Where most groups fail, right answers of the run's own near future take GRPO further and faster.",
         source="arXiv 2604.20733",
-        arms=(MIDDLE, GRPO_LONGER, NPO_HARD, GRPO_HARD_LONGER),
+        arms=(MIDDLE, GRPO_LONGER, NPO_HARD, GRPO_HARD),
         measure=_npo_above_grpo,
     ),
 )

@@ -20,13 +20,13 @@ STEPS = {
     "suites": ["lab:known-steps"],
     "train.learning_rate": 4e-4,
 }
-# At four times the rate GRPO and SORT lose all that they knew: here it is the stream's own rate, and twice the steps.
+# At four times the rate GRPO and SORT lose all that they knew: here it is the stream's own rate, and more steps.
 _SLOW_STEPS = {**STEPS, "train.learning_rate": 1e-4, "train.steps": 60}
-_HARD_STEPS = {**_SLOW_STEPS, "tasks": ["lab:steps-hard"], "eval.probe_steps": 0}
+HARD_STEPS = {**_SLOW_STEPS, "train.steps": 42, "tasks": ["lab:steps-hard"], "eval.probe_steps": 0}
 
 MSD = Arm("msd", "msd", _LANGUAGES)
-SORT = Arm("sort-hard", "sort", _HARD_STEPS)
-GRPO_HARD = Arm("grpo-hard", "grpo", _HARD_STEPS)
+SORT = Arm("sort-hard", "sort", HARD_STEPS)
+GRPO_HARD = Arm("grpo-hard", "grpo", HARD_STEPS)
 # A clip by entry turns OPSD's gradient around wherever it bites, and on the lab it bites everywhere.
 OPSD = Arm("opsd-steps", {"name": "opsd", "clip": "token"}, STEPS)
 OPSD_SLOW = Arm("opsd-steps-slow", OPSD.recipe, _SLOW_STEPS)
