@@ -2,19 +2,20 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from holdfast.findings.claim import Arm, Claim, Evidence, Quantity, Summary
 from holdfast.findings.read import POINTS, generated_to, metric
 from holdfast.measure.matched import stage_trajectory
 
-_LANGUAGES = {
+_LANGUAGES: dict[str, Any] = {
     "model.path": "lab-wide",
     "tasks": ["lab:refusals"],
     "suites": ["lab:useful-first", "lab:useful-second", "lab:refused-first", "lab:refusals-ood"],
     "eval.probe_steps": 0,
 }
 # Thirty steps at the stream's rate teach these tasks to no recipe.
-STEPS = {
+STEPS: dict[str, Any] = {
     "model.path": "lab-wide",
     "tasks": ["lab:steps"],
     "suites": ["lab:known-steps"],
