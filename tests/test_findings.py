@@ -7,15 +7,23 @@ from typing import Any
 
 import pytest
 
+import holdfast
 from commands import Commands
 from holdfast.errors import RunError
 from holdfast.findings import runs
 from holdfast.findings.claim import Arm, Claim, Evidence, Finding, Quantity
 from holdfast.findings.claims import CLAIMS
+from holdfast.findings.claims.artifacts import foreign_form
+from holdfast.findings.claims.later import truncated
+from holdfast.findings.claims.own import RIVALS
 from holdfast.findings.page import as_markdown, commit, table_rows
 from holdfast.findings.read import matched_loss, moved_at_match, rank_correlation, steps_to
 from holdfast.findings.run import find
+from holdfast.lab.tasks import TASKS, lab_task
+from holdfast.methods import RECIPES
 from summary_factory import make_run
+
+LENGTHS = {"max_prompt_length": 160, "max_completion_length": 48}
 
 
 def _quantity(*values: float | None) -> Quantity:
@@ -239,3 +247,87 @@ def test_an_unknown_claim_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "did you mean 'sdft-above-sft'?" in done.err
     listed = Commands(tmp_path, capsys)("findings", "--list")
     assert all(claim.name in listed.out for claim in CLAIMS)
+
+
+@pytest.mark.slow
+def test_a_model_half_way_is_scored_as_the_trained_one_was(tmp_path: Path) -> None:
+    """Of a model that was trained for one step hardly, so that half of the way is no way."""
+    config = {
+        "tasks": ["lab:tools"],
+        "suites": ["lab:old-facts"],
+        "recipe": "sft",
+        "train": {
+            "steps": 1,
+            "prompts_per_step": 2,
+            "learning_rate": 1e-9,
+            "max_prompt_length": 160,
+            "max_completion_length": 48,
+        },
+        "eval": {"max_items": 16, "kl_items": 0, "response_items": 0, "drift_weights": 0, "samples": 0},
+    }
+    folder = tmp_path / "run"
+    summary = holdfast.run(config, output_dir=folder)
+    (claim,) = [each for each in CLAIMS if each.name == "half-way-keeps-more"]
+    assert claim.measure is not None
+    kept, net = claim.measure(Evidence({"sft": [summary]}, {"sft": [folder]}))
+    assert (kept.values, net.values) == ([0.0], [0.0])
+
+
+def test_answers_cut_off_are_the_tasks_at_the_end() -> None:
+    ends = [{"scores": {"a": {"truncated": share}, "old": {"truncated": 1.0}}} for share in (0.9, 0.25)]
+    assert truncated({"order": ["a"], "evaluations": ends}) == pytest.approx(25.0)
+
+
+def test_forms_are_looked_for_where_they_were_not_asked_for() -> None:
+    def texts(*answers: str) -> list[dict[str, str]]:
+        return [{"text": answer} for answer in answers]
+
+    answers = {
+        "calculation": texts("[ 3 ]", "[ 4 ]"),
+        "tools": texts("[ 3 ]", "{ out = f ( 1 ) }"),
+        "old-facts": texts("answer : red", "{ out = red }"),
+    }
+    # Brackets on tools ½ and on old facts 0, braces on calculation 0 and on old facts ½.
+    assert foreign_form(answers) == pytest.approx(0.25)
+
+
+def test_the_front_is_what_nothing_learns_more_and_loses_less_than() -> None:
+    def run(learned: float, lost: float) -> dict[str, Any]:
+        summary = make_run()
+        summary["metrics"]["learned_score"]["mean"] = learned
+        summary["metrics"]["loss_of_earlier"]["mean"] = lost
+        return summary
+
+    (claim,) = [each for each in CLAIMS if each.name == "holdfast-on-the-front"]
+    assert claim.table is not None
+    found = {
+        "holdfast/x": [run(0.8, 0.1)],
+        "eager/x": [run(0.9, 0.5)],
+        "worse/x": [run(0.7, 0.1)],
+        "still/x": [run(0.0, 0.0)],
+    }
+    table = claim.table(Evidence(found, {}))
+    assert [(row[0], row[-1]) for row in table.rows] == [
+        ("holdfast", "yes"),
+        ("worse", ""),
+        ("eager", "yes"),
+        ("still", "yes"),
+    ]
+    assert table.rows[0][1:4] == ("80.0", "10.0", "70.0")
+
+
+def test_every_recipe_is_on_the_front_or_wants_what_its_tasks_lack() -> None:
+    def name(recipe: Any) -> str:
+        return recipe if isinstance(recipe, str) else recipe["name"]
+
+    compared = {name(recipe) for recipe in RIVALS.values()} | {"holdfast"}
+    provided = frozenset.intersection(*(lab_task(task).provides() for task in TASKS))
+    for recipe in RECIPES.values():
+        assert (recipe.name in compared) == (recipe().required() <= provided), recipe.name
+
+
+def test_what_was_found_before_the_first_stage_is_shared_by_runs_that_ask_the_same() -> None:
+    one, other = (runs.job(Arm("a", recipe), seed, full=False).config for recipe, seed in (("sft", 0), ("grpo", 1)))
+    turned = runs.job(Arm("a", "sft", {"tasks": ["lab:tools", "lab:calculation"]}), 0, full=False).config
+    longer = runs.job(Arm("a", "sft", {"train.max_completion_length": 64}), 0, full=False).config
+    assert runs.beginning_of(one) == runs.beginning_of(other) == runs.beginning_of(turned) != runs.beginning_of(longer)

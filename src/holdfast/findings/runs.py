@@ -104,7 +104,7 @@ def carry_out(jobs: Sequence[Job], folder: Path, *, workers: int, on_done: Calla
         else:
             missing.append(each)
     places, texts = [folder / each.name for each in missing], [dump_config(each.config) for each in missing]
-    befores = [folder / "before" / f"{_beginning(each.config)}.json" for each in missing]
+    befores = [folder / "before" / f"{beginning_of(each.config)}.json" for each in missing]
     # A process starts for several seconds, as long as some runs take, so that each carries out many.
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin) as pool:
         carried_out = pool.map(_finish, places, texts, befores)
@@ -123,7 +123,7 @@ def _is_complete(directory: RunDirectory) -> bool:
     return directory.summary.exists() and read_json(directory.summary)["status"] == "complete"
 
 
-def _beginning(config: RunConfig) -> str:
+def beginning_of(config: RunConfig) -> str:
     """Names what is asked of the model before the first stage; runs that ask the same share what was found."""
     data = config.model_dump(mode="json")
     asked = {name: data[name] for name in ("model", "suites", "eval")}

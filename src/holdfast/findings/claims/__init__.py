@@ -8,6 +8,7 @@ from holdfast.findings.claims.action_guidance import ACTION_GUIDANCE
 from holdfast.findings.claims.artifacts import ARTIFACTS
 from holdfast.findings.claims.exposure import EXPOSURE
 from holdfast.findings.claims.keeping import KEEPING
+from holdfast.findings.claims.later import LATER
 from holdfast.findings.claims.near_future import NEAR_FUTURE
 from holdfast.findings.claims.own import OWN
 from holdfast.findings.claims.two_stages import TWO_STAGES
@@ -22,4 +23,5 @@ CLAIMS: tuple[Claim, ...] = (
     *ACTION_GUIDANCE,
     *WIDE,
     *EXPOSURE,
+    *LATER,
 )

@@ -9,14 +9,15 @@ from holdfast.findings.read import metric
 from holdfast.store import RunDirectory
 
 
-def _shown(label: str, **settings: Any) -> Arm:
+def _shown(label: str, *, keep_answer: bool = False, **settings: Any) -> Arm:
     # As OPSD's arm; the lab's base knows a solution's first part, and not a gap in it.
-    return Arm(label, {"name": "atesd", "clip": "token", "keep_answer": False, **settings}, STEPS)
+    return Arm(label, {"name": "atesd", "clip": "token", "keep_answer": keep_answer, **settings}, STEPS)
 
 
 LEARNT = _shown("atesd", hold=2)
 QUARTER = _shown("exposure-0.25", exposure=0.25)
 HALF = _shown("exposure-0.5", exposure=0.5)
+ANSWER_ALONE = _shown("answer-alone", exposure=0.0, keep_answer=True)
 FIXED = {"a quarter": QUARTER, "a half": HALF, "the whole": OPSD}
 
 learned = metric("learned_score")

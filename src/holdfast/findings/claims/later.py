@@ -1,0 +1,223 @@
+"""Claims of recipes that came after, each beside the recipe that it mends. Torch-free."""
+
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+from holdfast.contexts import DEMONSTRATION_TEMPLATE
+from holdfast.findings.claim import Arm, Claim, Evidence, Quantity, Summary
+from holdfast.findings.claims.exposure import ANSWER_ALONE
+from holdfast.findings.claims.two_stages import EARLY, GRPO, RFT, SDFT, SDFT_FAST, SDPO, SFT, learned
+from holdfast.findings.claims.wide import GRPO_HARD, HARD_STEPS, OPSD
+from holdfast.findings.read import POINTS, kl_to_base, matched_loss, metric, steps_to, suites_lost
+from holdfast.store import RunDirectory
+
+# The lab's base knows how a demonstration is shown to it, and its answers have no lead-in to skip.
+_AS_KNOWN = {"template": DEMONSTRATION_TEMPLATE}
+_SKIPS_NONE = {"num_loss_tokens_to_skip": 0}
+ISDFT = Arm("isdft", {"name": "isdft", **_SKIPS_NONE, "ramp_steps": 0.5})
+CORRECT_ONLY = Arm("correct-only", {"name": "correct_only", **_SKIPS_NONE})
+GATED = Arm("sdft-gated", {"name": "sdft", **_SKIPS_NONE, "teacher_kind": "gated"})
+OPSD_STREAM = Arm("opsd", {"name": "opsd", **_AS_KNOWN, "clip": "token"})
+BETA_OPSD = Arm("beta-opsd", {"name": "beta_opsd", **_AS_KNOWN})
+STABLE_OPD = Arm("stable-opd", {"name": "stable_opd", **_AS_KNOWN})
+TRUST_REGION = Arm("sdpo-trust-region", {"name": "sdpo", "teacher_kind": "trust_region", "stage_start": "student"})
+MASKED = Arm("sdpo-masked", {"name": "sdpo", "stage_start": "student", "token_mask_ratio": 0.5})
+GRPO_KL = Arm("grpo-kl", {"name": "grpo", "beta": 0.04})
+SDPG = Arm("sdpg", "sdpg")
+SD_ZERO = Arm("sd-zero", {"name": "sd_zero", "srt_steps": 10})
+AUTO_NPO = Arm("auto-npo-hard", "auto_npo", HARD_STEPS)
+MARGIN = 5.0
+"""Points below which two scores are the same."""
+
+_NEW = "new tasks right after their stage"
+_FULL = "Both learn the lab's tasks nearly whole, and there is little room above."
+_SHORT = "Answers of ten tokens in stages of thirty steps leave little time to come apart."
+
+
+class Above(NamedTuple):
+    """That a number of one arm lies above that of another, by at least `less` below 0.
+
+    `number` is of a run; None for what was lost where both stand at the same score.
+    """
+
+    what: str
+    a: Arm
+    b: Arm
+    number: Callable[[Summary], float | None] | None
+    if_not: str
+    unit: str = "points"
+    less: float = 0.0
+
+    def measure(self, found: Evidence) -> Quantity:
+        labels = self.a.label, self.b.label
+        values = matched_loss(found, *labels) if self.number is None else found.difference(*labels, self.number)
+        return Quantity(
+            f"{self.what}, {' above '.join(labels)}" + (f" less {self.less:g} {self.unit}" if self.less else ""),
+            self.unit,
+            [None if value is None else value + self.less for value in values],
+            self.if_not,
+        )
+
+
+def _claim(name: str, statement: str, source: str, *parts: Above) -> Claim:
+    arms = tuple({arm.label: arm for part in parts for arm in (part.a, part.b)}.values())
+    return Claim(name, statement, source, arms, measure=lambda found: [part.measure(found) for part in parts])
+
+
+def truncated(summary: Summary) -> float | None:
+    """Share of the tasks' greedy answers that were cut off at the stream's end, in points."""
+    last = summary["evaluations"][-1]["scores"]
+    shares = [last[task].get("truncated") for task in summary["order"] if task in last]
+    known = [share for share in shares if share is not None]
+    return POINTS * sum(known) / len(known) if known else None
+
+
+AVERAGED = 0.5
+
+
+def _blended(found: Evidence) -> list[Quantity]:
+    """The mean of base and trained weights, evaluated as the trained model was."""
+    kept: list[float | None] = []
+    net: list[float | None] = []
+    for folder, summary in zip(found.folders[SFT.label], found.summaries[SFT.label], strict=True):
+        after = {name: each["mean"] for name, each in summary["evaluations"][-1]["scores"].items()}
+        scores = _scores_between(RunDirectory(folder), len(summary["order"]))
+        gains = {name: POINTS * (scores[name] - after[name]) for name in after if name in scores}
+        old = [gains[each["name"]] for each in summary["sets"] if each["kind"] == "retention" and each["name"] in gains]
+        new = [gains[name] for name in summary["order"] if name in gains]
+        known = bool(old) and bool(new)
+        kept.append(sum(old) / len(old) if known else None)
+        net.append(sum(old) / len(old) + sum(new) / len(new) if known else None)
+    far = "The stream's second task overwrites the first, and half of the way back brings neither of them back."
+    return [
+        Quantity("retention suites, half-way model above the trained one", "points", kept, far),
+        Quantity("that gain, less what the new tasks lose", "points", net, far),
+    ]
+
+
+def _scores_between(run: RunDirectory, stages: int) -> dict[str, float]:
+    """Scores on a run's sets half-way between the lab's base and the run's last model; empty where there is none."""
+    if not run.model(stages).exists():
+        return {}
+    from holdfast.measure.gate_sources import evaluate, plan_of
+    from holdfast.train.blend import Blend
+
+    with TemporaryDirectory() as folder:
+        between = Path(folder) / "between"
+        Blend("lab", [str(run.model(stages))]).write(AVERAGED, between)
+        found = evaluate(str(between), plan_of(run.config, (), None, False), lambda model, name: None)
+    return {name: each["mean"] for name, each in found["sets"].items()}
+
+
+LATER: tuple[Claim, ...] = (
+    _claim(
+        "isdft-learns-and-keeps-more",
+        "A part of the way to the teacher, anchored to the base, learns more than all of it, and keeps more.",
+        "arXiv 2609.24646",
+        Above(_NEW, ISDFT, SDFT, learned, _FULL),
+        Above("retention suites lost", SDFT, ISDFT, suites_lost, _SHORT),
+    ),
+    _claim(
+        "correct-only-learns-more",
+        "Distilling on right samples alone learns more than on all of them.",
+        "arXiv 2605.06188",
+        Above(_NEW, CORRECT_ONLY, SDFT, learned, "Where no sample is right nothing is learnt, as in the first steps."),
+        Above("lost at the same score", SDFT, CORRECT_ONLY, None, EARLY),
+    ),
+    _claim(
+        "gated-refresh-does-not-collapse",
+        "A teacher that is refreshed when reward and lengths allow it keeps what one that follows fast loses.",
+        "arXiv 2606.03532",
+        Above("retention suites lost", SDFT_FAST, GATED, suites_lost, _SHORT),
+        Above("all tasks at the end", GATED, SDFT_FAST, metric("final_score"), _SHORT),
+    ),
+    _claim(
+        "beta-opsd-keeps-more",
+        "A target between the base and the teacher keeps more than the teacher itself.",
+        "arXiv 2607.28582",
+        Above("lost at the same score", OPSD_STREAM, BETA_OPSD, None, EARLY),
+        Above("KL to base", OPSD_STREAM, BETA_OPSD, kl_to_base, _SHORT, "nats"),
+    ),
+    _claim(
+        "stable-opd-is-not-cut-off",
+        "An anchor and some demonstrations keep on-policy distillation from answers that never end.",
+        "arXiv 2604.08527",
+        Above("answers cut off at the end", OPSD_STREAM, STABLE_OPD, truncated, _SHORT),
+        Above("retention suites lost", OPSD_STREAM, STABLE_OPD, suites_lost, _SHORT),
+    ),
+    _claim(
+        "trust-region-holds-as-well",
+        "A still teacher mixed with the student learns as much as one that averages it, and keeps more.",
+        "arXiv 2601.20802",
+        Above(_NEW, TRUST_REGION, SDPO, learned, _FULL, less=MARGIN),
+        Above("retention suites lost", SDPO, TRUST_REGION, suites_lost, _SHORT),
+    ),
+    _claim(
+        "denser-is-not-better",
+        "With a random half of the tokens left out, self-distillation learns as much and drifts less.",
+        "arXiv 2607.01763",
+        Above(_NEW, MASKED, SDPO, learned, "Half of the tokens teach more slowly.", less=MARGIN),
+        Above(
+            "KL to base", SDPO, MASKED, kl_to_base, "What is left out of a step is made up for by its weight.", "nats"
+        ),
+    ),
+    _claim(
+        "thoughts-in-the-privilege-add-noise",
+        "The answer alone teaches more than the answer with the whole solution before it.",
+        "arXiv 2607.01763",
+        Above(
+            "the task right after its stage",
+            ANSWER_ALONE,
+            OPSD,
+            learned,
+            "On the lab the steps are the skill: an answer without them does not say how it came about.",
+        ),
+    ),
+    _claim(
+        "reference-kl-keeps-more",
+        "GRPO held to the base by a penalty keeps more than without it.",
+        "arXiv 2509.04259; arXiv 2607.01763",
+        Above("lost at the same score", GRPO, GRPO_KL, None, EARLY),
+        Above("KL to base", GRPO, GRPO_KL, kl_to_base, _SHORT, "nats"),
+    ),
+    _claim(
+        "sdpg-faster-than-grpo",
+        "A weak pull to the privileged model takes GRPO to a score in fewer steps.",
+        "arXiv 2606.04036",
+        Above(
+            "steps to 80 points on the first task",
+            GRPO,
+            SDPG,
+            steps_to(0.8),
+            "GRPO is there within some ten steps, and the pull is a thousandth of the loss.",
+            "steps",
+        ),
+    ),
+    _claim(
+        "sd-zero-above-rft",
+        "Learning to revise, and distilling the reviser, learns more from rewards than imitating right samples.",
+        "arXiv 2604.12002",
+        Above(_NEW, SD_ZERO, RFT, learned, "The lab's base revises hardly any of its answers rightly."),
+    ),
+    _claim(
+        "auto-npo-above-grpo",
+        "Going back by itself when it has stalled, with its later right answers, takes GRPO further.",
+        "arXiv 2604.20733",
+        Above(
+            "hard questions in steps right after the stage",
+            AUTO_NPO,
+            GRPO_HARD,
+            learned,
+            "A run that has not stalled does not go back, and is GRPO's own.",
+        ),
+    ),
+    Claim(
+        name="half-way-keeps-more",
+        statement="The mean of the base's and the trained weights keeps more of what was known than it gives up.",
+        source="WiSE-FT, arXiv 2109.01903",
+        arms=(SFT,),
+        measure=_blended,
+    ),
+)
