@@ -226,7 +226,7 @@ def test_samples_drawn_from_few_tokens_are_not_corrected() -> None:
 
 UNREAD: list[tuple[type[Recipe], dict[str, Any], str]] = [
     *((ATESD, {"exposure": 0.5, name: value}, f"{name} is for exposure unset, not 0.5") for name, value in {
-        "hold": 5, "discount": 0.5, "entropy_weight": 0.5, "controller_rate": 0.5, "probe_exposure": 0.5,
+        "hold": 5, "discount": 0.7, "entropy_weight": 0.5, "controller_rate": 0.5, "probe_exposure": 0.5,
         "probe_prompts": 5,
     }.items()),
     (VOPD, {"support": "full", "baseline": "topk"}, "baseline is for support sampled, not full"),
