@@ -263,16 +263,16 @@ def test_a_setting_that_nothing_reads_is_refused(kind: type[Recipe], settings: d
 def test_defaults_may_be_written_out() -> None:
     """As a run's resolved configuration does."""
     for kind in (ATESD, VOPD, MSD, SDZero, Replay, Holdfast, SDPO, OPSD):
-        kind(**{name: getattr(kind(), name) for name in kind.model_fields})
-    ATESD(exposure=0.5, hold=10)
-    SDZero(phase=1, srt_steps=20)
+        assert kind(**{name: getattr(kind(), name) for name in kind.model_fields}) == kind()
+    assert ATESD(exposure=0.5, hold=10) == ATESD(exposure=0.5)
+    assert SDZero(phase=1, srt_steps=20) == SDZero(phase=1)
 
 
 def test_what_is_read_is_taken() -> None:
-    VOPD(baseline="topk", top_k=20)
-    VOPD(support="topk_renormalised", top_k=20)
-    SDZero(jsd_beta=0.3, top_k=7, sync_every=5)
-    Replay(replay_source="base", buffer_size=3)
+    assert VOPD(baseline="topk", top_k=20).objective().top_k == 20
+    assert VOPD(support="topk_renormalised", top_k=20).objective().top_k == 20
+    assert SDZero(jsd_beta=0.3, top_k=7, sync_every=5).objective().jsd_beta == 0.3
+    assert Replay(replay_source="base", buffer_size=3).rollouts().replay_buffer_size == 3
 
 
 def taught(recipe: Recipe) -> Sequence[float]:

@@ -341,13 +341,18 @@ def opsd_rescaled(groups: Sequence[Sequence[Seen]]) -> Tensor:
     return token_mean(groups, loss)
 
 
+def among_top(s: Seen, side: Tensor) -> tuple[Tensor, Tensor]:
+    """Student's and teacher's probabilities of one side's top 5 entries, both renormalised there."""
+    ids = side.topk(5).indices
+    p, q = (each.gather(-1, ids).exp() for each in (s.student, s.teacher))
+    return p / p.sum(-1, keepdim=True), q / q.sum(-1, keepdim=True)
+
+
 def opsd_topk(groups: Sequence[Sequence[Seen]]) -> Tensor:
     """The teacher's top 5 entries, both renormalised there."""
 
     def loss(s: Seen) -> Tensor:
-        ids = s.teacher.topk(5).indices
-        p, q = (side.gather(-1, ids).exp() for side in (s.student, s.teacher))
-        p, q = p / p.sum(-1, keepdim=True), q / q.sum(-1, keepdim=True)
+        p, q = among_top(s, s.teacher)
         return of_row(s) * (q * (q / p).log()).sum(-1)
 
     return token_mean(groups, loss)
@@ -400,9 +405,7 @@ def vopd_topk(groups: Sequence[Sequence[Seen]]) -> Tensor:
     """The baseline over the student's top 5; the sampled token's probabilities over the whole vocabulary."""
 
     def loss(s: Seen) -> Tensor:
-        ids = s.student.topk(5).indices
-        p, q = (side.gather(-1, ids).exp() for side in (s.student, s.teacher))
-        p, q = p / p.sum(-1, keepdim=True), q / q.sum(-1, keepdim=True)
+        p, q = among_top(s, s.student)
         advantage = s.of(s.teacher) - s.of(s.student) + (p * (p / q).log()).sum(-1)
         return -of_row(s) * advantage.detach() * s.of(s.student)
 

@@ -60,6 +60,11 @@ class Quantity:
         return {"name": self.name, "unit": self.unit, **numbers, "values": list(self.values), "likely_reason": reason}
 
 
+def minus(a: Sequence[float | None], b: Sequence[float | None]) -> list[float | None]:
+    """a − b, seed by seed; None where one of them is not defined."""
+    return [None if x is None or y is None else x - y for x, y in zip(a, b, strict=True)]
+
+
 @dataclass(frozen=True)
 class Table:
     """What stands behind a claim's quantities: a head and rows of text."""
@@ -88,8 +93,7 @@ class Evidence:
 
     def difference(self, a: str, b: str, number: Callable[[Summary], float | None]) -> list[float | None]:
         """number(a) − number(b), seed by seed."""
-        pairs = zip(self.per_seed(a, number), self.per_seed(b, number), strict=True)
-        return [None if x is None or y is None else x - y for x, y in pairs]
+        return minus(self.per_seed(a, number), self.per_seed(b, number))
 
 
 @dataclass(frozen=True)
@@ -147,8 +151,6 @@ class Finding:
             "verdict": self.verdict,
             "quantities": [quantity.as_json() for quantity in self.quantities],
             "arms": [arm.label for arm in claim.taken(full=self.full)],
-            "table": None
-            if self.table is None
-            else [dict(zip(self.table.head, r, strict=True)) for r in self.table.rows],
+            "table": None if self.table is None else self.table.as_json(),
             "seconds": self.seconds,
         }

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from holdfast.findings.claim import Arm, Claim, Evidence, Quantity
+from holdfast.findings.claim import Arm, Claim, Evidence, Quantity, minus
 from holdfast.findings.claims.two_stages import GRPO, SDFT, SDFT_FAST, SDPO, SDPO_FROZEN
 from holdfast.findings.read import POINTS
 from holdfast.lab.conventions import read
@@ -47,8 +47,7 @@ def _amplified(found: Evidence) -> list[Quantity]:
     spread = {label: [_spread(folder) for folder in folders] for label, folders in found.folders.items()}
 
     def above(a: Arm, b: Arm) -> list[float | None]:
-        pairs = zip(spread[a.label], spread[b.label], strict=True)
-        return [None if x is None or y is None else x - y for x, y in pairs]
+        return minus(spread[a.label], spread[b.label])
 
     name = "answers in a trained task's form where it was not asked for"
     return [

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from holdfast.findings.claim import Arm, Claim, Evidence, Quantity
+from holdfast.findings.claim import Arm, Claim, Evidence, Quantity, minus
 from holdfast.findings.claims.wide import OPSD, STEPS
 from holdfast.findings.read import metric
 from holdfast.store import RunDirectory
@@ -42,8 +42,7 @@ def _learnt_above_fixed(found: Evidence) -> list[Quantity]:
 
 
 def _whole_is_not_best(found: Evidence) -> list[Quantity]:
-    apart = zip(*([_mismatch(folder) for folder in found.folders[arm.label]] for arm in (OPSD, HALF)), strict=True)
-    mismatch = [None if whole is None or half is None else whole - half for whole, half in apart]
+    mismatch = minus(*([_mismatch(folder) for folder in found.folders[arm.label]] for arm in (OPSD, HALF)))
     return [
         Quantity(
             "KL of student to teacher in the first step, the whole solution above half",

@@ -5,28 +5,32 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from holdfast.contexts import DEMONSTRATION_TEMPLATE
 from holdfast.findings.claim import Arm, Claim, Evidence, Quantity, Summary
 from holdfast.findings.claims.exposure import ANSWER_ALONE
+from holdfast.findings.claims.own import RIVALS
 from holdfast.findings.claims.two_stages import EARLY, GRPO, RFT, SDFT, SDFT_FAST, SDPO, SFT, learned
 from holdfast.findings.claims.wide import GRPO_HARD, HARD_STEPS, OPSD
 from holdfast.findings.read import POINTS, kl_to_base, matched_loss, metric, steps_to, suites_lost
+from holdfast.measure.forgetting import mean
 from holdfast.store import RunDirectory
 
-# The lab's base knows how a demonstration is shown to it, and its answers have no lead-in to skip.
-_AS_KNOWN = {"template": DEMONSTRATION_TEMPLATE}
-_SKIPS_NONE = {"num_loss_tokens_to_skip": 0}
-ISDFT = Arm("isdft", {"name": "isdft", **_SKIPS_NONE, "ramp_steps": 0.5})
-CORRECT_ONLY = Arm("correct-only", {"name": "correct_only", **_SKIPS_NONE})
-GATED = Arm("sdft-gated", {"name": "sdft", **_SKIPS_NONE, "teacher_kind": "gated"})
-OPSD_STREAM = Arm("opsd", {"name": "opsd", **_AS_KNOWN, "clip": "token"})
-BETA_OPSD = Arm("beta-opsd", {"name": "beta_opsd", **_AS_KNOWN})
-STABLE_OPD = Arm("stable-opd", {"name": "stable_opd", **_AS_KNOWN})
+# Set as on the front, where they are compared on other orders.
+ISDFT, CORRECT_ONLY, GATED, OPSD_STREAM, BETA_OPSD, STABLE_OPD, GRPO_KL, SDPG, SD_ZERO = (
+    Arm(label, RIVALS[label])
+    for label in (
+        "isdft",
+        "correct-only",
+        "sdft-gated",
+        "opsd",
+        "beta-opsd",
+        "stable-opd",
+        "grpo-kl",
+        "sdpg",
+        "sd-zero",
+    )
+)
 TRUST_REGION = Arm("sdpo-trust-region", {"name": "sdpo", "teacher_kind": "trust_region", "stage_start": "student"})
 MASKED = Arm("sdpo-masked", {"name": "sdpo", "stage_start": "student", "token_mask_ratio": 0.5})
-GRPO_KL = Arm("grpo-kl", {"name": "grpo", "beta": 0.04})
-SDPG = Arm("sdpg", "sdpg")
-SD_ZERO = Arm("sd-zero", {"name": "sd_zero", "srt_steps": 10})
 AUTO_NPO = Arm("auto-npo-hard", "auto_npo", HARD_STEPS)
 MARGIN = 5.0
 """Points below which two scores are the same."""
@@ -70,8 +74,7 @@ def truncated(summary: Summary) -> float | None:
     """Share of the tasks' greedy answers that were cut off at the stream's end, in points."""
     last = summary["evaluations"][-1]["scores"]
     shares = [last[task].get("truncated") for task in summary["order"] if task in last]
-    known = [share for share in shares if share is not None]
-    return POINTS * sum(known) / len(known) if known else None
+    return mean(POINTS * share for share in shares if share is not None)
 
 
 AVERAGED = 0.5
@@ -85,11 +88,10 @@ def _blended(found: Evidence) -> list[Quantity]:
         after = {name: each["mean"] for name, each in summary["evaluations"][-1]["scores"].items()}
         scores = _scores_between(RunDirectory(folder), len(summary["order"]))
         gains = {name: POINTS * (scores[name] - after[name]) for name in after if name in scores}
-        old = [gains[each["name"]] for each in summary["sets"] if each["kind"] == "retention" and each["name"] in gains]
-        new = [gains[name] for name in summary["order"] if name in gains]
-        known = bool(old) and bool(new)
-        kept.append(sum(old) / len(old) if known else None)
-        net.append(sum(old) / len(old) + sum(new) / len(new) if known else None)
+        suites = [each["name"] for each in summary["sets"] if each["kind"] == "retention"]
+        old, new = (mean(gains[name] for name in names if name in gains) for names in (suites, summary["order"]))
+        kept.append(old)
+        net.append(None if old is None or new is None else old + new)
     far = "The stream's second task overwrites the first, and half of the way back brings neither of them back."
     return [
         Quantity("retention suites, half-way model above the trained one", "points", kept, far),

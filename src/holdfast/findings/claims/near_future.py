@@ -7,7 +7,7 @@ GRPO learns whole within five steps; and on the wider lab's harder questions in 
 from collections.abc import Sequence
 from pathlib import Path
 
-from holdfast.findings.claim import Arm, Claim, Evidence, Quantity
+from holdfast.findings.claim import Arm, Claim, Evidence, Quantity, minus
 from holdfast.findings.claims.wide import GRPO_HARD, HARD_STEPS
 from holdfast.findings.read import metric, steps_to
 from holdfast.store import RunDirectory
@@ -42,8 +42,7 @@ def _score(folder: Path) -> float | None:
 
 def _interior_optimum(found: Evidence) -> list[Quantity]:
     def above(other: Arm) -> Sequence[float | None]:
-        pairs = zip(*([_score(folder) for folder in found.folders[arm.label]] for arm in (MIDDLE, other)), strict=True)
-        return [None if a is None or b is None else a - b for a, b in pairs]
+        return minus(*([_score(folder) for folder in found.folders[arm.label]] for arm in (MIDDLE, other)))
 
     return [
         Quantity(
@@ -81,7 +80,7 @@ def _npo_above_grpo(found: Evidence) -> list[Quantity]:
         Quantity(
             "steps to 80 points with those spent ahead, GRPO above NPO",
             "steps",
-            [None if a is None or b is None else a - b for a, b in zip(grpo, spent, strict=True)],
+            minus(grpo, spent),
             "GRPO is there within five steps, fewer than the scout takes.",
         ),
     ]

@@ -6,6 +6,7 @@ from typing import Any
 from holdfast.contexts import DEMONSTRATION_TEMPLATE
 from holdfast.findings.claim import Arm, Claim, Evidence, Quantity, Summary, Table
 from holdfast.findings.claims.keeping import LWF, OLORA
+from holdfast.findings.claims.two_stages import SDFT, SDPO_FROZEN
 from holdfast.findings.read import metric
 from holdfast.measure.forgetting import mean
 
@@ -28,7 +29,7 @@ RIVALS: Mapping[str, _Recipe] = {
     "olora": OLORA.recipe,
     "replay": {"name": "replay", "replay_ratio": 0.25},
     "replay-of-base": {"name": "replay", "replay_ratio": 0.25, "replay_source": "base"},
-    "sdft": {"name": "sdft", **_SKIPS_NONE},
+    "sdft": SDFT.recipe,
     "sdft-frozen": {"name": "sdft", **_SKIPS_NONE, "teacher_kind": "frozen"},
     "sdft-gated": {"name": "sdft", **_SKIPS_NONE, "teacher_kind": "gated"},
     "sdft-trust-region": {"name": "sdft", **_SKIPS_NONE, "teacher_kind": "trust_region"},
@@ -39,7 +40,7 @@ RIVALS: Mapping[str, _Recipe] = {
     "stable-opd": {"name": "stable_opd", **_AS_KNOWN},
     "correct-only": {"name": "correct_only", **_SKIPS_NONE},
     "sdpo": "sdpo",
-    "sdpo-frozen": {"name": "sdpo", "teacher_kind": "frozen", "stage_start": "student"},
+    "sdpo-frozen": SDPO_FROZEN.recipe,
     "sc-sdpo": "sc_sdpo",
     "grpo": "grpo",
     "grpo-kl": {"name": "grpo", "beta": 0.04},
