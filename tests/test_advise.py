@@ -1,15 +1,20 @@
 """What a recipe costs beside SFT, and which recipes are said to fit."""
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from commands import Commands
+from holdfast.errors import ConfigError
 from holdfast.methods import GRPO, NPO, RECIPES, SDFT, SDPO, SFT
 from holdfast.methods.advice import BEGINNINGS, advise, beginning
 from holdfast.methods.cost import cost_of
 from holdfast.tasks.base import Example, Message, Task, Verdict
+from holdfast.tasks.environment import Episodes
+from holdfast.tasks.load import require
 
 
 def _task(name: str, *, demonstration: str | None = None, judged: bool = False) -> Task:
@@ -96,3 +101,28 @@ def test_the_command_works_on_a_comparison_and_refuses_nonsense(
     broken = holdfast("advise", holdfast.config({"tasks": ["lab:facts"], "steps": 3}))
     assert broken.code == 2
     assert "steps: unknown key" in broken.err
+
+
+def test_what_is_said_to_fit_is_what_a_run_accepts() -> None:
+    episodes = Episodes(lambda example: None, 3)  # type: ignore[arg-type, return-value]
+    turns = replace(_task("turns", demonstration="x"), episodes=episodes)
+    tasks = [turns, _task("bare"), _task("shown", demonstration="x"), _task("judged", judged=True)]
+    for task in tasks:
+        for each in advise([task], 1, is_lora=True):
+            try:
+                require(RECIPES[each.recipe](), [task])
+            except ConfigError:
+                assert not each.fits, (each.recipe, task.name)
+            else:
+                assert each.fits, (each.recipe, task.name)
+    found = {each.recipe: each for each in advise([turns], 1, is_lora=True)}
+    assert found["sd_zero"].lacks == {"turns": ["answers_of_one_turn"]}
+
+
+def test_an_environment_keeps_a_recipe_of_one_turn_from_fitting(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    holdfast = Commands(tmp_path, capsys)
+    config = holdfast.config({"model": {"path": "lab-wide"}, "tasks": ["lab:quests"]})
+    done = holdfast("advise", config)
+    assert re.search(r"^sd_zero +cannot run .*needs answers of one turn, which quests lacks$", done.out, re.M)

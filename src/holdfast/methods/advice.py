@@ -9,6 +9,7 @@ from holdfast.methods.base import Recipe
 from holdfast.methods.cost import cost_of
 from holdfast.objective.spec import OrthogonalPenalty
 from holdfast.tasks.base import Task
+from holdfast.tasks.load import lacking
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +98,11 @@ def advise(
     found = []
     for kind in recipes if recipes is not None else RECIPES.values():
         cost = cost_of(kind())
-        lacking = {task.name: sorted(kind().required() - task.provides()) for task in tasks}
+        lacks = {task.name: needs for task in tasks if (needs := lacking(kind(), task))}
         found.append(
             Advice(
                 recipe=kind.name,
-                lacks={name: needs for name, needs in lacking.items() if needs}
-                | _of_the_model(kind(), is_lora=is_lora),
+                lacks=lacks | _of_the_model(kind(), is_lora=is_lora),
                 relative_cost=cost.relative_to(sft),
                 relative_memory=1.0 if is_lora else cost.memory_relative_to(sft),
                 completions=round(cost.completions * prompts),

@@ -49,6 +49,9 @@ MENDS = {
     "solution": "give every training record a `solution`: a list of steps, or text with a step a line",
 }
 
+ONE_TURN = "answers_of_one_turn"
+"""What a task with an environment lacks for some recipes; named as privileges are."""
+
 
 def load_stream(config: StreamSettings) -> tuple[list[Task], list[Suite]]:
     """The tasks of a stream, in the order of its stages, and its suites.
@@ -173,6 +176,12 @@ def load_suite(settings: SuiteSettings) -> Suite:
     return Suite(settings.name, settings.kind, _limited(test, settings), verifier, _source(settings), episodes)
 
 
+def lacking(recipe: Recipe, task: Task) -> list[str]:
+    """What a recipe needs, as it is set, and a task does not bring; empty where the recipe can run on it."""
+    turns = [ONE_TURN] if recipe.takes_one_turn and task.episodes is not None else []
+    return turns + sorted(recipe.required() - task.provides())
+
+
 def require(recipe: Recipe, tasks: Sequence[Task]) -> None:
     """Refuse a task that lacks what a recipe needs.
 
@@ -180,19 +189,18 @@ def require(recipe: Recipe, tasks: Sequence[Task]) -> None:
         ConfigError: names the recipe, the task and what is missing.
     """
     for task in tasks:
-        if recipe.takes_one_turn and task.episodes is not None:
-            what = f"recipe {recipe.name!r} works on answers of one turn, and task {task.name!r} has an environment"
-            raise ConfigError(what, mend="choose another recipe")
-        for need in sorted(recipe.required() - task.provides()):
-            lacking = [e.id for e in task.train if need not in e.privileges()]
-            if not task.train:
+        for need in lacking(recipe, task):
+            without = [e.id for e in task.train if need not in e.privileges()]
+            if need == ONE_TURN:
+                what = f"recipe {recipe.name!r} works on answers of one turn, and task {task.name!r} has an environment"
+            elif not task.train:
                 what = f"task {task.name!r} has no training examples"
             elif need == "reward":
                 what = f"recipe {recipe.name!r} needs a reward, and task {task.name!r} has no verifier"
             else:
                 what = (
-                    f"recipe {recipe.name!r} needs a {need.replace('_', ' ')}, and {len(lacking)} of "
-                    f"{len(task.train)} training examples of task {task.name!r} have none, the first {lacking[0]!r}"
+                    f"recipe {recipe.name!r} needs a {need.replace('_', ' ')}, and {len(without)} of "
+                    f"{len(task.train)} training examples of task {task.name!r} have none, the first {without[0]!r}"
                 )
             raise ConfigError(what, mend=MENDS.get(need, "choose another recipe"))
 
