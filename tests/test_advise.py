@@ -4,17 +4,43 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+import torch
 
 from commands import Commands
+from holdfast.config import ModelSettings
+from holdfast.describe import recipe_facts
 from holdfast.errors import ConfigError
-from holdfast.methods import GRPO, NPO, RECIPES, SDFT, SDPO, SFT
+from holdfast.methods import (
+    ATESD,
+    EWC,
+    GRPO,
+    ISDFT,
+    KLSFT,
+    NPO,
+    OPSD,
+    RECIPES,
+    SDFT,
+    SDPO,
+    SFT,
+    SORT,
+    AutoNPO,
+    Replay,
+    SDZero,
+    StableOPD,
+)
 from holdfast.methods.advice import BEGINNINGS, advise, beginning
-from holdfast.methods.cost import cost_of
+from holdfast.methods.base import Recipe
+from holdfast.methods.cost import Passes, cost_of, stream_cost
+from holdfast.objective.spec import FisherPenalty, RolloutSpec
 from holdfast.tasks.base import Example, Message, Task, Verdict
 from holdfast.tasks.environment import Episodes
 from holdfast.tasks.load import require
+from holdfast.teachers import Base, Teacher
+from holdfast.train.model import load_policy
+from holdfast.train.penalty import FisherHold
 
 
 def _task(name: str, *, demonstration: str | None = None, judged: bool = False) -> Task:
@@ -24,23 +50,103 @@ def _task(name: str, *, demonstration: str | None = None, judged: bool = False) 
 
 def test_costs_are_counted_from_the_wiring() -> None:
     sft = cost_of(SFT())
-    assert (sft.completions, sft.forwards, sft.backwards, sft.copies, sft.passes) == (0, 1, 1, 0, 3)
+    assert (sft.step, sft.stage, sft.copies, sft.step.total) == (Passes(0, 1, 1), Passes(), 0, 3)
     sdft = cost_of(SDFT())
-    assert (sdft.completions, sdft.forwards, sdft.backwards) == (1, 2, 1)
-    assert sdft.copies == 2  # its average, and the base that it restarts from
+    assert sdft.step == Passes(1, 2, 1)
+    assert sdft.held == ("the EMA teacher", "the base")  # which it restarts from
     assert sdft.relative_to(sft) == pytest.approx(5 / 3)
     assert sdft.memory_relative_to(sft) == 1.5
-    assert cost_of(SDFT(teacher_kind="frozen")).copies == 1
-    assert cost_of(SDFT(teacher_kind="live")).copies == 0
-    assert cost_of(SDFT(stage_start="student")).copies == 1
+    assert cost_of(SDFT(teacher_kind="frozen")).held == ("the base",)
+    assert cost_of(SDFT(teacher_kind="live")).held == ()
+    assert cost_of(SDFT(stage_start="student")).held == ("the EMA teacher",)
     assert cost_of(SDPO()).relative_to(sft) == pytest.approx(8 * 5 / 3)
     assert cost_of(GRPO()).relative_to(sft) == pytest.approx(8 * 4 / 3)
     assert cost_of(GRPO(beta=0.1)).relative_to(sft) == pytest.approx(8 * 5 / 3)
     assert cost_of(GRPO(beta=0.1)).copies == 1
     # At most a whole stage of it is undone and taken again, and each prompt is answered four times ahead.
-    assert cost_of(NPO()).passes == pytest.approx(2 * cost_of(GRPO()).passes + 4)
+    assert cost_of(NPO()).step.total == pytest.approx(2 * cost_of(GRPO()).step.total + 4)
     # Four steps on one batch of rollouts sample once and score the base once.
-    assert cost_of(GRPO(beta=0.1, num_iterations=4)).passes == pytest.approx(8 * (3 + 2 / 4))
+    assert cost_of(GRPO(beta=0.1, num_iterations=4)).step.total == pytest.approx(8 * (3 + 2 / 4))
+
+
+class Practising(ISDFT):
+    """iSDFT that samples some of earlier tasks' prompts anew."""
+
+    name: ClassVar[str] = "practising"
+
+    def rollouts(self) -> RolloutSpec:
+        return replace(super().rollouts(), replay_ratio=0.25)
+
+
+def test_replayed_prompts_are_sampled_and_scored_like_others_from_the_second_stage_on() -> None:
+    assert cost_of(Practising()).step == Passes(1.25, 1.25 * 3, 1.25)
+    assert cost_of(Practising(), is_first=True).step == Passes(1, 3, 1)
+    assert cost_of(Replay(), is_first=True).step == Passes(0, 1, 1)
+    listed = Replay(replay_source="base", prompts="some.jsonl")
+    assert cost_of(listed, is_first=True) == cost_of(listed)  # a file stands for earlier tasks
+    assert stream_cost(Practising(), [100]).completions == 100
+    assert stream_cost(Practising(), [100, 40]).completions == 150
+
+
+def test_what_is_measured_between_steps_is_shared_out_over_their_prompts() -> None:
+    plain, probed = cost_of(OPSD()).step, cost_of(ATESD(hold=5, probe_prompts=8), prompts_per_step=4).step
+    assert (probed.completions, probed.forwards) == pytest.approx((plain.completions + 0.4, plain.forwards + 0.8))
+    assert probed.backwards == plain.backwards
+    assert cost_of(ATESD(exposure=1.0)).step == plain
+
+
+def test_what_is_done_once_in_a_stage_counts_beside_its_steps() -> None:
+    assert cost_of(EWC()).stage == Passes(200, 200, 200)
+    empirical = EWC(sequences="demonstrations", num_sequences=50)
+    assert cost_of(empirical).stage == Passes(0, 50, 50)
+    assert cost_of(empirical, is_first=True).stage == Passes()  # nothing came before
+    assert stream_cost(EWC(), [100, 100]).total == 2 * 100 * 3 + 2 * 200 * 4
+    # Three of four candidates answer; right answers are scored by 3 + 2 + 1 candidates before them.
+    assert cost_of(AutoNPO(failures=10, guide_samples=2)).stage == Passes(3 * 20, 6 * 20)
+    assert cost_of(AutoNPO(failures=10, guide_samples=2, rounds=2)).stage == Passes(6 * 20, 12 * 20)
+
+
+def test_a_teacher_that_weighs_references_is_asked_of_these_alone() -> None:
+    assert cost_of(SORT()).step == Passes(8, 8 + 2, 8 + 1)
+    assert cost_of(SORT(plan_share=0.0)).step == Passes(8, 8 + 1, 8 + 1)
+    assert cost_of(StableOPD()).step == Passes(1, 3.25, 1.25)
+
+
+def test_of_two_phases_the_dearer_one_counts() -> None:
+    assert cost_of(SDZero(phase=1)).step == Passes(2, 1, 1)  # an answer and its revision, which alone is trained on
+    assert cost_of(SDZero(phase=2)).step == Passes(1, 2, 1)
+    assert cost_of(SDZero()).step == cost_of(SDZero(phase=1)).step  # as dear, and more is sampled
+
+
+MORE_SETTINGS = (
+    SDFT(teacher_kind="frozen", stage_start="student"),
+    SDFT(teacher_kind="trust_region"),
+    SDFT(teacher_kind="periodic"),
+    SDFT(stage_start="keep"),
+    GRPO(beta=0.1),
+    KLSFT(old_model="stage_start"),
+    Replay(replay_source="base"),
+    SDZero(phase=1),
+)
+
+
+@pytest.mark.parametrize("recipe", [*(kind() for kind in RECIPES.values()), *MORE_SETTINGS], ids=lambda r: str(r.name))
+def test_as_many_copies_are_counted_as_the_engine_holds(tiny_model: Path, recipe: Recipe) -> None:
+    policy = load_policy(ModelSettings(path=str(tiny_model)))
+    base = Base(policy) if recipe.uses_base() else None
+    teacher = None if (spec := recipe.teacher()) is None else Teacher(spec, policy, base)
+    held = sum(each is not None and each.copy is not None for each in (base, teacher))
+    if isinstance(penalty := recipe.penalty(), FisherPenalty):
+        hold = FisherHold(penalty, policy)
+        hold.begin(1, lambda: {name: torch.zeros_like(each) for name, each in policy.named_trainable().items()})
+        held += len(hold.state()) // len(policy.named_trainable())
+    assert cost_of(recipe).copies == held
+
+
+def test_words_name_as_many_copies_as_are_counted() -> None:
+    for name, facts in recipe_facts().items():
+        said = re.findall(r"\b(no|\d+)(?: \w+)? cop(?:y|ies)\b", facts["cost"])
+        assert said == [str(cost_of(RECIPES[name]()).copies or "no")], f"{name}: {facts['cost']}"
 
 
 def test_a_recipe_that_a_task_cannot_feed_names_what_is_lacking() -> None:

@@ -169,7 +169,7 @@ SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]]
     (RFT, "importance_cap", 3.0, lambda r: r.objective().importance_cap, 2.0, 3.0),
     (SCSDPO, "weight_exponent", 1.0, each("div"), [3**0.5 / 4] * 4, [3 / 16] * 4),
     (SCSDPO, "success_threshold", 1.0, each("div"), [3**0.5 / 4] * 4, [0.5] * 4),
-    (CorrectOnly, "num_generations", 2, lambda r: cost_of(r).completions, 4, 2),
+    (CorrectOnly, "num_generations", 2, lambda r: cost_of(r).step.completions, 4, 2),
     (CorrectOnly, "distil", "wrong", each("div"), [1, 0, 0, 1], [0, 1, 1, 0]),
     (CorrectOnly, "distil", "all", each("div"), [1, 0, 0, 1], [1, 1, 1, 1]),
     (CorrectOnly, "success_threshold", 0.5, each("div"), [1, 0, 0, 1], [1, 1, 0, 1]),

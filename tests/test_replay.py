@@ -11,6 +11,7 @@ import torch
 from holdfast.config import ModelSettings, TrainSettings
 from holdfast.methods import RFT, Replay, StableOPD
 from holdfast.methods.base import Recipe
+from holdfast.methods.cost import cost_of
 from holdfast.objective.spec import RolloutSpec
 from holdfast.rollouts.collect import Collector
 from holdfast.rollouts.numbers import rollout_numbers
@@ -90,6 +91,14 @@ class Practising(RFT):
 
     def rollouts(self) -> RolloutSpec:
         return replace(super().rollouts(), replay_ratio=0.5, num_generations=2)
+
+
+def test_the_cost_counts_what_is_sampled_for_replayed_prompts(tiny_model: Path) -> None:
+    made, tasks = collector(tiny_model, kind=Practising)
+    for stage, is_first in ((1, True), (2, False), (3, False)):
+        groups, _ = made.collect(tasks[stage - 1], stage, 0)
+        sampled = sum(row.is_sampled for group in groups for row in group.rows)
+        assert sampled == 4 * cost_of(Practising(), is_first=is_first).step.completions
 
 
 def test_prompts_of_earlier_tasks_are_sampled_anew_and_judged_by_their_own_task(tiny_model: Path) -> None:

@@ -15,7 +15,7 @@ import holdfast
 from holdfast.config import LoraSettings, ModelSettings, RunConfig, TrainSettings, parse_config
 from holdfast.methods import GRPO, SDFT, SSD
 from holdfast.methods.base import Recipe
-from holdfast.methods.cost import cost_of
+from holdfast.methods.cost import Passes, cost_of
 from holdfast.objective.spec import Objective, RolloutSpec
 from holdfast.rollouts.collect import Collector
 from holdfast.rollouts.rows import Group, Row
@@ -119,7 +119,7 @@ def test_each_setting_changes_what_it_says() -> None:
         "signal": "cross-entropy",
         "reduction": "token_mean",
     }
-    assert (cost_of(SSD()).completions, cost_of(SSD()).forwards, cost_of(SSD()).copies) == (1, 1, 1)
+    assert (cost_of(SSD()).step, cost_of(SSD()).copies) == (Passes(1, 1, 1), 1)
 
 
 def test_the_bases_own_distribution_is_refused() -> None:

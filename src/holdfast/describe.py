@@ -43,7 +43,7 @@ def recipe_facts() -> dict[str, dict[str, Any]]:
             "when": kind.when,
             "needs": {need.replace("_", " "): MENDS.get(need, "") for need in sorted(kind.needs)},
             "wiring": recipe.wiring(),
-            "cost": kind.cost,
+            "cost": f"{kind.cost}; {cost.held_in_words()}",
             "relative_cost": round(cost.relative_to(sft), 2),
             "relative_memory": round(cost.memory_relative_to(sft), 2),
             "source": kind.source,
@@ -54,7 +54,8 @@ def recipe_facts() -> dict[str, dict[str, Any]]:
 
 def times_sft(facts: Mapping[str, Any]) -> str:
     """What a recipe costs beside SFT, in words."""
-    return f"{facts['relative_cost']:g} times SFT's operations, {facts['relative_memory']:g} times its memory"
+    cost, memory = facts["relative_cost"], facts["relative_memory"]
+    return f"{cost:g} times SFT's operations, {memory:g} times its memory{' without LoRA' if memory != 1 else ''}"
 
 
 def recipes_as_text() -> str:

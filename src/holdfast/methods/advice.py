@@ -105,7 +105,7 @@ def advise(
                 lacks=lacks | _of_the_model(kind(), is_lora=is_lora),
                 relative_cost=cost.relative_to(sft),
                 relative_memory=1.0 if is_lora else cost.memory_relative_to(sft),
-                completions=round(cost.completions * prompts),
+                completions=round(cost.step.completions * prompts),
                 over_budget=most is not None and cost.relative_to(sft) > most,
                 when=kind.when,
             )

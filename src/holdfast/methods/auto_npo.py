@@ -22,8 +22,9 @@ class AutoNPO(Guided):
     summary: ClassVar[str] = "GRPO that goes back when it has stalled, and takes its own later right answers along."
     source: ClassVar[str] = "AutoNPO, arXiv 2604.20733"
     cost: ClassVar[str] = (
-        "as grpo; where it goes back, the steps undone are taken again, failed prompts are answered by each candidate, "
-        "and 4 answers sampled per prompt; checkpoints of the candidates lie on disk"
+        "as grpo; where it stalls, at most 384 generations and 768 forwards on prompts that failed, to choose between "
+        "candidates; where it goes back, the steps undone are taken again, and 4 answers sampled per prompt; "
+        "checkpoints of the candidates lie on disk"
     )
     when: ClassVar[str] = "As npo, for long stages of which nobody knows where they will stall."
 

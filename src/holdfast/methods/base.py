@@ -28,7 +28,8 @@ class Recipe(BaseModel):
         needs: privileges that every training example must carry; 'reward' asks for a verifier.
         summary: one line for `holdfast methods`.
         source: where the method comes from.
-        cost: cost of one optimiser step in words: forwards, backwards and copies of the weights.
+        cost: cost of one optimiser step in words: generations, forwards and backwards, and what comes once in a stage;
+            what is held beside the weights is counted from the wiring (`holdfast.methods.cost`), and named with it.
         when: when to choose it, and what it costs in skills, in words.
     """
 

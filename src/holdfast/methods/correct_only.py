@@ -22,9 +22,7 @@ class CorrectOnly(SDFT):
     needs: ClassVar[frozenset[str]] = frozenset({"privileged_context", "reward"})
     summary: ClassVar[str] = "SDFT that distils on the samples a verifier finds right, and no others."
     source: ClassVar[str] = "Correct-only distillation, arXiv 2605.06188"
-    cost: ClassVar[str] = (
-        "4 generations per prompt; 1 teacher forward, 1 forward, 1 backward per right answer; 1 EMA copy"
-    )
+    cost: ClassVar[str] = "4 generations per prompt; 1 teacher forward, 1 forward, 1 backward per right answer"
     when: ClassVar[str] = "Demonstrations and a verifier; learns nothing where no sample succeeds."
 
     num_generations: int = Field(default=4, ge=1)

@@ -20,9 +20,7 @@ class EWC(SFT):
     name: ClassVar[str] = "ewc"
     summary: ClassVar[str] = "Imitate demonstrations, with a spring on the weights that matter for what came before."
     source: ClassVar[str] = "Overcoming catastrophic forgetting in neural networks, arXiv 1612.00796"
-    cost: ClassVar[str] = (
-        "1 forward, 1 backward; 200 generations, forwards and backwards per stage; 2 copies (2 adapters under LoRA)"
-    )
+    cost: ClassVar[str] = "1 forward, 1 backward; at most 200 generations, forwards and backwards per stage"
     when: ClassVar[str] = "Demonstrations, old skills matter, and nothing of earlier tasks may be trained on again."
 
     strength: float = Field(default=100.0, ge=0)

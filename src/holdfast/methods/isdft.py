@@ -24,9 +24,7 @@ class ISDFT(SDFT):
     name: ClassVar[str] = "isdft"
     summary: ClassVar[str] = "Learn from demonstrations on-policy, a growing part of the way, anchored to the base."
     source: ClassVar[str] = "arXiv 2609.24646"
-    cost: ClassVar[str] = (
-        "1 generation, 1 teacher forward, 1 base forward, 1 forward, 1 backward per prompt; EMA copy and base"
-    )
+    cost: ClassVar[str] = "1 generation, 1 teacher forward, 1 base forward, 1 forward, 1 backward per prompt"
     when: ClassVar[str] = "As sdft; the best documented for keeping old skills."
 
     target_fraction_start: float = Field(default=0.25, gt=0, le=1)

@@ -22,7 +22,7 @@ class KLSFT(SFT):
     name: ClassVar[str] = "kl_sft"
     summary: ClassVar[str] = "Imitate demonstrations, held to the base's whole distribution at every token."
     source: ClassVar[str] = "Learning without Forgetting, arXiv 1606.09282"
-    cost: ClassVar[str] = "1 base forward, 1 forward, 1 backward; 1 copy of the base (none under LoRA)"
+    cost: ClassVar[str] = "1 base forward, 1 forward, 1 backward"
     when: ClassVar[str] = "Demonstrations, old skills matter, and no sampling is wanted; beta trades one for the other."
 
     beta: float = Field(default=0.1, gt=0)

@@ -29,7 +29,7 @@ class MSD(Corrected, Taught):
     needs: ClassVar[frozenset[str]] = frozenset({"translation"})
     summary: ClassVar[str] = "Carry what the model does in one language over to another, from prompts alone."
     source: ClassVar[str] = "Multilingual Safety Alignment via Self-Distillation, arXiv 2605.02971"
-    cost: ClassVar[str] = "1 generation, 1 teacher forward, 1 forward, 1 backward per prompt; the base as teacher"
+    cost: ClassVar[str] = "1 generation, 1 teacher forward, 1 forward, 1 backward per prompt"
     when: ClassVar[str] = (
         "Prompts with translations, no answers, and a behaviour that one language has and another lacks."
     )

@@ -21,7 +21,10 @@ class NPO(Guided):
     name: ClassVar[str] = "npo"
     summary: ClassVar[str] = "GRPO that learns from right answers of the same run some steps ahead."
     source: ClassVar[str] = "NPO, arXiv 2604.20733"
-    cost: ClassVar[str] = "as grpo, on which Δ steps more and 4 generations per prompt come, once in a stage"
+    cost: ClassVar[str] = (
+        "as grpo, on which Δ steps more, 4 generations per prompt and at most 128 forwards over guides come, once in a "
+        "stage"
+    )
     when: ClassVar[str] = "A verifier, and prompts that samples solve too seldom for GRPO; costs part of the run twice."
 
     scout_steps: int = Field(default=20, ge=1)

@@ -20,7 +20,7 @@ class OLoRA(SFT):
     name: ClassVar[str] = "olora"
     summary: ClassVar[str] = "Imitate demonstrations, each stage in an adapter orthogonal to those of earlier ones."
     source: ClassVar[str] = "Orthogonal Subspace Learning for Language Model Continual Learning, arXiv 2310.14152"
-    cost: ClassVar[str] = "1 forward, 1 backward, through an adapter as wide as those of all stages; no copy"
+    cost: ClassVar[str] = "1 forward, 1 backward, through an adapter as wide as those of all stages"
     when: ClassVar[str] = "LoRA, demonstrations and many stages; nothing of earlier tasks but their adapters is kept."
 
     orthogonality: float = Field(default=0.5, ge=0)

@@ -36,7 +36,7 @@ class OPSD(Distilled, Taught):
     needs: ClassVar[frozenset[str]] = frozenset({"privileged_context"})
     summary: ClassVar[str] = "Learn from reference solutions on-policy, with every token's divergence clipped."
     source: ClassVar[str] = "Self-Distilled Reasoner: On-Policy Self-Distillation, arXiv 2601.18734"
-    cost: ClassVar[str] = "1 generation, 1 teacher forward, 1 forward, 1 backward per prompt; the base as teacher"
+    cost: ClassVar[str] = "1 generation, 1 teacher forward, 1 forward, 1 backward per prompt"
     when: ClassVar[str] = "Verified solutions to problems that need reasoning, and a model that can follow them."
     context_is_known: ClassVar[bool] = True
 

@@ -28,7 +28,7 @@ class SDZero(Distilled):
     source: ClassVar[str] = "Self-Distillation Zero, arXiv 2604.12002"
     cost: ClassVar[str] = (
         "phase 1: 2 generations, 1 forward, 1 backward per right revision; phase 2: 1 generation, 1 teacher forward, "
-        "1 forward, 1 backward per prompt; 1 copy"
+        "1 forward, 1 backward per prompt"
     )
     when: ClassVar[str] = "A verifier, no demonstrations, and a model that mends its answers when told they are wrong."
     takes_one_turn: ClassVar[bool] = True

@@ -35,9 +35,7 @@ class SDFT(Distilled, Taught):
         "Learn from demonstrations on-policy: the model with the demonstration teaches the one without."
     )
     source: ClassVar[str] = "Self-Distillation Enables Continual Learning, arXiv 2601.19897"
-    cost: ClassVar[str] = (
-        "1 generation, 1 teacher forward, 1 forward, 1 backward per prompt; 1 EMA copy (an adapter under LoRA)"
-    )
+    cost: ClassVar[str] = "1 generation, 1 teacher forward, 1 forward, 1 backward per prompt"
     when: ClassVar[str] = "Demonstrations, old skills matter, and the model can follow an example in its prompt."
 
     context_is_known: ClassVar[bool] = True

@@ -36,9 +36,7 @@ class SDPO(Distilled, Taught):
         "Learn from one's own successes and feedback: the model that sees them teaches the one that does not."
     )
     source: ClassVar[str] = "Reinforcement Learning via Self-Distillation, arXiv 2601.20802"
-    cost: ClassVar[str] = (
-        "8 generations per prompt; 1 teacher forward, 1 forward, 1 backward per row with signal; 1 EMA copy"
-    )
+    cost: ClassVar[str] = "8 generations per prompt; 1 teacher forward, 1 forward, 1 backward per row with signal"
     when: ClassVar[str] = (
         "A verifier, some successes among samples, and feedback in words; faster than GRPO, drifts more."
     )

@@ -19,7 +19,7 @@ class SFT(Recipe):
     needs: ClassVar[frozenset[str]] = frozenset({"demonstration"})
     summary: ClassVar[str] = "Imitate demonstrations, token by token."
     source: ClassVar[str] = "maximum likelihood"
-    cost: ClassVar[str] = "1 forward, 1 backward; no generation; no copy of the weights"
+    cost: ClassVar[str] = "1 forward, 1 backward; no generation"
     when: ClassVar[str] = "Good demonstrations, one task, old skills do not matter much; the baseline to beat."
 
     aggregation: Literal["sequence_mean", "token_mean"] = "token_mean"

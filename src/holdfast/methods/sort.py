@@ -26,7 +26,8 @@ class SORT(GRPO):
     summary: ClassVar[str] = "GRPO that imitates the reference where all samples fail, guided by a plan."
     source: ClassVar[str] = "SORT, arXiv 2605.11505"
     cost: ClassVar[str] = (
-        "8 generations per prompt; 1 forward, 1 backward per row with signal; of failed prompts 1 teacher forward more"
+        "8 generations per prompt; 1 forward, 1 backward per row with signal; where no sample solves the prompt, "
+        "1 forward, 1 teacher forward and 1 backward more on the reference"
     )
     context_is_known: ClassVar[bool] = True
     when: ClassVar[str] = "A verifier, references and plans, and many prompts that no sample solves."

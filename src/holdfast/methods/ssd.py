@@ -26,7 +26,7 @@ class SSD(Recipe):
     needs: ClassVar[frozenset[str]] = frozenset()
     summary: ClassVar[str] = "Imitate the model's own samples, hot and truncated: no teacher, no verifier, no data."
     source: ClassVar[str] = "Embarrassingly Simple Self-Distillation Improves Code Generation, arXiv 2604.01193"
-    cost: ClassVar[str] = "1 generation by the base, 1 forward, 1 backward per prompt; 1 frozen copy (none under LoRA)"
+    cost: ClassVar[str] = "1 generation by the base, 1 forward, 1 backward per prompt"
     when: ClassVar[str] = "Prompts and nothing else, and a model that can do the task but is easily led astray."
 
     temperature: float = Field(default=1.5, gt=0)

@@ -30,9 +30,7 @@ class StableOPD(OPSD):
     needs: ClassVar[frozenset[str]] = frozenset({"privileged_context", "demonstration"})
     summary: ClassVar[str] = "On-policy distillation kept from looping by a leash to the base and some demonstrations."
     source: ClassVar[str] = "StableOPD, arXiv 2604.08527"
-    cost: ClassVar[str] = (
-        "1 generation, 1 teacher forward, 1 base forward per prompt; 1.25 forwards and backwards; the base as teacher"
-    )
+    cost: ClassVar[str] = "1 generation, 1 teacher forward, 1 base forward per prompt; 1.25 forwards and backwards"
     when: ClassVar[str] = "As opsd, for long answers, where samples begin to repeat themselves or to be cut off."
 
     divergence: Divergence = "reverse_kl"
