@@ -4,17 +4,19 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
 
 from commands import Commands
+from holdfast.commands.advise import as_text
 from holdfast.config import ModelSettings
 from holdfast.describe import recipe_facts
 from holdfast.errors import ConfigError
 from holdfast.methods import (
     ATESD,
+    DFT,
     EWC,
     GRPO,
     ISDFT,
@@ -43,8 +45,8 @@ from holdfast.train.model import load_policy
 from holdfast.train.penalty import FisherHold
 
 
-def _task(name: str, *, demonstration: str | None = None, judged: bool = False) -> Task:
-    example = Example(name, (Message(role="user", content="?"),), demonstration=demonstration)
+def _task(name: str, *, judged: bool = False, **privileges: Any) -> Task:
+    example = Example(name, (Message(role="user", content="?"),), **privileges)
     return Task(name, [example], [example], (lambda example, text: Verdict(1.0)) if judged else None)
 
 
@@ -150,7 +152,7 @@ def test_words_name_as_many_copies_as_are_counted() -> None:
 
 
 def test_a_recipe_that_a_task_cannot_feed_names_what_is_lacking() -> None:
-    found = {each.recipe: each for each in advise([_task("a", demonstration="x"), _task("b")], 100, is_lora=False)}
+    found = {each.recipe: each for each in advise([_task("a", demonstration="x"), _task("b")], [50, 50], is_lora=False)}
     assert found["sft"].lacks == {"b": ["demonstration"]}
     assert found["grpo"].lacks == {"a": ["reward"], "b": ["reward"]}
     assert not found["sft"].fits
@@ -158,29 +160,108 @@ def test_a_recipe_that_a_task_cannot_feed_names_what_is_lacking() -> None:
 
 def test_the_budget_decides_and_lora_holds_no_copies() -> None:
     tasks = [_task("a", demonstration="x", judged=True)]
-    found = {each.recipe: each for each in advise(tasks, 100, is_lora=True, most=5)}
+    found = {each.recipe: each for each in advise(tasks, [100], is_lora=True, most=5)}
     assert found["sdft"].fits
     assert found["grpo"].over_budget
     assert not found["grpo"].fits
     assert found["grpo"].completions == 800
     assert {each.relative_memory for each in found.values()} == {1.0}
-    assert all(each.fits for each in advise(tasks, 100, is_lora=True) if not each.lacks)
+    assert all(each.fits for each in advise(tasks, [100], is_lora=True) if not each.lacks)
 
 
 def test_adapters_for_each_stage_take_lora() -> None:
     tasks = [_task("a", demonstration="x")]
-    lacking = [{a.recipe: a for a in advise(tasks, 1, is_lora=lora)}["olora"].lacks for lora in (True, False)]
+    lacking = [{a.recipe: a for a in advise(tasks, [1], is_lora=lora)}["olora"].lacks for lora in (True, False)]
     assert lacking == [{}, {"the model": ["LoRA"]}]
 
 
 def test_what_to_begin_with_follows_the_order_of_the_evidence() -> None:
-    everything = advise([_task("a", demonstration="x", judged=True)], 1, is_lora=False)
+    everything = advise([_task("a", demonstration="x", judged=True)], [1], is_lora=False)
     fitting = {each.recipe for each in everything if each.fits}
-    assert beginning(everything) == next(each for each in BEGINNINGS if each.recipe in fitting)
-    judged = beginning(advise([_task("a", judged=True)], 1, is_lora=False))
-    assert judged is not None
-    assert judged.recipe == "grpo"
-    assert beginning(advise([_task("a")], 1, is_lora=False, recipes=[SFT, GRPO])) is None
+    found = beginning(everything)
+    assert found is not None
+    assert found.recipe == next(each.recipe for each in BEGINNINGS if each.recipe in fitting)
+    assert beginning(advise([_task("a")], [1], is_lora=False, recipes=[SFT, GRPO])) is None
+
+
+@pytest.mark.parametrize(
+    ("privileges", "judged", "most", "first"),
+    [
+        ({}, True, None, "grpo"),
+        ({}, True, 8, "rft"),
+        ({}, True, 2, "sd_zero"),
+        ({}, True, 1.5, "ssd"),
+        ({}, False, None, "ssd"),
+        ({}, False, 1.2, None),
+        ({"translation": (Message(role="user", content="¿?"),)}, False, None, "msd"),
+        ({"demonstration": "x"}, False, 1.2, "sft"),
+    ],
+)
+def test_where_a_recipe_fits_there_is_one_to_begin_with(
+    privileges: dict[str, Any], judged: bool, most: float | None, first: str | None
+) -> None:
+    found = beginning(advise([_task("a", judged=judged, **privileges)], [1000], is_lora=False, most=most))
+    assert (found.recipe if found is not None else None) == first
+
+
+def test_where_no_documented_recipe_fits_the_cheapest_is_named_as_such() -> None:
+    found = beginning(advise([_task("a", demonstration="x")], [100], is_lora=False, recipes=[Practising, DFT, KLSFT]))
+    assert found is not None
+    assert (found.recipe, found.source) == ("dft", None)
+    assert "cheapest that fits, and we know of nothing that says where to begin" in found.reason
+    assert "Begin with dft: it is" in as_text({}, [], found)
+
+
+def test_what_is_said_to_fit_is_what_a_run_accepts() -> None:
+    episodes = Episodes(lambda example: None, 3)  # type: ignore[arg-type, return-value]
+    turns = replace(_task("turns", demonstration="x"), episodes=episodes)
+    tasks = [turns, _task("bare"), _task("shown", demonstration="x"), _task("judged", judged=True)]
+    for task in tasks:
+        for each in advise([task], [1], is_lora=True):
+            try:
+                require(RECIPES[each.recipe](), [task])
+            except ConfigError:
+                assert not each.fits, (each.recipe, task.name)
+            else:
+                assert each.fits, (each.recipe, task.name)
+    found = {each.recipe: each for each in advise([turns], [1], is_lora=True)}
+    assert found["sd_zero"].lacks == {"turns": ["answers_of_one_turn"]}
+    assert "needs answers of one turn, which turns lacks" in as_text({}, list(found.values()), None)
+
+
+def test_a_recipe_is_judged_as_the_configuration_sets_it() -> None:
+    tasks = [_task("a", demonstration="x"), _task("b", demonstration="x")]
+    named = {"gated": SDFT(teacher_kind="gated"), "still": SDFT(teacher_kind="frozen", num_generations=3)}
+    found = {each.label: each for each in advise(tasks, [50, 50], is_lora=False, named=named)}
+    assert "sdft" not in found
+    assert found["gated"].lacks == {"a": ["reward"], "b": ["reward"]}
+    assert not found["gated"].fits
+    assert (found["still"].completions, found["still"].relative_memory) == (300, 1.25)
+    assert found["still"].relative_cost == pytest.approx(3 * 5 / 3)
+    assert found["still"].settings == {"teacher_kind": "frozen", "num_generations": 3}
+    assert found["opsd"].settings == {}
+    text = as_text({}, list(found.values()), beginning([found["still"]]))
+    assert "still (sdft) with teacher_kind frozen, num_generations 3" in text
+    assert "All others at their defaults." in text
+    assert "Begin with still (sdft), as it is set here (arXiv 2601.19897)" in text
+    assert "All are judged at their defaults." in as_text({}, advise(tasks, [1, 1], is_lora=True), None)
+
+
+def test_of_one_task_nothing_is_said_to_be_replayed() -> None:
+    tasks = [_task("a", demonstration="x"), _task("b", demonstration="x")]
+    known = replace(BEGINNINGS[0], recipe="practising")
+    said, costs = [], []
+    for stream in (tasks, tasks[:1]):
+        (found,) = advise(stream, [10] * len(stream), is_lora=False, recipes=[Practising])
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr("holdfast.methods.advice.BEGINNINGS", (known,))
+            first = beginning([found])
+        assert first is not None
+        said.append(("earlier tasks" in first.reason, "nothing is replayed" in as_text({}, [found], first)))
+        costs.append(found.relative_cost)
+    assert said == [(True, False), (False, True)]
+    assert costs == pytest.approx([(6 + 7.5) / 6, 2.0])
+    assert {each.recipe: each.replays for each in advise(tasks, [1, 1], is_lora=True)}["sft"] is False
 
 
 def test_the_command_says_and_writes_what_fits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -196,6 +277,30 @@ def test_the_command_says_and_writes_what_fits(tmp_path: Path, capsys: pytest.Ca
     assert by_name["sdpo"]["over_budget"]
     assert by_name["sdpo"]["completions"] == 240
     assert f"Begin with {written['begin_with']['recipe']} " in done.out
+    assert "All are judged at their defaults." in done.out
+
+
+def test_the_command_judges_the_settings_that_it_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    holdfast = Commands(tmp_path, capsys)
+    base = {"tasks": ["lab:calculation"], "train": {"steps": 10, "prompts_per_step": 3}}
+    single = holdfast.config(base | {"recipe": {"name": "sdpo", "num_generations": 2}})
+    done = holdfast("advise", single, "--budget", "5", "--json", tmp_path / "advice.json")
+    assert "Judged as the configuration sets it: sdpo with num_generations 2. All others" in done.out
+    by_name = {each["recipe"]: each for each in json.loads((tmp_path / "advice.json").read_text())["recipes"]}
+    assert (by_name["sdpo"]["fits"], by_name["sdpo"]["completions"]) == (True, 60)
+    arms = [{"name": "sdpo", "num_generations": 2, "label": "few"}, "sdpo"]
+    done = holdfast("advise", holdfast.config(base | {"recipes": arms}), "--budget", "5")
+    assert re.search(r"^few \(sdpo\) +fits ", done.out, re.M)
+    assert re.search(r"^sdpo +over the budget ", done.out, re.M)
+
+
+def test_an_environment_keeps_a_recipe_of_one_turn_from_fitting(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    holdfast = Commands(tmp_path, capsys)
+    config = holdfast.config({"model": {"path": "lab-wide"}, "tasks": ["lab:quests"]})
+    done = holdfast("advise", config)
+    assert re.search(r"^sd_zero +cannot run .*needs answers of one turn, which quests lacks$", done.out, re.M)
 
 
 def test_the_command_works_on_a_comparison_and_refuses_nonsense(
@@ -207,28 +312,3 @@ def test_the_command_works_on_a_comparison_and_refuses_nonsense(
     broken = holdfast("advise", holdfast.config({"tasks": ["lab:facts"], "steps": 3}))
     assert broken.code == 2
     assert "steps: unknown key" in broken.err
-
-
-def test_what_is_said_to_fit_is_what_a_run_accepts() -> None:
-    episodes = Episodes(lambda example: None, 3)  # type: ignore[arg-type, return-value]
-    turns = replace(_task("turns", demonstration="x"), episodes=episodes)
-    tasks = [turns, _task("bare"), _task("shown", demonstration="x"), _task("judged", judged=True)]
-    for task in tasks:
-        for each in advise([task], 1, is_lora=True):
-            try:
-                require(RECIPES[each.recipe](), [task])
-            except ConfigError:
-                assert not each.fits, (each.recipe, task.name)
-            else:
-                assert each.fits, (each.recipe, task.name)
-    found = {each.recipe: each for each in advise([turns], 1, is_lora=True)}
-    assert found["sd_zero"].lacks == {"turns": ["answers_of_one_turn"]}
-
-
-def test_an_environment_keeps_a_recipe_of_one_turn_from_fitting(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    holdfast = Commands(tmp_path, capsys)
-    config = holdfast.config({"model": {"path": "lab-wide"}, "tasks": ["lab:quests"]})
-    done = holdfast("advise", config)
-    assert re.search(r"^sd_zero +cannot run .*needs answers of one turn, which quests lacks$", done.out, re.M)

@@ -8,6 +8,7 @@ import typer
 
 if TYPE_CHECKING:
     from holdfast.methods.advice import Advice, Beginning
+    from holdfast.methods.base import Recipe
 
 
 def advise(
@@ -29,16 +30,24 @@ def advise(
 
     settings = _stream(config)
     tasks, _ = load_stream(settings)
-    steps = sum(task.steps or settings.train.steps for task in settings.tasks)
-    prompts = steps * settings.train.prompts_per_step
+    per_step = settings.train.prompts_per_step
+    prompts = [(task.steps or settings.train.steps) * per_step for task in settings.tasks]
     provides = {task.name: sorted(task.provides()) for task in tasks}
-    found = advice_on(tasks, prompts, is_lora=settings.model.lora is not None, most=budget)
+    found = advice_on(
+        tasks,
+        prompts,
+        is_lora=settings.model.lora is not None,
+        prompts_per_step=per_step,
+        most=budget,
+        named=_named(settings),
+    )
     first = beginning(found)
     print(as_text(provides, found, first))
     if json_file is not None:
-        chosen = None if first is None else {"recipe": first.recipe, "reason": first.reason, "source": first.source}
-        content: dict[str, Any] = {"provides": provides, "prompts": prompts, "budget": budget, "begin_with": chosen}
-        write_json(json_file, content | {"recipes": [each.as_json() for each in found]})
+        keys = ("recipe", "label", "settings", "reason", "source")
+        chosen = None if first is None else {key: getattr(first, key) for key in keys}
+        content: dict[str, Any] = {"provides": provides, "prompts": sum(prompts), "budget": budget}
+        write_json(json_file, content | {"begin_with": chosen, "recipes": [each.as_json() for each in found]})
 
 
 def _stream(path: Path) -> Any:
@@ -52,6 +61,15 @@ def _stream(path: Path) -> Any:
     return parse_config(data, kind, where=str(path), base_dir=path.parent)
 
 
+def _named(settings: Any) -> "dict[str, Recipe]":
+    """The recipes that a configuration names, by label."""
+    from holdfast.config import RunConfig
+
+    if isinstance(settings, RunConfig):
+        return {settings.recipe.name: settings.recipe}
+    return {arm.label: arm.recipe for arm in settings.recipes}
+
+
 def as_text(provides: Mapping[str, list[str]], found: "Sequence[Advice]", first: "Beginning | None") -> str:
     """What was found, for the terminal."""
     from holdfast.describe import table
@@ -59,7 +77,7 @@ def as_text(provides: Mapping[str, list[str]], found: "Sequence[Advice]", first:
     lines = [f"{task} provides: {', '.join(_words(have)) or 'prompts alone'}" for task, have in provides.items()]
     rows = [
         (
-            each.recipe,
+            _name(each),
             "fits" if each.fits else "over the budget" if not each.lacks else "cannot run",
             f"{each.relative_cost:.1f}",
             f"{each.relative_memory:.2f}",
@@ -69,18 +87,37 @@ def as_text(provides: Mapping[str, list[str]], found: "Sequence[Advice]", first:
         for each in found
     ]
     header = ("recipe", "verdict", "× SFT's work", "× memory", "completions", "why")
-    lines += ["", table(header, rows), ""]
+    lines += ["", table(header, rows), "", _as_set(found)]
     if first is None:
         lines.append("No recipe fits: raise the budget, or give the tasks what a recipe needs.")
     else:
-        lines.append(f"Begin with {first.recipe} ({first.source}): {first.reason}.")
+        how = _name(first) + (", as it is set here" if first.settings else "")
+        source = f" ({first.source})" if first.source is not None else ""
+        lines.append(f"Begin with {how}{source}: {first.reason.removesuffix('.')}.")
         lines.append("Then compare it with the others that fit, on these tasks: `holdfast check`, `holdfast compare`.")
     return "\n".join(lines)
 
 
+def _name(of: "Advice | Beginning") -> str:
+    return of.recipe if of.label == of.recipe else f"{of.label} ({of.recipe})"
+
+
+def _as_set(found: "Sequence[Advice]") -> str:
+    """With which settings recipes are judged."""
+    # A template is known by its name; its text takes lines.
+    said = [
+        f"{_name(each)} with {', '.join(k if k.endswith('template') else f'{k} {v}' for k, v in each.settings.items())}"
+        for each in found
+        if each.settings
+    ]
+    if not said:
+        return "All are judged at their defaults."
+    return f"Judged as the configuration sets it: {'; '.join(said)}. All others at their defaults."
+
+
 def _why(advice: "Advice") -> str:
     if not advice.lacks:
-        return advice.when
+        return advice.when + (" With one task nothing is replayed." if advice.replays is None else "")
     # What is missing, once for all tasks that miss the same.
     tasks: dict[str, list[str]] = {}
     for task, needs in advice.lacks.items():
