@@ -250,7 +250,6 @@ UNREAD: list[tuple[type[Recipe], dict[str, Any], str]] = [
     (SDZero, {"phase": 1, "srt_steps": 5}, "srt_steps is for phase unset, not 1"),
     (SDZero, {"phase": 2, "srt_steps": 5}, "srt_steps is for phase unset, not 2"),
     (Replay, {"replay_source": "base", "prompts": "p.jsonl", "buffer_size": 3}, "buffer_size is for prompts unset"),
-    (Holdfast, {"success_threshold": 0.5}, "success_threshold is for distil right or right_if_any, not all"),
 ]  # fmt: skip
 
 

@@ -320,10 +320,16 @@ def isdft(groups: Sequence[Sequence[Seen]]) -> Tensor:
 
 
 def holdfast(groups: Sequence[Sequence[Seen]]) -> Tensor:
-    """Of both prompts some samples are right, and they alone count."""
-    rows = [s for group in groups for s in group if s.row.reward == 1]
-    losses = [of_row(s) * kl(s.student, part_of_the_way(s)) + 0.2 * kl(s.base, s.student) for s in rows]
-    return total([loss.mean() for loss in losses], len(rows))
+    """All three at temperature 1.25."""
+
+    def loss(s: Seen) -> Tensor:
+        student, teacher, base = ((side / 1.25).log_softmax(-1) for side in (s.student, s.teacher, s.base))
+        assert s.row.sampled_logprobs is not None
+        row = (s.of(student) - torch.tensor(s.row.sampled_logprobs)).exp().clamp(max=2).mean().detach()
+        divergence = kl(student, (0.6 * base + 0.4 * teacher).log_softmax(-1))
+        return row * divergence + 0.2 * kl(base, student)
+
+    return token_mean(groups, loss)
 
 
 def opsd(groups: Sequence[Sequence[Seen]]) -> Tensor:
@@ -460,7 +466,7 @@ CASES: dict[str, tuple[Recipe, Formula]] = {
     "sft_then_grpo, at first": (SFTThenGRPO(), imitated),
     "sft_then_grpo, later": (SFTThenGRPO(imitation=0.0), rewarded),
     "isdft": (ISDFT(target_fraction=0.4, mu=0.3, num_loss_tokens_to_skip=1), isdft),
-    "holdfast": (Holdfast(distil="right_if_any", target_fraction=0.4, mu=0.2), holdfast),
+    "holdfast": (Holdfast(beta=2.5, mu=0.2, temperature=1.25), holdfast),
     "opsd": (OPSD(clip_at=0.002, temperature=1.0), opsd),
     "opsd, top-k": (OPSD(support="topk_renormalised", top_k=5, clip="none", temperature=1.0), opsd_topk),
     "opsd, rescaled": (OPSD(divergence="jsd", clip="token", temperature=1.0), opsd_rescaled),

@@ -257,16 +257,16 @@ SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]]
     (ISDFT, "ramp_steps", 1.0, fraction(200), 1.0, 1.0),
     (ISDFT, "ramp_steps", 2, fraction(2), 0.26, 1.0),
     (ISDFT, "mu", 0.1, lambda r: r.objective().reference_kl, 2e-3, 0.1),
-    (Holdfast, "distil", "right", each("excluded"), [False] * 4, [False, True, True, False]),
-    (Holdfast, "replay_ratio", 0.5, lambda r: r.rollouts().replay_ratio, 0.25, 0.5),
+    (Holdfast, "replay_ratio", 0.25, lambda r: r.rollouts().replay_ratio, 0.5, 0.25),
     (Holdfast, "buffer_size", 3, lambda r: r.rollouts().replay_buffer_size, None, 3),
     (Holdfast, "num_generations", 3, lambda r: r.rollouts().num_generations, 1, 3),
     (Holdfast, "teacher_kind", "ema", lambda r: r.teacher() and r.teacher().kind, "frozen", "ema"),
-    (Holdfast, "num_loss_tokens_to_skip", 1, each("skip_tokens"), [0] * 4, [1] * 4),
     (Holdfast, "mu", 0.0, each("base_kl"), [1.0] * 4, [0.0] * 4),
-    (Holdfast, "mu", 0.1, lambda r: r.objective().reference_kl, 0.02, 0.1),
+    (Holdfast, "mu", 0.1, lambda r: r.objective().reference_kl, 0.05, 0.1),
     (Holdfast, "divergence", "jsd", lambda r: r.objective().divergence, "reverse_kl", "jsd"),
-    (Holdfast, "ramp_steps", 50, fraction(25), 0.4375, 0.625),
+    (Holdfast, "beta", 4.0, lambda r: r.objective().target_weight, 0.5, 0.25),
+    (Holdfast, "temperature", 1.0, lambda r: (r.rollouts().temperature, r.objective().temperature), (1.1, 1.1), (1, 1)),
+    (Holdfast, "template", "{prompt}={demonstration}", lambda r: teacher_prompt(r) == "Q=D", False, True),
     (OPSD, "clip", "token", lambda r: r.objective().clip, "entry", "token"),
     (OPSD, "clip_at", 0.06, lambda r: r.objective().clip_at, 0.05, 0.06),
     (OPSD, "temperature", 0.9, lambda r: (r.rollouts().temperature, r.objective().temperature), (1.1, 1.1), (0.9, 0.9)),
@@ -369,16 +369,3 @@ def test_opsds_moving_teacher_goes_so_far_at_every_step(tiny_model: Path, rate: 
 def test_advantages_that_are_modulated_keep_their_own_value_on_rows() -> None:
     modulated, plain = rows_of(RLSD()), rows_of(RLSD(modulation=0.0))
     assert [row.advantage for row in modulated] == [row.advantage for row in plain]
-
-
-def test_holdfast_learns_from_right_samples_or_where_there_is_none_from_all() -> None:
-    def left_out(rewards: Sequence[float], **settings: Any) -> list[bool]:
-        return [row.excluded for row in rows_of(Holdfast(**settings), rewards)]
-
-    assert left_out((1.0, 0.6), distil="right_if_any") == [False, True]
-    assert left_out((0.0, 0.6), distil="right_if_any") == [False, False]
-    assert left_out((0.0, 0.6), distil="right") == [True, True]
-    assert left_out((0.0, 0.6), distil="right", success_threshold=0.5) == [True, False]
-    unjudged = [Row(EXAMPLE, [1], [2, 3], completion="c")]
-    Holdfast(distil="right").annotate([Group(EXAMPLE, unjudged)])
-    assert not unjudged[0].excluded, "without a verifier all count"
