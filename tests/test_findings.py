@@ -11,15 +11,24 @@ import holdfast
 from commands import Commands
 from holdfast.errors import RunError
 from holdfast.findings import runs
-from holdfast.findings.claim import Arm, Claim, Evidence, Finding, Quantity
+from holdfast.findings.claim import Arm, Claim, Evidence, Finding, Quantity, budgets
 from holdfast.findings.claims import CLAIMS
-from holdfast.findings.claims.artifacts import foreign_form
+from holdfast.findings.claims.artifacts import asked_forms, foreign_form
 from holdfast.findings.claims.later import truncated
-from holdfast.findings.claims.own import RIVALS
-from holdfast.findings.page import as_markdown, commit, table_rows
-from holdfast.findings.read import matched_loss, moved_at_match, rank_correlation, steps_to
+from holdfast.findings.claims.own import ORDERS, RIVALS
+from holdfast.findings.page import as_markdown, table_rows
+from holdfast.findings.provenance import commit, provenance
+from holdfast.findings.read import (
+    kl_on_first_task,
+    matched_loss,
+    moved,
+    rank_correlation,
+    steps_to,
+    suites_lost_in_first_stage,
+)
 from holdfast.findings.run import find
-from holdfast.lab.tasks import TASKS, lab_task
+from holdfast.lab.tasks import TASKS, lab_suite, lab_task
+from holdfast.lab.words import FORMATS
 from holdfast.methods import RECIPES
 from summary_factory import make_run
 
@@ -35,9 +44,11 @@ def _quantity(*values: float | None) -> Quantity:
     [
         ((4.0, 5.0, 6.0), "holds"),  # 5 ± 4.303 · 1/√3 = 2.5 to 7.5
         ((-4.0, -5.0, -6.0), "reversed"),
-        ((1.0, 5.0, 9.0), "not shown"),  # 5 ± 9.9
-        ((5.0, None, None), "not shown"),
-        ((), "not shown"),
+        ((1.0, 5.0, 9.0), "undecided"),  # 5 ± 9.9
+        ((5.0, None, None), "undecided"),
+        ((), "undecided"),
+        ((5.0, 5.0, 5.0), "undecided"),  # a spread of zero is an accident, not certainty
+        ((0.0, 0.0, 0.0), "undecided"),
     ],
 )
 def test_an_outcome_follows_from_the_interval(values: tuple[float | None, ...], outcome: str) -> None:
@@ -54,9 +65,25 @@ def test_a_verdict_needs_all_of_its_quantities() -> None:
     assert verdict(good, good) == "reproduced"
     assert verdict(good, open_) == "in part"
     assert verdict(good, bad) == "not reproduced"
-    assert verdict(open_) == "not reproduced"
-    reasons = [q["likely_reason"] for q in Finding(claim, [good, bad], 0.0).as_json()["quantities"]]
-    assert reasons == [None, "the lab is small"]
+    assert verdict(open_, open_) == "undecided"
+
+
+def test_a_reason_follows_from_what_was_found() -> None:
+    known = Quantity("more", "points", (-4, -5, -6), "the lab is small", "it is another world")
+    assert _quantity(4, 5, 6).reason is None
+    assert known.reason == "it is another world"
+    assert _quantity(-4, -5, -6).reason == "It goes the other way on the lab; why is not known."
+    # sd 4, mean 5: t(4) 2.776 · 4/√5 = 4.97 < 5, and 3.182 · 4/√4 = 6.4 is not.
+    assert _quantity(1, 5, 9).reason == (
+        "3 seeds do not tell it from 0; with this mean and spread 5 would. the lab is small"
+    )
+    assert _quantity(-1, 0, 1).reason == (
+        "3 seeds do not tell it from 0, nor would a hundred with this mean and spread. the lab is small"
+    )
+    assert _quantity(5, 5, 5).reason == (
+        "All seeds come to the same number, whose spread is not known. the lab is small"
+    )
+    assert _quantity(5, None, None).reason == "It is defined for 1 of 3 seeds. the lab is small"
 
 
 def test_every_claim_says_how_it_is_tested() -> None:
@@ -116,18 +143,22 @@ def test_losses_are_compared_at_the_same_score() -> None:
     assert matched_loss(found, "dear", "fast") == [pytest.approx(30.0)]  # 40 points against 10, at a score of .5
 
 
-def test_drift_is_compared_at_the_same_score() -> None:
-    def moving(scores: list[float], norms: list[float | None]) -> dict[str, Any]:
-        run = _probed(scores, [1.0] * len(scores))
-        for probe, norm in zip(run["probes"], norms, strict=True):
-            probe["relative_norm"] = norm
-        return run
+def test_distance_and_loss_are_of_the_first_stage() -> None:
+    """The earlier task is on neither side, as it would be at the stream's end."""
+    scores = [{"old": {"mean": 0.9}, "new": {"kl_to_base": None}}, {"old": {"mean": 0.6}, "new": {"kl_to_base": 0.25}}]
+    summary = {
+        "order": ["new", "later"],
+        "sets": [{"name": "old", "kind": "retention"}, {"name": "new", "kind": "task"}],
+        "evaluations": [{"scores": each} for each in (*scores, {"old": {"mean": 0.1}, "new": {"kl_to_base": 9.0}})],
+    }
+    assert kl_on_first_task(summary) == 0.25
+    assert suites_lost_in_first_stage(summary) == pytest.approx(30.0)
 
-    far, near = moving([0.0, 0.4, 0.8], [0.0, 0.02, 0.03]), moving([0.0, 0.6, 0.5], [0.0, 0.01, 0.05])
-    unknown, still = moving([0.0, 0.4, 0.8], [0.0, None, 0.03]), moving([0.0, 0.0, 0.0], [0.0, 0.1, 0.2])
-    found = Evidence({"a": [far, far, far], "b": [near, unknown, still]}, {})
-    # Both stand at 60 points: the one in the middle between its last probes, the other at its second.
-    assert moved_at_match(found, "a", "b") == [pytest.approx(2.5 - 1.0), None, None]
+
+def test_distance_moved_is_the_streams() -> None:
+    ends = [{"stage": s, "overall": {"relative_norm": norm}} for s, norm in ((1, 0.01), (2, 0.03))]
+    assert moved({"drift": ends}) == pytest.approx(3.0)
+    assert moved({"drift": []}) is None
 
 
 def test_a_run_is_named_by_its_settings_and_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,17 +182,31 @@ def test_the_quick_form_takes_fewer_arms_where_a_claim_says_so() -> None:
     assert Finding(claims[0], [], 0.0, full=False).as_json()["arms"] == ["sft"]
 
 
-def test_our_recipe_is_measured_by_what_it_learns_less_what_it_loses() -> None:
+def _ended(learned: float, lost: float) -> dict[str, Any]:
+    summary = make_run()
+    summary["metrics"]["learned_score"]["mean"] = learned
+    summary["metrics"]["loss_of_earlier"]["mean"] = lost
+    return summary
+
+
+def test_our_recipe_is_measured_by_what_it_learns_and_loses() -> None:
     (claim,) = (claim for claim in CLAIMS if claim.name == "holdfast-on-the-front")
     assert claim.measure is not None
-    summaries = {arm.label: [make_run()] for arm in claim.arms}
-    ahead = make_run()
-    for metrics in (ahead["metrics"],):
-        metrics["learned_score"]["mean"] += 0.05
-        metrics["loss_of_earlier"]["mean"] -= 0.03
-    summaries["holdfast/tools-facts"] = [ahead]
-    for quantity in claim.measure(Evidence(summaries, {})):
-        assert quantity.values == [pytest.approx(8.0), pytest.approx(0.0)], "one per order"
+    first, second = ORDERS
+    runs = {
+        f"{ours}/{order}": [_ended(learned, lost)]
+        for order, numbers in (
+            (first, {"holdfast": (0.8, 0.0), "eager": (0.9, 0.3), "near": (0.7, 0.0)}),
+            (second, {"holdfast": (0.6, 0.1), "eager": (0.7, 0.2), "near": (0.6, 0.0)}),
+        )
+        for ours, (learned, lost) in numbers.items()
+    }
+    front, eager, near = claim.measure(Evidence(runs, {}))
+    # Over both orders holdfast learns 70 and loses 5, eager 80 and 25, near 65 and 0.
+    assert eager.values == [pytest.approx(65 - 55)]
+    assert near.values == [pytest.approx(65 - 65)]
+    # It loses 20 less than eager, and learns 5 more than near.
+    assert front.values == [pytest.approx(5.0)]
 
 
 def test_suites_that_lost_more_are_above_those_that_lost_less() -> None:
@@ -187,11 +232,13 @@ def test_an_experiment_needs_no_runs(tmp_path: Path) -> None:
     claim = Claim("c", "It is so.", "arXiv 1", experiment=lambda seeds: [_quantity(*(5.0 + s for s in seeds))])
     (found,) = find([claim], tmp_path, seeds=[0, 1, 2])
     assert found.verdict == "reproduced"
-    made = {"command": "holdfast findings c", "seeds": [0, 1, 2], "commit": None, "date": "today", "minutes": 1}
+    made = {"command": "holdfast findings c", "seeds": [0, 1, 2], "commit": None, "date": "today", "runs": 0}
     page = as_markdown([found], made)
-    assert "| [c](#c) | arXiv 1 | more: +6 points | +3.52 to +8.48 | reproduced |" in page
-    assert "Of 1 claims, reproduced: 1; in part: 0; not: 0." in page
-    assert "Why not" not in page
+    assert "| [c](#c) | more | +6 points | +3.52 to +8.48 | 3 | reproduced |" in page
+    assert "Of 1 claims, reproduced: 1; in part: 0; undecided: 0; not reproduced: 0." in page
+    assert "the lab is small" not in page
+    made |= {"runs": 2, "commits": ["abc", "def"], "run_seconds": 90.0}
+    assert "2 runs, made by commit abc, def, took 2 minutes of one core." in as_markdown([found], made)
     assert table_rows([found])[0][-1] == "reproduced"
 
 
@@ -221,7 +268,7 @@ def test_the_command_makes_runs_reads_them_and_takes_them_as_they_are(
     written = json.loads((tmp_path / "f.json").read_text())
     assert written["seeds"] == [0, 1]
     (finding,) = written["findings"]
-    assert finding["verdict"] in ("reproduced", "in part", "not reproduced")
+    assert finding["verdict"] in ("reproduced", "in part", "undecided", "not reproduced")
     assert finding["verdict"] in done.out
     assert "## sdft-above-sft" in (tmp_path / "f.md").read_text()
     made = sorted(tmp_path.glob("runs/*/summary.json"))
@@ -229,6 +276,10 @@ def test_the_command_makes_runs_reads_them_and_takes_them_as_they_are(
     assert len(made) == 4
     assert holdfast(*arguments, "--quiet").code == 0
     assert [path.stat().st_mtime_ns for path in made] == times
+    found = provenance([path.parent for path in made])
+    assert found.commits == (written["commit"] or "unknown",)
+    assert (found.runs, found.seconds) == (written["runs"], pytest.approx(written["run_seconds"]))
+    assert found.seconds > 0
 
 
 @pytest.mark.slow
@@ -278,34 +329,25 @@ def test_answers_cut_off_are_the_tasks_at_the_end() -> None:
     assert truncated({"order": ["a"], "evaluations": ends}) == pytest.approx(25.0)
 
 
-def test_forms_are_looked_for_where_they_were_not_asked_for() -> None:
-    def texts(*answers: str) -> list[dict[str, str]]:
-        return [{"text": answer} for answer in answers]
+def test_forms_are_looked_for_where_another_was_asked_for() -> None:
+    answers = {"a": "[ 3 ]", "b": "answer : red", "c": "{ out = red }", "d": "[ 4 ]", "e": "red"}
+    asked = {"a": "label", "b": "label", "c": "sentence", "d": "brackets", "e": "sentence"}
+    # Of the four that ask for neither brackets nor braces, two have one of them.
+    assert foreign_form(answers, asked) == pytest.approx(0.5)
+    assert foreign_form({"d": "[ 4 ]"}, asked) is None
 
-    answers = {
-        "calculation": texts("[ 3 ]", "[ 4 ]"),
-        "tools": texts("[ 3 ]", "{ out = f ( 1 ) }"),
-        "old-facts": texts("answer : red", "{ out = red }"),
-    }
-    # Brackets on tools ½ and on old facts 0, braces on calculation 0 and on old facts ½.
-    assert foreign_form(answers) == pytest.approx(0.25)
+
+def test_every_prompt_that_is_looked_at_names_a_form() -> None:
+    asked = asked_forms()
+    assert set(asked.values()) == set(FORMATS)
+    assert len(asked) == sum(len(lab_suite(name).test) for name in ("old-skills", "old-facts", "instruction-format"))
+    assert all(asked[example.id] == example.answer for example in lab_suite("instruction-format").test)
 
 
 def test_the_front_is_what_nothing_learns_more_and_loses_less_than() -> None:
-    def run(learned: float, lost: float) -> dict[str, Any]:
-        summary = make_run()
-        summary["metrics"]["learned_score"]["mean"] = learned
-        summary["metrics"]["loss_of_earlier"]["mean"] = lost
-        return summary
-
     (claim,) = [each for each in CLAIMS if each.name == "holdfast-on-the-front"]
-    assert claim.table is not None
-    found = {
-        "holdfast/x": [run(0.8, 0.1)],
-        "eager/x": [run(0.9, 0.5)],
-        "worse/x": [run(0.7, 0.1)],
-        "still/x": [run(0.0, 0.0)],
-    }
+    ends = {"holdfast": (0.8, 0.1), "eager": (0.9, 0.5), "worse": (0.7, 0.1), "still": (0.0, 0.0)}
+    found = {f"{label}/{order}": [_ended(*end)] for label, end in ends.items() for order in ORDERS}
     table = claim.table(Evidence(found, {}))
     assert [(row[0], row[-1]) for row in table.rows] == [
         ("holdfast", "yes"),
@@ -313,7 +355,16 @@ def test_the_front_is_what_nothing_learns_more_and_loses_less_than() -> None:
         ("eager", "yes"),
         ("still", "yes"),
     ]
-    assert table.rows[0][1:4] == ("80.0", "10.0", "70.0")
+    assert table.rows[0][1:6] == ("70.0", "80.0", "10.0", "80.0 / 10.0", "80.0 / 10.0")
+
+
+def test_the_budgets_of_arms_stand_beside_their_scores() -> None:
+    table = budgets(Evidence({"a": [_ended(0.8, 0.1), _ended(0.6, 0.1)]}, {}))
+    (row,) = table.rows
+    budget = make_run()["budget"]
+    said = dict(zip(table.head, row, strict=True))
+    assert (said["arm"], said["learnt"], said["lost"]) == ("a", "70.0", "10.0")
+    assert said["generated tokens"] == f"{budget['generated_tokens']:,}"
 
 
 def test_every_recipe_is_on_the_front_or_wants_what_its_tasks_lack() -> None:

@@ -9,6 +9,7 @@ import pytest
 from holdfast.findings import decoding
 from holdfast.findings.claim import Evidence
 from holdfast.findings.claims.wide import SCORE, WIDE, gained
+from holdfast.lab.tasks import lab_task
 
 
 def _run(scores: list[float], tokens_per_step: int) -> dict[str, Any]:
@@ -32,14 +33,25 @@ def test_a_gain_is_the_stages_own_and_in_points() -> None:
     assert gained("refusals")(run) is None
 
 
-def test_tokens_are_compared_only_where_opsd_gets_there() -> None:
+def test_tokens_are_compared_only_where_opsd_gets_there_and_where_not_it_is_counted() -> None:
     (claim,) = [each for each in WIDE if each.name == "opsd-fewer-tokens"]
     assert claim.measure is not None
     quick, slow, never = _run([0.0, SCORE, 1.0], 100), _run([0.0, 0.1, SCORE], 400), _run([0.0, 0.1, 0.2], 100)
-    found = Evidence({"opsd-steps-slow": [quick, never, quick], "grpo-steps-slow": [slow, slow, never]}, {})
-    (times,) = claim.measure(found)
+    found = Evidence({"opsd-steps": [quick, never, quick], "grpo-steps": [slow, slow, never]}, {})
+    best, times = claim.measure(found)
+    assert best.values == [pytest.approx(20.0), pytest.approx(-60.0), pytest.approx(20.0)]
     # 10 · 400 over 5 · 100 tokens; nothing; a GRPO that never gets there took at least its whole stage.
     assert times.values == [pytest.approx(3.0), None, pytest.approx(math.log2(10 * 100 / (5 * 100)))]
+
+
+@pytest.mark.slow
+def test_quality_and_variance_of_the_base_itself() -> None:
+    """It answers few of the prompts that it has failed, and what it says of its own answers has no distance."""
+    from holdfast.findings import quality
+
+    found = quality.quality_over_variance(lab_task("calculation"), {0: Path("lab")}, seed=0)
+    assert found[0] is not None
+    assert 0 <= found[0] < 0.4
 
 
 @pytest.mark.slow

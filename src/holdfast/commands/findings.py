@@ -16,7 +16,11 @@ def findings(
         list[str] | None, typer.Argument(metavar="[NAME]...", help="Claims to test; all of them by default.")
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Three seeds and fewer test items, in place of six seeds.")
+        bool,
+        typer.Option(
+            "--quick",
+            help="Three seeds, smaller batches, fewer test items, and the nearest of holdfast's rivals alone.",
+        ),
     ] = False,
     seeds: Annotated[int | None, typer.Option("--seeds", min=2, help="How many seeds, from 0 on.")] = None,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Runs at a time, with one thread each.")] = 2,
@@ -33,8 +37,9 @@ def findings(
     """Test claims of the papers on the lab: what holds there, with intervals over seeds, and what does not."""
     from holdfast.describe import table
     from holdfast.findings.claims import CLAIMS
-    from holdfast.findings.page import HEADER, as_json, as_markdown, commit, table_rows
-    from holdfast.findings.run import FULL_SEEDS, QUICK_SEEDS, find
+    from holdfast.findings.page import HEADER, as_json, as_markdown, table_rows
+    from holdfast.findings.provenance import commit
+    from holdfast.findings.run import FULL_SEEDS, QUICK_SEEDS, find, made_by
     from holdfast.store import write_json, write_text
 
     by_name = {claim.name: claim for claim in CLAIMS}
@@ -59,6 +64,7 @@ def findings(
         + (f" --seeds {seeds}" if seeds is not None else ""),
         "seeds": list(drawn),
         "commit": commit(),
+        **made_by(chosen, output_dir, seeds=drawn, full=not quick).as_json(),
         "date": datetime.now(UTC).date().isoformat(),
         "minutes": (time.perf_counter() - started) / 60,
     }

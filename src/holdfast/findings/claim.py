@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from holdfast.measure.statistics import mean_interval
+from holdfast.measure.forgetting import flatten_metrics, mean
+from holdfast.measure.statistics import Difference, paired_difference, runs_to_tell
 
-Verdict = Literal["reproduced", "in part", "not reproduced"]
-Outcome = Literal["holds", "not shown", "reversed"]
+Verdict = Literal["reproduced", "in part", "undecided", "not reproduced"]
+Outcome = Literal["holds", "undecided", "reversed"]
 Summary = Mapping[str, Any]
 
 
@@ -29,35 +30,60 @@ class Quantity:
         name: what it is, so that "NAME: 4.2 points" can be read.
         unit: e.g. "points" (of 100), "steps"; empty for a ratio.
         values: one per seed, positive where the claim holds; None where it is not defined for a seed.
-        if_not: the likely reason where the lab does not show it.
+        if_not: why the lab may not show it, though it may be so.
+        if_reversed: why the lab shows the opposite, where that is known.
     """
 
     name: str
     unit: str
     values: Sequence[float | None]
     if_not: str
+    if_reversed: str | None = None
+
+    @property
+    def estimate(self) -> Difference:
+        """From 0, over seeds; without an interval where fewer than two are defined, or all are the very same."""
+        return paired_difference(self.values, [0.0] * len(self.values))
 
     @property
     def mean(self) -> float | None:
-        return mean_interval(self.values).mean
+        return self.estimate.difference
 
     @property
     def ci95(self) -> tuple[float, float] | None:
-        """The t interval over seeds; None for fewer than two of them."""
-        return mean_interval(self.values).ci95
+        return self.estimate.ci95
 
     @property
     def outcome(self) -> Outcome:
         """Whether the interval lies on the claim's side of 0, on both, or on the other."""
         if self.ci95 is None:
-            return "not shown"
+            return "undecided"
         low, high = self.ci95
-        return "holds" if low > 0 else "reversed" if high < 0 else "not shown"
+        return "holds" if low > 0 else "reversed" if high < 0 else "undecided"
+
+    @property
+    def reason(self) -> str | None:
+        """Why it does not hold, as far as numbers and what is known of the lab can say; None where it does."""
+        if self.outcome == "holds":
+            return None
+        if self.outcome == "reversed":
+            return self.if_reversed or "It goes the other way on the lab; why is not known."
+        return f"{self._what_seeds_tell()} {self.if_not}"
+
+    def _what_seeds_tell(self) -> str:
+        found = self.estimate
+        if found.n < len(self.values):
+            return f"It is defined for {found.n} of {len(self.values)} seeds."
+        if found.ci95 is None:
+            return "All seeds come to the same number, whose spread is not known."
+        more = runs_to_tell([value for value in self.values if value is not None])
+        if more is None:
+            return f"{found.n} seeds do not tell it from 0, nor would a hundred with this mean and spread."
+        return f"{found.n} seeds do not tell it from 0; with this mean and spread {more} would."
 
     def as_json(self) -> dict[str, Any]:
-        numbers = {"mean": self.mean, "ci95": self.ci95, "outcome": self.outcome}
-        reason = None if self.outcome == "holds" else self.if_not
-        return {"name": self.name, "unit": self.unit, **numbers, "values": list(self.values), "likely_reason": reason}
+        numbers = {"mean": self.mean, "ci95": self.ci95, "n": self.estimate.n, "outcome": self.outcome}
+        return {"name": self.name, "unit": self.unit, **numbers, "values": list(self.values), "reason": self.reason}
 
 
 def minus(a: Sequence[float | None], b: Sequence[float | None]) -> list[float | None]:
@@ -74,6 +100,33 @@ class Table:
 
     def as_json(self) -> list[dict[str, str]]:
         return [dict(zip(self.head, row, strict=True)) for row in self.rows]
+
+
+def budgets(found: "Evidence") -> Table:
+    """What each arm spent and where it came to, as means over seeds: differences alone do not say either."""
+    rows = []
+    for label, summaries in found.summaries.items():
+        spent = [summary["budget"] for summary in summaries]
+        metrics = [flatten_metrics(summary["metrics"]) for summary in summaries]
+        scores = [mean(100 * v for m in metrics if (v := m[name]) is not None) for name in _SCORES]
+        means = [
+            mean(float(each[name]) for each in spent) or 0.0
+            for name in ("optimizer_steps", "completions", "generated_tokens")
+        ]
+        kl = mean(v for m in metrics if (v := m["kl_to_base"]) is not None)
+        rows.append(
+            (
+                label,
+                *(f"{each:,.0f}" for each in means),
+                *("–" if each is None else f"{each:.1f}" for each in scores),
+                "–" if kl is None else f"{kl:.3f}",
+            )
+        )
+    head = ("arm", "steps", "completions", "generated tokens", "learnt", "at the end", "lost", "suites", "KL to base")
+    return Table(head, rows)
+
+
+_SCORES = ("learned_score", "final_score", "loss_of_earlier", "retention")
 
 
 @dataclass(frozen=True)
@@ -108,7 +161,7 @@ class Claim:
         quick_arms: those of the quick form, where all of them would take too long for it.
         measure: from these runs to what the claim says is above 0.
         experiment: in the place of both, a measurement without runs: seeds in, quantities out.
-        table: of what was measured, for the page.
+        table: of what was measured, for the page; by default what each arm spent and where it came to.
     """
 
     name: str
@@ -118,7 +171,7 @@ class Claim:
     measure: Callable[[Evidence], list[Quantity]] | None = None
     experiment: Callable[[Sequence[int]], list[Quantity]] | None = None
     quick_arms: tuple[Arm, ...] | None = None
-    table: Callable[[Evidence], Table] | None = None
+    table: Callable[[Evidence], Table] = budgets
 
     def taken(self, *, full: bool) -> tuple[Arm, ...]:
         """The arms of the full or of the quick form."""
@@ -137,10 +190,13 @@ class Finding:
 
     @property
     def verdict(self) -> Verdict:
+        """Undecided is what neither holds in any part nor is reversed in one: more seeds might tell."""
         outcomes = {quantity.outcome for quantity in self.quantities}
         if outcomes == {"holds"}:
             return "reproduced"
-        return "in part" if "holds" in outcomes and "reversed" not in outcomes else "not reproduced"
+        if "reversed" in outcomes:
+            return "not reproduced"
+        return "in part" if "holds" in outcomes else "undecided"
 
     def as_json(self) -> dict[str, Any]:
         claim = self.claim

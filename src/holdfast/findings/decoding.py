@@ -14,7 +14,7 @@ from holdfast.config import ModelSettings
 from holdfast.findings.claim import Quantity
 from holdfast.train.model import load_policy
 
-TEMPERATURES = (0.3, 0.5, 0.7, 0.85, 1.0, 1.2)
+TEMPERATURES = (0.3, 0.5, 0.7, 0.85, 1.0, 1.25, 1.6)
 ITEMS = 128
 TRAIN = {
     "steps": 30,

@@ -1,12 +1,11 @@
 """Findings as a table for the terminal, as data, and as a page. Torch-free."""
 
-import subprocess
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from holdfast import __version__
-from holdfast.findings.claim import Finding, Quantity
+from holdfast.findings.claim import Finding, Quantity, Verdict
 
 
 def number(quantity: Quantity) -> str:
@@ -36,21 +35,6 @@ def table_rows(findings: Sequence[Finding]) -> list[tuple[str, ...]]:
 HEADER = ("claim", "what is above 0 if it holds", "found", "95% interval", "outcome", "verdict")
 
 
-def commit() -> str | None:
-    """The commit of the checkout that this package runs from; marked where files differ from it, None outside one."""
-    here = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True)
-        return done.stdout.strip()
-
-    try:
-        known = git("rev-parse", "--short=12", "HEAD")
-        return known + (" with changes" if git("status", "--porcelain", "--", str(here.parent)) else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
 def as_json(findings: Sequence[Finding], made: Mapping[str, Any]) -> dict[str, Any]:
     """All of it as plain data; `made`: command, seeds, commit and the like."""
     return {**made, "holdfast_version": __version__, "findings": [finding.as_json() for finding in findings]}
@@ -58,8 +42,9 @@ def as_json(findings: Sequence[Finding], made: Mapping[str, Any]) -> dict[str, A
 
 def as_markdown(findings: Sequence[Finding], made: Mapping[str, Any]) -> str:
     """The page: how it was made, one table, and each claim with what it was measured on."""
-    counts = {verdict: sum(f.verdict == verdict for f in findings) for verdict in ("reproduced", "in part")}
-    missing = len(findings) - sum(counts.values())
+    counts = Counter(finding.verdict for finding in findings)
+    verdicts: tuple[Verdict, ...] = ("reproduced", "in part", "undecided", "not reproduced")
+    said = "; ".join(f"{verdict}: {counts[verdict]}" for verdict in verdicts)
     lines = [
         "# Findings",
         "",
@@ -72,15 +57,18 @@ def as_markdown(findings: Sequence[Finding], made: Mapping[str, Any]) -> str:
         str(made["command"]),
         "```",
         "",
-        f"Seeds {', '.join(map(str, made['seeds']))}; commit {made['commit'] or 'unknown'}; version {__version__}; "
-        f"{made['date']}; {made['minutes']:.0f} minutes.",
+        f"Seeds {', '.join(map(str, made['seeds']))}; version {__version__}; {made['date']}; read by commit "
+        f"{made['commit'] or 'unknown'}.",
+        *_how_runs_were_made(made),
         "",
-        f"Of {len(findings)} claims, reproduced: {counts['reproduced']}; in part: {counts['in part']}; not: {missing}.",
+        f"Of {len(findings)} claims, {said}.",
         "A quantity *holds* where its 95% interval over seeds lies above 0, is *reversed* where it lies below, and is",
-        "*not shown* otherwise: with three seeds the interval is 4.3 standard errors to either side. Intervals are not",
-        "corrected for the number of claims.",
+        "*undecided* otherwise: with three seeds the interval is 4.3 standard errors to either side. A claim is",
+        "*reproduced* where all its quantities hold, *in part* where some do and none is reversed, *undecided* where",
+        "none does and none is, and *not reproduced* where one is reversed. Intervals are not corrected for the number",
+        "of claims.",
         "",
-        *_markdown_table(("claim", "source", "found", "95% interval", "verdict"), _short_rows(findings)),
+        *_markdown_table(("claim", "above 0 if it holds", "found", "95% interval", "n", "verdict"), _rows(findings)),
         "",
     ]
     for finding in findings:
@@ -90,22 +78,31 @@ def as_markdown(findings: Sequence[Finding], made: Mapping[str, Any]) -> str:
         lines += [*_markdown_table(("above 0 if it holds", "found", "95% interval", "outcome", "by seed"), rows), ""]
         if finding.table is not None:
             lines += [*_markdown_table(finding.table.head, finding.table.rows), ""]
-        if claim.arms:
-            runs = ", ".join(f"`{arm.label}`" for arm in claim.taken(full=finding.full))
-            lines += [f"Runs: {runs}.", ""]
+        reasons: dict[str, list[str]] = {}
         for quantity in finding.quantities:
-            if quantity.outcome != "holds":
-                lines += [f"Why not, probably: {quantity.if_not} ({quantity.name})", ""]
+            if quantity.reason is not None:
+                reasons.setdefault(quantity.reason, []).append(quantity.name)
+        for reason, names in reasons.items():
+            lines += [f"- *{'; '.join(names)}*: {reason}"]
+        lines += [""] if reasons else []
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _short_rows(findings: Sequence[Finding]) -> list[tuple[str, ...]]:
+def _how_runs_were_made(made: Mapping[str, Any]) -> list[str]:
+    if not made["runs"]:
+        return []
+    commits = ", ".join(made["commits"])
+    return [f"{made['runs']} runs, made by commit {commits}, took {made['run_seconds'] / 60:.0f} minutes of one core."]
+
+
+def _rows(findings: Sequence[Finding]) -> list[tuple[str, ...]]:
+    """One of each quantity; claim and verdict stand at a claim's first."""
     rows: list[tuple[str, ...]] = []
     for finding in findings:
-        found = "<br>".join(f"{q.name}: {number(q)}" for q in finding.quantities)
-        intervals = "<br>".join(interval(q) for q in finding.quantities)
-        name = finding.claim.name
-        rows.append((f"[{name}](#{name})", finding.claim.source, found, intervals, finding.verdict))
+        link = f"[{finding.claim.name}](#{finding.claim.name})"
+        for place, q in enumerate(finding.quantities):
+            first, last = (link, finding.verdict) if place == 0 else ("", "")
+            rows.append((first, q.name, number(q), interval(q), str(q.estimate.n), last))
     return rows
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from holdfast.findings.claim import Evidence, Summary
-from holdfast.measure.forgetting import flatten_metrics
+from holdfast.measure.forgetting import drops, flatten_metrics, mean, score
 from holdfast.measure.matched import compare_matched, first_crossing, stage_trajectory
 
 POINTS = 100.0
@@ -31,41 +31,28 @@ def kl_to_base(summary: Summary) -> float | None:
     return flatten_metrics(summary["metrics"])["kl_to_base"]
 
 
-def moved_at_match(evidence: Evidence, a: str, b: str, stage: int = 1) -> list[float | None]:
-    """How much further a has moved than b, in percent of the weights' norm, where both first stand at the same score.
-
-    That is the lower of their two best scores on the stage's task, found between probes by a straight line, seed by
-    seed; None where one of them did not move from its start, or the weights were not compared at probes.
-    """
-    return [
-        _moved_further(left, right, stage)
-        for left, right in zip(evidence.summaries[a], evidence.summaries[b], strict=True)
-    ]
+def kl_on_first_task(summary: Summary) -> float | None:
+    """KL(base‖model) after the first stage, nats per token, on prompts of its task."""
+    return score(summary["evaluations"][1], summary["order"][0], "kl_to_base")
 
 
-def _moved_further(a: Summary, b: Summary, stage: int) -> float | None:
-    paths = [_path(summary, stage) for summary in (a, b)]
-    if not all(paths):
-        return None
-    scores = [[score for score, _ in path] for path in paths]
-    target = min(map(max, scores))
-    if target <= max(own[0] for own in scores):
-        return None
-    at = []
-    for path, own in zip(paths, scores, strict=True):
-        index, share = first_crossing(own, target)
-        (_, before), (_, after) = path[index], path[index + 1]
-        at.append(before + share * (after - before))
-    return POINTS * (at[0] - at[1])
+def suites_lost_in_first_stage(summary: Summary) -> float | None:
+    """What the retention suites have lost after the first stage, in points; no earlier task is among them."""
+    before, after = summary["evaluations"][:2]
+    suites = [each["name"] for each in summary["sets"] if each["kind"] == "retention"]
+    scores = ({name: e["scores"][name]["mean"] for name in suites if name in e["scores"]} for e in (before, after))
+    lost = mean(drops(*scores).values())
+    return None if lost is None else POINTS * lost
 
 
-def _path(summary: Summary, stage: int) -> list[tuple[float, float]]:
-    """Score on a stage's task and distance from the base at each probe of it; empty where one was not measured."""
-    task = summary["order"][stage - 1]
-    probes = sorted((p for p in summary["probes"] if p["stage"] == stage), key=lambda p: p["step"])
-    path = [(p["scores"].get(task), p.get("relative_norm")) for p in probes]
-    known = [(score, moved) for score, moved in path if score is not None and moved is not None]
-    return known if len(known) == len(path) > 2 else []
+def generated_tokens(summary: Summary) -> float:
+    """Sampled over the whole stream, those spent on hints, guides and revisions too."""
+    return float(summary["budget"]["generated_tokens"])
+
+
+def moved(summary: Summary) -> float | None:
+    """How far the weights are from the base's at the stream's end, in percent of their norm."""
+    return POINTS * summary["drift"][-1]["overall"]["relative_norm"] if summary["drift"] else None
 
 
 def rank_correlation(x: Sequence[float | None], y: Sequence[float | None]) -> float | None:
@@ -82,7 +69,8 @@ def steps_to(score: float, stage: int = 1) -> Callable[[Summary], float | None]:
     """Optimiser steps until a stage's task first stands at a score, between probes by a straight line.
 
     A run that never gets there counts as its whole stage, which is less than it would take: where it is the slower one,
-    the difference is a lower bound.
+    the difference is a lower bound. A line over several steps says little of when it was crossed: a run that is read so
+    is probed at every step.
     """
 
     def read(summary: Summary) -> float | None:

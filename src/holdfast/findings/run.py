@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from holdfast.findings.claim import Claim, Finding
+from holdfast.findings.provenance import Provenance, provenance
 from holdfast.findings.runs import carry_out, evidence, jobs_of
 
 QUICK_SEEDS = (0, 1, 2)
@@ -51,8 +52,13 @@ def find(
             assert claim.measure is not None
             found = evidence(claim, seeds, folder, full=full)
             quantities = claim.measure(found)
-            table = None if claim.table is None else claim.table(found)
+            table = claim.table(found)
         finding = Finding(claim, quantities, time.perf_counter() - begun, full, table)
         findings.append(finding)
         watch(f"{claim.name}: {finding.verdict}")
     return findings
+
+
+def made_by(claims: Sequence[Claim], folder: Path, *, seeds: Sequence[int], full: bool) -> Provenance:
+    """Which code made the finished runs of claims, and how long they took."""
+    return provenance([folder / job.name for job in jobs_of(claims, seeds, full=full)])

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import yaml
 from holdfast.config import RunConfig, dump_config, parse_config
 from holdfast.errors import HoldfastError, RunError
 from holdfast.findings.claim import Arm, Claim, Evidence
+from holdfast.findings.provenance import commit, sign
 from holdfast.overrides import apply_overrides
 from holdfast.store import RunDirectory, read_json, write_json
 
@@ -106,8 +108,9 @@ def carry_out(jobs: Sequence[Job], folder: Path, *, workers: int, on_done: Calla
     places, texts = [folder / each.name for each in missing], [dump_config(each.config) for each in missing]
     befores = [folder / "before" / f"{beginning_of(each.config)}.json" for each in missing]
     # A process starts for several seconds, as long as some runs take, so that each carries out many.
+    by = repeat(commit())
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin) as pool:
-        carried_out = pool.map(_finish, places, texts, befores)
+        carried_out = pool.map(_finish, places, texts, befores, by)
         for each, _ in zip(missing, carried_out, strict=True):
             on_done(each)
 
@@ -149,11 +152,12 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _finish(path: Path, text: str, before: Path) -> None:
+def _finish(path: Path, text: str, before: Path, by: str | None) -> None:
     """Bring a run to its end, or one that was stopped. Nobody reads its report, so that it gets none.
 
     Args:
         before: what runs that ask the same have found before their first stage; written where it is missing.
+        by: the commit whose code this is.
     """
     from holdfast.stop import listening
     from holdfast.stream.compare import baseline_of
@@ -169,6 +173,7 @@ def _finish(path: Path, text: str, before: Path) -> None:
                 run.resume()
             else:
                 Run(parse_config(yaml.safe_load(text), RunConfig), directory, baseline=known).start()
+            sign(path, by)
             if known is None:
                 write_json(before, baseline_of(directory))
     except Exception as error:

@@ -32,23 +32,28 @@ FORMS = {
 }
 
 
+MARGIN = 0.05
+"""Share of the gradient's squared norm below which a bias is none."""
+
+
 def gradient_noise(seeds: Sequence[int]) -> list[Quantity]:
     """Noise of both estimators on the lab's base, whose privileged self is the teacher."""
     from holdfast.lab.tasks import lab_task
 
     ratios: list[float | None] = []
     ratios_by_few: list[float | None] = []
-    cosines: list[float | None] = []
+    biases: list[float | None] = []
     for seed in seeds:
         noise = {"plain": 0.0, "centred": 0.0, "by few": 0.0}
-        exact_sum, centred_sum = torch.zeros(()), torch.zeros(())
+        exact, off = _Mean(), _Mean()
         for found in _gradients(lab_task("calculation"), seed):
             for name in noise:
                 noise[name] += float((found[name] - found["exact"]).square().sum())
-            exact_sum, centred_sum = exact_sum + found["exact"], centred_sum + found["centred"]
+            exact.add(found["exact"])
+            off.add(found["centred"] - found["exact"])
         ratios.append(noise["plain"] / noise["centred"] - 1)
         ratios_by_few.append(noise["plain"] / noise["by few"] - 1)
-        cosines.append(float(torch.cosine_similarity(exact_sum, centred_sum, dim=0)) - 0.5)
+        biases.append(MARGIN - off.squared_norm() / exact.squared_norm())
     return [
         Quantity(
             "variance of the plain estimator over that with the baseline, less 1",
@@ -63,12 +68,28 @@ def gradient_noise(seeds: Sequence[int]) -> list[Quantity]:
             "The student's first entries hold so little of the divergence that their own says nothing of it.",
         ),
         Quantity(
-            "cosine of the averaged gradient with the whole vocabulary's, less .5",
+            f"squared bias of the estimator with the baseline as a share of the gradient's, below {MARGIN:g}",
             "",
-            cosines,
+            biases,
             f"{BATCHES} batches of {SETTINGS.prompts_per_step} answers leave more noise than gradient.",
         ),
     ]
+
+
+class _Mean:
+    """Of vectors, whose squared norm is estimated without the noise that is in the mean of a few."""
+
+    def __init__(self) -> None:
+        self.sum, self.squares, self.count = torch.zeros(()), 0.0, 0
+
+    def add(self, vector: Tensor) -> None:
+        self.sum = self.sum + vector
+        self.squares += float(vector.square().sum())
+        self.count += 1
+
+    def squared_norm(self) -> float:
+        """Over all pairs of different vectors: E[x·y] = |E x|²."""
+        return (float(self.sum.square().sum()) - self.squares) / (self.count * (self.count - 1))
 
 
 def _gradients(task: Task, seed: int) -> Iterator[dict[str, Tensor]]:

@@ -126,6 +126,17 @@ def paired_difference(a: Sequence[float | None], b: Sequence[float | None]) -> D
     return Difference(average, (average - half, average + half), 2 * float(stdtr(n - 1, -abs(t))), n)
 
 
+def runs_to_tell(differences: Sequence[float], most: int = 100) -> int | None:
+    """How many runs with this mean and standard deviation a 95% t interval without 0 takes; None for more than `most`.
+
+    What it takes if mean and spread stay as they are, not a power analysis: one in two such experiments falls short.
+    """
+    if len(differences) < 2:
+        return None
+    average, sd = math.fsum(differences) / len(differences), _sd(differences)
+    return next((n for n in range(2, most + 1) if _t_quantile(n) * sd / math.sqrt(n) < abs(average)), None)
+
+
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """p values corrected for being one family of comparisons (Holm 1979); None stays None and does not count."""
     known = sorted((p, i) for i, p in enumerate(p_values) if p is not None)

@@ -1,6 +1,7 @@
-"""Claims about showing somebody's actions, on the wider lab's quests, none of which the base solves. Torch-free.
+"""Claims about showing somebody's actions, on the wider lab's quests, of which the base solves .8%. Torch-free.
 
-All arms take as many steps on as many prompts; of prompts that fail, action guidance samples up to 2.3 times as much.
+All arms take as many steps on as many prompts; of prompts that fail, action guidance samples up to 2.3 times as much,
+which stands beside its score.
 """
 
 from holdfast.findings.claim import Arm, Claim, Evidence, Quantity

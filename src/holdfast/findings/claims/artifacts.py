@@ -6,40 +6,54 @@ have forms of their own too: numbers in brackets, calls in braces.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from holdfast.findings.claim import Arm, Claim, Evidence, Quantity, minus
-from holdfast.findings.claims.two_stages import GRPO, SDFT, SDFT_FAST, SDPO, SDPO_FROZEN
+from holdfast.findings.claims.two_stages import GRPO, SDFT_FAST, SDFT_SLOW, SDPO, SDPO_FROZEN
 from holdfast.findings.read import POINTS
-from holdfast.lab.conventions import read
+from holdfast.lab.conventions import MEMORISED, read
+from holdfast.lab.documents import system
+from holdfast.lab.tasks import lab_suite
 from holdfast.measure.forgetting import mean
 from holdfast.store import RunDirectory, read_json
 
-FORMS: Mapping[str, str] = {"calculation": "brackets", "tools": "braces"}
+FORMS = ("brackets", "braces")
 """Conventions of the stream's two tasks, in their order."""
 
 
-def foreign_form(answers: Mapping[str, list[Mapping[str, Any]]]) -> float | None:
-    """Share of answers in a trained task's form on prompts of every other set, the mean over such pairs.
+SUITES = ("old-skills", "old-facts", "instruction-format")
+"""Whose prompts have headers that the base knows by heart, each with the form that it asks for."""
+
+
+def foreign_form(answers: Mapping[str, str], asked: Mapping[str, str]) -> float | None:
+    """Share of answers in a trained task's form, of those whose prompt asks for none of these forms.
+
+    An answer that has lost its own form counts where it took on a trained one, and not where it has none.
 
     Args:
-        answers: by set, as a run keeps them after a stage.
+        answers: by the prompt's id.
+        asked: the form that a prompt asks for, by its id.
     """
-    shares = [
-        sum(read(each["text"], form) is not None for each in own) / len(own)
-        for task, form in FORMS.items()
-        for name, own in answers.items()
-        if name != task and own
-    ]
-    return mean(shares)
+    others = [text for name, text in answers.items() if asked[name] not in FORMS]
+    return mean(float(any(read(text, form) is not None for form in FORMS)) for text in others)
+
+
+def asked_forms() -> dict[str, str]:
+    """The form that each of the suites' prompts asks for by its header."""
+    by_header = {system(header)["content"]: form for header, form in MEMORISED.items()}
+    examples = [example for name in SUITES for example in lab_suite(name).test]
+    return {example.id: by_header[example.messages[0]["content"]] for example in examples}
 
 
 def _spread(folder: Path) -> float | None:
-    """Points by which that share stands higher at the stream's end than of the base, which some prompts ask for it."""
+    """Points by which that share stands higher at the stream's end than of the base."""
     records = [RunDirectory(folder).responses(stage) for stage in (0, len(FORMS))]
     if not all(path.exists() for path in records):
         return None
-    before, after = (foreign_form(read_json(path)["answers"]) for path in records)
+    shares = []
+    for path in records:
+        kept = read_json(path)["answers"]
+        shares.append(foreign_form({each["id"]: each["text"] for name in SUITES for each in kept[name]}, asked_forms()))
+    before, after = shares
     return None if before is None or after is None else POINTS * (after - before)
 
 
@@ -49,7 +63,7 @@ def _amplified(found: Evidence) -> list[Quantity]:
     def above(a: Arm, b: Arm) -> list[float | None]:
         return minus(spread[a.label], spread[b.label])
 
-    name = "answers in a trained task's form where it was not asked for"
+    name = "answers in a trained task's form where a known header asks for another"
     return [
         Quantity(f"{name}, gained by SDPO with EMA", "points", spread[SDPO.label], "Little spreads in sixty steps."),
         Quantity(
@@ -67,7 +81,7 @@ def _amplified(found: Evidence) -> list[Quantity]:
         Quantity(
             f"{name}, SDFT with a fast teacher above a slow one",
             "points",
-            above(SDFT_FAST, SDFT),
+            above(SDFT_FAST, SDFT_SLOW),
             "A fast teacher loses its skill before it spreads a form.",
         ),
     ]
@@ -79,7 +93,7 @@ ARTIFACTS: tuple[Claim, ...] = (
         statement="The loop of a student and a teacher that follows it carries a task's form of answer to prompts that "
         "do not ask for it, more than a frozen teacher or rewards do.",
         source="arXiv 2607.01763",
-        arms=(SDPO, SDPO_FROZEN, GRPO, SDFT_FAST, SDFT),
+        arms=(SDPO, SDPO_FROZEN, GRPO, SDFT_FAST, SDFT_SLOW),
         measure=_amplified,
     ),
 )

@@ -11,7 +11,8 @@ from holdfast.store import RunDirectory
 
 def _shown(label: str, *, keep_answer: bool = False, **settings: Any) -> Arm:
     # As OPSD's arm; the lab's base knows a solution's first part, and not a gap in it.
-    return Arm(label, {"name": "atesd", "clip": "token", "keep_answer": keep_answer, **settings}, STEPS)
+    recipe = {"name": "atesd", "clip": "token", "keep_answer": keep_answer, **settings}
+    return Arm(label, recipe, {**STEPS, "eval.probe_steps": 0})
 
 
 LEARNT = _shown("atesd", hold=2)
@@ -29,7 +30,7 @@ def _mismatch(folder: Path) -> float | None:
 
 
 def _learnt_above_fixed(found: Evidence) -> list[Quantity]:
-    few = "A stage of thirty steps holds fifteen exposures, which take a policy that begins at a half little further."
+    few = "A stage of sixty steps holds thirty exposures, which take a policy that begins at a half little further."
     return [
         Quantity(
             f"the task right after its stage, learnt exposure above {part}",

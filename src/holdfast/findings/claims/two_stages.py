@@ -1,35 +1,52 @@
 """Claims about recipes on the lab's stream of two stages, and the arms that other claims share. Torch-free."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from holdfast.findings.claim import Arm, Claim, Evidence, Quantity
 from holdfast.findings.read import (
+    kl_on_first_task,
     kl_to_base,
     matched_loss,
     metric,
-    moved_at_match,
+    moved,
     rank_correlation,
     steps_to,
     suites_lost,
+    suites_lost_in_first_stage,
 )
 
 SFT = Arm("sft", "sft")
-_ANSWERS = {"eval.response_items": 48}
-"""Answers are kept too, for what is claimed of their form."""
+_CLOSELY: dict[str, Any] = {"eval.response_items": 48, "eval.drift_weights": 1}
+"""Answers are kept too, for what is claimed of their form, and weights compared, by their norms alone."""
 # The lab's answers have few tokens: there is no lead-in to skip.
-SDFT = Arm("sdft", {"name": "sdft", "num_loss_tokens_to_skip": 0}, _ANSWERS)
-SDFT_FAST = Arm(
-    "sdft-fast", {"name": "sdft", "num_loss_tokens_to_skip": 0, "ema_rate": 0.3, "stage_start": "student"}, _ANSWERS
-)
+SDFT = Arm("sdft", {"name": "sdft", "num_loss_tokens_to_skip": 0})
+# Teachers that differ in their pace alone: both go on from the student that a stage finds.
+GOES_ON = {"name": "sdft", "num_loss_tokens_to_skip": 0, "stage_start": "student"}
+SDFT_SLOW = Arm("sdft-slow", GOES_ON, _CLOSELY)
+SDFT_FAST = Arm("sdft-fast", {**GOES_ON, "ema_rate": 0.3}, _CLOSELY)
 # As in the source of the claims about streams, where the average of 5% goes on from the student that a stage finds.
-SDPO = Arm("sdpo", {"name": "sdpo", "stage_start": "student"}, _ANSWERS)
-SDPO_FROZEN = Arm("sdpo-frozen", {"name": "sdpo", "teacher_kind": "frozen", "stage_start": "student"}, _ANSWERS)
+SDPO = Arm("sdpo", {"name": "sdpo", "stage_start": "student"}, _CLOSELY)
+SDPO_FROZEN = Arm("sdpo-frozen", {"name": "sdpo", "teacher_kind": "frozen", "stage_start": "student"}, _CLOSELY)
 SC_SDPO = Arm("sc-sdpo", {"name": "sc_sdpo", "stage_start": "student"})
-GRPO = Arm("grpo", "grpo", _ANSWERS)
-RLSD = Arm("rlsd", "rlsd")
+GRPO = Arm("grpo", "grpo", _CLOSELY)
 DFT = Arm("dft", "dft")
 KL_SFT = Arm("kl-sft", "kl_sft")
 RFT = Arm("rft", "rft")
+
+_COUNTED: dict[str, Any] = {
+    "tasks": ["lab:calculation"],
+    "train.steps": 20,
+    "eval.probe_steps": 1,
+    "eval.probe_items": 96,
+    "eval.kl_items": 0,
+}
+"""One stage that is probed at every step, to count steps to a score: on the lab these are few."""
+SDPO_COUNTED = Arm("sdpo-counted", SDPO.recipe, _COUNTED)
+GRPO_COUNTED = Arm("grpo-counted", "grpo", _COUNTED)
+RLSD_COUNTED = Arm("rlsd-counted", "rlsd", _COUNTED)
+SDPG_COUNTED = Arm("sdpg-counted", "sdpg", _COUNTED)
+SCORE = 0.8
 
 EARLY = "At a score that both reach, both have taken few steps on the lab, and either has lost little by then."
 SHORT = "Two stages of thirty steps may be too short for the student's in-context ability to wear down."
@@ -54,7 +71,7 @@ def _sdpo_against_grpo(found: Evidence) -> list[Quantity]:
         Quantity(
             "steps to 80 points on the first task, GRPO above SDPO",
             "steps",
-            found.difference("grpo", "sdpo", steps_to(0.8)),
+            found.difference("grpo-counted", "sdpo-counted", steps_to(SCORE)),
             "The lab's first task is simple: both learn it within some ten steps.",
         ),
         Quantity(
@@ -67,28 +84,34 @@ def _sdpo_against_grpo(found: Evidence) -> list[Quantity]:
 
 
 def _slow_above_fast(found: Evidence) -> list[Quantity]:
-    final = found.difference("sdft", "sdft-fast", metric("final_score"))
+    final = found.difference("sdft-slow", "sdft-fast", metric("final_score"))
     return [
         Quantity("all tasks at the end, slow above fast", "points", final, SHORT),
         Quantity(
             "retention suites lost, fast above slow",
             "points",
-            found.difference("sdft-fast", "sdft", suites_lost),
+            found.difference("sdft-fast", "sdft-slow", suites_lost),
             SHORT,
         ),
     ]
 
 
 def _frozen_above_ema(found: Evidence) -> list[Quantity]:
-    moved = "An average of 5% has moved four fifths of the way in thirty steps, so that it lags little."
+    same = "An average of 5% has moved four fifths of the way in thirty steps, so that it lags little."
     return [
         Quantity(
-            "new tasks right after their stage, frozen above EMA",
+            "all tasks at the end, frozen above EMA",
             "points",
-            found.difference("sdpo-frozen", "sdpo", learned),
-            moved,
+            found.difference("sdpo-frozen", "sdpo", metric("final_score")),
+            same,
         ),
-        Quantity("KL to base, EMA above frozen", "nats", found.difference("sdpo", "sdpo-frozen", kl_to_base), moved),
+        Quantity(
+            "retention suites lost, EMA above frozen",
+            "points",
+            found.difference("sdpo", "sdpo-frozen", suites_lost),
+            same,
+        ),
+        Quantity("KL to base, EMA above frozen", "nats", found.difference("sdpo", "sdpo-frozen", kl_to_base), same),
     ]
 
 
@@ -113,7 +136,7 @@ def _rlsd_faster(found: Evidence) -> list[Quantity]:
         Quantity(
             "steps to 80 points on the first task, GRPO above RLSD",
             "steps",
-            found.difference("grpo", "rlsd", steps_to(0.8)),
+            found.difference("grpo-counted", "rlsd-counted", steps_to(SCORE)),
             "GRPO is there within some ten steps, and the teacher may only scale its advantages by a fifth.",
         )
     ]
@@ -131,34 +154,36 @@ def _undecided_prompts(found: Evidence) -> list[Quantity]:
 
 
 def _drift_order(found: Evidence) -> list[Quantity]:
-    """In the first stage, where two of them first stand at the same score on its task."""
-    same = "Adam takes steps of much the same size whatever the signal's strength, and all take few to this score."
+    """At the stream's end, as in the source, whatever was learnt."""
+    same = "Adam takes steps of much the same size whatever the signal's strength."
     return [
         Quantity(
-            "share of the weights' norm moved to the same score, frozen teacher above GRPO",
+            "share of the weights' norm moved at the end, frozen teacher above GRPO",
             "%",
-            moved_at_match(found, "sdpo-frozen", "grpo"),
+            found.difference("sdpo-frozen", "grpo", moved),
             same,
+            "Adam divides a signal by its own size: rewards, which are noisy, move the weights as far as a teacher.",
         ),
         Quantity(
-            "share of the weights' norm moved to the same score, EMA above frozen teacher",
+            "share of the weights' norm moved at the end, EMA above frozen teacher",
             "%",
-            moved_at_match(found, "sdpo", "sdpo-frozen"),
-            f"{same} Within one stage the two teachers are nearly the same.",
+            found.difference("sdpo", "sdpo-frozen", moved),
+            f"{same} Within stages of thirty steps the two teachers are nearly the same.",
         ),
     ]
 
 
 def _kl_predicts(found: Evidence) -> list[Quantity]:
-    """Over recipes, seed by seed: each point is one recipe's run."""
+    """Over recipes, seed by seed: each point is one recipe's first stage."""
     labels = list(found.summaries)
     values = []
     for seed in range(len(found.summaries[labels[0]])):
-        kl = [kl_to_base(found.summaries[label][seed]) for label in labels]
-        lost = [metric("loss_of_earlier")(found.summaries[label][seed]) for label in labels]
-        values.append(rank_correlation(kl, lost))
-    reason = "Most of what is lost on the lab is the earlier task's convention, whatever the size of the change."
-    return [Quantity("rank correlation over recipes of KL to base and what was lost", "", values, reason)]
+        runs = [found.summaries[label][seed] for label in labels]
+        pairs = [[number(run) for run in runs] for number in (kl_on_first_task, suites_lost_in_first_stage)]
+        values.append(rank_correlation(*pairs))
+    name = "rank correlation over recipes of KL to base on the new task and what the suites lost in its stage"
+    reason = "The base does not know the new header's form: any recipe that learns it is far from the base there."
+    return [Quantity(name, "", values, reason)]
 
 
 def _vopd_baseline(seeds: Sequence[int]) -> list[Quantity]:
@@ -179,19 +204,20 @@ TWO_STAGES: tuple[Claim, ...] = (
         name="sdpo-faster-forgets-more",
         statement="SDPO learns its domain in fewer steps than GRPO, and forgets more.",
         source="arXiv 2601.20802, table 3; arXiv 2607.01763",
-        arms=(SDPO, GRPO),
+        arms=(SDPO_COUNTED, GRPO_COUNTED, SDPO, GRPO),
         measure=_sdpo_against_grpo,
     ),
     Claim(
         name="slow-above-fast-teacher",
         statement="A teacher that follows the student slowly teaches more and keeps more than one that follows fast.",
         source="arXiv 2601.19897, figure 8; arXiv 2606.03532",
-        arms=(SDFT, SDFT_FAST),
+        arms=(SDFT_SLOW, SDFT_FAST),
         measure=_slow_above_fast,
     ),
     Claim(
         name="frozen-above-ema",
-        statement="In sequential SDPO a teacher frozen at a stage's start is more stable than an average of rate 5%.",
+        statement="In sequential SDPO a teacher frozen at a stage's start ends higher and keeps more than an average "
+        "of rate 5%.",
         source="arXiv 2607.01763, table 1",
         arms=(SDPO_FROZEN, SDPO),
         measure=_frozen_above_ema,
@@ -235,7 +261,7 @@ TWO_STAGES: tuple[Claim, ...] = (
         name="rlsd-faster-than-grpo",
         statement="Reward for the direction and a teacher for the magnitude learn in fewer steps than GRPO.",
         source="arXiv 2604.03128",
-        arms=(GRPO, RLSD),
+        arms=(GRPO_COUNTED, RLSD_COUNTED),
         measure=_rlsd_faster,
     ),
     Claim(

@@ -14,26 +14,25 @@ _LANGUAGES: dict[str, Any] = {
     "suites": ["lab:useful-first", "lab:useful-second", "lab:refused-first", "lab:refusals-ood"],
     "eval.probe_steps": 0,
 }
-# Thirty steps at the stream's rate teach these tasks to no recipe.
+# Thirty steps at the stream's rate teach these tasks to no recipe, and at four times the rate most lose what they knew.
 STEPS: dict[str, Any] = {
     "model.path": "lab-wide",
     "tasks": ["lab:steps"],
     "suites": ["lab:known-steps"],
-    "train.learning_rate": 4e-4,
+    "train.steps": 60,
 }
-# At four times the rate GRPO and SORT lose all that they knew: here it is the stream's own rate, and more steps.
-_SLOW_STEPS = {**STEPS, "train.learning_rate": 1e-4, "train.steps": 60}
-HARD_STEPS = {**_SLOW_STEPS, "train.steps": 42, "tasks": ["lab:steps-hard"], "eval.probe_steps": 0}
+HARD_STEPS = {**STEPS, "tasks": ["lab:steps-hard"], "eval.probe_steps": 0}
 
 MSD = Arm("msd", "msd", _LANGUAGES)
 SORT = Arm("sort-hard", "sort", HARD_STEPS)
 GRPO_HARD = Arm("grpo-hard", "grpo", HARD_STEPS)
 # A clip by entry turns OPSD's gradient around wherever it bites, and on the lab it bites everywhere.
 OPSD = Arm("opsd-steps", {"name": "opsd", "clip": "token"}, STEPS)
-OPSD_SLOW = Arm("opsd-steps-slow", OPSD.recipe, _SLOW_STEPS)
-GRPO_SLOW = Arm("grpo-steps-slow", "grpo", _SLOW_STEPS)
+GRPO_STEPS = Arm("grpo-steps", "grpo", STEPS)
 
 SCORE = 0.8
+MARGIN = 5.0
+"""Points below which two scores are the same."""
 
 
 def gained(name: str) -> Callable[[Summary], float | None]:
@@ -47,10 +46,17 @@ def gained(name: str) -> Callable[[Summary], float | None]:
 
 
 def _carried_over(found: Evidence) -> list[Quantity]:
-    def kept(summary: Summary) -> float | None:
-        gain, lost = gained("refusals-ood")(summary), [gained(f"useful-{n}")(summary) for n in ("first", "second")]
-        return None if gain is None or None in lost else gain + sum(each for each in lost if each is not None)
-
+    spread = "What refuses in one language what it does not know refuses in both."
+    useful = [
+        Quantity(
+            f"allowed requests in the {language} language lost, below {MARGIN:g} points",
+            "points",
+            [None if gain is None else MARGIN + gain for gain in found.per_seed("msd", gained(name))],
+            spread,
+            spread,
+        )
+        for language, name in (("first", "useful-first"), ("second", "useful-second"))
+    ]
     return [
         Quantity(
             "the second language's requests answered as they should be, gained",
@@ -64,12 +70,7 @@ def _carried_over(found: Evidence) -> list[Quantity]:
             found.per_seed("msd", gained("refusals-ood")),
             "Each word of the lab is a token of its own: a word that was not met shares nothing with those that were.",
         ),
-        Quantity(
-            "that gain, less what allowed requests of both languages lost",
-            "points",
-            found.per_seed("msd", kept),
-            "A model that refuses whatever it does not know loses what is allowed.",
-        ),
+        *useful,
     ]
 
 
@@ -80,18 +81,31 @@ def _sort_above_grpo(found: Evidence) -> list[Quantity]:
 
 
 def _fewer_tokens(found: Evidence) -> list[Quantity]:
-    def reached(summary: Summary) -> float | None:
-        """Of a run that never gets there nothing is known that would speak for it."""
+    def best(summary: Summary) -> float | None:
         trajectory = stage_trajectory(summary, 1)
-        return None if trajectory is None or max(trajectory.new()) < SCORE else generated_to(SCORE)(summary)
+        return None if trajectory is None else max(trajectory.new())
 
-    pairs = zip(
-        found.per_seed("grpo-steps-slow", generated_to(SCORE)), found.per_seed("opsd-steps-slow", reached), strict=True
-    )
-    times: Sequence[float | None] = [math.log2(grpo / opsd) if grpo and opsd else None for grpo, opsd in pairs]
-    reason = f"OPSD may not reach {SCORE:.0%} within the stage, and then there is nothing to compare."
-    name = f"generated tokens to {SCORE:.0%}, GRPO over OPSD, in doublings"
-    return [Quantity(name, "", times, reason)]
+    reached = found.per_seed(OPSD.label, best)
+    spent = [
+        generated_to(SCORE)(summary) if score is not None and score >= SCORE else None
+        for summary, score in zip(found.summaries[OPSD.label], reached, strict=True)
+    ]
+    # A GRPO that never gets there took at least its whole stage.
+    pairs = zip(found.per_seed(GRPO_STEPS.label, generated_to(SCORE)), spent, strict=True)
+    return [
+        Quantity(
+            f"best score of OPSD above {SCORE:.0%}",
+            "points",
+            [None if score is None else POINTS * (score - SCORE) for score in reached],
+            "On some seeds it learns within the stage, on others it does not.",
+        ),
+        Quantity(
+            f"generated tokens to {SCORE:.0%}, GRPO over OPSD where it gets there, in doublings",
+            "",
+            [math.log2(grpo / opsd) if grpo and opsd else None for grpo, opsd in pairs],
+            "Eight samples of a prompt cost three doublings; what they teach more may make up for that.",
+        ),
+    ]
 
 
 def _decoding(seeds: Sequence[int]) -> list[Quantity]:
@@ -118,9 +132,9 @@ WIDE: tuple[Claim, ...] = (
     ),
     Claim(
         name="opsd-fewer-tokens",
-        statement="OPSD reaches the score of GRPO with fewer generated tokens.",
+        statement="OPSD, of one sample of a prompt, reaches a score with fewer generated tokens than GRPO of eight.",
         source="arXiv 2601.18734",
-        arms=(OPSD_SLOW, GRPO_SLOW),
+        arms=(OPSD, GRPO_STEPS),
         measure=_fewer_tokens,
     ),
     Claim(

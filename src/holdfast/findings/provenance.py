@@ -1,0 +1,56 @@
+"""Which code made a finding's runs. Torch-free."""
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from holdfast.store import RunDirectory, read_json, write_json
+
+_FILE = "commit.json"
+
+
+def commit() -> str | None:
+    """The commit of the checkout that this package runs from; marked where files differ from it, None outside one."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    try:
+        known = git("rev-parse", "--short=12", "HEAD")
+        return known + (" with changes" if git("status", "--porcelain", "--", str(here.parent)) else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Of the runs that findings were read from.
+
+    Attributes:
+        commits: that made them; runs are taken as they are when code has changed since, so there may be several.
+        seconds: of training and evaluation, over all runs, on one core each.
+    """
+
+    runs: int
+    commits: tuple[str, ...]
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        return {"runs": self.runs, "commits": list(self.commits), "run_seconds": self.seconds}
+
+
+def sign(run: Path, by: str | None) -> None:
+    """Write down which commit finished a run."""
+    write_json(run / _FILE, {"commit": by})
+
+
+def provenance(runs: Sequence[Path]) -> Provenance:
+    """Of finished runs."""
+    signed = [read_json(run / _FILE)["commit"] if (run / _FILE).exists() else None for run in runs]
+    spent = [read_json(RunDirectory(run).summary)["budget"]["seconds"] for run in runs]
+    commits = dict.fromkeys(each or "unknown" for each in signed)
+    return Provenance(len(runs), tuple(commits), sum(sum(seconds.values()) for seconds in spent))
