@@ -22,7 +22,7 @@ from holdfast.findings.claims.two_stages import (
     SFT,
     learned,
 )
-from holdfast.findings.claims.wide import GRPO_HARD, HARD_STEPS, MARGIN, OPSD
+from holdfast.findings.claims.wide import GRPO_HARD, HARD_GROUP, HARD_STEPS, MARGIN, OPSD
 from holdfast.findings.read import POINTS, kl_to_base, matched_loss, metric, steps_to, suites_lost
 from holdfast.measure.forgetting import mean
 from holdfast.store import RunDirectory
@@ -44,7 +44,7 @@ ISDFT, CORRECT_ONLY, OPSD_STREAM, BETA_OPSD, STABLE_OPD, GRPO_KL, SD_ZERO = (
 GATED = Arm("sdft-gated", {**GOES_ON, "teacher_kind": "gated"})
 TRUST_REGION = Arm("sdpo-trust-region", {"name": "sdpo", "teacher_kind": "trust_region", "stage_start": "student"})
 MASKED = Arm("sdpo-masked", {"name": "sdpo", "stage_start": "student", "token_mask_ratio": 0.5})
-AUTO_NPO = Arm("auto-npo-hard", "auto_npo", HARD_STEPS)
+AUTO_NPO = Arm("auto-npo-hard", {"name": "auto_npo", "num_generations": HARD_GROUP}, HARD_STEPS)
 
 _NEW = "new tasks right after their stage"
 _FULL = "Both learn the lab's tasks nearly whole, and there is little room above."

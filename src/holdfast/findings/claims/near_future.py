@@ -6,14 +6,14 @@ five steps, fewer than a look ahead takes.
 """
 
 from holdfast.findings.claim import Arm, Claim, Evidence, Quantity, minus
-from holdfast.findings.claims.wide import GRPO_HARD, HARD_STEPS
+from holdfast.findings.claims.wide import GRPO_HARD, HARD_GROUP, HARD_STEPS
 from holdfast.findings.read import metric
 from holdfast.store import RunDirectory
 
 AHEAD = 10
-SPENT = 12
-"""Optimiser steps of GRPO that ten steps ahead and two answers to each prompt cost: an answer is an eighth of what a
-prompt's samples take, and these a quarter of a step."""
+SPENT = 16
+"""Optimiser steps of GRPO that ten steps ahead and two answers to each prompt of some forty-four steps cost: two
+answers are half of what a prompt's samples take, and these a quarter of a step."""
 
 
 def _ahead(steps: int) -> Arm:
@@ -34,7 +34,7 @@ STEPS_AHEAD = {steps: _ahead(steps) for steps in (NEAR, MIDDLE, FAR)}
 # GRPO's arm takes the steps that are spent ahead as well.
 NPO_HARD = Arm(
     "npo-hard",
-    {"name": "npo", "scout_steps": AHEAD, "guide_samples": 2},
+    {"name": "npo", "num_generations": HARD_GROUP, "scout_steps": AHEAD, "guide_samples": 2},
     {**HARD_STEPS, "train.steps": HARD_STEPS["train.steps"] - SPENT},
 )
 
@@ -74,7 +74,7 @@ def _npo_above_grpo(found: Evidence) -> list[Quantity]:
             "hard questions in steps right after the stage at the same budget, NPO above GRPO",
             "points",
             found.difference(NPO_HARD.label, GRPO_HARD.label, metric("learned_score")),
-            "What ten steps ahead find, twelve steps more find too.",
+            "What ten steps ahead find, sixteen steps more find too.",
         ),
     ]
 

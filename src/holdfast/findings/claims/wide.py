@@ -22,10 +22,12 @@ STEPS: dict[str, Any] = {
     "train.steps": 60,
 }
 HARD_STEPS = {**STEPS, "tasks": ["lab:steps-hard"], "eval.probe_steps": 0}
+HARD_GROUP = 4
+"""Samples of a prompt there, of all recipes: most groups are all wrong."""
 
 MSD = Arm("msd", "msd", _LANGUAGES)
-SORT = Arm("sort-hard", "sort", HARD_STEPS)
-GRPO_HARD = Arm("grpo-hard", "grpo", HARD_STEPS)
+SORT = Arm("sort-hard", {"name": "sort", "num_generations": HARD_GROUP}, HARD_STEPS)
+GRPO_HARD = Arm("grpo-hard", {"name": "grpo", "num_generations": HARD_GROUP}, HARD_STEPS)
 # A clip by entry turns OPSD's gradient around wherever it bites, and on the lab it bites everywhere.
 OPSD = Arm("opsd-steps", {"name": "opsd", "clip": "token"}, STEPS)
 GRPO_STEPS = Arm("grpo-steps", "grpo", STEPS)
