@@ -10,15 +10,17 @@ import pytest
 import yaml
 
 import holdfast
-from holdfast.config import RunConfig, load_config, parse_config
+from holdfast.config import ModelSettings, RunConfig, load_config, parse_config
 from holdfast.errors import ConfigError, RunError
 from holdfast.guard import GuardSettings
+from holdfast.objective.spec import TeacherSpec
 from holdfast.rollouts.rows import Row
 from holdfast.schema import summary_schema
 from holdfast.store import RunDirectory
 from holdfast.stream.guarding import Guarding, Healthy
 from holdfast.tasks.base import Example
 from holdfast.teachers import Teacher
+from holdfast.train.model import load_policy
 from holdfast.train.step import StageTrainer
 from processes import start
 from small_runs import assert_same, write_config
@@ -236,6 +238,23 @@ def test_where_nothing_else_would_change_a_roll_back_lowers_the_rate(tmp_path: P
     ]
     assert guarding.apply(["freeze_teacher"], [], rolled_back=False) == []
     assert guarding.remedies.rate == 0.5
+
+
+def test_a_teacher_that_does_not_teach_yet_stands_still_later(tmp_path: Path, tiny_model: Path) -> None:
+    """Which changes nothing for now; and one that is taken once has nothing that could be held back."""
+    policy = load_policy(ModelSettings(path=str(tiny_model)))
+
+    def applied(batches: int, every: int) -> list[str]:
+        teacher = Teacher(TeacherSpec(kind="periodic", first=3, every=every), policy, None)
+        for _ in range(batches):
+            teacher.after_rollout_batch({})
+        guarding = Guarding(GuardSettings(mode="act"), RunDirectory(tmp_path), teacher)
+        return guarding.apply(["roll_back", "freeze_teacher"], [], rolled_back=True)
+
+    rate = "the learning rate is 0.5 times what is configured"
+    assert applied(2, 1) == [rate, "the teacher stands still from its first refresh on"]
+    assert applied(3, 1) == ["the teacher stands still from here"]
+    assert applied(2, 0) == applied(3, 0) == [rate]
 
 
 def test_a_checkpoint_is_healthy_only_after_calm_steps_with_a_reward_as_good_as_any() -> None:

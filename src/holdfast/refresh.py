@@ -10,8 +10,12 @@ from holdfast.objective.spec import TeacherSpec
 class Refresh(Protocol):
     """Asked after every rollout batch; its state is plain data for a checkpoint."""
 
-    def due(self, numbers: Mapping[str, Any]) -> bool:
-        """Whether to refresh now, given what the rollout batch has measured."""
+    def due(self, numbers: Mapping[str, Any], *, frozen: bool = False) -> bool:
+        """Whether to refresh now, given what the rollout batch has measured.
+
+        Args:
+            frozen: the teacher is to stand still, whatever was measured.
+        """
 
     def state(self) -> dict[str, Any]: ...
     def load_state(self, state: Mapping[str, Any]) -> None: ...
@@ -19,17 +23,26 @@ class Refresh(Protocol):
 
 @dataclass
 class Clock:
-    """Every so many rollout batches of a stage, counted from the first refresh on where that has a time of its own."""
+    """Every so many rollout batches of a stage, counted from the first refresh on where that has a time of its own.
+
+    Such a first refresh is where a recipe's teaching begins: it goes on in a frozen teacher, too, which stands still
+    from then on.
+    """
 
     every: int
     first: int = 0
     batches: int = 0
 
-    def due(self, numbers: Mapping[str, Any]) -> bool:
+    def due(self, numbers: Mapping[str, Any], *, frozen: bool = False) -> bool:
         self.batches += 1
         since = self.batches - self.first
         again = self.every > 0 and since > 0 and since % self.every == 0
-        return again or (self.first > 0 and since == 0)
+        return (again and not frozen) or (self.first > 0 and since == 0)
+
+    @property
+    def waits(self) -> bool:
+        """Whether the first refresh, where it has a time of its own, is still to come."""
+        return self.batches < self.first
 
     def state(self) -> dict[str, Any]:
         return {"batches": self.batches}
@@ -70,7 +83,9 @@ class Gate:
     now: Tail | None = None
     last: Tail | None = None
 
-    def due(self, numbers: Mapping[str, Any]) -> bool:
+    def due(self, numbers: Mapping[str, Any], *, frozen: bool = False) -> bool:
+        if frozen:
+            return False
         seen = Tail(
             float(numbers["reward"] or 0.0),
             float(numbers["truncated_fraction"]),

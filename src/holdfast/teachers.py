@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from holdfast.objective.spec import TeacherSpec
-from holdfast.refresh import refresh_of
+from holdfast.refresh import Clock, refresh_of
 from holdfast.train.adapter_average import WIDTH, AdapterAverage
 from holdfast.train.policy import Policy
 from holdfast.train.world import World
@@ -138,7 +138,7 @@ class Teacher:
         self.average: Average | None = None
         """Weights of its own; None for a teacher that has none."""
         self.frozen = False
-        """Its weights stand still for now, whatever the specification says."""
+        """Its weights stand still for now, whatever the specification says but for a `first` refresh."""
         self._is_base = spec.kind in ("frozen", "trust_region") and spec.stage_start == "base"
         self._refresh = refresh_of(spec)
         self.refreshes = 0
@@ -158,6 +158,16 @@ class Teacher:
     def moves(self) -> bool:
         """Whether its weights follow the student's within a stage."""
         return self._refresh is not None or (self.spec.kind == "ema" and self.spec.rate > 0)
+
+    @property
+    def can_stand_still(self) -> bool:
+        """Whether there is anything that freezing it holds back: a clock's one refresh it does not."""
+        return self.moves and not (self.spec.kind == "periodic" and self.spec.every == 0)
+
+    @property
+    def waits(self) -> bool:
+        """Whether its first refresh is still to come, before which nobody is taught by it."""
+        return isinstance(self._refresh, Clock) and self._refresh.waits
 
     @property
     def moves_within_batch(self) -> bool:
@@ -190,7 +200,7 @@ class Teacher:
             self._look({})
 
     def _look(self, numbers: Mapping[str, Any]) -> None:
-        if self._refresh is not None and not self.frozen and self._refresh.due(numbers):
+        if self._refresh is not None and self._refresh.due(numbers, frozen=self.frozen):
             self._move(self.spec.share)
             self.refreshes += 1
 

@@ -77,10 +77,11 @@ class SDZero(Distilled):
     def teacher(self) -> TeacherSpec | None:
         if self.phase == 1:
             return None
-        if self.sync_every == 0 and self.phase is not None:
+        if self.phase is None:
+            return TeacherSpec(kind="periodic", first=self.srt_steps, every=self.sync_every, stage_start="student")
+        if self.sync_every == 0:
             return TeacherSpec(kind="frozen", stage_start="student")
-        first = self.srt_steps if self.phase is None else self.sync_every
-        return TeacherSpec(kind="periodic", first=first, every=self.sync_every, stage_start="student")
+        return TeacherSpec(kind="periodic", every=self.sync_every, stage_start="student")
 
     def objective(self) -> Objective:
         return replace(

@@ -270,8 +270,9 @@ class TeacherSpec:
         rate: update rate of `ema`; 0 freezes, 1 copies.
         cadence: `ema` moves after each optimiser step, or after each rollout batch.
         every: rollout batches from one refresh of `periodic`, or one question to the gate of `gated`, to the next.
-        first: of `periodic`: rollout batches of a stage until its first refresh, where that has a time of its own; the
-            clock starts there, and with an `every` of 0 it is the last one too.
+        first: of `periodic`: rollout batches of a stage until its first refresh, where that has a time of its own: only
+            then the teacher begins to teach. The clock starts there, and with an `every` of 0 it is the last one too.
+            It comes whatever a guard says, which may freeze the teacher from there on.
         share: how far a refresh of `periodic` or `gated` goes towards the student; 1 copies.
         gate_rate, gate_margin: of `gated`: rate of the moving averages, and how far the tail may grow.
         mix: of `trust_region`: the student's share.

@@ -196,15 +196,19 @@ class Guarding:
         """Change what actions other than the roll-back itself change; what was done, in words.
 
         After a roll-back something always differs from before, or the same would happen again: where nothing else
-        does, the rate is lowered.
+        does, the rate is lowered. What changes only once a teacher that nobody is taught by yet begins to teach is not
+        enough.
         """
-        own, did = self.remedies, []
+        own, did, later = self.remedies, list[str](), list[str]()
         if "refresh_teacher" in actions and self.teacher is not None and self.teacher.average is not None:
             self.teacher.average.reset("student")
-            did.append("the teacher is a copy of the student")
-        if "freeze_teacher" in actions and self.teacher is not None and self.teacher.moves and not own.frozen:
+            (later if self.teacher.waits else did).append("the teacher is a copy of the student")
+        if "freeze_teacher" in actions and self.teacher is not None and self.teacher.can_stand_still and not own.frozen:
             own.frozen = True
-            did.append("the teacher stands still from here")
+            if self.teacher.waits:
+                later.append("the teacher stands still from its first refresh on")
+            else:
+                did.append("the teacher stands still from here")
         if "mask_tokens" in actions and (new := set(self._artifacts(demonstrations)) - set(own.masked)):
             own.masked = sorted({*own.masked, *new})
             did.append(f"{len(new)} artifact n-grams carry no loss")
@@ -215,7 +219,7 @@ class Guarding:
             own.ends = "run" if "stop" in actions else "stage"
             did.append("the run ends here" if own.ends == "run" else "the stage ends here")
         self.hold()
-        return did
+        return did + later
 
     def write(self, decisions: Sequence[Decision], did: Sequence[str], observer: Observer) -> None:
         """Write decisions down with what came of them: those of one step are carried out together."""
