@@ -16,6 +16,7 @@ from holdfast.methods import (
     ISDFT,
     MSD,
     OPSD,
+    RECIPES,
     SCSDPO,
     SDFT,
     SDPO,
@@ -195,6 +196,14 @@ def test_a_cap_that_all_ratios_reach_is_what_a_row_is_multiplied_by(make: Callab
     losses = [step.loss(make(cap).objective())[0].item() for cap in (3.0, 1.5)]
     assert losses[0] == pytest.approx(2 * losses[1], rel=1e-6)
     assert abs(losses[0]) > 1e-3
+
+
+@pytest.mark.parametrize("kind", [kind for kind in RECIPES.values() if "importance_cap" in kind.model_fields])
+def test_a_cap_below_the_ratio_of_tokens_that_need_no_correction_is_refused(kind: type[Recipe]) -> None:
+    """They would count for less, all alike, and once for each of the two ratios."""
+    with pytest.raises(ValidationError, match="importance_cap"):
+        kind(importance_cap=0.99)
+    assert kind(importance_cap=1.0).objective().importance_cap == 1
 
 
 def test_rows_that_the_student_did_not_sample_are_not_corrected() -> None:

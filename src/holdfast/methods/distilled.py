@@ -15,7 +15,7 @@ TOP_K = ("topk_tail", "topk_renormalised")
 class Corrected(Recipe):
     """A recipe that corrects its loss on the student's samples for who drew them."""
 
-    importance_cap: float = Field(default=2.0, gt=0)
+    importance_cap: float = Field(default=2.0, ge=1)
     """Most that a token's p_train/p_sampler counts for; the divergence is multiplied by its mean over the row.
     Reconstruction: the paper states no correction, and this is SDFT's. It is 1 but for the sampler's rounding."""
 

@@ -56,7 +56,7 @@ class GRPO(Recipe):
     """Coefficient of KL to the base; 0 as in TRL and today's practice."""
     temperature: float = Field(default=1.0, gt=0)
     num_iterations: int = Field(default=1, ge=1)
-    importance_cap: float = Field(default=2.0, gt=0)
+    importance_cap: float = Field(default=2.0, ge=1)
 
     @model_validator(mode="before")
     @classmethod

@@ -30,7 +30,7 @@ class ISDFT(SDFT):
     target_fraction_start: float = Field(default=0.25, gt=0, le=1)
     target_fraction: float = Field(default=1.0, gt=0, le=1)
     """ρ at the end of the ramp."""
-    importance_cap: float = Field(default=2.0, gt=0)
+    importance_cap: float = Field(default=2.0, ge=1)
     """As SDFT's, of the divergence from q* alone. Reconstruction: the paper states no correction."""
     ramp_steps: float = Field(default=150, ge=0)
     """Optimiser steps of a stage over which ρ rises; up to 1 a share of the stage, so that 1 is all of it.

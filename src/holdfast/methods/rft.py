@@ -34,7 +34,7 @@ class RFT(Recipe):
     most_per_prompt: int | None = Field(default=None, ge=1)
     """Right answers of a prompt that are imitated, the first ones; by default all, so that easy prompts weigh more."""
     temperature: float = Field(default=1.0, gt=0)
-    importance_cap: float = Field(default=2.0, gt=0)
+    importance_cap: float = Field(default=2.0, ge=1)
 
     def rollouts(self) -> RolloutSpec:
         return RolloutSpec(

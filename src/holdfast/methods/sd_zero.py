@@ -58,7 +58,7 @@ class SDZero(Distilled):
     """Reconstruction: that 64 entries are taken is known to us, whose and what becomes of the rest is not."""
     top_k: int = Field(default=64, ge=1)
     temperature: float = Field(default=1.0, gt=0)
-    importance_cap: float = Field(default=2.0, gt=0)
+    importance_cap: float = Field(default=2.0, ge=1)
     """Most that a token's p_train/p_sampler counts for; its loss is multiplied by it, in both phases. Reconstruction:
     the paper states no correction."""
     aggregation: Aggregation = "token_mean"

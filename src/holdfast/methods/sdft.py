@@ -52,7 +52,7 @@ class SDFT(Distilled, Taught):
     stage_start: StageStart = "base"
     """The paper does not say. A teacher needs the ability to follow a demonstration, and that is what earlier stages
     wear down in the student; the base has it whole. The released code, one run per skill, amounts to "student"."""
-    importance_cap: float = Field(default=2.0, gt=0)
+    importance_cap: float = Field(default=2.0, ge=1)
     """Most that a token's p_train/p_sampler counts for; the divergence is multiplied by its mean over the row."""
     temperature: float = Field(default=1.0, gt=0)
     aggregation: Aggregation = "sequence_mean"

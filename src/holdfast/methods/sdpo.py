@@ -60,7 +60,7 @@ class SDPO(Distilled, Taught):
     stage_start: StageStart = "base"
     """The papers do not say what happens to the teacher between tasks; as for `sdft`, the base's ability to use its
     context is whole. "student" is what a new run per task amounts to."""
-    importance_cap: float = Field(default=2.0, gt=0)
+    importance_cap: float = Field(default=2.0, ge=1)
     """Most that a token's p_train/p_sampler counts for; its divergence is multiplied by it."""
     temperature: float = Field(default=1.0, gt=0)
     num_iterations: int = Field(default=1, ge=1)

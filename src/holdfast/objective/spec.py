@@ -148,6 +148,8 @@ class Objective:
     policy_gradient: PolicyGradient | None = None
     importance: ImportanceLevel = "none"
     importance_cap: float = 2.0
+    """Of each of its two factors, at least 1: below, it would scale every token's loss, those that need no correction
+    too, by the cap once for each factor."""
     temperature: float = 1.0
     """Divides student and teacher logits alike; equals the sampling temperature."""
     count_silent_rows: bool = True
@@ -176,6 +178,11 @@ class Objective:
             raise ValueError(
                 f"the JSD is 0 at jsd_beta {self.jsd_beta:g}; choose one between 0 and 1, or a divergence of its own: "
                 "forward_kl or reverse_kl"
+            )
+        if self.importance_cap < 1:
+            raise ValueError(
+                f"importance_cap is {self.importance_cap:g}, and tokens that need no correction have the ratio 1; "
+                "set 1 or more, and a lower learning_rate to train less on all of them"
             )
         if self.temperature <= 0:
             raise ValueError(f"the temperature is {self.temperature:g}; it divides the logits and must be above 0")
