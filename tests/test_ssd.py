@@ -52,6 +52,12 @@ def test_empty_completions_and_the_shortest_do_not_count() -> None:
     assert not any(row.has_signal for group in rows for row in group.rows if row.ce == 0)
 
 
+def test_what_an_environment_said_makes_no_completion_longer() -> None:
+    rows = groups([9, 4, 6, 5])
+    rows[0].rows[0].tool_mask = [1, 1, 0, 0, 0, 0, 0, 0, 1]
+    assert kept(SSD(filter_shortest_percent=25.0), rows) == [1, 2, 3]
+
+
 @pytest.mark.parametrize(("percent", "left"), [(0.0, 8), (12.4, 8), (12.5, 7), (50.0, 4), (99.0, 1)])
 def test_the_share_that_is_left_out_is_rounded_down(percent: float, left: int) -> None:
     found = kept(SSD(filter_shortest_percent=percent), groups([3, 1, 4, 15, 9, 2, 6, 5]))

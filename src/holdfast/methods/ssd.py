@@ -38,8 +38,9 @@ class SSD(Recipe):
     """The fewest most probable tokens whose probabilities reach it are drawn from; 1 for all."""
     filter_shortest_percent: float = Field(default=10.0, ge=0, lt=100)
     """The shortest completions that are left out, in percent. Reconstruction: the released code does so over its whole
-    data set by their text, which here does not exist yet; so it is the shortest of each rollout batch, by tokens. Parts
-    of rows are carried on to later batches: of 8 rows a tenth is none at first, and one in four of five batches."""
+    data set by their text, which here does not exist yet; so it is the shortest of each rollout batch, by the model's
+    own tokens. Parts of rows are carried on to later batches: of 8 rows a tenth is none at first, and one in four of
+    five batches."""
     aggregation: Aggregation = "token_mean"
 
     @model_validator(mode="after")
@@ -59,7 +60,7 @@ class SSD(Recipe):
 
     def annotate(self, groups: Sequence[Group]) -> Mapping[str, float]:
         rows = [row for group in groups for row in group.rows]
-        said = sorted((row for row in rows if row.completion.strip()), key=lambda row: len(row.completion_ids))
+        said = sorted((row for row in rows if row.completion.strip()), key=lambda row: len(row.own_ids()))
         kept = said[self._left_out(groups[0].batch, len(said)) :]
         for row in kept:
             row.ce = 1.0
