@@ -122,8 +122,11 @@ def test_each_turn_goes_on_from_all_before_it_with_draws_of_its_own(policy: Poli
 
 
 def test_what_runs_out_ends_an_episode(policy: Policy) -> None:
-    assert _played(policy, Scripted(policy, ["4", "4", "4"]), max_turns=2).turns == 2
-    assert not _played(policy, Scripted(policy, ["4", "4", "4"]), max_turns=2).truncated
+    unheard = _played(policy, Scripted(policy, ["4", "4", "4"]), max_turns=2)
+    assert (unheard.turns, unheard.truncated) == (2, True)
+    assert (unheard.verdict.reward, unheard.tool_mask[-1]) == (1.0, 1)  # heard, but the answer to it has no reader
+    over = _played(policy, Scripted(policy, ["4", "4", "4"]), max_turns=3)
+    assert (over.turns, over.truncated) == (3, False)
     cut = _played(policy, Scripted(policy, ["4", "4", "4"], unfinished=1))
     assert (cut.turns, cut.truncated) == (2, True)
     assert cut.verdict.reward == 1.0  # the turn that was cut off was not heard

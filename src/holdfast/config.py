@@ -118,7 +118,8 @@ class SourceSettings(Settings):
     """`module:function` taking an example and returning an environment: a task of several turns, in which the model's
     every turn is answered until the episode is over. It judges in the verifier's place."""
     max_turns: int = Field(default=8, ge=1)
-    """Turns of the model in an episode of `environment_factory`."""
+    """Turns of the model in an episode of `environment_factory`; one that would go on after the last is judged as it
+    stands, and counts as truncated."""
     limit: int | None = Field(default=None, ge=1)
     """Use the first so many examples of each split."""
 

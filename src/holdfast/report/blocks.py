@@ -179,7 +179,7 @@ def _form_rows(view: View) -> list[dict[str, Any]]:
     """Well-formed, cut off, and length over the tasks after the last stage: what a score may hide."""
     titles = [
         ("format_ok", "Well-formed", "%", "Answers in the form that the task asks for, right or wrong."),
-        ("truncated", "Cut off", "%", "Answers that ran into the length limit."),
+        ("truncated", "Cut off", "%", "Answers that ran into the limit of length, or of turns."),
         ("length", "Length", "tokens", "Mean length of an answer."),
     ]
     rows = []

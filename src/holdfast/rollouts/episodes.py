@@ -24,7 +24,8 @@ class Episode:
         tool_mask: 1 for the model's tokens, 0 for the others.
         logprobs: of the model's tokens as sampled; 0 at the others, which no loss reads.
         turns: of the model.
-        truncated: the tokens ran out before the episode was over.
+        truncated: tokens or turns ran out before the episode was over: the environment answered a turn, such as a call
+            of a tool, and there was no room or no turn left to go on from it.
     """
 
     ids: list[int] = field(default_factory=list)
@@ -84,7 +85,10 @@ def play(
                 episode.truncated = True
                 continue
             reply = environments[i].step(speech.text(completion.ids))
-            if reply is None or turn + 1 == episodes.max_turns:
+            if reply is None:
+                continue
+            if turn + 1 == episodes.max_turns:
+                episode.truncated = True
                 continue
             ids = speech.reply(reply, where=f"environment of example {examples[i].id!r}")
             if len(episode.ids) + len(ids) >= max_new_tokens:

@@ -34,7 +34,8 @@ class Row:
     revised: bool = False
     """It revises an answer of the model's own, which its prompt ends in, with a cue."""
     truncated: bool = False
-    """The completion was cut by `max_completion_length` before its end-of-sequence token."""
+    """The completion was cut by `max_completion_length` before its end-of-sequence token; of several turns, these or
+    its tokens ran out before it was over."""
     verdict: Verdict | None = None
 
     ce: float = 0.0

@@ -30,7 +30,8 @@ class Episodes:
 
     Args:
         factory: called for every episode anew.
-        max_turns: turns of the model; after the last one the episode is judged as it stands.
+        max_turns: turns of the model; after the last one the episode is judged as it stands, and counts as truncated
+            where the environment would have gone on.
     """
 
     factory: EnvironmentFactory
