@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from holdfast.config import ModelSettings, RunConfig, parse_config
+from holdfast.contexts import privileged_text
 from holdfast.errors import ConfigError
 from holdfast.integrations.suites import load_suites
 from holdfast.lab import tasks as lab
@@ -17,7 +18,7 @@ from holdfast.lab.evaluate import WIDE_SKILLS, lab_skills
 from holdfast.lab.pretrain import WIDE, build_model, encode_document
 from holdfast.lab.wide import documents, languages, quests, songs, steps
 from holdfast.lab.wide.evaluate import PRIVILEGES, Success, before_stages
-from holdfast.lab.wide.tasks import WIDE_SUITES, WIDE_TASKS, wide_suite, wide_task
+from holdfast.lab.wide.tasks import TURNS, WIDE_SUITES, WIDE_TASKS, wide_suite, wide_task
 from holdfast.lab.wide.words import FORBIDDEN, FREE_HEADERS, FRESH_HEADERS, SECOND, STEP_MEANINGS, vocabulary
 from holdfast.measure.answers import load_prompts
 from holdfast.measure.gate_sources import plan_of
@@ -142,6 +143,18 @@ def test_a_translation_says_the_same_and_what_is_forbidden_is_to_be_refused() ->
     trained = {w for e in wide_task("refusals").train for w in _asked(e).split()}
     for example in wide_suite("refusals-ood").test:
         assert set(_asked(example).split()) & {SECOND[w] for w in FORBIDDEN} - trained
+
+
+@pytest.mark.parametrize("name", ["quests", "known-quests"])
+def test_a_quest_is_demonstrated_to_its_end_turn_by_turn_and_to_a_teacher(name: str) -> None:
+    for example in (wide_task(name).train if name == "quests" else wide_suite(name).test)[:50]:
+        assert example.actions is not None
+        assert example.demonstration is not None
+        turns = [*example.actions, example.demonstration]
+        assert len(turns) == TURNS
+        verdict, heard = _played(example, turns)
+        assert (verdict.reward, len(heard)) == (1.0, len(example.actions)), "over with the last turn, not before"
+        assert privileged_text(example).splitlines() == turns
 
 
 def test_a_wrong_tool_finds_something_too_and_nothing_tells_before_the_end() -> None:

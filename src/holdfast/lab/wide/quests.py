@@ -104,10 +104,13 @@ class QuestEnvironment:
 
 
 def example(identity: str, header: tuple[str, str], played: Quest) -> Example:
-    """The example of a quest, with the calls that solve it."""
+    """The example of a quest, with the calls that solve it and the answer that they lead to, which is its last turn."""
+    calls, answer = played.calls(played.tools), f"{ANSWER}{played.found(played.tools)}"
     return Example(
         id=identity,
         messages=(system(header), Message(role="user", content=played.text)),
-        actions=played.calls(played.tools),
+        demonstration=answer,
+        privileged_context="\n".join((*calls, answer)),
+        actions=calls,
         answer=played,
     )
