@@ -251,7 +251,8 @@ UNREAD: list[tuple[type[Recipe], dict[str, Any], str]] = [
     *((kind, {"clip": "none", "clip_at": 0.1}, "clip_at is for clip entry or token, not none")
       for kind in (OPSD, BetaOPSD, ATESD, VOPD, StableOPD)),
     (OPSD, {"sampling_top_k": 20, "importance_cap": 3.0}, "importance_cap is for sampling_top_k 0"),
-    (StableOPD, {"demonstration_share": 0.0, "demonstration_weight": 0.5}, "for a demonstration_share above 0"),
+    (StableOPD, {"demonstration_share": 0.0, "demonstration_weight": 0.5},
+     "demonstration_weight is for demonstration_share above 0, not 0.0; leave it out"),
     *((SDZero, {"phase": 1, name: value}, f"{name} is for .*phase unset or 2") for name, value in {
         "sync_every": 5, "divergence": "forward_kl", "jsd_beta": 0.3, "support": "full", "top_k": 7,
         "top_k_by": "teacher",
@@ -280,6 +281,7 @@ def test_what_is_read_is_taken() -> None:
     assert VOPD(baseline="topk", top_k=20).objective().top_k == 20
     assert VOPD(support="topk_renormalised", top_k=20).objective().top_k == 20
     assert SDZero(jsd_beta=0.3, top_k=7, sync_every=5).objective().jsd_beta == 0.3
+    assert StableOPD(demonstration_share=0.01, demonstration_weight=0.5).demonstration_weight == 0.5
     assert Replay(replay_source="base", buffer_size=3).rollouts().replay_buffer_size == 3
 
 

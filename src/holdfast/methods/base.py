@@ -6,6 +6,7 @@ imports without torch.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -16,7 +17,22 @@ from holdfast.rollouts.guidance import GuidanceSpec
 from holdfast.rollouts.rows import Group
 from holdfast.scout import GuideSpec
 
-Condition = Mapping[str, tuple[object, ...]]
+
+@dataclass(frozen=True, slots=True)
+class Above:
+    """All numbers above one."""
+
+    bound: float
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, int | float) and value > self.bound
+
+    def __str__(self) -> str:
+        return f"above {self.bound:g}"
+
+
+Values = tuple[object, ...] | Above
+Condition = Mapping[str, Values]
 """Values of settings, of each of which the recipe has one."""
 
 
@@ -57,9 +73,9 @@ class Recipe(BaseModel):
         for setting, conditions in type(self)._all_read_where().items():
             changed = getattr(self, setting) != type(self).model_fields[setting].default
             if changed and not any(all(getattr(self, n) in v for n, v in each.items()) for each in conditions):
-                wanted = " or ".join(" and ".join(_in_words(n, *v) for n, v in each.items()) for each in conditions)
+                wanted = " or ".join(" and ".join(_in_words(n, v) for n, v in each.items()) for each in conditions)
                 names = dict.fromkeys(name for each in conditions for name in each)
-                found = " and ".join(_in_words(n if len(names) > 1 else "", getattr(self, n)) for n in names)
+                found = " and ".join(_in_words(n if len(names) > 1 else "", (getattr(self, n),)) for n in names)
                 raise ValueError(f"{setting} is for {wanted}, not {found}; leave it out")
         return self
 
@@ -212,7 +228,9 @@ class Recipe(BaseModel):
         return f"{name[objective.divergence]}, {support[objective.support]}"
 
 
-def _in_words(setting: str, *values: object) -> str:
+def _in_words(setting: str, values: Values) -> str:
+    if isinstance(values, Above):
+        return f"{setting} {values}"
     names = {None: "unset", True: "true", False: "false"}
     said = [names[value] if value is None or isinstance(value, bool) else str(value) for value in values]
     return f"{setting} {' or '.join(said)}".strip()

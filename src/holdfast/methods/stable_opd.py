@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
+from holdfast.methods.base import Above, Condition
 from holdfast.methods.opsd import OPSD
 from holdfast.objective.spec import Clip, Divergence, Objective, RolloutSpec
 from holdfast.rollouts.numbers import compression
@@ -33,6 +34,10 @@ class StableOPD(OPSD):
     cost: ClassVar[str] = "1 generation, 1 teacher forward, 1 base forward per prompt; 1.25 forwards and backwards"
     when: ClassVar[str] = "As opsd, for long answers, where samples begin to repeat themselves or to be cut off."
 
+    read_where: ClassVar[Mapping[str, tuple[Condition, ...]]] = {
+        "demonstration_weight": ({"demonstration_share": Above(0)},)
+    }
+
     divergence: Divergence = "reverse_kl"
     clip: Clip = "none"
     temperature: float = Field(default=1.0, gt=0)
@@ -44,13 +49,6 @@ class StableOPD(OPSD):
     many is unknown to us; they are spread evenly over the drawn prompts."""
     demonstration_weight: float = Field(default=1.0, ge=0)
     """What a demonstration's token counts for beside a sampled one. Reconstruction."""
-
-    @model_validator(mode="after")
-    def _the_weight_is_read(self) -> Self:
-        default = type(self).model_fields["demonstration_weight"].default
-        if self.demonstration_share == 0 and self.demonstration_weight != default:
-            raise ValueError("demonstration_weight is for a demonstration_share above 0; leave it out")
-        return self
 
     def required(self) -> frozenset[str]:
         return super().required() - (frozenset() if self.demonstration_share else {"demonstration"})
