@@ -13,13 +13,16 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-import holdfast
 from holdfast.config import ModelSettings, RunConfig, parse_config
 from holdfast.contexts import DEMONSTRATION_TEMPLATE
+from holdfast.findings.runs import beginning_of
 from holdfast.lab.tasks import lab_suite
 from holdfast.rollouts.collect import Collector
 from holdfast.rollouts.rows import Row
 from holdfast.rollouts.sampler import Sampler
+from holdfast.store import RunDirectory
+from holdfast.stream.compare import baseline_of
+from holdfast.stream.run import Run
 from holdfast.tasks.load import load_stream
 from holdfast.teachers import Base
 from holdfast.train.model import load_policy
@@ -131,8 +134,22 @@ def configured(case: Learns, seed: int) -> dict[str, Any]:
             "max_prompt_length": 160,
             "max_completion_length": case.length,
         },
-        "eval": {"max_items": ITEMS, "kl_items": 0, "samples": 0},
+        # The score alone: drift of weights and answers is measured in tests of its own.
+        "eval": {"max_items": ITEMS, "kl_items": 0, "samples": 0, "drift_weights": 0, "response_items": 0},
     }
+
+
+BEGINNINGS: dict[str, dict[str, Any]] = {}
+"""What was found before training, by what was asked: all that start from the same model and ask the same share it."""
+
+
+def trained(config: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
+    """The evaluations of a run, before and after its one stage; nobody reads its report, so that it gets none."""
+    parsed, directory = parse_config(config, RunConfig), RunDirectory(folder)
+    asked = beginning_of(parsed)
+    evaluations: list[dict[str, Any]] = Run(parsed, directory, baseline=BEGINNINGS.get(asked)).start()["evaluations"]
+    BEGINNINGS.setdefault(asked, baseline_of(directory))
+    return evaluations
 
 
 @pytest.mark.slow
@@ -140,7 +157,7 @@ def configured(case: Learns, seed: int) -> dict[str, Any]:
 def test_a_recipe_learns(tmp_path: Path, case: Learns) -> None:
     reached = []
     for seed in SEEDS:
-        evaluations = holdfast.run(configured(case, seed), tmp_path / str(seed))["evaluations"]
+        evaluations = trained(configured(case, seed), tmp_path / str(seed))
         before, after = (evaluations[stage]["scores"][case.task]["mean"] for stage in (0, 1))
         assert before < BEFORE
         reached.append(after)
@@ -166,7 +183,7 @@ def test_self_replay_learns_and_keeps_what_sft_loses(tmp_path: Path) -> None:
     for case in (Learns("sft", 0.0, steps=20), Learns("replay", 0.0, steps=20, settings=replay)):
         for seed in SEEDS:
             config = configured(case, seed) | {"suites": [f"lab:{name}" for name in KEPT]}
-            before, after = holdfast.run(config, tmp_path / f"{case.recipe}-{seed}")["evaluations"]
+            before, after = trained(config, tmp_path / f"{case.recipe}-{seed}")
             assert before["scores"][case.task]["mean"] < BEFORE
             assert all(before["scores"][name]["mean"] > 0.95 for name in KEPT)
             learnt.setdefault(case.recipe, []).append(after["scores"][case.task]["mean"])
@@ -183,8 +200,8 @@ def test_what_ssds_decoder_makes_of_the_base_becomes_more_probable(tmp_path: Pat
     case = Learns("ssd", 0.0, steps=30, prompts=32, rate=1e-4, task="songs", base="lab-wide")
     found = []
     for seed in SEEDS:
+        trained(configured(case, seed), tmp_path / str(seed))
         config = parse_config(configured(case, seed), RunConfig)
-        holdfast.run(config, tmp_path / str(seed))
         base = load_policy(config.model)
         student = load_policy(ModelSettings(path=str(tmp_path / str(seed) / "models" / "stage-1")))
         collector = Collector(base, Sampler(base), config.recipe, config.train, seed + 100, Base(base))
