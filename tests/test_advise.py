@@ -66,7 +66,9 @@ def test_costs_are_counted_from_the_wiring() -> None:
     assert cost_of(GRPO(beta=0.1)).relative_to(sft) == pytest.approx(8 * 5 / 3)
     assert cost_of(GRPO(beta=0.1)).copies == 1
     # At most a whole stage of it is undone and taken again, and each prompt is answered four times ahead.
-    assert cost_of(NPO()).step.total == pytest.approx(2 * cost_of(GRPO()).step.total + 4)
+    assert cost_of(NPO()).step.total == pytest.approx(cost_of(GRPO()).step.total + 4)
+    grpo, npo = (cost_of(recipe, prompts_per_step=6) for recipe in (GRPO(), NPO(scout_steps=10)))
+    assert npo.stage == Passes(forwards=128) + grpo.step * (10 * 6), "ten steps more in a stage, however long it is"
     # Four steps on one batch of rollouts sample once and score the base once.
     assert cost_of(GRPO(beta=0.1, num_iterations=4)).step.total == pytest.approx(8 * (3 + 2 / 4))
 
@@ -243,7 +245,7 @@ def test_a_recipe_is_judged_as_the_configuration_sets_it() -> None:
     text = as_text({}, list(found.values()), beginning([found["still"]]))
     assert "still (sdft) with teacher_kind frozen, num_generations 3" in text
     assert "All others at their defaults." in text
-    assert "Begin with still (sdft), as it is set here (arXiv 2601.19897)" in text
+    assert "Begin with still (sdft), as it is set here (arXiv 2601.19897, with other settings)" in text
     assert "All are judged at their defaults." in as_text({}, advise(tasks, [1, 1], is_lora=True), None)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import holdfast
 from commands import Commands
@@ -71,12 +72,12 @@ def test_a_verdict_needs_all_of_its_quantities() -> None:
 def test_a_reason_follows_from_what_was_found() -> None:
     known = Quantity("more", "points", (-4, -5, -6), "the lab is small", "it is another world")
     assert _quantity(4, 5, 6).reason is None
-    assert known.reason == "it is another world"
-    assert _quantity(-4, -5, -6).reason == "It goes the other way on the lab; why is not known."
+    assert known.reason == "It goes the other way on the lab; why was not measured. A guess: it is another world"
+    assert _quantity(-4, -5, -6).reason == "It goes the other way on the lab; why was not measured."
     # sd 4, mean 5: t(4) 2.776 · 4/√5 = 4.97 < 5, and 3.182 · 4/√4 = 6.4 is not.
-    assert _quantity(1, 5, 9).reason == (
-        "3 seeds do not tell it from 0; with this mean and spread 5 would. the lab is small"
-    )
+    told = "3 seeds do not tell it from 0; with this mean and spread some 5 would have an even chance to show"
+    assert _quantity(1, 5, 9).reason == f"{told} it. the lab is small"
+    assert _quantity(-1, -5, -9).reason == f"{told} the opposite. the lab is small"
     assert _quantity(-1, 0, 1).reason == (
         "3 seeds do not tell it from 0, nor would a hundred with this mean and spread. the lab is small"
     )
@@ -84,6 +85,32 @@ def test_a_reason_follows_from_what_was_found() -> None:
         "All seeds come to the same number, whose spread is not known. the lab is small"
     )
     assert _quantity(5, None, None).reason == "It is defined for 1 of 3 seeds. the lab is small"
+
+
+def test_what_is_not_defined_for_every_seed_does_not_hold() -> None:
+    assert _quantity(4, 5, 6, None).outcome == "undecided"
+
+
+def test_no_worse_is_above_a_margin_and_shows_the_difference_itself() -> None:
+    worse = Quantity("as good", "points", (-1.0, -2.0, -3.0), "the lab is small", margin=5.0)
+    assert worse.outcome == "holds"
+    assert worse.mean == pytest.approx(-2.0)
+    low, high = worse.ci95 or (0.0, 0.0)
+    assert (low, high) == (pytest.approx(-2 - 2.484, abs=1e-3), pytest.approx(-2 + 2.484, abs=1e-3))
+    assert Quantity("as good", "points", (-9.0, -10.0, -11.0), "", margin=5.0).outcome == "reversed"
+    assert Quantity("as good", "points", (-4.0, -5.0, -6.0), "", margin=5.0).outcome == "undecided"
+
+
+def test_one_part_of_many_that_comes_out_by_chance_decides_nothing() -> None:
+    claim = Claim("c", "It is so.", "arXiv 1", experiment=lambda seeds: [])
+    just = _quantity(1.0, 2.0, 3.9, 2.2)  # p .03
+    assert just.outcome == "holds"
+    assert Finding(claim, [just], 0.0).verdict == "reproduced"
+    nothing = [_quantity(-1.0, 1.0, -1.1, 1.0)] * 5
+    assert Finding(claim, [just, *nothing], 0.0).verdict == "undecided"
+    against = _quantity(-1.0, -2.0, -3.9, -2.2)
+    assert Finding(claim, [against, *nothing], 0.0).verdict == "undecided"
+    assert Finding(claim, [_quantity(*(5.0, 5.1, 5.2, 5.1)), *nothing], 0.0).verdict == "in part"
 
 
 def test_every_claim_says_how_it_is_tested() -> None:
@@ -185,7 +212,7 @@ def test_the_quick_form_takes_fewer_arms_where_a_claim_says_so() -> None:
 def _ended(learned: float, lost: float) -> dict[str, Any]:
     summary = make_run()
     summary["metrics"]["learned_score"]["mean"] = learned
-    summary["metrics"]["loss_of_earlier"]["mean"] = lost
+    summary["metrics"]["loss_of_earlier"] = {"mean": lost, "per_set": {"suite": lost}}
     return summary
 
 
@@ -194,19 +221,27 @@ def test_our_recipe_is_measured_by_what_it_learns_and_loses() -> None:
     assert claim.measure is not None
     first, second = ORDERS
     runs = {
-        f"{ours}/{order}": [_ended(learned, lost)]
-        for order, numbers in (
+        f"{recipe}/{order}": [_ended(*end)]
+        for order, ends in (
             (first, {"holdfast": (0.8, 0.0), "eager": (0.9, 0.3), "near": (0.7, 0.0)}),
             (second, {"holdfast": (0.6, 0.1), "eager": (0.7, 0.2), "near": (0.6, 0.0)}),
         )
-        for ours, (learned, lost) in numbers.items()
+        for recipe, end in ends.items()
     }
-    front, eager, near = claim.measure(Evidence(runs, {}))
+    eager, near = claim.measure(Evidence(runs, {}))
     # Over both orders holdfast learns 70 and loses 5, eager 80 and 25, near 65 and 0.
     assert eager.values == [pytest.approx(65 - 55)]
     assert near.values == [pytest.approx(65 - 65)]
-    # It loses 20 less than eager, and learns 5 more than near.
-    assert front.values == [pytest.approx(5.0)]
+
+
+def test_what_is_gained_since_pays_for_nothing_that_was_lost() -> None:
+    (claim,) = (claim for claim in CLAIMS if claim.name == "holdfast-on-the-front")
+    assert claim.measure is not None
+    gaining = _ended(0.8, 0.0)
+    gaining["metrics"]["loss_of_earlier"]["per_set"] = {"first task": -0.3, "suite": 0.3}
+    runs = {f"{recipe}/{order}": [run] for recipe, run in (("a", gaining), ("b", _ended(0.8, 0.0))) for order in ORDERS}
+    (beside,) = claim.measure(Evidence(runs, {}))
+    assert beside.values == [pytest.approx(-15.0)]
 
 
 def test_suites_that_lost_more_are_above_those_that_lost_less() -> None:
@@ -235,10 +270,10 @@ def test_an_experiment_needs_no_runs(tmp_path: Path) -> None:
     made = {"command": "holdfast findings c", "seeds": [0, 1, 2], "commit": None, "date": "today", "runs": 0}
     page = as_markdown([found], made)
     assert "| [c](#c) | more | +6 points | +3.52 to +8.48 | 3 | reproduced |" in page
-    assert "Of 1 claims, reproduced: 1; in part: 0; undecided: 0; not reproduced: 0." in page
+    assert "Of 1 claim, reproduced: 1; in part: 0; undecided: 0; not reproduced: 0." in page
     assert "the lab is small" not in page
     made |= {"runs": 2, "commits": ["abc", "def"], "run_seconds": 90.0}
-    assert "2 runs, made by commit abc, def, took 2 minutes of one core." in as_markdown([found], made)
+    assert "2 runs, finished by commit abc, def, took 2 minutes of one core." in as_markdown([found], made)
     assert table_rows([found])[0][-1] == "reproduced"
 
 
@@ -287,9 +322,24 @@ def test_the_closed_form_baseline_takes_noise_out_of_the_gradient(monkeypatch: p
     from holdfast.findings import variance
 
     monkeypatch.setattr(variance, "BATCHES", 4)
-    less, less_by_few, same = variance.gradient_noise([0, 1])
+    less, less_by_few, bias = variance.gradient_noise([0, 1])
     assert min(v for each in (less, less_by_few) for v in each.values if v is not None) > 0
-    assert min(v for v in same.values if v is not None) > 0.3
+    # Of four batches; an estimate without noise would be 0.
+    assert all(v is not None and abs(v) < 0.1 for v in bias.values), bias.values
+
+
+def test_a_squared_norm_is_that_of_the_mean() -> None:
+    from holdfast.findings.variance import _Mean
+
+    generator = torch.Generator().manual_seed(0)
+    of_noise, of_signal = _Mean(), _Mean()
+    for _ in range(400):
+        noise = torch.randn(50, generator=generator)
+        of_noise.add(noise)
+        of_signal.add(noise + 0.5)
+    # The mean of 400 draws of noise has a squared norm of 50/400 = .125.
+    assert abs(of_noise.squared_norm()) < 0.06
+    assert of_signal.squared_norm() == pytest.approx(50 * 0.25, rel=0.1)
 
 
 def test_an_unknown_claim_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -344,18 +394,14 @@ def test_every_prompt_that_is_looked_at_names_a_form() -> None:
     assert all(asked[example.id] == example.answer for example in lab_suite("instruction-format").test)
 
 
-def test_the_front_is_what_nothing_learns_more_and_loses_less_than() -> None:
+def test_recipes_stand_in_the_order_of_what_they_learn_less_what_they_lose() -> None:
     (claim,) = [each for each in CLAIMS if each.name == "holdfast-on-the-front"]
     ends = {"holdfast": (0.8, 0.1), "eager": (0.9, 0.5), "worse": (0.7, 0.1), "still": (0.0, 0.0)}
-    found = {f"{label}/{order}": [_ended(*end)] for label, end in ends.items() for order in ORDERS}
+    found = {f"{label}/{order}": [_ended(*end), _ended(*end)] for label, end in ends.items() for order in ORDERS}
     table = claim.table(Evidence(found, {}))
-    assert [(row[0], row[-1]) for row in table.rows] == [
-        ("holdfast", "yes"),
-        ("worse", ""),
-        ("eager", "yes"),
-        ("still", "yes"),
-    ]
-    assert table.rows[0][1:6] == ("70.0", "80.0", "10.0", "80.0 / 10.0", "80.0 / 10.0")
+    assert [row[0] for row in table.rows] == ["holdfast", "worse", "eager", "still"]
+    assert table.rows[0][1:8] == ("70.0", "80.0", "10.0", "80.0 / 10.0", "80.0 / 10.0", "", "")
+    assert table.rows[2][6:8] == ("+10.0 (+10.0 to +10.0)", "+40.0 (+40.0 to +40.0)")
 
 
 def test_the_budgets_of_arms_stand_beside_their_scores() -> None:

@@ -10,6 +10,7 @@ from holdfast.findings import decoding
 from holdfast.findings.claim import Evidence
 from holdfast.findings.claims.wide import SCORE, WIDE, gained
 from holdfast.lab.tasks import lab_task
+from holdfast.measure.forgetting import compute_metrics
 
 
 def _run(scores: list[float], tokens_per_step: int) -> dict[str, Any]:
@@ -23,7 +24,9 @@ def _run(scores: list[float], tokens_per_step: int) -> dict[str, Any]:
     probes = [{"stage": 1, "step": 5 * i, "scores": point} for i, point in enumerate(points)]
     steps = 5 * (len(scores) - 1)
     budget = {"optimizer_steps": steps, "generated_tokens": tokens_per_step * steps}
-    return {"order": ["steps"], "sets": sets, "evaluations": ends, "probes": probes, "budget": budget}
+    metrics = compute_metrics(ends, ["steps"], sets)
+    found = {"order": ["steps"], "sets": sets, "evaluations": ends, "probes": probes}
+    return found | {"budget": budget, "metrics": metrics}
 
 
 def test_a_gain_is_the_stages_own_and_in_points() -> None:
@@ -38,8 +41,8 @@ def test_tokens_are_compared_only_where_opsd_gets_there_and_where_not_it_is_coun
     assert claim.measure is not None
     quick, slow, never = _run([0.0, SCORE, 1.0], 100), _run([0.0, 0.1, SCORE], 400), _run([0.0, 0.1, 0.2], 100)
     found = Evidence({"opsd-steps": [quick, never, quick], "grpo-steps": [slow, slow, never]}, {})
-    best, times = claim.measure(found)
-    assert best.values == [pytest.approx(20.0), pytest.approx(-60.0), pytest.approx(20.0)]
+    score, times = claim.measure(found)
+    assert score.values == [pytest.approx(20.0), pytest.approx(-60.0), pytest.approx(20.0)]
     # 10 · 400 over 5 · 100 tokens; nothing; a GRPO that never gets there took at least its whole stage.
     assert times.values == [pytest.approx(3.0), None, pytest.approx(math.log2(10 * 100 / (5 * 100)))]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from holdfast.measure.forgetting import flatten_metrics, mean
-from holdfast.measure.statistics import Difference, paired_difference, runs_to_tell
+from holdfast.measure.statistics import Difference, holm, paired_difference, runs_to_tell
 
 Verdict = Literal["reproduced", "in part", "undecided", "not reproduced"]
 Outcome = Literal["holds", "undecided", "reversed"]
@@ -24,14 +24,15 @@ class Arm:
 
 @dataclass(frozen=True)
 class Quantity:
-    """One number that a claim says is above 0.
+    """One number that a claim says is above 0, or above −`margin` where it says that something is no worse.
 
     Args:
         name: what it is, so that "NAME: 4.2 points" can be read.
         unit: e.g. "points" (of 100), "steps"; empty for a ratio.
         values: one per seed, positive where the claim holds; None where it is not defined for a seed.
         if_not: why the lab may not show it, though it may be so.
-        if_reversed: why the lab shows the opposite, where that is known.
+        if_reversed: a guess at why the lab shows the opposite.
+        margin: how far below 0 still counts as no worse.
     """
 
     name: str
@@ -39,27 +40,34 @@ class Quantity:
     values: Sequence[float | None]
     if_not: str
     if_reversed: str | None = None
+    margin: float = 0.0
 
     @property
     def estimate(self) -> Difference:
-        """From 0, over seeds; without an interval where fewer than two are defined, or all are the very same."""
-        return paired_difference(self.values, [0.0] * len(self.values))
+        """From −margin, over seeds; without an interval where fewer than two are defined, or all are the very same."""
+        return paired_difference(self.values, [-self.margin] * len(self.values))
 
     @property
     def mean(self) -> float | None:
-        return self.estimate.difference
+        above = self.estimate.difference
+        return None if above is None else above - self.margin
 
     @property
     def ci95(self) -> tuple[float, float] | None:
-        return self.estimate.ci95
+        """Of the values themselves."""
+        above = self.estimate.ci95
+        return None if above is None else (above[0] - self.margin, above[1] - self.margin)
 
     @property
     def outcome(self) -> Outcome:
-        """Whether the interval lies on the claim's side of 0, on both, or on the other."""
-        if self.ci95 is None:
+        """Whether the interval lies on the claim's side of the bound, on both, or on the other.
+
+        Undecided where it is not defined for every seed: those that are may be defined because it holds for them.
+        """
+        if self.ci95 is None or self.estimate.n < len(self.values):
             return "undecided"
         low, high = self.ci95
-        return "holds" if low > 0 else "reversed" if high < 0 else "undecided"
+        return "holds" if low > -self.margin else "reversed" if high < -self.margin else "undecided"
 
     @property
     def reason(self) -> str | None:
@@ -67,23 +75,30 @@ class Quantity:
         if self.outcome == "holds":
             return None
         if self.outcome == "reversed":
-            return self.if_reversed or "It goes the other way on the lab; why is not known."
+            guess = f" A guess: {self.if_reversed}" if self.if_reversed else ""
+            return f"It goes the other way on the lab; why was not measured.{guess}"
         return f"{self._what_seeds_tell()} {self.if_not}"
 
     def _what_seeds_tell(self) -> str:
         found = self.estimate
         if found.n < len(self.values):
             return f"It is defined for {found.n} of {len(self.values)} seeds."
-        if found.ci95 is None:
+        if found.ci95 is None or found.difference is None:
             return "All seeds come to the same number, whose spread is not known."
-        more = runs_to_tell([value for value in self.values if value is not None])
+        bound = f"{-self.margin or 0:g}"
+        more = runs_to_tell([value + self.margin for value in self.values if value is not None])
         if more is None:
-            return f"{found.n} seeds do not tell it from 0, nor would a hundred with this mean and spread."
-        return f"{found.n} seeds do not tell it from 0; with this mean and spread {more} would."
+            return f"{found.n} seeds do not tell it from {bound}, nor would a hundred with this mean and spread."
+        side = "it" if found.difference > 0 else "the opposite"
+        return (
+            f"{found.n} seeds do not tell it from {bound}; with this mean and spread some {more} would have an even "
+            f"chance to show {side}."
+        )
 
     def as_json(self) -> dict[str, Any]:
-        numbers = {"mean": self.mean, "ci95": self.ci95, "n": self.estimate.n, "outcome": self.outcome}
-        return {"name": self.name, "unit": self.unit, **numbers, "values": list(self.values), "reason": self.reason}
+        numbers = {"mean": self.mean, "ci95": self.ci95, "n": self.estimate.n, "p": self.estimate.p}
+        said = {"margin": self.margin, "values": list(self.values), "outcome": self.outcome, "reason": self.reason}
+        return {"name": self.name, "unit": self.unit, **numbers, **said}
 
 
 def minus(a: Sequence[float | None], b: Sequence[float | None]) -> list[float | None]:
@@ -103,12 +118,16 @@ class Table:
 
 
 def budgets(found: "Evidence") -> Table:
-    """What each arm spent and where it came to, as means over seeds: differences alone do not say either."""
+    """What each arm spent and where it came to, as means over seeds: differences alone do not say either.
+
+    Scores and losses in points: of the tasks right after their stages, of them at the end, what earlier tasks and
+    suites lost, what the suites alone did; KL in nats per token.
+    """
     rows = []
     for label, summaries in found.summaries.items():
         spent = [summary["budget"] for summary in summaries]
         metrics = [flatten_metrics(summary["metrics"]) for summary in summaries]
-        scores = [mean(100 * v for m in metrics if (v := m[name]) is not None) for name in _SCORES]
+        scores = [mean(100 * sign * v for m in metrics if (v := m[name]) is not None) for name, sign in _SCORES.items()]
         means = [
             mean(float(each[name]) for each in spent) or 0.0
             for name in ("optimizer_steps", "completions", "generated_tokens")
@@ -122,11 +141,25 @@ def budgets(found: "Evidence") -> Table:
                 "–" if kl is None else f"{kl:.3f}",
             )
         )
-    head = ("arm", "steps", "completions", "generated tokens", "learnt", "at the end", "lost", "suites", "KL to base")
+    head = (
+        "arm",
+        "steps",
+        "completions",
+        "generated tokens",
+        "learnt",
+        "at the end",
+        "lost",
+        "of suites",
+        "KL to base",
+    )
     return Table(head, rows)
 
 
-_SCORES = ("learned_score", "final_score", "loss_of_earlier", "retention")
+_SCORES = {"learned_score": 1, "final_score": 1, "loss_of_earlier": 1, "retention": -1}
+"""Points; retention is a change, and what is lost its negative."""
+MARGIN = 5.0
+"""Points by which a score may be worse and still counts as no worse: at 48 items one score of three seeds is known to
+some eight."""
 
 
 @dataclass(frozen=True)
@@ -190,13 +223,19 @@ class Finding:
 
     @property
     def verdict(self) -> Verdict:
-        """Undecided is what neither holds in any part nor is reversed in one: more seeds might tell."""
-        outcomes = {quantity.outcome for quantity in self.quantities}
-        if outcomes == {"holds"}:
+        """Reproduced is what holds in all parts.
+
+        In part, or not reproduced, is what holds, or is reversed, in at least one part after Holm's correction for
+        their number; whatever is left is undecided: more seeds might tell.
+        """
+        outcomes = [quantity.outcome for quantity in self.quantities]
+        if all(outcome == "holds" for outcome in outcomes):
             return "reproduced"
-        if "reversed" in outcomes:
+        corrected = holm([quantity.estimate.p for quantity in self.quantities])
+        told = {outcome for outcome, p in zip(outcomes, corrected, strict=True) if p is not None and p < 0.05}
+        if "reversed" in told:
             return "not reproduced"
-        return "in part" if "holds" in outcomes else "undecided"
+        return "in part" if "holds" in told else "undecided"
 
     def as_json(self) -> dict[str, Any]:
         claim = self.claim

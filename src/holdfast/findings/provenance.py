@@ -1,4 +1,4 @@
-"""Which code made a finding's runs. Torch-free."""
+"""Which code a finding's runs were finished by. Torch-free."""
 
 import subprocess
 from collections.abc import Sequence
@@ -12,16 +12,20 @@ _FILE = "commit.json"
 
 
 def commit() -> str | None:
-    """The commit of the checkout that this package runs from; marked where files differ from it, None outside one."""
-    here = Path(__file__).parent
+    """The commit of the checkout that this package runs from; marked where files differ from it.
+
+    None where it is installed, be it into a folder of somebody else's checkout.
+    """
+    here = Path(__file__)
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True)
+        done = subprocess.run(["git", "-C", str(here.parent), *arguments], capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", here.name)
         known = git("rev-parse", "--short=12", "HEAD")
-        return known + (" with changes" if git("status", "--porcelain", "--", str(here.parent)) else "")
+        return known + (" with changes" if git("status", "--porcelain", "--", str(here.parent.parent)) else "")
     except (OSError, subprocess.CalledProcessError):
         return None
 
@@ -31,7 +35,7 @@ class Provenance:
     """Of the runs that findings were read from.
 
     Attributes:
-        commits: that made them; runs are taken as they are when code has changed since, so there may be several.
+        commits: that finished them; runs are taken as they are when code has changed since, so there may be several.
         seconds: of training and evaluation, over all runs, on one core each.
     """
 

@@ -69,8 +69,8 @@ def steps_to(score: float, stage: int = 1) -> Callable[[Summary], float | None]:
     """Optimiser steps until a stage's task first stands at a score, between probes by a straight line.
 
     A run that never gets there counts as its whole stage, which is less than it would take: where it is the slower one,
-    the difference is a lower bound. A line over several steps says little of when it was crossed: a run that is read so
-    is probed at every step.
+    the difference is a lower bound. A line over several steps says little of when it was crossed: probe as closely as
+    the differences that matter.
     """
 
     def read(summary: Summary) -> float | None:

@@ -54,7 +54,7 @@ FULL: Mapping[str, Any] = {
     "eval.probe_steps": 5,
     "eval.probe_items": 96,
 }
-"""What the full form trains longer and measures more closely."""
+"""What the full form trains on more prompts and measures more closely."""
 
 
 @dataclass(frozen=True)

@@ -206,7 +206,9 @@ def beginning(advice: Sequence[Advice]) -> Beginning | None:
         if known.recipe in fitting:
             chosen = fitting[known.recipe]
             reason = known.reason + (known.of_replay if chosen.replays else "")
-            return Beginning(known.recipe, reason, known.source, label=chosen.label, settings=chosen.settings)
+            # What a source found, it found of other settings than somebody's own.
+            source = f"{known.source}, with other settings" if chosen.settings and known.source else known.source
+            return Beginning(known.recipe, reason, source, label=chosen.label, settings=chosen.settings)
     if not fitting:
         return None
     cheapest = next(iter(fitting.values()))

@@ -99,7 +99,7 @@ def cost_of(recipe: Recipe, *, is_first: bool = False, prompts_per_step: int = P
         rows = probe.prompts * recipe.rollouts().num_generations
         measured = Passes(completions=rows, forwards=rows * (1 + _asked(recipe)[0]))
         step += measured * (1 / (probe.every * prompts_per_step))
-    return Cost(step, _stage(recipe, is_first=is_first), _held(recipe))
+    return Cost(step, _stage(recipe, is_first=is_first, prompts_per_step=prompts_per_step), _held(recipe))
 
 
 def stream_cost(recipe: Recipe, prompts: Sequence[int], *, prompts_per_step: int = PROMPTS_PER_STEP) -> Passes:
@@ -144,8 +144,8 @@ def _step(recipe: Recipe, *, is_first: bool) -> Passes:
     # What sampler, teacher and base say serves all optimiser steps on one rollout batch.
     share = 1 / rollouts.num_iterations
     imitated = rollouts.demonstration_share if rollouts.with_demonstration else 0
-    # A run that goes back for guides takes at most a whole stage again, each time.
-    times, ahead = (1, 0) if guide is None else (1 + guide.rounds, guide.samples * guide.rounds)
+    # A run that goes back where it has stalled takes at most a whole stage again, each time.
+    times, ahead = (1, 0) if guide is None else (1 + guide.rounds * (guide.kind == "stalled"), _guides(guide))
     hinted = 0 if guidance is None else own + guidance.probes * guidance.most_probe_steps
     if rollouts.is_sampled:
         # A revision is sampled beside each answer, and trained on in its place.
@@ -159,8 +159,13 @@ def _step(recipe: Recipe, *, is_first: bool) -> Passes:
     )
 
 
-def _stage(recipe: Recipe, *, is_first: bool) -> Passes:
-    """Once in a stage: Fisher information, and measuring when a run goes back for guides."""
+def _guides(guide: GuideSpec) -> int:
+    """Answers of the near future to each prompt of a stage, at most."""
+    return guide.samples * (guide.rounds if guide.kind == "stalled" else 1)
+
+
+def _stage(recipe: Recipe, *, is_first: bool, prompts_per_step: int) -> Passes:
+    """Once in a stage: Fisher information, and what a run that goes back for guides takes ahead and measures."""
     found, penalty = Passes(), recipe.penalty()
     if isinstance(penalty, FisherPenalty):
         is_sampled = penalty.sequences == "samples"
@@ -168,6 +173,10 @@ def _stage(recipe: Recipe, *, is_first: bool) -> Passes:
         found += Passes(completions=is_sampled, forwards=known, backwards=known) * penalty.count
     if (guide := recipe.guide()) is not None:
         found += _measured(guide)
+        if guide.kind == "ahead":
+            # The steps ahead are taken once more, with guides then.
+            plain = _step(recipe, is_first=is_first) + Passes(completions=-_guides(guide))
+            found += plain * (guide.steps * prompts_per_step)
     return found
 
 

@@ -25,13 +25,15 @@ class Holdfast(BetaOPSD):
     summary: ClassVar[str] = "Self-distillation half-way from the base to its teacher, practising earlier tasks."
     source: ClassVar[str] = "our own, from arXiv 2607.28582 and 2609.24646; docs/recipes.md says how it was chosen"
     cost: ClassVar[str] = (
-        "1.5 generations, teacher, base and own forwards, and backwards per prompt: half of them practise earlier tasks"
+        "1 generation, 1 teacher forward, 1 base forward, 1 forward, 1 backward per prompt; from the second stage on "
+        "half as much again, on earlier tasks' prompts"
     )
     when: ClassVar[str] = "To begin with: demonstrations, old skills matter, and earlier tasks' data may be kept."
 
     mu: float = Field(default=0.05, ge=0)
     """Coefficient of KL(base‖student), iSDFT's anchor, stronger: the divergence from the target looks at what the
-    student says already, and this at what the base would say too. On the lab one order was not learnt without it."""
+    student says already, and this at what the base would say too. Of four orders on the lab it is needed on one, which
+    one of two seeds does not learn without it."""
     replay_ratio: float = Field(default=0.5, ge=0)
     """Prompts of earlier tasks, sampled anew and taught like the others, per prompt of the stage."""
     buffer_size: int | None = Field(default=None, ge=1)

@@ -22,8 +22,7 @@ class NPO(Guided):
     summary: ClassVar[str] = "GRPO that learns from right answers of the same run some steps ahead."
     source: ClassVar[str] = "NPO, arXiv 2604.20733"
     cost: ClassVar[str] = (
-        "as grpo, on which Δ steps more, 4 generations per prompt and at most 128 forwards over guides come, once in a "
-        "stage"
+        "as grpo, and 4 generations more per prompt; once in a stage Δ steps more, and at most 128 forwards over guides"
     )
     when: ClassVar[str] = "A verifier, and prompts that samples solve too seldom for GRPO; costs part of the run twice."
 

@@ -4,7 +4,7 @@ All arms take as many steps on as many prompts; of prompts that fail, action gui
 which stands beside its score.
 """
 
-from holdfast.findings.claim import Arm, Claim, Evidence, Quantity
+from holdfast.findings.claim import MARGIN, Arm, Claim, Evidence, Quantity
 from holdfast.findings.read import metric, suites_lost
 
 QUESTS = {
@@ -20,29 +20,27 @@ QUESTS = {
 ACTGUIDE = Arm("actguide", "actguide", QUESTS)
 SFT_THEN_GRPO = Arm("sft-then-grpo", {"name": "sft_then_grpo", "sft_steps": 20}, QUESTS)
 GRPO_QUESTS = Arm("grpo-quests", "grpo", QUESTS)
-MARGIN = 5.0
-"""Points below which two scores reach the same."""
-
 learned = metric("learned_score")
 
 
 def _reaches_sft_then_rl(found: Evidence) -> list[Quantity]:
-    behind = found.difference(ACTGUIDE.label, SFT_THEN_GRPO.label, learned)
     return [
         Quantity(
             "new quests right after the stage, ActGuide above GRPO",
             "points",
             found.difference(ACTGUIDE.label, GRPO_QUESTS.label, learned),
-            "The actions that a hint names are the same in all rows of a group: their advantages cancel but for what "
-            "the clip takes from the failures, and count with the student's own low probability. The last action, "
-            "which is not shown, is learnt, and what its wrong guesses unlearn spills over to the others.",
+            "Rewards alone, of quests that are hardly ever solved, teach little, and so do hints.",
+            "the actions that a hint names are the same in all rows of a group: their advantages cancel but for what "
+            "the clip takes from the failures, and count with the student's own low probability.",
         ),
         Quantity(
-            f"new quests right after the stage, ActGuide above SFT then GRPO less {MARGIN:g} points",
+            f"new quests right after the stage, ActGuide no worse by {MARGIN:g} points than SFT then GRPO",
             "points",
-            [None if each is None else each + MARGIN for each in behind],
-            "With the whole trace in the prompt all samples succeed, and a group without variance teaches nothing; "
+            found.difference(ACTGUIDE.label, SFT_THEN_GRPO.label, learned),
+            "On some seeds the hints take it there, on others they do not.",
+            "with the whole trace in the prompt all samples succeed, and a group without variance teaches nothing; "
             "imitation learns from every trace, the actions that come first as well.",
+            MARGIN,
         ),
         Quantity(
             "retention suites lost, SFT then GRPO above ActGuide",
@@ -58,7 +56,8 @@ ACTION_GUIDANCE: tuple[Claim, ...] = (
     Claim(
         name="actguide-reaches-sft-then-rl",
         statement="Where no sample succeeds, the least of an expert's actions in the prompt takes reinforcement "
-        "learning to what SFT on the traces and then reinforcement learning reach, and keeps more.",
+        "learning to what SFT on the traces and then reinforcement learning reach, and keeps more, with up to 2.3 "
+        "times as many samples.",
         source="arXiv 2605.12004",
         arms=(ACTGUIDE, SFT_THEN_GRPO, GRPO_QUESTS),
         measure=_reaches_sft_then_rl,

@@ -43,19 +43,28 @@ def _learnt_above_fixed(found: Evidence) -> list[Quantity]:
 
 
 def _whole_is_not_best(found: Evidence) -> list[Quantity]:
-    mismatch = minus(*([_mismatch(folder) for folder in found.folders[arm.label]] for arm in (OPSD, HALF)))
-    return [
+    mismatch = {arm.label: [_mismatch(folder) for folder in found.folders[arm.label]] for arm in FIXED.values()}
+    further = [
         Quantity(
-            "KL of student to teacher in the first step, the whole solution above half",
+            f"KL of student to teacher in the first step, {more} above {less}",
             "nats",
-            mismatch,
+            minus(mismatch[FIXED[more].label], mismatch[FIXED[less].label]),
             "A part of a solution may be read as another question.",
-        ),
-        Quantity(
-            "the task right after its stage, half of the solution above the whole",
-            "points",
-            found.difference(HALF.label, OPSD.label, learned),
-            "The lab's student can follow a whole solution's teacher: each step is within its reach.",
+        )
+        for less, more in (("a quarter", "a half"), ("a half", "the whole"))
+    ]
+    reached = "the lab's student can follow a whole solution's teacher: each step is within its reach."
+    return [
+        *further,
+        *(
+            Quantity(
+                f"the task right after its stage, {part} above the whole",
+                "points",
+                found.difference(FIXED[part].label, OPSD.label, learned),
+                f"In sixty steps {part} of a solution teaches little, or the whole does.",
+                reached,
+            )
+            for part in ("a quarter", "a half")
         ),
     ]
 
@@ -63,7 +72,8 @@ def _whole_is_not_best(found: Evidence) -> list[Quantity]:
 EXPOSURE: tuple[Claim, ...] = (
     Claim(
         name="exposure-learnt-above-fixed",
-        statement="Learning how much of a solution the teacher sees teaches more than any part fixed beforehand.",
+        statement="Learning how much of a solution the teacher sees teaches more than any part fixed beforehand, in as "
+        "many steps; what is sampled to learn it comes on top.",
         source="arXiv 2605.11458",
         arms=(LEARNT, *FIXED.values()),
         measure=_learnt_above_fixed,
@@ -73,7 +83,7 @@ EXPOSURE: tuple[Claim, ...] = (
         statement="The more of the solution the teacher sees the further it is from the student, and all of it is not "
         "best.",
         source="arXiv 2605.11458",
-        arms=(HALF, OPSD),
+        arms=tuple(FIXED.values()),
         measure=_whole_is_not_best,
     ),
 )

@@ -162,7 +162,7 @@ def _drift_order(found: Evidence) -> list[Quantity]:
             "%",
             found.difference("sdpo-frozen", "grpo", moved),
             same,
-            "Adam divides a signal by its own size: rewards, which are noisy, move the weights as far as a teacher.",
+            "Adam divides a signal by its own size, so that rewards move the weights as far as a teacher does.",
         ),
         Quantity(
             "share of the weights' norm moved at the end, EMA above frozen teacher",
@@ -209,7 +209,7 @@ TWO_STAGES: tuple[Claim, ...] = (
     ),
     Claim(
         name="slow-above-fast-teacher",
-        statement="A teacher that follows the student slowly teaches more and keeps more than one that follows fast.",
+        statement="A teacher that follows the student slowly ends higher and keeps more than one that follows fast.",
         source="arXiv 2601.19897, figure 8; arXiv 2606.03532",
         arms=(SDFT_SLOW, SDFT_FAST),
         measure=_slow_above_fast,
@@ -231,7 +231,7 @@ TWO_STAGES: tuple[Claim, ...] = (
     ),
     Claim(
         name="kl-predicts-forgetting",
-        statement="Whatever the recipe, what was forgotten follows the KL to the base on the new tasks' prompts.",
+        statement="Of these seven recipes, what a stage forgets follows the KL to the base on its prompts.",
         source="arXiv 2509.04259",
         arms=(SFT, DFT, KL_SFT, RFT, SDFT, SDPO, GRPO),
         measure=_kl_predicts,

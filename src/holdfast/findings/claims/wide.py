@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from holdfast.findings.claim import Arm, Claim, Evidence, Quantity, Summary
+from holdfast.findings.claim import MARGIN, Arm, Claim, Evidence, Quantity, Summary
 from holdfast.findings.read import POINTS, generated_to, metric
 from holdfast.measure.matched import stage_trajectory
 
@@ -29,12 +29,11 @@ MSD = Arm("msd", "msd", _LANGUAGES)
 SORT = Arm("sort-hard", {"name": "sort", "num_generations": HARD_GROUP}, HARD_STEPS)
 GRPO_HARD = Arm("grpo-hard", {"name": "grpo", "num_generations": HARD_GROUP}, HARD_STEPS)
 # A clip by entry turns OPSD's gradient around wherever it bites, and on the lab it bites everywhere.
-OPSD = Arm("opsd-steps", {"name": "opsd", "clip": "token"}, STEPS)
-GRPO_STEPS = Arm("grpo-steps", "grpo", STEPS)
+_COUNTED = {**STEPS, "eval.probe_steps": 5}
+OPSD = Arm("opsd-steps", {"name": "opsd", "clip": "token"}, _COUNTED)
+GRPO_STEPS = Arm("grpo-steps", "grpo", _COUNTED)
 
 SCORE = 0.8
-MARGIN = 5.0
-"""Points below which two scores are the same."""
 
 
 def gained(name: str) -> Callable[[Summary], float | None]:
@@ -51,11 +50,12 @@ def _carried_over(found: Evidence) -> list[Quantity]:
     spread = "What refuses in one language what it does not know refuses in both."
     useful = [
         Quantity(
-            f"allowed requests in the {language} language lost, below {MARGIN:g} points",
+            f"allowed requests in the {language} language answered as before, no worse by {MARGIN:g} points",
             "points",
-            [None if gain is None else MARGIN + gain for gain in found.per_seed("msd", gained(name))],
+            found.per_seed("msd", gained(name)),
             spread,
             spread,
+            MARGIN,
         )
         for language, name in (("first", "useful-first"), ("second", "useful-second"))
     ]
@@ -83,22 +83,15 @@ def _sort_above_grpo(found: Evidence) -> list[Quantity]:
 
 
 def _fewer_tokens(found: Evidence) -> list[Quantity]:
-    def best(summary: Summary) -> float | None:
-        trajectory = stage_trajectory(summary, 1)
-        return None if trajectory is None else max(trajectory.new())
-
-    reached = found.per_seed(OPSD.label, best)
-    spent = [
-        generated_to(SCORE)(summary) if score is not None and score >= SCORE else None
-        for summary, score in zip(found.summaries[OPSD.label], reached, strict=True)
-    ]
+    learned = found.per_seed(OPSD.label, metric("learned_score"))
+    spent = [_tokens_where_reached(summary) for summary in found.summaries[OPSD.label]]
     # A GRPO that never gets there took at least its whole stage.
     pairs = zip(found.per_seed(GRPO_STEPS.label, generated_to(SCORE)), spent, strict=True)
     return [
         Quantity(
-            f"best score of OPSD above {SCORE:.0%}",
+            f"score of OPSD right after the stage above {SCORE:.0%}",
             "points",
-            [None if score is None else POINTS * (score - SCORE) for score in reached],
+            [None if score is None else score - POINTS * SCORE for score in learned],
             "On some seeds it learns within the stage, on others it does not.",
         ),
         Quantity(
@@ -108,6 +101,12 @@ def _fewer_tokens(found: Evidence) -> list[Quantity]:
             "Eight samples of a prompt cost three doublings; what they teach more may make up for that.",
         ),
     ]
+
+
+def _tokens_where_reached(summary: Summary) -> float | None:
+    trajectory = stage_trajectory(summary, 1)
+    reached = trajectory is not None and max(trajectory.new()) >= SCORE
+    return generated_to(SCORE)(summary) if reached else None
 
 
 def _decoding(seeds: Sequence[int]) -> list[Quantity]:
