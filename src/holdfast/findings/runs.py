@@ -27,8 +27,8 @@ STREAM: Mapping[str, Any] = {
     "tasks": ["lab:calculation", "lab:tools"],
     "suites": ["lab:old-skills", "lab:old-facts", "lab:in-context", "lab:instruction-format"],
     "train": {
-        "steps": 30,
-        "prompts_per_step": 6,
+        "steps": 24,
+        "prompts_per_step": 5,
         "learning_rate": 1e-4,
         "lr_scheduler_type": "linear",
         "max_prompt_length": 160,
@@ -36,25 +36,26 @@ STREAM: Mapping[str, Any] = {
         "save_steps": 1000,
     },
     "eval": {
-        "max_items": 48,
+        "max_items": 40,
         "kl_items": 16,
         "response_items": 0,
         "drift_weights": 0,
-        "probe_steps": 10,
-        "probe_items": 32,
+        "probe_steps": 8,
+        "probe_items": 24,
         "samples": 0,
     },
 }
-"""What every experiment begins with: two stages on the lab, probed every ten steps, some twenty seconds on one core."""
+"""What every experiment begins with: two stages on the lab, probed every eight steps, some ten seconds on one core."""
 
 FULL: Mapping[str, Any] = {
+    "train.steps": 30,
     "train.prompts_per_step": 8,
     "eval.max_items": 192,
     "eval.kl_items": 48,
     "eval.probe_steps": 5,
     "eval.probe_items": 96,
 }
-"""What the full form trains on more prompts and measures more closely."""
+"""What the full form trains longer on more prompts, and measures more closely."""
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ BEGINNINGS = (
         "holdfast",
         "demonstrations or solutions that the model can follow in its prompt, and old skills that matter: it learns on "
         "its own samples and stays near the base",
-        "docs/recipes.md, how holdfast was chosen",
+        "docs/front.md, beside other recipes on the lab",
         of_replay=", and it practises the earlier tasks' prompts beside the new ones",
     ),
     Beginning(

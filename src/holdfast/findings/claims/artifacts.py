@@ -65,12 +65,12 @@ def _amplified(found: Evidence) -> list[Quantity]:
 
     name = "answers in a trained task's form where a known header asks for another"
     return [
-        Quantity(f"{name}, gained by SDPO with EMA", "points", spread[SDPO.label], "Little spreads in sixty steps."),
+        Quantity(f"{name}, gained by SDPO with EMA", "points", spread[SDPO.label], "Little spreads in so few steps."),
         Quantity(
             f"{name}, SDPO with EMA above a frozen teacher",
             "points",
             above(SDPO, SDPO_FROZEN),
-            "An average of 5% and the student at a stage's start are nearly the same within thirty steps.",
+            "An average of 5% and the student at a stage's start are nearly the same within a stage of the lab.",
         ),
         Quantity(
             f"{name}, SDPO with EMA above GRPO",

@@ -30,7 +30,7 @@ def _mismatch(folder: Path) -> float | None:
 
 
 def _learnt_above_fixed(found: Evidence) -> list[Quantity]:
-    few = "A stage of sixty steps holds thirty exposures, which take a policy that begins at a half little further."
+    few = "A stage holds twenty-four exposures, which take a policy that begins at a half little further."
     return [
         Quantity(
             f"the task right after its stage, learnt exposure above {part}",
@@ -61,7 +61,7 @@ def _whole_is_not_best(found: Evidence) -> list[Quantity]:
                 f"the task right after its stage, {part} above the whole",
                 "points",
                 found.difference(FIXED[part].label, OPSD.label, learned),
-                f"In sixty steps {part} of a solution teaches little, or the whole does.",
+                f"In so few steps {part} of a solution teaches little, or the whole does.",
                 reached,
             )
             for part in ("a quarter", "a half")

@@ -50,7 +50,7 @@ AUTO_NPO = Arm("auto-npo-hard", {"name": "auto_npo", "num_generations": HARD_GRO
 
 _NEW = "new tasks right after their stage"
 _FULL = "Both learn the lab's tasks nearly whole, and there is little room above."
-_SHORT = "Answers of ten tokens in stages of thirty steps leave little time to come apart."
+_SHORT = "Answers of ten tokens in short stages leave little time to come apart."
 
 
 class Above(NamedTuple):

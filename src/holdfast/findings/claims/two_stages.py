@@ -36,9 +36,9 @@ RFT = Arm("rft", "rft")
 
 _COUNTED: dict[str, Any] = {
     "tasks": ["lab:calculation"],
-    "train.steps": 20,
+    "train.steps": 12,
     "eval.probe_steps": 1,
-    "eval.probe_items": 96,
+    "eval.probe_items": 64,
     "eval.kl_items": 0,
 }
 """One stage that is probed at every step, to count steps to a score: on the lab these are few."""
@@ -49,7 +49,7 @@ SDPG_COUNTED = Arm("sdpg-counted", "sdpg", _COUNTED)
 SCORE = 0.8
 
 EARLY = "At a score that both reach, both have taken few steps on the lab, and either has lost little by then."
-SHORT = "Two stages of thirty steps may be too short for the student's in-context ability to wear down."
+SHORT = "Two short stages may be too short for the student's in-context ability to wear down."
 
 learned = metric("learned_score")
 
@@ -97,7 +97,7 @@ def _slow_above_fast(found: Evidence) -> list[Quantity]:
 
 
 def _frozen_above_ema(found: Evidence) -> list[Quantity]:
-    same = "An average of 5% has moved four fifths of the way in thirty steps, so that it lags little."
+    same = "An average of 5% has moved some three quarters of the way in a stage, so that it lags little."
     return [
         Quantity(
             "all tasks at the end, frozen above EMA",
@@ -168,7 +168,7 @@ def _drift_order(found: Evidence) -> list[Quantity]:
             "share of the weights' norm moved at the end, EMA above frozen teacher",
             "%",
             found.difference("sdpo", "sdpo-frozen", moved),
-            f"{same} Within stages of thirty steps the two teachers are nearly the same.",
+            f"{same} Within short stages the two teachers are nearly the same.",
         ),
     ]
 

@@ -19,7 +19,7 @@ STEPS: dict[str, Any] = {
     "model.path": "lab-wide",
     "tasks": ["lab:steps"],
     "suites": ["lab:known-steps"],
-    "train.steps": 60,
+    "train.steps": 48,
 }
 HARD_STEPS = {**STEPS, "tasks": ["lab:steps-hard"], "eval.probe_steps": 0}
 HARD_GROUP = 4
@@ -29,7 +29,7 @@ MSD = Arm("msd", "msd", _LANGUAGES)
 SORT = Arm("sort-hard", {"name": "sort", "num_generations": HARD_GROUP}, HARD_STEPS)
 GRPO_HARD = Arm("grpo-hard", {"name": "grpo", "num_generations": HARD_GROUP}, HARD_STEPS)
 # A clip by entry turns OPSD's gradient around wherever it bites, and on the lab it bites everywhere.
-_COUNTED = {**STEPS, "eval.probe_steps": 5}
+_COUNTED = {**STEPS, "eval.probe_steps": 4}
 OPSD = Arm("opsd-steps", {"name": "opsd", "clip": "token"}, _COUNTED)
 GRPO_STEPS = Arm("grpo-steps", "grpo", _COUNTED)
 
