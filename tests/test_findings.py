@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -328,9 +329,14 @@ def test_a_run_that_fails_is_named(tmp_path: Path) -> None:
         runs.carry_out([one], tmp_path / "runs", workers=1, on_done=lambda job: None)
 
 
+def five_and_more(seeds: Sequence[int]) -> list[Quantity]:
+    return [_quantity(*(5.0 + seed for seed in seeds))]
+
+
 def test_an_experiment_needs_no_runs(tmp_path: Path) -> None:
-    claim = Claim("c", "It is so.", "arXiv 1", experiment=lambda seeds: [_quantity(*(5.0 + s for s in seeds))])
-    (found,) = find([claim], tmp_path, seeds=[0, 1, 2])
+    claim = Claim("c", "It is so.", "arXiv 1", experiment=five_and_more)
+    (found,) = find([claim], tmp_path, seeds=[0, 1, 2], workers=1)
+    assert found.quantities[0].values == [5.0, 6.0, 7.0]
     assert found.verdict == "reproduced"
     made = {"command": "holdfast findings c", "seeds": [0, 1, 2], "commit": None, "date": "today", "runs": 0}
     page = as_markdown([found], made)

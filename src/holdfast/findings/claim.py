@@ -11,6 +11,9 @@ from holdfast.measure.statistics import Difference, holm, paired_difference, run
 Verdict = Literal["reproduced", "in part", "undecided", "not reproduced"]
 Outcome = Literal["holds", "undecided", "reversed"]
 Summary = Mapping[str, Any]
+Experiment = Callable[[Sequence[int]], "list[Quantity]"]
+"""A measurement without runs: seeds in, quantities out, with a value for each. A module's function, so that it can be
+handed to another process."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +196,7 @@ class Claim:
         arms: the runs that it takes, each over every seed; runs that several claims take are made once.
         quick_arms: those of the quick form, where all of them would take too long for it.
         measure: from these runs to what the claim says is above 0.
-        experiment: in the place of both, a measurement without runs: seeds in, quantities out.
+        experiment: in the place of both, a measurement without runs.
         table: of what was measured, for the page; by default what each arm spent and where it came to.
     """
 
@@ -202,7 +205,7 @@ class Claim:
     source: str
     arms: tuple[Arm, ...] = ()
     measure: Callable[[Evidence], list[Quantity]] | None = None
-    experiment: Callable[[Sequence[int]], list[Quantity]] | None = None
+    experiment: Experiment | None = None
     quick_arms: tuple[Arm, ...] | None = None
     table: Callable[[Evidence], Table] = budgets
 

@@ -13,12 +13,12 @@ QUESTS = {
     "suites": ["lab:known-quests", "lab:any-song"],
     "eval.probe_steps": 0,
     # More steps than elsewhere, on fewer prompts: there is a chain of three tools to be found.
-    "train.steps": 40,
+    "train.steps": 30,
     "train.prompts_per_step": 4,
     "train.max_completion_length": 32,
 }
 ACTGUIDE = Arm("actguide", "actguide", QUESTS)
-SFT_THEN_GRPO = Arm("sft-then-grpo", {"name": "sft_then_grpo", "sft_steps": 20}, QUESTS)
+SFT_THEN_GRPO = Arm("sft-then-grpo", {"name": "sft_then_grpo", "sft_steps": 15}, QUESTS)
 GRPO_QUESTS = Arm("grpo-quests", "grpo", QUESTS)
 learned = metric("learned_score")
 

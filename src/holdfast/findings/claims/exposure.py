@@ -30,7 +30,7 @@ def _mismatch(folder: Path) -> float | None:
 
 
 def _learnt_above_fixed(found: Evidence) -> list[Quantity]:
-    few = "A stage holds twenty-four exposures, which take a policy that begins at a half little further."
+    few = "A stage holds twenty exposures, which take a policy that begins at a half little further."
     return [
         Quantity(
             f"the task right after its stage, learnt exposure above {part}",

@@ -11,8 +11,8 @@ from holdfast.findings.read import metric
 from holdfast.store import RunDirectory
 
 AHEAD = 10
-SPENT = 14
-"""Optimiser steps of GRPO that ten steps ahead and two answers to each prompt of some thirty-four steps cost: two
+SPENT = 13
+"""Optimiser steps of GRPO that ten steps ahead and two answers to each prompt of some twenty-seven steps cost: two
 answers are half of what a prompt's samples take, and these a quarter of a step."""
 
 
@@ -74,7 +74,7 @@ def _npo_above_grpo(found: Evidence) -> list[Quantity]:
             "hard questions in steps right after the stage at the same budget, NPO above GRPO",
             "points",
             found.difference(NPO_HARD.label, GRPO_HARD.label, metric("learned_score")),
-            "What ten steps ahead find, fourteen steps more find too.",
+            "What ten steps ahead find, thirteen steps more find too.",
         ),
     ]
 

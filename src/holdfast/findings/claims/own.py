@@ -58,7 +58,7 @@ RIVALS: Mapping[str, _Recipe] = {
 """Every recipe that these tasks have the data for, and variants that are known to keep more. Those left out want plans,
 steps, translations or an expert's actions. Replay takes as many earlier prompts as holdfast; settings counted in steps
 are cut to the length of a stage."""
-NEAREST = ("beta-opsd", "sdpo", "replay")
+NEAREST = ("beta-opsd", "replay")
 """What the quick form runs: who came nearest on other orders, and who keeps earlier data too."""
 
 _learned = metric("learned_score")

@@ -38,7 +38,7 @@ _COUNTED: dict[str, Any] = {
     "tasks": ["lab:calculation"],
     "train.steps": 12,
     "eval.probe_steps": 1,
-    "eval.probe_items": 64,
+    "eval.probe_items": 48,
     "eval.kl_items": 0,
 }
 """One stage that is probed at every step, to count steps to a score: on the lab these are few."""

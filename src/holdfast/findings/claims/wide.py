@@ -19,7 +19,7 @@ STEPS: dict[str, Any] = {
     "model.path": "lab-wide",
     "tasks": ["lab:steps"],
     "suites": ["lab:known-steps"],
-    "train.steps": 48,
+    "train.steps": 40,
 }
 HARD_STEPS = {**STEPS, "tasks": ["lab:steps-hard"], "eval.probe_steps": 0}
 HARD_GROUP = 4
