@@ -82,6 +82,7 @@ def test_a_reason_follows_from_what_was_found() -> None:
     assert _quantity(-1, 0, 1).reason == (
         "3 seeds do not tell it from 0, nor would a hundred with this mean and spread. the lab is small"
     )
+    assert _quantity(0, 0, 0).reason == "It is 0 on every seed. the lab is small"
     assert _quantity(5, 5, 5).reason == (
         "All seeds come to the same number, whose spread is not known. the lab is small"
     )
@@ -194,6 +195,8 @@ def test_a_run_is_named_by_its_settings_and_made_once(tmp_path: Path, monkeypatc
     names = {runs.job(arm, seed, full=full).name for arm in (sft, slow) for seed in (0, 1) for full in (True, False)}
     assert len(names) == 8
     assert runs.job(slow, 0, full=False).config.train.learning_rate == 1e-5
+    longer = Arm("longer", "sft", {"train.steps": 5}, full={"train.steps": 9})
+    assert [runs.job(longer, 0, full=full).config.train.steps for full in (False, True)] == [5, 9]
     claims = [Claim("a", "A.", "arXiv 1", (sft, slow)), Claim("b", "B.", "arXiv 2", (sft,))]
     jobs = runs.jobs_of(claims, [0, 1], full=False)
     assert [(job.arm.label, job.seed) for job in jobs] == [("sft", 0), ("slow", 0), ("sft", 1), ("slow", 1)]

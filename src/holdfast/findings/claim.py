@@ -23,6 +23,8 @@ class Arm:
     label: str
     recipe: str | Mapping[str, Any]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    full: Mapping[str, Any] = field(default_factory=dict)
+    """What else the full form changes."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,7 @@ class Quantity:
 
     @property
     def mean(self) -> float | None:
-        above = self.estimate.difference
-        return None if above is None else above - self.margin
+        return mean(value for value in self.values if value is not None)
 
     @property
     def ci95(self) -> tuple[float, float] | None:
@@ -86,6 +87,8 @@ class Quantity:
         found = self.estimate
         if found.n < len(self.values):
             return f"It is defined for {found.n} of {len(self.values)} seeds."
+        if not any(self.values):
+            return "It is 0 on every seed."
         if found.ci95 is None or found.difference is None:
             return "All seeds come to the same number, whose spread is not known."
         bound = f"{-self.margin or 0:g}"

@@ -10,16 +10,19 @@ from holdfast.findings.claim import Finding, Quantity, Verdict
 
 def number(quantity: Quantity) -> str:
     """A quantity's mean with its unit."""
-    if quantity.mean is None:
-        return "not defined"
-    return f"{quantity.mean:+.3g} {quantity.unit}".strip()
+    return "not defined" if quantity.mean is None else f"{_signed(quantity.mean)} {quantity.unit}".strip()
+
+
+def _signed(value: float) -> str:
+    """Three digits; what rounding alone leaves of 0 is 0."""
+    return f"{0.0 if abs(value) < 1e-9 else value:+.3g}"
 
 
 def interval(quantity: Quantity) -> str:
     if quantity.ci95 is None:
         return "–"
     low, high = quantity.ci95
-    return f"{low:+.3g} to {high:+.3g}"
+    return f"{_signed(low)} to {_signed(high)}"
 
 
 def table_rows(findings: Sequence[Finding]) -> list[tuple[str, ...]]:
@@ -119,7 +122,7 @@ def _rows(findings: Sequence[Finding]) -> list[tuple[str, ...]]:
 
 
 def _values(quantity: Quantity) -> str:
-    return ", ".join("–" if value is None else f"{value:.3g}" for value in quantity.values)
+    return ", ".join("–" if value is None else _signed(value) for value in quantity.values)
 
 
 def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

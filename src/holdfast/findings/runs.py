@@ -79,7 +79,7 @@ def job(arm: Arm, seed: int, *, full: bool) -> Job:
     Raises:
         ConfigError: the arm's settings are no configuration.
     """
-    changes = {**(FULL if full else {}), **arm.settings}
+    changes = {**FULL, **arm.settings, **arm.full} if full else arm.settings
     data = apply_overrides({**STREAM, "recipe": arm.recipe}, changes)
     return Job(arm, seed, parse_config({**data, "seed": seed}, RunConfig, where=f"arm {arm.label!r}"))
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.findings.claim import Arm, Claim, Evidence, Quantity, minus
-from holdfast.findings.claims.wide import OPSD, STEPS
+from holdfast.findings.claims.wide import LONGER, OPSD, STEPS
 from holdfast.findings.read import metric
 from holdfast.store import RunDirectory
 
@@ -12,7 +12,7 @@ from holdfast.store import RunDirectory
 def _shown(label: str, *, keep_answer: bool = False, **settings: Any) -> Arm:
     # As OPSD's arm; the lab's base knows a solution's first part, and not a gap in it.
     recipe = {"name": "atesd", "clip": "token", "keep_answer": keep_answer, **settings}
-    return Arm(label, recipe, {**STEPS, "eval.probe_steps": 0})
+    return Arm(label, recipe, {**STEPS, "eval.probe_steps": 0}, LONGER)
 
 
 LEARNT = _shown("atesd", hold=2)
@@ -30,7 +30,7 @@ def _mismatch(folder: Path) -> float | None:
 
 
 def _learnt_above_fixed(found: Evidence) -> list[Quantity]:
-    few = "A stage holds twenty exposures, which take a policy that begins at a half little further."
+    few = "A stage holds some twenty exposures, which take a policy that begins at a half little further."
     return [
         Quantity(
             f"the task right after its stage, learnt exposure above {part}",

@@ -101,7 +101,7 @@ def _arms(rivals: Mapping[str, _Recipe]) -> tuple[Arm, ...]:
 def _front(found: Evidence) -> list[Quantity]:
     """Seeds are the units: orders, which are two of many, are averaged within each."""
     ours, *rivals = _recipes(found)
-    reason = "Two orders and a few seeds differ by more than the two recipes do."
+    reason = "Two orders and a few seeds differ by more than the two recipes do, or neither has the steps to learn."
     return [
         Quantity(f"learnt less lost, {ours} above {rival}", "points", _above(found, ours, rival, _net), reason)
         for rival in rivals

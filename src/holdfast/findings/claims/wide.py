@@ -21,6 +21,8 @@ STEPS: dict[str, Any] = {
     "suites": ["lab:known-steps"],
     "train.steps": 40,
 }
+LONGER: dict[str, Any] = {"train.steps": 60}
+"""In forty steps of a few prompts OPSD learns little there, which the full form need not put up with."""
 HARD_STEPS = {**STEPS, "tasks": ["lab:steps-hard"], "eval.probe_steps": 0}
 HARD_GROUP = 4
 """Samples of a prompt there, of all recipes: most groups are all wrong."""
@@ -30,8 +32,8 @@ SORT = Arm("sort-hard", {"name": "sort", "num_generations": HARD_GROUP}, HARD_ST
 GRPO_HARD = Arm("grpo-hard", {"name": "grpo", "num_generations": HARD_GROUP}, HARD_STEPS)
 # A clip by entry turns OPSD's gradient around wherever it bites, and on the lab it bites everywhere.
 _COUNTED = {**STEPS, "eval.probe_steps": 4}
-OPSD = Arm("opsd-steps", {"name": "opsd", "clip": "token"}, _COUNTED)
-GRPO_STEPS = Arm("grpo-steps", "grpo", _COUNTED)
+OPSD = Arm("opsd-steps", {"name": "opsd", "clip": "token"}, _COUNTED, LONGER)
+GRPO_STEPS = Arm("grpo-steps", "grpo", _COUNTED, LONGER)
 
 SCORE = 0.8
 
