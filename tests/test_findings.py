@@ -13,7 +13,8 @@ import holdfast
 from commands import Commands
 from holdfast.errors import RunError
 from holdfast.findings import runs
-from holdfast.findings.claim import Arm, Claim, Evidence, Finding, Quantity, budgets
+from holdfast.findings.budgets import budgets
+from holdfast.findings.claim import Arm, Claim, Evidence, Finding, Quantity
 from holdfast.findings.claims import CLAIMS
 from holdfast.findings.claims.artifacts import asked_forms, foreign_form
 from holdfast.findings.claims.later import truncated
@@ -472,6 +473,7 @@ def test_recipes_stand_in_the_order_of_what_they_learn_less_what_they_lose() -> 
     (claim,) = [each for each in CLAIMS if each.name == "holdfast-on-the-front"]
     ends = {"holdfast": (0.8, 0.1), "eager": (0.9, 0.5), "worse": (0.7, 0.1), "still": (0.0, 0.0)}
     found = {f"{label}/{order}": [_ended(*end), _ended(*end)] for label, end in ends.items() for order in ORDERS}
+    assert claim.table is not None
     table = claim.table(Evidence(found, {}))
     assert [row[0] for row in table.rows] == ["holdfast", "worse", "eager", "still"]
     assert table.rows[0][1:8] == ("70.0", "80.0", "10.0", "80.0 / 10.0", "80.0 / 10.0", "", "")

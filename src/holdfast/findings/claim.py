@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from holdfast.measure.forgetting import flatten_metrics, mean
-from holdfast.measure.statistics import Difference, holm, paired_difference, runs_to_tell
+from holdfast.measure.statistics import Difference, holm, mean_interval, paired_difference, runs_to_tell
 
 Verdict = Literal["reproduced", "in part", "undecided", "not reproduced"]
 Outcome = Literal["holds", "undecided", "reversed"]
@@ -54,7 +53,7 @@ class Quantity:
 
     @property
     def mean(self) -> float | None:
-        return mean(value for value in self.values if value is not None)
+        return mean_interval(self.values).mean
 
     @property
     def ci95(self) -> tuple[float, float] | None:
@@ -123,46 +122,6 @@ class Table:
         return [dict(zip(self.head, row, strict=True)) for row in self.rows]
 
 
-def budgets(found: "Evidence") -> Table:
-    """What each arm spent and where it came to, as means over seeds: differences alone do not say either.
-
-    Scores and losses in points: of the tasks right after their stages, of them at the end, what earlier tasks and
-    suites lost, what the suites alone did; KL in nats per token.
-    """
-    rows = []
-    for label, summaries in found.summaries.items():
-        spent = [summary["budget"] for summary in summaries]
-        metrics = [flatten_metrics(summary["metrics"]) for summary in summaries]
-        scores = [mean(100 * sign * v for m in metrics if (v := m[name]) is not None) for name, sign in _SCORES.items()]
-        means = [
-            mean(float(each[name]) for each in spent) or 0.0
-            for name in ("optimizer_steps", "completions", "generated_tokens")
-        ]
-        kl = mean(v for m in metrics if (v := m["kl_to_base"]) is not None)
-        rows.append(
-            (
-                label,
-                *(f"{each:,.0f}" for each in means),
-                *("–" if each is None else f"{each:.1f}" for each in scores),
-                "–" if kl is None else f"{kl:.3f}",
-            )
-        )
-    head = (
-        "arm",
-        "steps",
-        "completions",
-        "generated tokens",
-        "learnt",
-        "at the end",
-        "lost",
-        "of suites",
-        "KL to base",
-    )
-    return Table(head, rows)
-
-
-_SCORES = {"learned_score": 1, "final_score": 1, "loss_of_earlier": 1, "retention": -1}
-"""Points; retention is a change, and what is lost its negative."""
 MARGIN = 5.0
 """Points by which a score may be worse and still counts as no worse: at 48 items one score of three seeds is known to
 some eight."""
@@ -210,7 +169,7 @@ class Claim:
     measure: Callable[[Evidence], list[Quantity]] | None = None
     experiment: Experiment | None = None
     quick_arms: tuple[Arm, ...] | None = None
-    table: Callable[[Evidence], Table] = budgets
+    table: Callable[[Evidence], Table] | None = None
 
     def taken(self, *, full: bool) -> tuple[Arm, ...]:
         """The arms of the full or of the quick form."""

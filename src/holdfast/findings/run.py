@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from holdfast.findings.budgets import budgets
 from holdfast.findings.claim import Claim, Finding
 from holdfast.findings.provenance import Provenance, provenance
 from holdfast.findings.runs import carry_out, carry_out_apart, evidence, jobs_of
@@ -52,7 +53,7 @@ def find(
         else:
             found = evidence(claim, seeds, folder, full=full)
             quantities = claim.measure(found)
-            table = claim.table(found)
+            table = (claim.table or budgets)(found)
         finding = Finding(claim, quantities, time.perf_counter() - begun, full, table)
         findings.append(finding)
         watch(f"{claim.name}: {finding.verdict}")

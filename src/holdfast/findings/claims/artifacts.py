@@ -5,6 +5,7 @@ have forms of their own too: numbers in brackets, calls in braces.
 """
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from holdfast.findings.claim import Arm, Claim, Evidence, Quantity, minus
@@ -37,6 +38,7 @@ def foreign_form(answers: Mapping[str, str], asked: Mapping[str, str]) -> float 
     return mean(float(any(read(text, form) is not None for form in FORMS)) for text in others)
 
 
+@cache
 def asked_forms() -> dict[str, str]:
     """The form that each of the suites' prompts asks for by its header."""
     by_header = {system(header)["content"]: form for header, form in MEMORISED.items()}

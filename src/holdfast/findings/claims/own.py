@@ -1,6 +1,6 @@
 """The claim about our own recipe, on task orders that its settings were never tuned on. Torch-free."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from holdfast.contexts import DEMONSTRATION_TEMPLATE
@@ -113,12 +113,12 @@ def _learnt_and_lost(found: Evidence) -> Table:
     ours, *rivals = _recipes(found)
     rows = []
     for recipe in (ours, *rivals):
-        learned, lost, net = (_mean(_by_seed(found, recipe, number)) for number in (_learned, _lost, _net))
+        learned, lost, net = (mean_interval(_by_seed(found, recipe, n)).mean for n in (_learned, _lost, _net))
         if net is None:
             continue
         by_order = [_of_order(found, recipe, order) for order in ORDERS]
         apart = ("", "") if recipe == ours else tuple(_said(_above(found, recipe, ours, n)) for n in (_learned, _lost))
-        tokens = f"{_mean(_by_seed(found, recipe, generated_tokens)) or 0:,.0f}"
+        tokens = f"{mean_interval(_by_seed(found, recipe, generated_tokens)).mean or 0:,.0f}"
         rows.append((net, (recipe, f"{net:.1f}", f"{learned:.1f}", f"{lost:.1f}", *by_order, *apart, tokens)))
     orders = [f"learnt / lost, {order.replace('-', ' → ')}" for order in ORDERS]
     beside = (f"learnt more than {ours}", f"lost more than {ours}")
@@ -149,12 +149,8 @@ def _by_seed(found: Evidence, recipe: str, number: Callable[[Summary], float | N
     return [None if None in values else mean(v for v in values if v is not None) for values in by_order]
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
-    return mean(value for value in values if value is not None)
-
-
 def _of_order(found: Evidence, recipe: str, order: str) -> str:
-    means = [_mean(found.per_seed(f"{recipe}/{order}", number)) for number in (_learned, _lost)]
+    means = [mean_interval(found.per_seed(f"{recipe}/{order}", number)).mean for number in (_learned, _lost)]
     return " / ".join("–" if each is None else f"{each:.1f}" for each in means)
 
 
