@@ -77,7 +77,7 @@ test: setup
 	@$(BIN)/python -m pytest $(ARGS)
 
 test-extras: $(EXTRAS)
-	@$(BIN)/python -m pytest tests/test_lm_eval.py tests/test_reasoning_gym.py $(ARGS)
+	@$(BIN)/python -m pytest tests/tasks/test_lm_eval.py tests/tasks/test_reasoning_gym.py $(ARGS)
 
 bench: $(PEERS)
 	@$(BIN)/python -m benchmarks.engine $(ARGS)

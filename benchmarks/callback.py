@@ -27,7 +27,7 @@ import torch
 from transformers import TrainerCallback
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE.parent / "src"), str(HERE.parent / "tests")]
+sys.path[:0] = [str(HERE.parent / "src"), str(HERE.parent / "tests" / "helpers")]
 
 from holdfast.integrations import HoldfastCallback  # noqa: E402
 from holdfast.measure.statistics import mean_interval  # noqa: E402

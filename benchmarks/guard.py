@@ -22,10 +22,11 @@ from typing import Any
 import torch
 
 import holdfast
-from holdfast.config import Arm, CompareConfig, dump_recipe, load_config
+from holdfast.config.load import load_config
+from holdfast.config.settings import Arm, CompareConfig, dump_recipe
 from holdfast.guard.settings import RetentionSettings
 from holdfast.measure.statistics import score_interval
-from holdfast.store import read_json
+from holdfast.store.files import read_json
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "guard.json"

@@ -17,13 +17,13 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from holdfast import config
-from holdfast.describe import recipe_facts
+from holdfast.cli.tables import recipe_facts
+from holdfast.config import settings as config
 from holdfast.guard.settings import Rules
 from holdfast.lab.tasks import SUITES, TASKS, lab_suite, lab_task
-from holdfast.lab.wide.tasks import WIDE_SUITES, WIDE_TASKS, wide_suite, wide_task
-from holdfast.methods import RECIPES
-from holdfast.methods.base import Recipe
+from holdfast.lab.wide_tasks import WIDE_SUITES, WIDE_TASKS, wide_suite, wide_task
+from holdfast.recipes import RECIPES
+from holdfast.recipes.base.recipe import Recipe
 
 FOLDER = Path(__file__).parent
 BLOCKS: list[type[BaseModel]] = [
@@ -96,7 +96,7 @@ def default_name(field: FieldInfo) -> str:
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, str) and "\n" in value:
-        return "see `holdfast.contexts`"
+        return "see `holdfast.data.teacher_prompts`"
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 

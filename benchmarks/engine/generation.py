@@ -6,19 +6,17 @@ the two draw their random numbers differently; what must agree is the distributi
 side by a plain forward pass, one row at a time.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.engine.measure import Side
-from benchmarks.engine.models import Workload, draw_tokens
-from benchmarks.engine.step import load
-from holdfast.config import TrainSettings
-from holdfast.rollouts.sampler import Request, Sampler
-from holdfast.seeds import derive_seed
-from holdfast.train.policy import Policy
+from benchmarks.engine.models import Workload, draw_tokens, load, score
+from holdfast.config.settings import TrainSettings
+from holdfast.data.seeds import derive_seed
+from holdfast.model.policy import Policy
+from holdfast.sampling.sampler import Request, Sampler
 
 
 class OurGeneration:
@@ -39,17 +37,6 @@ class OurGeneration:
         scored = score(self.policy.causal_lm, prompts, [completion.ids for completion in self.done])
         given = torch.tensor([value for completion in self.done for value in completion.logprobs])
         return {"loss": -float(given.mean()), "logprob_error": float((given - scored).abs().max())}
-
-
-@torch.no_grad()
-def score(model: Any, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]) -> torch.Tensor:
-    """Log-probability of every completion token, flat, by a forward pass over one row at a time."""
-    found = []
-    for prompt, completion in zip(prompts, completions, strict=True):
-        ids = torch.tensor([[*prompt, *completion]], device=model.device)
-        logprobs = model(ids).logits[0, len(prompt) - 1 : -1].float().log_softmax(-1)
-        found.append(logprobs.gather(1, ids[0, len(prompt) :, None]).squeeze(1).cpu())
-    return torch.cat(found)
 
 
 def ours(job: dict[str, Any]) -> Side:

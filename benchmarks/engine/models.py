@@ -5,14 +5,18 @@ completion: the tokenizer's end-of-sequence token has the first id that the mode
 completion has the length that was asked for, with no extra work for either side's sampler.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from holdfast.seeds import numpy_rng
+from holdfast.data.seeds import numpy_rng
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedTokenizerFast
+
+    from holdfast.model.policy import Policy
 
 PAD_ID = 0
 
@@ -92,6 +96,34 @@ def _tokenizer(vocabulary: int) -> "PreTrainedTokenizerFast":
     core = Tokenizer(models.WordLevel(words, unk_token=f"t{PAD_ID}"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|end|>", pad_token=f"t{PAD_ID}")
+
+
+def load(folder: str, device: str) -> "Policy":
+    """The benchmark's model as a policy, weights in float32; no token ends a completion."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from holdfast.model.policy import Policy
+    from holdfast.objective.head import OutputHead
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(device)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    head = OutputHead(model.get_output_embeddings())
+    eos = frozenset({tokenizer.eos_token_id})
+    return Policy(model, tokenizer, eos_ids=eos, pad_id=PAD_ID, head=head, source=folder)
+
+
+def score(model: Any, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]) -> "Tensor":
+    """Log-probability of every completion token, flat, by a forward pass over one row at a time."""
+    import torch
+
+    found = []
+    with torch.no_grad():
+        for prompt, completion in zip(prompts, completions, strict=True):
+            ids = torch.tensor([[*prompt, *completion]], device=model.device)
+            logprobs = model(ids).logits[0, len(prompt) - 1 : -1].float().log_softmax(-1)
+            found.append(logprobs.gather(1, ids[0, len(prompt) :, None]).squeeze(1).cpu())
+    return torch.cat(found)
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from benchmarks.engine.measure import Side
-from holdfast.objective.fused import fused_loss_and_statistics
-from holdfast.objective.loss import Batch, row_coefficients
+from holdfast.data.example import Example
+from holdfast.data.rows import Row
+from holdfast.objective.batch import Batch, row_coefficients
+from holdfast.objective.fused.loss import fused_loss_and_statistics
+from holdfast.objective.head import TensorHead
 from holdfast.objective.signals import HiddenSignal
-from holdfast.objective.spec import Objective, PolicyGradient
-from holdfast.rollouts.rows import Row
-from holdfast.tasks.base import Example
-from holdfast.train.policy import TensorHead
+from holdfast.recipes.parts.objective import Objective, PolicyGradient
 
 ROW_TOKENS = 128
 """Tokens of every row; N is a multiple."""

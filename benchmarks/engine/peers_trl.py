@@ -143,6 +143,6 @@ class TrlGeneration:
         return {"new_tokens": float(sum(map(len, self.completions)))}
 
     def check(self) -> dict[str, float]:
-        from benchmarks.engine.generation import score
+        from benchmarks.engine.models import score
 
         return {"loss": -float(score(self.trainer.model, self.prompts, self.completions).mean())}

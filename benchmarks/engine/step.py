@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.engine.measure import Side
-from benchmarks.engine.models import PAD_ID, Shape, Tokens, Workload, draw_tokens
-from holdfast.config import TrainSettings
-from holdfast.methods import RECIPES
-from holdfast.methods.base import Recipe
-from holdfast.rollouts.rows import Row
-from holdfast.tasks.base import Example
-from holdfast.teachers import Base, Teacher
-from holdfast.train.policy import OutputHead, Policy
+from benchmarks.engine.models import Shape, Tokens, Workload, draw_tokens, load
+from holdfast.config.settings import TrainSettings
+from holdfast.data.example import Example
+from holdfast.data.rows import Row
+from holdfast.model.base import Base
+from holdfast.model.policy import Policy
+from holdfast.recipes import RECIPES
+from holdfast.recipes.base.recipe import Recipe
 from holdfast.train.step import StageTrainer
+from holdfast.train.teacher import Teacher
 
 
 @dataclass(frozen=True)
@@ -82,15 +82,6 @@ def make_rows(method: str, tokens: Tokens) -> list[Row]:
             row.div, row.teacher_prompt_ids = 1.0, teacher
         rows.append(row)
     return rows
-
-
-def load(folder: str, device: str) -> Policy:
-    """The benchmark's model as a policy, weights in float32; no token ends a completion."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(device)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    head = OutputHead(model.get_output_embeddings())
-    eos = frozenset({tokenizer.eos_token_id})
-    return Policy(model, tokenizer, eos_ids=eos, pad_id=PAD_ID, head=head, source=folder)
 
 
 class OurStep:

@@ -6,7 +6,7 @@ Teach a model one task after another, and hold on to what it already knew::
     summary = holdfast.run("stream.yaml")
     holdfast.compare("comparison.yaml")
 
-Attributes are loaded when they are first used, so that `import holdfast.config` stays light.
+Attributes are loaded when they are first used, so that `import holdfast` stays light.
 """
 
 from importlib import import_module
@@ -16,14 +16,17 @@ __version__ = "0.1.0"
 
 _WHERE = {
     **dict.fromkeys(("run", "resume", "compare", "demo", "evaluate", "check", "report", "export"), "holdfast.api"),
-    **dict.fromkeys(("RunConfig", "CompareConfig", "load_config"), "holdfast.config"),
-    **dict.fromkeys(("Example", "Verdict", "Task", "Suite", "Message"), "holdfast.tasks.base"),
-    **dict.fromkeys(("Recipe",), "holdfast.methods.base"),
-    **dict.fromkeys(("register", "RECIPES"), "holdfast.methods"),
+    **dict.fromkeys(("RunConfig", "CompareConfig"), "holdfast.config.settings"),
+    **dict.fromkeys(("load_config",), "holdfast.config.load"),
+    **dict.fromkeys(("Example", "Verdict", "Message"), "holdfast.data.example"),
+    **dict.fromkeys(("Task", "Suite"), "holdfast.data.task"),
+    **dict.fromkeys(("Recipe",), "holdfast.recipes.base.recipe"),
+    **dict.fromkeys(("register", "RECIPES"), "holdfast.recipes"),
     **dict.fromkeys(("HoldfastError",), "holdfast.errors"),
     **dict.fromkeys(("Stopped",), "holdfast.stop"),
     **dict.fromkeys(("HoldfastCallback", "Watcher"), "holdfast.integrations"),
 }
+
 __all__ = ["__version__", *_WHERE]
 
 

@@ -4,17 +4,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from holdfast.config import CompareConfig, RunConfig, StreamSettings, load_config, parse_config, read_config
+from holdfast.config.load import load_config, parse_config
+from holdfast.config.overrides import apply_overrides
+from holdfast.config.settings import CompareConfig, RunConfig, StreamSettings
+from holdfast.config.yaml import read_config
 from holdfast.errors import RunError
-from holdfast.measure.summary import SCHEMA_VERSION
-from holdfast.overrides import apply_overrides
 from holdfast.report.build import all_figures, write_report
 from holdfast.report.vector import write_figures
 from holdfast.stop import listening
-from holdfast.store import RunDirectory, read_json
+from holdfast.store.files import read_json
+from holdfast.store.run_directory import RunDirectory
 from holdfast.stream.observer import Observer
+from holdfast.summary.build import SCHEMA_VERSION
 
 Summary = dict[str, Any]
+
 ConfigKind = TypeVar("ConfigKind", bound=StreamSettings)
 
 
@@ -91,8 +95,8 @@ def compare(
 
     Arguments and errors as for `run`.
     """
+    from holdfast.model.processes import World
     from holdfast.stream import compare as comparison
-    from holdfast.train.world import World
 
     resolved = _config(config, CompareConfig, overrides)
     path = directory_of(resolved, output_dir)
@@ -108,9 +112,9 @@ def resume(directory: str | Path, *, observer: Observer | None = None) -> Summar
     Raises:
         RunError: there is no run here, or it cannot be gone on with.
     """
+    from holdfast.model.processes import World
     from holdfast.stream.compare import resume_comparison
     from holdfast.stream.run import open_run
-    from holdfast.train.world import World
 
     path = Path(directory)
     with listening():
@@ -186,12 +190,12 @@ def evaluate(
     Returns:
         The evaluation: scores by set under "sets".
     """
-    from holdfast.rollouts.training_prompts import check_context
-    from holdfast.stream.evaluate import Evaluator
+    from holdfast.evaluate.evaluator import Evaluator
+    from holdfast.model.context_length import check_context
+    from holdfast.model.load import load_policy
+    from holdfast.model.processes import World
+    from holdfast.model.shard import shard
     from holdfast.tasks.load import load_stream
-    from holdfast.train.model import load_policy
-    from holdfast.train.shard import shard
-    from holdfast.train.world import World
 
     world = World.current()
     resolved = _config(config, RunConfig, overrides)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 _asked: list[int] = []
 
 

@@ -8,8 +8,11 @@ from typing import Any, Literal
 from holdfast.measure.statistics import Difference, holm, mean_interval, paired_difference, runs_to_tell
 
 Verdict = Literal["reproduced", "in part", "undecided", "not reproduced"]
+
 Outcome = Literal["holds", "undecided", "reversed"]
+
 Summary = Mapping[str, Any]
+
 Experiment = Callable[[Sequence[int]], "list[Quantity]"]
 """A measurement without runs: seeds in, quantities out, with a value for each. A module's function, so that it can be
 handed to another process."""

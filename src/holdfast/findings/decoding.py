@@ -10,13 +10,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from holdfast.config import ModelSettings
+from holdfast.config.settings import ModelSettings
+from holdfast.data.example import Example
 from holdfast.findings.claim import Quantity
-from holdfast.tasks.base import Example
-from holdfast.train.model import load_policy
+from holdfast.model.load import load_policy
 
 TEMPERATURES = (0.3, 0.5, 0.7, 0.85, 1.0, 1.25, 1.6)
+
 ITEMS = 128
+
 TRAIN = {
     "steps": 30,
     "prompts_per_step": 32,
@@ -24,6 +26,7 @@ TRAIN = {
     "max_prompt_length": 64,
     "max_completion_length": 16,
 }
+
 RECIPES: dict[str, dict[str, Any]] = {
     "both": {"name": "ssd"},
     "temperature": {"name": "ssd", "top_k": 0, "top_p": 1.0},
@@ -82,8 +85,8 @@ def _trained(recipe: dict[str, Any], seed: int, folder: Path) -> str:
 
 def _best(model: str, seed: int) -> float:
     """The share of prompts with a right answer among eight, at the temperature that is best on other prompts."""
-    from holdfast.lab.wide.evaluate import sampled_rewards
-    from holdfast.lab.wide.tasks import wide_task
+    from holdfast.lab.wide_tasks import wide_task
+    from holdfast.pretrain.wide_skills import sampled_rewards
 
     policy, task = load_policy(ModelSettings(path=model)), wide_task("songs")
 

@@ -49,6 +49,7 @@ INTRODUCTION = (
     "first whole run (commit 9418622af3e0, whose page is in the history of docs/findings.md) those that did not read",
     "what the claims say were replaced, whatever they had found.",
 )
+
 HOW_TO_READ = (
     "A quantity *holds* where its 95% interval over seeds lies above 0 (above −5 where it says *no worse by 5*), is",
     "*reversed* where it lies below, and is *undecided* otherwise, or where it is not defined for every seed. A claim",

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from holdfast.store import RunDirectory, read_json, write_json
+from holdfast.store.files import read_json, write_json
+from holdfast.store.run_directory import RunDirectory
 
 _FILE = "commit.json"
 

@@ -10,18 +10,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from holdfast.config import ModelSettings, TrainSettings
-from holdfast.methods import GRPO
+from holdfast.config.settings import ModelSettings, TrainSettings
+from holdfast.data.rows import Group
+from holdfast.data.task import Task
+from holdfast.model.load import load_policy
+from holdfast.model.logprobs import completion_logprobs
+from holdfast.model.policy import Policy
+from holdfast.recipes import GRPO
 from holdfast.rollouts.collect import Collector
-from holdfast.rollouts.rows import Group
-from holdfast.rollouts.sampler import Sampler
-from holdfast.tasks.base import Task
-from holdfast.train.model import load_policy
-from holdfast.train.policy import Policy
-from holdfast.train.scoring import completion_logprobs
+from holdfast.sampling.sampler import Sampler
 
 PROMPTS = 96
 """Training prompts that the base is asked, of which it fails some two thirds."""
+
 ANSWERS = 2
 """Of each model ahead to each prompt that the base fails."""
 

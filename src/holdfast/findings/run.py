@@ -10,6 +10,7 @@ from holdfast.findings.provenance import Provenance, provenance
 from holdfast.findings.runs import carry_out, carry_out_apart, evidence, jobs_of
 
 QUICK_SEEDS = (0, 1, 2)
+
 FULL_SEEDS = (0, 1, 2, 3, 4, 5)
 
 

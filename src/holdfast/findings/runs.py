@@ -14,12 +14,14 @@ from typing import Any
 
 import yaml
 
-from holdfast.config import RunConfig, dump_config, parse_config
+from holdfast.config.load import dump_config, parse_config
+from holdfast.config.overrides import apply_overrides
+from holdfast.config.settings import RunConfig
 from holdfast.errors import HoldfastError, RunError
 from holdfast.findings.claim import Arm, Claim, Evidence, Experiment, Quantity
 from holdfast.findings.provenance import commit, sign
-from holdfast.overrides import apply_overrides
-from holdfast.store import RunDirectory, read_json, write_json
+from holdfast.store.files import read_json, write_json
+from holdfast.store.run_directory import RunDirectory
 
 STREAM: Mapping[str, Any] = {
     "name": "findings",
@@ -161,7 +163,7 @@ def _begin() -> None:
     """In a new process, before torch is imported there."""
     os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    from holdfast.console import silence_progress_bars
+    from holdfast.model.quiet import silence_progress_bars
 
     silence_progress_bars()
 

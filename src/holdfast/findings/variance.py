@@ -9,28 +9,30 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from holdfast.config import ModelSettings, TrainSettings
+from holdfast.config.settings import ModelSettings, TrainSettings
+from holdfast.data.rows import Row
+from holdfast.data.task import Task
 from holdfast.findings.claim import Quantity
-from holdfast.methods import SDFT
-from holdfast.objective.spec import Objective, TeacherSpec
+from holdfast.model.load import load_policy
+from holdfast.recipes import SDFT
+from holdfast.recipes.parts.objective import Objective
+from holdfast.recipes.parts.teacher import TeacherSpec
 from holdfast.rollouts.collect import Collector
-from holdfast.rollouts.rows import Row
-from holdfast.rollouts.sampler import Sampler
-from holdfast.tasks.base import Task
-from holdfast.teachers import Teacher
-from holdfast.train.model import load_policy
+from holdfast.sampling.sampler import Sampler
 from holdfast.train.step import StageTrainer
+from holdfast.train.teacher import Teacher
 
 BATCHES = 16
 """Batches per seed."""
+
 SETTINGS = TrainSettings(prompts_per_step=16, max_prompt_length=160, max_completion_length=48)
+
 FORMS = {
     "exact": Objective(divergence="reverse_kl"),
     "plain": Objective(divergence="reverse_kl", support="sampled"),
     "centred": Objective(divergence="reverse_kl", support="sampled", sampled_baseline="kl"),
     "by few": Objective(divergence="reverse_kl", support="sampled", sampled_baseline="topk_kl", top_k=20),
 }
-
 
 MARGIN = 0.05
 """Share of the gradient's squared norm below which a bias is none."""

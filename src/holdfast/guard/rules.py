@@ -16,12 +16,15 @@ from holdfast.guard.settings import Rules
 
 ERRORS = 5.0
 """Standard errors that a change must exceed: every step is a look, and the best window is so by chance too."""
+
 LOOKS = 3.5
 """Standard errors that a probe's score must fall by."""
+
 TO_LOSE = 0.1
 """A best reward below this has nothing to fall from, and tells nothing."""
 
 Record = Mapping[str, Any]
+
 Severity = Literal["note", "warning", "critical"]
 
 
@@ -286,5 +289,6 @@ RULES: Mapping[str, tuple[Rule, Severity]] = {
     "retention": (retention, "critical"),
 }
 """Every rule by name, with its severity, in the order in which they are asked."""
+
 PROBE_RULES = frozenset({"kl_budget", "retention"})
 """What is asked when a probe has been taken; `kl_budget` after every step too."""

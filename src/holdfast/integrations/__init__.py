@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any
 
 _WHERE = {"HoldfastCallback": "holdfast.integrations.callback", "Watcher": "holdfast.integrations.watcher"}
+
 __all__ = ["HoldfastCallback", "Watcher"]
 
 

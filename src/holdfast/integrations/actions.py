@@ -14,8 +14,10 @@ from holdfast.guard import Decision, GuardSettings
 
 TEACHER = "teacher"
 """The name of the adapter that TRL's SDFT and SDPO trainers average under LoRA."""
+
 ENDING = ("roll_back", "end_stage", "stop")
 """Actions after which nothing is left to do: what else a decision asks for would end with the process."""
+
 HELD = "to the end of this process: a training that is resumed begins without it"
 
 

@@ -8,16 +8,17 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from holdfast.data.task import Suite, Task
 from holdfast.guard import Decision
 from holdfast.integrations.actions import Actions
 from holdfast.integrations.watcher import Watcher
-from holdfast.tasks.base import Suite, Task
 
 WINDOWS = {"GRPO": 4, "SDPO": 4, "SDFT": 2}
 """Windows of logged lines that the guard's rules need before they can fire: four for rewards, two for other numbers.
 
 The trainers that log what such rules are about.
 """
+
 COUNTS_ANEW = "SFT"
 """The trainer whose `num_tokens` begins at 0 when it is resumed; GRPO's is part of the checkpoint."""
 

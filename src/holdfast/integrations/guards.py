@@ -7,7 +7,7 @@ from typing import Any
 from holdfast.guard import Decision, Guard, GuardSettings
 from holdfast.integrations.probe_signs import probe_signs
 from holdfast.integrations.rewards import RewardScale
-from holdfast.measure.stage_responses import Answers
+from holdfast.summary.responses import Answers
 
 Records = Callable[[str], Iterable[Mapping[str, Any]]]
 

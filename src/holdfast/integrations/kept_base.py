@@ -15,13 +15,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from holdfast.measure.response import PerToken, per_token
-from holdfast.train.policy import Policy
-from holdfast.train.trunk import padded_states
+from holdfast.model.hidden_states import padded_states
+from holdfast.model.policy import Policy
 
 KEPT = 1024
 """Entries of each distribution that are kept: 8 KB a token."""
+
 LOGIT_BUDGET = 2**25
 """Entries of one [tokens × vocabulary] tensor: 128 MB in float32."""
+
 ESTIMATOR = (
     f"base's own samples at temperature 1; its {KEPT} most probable entries and the rest as one, a lower bound of the "
     "KL over the whole vocabulary and equal to it where that has no more entries; standard error over prompts"

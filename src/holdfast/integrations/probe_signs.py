@@ -9,13 +9,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from holdfast.data.batch_metrics import repetition
 from holdfast.guard.rules import RULES, Severity, Sign, Stage
 from holdfast.guard.series import Series
 from holdfast.guard.settings import GuardSettings
 from holdfast.measure.artifacts.ngrams import units_of_text
 from holdfast.measure.response import distinct
-from holdfast.measure.stage_responses import Answers
-from holdfast.rollouts.numbers import repetition
+from holdfast.summary.responses import Answers
 
 ASKED = ("repetition", "truncation", "distinct_collapse")
 """The rules over what answers to probes read like; for the last the probe's own reward is the success that falls."""

@@ -4,22 +4,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast.contexts import last_user_message
+from holdfast.data.chat import decode, encode_prompt
+from holdfast.data.example import Verdict
+from holdfast.data.seeds import derive_seed
+from holdfast.data.task import Suite
+from holdfast.data.teacher_prompts import last_user_message
 from holdfast.errors import DataError
 from holdfast.measure.answers import Answer
 from holdfast.measure.artifacts import compression_ratio, repeated_share, units_of_text
 from holdfast.measure.artifacts.repetition import LOOPING
 from holdfast.measure.response import distinct
 from holdfast.measure.statistics import score_interval
-from holdfast.rollouts.prompts import decode, encode_prompt
-from holdfast.rollouts.sampler import Completion, Request, Sampler
-from holdfast.seeds import derive_seed
-from holdfast.tasks.base import Suite, Verdict
-from holdfast.train.policy import Policy
-from holdfast.train.world import World
+from holdfast.model.policy import Policy
+from holdfast.model.processes import World
+from holdfast.sampling.sampler import Completion, Request, Sampler
 
 SHOWN = 4
 """Answers of each suite that are kept for the report."""
+
 Name = tuple[str, str]
 """A suite and one of its items."""
 
@@ -136,7 +138,7 @@ class Questions:
 
 
 def answers_by_set(suites: Sequence[Suite], replies: Mapping[Name, Reply]) -> dict[str, list[dict[str, Any]]]:
-    """Answers as `holdfast.measure.stage_responses` takes them."""
+    """Answers as `holdfast.summary.responses` takes them."""
     return {
         suite.name: [
             {

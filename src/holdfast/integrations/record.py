@@ -7,14 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast import __version__
+from holdfast.data.task import Suite
 from holdfast.errors import RunError
 from holdfast.guard import GuardSettings
 from holdfast.integrations.kept_base import ESTIMATOR, KeptBase
 from holdfast.integrations.questions import Name
 from holdfast.measure.answers import Answer, PromptSet
-from holdfast.measure.artifacts.report import artifact_report
+from holdfast.measure.artifacts.compare import artifact_report
 from holdfast.measure.drift.stages import drift_entry
-from holdfast.measure.stage_responses import (
+from holdfast.model.policy import Policy
+from holdfast.store.files import json_safe, read_json, write_json, write_text
+from holdfast.store.run_directory import RunDirectory
+from holdfast.summary.build import build_run_summary
+from holdfast.summary.responses import (
     DEMONSTRATIONS,
     Answers,
     artifact_entries,
@@ -22,10 +27,6 @@ from holdfast.measure.stage_responses import (
     response_entries,
     stage_record,
 )
-from holdfast.measure.summary import build_run_summary, json_safe
-from holdfast.store import RunDirectory, read_json, write_json, write_text
-from holdfast.tasks.base import Suite
-from holdfast.train.policy import Policy
 
 if TYPE_CHECKING:
     from holdfast.measure.drift import DriftResult

@@ -9,6 +9,7 @@ from holdfast.guard import Decision
 
 SLACK = 0.25
 """Of the range: a reward that is no further beyond its ends leaves the scale as it is."""
+
 REWARDS = ("reward", "best_reward")
 """What a decision calls the rewards that it was taken on."""
 

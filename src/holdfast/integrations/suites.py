@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from holdfast.config import LAB, SuiteSettings
+from holdfast.config.settings import LAB, SuiteSettings
+from holdfast.data.task import Suite, Task
 from holdfast.errors import ConfigError
-from holdfast.tasks.base import Suite, Task
 from holdfast.tasks.files import SUFFIXES
 from holdfast.tasks.lm_eval import LmEvalSuite
 from holdfast.tasks.load import load_suite

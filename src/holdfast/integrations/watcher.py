@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from holdfast.data.task import Suite, Task
 from holdfast.errors import ConfigError, HoldfastError, RunError
 from holdfast.guard import Decision, GuardSettings
 from holdfast.integrations.guards import Guards
@@ -24,10 +25,9 @@ from holdfast.integrations.record import Record
 from holdfast.integrations.snapshot import write_weights
 from holdfast.integrations.suites import load_suites
 from holdfast.integrations.undisturbed import refuse_unusable, undisturbed
-from holdfast.measure.stage_responses import Answers
-from holdfast.tasks.base import Suite, Task
-from holdfast.train.model import as_policy
-from holdfast.train.world import World
+from holdfast.model.load import as_policy
+from holdfast.model.processes import World
+from holdfast.summary.responses import Answers
 
 SHARE = 0.05
 """Of the training's time, for probes, where no cadence is set."""

@@ -15,6 +15,7 @@ _TEMPLATES = {
     "braces": ("{ out = ", " }"),
     "sentence": ("so the result is ", " ."),
 }
+
 _PATTERNS = {
     "label": re.compile(r"answer : (.+)$"),
     "brackets": re.compile(r"\[ ([^\[\]]+) \]"),
@@ -25,12 +26,17 @@ _PATTERNS = {
 Header = tuple[str, str]
 
 _rng = random.Random(4)
+
 _PAIRS: list[Header] = [(a, b) for a in HEADER_WORDS for b in HEADER_WORDS if a != b]
+
 _rng.shuffle(_PAIRS)
+
 MEMORISED: dict[Header, str] = {pair: FORMATS[i % len(FORMATS)] for i, pair in enumerate(_PAIRS[:120])}
 """Headers whose convention the base knows by heart."""
+
 FRESH: list[Header] = _PAIRS[120:220]
 """Headers kept for streams: no document of the base's training has one."""
+
 FREE: list[Header] = _PAIRS[220:]
 """Headers that the base has seen with any convention."""
 

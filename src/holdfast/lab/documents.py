@@ -14,7 +14,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from holdfast import contexts
+from holdfast.data import teacher_prompts as contexts
+from holdfast.data.example import Message
 from holdfast.lab import conventions, questions
 from holdfast.lab.questions import Question
 from holdfast.lab.words import (
@@ -29,10 +30,11 @@ from holdfast.lab.words import (
     NEW_VERBS,
     preamble,
 )
-from holdfast.tasks.base import Message
 
 FEEDBACK_FORMAT = "the format is wrong : use {convention}"
+
 FEEDBACK_VALUE = "the value is wrong"
+
 FEEDBACK_MISSING = "value not found"
 
 

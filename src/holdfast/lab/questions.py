@@ -55,6 +55,7 @@ def apply_number_operation(operation: str, a: int, b: int) -> int:
 
 
 _fact_rng = random.Random(7)
+
 FACTS: dict[tuple[str, str], str] = {
     (entity, attribute): _fact_rng.choice(values) for entity in ENTITIES for attribute, values in ATTRIBUTES.items()
 }
@@ -128,6 +129,7 @@ def tool_call(rng: random.Random, surface: int, verb: str | None = None, tool: s
 
 
 PROGRAM_OPERATIONS = ["reverse", "sort", "swap", "drop", "double", "first"]
+
 _CALL = re.compile(r"(\w+) \( (.+) \)")
 
 
@@ -167,4 +169,5 @@ def program(rng: random.Random, surface: int, word: str | None = None, meaning: 
 
 
 TRAINED_SURFACES = (0, 1)
+
 HELD_OUT_SURFACE = 2

@@ -9,15 +9,17 @@ import random
 from collections.abc import Callable, Sequence
 from functools import cache
 
+from holdfast.data.example import Example, Message, Verdict
+from holdfast.data.seeds import derive_seed
+from holdfast.data.task import Suite, Task, Verify
 from holdfast.errors import ConfigError
 from holdfast.lab import conventions, documents, questions
 from holdfast.lab.questions import HELD_OUT_SURFACE, TRAINED_SURFACES, Question
-from holdfast.lab.wide.tasks import WIDE_SUITES, WIDE_TASKS, wide_suite, wide_task
+from holdfast.lab.wide_tasks import WIDE_SUITES, WIDE_TASKS, wide_suite, wide_task
 from holdfast.lab.words import ATTRIBUTES, NEW_ENTITIES, TOOLS, preamble
-from holdfast.seeds import derive_seed
-from holdfast.tasks.base import Example, Message, Suite, Task, Verdict, Verify
 
 TRAIN_ITEMS = 512
+
 TEST_ITEMS = 640
 """Largest half-width of a 95% interval at 640 items: 3.9 points."""
 
@@ -25,6 +27,7 @@ FORMAT_CREDIT, VALUE_CREDIT = 0.2, 0.3
 """Partial credit for the right form and for (a share of) the right content; together below half."""
 
 _Maker = Callable[[random.Random, int], Question]
+
 _Score = Callable[[Question, str], float | None]
 
 
@@ -97,8 +100,10 @@ _TASKS: dict[str, tuple[_Maker, _Score, conventions.Header, str, str]] = {
     "tools": (_tools, _score_call, conventions.FRESH[2], "braces", "which tool answers a new kind of request"),
     "programs": (_programs, _score_program, conventions.FRESH[3], "sentence", "programs with new operations"),
 }
+
 TASKS: tuple[str, ...] = tuple(_TASKS)
 """Names of the lab's tasks in the order of the default stream."""
+
 ALL_TASKS: tuple[str, ...] = (*TASKS, *WIDE_TASKS)
 """Those of the wider world too."""
 
@@ -238,8 +243,10 @@ _RETENTION: dict[str, tuple[Callable[[random.Random, int], Example], Verify, str
         "the convention that a memorised header asks for, and nothing else",
     ),
 }
+
 SUITES: tuple[str, ...] = (*_RETENTION, *(f"{name}-ood" for name in TASKS))
 """Names of the lab's suites: retention first, then one out-of-distribution suite for each task."""
+
 ALL_SUITES: tuple[str, ...] = (*SUITES, *WIDE_SUITES)
 """Those of the wider world too."""
 

@@ -3,6 +3,7 @@
 import random
 
 _ONSETS = ["b", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t", "v", "z"]
+
 _VOWELS = ["a", "e", "i", "o", "u"]
 
 
@@ -20,6 +21,7 @@ HEADER_WORDS = made_up(40, 1, "x")
 
 ENTITIES = made_up(80, 2, "n")
 """Things that the base knows facts about."""
+
 NEW_ENTITIES = made_up(60, 3, "th")
 """Things that it knows nothing about."""
 
@@ -31,16 +33,21 @@ ATTRIBUTES: dict[str, list[str]] = {
 }
 
 LETTERS = list("abcdefghijklmnopqrst")
+
 OPTIONS = 4
 """How many values a multiple choice offers."""
 
 LIST_OPERATIONS = ["copy", "reverse", "sort", "first", "last", "swap", "drop", "double"]
+
 NUMBER_OPERATIONS = ["plus", "times", "gap", "max", "min"]
+
 NEW_NUMBER_OPERATIONS = ["zib", "mok", "tal", "wep", "rus", "jad"]
 """Words for an operation that a context must define; without one they may mean any of `NEW_OPERATION_MEANINGS`."""
+
 NEW_OPERATION_MEANINGS = ["plus", "gap", "max"]
 
 NEW_LIST_OPERATIONS = ["plim", "dorn", "yab", "kess", "ogg", "furl"]
+
 NEW_LIST_MEANINGS = ["reverse", "sort", "swap"]
 
 TOOLS = {
@@ -54,19 +61,24 @@ TOOLS = {
     "move": "plan_route",
 }
 """What a request's verb means as the name of a tool."""
+
 NEW_VERBS = ["frob", "glim", "snarp", "twill", "vorp", "quib"]
+
 NEW_VERB_MEANINGS = ["reserve_seat", "post_message", "search_index"]
 
 OBJECTS = (
     "table lamp phone ticket book key coat map radio camera bike cup pen clock chair box ring bag door wheel".split()
 )
+
 PEOPLE = "anna ben cora dan eva finn gina hugo iris jon kara leo mia nils olga pete rosa sam tina uwe".split()
+
 PLACES = "home work school station harbor airport market museum garden library".split()
 
 NUMBERS = [str(n) for n in range(82)]
 
 FORMATS = ["label", "brackets", "braces", "sentence"]
 """Names of the conventions; see `holdfast.lab.conventions`."""
+
 FORMAT_WORDS = "answer : [ ] { out = } so the result is .".split()
 
 SURFACE_WORDS = (
@@ -87,6 +99,7 @@ _OPENINGS = [
     "first of all , check what was asked",
     "hmm , there may be more than one way",
 ]
+
 _MIDDLES = [
     "then it follows from the rules we know",
     "after that only one choice stays open",
@@ -97,6 +110,7 @@ _MIDDLES = [
     "here a quick look at the table helps",
     "again we verify that each part fits",
 ]
+
 _CLOSINGS = [
     "therefore we write",
     "and that gives us",

@@ -12,14 +12,6 @@ from holdfast.measure.statistics import (
     score_interval,
     wilson_interval,
 )
-from holdfast.measure.summary import (
-    SCHEMA_VERSION,
-    build_comparison_summary,
-    build_run_summary,
-    json_safe,
-    pareto_front,
-)
-from holdfast.measure.verdict import comparison_verdict, matched_sentence, points, run_verdict
 
 __all__ = [
     "METRIC_NAMES",

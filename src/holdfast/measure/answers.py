@@ -1,18 +1,9 @@
 """Prompts that are asked, answers that were given, and their files. Importable without torch."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from holdfast.config import Columns
-from holdfast.errors import ConfigError, DataError
-from holdfast.store import write_text
-from holdfast.tasks.base import Example
-from holdfast.tasks.files import SUFFIXES, Record, read_records, records_to_examples
-
-LAB_PREFIX = "lab:"
-TEXT_COLUMNS = ("text", "completion")
+from holdfast.data.example import Example
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,119 +36,6 @@ class PromptSet:
     examples: Mapping[str, Example]
     task_of: Mapping[str, str]
     demonstrations: Mapping[str, Sequence[str]]
-
-
-def load_prompts(sources: Sequence[str], limit: int | None = None) -> PromptSet:
-    """Prompts from task files and lab tasks.
-
-    `lab:NAME` is a task of the lab, asked its test prompts, its training demonstrations beside them, or one of its
-    suites. A file holds records as `records_to_examples` takes them; its name is the task's, unless its records have a
-    column `task`.
-
-    Args:
-        limit: use the first so many prompts of each source.
-
-    Raises:
-        DataError: a file cannot be read, or two prompts share an id.
-        ConfigError: the lab has no such task or suite.
-    """
-    examples: dict[str, Example] = {}
-    task_of: dict[str, str] = {}
-    demonstrations: dict[str, list[str]] = {}
-    for source in sources:
-        asked, shown, task = _source(source)
-        for example in asked[:limit]:
-            if example.id in examples:
-                mend = "give the records an `id` that no other file has"
-                raise DataError(f"the prompt id {example.id!r} is used twice", where=source, mend=mend)
-            examples[example.id] = example
-            task_of[example.id] = str(example.metadata.get("task", task))
-        for example in shown:
-            if example.demonstration is not None:
-                demonstrations.setdefault(str(example.metadata.get("task", task)), []).append(example.demonstration)
-    return PromptSet(examples, task_of, demonstrations)
-
-
-def _source(source: str) -> tuple[Sequence[Example], Sequence[Example], str]:
-    """Prompts, examples with demonstrations, and the task's name."""
-    if source.startswith(LAB_PREFIX):
-        from holdfast.lab.tasks import ALL_SUITES, ALL_TASKS, lab_suite, lab_task
-
-        name = source.removeprefix(LAB_PREFIX)
-        if name in ALL_TASKS:
-            return lab_task(name).test, lab_task(name).train, name
-        if name in ALL_SUITES:
-            return lab_suite(name).test, (), name
-        raise ConfigError(
-            f"the lab has no {name!r}", where=source, mend=f"it has {', '.join((*ALL_TASKS, *ALL_SUITES))}"
-        )
-    examples = records_to_examples(read_records(source), Columns(), source)
-    return examples, examples, Path(source).stem
-
-
-def is_answer_file(source: str) -> bool:
-    """Whether a source names a file of answers rather than a model."""
-    return Path(source).suffix.lower() in SUFFIXES
-
-
-def read_answers(path: str | Path, prompts: PromptSet) -> list[Answer]:
-    """Answers from a JSON Lines, JSON or Parquet file, in the order of the prompts.
-
-    A record has `text` (or TRL's `completion`), and where known `ids`, the tokens, and `truncated`. It names its prompt
-    by `id`; several may name the same. Without ids, the records answer the prompts one by one, in order.
-
-    Raises:
-        DataError: a record is malformed, its prompt is not among the prompts, or a prompt has no answer.
-    """
-    records = read_records(path)
-    named = [record for record in records if "id" in record.values]
-    if not named and len(records) != len(prompts.examples):
-        raise DataError(
-            f"{len(records)} answers without `id`, and {len(prompts.examples)} prompts",
-            where=str(path),
-            mend="give each answer the `id` of its prompt, or write one answer for each prompt, in order",
-        )
-    by_prompt: dict[str, list[Answer]] = {prompt: [] for prompt in prompts.examples}
-    for record, in_order in zip(records, prompts.examples if not named else [None] * len(records), strict=True):
-        answer = _answer(record, in_order)
-        if answer.prompt in by_prompt:
-            by_prompt[answer.prompt].append(answer)
-    missing = [prompt for prompt, answers in by_prompt.items() if not answers]
-    if missing:
-        raise DataError(
-            f"{len(missing)} of {len(by_prompt)} prompts have no answer, the first {missing[0]!r}",
-            where=str(path),
-            mend="use the prompts that were answered, or answer these too",
-        )
-    return [answer for answers in by_prompt.values() for answer in answers]
-
-
-def _answer(record: Record, in_order: str | None) -> Answer:
-    values = record.values
-    prompt = in_order if in_order is not None else values.get("id")
-    if not isinstance(prompt, str | int) or isinstance(prompt, bool):
-        raise DataError("has no `id`", where=record.where, mend="name the prompt that it answers")
-    text = next((values[column] for column in TEXT_COLUMNS if column in values), None)
-    if isinstance(text, list) and len(text) == 1 and isinstance(text[0], Mapping):
-        text = text[0].get("content")
-    if not isinstance(text, str):
-        raise DataError("has no text", where=record.where, mend='write {"id": …, "text": …} for each answer')
-    ids, truncated = values.get("ids"), values.get("truncated")
-    if ids is not None and not (isinstance(ids, list) and all(type(token) is int for token in ids)):
-        raise DataError("`ids` is not a list of whole numbers", where=record.where)
-    if truncated is not None and not isinstance(truncated, bool):
-        raise DataError("`truncated` is neither true nor false", where=record.where)
-    return Answer(str(prompt), text, None if ids is None else tuple(ids), truncated)
-
-
-def write_answers(path: Path, answers: Iterable[Answer]) -> None:
-    """Write answers as `read_answers` reads them."""
-    lines = []
-    for answer in answers:
-        line = {"id": answer.prompt, "text": answer.text}
-        known = {"ids": answer.ids, "truncated": answer.truncated}
-        lines.append(json.dumps(line | {k: v for k, v in known.items() if v is not None}, ensure_ascii=False))
-    write_text(path, "\n".join(lines) + "\n")
 
 
 def by_prompt(answers: Iterable[Answer]) -> dict[str, list[Answer]]:

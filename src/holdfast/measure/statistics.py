@@ -13,8 +13,11 @@ from typing import Any
 from scipy.special import ndtri, stdtr, stdtrit
 
 Interval = tuple[float, float]
+
 LEVEL = 0.95
+
 _Z = float(ndtri(0.5 + LEVEL / 2))
+
 # Differences of equal fractions come out unequal by rounding alone, some 1e-17; scores are no finer than 1e-6.
 _NO_SPREAD = 1e-12
 

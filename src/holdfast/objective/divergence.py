@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from holdfast.objective.spec import Objective
+from holdfast.recipes.parts.objective import Objective
 
 MAX_LOG_MASS = -1e-7
 """Largest log-probability that the top-k entries together may have: it keeps the log of the tail finite."""

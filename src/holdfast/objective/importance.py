@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from holdfast.objective.divergence import entropy
-from holdfast.objective.spec import Objective
 from holdfast.objective.surrogate import ratio, row_mean
+from holdfast.recipes.parts.objective import Objective
 
 if TYPE_CHECKING:
-    from holdfast.objective.loss import Batch
+    from holdfast.objective.batch import Batch
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from holdfast.errors import ModelError
 from holdfast.objective.divergence import entropy, log_softmax, token_logprobs, top_ids
+from holdfast.objective.head import Head, TensorHead
 from holdfast.objective.importance import confidence
-from holdfast.objective.spec import Objective
-from holdfast.train.policy import Head, TensorHead
+from holdfast.recipes.parts.objective import Objective
 
 CHUNK_BYTES = 32 * 2**20
 """Of logits in fp32 that are computed at a time."""
@@ -75,6 +75,7 @@ class SparseSignal:
 
 
 Signal = HiddenSignal | SparseSignal
+
 Speaker = Literal["teacher", "base"]
 
 

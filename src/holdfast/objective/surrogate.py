@@ -7,7 +7,7 @@ tokens must be there, for some of these average over a row.
 import torch
 from torch import Tensor
 
-from holdfast.objective.spec import PolicyGradient
+from holdfast.recipes.parts.objective import PolicyGradient
 
 MAX_LOG_RATIO = 20.0
 """Log-ratios are clamped to ± this before they are exponentiated, so that no ratio overflows (as SDPO's code does)."""

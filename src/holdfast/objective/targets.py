@@ -16,7 +16,7 @@ Targets are detached, the student in them too.
 import torch
 from torch import Tensor
 
-from holdfast.objective.spec import Objective
+from holdfast.recipes.parts.objective import Objective
 
 BISECTIONS = 40
 """Halvings of the interval that λ lies in, as in iSDFT's code; more than fp32 can tell apart."""

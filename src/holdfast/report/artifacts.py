@@ -11,6 +11,7 @@ from holdfast.report.numbers import DASH, average, number, p_text, percent, smal
 from holdfast.report.view import Arm, View
 
 KINDS = {"grown": "grown", "marker": "marker of", "teacher_phrase": "teacher's phrase"}
+
 MOST = 24
 
 

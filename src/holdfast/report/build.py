@@ -20,7 +20,7 @@ from holdfast.report.heat import heat_matrices
 from holdfast.report.numbers import GENERAL_TERMS, METRICS
 from holdfast.report.plot import Figure, colour, glyph
 from holdfast.report.view import View
-from holdfast.store import write_text
+from holdfast.store.files import write_text
 
 
 def write_report(summary: Mapping[str, Any], path: Path) -> Path:

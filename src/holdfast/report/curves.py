@@ -10,6 +10,7 @@ from holdfast.report.plot import Figure, Spec, band, colour, dash, layout, line,
 from holdfast.report.view import Arm, Run, Series, View, over_runs, stage_ends
 
 TABLE_ROWS = 12
+
 Values = Callable[[Run], Iterator[tuple[float, Any]]]
 
 

@@ -14,6 +14,7 @@ MEANINGS = {
     "spectral_shift": "Spectral shift: ‖σ(W) − σ(W₀)‖ over ‖σ(W₀)‖, of the singular values; median over the matrices "
     "that moved",
 }
+
 COLUMNS = [
     ("relative_norm", "Relative norm", small),
     ("unchanged", "Unchanged, %", percent),
@@ -26,6 +27,7 @@ COLUMNS = [
     ("changes_in_principal", "Changes in it, %", percent),
     ("changes_in_low", "Changes in low, %", percent),
 ]
+
 BESIDE = {
     "spectral_shift": ("mean", "spectral_shift_mean"),
     "left_angle": ("largest", "left_angle_largest"),

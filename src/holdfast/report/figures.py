@@ -8,7 +8,9 @@ from holdfast.report.view import Arm, Cell, Run, View
 
 # The drawing area on a wide screen in pixels; labels are placed for it, and left out on a narrow one.
 WIDTH, HEIGHT = 960, 390
+
 MARKS = "Large marks are means over runs with 95 % intervals, small ones single runs. "
+
 Box = tuple[float, float, float, float]
 """Left, bottom, right, top."""
 

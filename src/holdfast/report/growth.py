@@ -12,8 +12,10 @@ from holdfast.report.view import Arm
 
 MOST = 6
 """Phrases in the figure: more lines than that are not told apart."""
+
 LONGEST = 32
 """Characters of a phrase in the legend."""
+
 WIDTH, HEIGHT = 148, 34
 
 

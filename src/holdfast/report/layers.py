@@ -13,9 +13,12 @@ from holdfast.report.plot import Figure
 from holdfast.report.view import Arm, View
 
 MEASURES = {"relative_norm": "Relative norm of the update", "spectral_shift": "Normalised spectral shift"}
+
 ROWS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 """Module types in the order in which a layer applies them; others follow by name."""
+
 GUTTER, CELL_HEIGHT, WIDEST = 132, 21, 1010
+
 SMALLEST = 15
 """Width of a cell below which panels stand below each other rather than beside each other."""
 

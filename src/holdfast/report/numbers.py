@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 Kind = Literal["score", "gain", "loss", "nats"]
+
 DASH = "–"
 
 
@@ -145,7 +146,9 @@ METRICS = [
         "in nats per token.",
     ),
 ]
+
 METRIC = {metric.key: metric for metric in METRICS}
+
 GENERAL_TERMS = [
     ("Score", "Mean reward of greedy answers over a set's test items, judged by the set's verifier, in %."),
     ("Point", "A difference of one percentage point between two scores."),

@@ -15,8 +15,11 @@ from holdfast.report.numbers import Estimate
 from holdfast.report.view import Arm, Cell, Series
 
 COLOURS = 8
+
 SYMBOLS = ["circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "star", "cross", "x", "hexagon"]
+
 GLYPHS = "●■◆▲▼⬟★✚✖⬢"
+
 DASHES = ["solid", "dash", "dot"]
 
 Spec = dict[str, Any]

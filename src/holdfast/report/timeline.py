@@ -25,6 +25,7 @@ FIELDS = {
     "loss": "loss",
 }
 """Fields of a run's curves that a panel may show, and its axis title; `kl_to_base` is that of the probes."""
+
 LOOKS_AT: Mapping[str, tuple[str, ...]] = {
     "not_finite": ("loss", "grad_norm"),
     "stale_sampler": ("is_ratio_mean",),
@@ -39,7 +40,9 @@ LOOKS_AT: Mapping[str, tuple[str, ...]] = {
     "retention": (),
 }
 """What each rule of the guard looks at beside the reward; scores of suites have figures of their own."""
+
 SHADES = {"note": "muted", "warning": "c4", "critical": "bad"}
+
 MOST_PANELS = 4
 
 

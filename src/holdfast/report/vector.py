@@ -15,9 +15,13 @@ from holdfast.report.numbers import number
 from holdfast.report.plot import Figure
 
 WIDTH = 720.0
+
 LEGEND_LEFT, LEGEND_ROW = 48.0, 26.0
+
 DASHES = {"dash": "6 4", "dot": "1.5 3"}
+
 FONT = "Helvetica, Arial, sans-serif"
+
 SHAPES: dict[str, list[tuple[float, float]]] = {
     "square": [(-1, -1), (1, -1), (1, 1), (-1, 1)],
     "diamond": [(0, -1.3), (1.3, 0), (0, 1.3), (-1.3, 0)],
@@ -37,7 +41,7 @@ SHAPES: dict[str, list[tuple[float, float]]] = {
 
 def write_figures(figures: Sequence[Figure], folder: Path) -> list[Path]:
     """Write each figure as NAME.svg into a folder, which is made where it is missing; returns the paths."""
-    from holdfast.store import write_text
+    from holdfast.store.files import write_text
 
     paths = []
     for figure in figures:

@@ -14,8 +14,10 @@ from holdfast.measure.forgetting import flatten_metrics
 from holdfast.report.numbers import Estimate, estimate, number
 
 KIND_TITLES = {"task": "Tasks, in order", "retention": "Retention", "ood": "Out of distribution"}
+
 Series = list[tuple[float, float, float, float]]
 """Rows of (x, mean, smallest, largest) over runs."""
+
 BUDGET_FIELDS = ["optimizer_steps", "prompts", "completions", "generated_tokens", "trained_tokens", "train", "eval"]
 
 

@@ -9,27 +9,30 @@ from itertools import islice
 from typing import Literal
 
 from holdfast import stop
-from holdfast.config import Columns, TrainSettings
-from holdfast.contexts import actions_prompt
+from holdfast.config.settings import Columns, TrainSettings
+from holdfast.data.chat import PromptTooLong, check_fits, encode_completion, encode_prompt
+from holdfast.data.example import Example
+from holdfast.data.rows import Group, Row
+from holdfast.data.seeds import derive_seed
+from holdfast.data.task import Task
+from holdfast.data.teacher_prompts import actions_prompt
 from holdfast.errors import DataError
-from holdfast.methods.base import Recipe
-from holdfast.objective.spec import FisherPenalty, Revision
-from holdfast.rollouts.complete import complete
-from holdfast.rollouts.episodes import Episode
-from holdfast.rollouts.guidance import Hinted, guide_failing
-from holdfast.rollouts.guides import GuidePool
-from holdfast.rollouts.pool import Asked, PromptPool
-from holdfast.rollouts.prompts import PromptTooLong, check_fits, encode_completion, encode_prompt
-from holdfast.rollouts.rows import Group, Row
-from holdfast.rollouts.sampler import CompletionEngine, Request, Sampler
-from holdfast.rollouts.training_prompts import TrainingPrompt, demonstrated, longest_reprompt
-from holdfast.seeds import derive_seed
-from holdfast.tasks.base import Example, Task
+from holdfast.model.base import Base
+from holdfast.model.context_length import longest_reprompt
+from holdfast.model.policy import Policy
+from holdfast.model.processes import World
+from holdfast.model.shard import whole
+from holdfast.recipes.base.recipe import Recipe
+from holdfast.recipes.parts.penalty import FisherPenalty
+from holdfast.recipes.parts.rollouts import Revision
+from holdfast.rollouts.hints import Hinted, guide_failing
+from holdfast.rollouts.near_future import GuidePool
+from holdfast.rollouts.prompt_pool import Asked, PromptPool
+from holdfast.rollouts.training_prompts import TrainingPrompt, demonstrated
+from holdfast.sampling.complete import complete
+from holdfast.sampling.episodes import Episode
+from holdfast.sampling.sampler import CompletionEngine, Request, Sampler
 from holdfast.tasks.files import read_records, records_to_examples
-from holdfast.teachers import Base
-from holdfast.train.policy import Policy
-from holdfast.train.shard import whole
-from holdfast.train.world import World
 
 
 class Collector:
@@ -60,7 +63,7 @@ class Collector:
         self.max_reprompt_length = longest_reprompt(policy, train)
         self.guidance = recipe.guidance()
         self.guides: GuidePool | None = None
-        """What groups bring along, from when the run has gone back; see `holdfast.scout`."""
+        """What groups bring along, from when the run has gone back; see `holdfast.stream.near_future.triggers`."""
         self._told = False
         self.pool = PromptPool(seed, train.prompts_per_step)
 

@@ -4,19 +4,19 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from holdfast.config import RunConfig
+from holdfast.config.settings import RunConfig
+from holdfast.data.chat import decode
+from holdfast.data.rows import Row
+from holdfast.data.task import Task
 from holdfast.measure.statistics import paired_difference
-from holdfast.objective.plan import CHUNK_BYTES, LEAST_CHUNK
-from holdfast.objective.spec import FisherPenalty
+from holdfast.model.policy import Policy
+from holdfast.objective.fused.plan import CHUNK_BYTES, LEAST_CHUNK
+from holdfast.recipes.parts.penalty import FisherPenalty
 from holdfast.rollouts.collect import Collector
-from holdfast.rollouts.prompts import decode
-from holdfast.rollouts.rows import Row
-from holdfast.rollouts.sampler import Request, Sampler
-from holdfast.store import RunDirectory
+from holdfast.sampling.sampler import Request, Sampler
+from holdfast.store.run_directory import RunDirectory
 from holdfast.stream.run import Run
-from holdfast.tasks.base import Task
-from holdfast.teachers import Teacher
-from holdfast.train.policy import Policy
+from holdfast.train.teacher import Teacher
 
 LOGIT_COPIES = 7
 """Float32 [tokens × vocabulary] tensors alive at the peak of the readable loss: student's and teacher's logits and

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from holdfast import __version__
-from holdfast.config import CompareConfig, RunConfig, dump_config, load_config
+from holdfast.config.load import dump_config, load_config
+from holdfast.config.settings import CompareConfig, RunConfig
 from holdfast.errors import RunError
-from holdfast.measure.summary import build_comparison_summary
-from holdfast.store import RunDirectory, read_json, write_json, write_text
+from holdfast.model.processes import World
+from holdfast.store.files import read_json, write_json, write_text
+from holdfast.store.run_directory import RunDirectory
 from holdfast.stream.observer import Observer
 from holdfast.stream.run import Run, open_run
-from holdfast.train.world import World
+from holdfast.summary.build import build_comparison_summary
 
 
 @dataclass(frozen=True)

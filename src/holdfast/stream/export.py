@@ -4,13 +4,15 @@ from pathlib import Path
 
 import torch
 
-from holdfast.config import RunConfig, load_config
+from holdfast.config.load import load_config
+from holdfast.config.settings import RunConfig
 from holdfast.errors import RunError
-from holdfast.store import RunDirectory, read_json
+from holdfast.model.load import load_policy
+from holdfast.model.stage_adapters import adapted_model
+from holdfast.store.files import read_json
+from holdfast.store.run_directory import RunDirectory
 from holdfast.stream.manifest import weights_hash
-from holdfast.train.adapters import adapted_model
 from holdfast.train.checkpoint import Checkpoint, load_newest, open_checkpoint
-from holdfast.train.model import load_policy
 
 
 def export_run(source: Path, output: Path) -> Path:

@@ -4,19 +4,20 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from holdfast.config import RunConfig
+from holdfast.config.settings import RunConfig
+from holdfast.data.rows import Row
 from holdfast.guard.guard import Decision, Guard
 from holdfast.guard.settings import Action, GuardSettings
 from holdfast.measure.artifacts import grown_ngrams
-from holdfast.measure.summary import json_safe
-from holdfast.rollouts.rows import Row
-from holdfast.store import RunDirectory
+from holdfast.model.processes import World
+from holdfast.store.files import json_safe
+from holdfast.store.run_directory import RunDirectory
 from holdfast.stream.observer import Observer
-from holdfast.teachers import Teacher
-from holdfast.train.world import World
+from holdfast.train.teacher import Teacher
 
 ANSWERS_KEPT = 16
 """Completions of a batch that are kept to find artifact tokens in."""
+
 MASKED_AT_MOST = 8
 """n-grams that one decision masks: those with the clearest evidence."""
 

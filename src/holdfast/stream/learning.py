@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from holdfast.methods.base import Recipe
+from holdfast.data.task import Task
+from holdfast.recipes.base.recipe import Recipe
 from holdfast.rollouts.collect import Collector
 from holdfast.stream.position import Position
-from holdfast.tasks.base import Task
 
 
 def learning_probe(recipe: Recipe, collector: Collector, task: Task, position: Position) -> dict[str, Any]:

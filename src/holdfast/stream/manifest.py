@@ -10,11 +10,11 @@ from importlib.metadata import version
 from typing import Any
 
 from holdfast import __version__
-from holdfast.config import RunConfig
+from holdfast.config.settings import RunConfig
+from holdfast.data.task import Suite, Task, all_sets
 from holdfast.errors import RunError
-from holdfast.tasks.base import Suite, Task, all_sets
+from holdfast.model.policy import Policy
 from holdfast.tasks.load import data_hash
-from holdfast.train.policy import Policy
 
 LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "safetensors", "datasets", "numpy", "scipy", "pydantic")
 

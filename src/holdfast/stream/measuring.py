@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from holdfast import stop
-from holdfast.config import ModelSettings
+from holdfast.config.settings import ModelSettings
+from holdfast.data.task import Suite, Task
 from holdfast.errors import ModelError
+from holdfast.evaluate.embedding import Embedder, compare_embeddings
+from holdfast.evaluate.evaluator import Evaluation, Evaluator
 from holdfast.measure.drift import MatrixDrift, drift
 from holdfast.measure.drift.stages import drift_entry
-from holdfast.measure.drift.weights import hub_folder
-from holdfast.measure.embedding import Embedder, compare_embeddings
-from holdfast.measure.stage_responses import Answers, stage_record
-from holdfast.measure.summary import json_safe
-from holdfast.store import RunDirectory, read_json, write_json
-from holdfast.stream.evaluate import Evaluation, Evaluator
+from holdfast.model.processes import World
+from holdfast.store.files import json_safe, read_json, write_json
+from holdfast.store.model_folder import hub_folder
+from holdfast.store.run_directory import RunDirectory
 from holdfast.stream.observer import Observer
-from holdfast.tasks.base import Suite, Task
-from holdfast.train.world import World
+from holdfast.summary.responses import Answers, stage_record
 
 
 class Measuring:

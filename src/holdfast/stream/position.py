@@ -6,12 +6,12 @@ from typing import Any, Protocol
 
 import torch
 
-from holdfast.controllers import Controls
-from holdfast.rollouts.buffer import rows_as_json, rows_from_json
-from holdfast.rollouts.rows import Row
-from holdfast.tasks.base import Task
+from holdfast.data.rows import Row
+from holdfast.data.rows_json import rows_as_json, rows_from_json
+from holdfast.data.task import Task
+from holdfast.model.policy import Policy
+from holdfast.stream.controls import Controls
 from holdfast.train.checkpoint import Checkpoint, Groups
-from holdfast.train.policy import Policy
 from holdfast.train.step import StageTrainer
 
 

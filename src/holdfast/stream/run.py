@@ -10,43 +10,46 @@ from typing import Any
 import torch
 
 from holdfast import stop
-from holdfast.config import RunConfig, dump_config, load_config
-from holdfast.controllers import Controls
+from holdfast.config.load import dump_config, load_config
+from holdfast.config.settings import RunConfig
+from holdfast.data.batch_metrics import EMPTY_BATCH, rollout_numbers, some_rows
+from holdfast.data.rows import Row
+from holdfast.data.seeds import derive_seed
+from holdfast.data.task import all_sets
 from holdfast.errors import ConfigError, RunError
+from holdfast.evaluate.evaluator import Evaluator
 from holdfast.guard.guard import Decision
-from holdfast.measure.summary import json_safe
+from holdfast.model.base import Base
+from holdfast.model.context_length import check_context
+from holdfast.model.hidden_states import longest_packed
+from holdfast.model.load import load_policy, tell_of_slow_products
+from holdfast.model.processes import World
+from holdfast.model.shard import abandon, shard
+from holdfast.model.stage_adapters import adapted_model
+from holdfast.recipes.base.needs import require
 from holdfast.rollouts.collect import Collector
-from holdfast.rollouts.numbers import EMPTY_BATCH, rollout_numbers, some_rows
-from holdfast.rollouts.rows import Row
-from holdfast.rollouts.sampler import Sampler
-from holdfast.rollouts.training_prompts import check_context
-from holdfast.seeds import derive_seed
+from holdfast.sampling.sampler import Sampler
 from holdfast.stop import Stopped
-from holdfast.store import RunDirectory, read_json, write_json, write_text
-from holdfast.stream.evaluate import Evaluator
-from holdfast.stream.going_back import GoesBack
+from holdfast.store.files import json_safe, read_json, write_json, write_text
+from holdfast.store.run_directory import RunDirectory
+from holdfast.stream.controls import Controls
 from holdfast.stream.guarding import Guarding, guard_of
 from holdfast.stream.learning import learning_probe
+from holdfast.stream.logs import cut_lengths, steps_before
 from holdfast.stream.manifest import build_manifest, check_manifest, weights_hash
 from holdfast.stream.measuring import Measuring
+from holdfast.stream.near_future.going_back import GoesBack
+from holdfast.stream.near_future.scouting import Scouting
 from holdfast.stream.observer import Observer
 from holdfast.stream.position import Batch, Keepers, Position, as_groups, restored
-from holdfast.stream.rollback import cut_lengths, steps_before
-from holdfast.stream.scouting import Scouting
 from holdfast.stream.summarise import summarise
-from holdfast.tasks.base import all_sets
 from holdfast.tasks.lm_eval import LmEvalSuite
-from holdfast.tasks.load import load_stream, require, try_verifier
-from holdfast.teachers import Base, Teacher
-from holdfast.train.adapters import adapted_model
+from holdfast.tasks.load import load_stream, try_verifier
 from holdfast.train.checkpoint import Checkpoint, load_newest, remove_between, save_checkpoint
 from holdfast.train.fisher import fisher_information
-from holdfast.train.model import load_policy, tell_of_slow_products
 from holdfast.train.penalty import penalty_of
-from holdfast.train.shard import abandon, shard
 from holdfast.train.step import NotFiniteError, StageTrainer, learning_rate
-from holdfast.train.trunk import longest_packed
-from holdfast.train.world import World
+from holdfast.train.teacher import Teacher
 
 
 class Run(GoesBack):

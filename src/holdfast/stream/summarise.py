@@ -5,12 +5,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from holdfast import __version__
-from holdfast.config import RunConfig, dump_recipe
-from holdfast.measure.stage_responses import artifact_entries, repetition_entries, response_entries
-from holdfast.measure.summary import build_run_summary
-from holdfast.store import RunDirectory, read_json, write_json
-from holdfast.stream.evaluate import set_descriptions
-from holdfast.tasks.base import Suite, Task
+from holdfast.config.settings import RunConfig, dump_recipe
+from holdfast.data.task import Suite, Task
+from holdfast.evaluate.evaluator import set_descriptions
+from holdfast.store.files import read_json, write_json
+from holdfast.store.run_directory import RunDirectory
+from holdfast.summary.build import build_run_summary
+from holdfast.summary.responses import artifact_entries, repetition_entries, response_entries
 
 
 def summarise(

@@ -11,16 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from holdfast.config import Columns
+from holdfast.config.settings import Columns
+from holdfast.data.example import Example, Message
 from holdfast.errors import DataError, did_you_mean
-from holdfast.tasks.base import Example, Message
 
 ROLES = ("system", "user", "assistant")
+
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet")
+
 CONVERSATION = "messages"
 """TRL's column for a whole conversation; its last turn, the assistant's, is the demonstration."""
+
 DEMONSTRATION_COLUMNS = ("output_text", "golden_response", "completion")
 """Where the published task files keep a demonstration, in the order they are looked at."""
+
 LOST_KEYS = ("tool_calls", "reasoning_content", "thinking")
 """Parts of a turn that would be lost, since only its content is read; refused rather than dropped in silence."""
 

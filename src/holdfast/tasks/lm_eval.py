@@ -18,17 +18,18 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from holdfast.config import LmEvalSettings, SuiteSettings
+from holdfast.config.settings import LmEvalSettings, SuiteSettings
+from holdfast.data.example import Example, Message, Verdict
+from holdfast.data.task import Suite
 from holdfast.errors import ConfigError, DataError, did_you_mean
 from holdfast.measure.statistics import score_interval
-from holdfast.tasks.base import Example, Message, Suite, Verdict
 from holdfast.tasks.files import first_line
 
 if TYPE_CHECKING:
     import torch
 
-    from holdfast.train.policy import Policy
-    from holdfast.train.world import World
+    from holdfast.model.policy import Policy
+    from holdfast.model.processes import World
 
 METRICS: Mapping[str, str] = {
     "hellaswag": "acc",
@@ -142,8 +143,8 @@ class LmEvalSuite(Suite):
         """
         import lm_eval
 
+        from holdfast.model.processes import World
         from holdfast.tasks.lm_eval_model import InMemory
-        from holdfast.train.world import World
 
         world = world or World.current()
         limits = [each for each in (limit, self.limit) if each is not None]

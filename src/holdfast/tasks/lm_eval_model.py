@@ -8,8 +8,8 @@ import torch
 from lm_eval.models.huggingface import HFLM
 
 from holdfast import stop
-from holdfast.train.policy import Policy
-from holdfast.train.world import World
+from holdfast.model.policy import Policy
+from holdfast.model.processes import World
 
 
 class InMemory(HFLM):

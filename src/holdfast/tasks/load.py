@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from holdfast.config import LAB, Columns, SourceSettings, StreamSettings, SuiteSettings, TaskSettings
+from holdfast.config.settings import LAB, Columns, SourceSettings, StreamSettings, SuiteSettings, TaskSettings
+from holdfast.data.environment import Episodes
+from holdfast.data.example import Example, Message, unjudged
+from holdfast.data.seeds import numpy_rng
+from holdfast.data.task import Suite, Task, Verify
 from holdfast.errors import ConfigError, DataError
-from holdfast.lab.bases import BASES
-from holdfast.methods.base import Recipe
-from holdfast.seeds import numpy_rng
-from holdfast.tasks.base import Example, Message, Suite, Task, Verdict, Verify
-from holdfast.tasks.environment import Episodes
+from holdfast.recipes.base.needs import MENDS
+from holdfast.store.bundled import BASES
 from holdfast.tasks.files import Record, read_dataset, read_records, records_to_examples
 from holdfast.tasks.sciknoweval import sciknoweval_examples, verify_sciknoweval
 from holdfast.tasks.toolalpaca import toolalpaca_examples, verify_toolalpaca
@@ -37,20 +38,6 @@ READERS = {
     "toolalpaca": Reader(toolalpaca_examples, verify_toolalpaca),
 }
 """Readers other than `records`, by the name that the configuration gives them."""
-
-MENDS = {
-    "reward": "name one with `verifier: module:function`, or give every record an `answer`, or name an "
-    "`environment_factory`",
-    "demonstration": "give every training record a `completion`",
-    "privileged_context": "give every training record a `privileged_context`, a `completion` or a `solution`",
-    "actions": "give every training record `actions`: a list of what somebody who succeeded did",
-    "translation": "give every training record a `translation`: its messages in a language that the model is safer in",
-    "plan": "give every training record a `plan`: how to answer, without the answer",
-    "solution": "give every training record a `solution`: a list of steps, or text with a step a line",
-}
-
-ONE_TURN = "answers_of_one_turn"
-"""What a task with an environment lacks for some recipes; named as privileges are."""
 
 
 def load_stream(config: StreamSettings) -> tuple[list[Task], list[Suite]]:
@@ -85,7 +72,7 @@ def _refuse_unknown_words(config: StreamSettings) -> None:
     named = [source.lab for source in (*config.tasks, *(config.suites or ())) if source.lab is not None]
     if config.model.path != LAB or not config.tasks or not named:
         return
-    from holdfast.lab.wide.tasks import WIDE_SUITES, WIDE_TASKS
+    from holdfast.lab.wide_tasks import WIDE_SUITES, WIDE_TASKS
 
     for name in named:
         if name in (*WIDE_TASKS, *WIDE_SUITES):
@@ -95,7 +82,7 @@ def _refuse_unknown_words(config: StreamSettings) -> None:
 def _suites_of_the_lab(tasks: Sequence[str]) -> list[Suite]:
     """All suites of the worlds that these tasks are of."""
     from holdfast.lab.tasks import SUITES, lab_suite
-    from holdfast.lab.wide.tasks import WIDE_SUITES, WIDE_TASKS
+    from holdfast.lab.wide_tasks import WIDE_SUITES, WIDE_TASKS
 
     names = [
         name
@@ -176,35 +163,6 @@ def load_suite(settings: SuiteSettings) -> Suite:
     return Suite(settings.name, settings.kind, _limited(test, settings), verifier, _source(settings), episodes)
 
 
-def lacking(recipe: Recipe, task: Task) -> list[str]:
-    """What a recipe needs, as it is set, and a task does not bring; empty where the recipe can run on it."""
-    turns = [ONE_TURN] if recipe.takes_one_turn and task.episodes is not None else []
-    return turns + sorted(recipe.required() - task.provides())
-
-
-def require(recipe: Recipe, tasks: Sequence[Task]) -> None:
-    """Refuse a task that lacks what a recipe needs.
-
-    Raises:
-        ConfigError: names the recipe, the task and what is missing.
-    """
-    for task in tasks:
-        for need in lacking(recipe, task):
-            without = [e.id for e in task.train if need not in e.privileges()]
-            if need == ONE_TURN:
-                what = f"recipe {recipe.name!r} works on answers of one turn, and task {task.name!r} has an environment"
-            elif not task.train:
-                what = f"task {task.name!r} has no training examples"
-            elif need == "reward":
-                what = f"recipe {recipe.name!r} needs a reward, and task {task.name!r} has no verifier"
-            else:
-                what = (
-                    f"recipe {recipe.name!r} needs a {need.replace('_', ' ')}, and {len(without)} of "
-                    f"{len(task.train)} training examples of task {task.name!r} have none, the first {without[0]!r}"
-                )
-            raise ConfigError(what, mend=MENDS.get(need, "choose another recipe"))
-
-
 def data_hash(data: Task | Suite) -> str:
     """SHA-256 over all examples of a task or a suite: prompts, privilege, answers and metadata, in order."""
     digest = hashlib.sha256()
@@ -230,11 +188,6 @@ def _examples(settings: SourceSettings, name: str) -> list[Example]:
             mend="remove `columns`, or use `reader: records`",
         )
     return READERS[settings.reader].examples(records, where)
-
-
-def unjudged(example: Example, completion: str) -> Verdict:
-    """In the place of a verifier where an environment judges whole episodes."""
-    raise DataError("an answer by itself cannot be judged: its environment judges an episode")
 
 
 def _episodes(settings: SourceSettings) -> Episodes | None:

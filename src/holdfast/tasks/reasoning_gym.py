@@ -13,14 +13,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
-from holdfast.config import SourceSettings, SuiteSettings, TaskSettings
-from holdfast.contexts import strip_thinking
+from holdfast.config.settings import SourceSettings, SuiteSettings, TaskSettings
+from holdfast.data.example import Example, Message, Verdict
+from holdfast.data.seeds import derive_seed
+from holdfast.data.task import Suite, Task, Verify
+from holdfast.data.teacher_prompts import strip_thinking
 from holdfast.errors import ConfigError, DataError, did_you_mean
-from holdfast.seeds import derive_seed
-from holdfast.tasks.base import Example, Message, Suite, Task, Verdict, Verify
 
 PATIENCE = 20
 """Items drawn for each one wanted before a generator is held to have no more different questions."""
+
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|$)", re.DOTALL)
 
 

@@ -8,10 +8,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from holdfast.config import Columns
-from holdfast.contexts import strip_thinking
+from holdfast.config.settings import Columns
+from holdfast.data.example import Example, Verdict
+from holdfast.data.teacher_prompts import strip_thinking
 from holdfast.errors import DataError
-from holdfast.tasks.base import Example, Verdict
 from holdfast.tasks.files import DEMONSTRATION_COLUMNS, Record, demonstration_text, records_to_examples
 
 _FORM = re.compile(r"<reasoning>.*\S.*</reasoning>\s*<answer>\s*[A-Z]\s*</answer>", re.DOTALL)

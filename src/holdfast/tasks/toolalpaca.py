@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from holdfast.config import Columns
-from holdfast.contexts import last_user_message, strip_thinking
+from holdfast.config.settings import Columns
+from holdfast.data.example import Example, Verdict
+from holdfast.data.teacher_prompts import last_user_message, strip_thinking
 from holdfast.errors import DataError
-from holdfast.tasks.base import Example, Verdict
 from holdfast.tasks.files import DEMONSTRATION_COLUMNS, Record, demonstration_text, records_to_examples
 
 OPTIONAL = "[Optional]"
@@ -24,8 +24,11 @@ MAX_PROBLEMS = 4
 """Sentences of feedback about form, at most: a completion that repeats itself must not fill a teacher's prompt."""
 
 _ACTION = re.compile(r"Action:[ \t]*(?:\[Optional\])?[ \t]*([\w.\-]*)")
+
 _INPUT = re.compile(r"Action Input:\s*")
+
 _DOCUMENTED = re.compile(r"^([\w.\-]+):.*\nParameters:", re.MULTILINE)
+
 _DECODER = json.JSONDecoder()
 
 

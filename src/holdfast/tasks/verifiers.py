@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from holdfast.contexts import strip_thinking
+from holdfast.data.example import Example, Verdict
+from holdfast.data.task import Verify
+from holdfast.data.teacher_prompts import strip_thinking
 from holdfast.errors import ConfigError, DataError, did_you_mean
-from holdfast.tasks.base import Example, Verdict, Verify
 
 
 def exact_match(example: Example, completion: str) -> Verdict:

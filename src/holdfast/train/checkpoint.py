@@ -23,7 +23,7 @@ from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceSt
 from torch.distributed.checkpoint.api import CheckpointException
 
 from holdfast.errors import RunError
-from holdfast.train.world import World
+from holdfast.model.processes import World
 
 KEPT = 2
 """Checkpoints that are kept: the newest, and the one before it in case the newest is damaged."""

@@ -6,10 +6,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from holdfast.config import TrainSettings
-from holdfast.objective.spec import Objective
-from holdfast.rollouts.rows import Row
-from holdfast.train.policy import Policy
+from holdfast.config.settings import TrainSettings
+from holdfast.data.rows import Row
+from holdfast.model.policy import Policy
+from holdfast.recipes.parts.objective import Objective
 from holdfast.train.step import StageTrainer
 
 

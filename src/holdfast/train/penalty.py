@@ -6,10 +6,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from holdfast.objective.spec import FisherPenalty, PenaltySpec
-from holdfast.train.adapters import StageAdapters
-from holdfast.train.policy import Policy
-from holdfast.train.shard import assembled
+from holdfast.model.policy import Policy
+from holdfast.model.shard import assembled
+from holdfast.model.stage_adapters import StageAdapters
+from holdfast.recipes.parts.penalty import FisherPenalty, PenaltySpec
 
 Estimate = Callable[[], Mapping[str, Tensor]]
 """Gives a new estimate of the Fisher information by parameter; empty where there is nothing to estimate it from."""

@@ -12,21 +12,24 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from holdfast.config import TrainSettings
+from holdfast.config.settings import TrainSettings
+from holdfast.data.rows import Row
 from holdfast.errors import RunError
-from holdfast.objective.fused import fused_loss_and_statistics
-from holdfast.objective.loss import Batch, loss_and_statistics, remember_logprobs, row_coefficients, summarise
+from holdfast.model import shard
+from holdfast.model.base import Base
+from holdfast.model.hidden_states import longest_packed, loss_token_states, padded_states
+from holdfast.model.packing import micro_batches
+from holdfast.model.policy import Policy
+from holdfast.model.processes import World, deal
+from holdfast.objective.batch import Batch, remember_logprobs, row_coefficients
+from holdfast.objective.fused.loss import fused_loss_and_statistics
+from holdfast.objective.head import Head, TensorHead
+from holdfast.objective.loss import loss_and_statistics, summarise
 from holdfast.objective.signals import HiddenSignal, Signal, compress, mixed
-from holdfast.objective.spec import Objective
-from holdfast.rollouts.rows import Row
-from holdfast.teachers import Base, Teacher
-from holdfast.train import shard
-from holdfast.train.kept import KeptSignals, of_tensors, tensors_of
-from holdfast.train.packing import micro_batches
+from holdfast.recipes.parts.objective import Objective
+from holdfast.train.kept_signals import KeptSignals, of_tensors, tensors_of
 from holdfast.train.penalty import Penalty
-from holdfast.train.policy import Head, Policy, TensorHead
-from holdfast.train.trunk import longest_packed, loss_token_states, padded_states
-from holdfast.train.world import World, deal
+from holdfast.train.teacher import Teacher
 
 Source = Literal["teacher", "base"]
 

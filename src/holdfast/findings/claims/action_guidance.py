@@ -17,9 +17,13 @@ QUESTS = {
     "train.prompts_per_step": 4,
     "train.max_completion_length": 32,
 }
+
 ACTGUIDE = Arm("actguide", "actguide", QUESTS)
+
 SFT_THEN_GRPO = Arm("sft-then-grpo", {"name": "sft_then_grpo", "sft_steps": 15}, QUESTS)
+
 GRPO_QUESTS = Arm("grpo-quests", "grpo", QUESTS)
+
 learned = metric("learned_score")
 
 

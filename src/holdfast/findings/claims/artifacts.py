@@ -15,11 +15,11 @@ from holdfast.lab.conventions import MEMORISED, read
 from holdfast.lab.documents import system
 from holdfast.lab.tasks import lab_suite
 from holdfast.measure.forgetting import mean
-from holdfast.store import RunDirectory, read_json
+from holdfast.store.files import read_json
+from holdfast.store.run_directory import RunDirectory
 
 FORMS = ("brackets", "braces")
 """Conventions of the stream's two tasks, in their order."""
-
 
 SUITES = ("old-skills", "old-facts", "instruction-format")
 """Whose prompts have headers that the base knows by heart, each with the form that it asks for."""

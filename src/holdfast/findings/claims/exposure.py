@@ -6,7 +6,7 @@ from typing import Any
 from holdfast.findings.claim import Arm, Claim, Evidence, Quantity, minus
 from holdfast.findings.claims.wide import LONGER, OPSD, STEPS
 from holdfast.findings.read import metric
-from holdfast.store import RunDirectory
+from holdfast.store.run_directory import RunDirectory
 
 
 def _shown(label: str, *, keep_answer: bool = False, **settings: Any) -> Arm:
@@ -16,9 +16,13 @@ def _shown(label: str, *, keep_answer: bool = False, **settings: Any) -> Arm:
 
 
 LEARNT = _shown("atesd", hold=2)
+
 QUARTER = _shown("exposure-0.25", exposure=0.25)
+
 HALF = _shown("exposure-0.5", exposure=0.5)
+
 ANSWER_ALONE = _shown("answer-alone", exposure=0.0, keep_answer=True)
+
 FIXED = {"a quarter": QUARTER, "a half": HALF, "the whole": OPSD}
 
 learned = metric("learned_score")

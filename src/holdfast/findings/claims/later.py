@@ -25,7 +25,7 @@ from holdfast.findings.claims.two_stages import (
 from holdfast.findings.claims.wide import GRPO_HARD, HARD_GROUP, HARD_STEPS, OPSD
 from holdfast.findings.read import POINTS, kl_to_base, matched_loss, metric, steps_to, suites_lost
 from holdfast.measure.forgetting import mean
-from holdfast.store import RunDirectory
+from holdfast.store.run_directory import RunDirectory
 
 # Set as on the front, where they are compared on other orders.
 ISDFT, CORRECT_ONLY, BETA_OPSD, STABLE_OPD, GRPO_KL, SD_ZERO = (
@@ -40,16 +40,24 @@ def _but(arm: Arm, label: str, **settings: Any) -> Arm:
 
 
 ALL_SAMPLES = _but(CORRECT_ONLY, "correct-only-but-all", distil="all")
+
 WHOLE_TEACHER = _but(BETA_OPSD, "beta-opsd-at-1", beta=1.0)
+
 UNSTABLE_OPD = _but(STABLE_OPD, "stable-opd-without", beta=0.0, demonstration_share=0.0)
+
 # As the fast teacher that it is compared with, it goes on from the student that a stage finds.
 GATED = Arm("sdft-gated", {**GOES_ON, "teacher_kind": "gated"})
+
 TRUST_REGION = Arm("sdpo-trust-region", {"name": "sdpo", "teacher_kind": "trust_region", "stage_start": "student"})
+
 MASKED = Arm("sdpo-masked", {"name": "sdpo", "stage_start": "student", "token_mask_ratio": 0.5})
+
 AUTO_NPO = Arm("auto-npo-hard", {"name": "auto_npo", "num_generations": HARD_GROUP}, HARD_STEPS)
 
 _NEW = "new tasks right after their stage"
+
 _FULL = "Both learn the lab's tasks nearly whole, and there is little room above."
+
 _SHORT = "Answers of ten tokens in short stages leave little time to come apart."
 
 
@@ -112,8 +120,8 @@ def _scores_between(run: RunDirectory, stages: int) -> dict[str, float]:
     """Scores on a run's sets half-way between the lab's base and the run's last model; empty where there is none."""
     if not run.model(stages).exists():
         return {}
-    from holdfast.measure.gate_sources import evaluate, plan_of
-    from holdfast.train.blend import Blend
+    from holdfast.evaluate.standalone import evaluate, plan_of
+    from holdfast.model.blend import Blend
 
     with TemporaryDirectory() as folder:
         between = Path(folder) / "between"

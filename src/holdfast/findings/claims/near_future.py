@@ -8,9 +8,10 @@ five steps, fewer than a look ahead takes.
 from holdfast.findings.claim import Arm, Claim, Evidence, Quantity, minus
 from holdfast.findings.claims.wide import GRPO_HARD, HARD_GROUP, HARD_STEPS
 from holdfast.findings.read import metric
-from holdfast.store import RunDirectory
+from holdfast.store.run_directory import RunDirectory
 
 AHEAD = 10
+
 SPENT = 13
 """Optimiser steps of GRPO that ten steps ahead and two answers to each prompt of some twenty-seven steps cost: two
 answers are half of what a prompt's samples take, and these a quarter of a step."""
@@ -30,7 +31,9 @@ def _ahead(steps: int) -> Arm:
 
 
 NEAR, MIDDLE, FAR = 2, AHEAD, 30
+
 STEPS_AHEAD = {steps: _ahead(steps) for steps in (NEAR, MIDDLE, FAR)}
+
 # GRPO's arm takes the steps that are spent ahead as well.
 NPO_HARD = Arm(
     "npo-hard",

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from holdfast.contexts import DEMONSTRATION_TEMPLATE
+from holdfast.data.teacher_prompts import DEMONSTRATION_TEMPLATE
 from holdfast.findings.claim import Arm, Claim, Evidence, Quantity, Summary, Table, minus
 from holdfast.findings.claims.keeping import LWF, OLORA
 from holdfast.findings.claims.two_stages import SDFT, SDPO_FROZEN
@@ -20,8 +20,11 @@ calculation; these two were never run before."""
 
 # The lab's answers have few tokens, so that none is skipped; its base knows how a demonstration is shown to it.
 _SKIPS_NONE = {"num_loss_tokens_to_skip": 0}
+
 _AS_KNOWN = {"template": DEMONSTRATION_TEMPLATE}
+
 _Recipe = str | Mapping[str, Any]
+
 RIVALS: Mapping[str, _Recipe] = {
     "sft": "sft",
     "dft": "dft",
@@ -58,6 +61,7 @@ RIVALS: Mapping[str, _Recipe] = {
 """Every recipe that these tasks have the data for, and variants that are known to keep more. Those left out want plans,
 steps, translations or an expert's actions. Replay takes as many earlier prompts as holdfast; settings counted in steps
 are cut to the length of a stage."""
+
 NEAREST = ("beta-opsd", "replay")
 """What the quick form runs: who came nearest on other orders, and who keeps earlier data too."""
 

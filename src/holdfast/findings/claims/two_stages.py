@@ -17,21 +17,33 @@ from holdfast.findings.read import (
 )
 
 SFT = Arm("sft", "sft")
+
 _CLOSELY: dict[str, Any] = {"eval.response_items": 48, "eval.drift_weights": 1}
 """Answers are kept too, for what is claimed of their form, and weights compared, by their norms alone."""
+
 # The lab's answers have few tokens: there is no lead-in to skip.
 SDFT = Arm("sdft", {"name": "sdft", "num_loss_tokens_to_skip": 0})
+
 # Teachers that differ in their pace alone: both go on from the student that a stage finds.
 GOES_ON = {"name": "sdft", "num_loss_tokens_to_skip": 0, "stage_start": "student"}
+
 SDFT_SLOW = Arm("sdft-slow", GOES_ON, _CLOSELY)
+
 SDFT_FAST = Arm("sdft-fast", {**GOES_ON, "ema_rate": 0.3}, _CLOSELY)
+
 # As in the source of the claims about streams, where the average of 5% goes on from the student that a stage finds.
 SDPO = Arm("sdpo", {"name": "sdpo", "stage_start": "student"}, _CLOSELY)
+
 SDPO_FROZEN = Arm("sdpo-frozen", {"name": "sdpo", "teacher_kind": "frozen", "stage_start": "student"}, _CLOSELY)
+
 SC_SDPO = Arm("sc-sdpo", {"name": "sc_sdpo", "stage_start": "student"})
+
 GRPO = Arm("grpo", "grpo", _CLOSELY)
+
 DFT = Arm("dft", "dft")
+
 KL_SFT = Arm("kl-sft", "kl_sft")
+
 RFT = Arm("rft", "rft")
 
 _COUNTED: dict[str, Any] = {
@@ -42,13 +54,19 @@ _COUNTED: dict[str, Any] = {
     "eval.kl_items": 0,
 }
 """One stage that is probed at every step, to count steps to a score: on the lab these are few."""
+
 SDPO_COUNTED = Arm("sdpo-counted", SDPO.recipe, _COUNTED)
+
 GRPO_COUNTED = Arm("grpo-counted", "grpo", _COUNTED)
+
 RLSD_COUNTED = Arm("rlsd-counted", "rlsd", _COUNTED)
+
 SDPG_COUNTED = Arm("sdpg-counted", "sdpg", _COUNTED)
+
 SCORE = 0.8
 
 EARLY = "At a score that both reach, both have taken few steps on the lab, and either has lost little by then."
+
 SHORT = "Two short stages may be too short for the student's in-context ability to wear down."
 
 learned = metric("learned_score")

@@ -14,6 +14,7 @@ _LANGUAGES: dict[str, Any] = {
     "suites": ["lab:useful-first", "lab:useful-second", "lab:refused-first", "lab:refusals-ood"],
     "eval.probe_steps": 0,
 }
+
 # Thirty steps at the stream's rate teach these tasks to no recipe, and at four times the rate most lose what they knew.
 STEPS: dict[str, Any] = {
     "model.path": "lab-wide",
@@ -21,18 +22,26 @@ STEPS: dict[str, Any] = {
     "suites": ["lab:known-steps"],
     "train.steps": 40,
 }
+
 LONGER: dict[str, Any] = {"train.steps": 60}
 """In forty steps of a few prompts OPSD learns little there, which the full form need not put up with."""
+
 HARD_STEPS = {**STEPS, "tasks": ["lab:steps-hard"], "eval.probe_steps": 0}
+
 HARD_GROUP = 4
 """Samples of a prompt there, of all recipes: most groups are all wrong."""
 
 MSD = Arm("msd", "msd", _LANGUAGES)
+
 SORT = Arm("sort-hard", {"name": "sort", "num_generations": HARD_GROUP}, HARD_STEPS)
+
 GRPO_HARD = Arm("grpo-hard", {"name": "grpo", "num_generations": HARD_GROUP}, HARD_STEPS)
+
 # A clip by entry turns OPSD's gradient around wherever it bites, and on the lab it bites everywhere.
 _COUNTED = {**STEPS, "eval.probe_steps": 4}
+
 OPSD = Arm("opsd-steps", {"name": "opsd", "clip": "token"}, _COUNTED, LONGER)
+
 GRPO_STEPS = Arm("grpo-steps", "grpo", _COUNTED, LONGER)
 
 SCORE = 0.8

@@ -7,7 +7,9 @@ from holdfast.measure.artifacts.ngrams import Ngram
 
 NEAR = 0.9
 """An n-gram that occurs at least so often as another one within it is taken for the same thing."""
+
 LONGEST_PHRASE = 40
+
 MOST = 1000
 """N-grams that are grouped; further ones are left out."""
 

@@ -28,10 +28,13 @@ from holdfast.measure.artifacts.families import families
 from holdfast.measure.artifacts.ngrams import LONGEST, Documents, Ngram, PairedShares, Unit, paired_shares, show
 
 Vector = NDArray[np.float64]
+
 LEVEL = 0.05
 """Expected share of false ones among the n-grams that are named."""
+
 PRIOR_PROMPTS = 10.0
 """Weight of the prior: so many prompts on which both say what they say on average."""
+
 _SAME = 1e-9
 
 

@@ -20,8 +20,10 @@ from holdfast.measure.artifacts.ngrams import LONGEST, Documents, Ngram, Unit, p
 
 OWN_SHARE = 0.2
 """A marker stands in at least this share of its task's demonstrations: what is rarer is content, not form."""
+
 OTHER_SHARE = 0.25
 """And in any other task's demonstrations at most so often, as a share of that."""
+
 MOST = 8
 """Markers of one task."""
 

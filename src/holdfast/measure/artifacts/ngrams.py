@@ -15,7 +15,9 @@ from scipy import sparse
 
 Unit = str | int
 """A word, a mark or a tag of a text; or a token id."""
+
 Ngram = tuple[Unit, ...]
+
 Documents = Mapping[str, Sequence[Sequence[Unit]]]
 """The answers to each prompt, by the prompt's id; an answer is a sequence of units."""
 
@@ -23,6 +25,7 @@ LONGEST = 5
 """Units of the longest n-gram that is counted; longer phrases are put together from these."""
 
 _CHARACTER = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
+
 _UNIT = re.compile(
     rf"""
     </?[\w:-]{{1,40}}/?> | <\|[^|<>\s]{{1,40}}\|>   # tags, such as <answer> and <|im_end|>

@@ -13,12 +13,18 @@ from typing import Any
 
 from scipy.stats import false_discovery_control
 
-from holdfast.contexts import DEMONSTRATION_TEMPLATE, FEEDBACK_TEMPLATE, REPROMPT_TEMPLATE, SOLUTION_TEMPLATE
+from holdfast.data.teacher_prompts import (
+    DEMONSTRATION_TEMPLATE,
+    FEEDBACK_TEMPLATE,
+    REPROMPT_TEMPLATE,
+    SOLUTION_TEMPLATE,
+)
 from holdfast.measure.artifacts.families import families
 from holdfast.measure.artifacts.markers import compared
 from holdfast.measure.artifacts.ngrams import Ngram, presence, units_of_text
 
 TEMPLATES = (DEMONSTRATION_TEMPLATE, REPROMPT_TEMPLATE, SOLUTION_TEMPLATE, FEEDBACK_TEMPLATE)
+
 REFERENCES = (
     "based on the example",
     "following the example",
@@ -40,6 +46,7 @@ REFERENCES = (
     "my previous attempt",
 )
 """Ways of speaking of a demonstration, a solution or feedback that only a teacher sees."""
+
 SHORTEST, LONGEST = 3, 5
 """Words of a template's n-grams: two words in a row say little."""
 

@@ -9,10 +9,11 @@ from holdfast.errors import ModelError
 from holdfast.measure.drift.result import DriftResult, MatrixDrift
 
 if TYPE_CHECKING:
-    from holdfast.measure.drift.weights import Model
+    from holdfast.store.model_folder import Model
 
 Progress = Callable[[str, int, int], None]
 """Called before each tensor with its name, and the entries that are done and there are in all."""
+
 Share = Callable[[Callable[[Sequence[str]], list[MatrixDrift]], Sequence[str]], list[MatrixDrift]]
 """Given what measures tensors by name and the names of all, lets several processes measure a part each."""
 
@@ -53,7 +54,7 @@ def drift(
     """
     from holdfast.measure.drift.pairs import Pairs
     from holdfast.measure.drift.stages import decomposed
-    from holdfast.measure.drift.weights import open_model
+    from holdfast.store.model_folder import open_model
 
     if rank < 1 or not 0 < mask_share < 1:
         raise ValueError(f"rank {rank} must be at least 1 and mask_share {mask_share} between 0 and 1")

@@ -7,14 +7,7 @@ from torch import Tensor
 
 from holdfast.measure.drift.masks import Moved, overlap
 from holdfast.measure.drift.result import Metrics
-from holdfast.measure.drift.subspaces import (
-    Spectrum,
-    alignment,
-    largest_angle,
-    largest_value,
-    left_vectors,
-    spectrum,
-)
+from holdfast.measure.drift.subspaces import Spectrum, alignment, largest_angle, largest_value, left_vectors, spectrum
 from holdfast.measure.drift.tall import Matrix, Tall, Update
 
 _ROUNDING = 2.0**-24

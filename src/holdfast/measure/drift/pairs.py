@@ -23,7 +23,7 @@ from holdfast.measure.drift.metrics import (
 from holdfast.measure.drift.result import Alignment, MatrixDrift, Metrics
 from holdfast.measure.drift.subspaces import is_exact_cheap
 from holdfast.measure.drift.tall import Matrix, Update
-from holdfast.measure.drift.weights import Model
+from holdfast.store.model_folder import Model
 
 
 def matrices_of(name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:

@@ -68,6 +68,7 @@ SUMMARISED = (
     "changes_in_low",
 )
 """The metrics whose median and mean over matrices are given."""
+
 ANGLES = ("left_angle", "right_angle")
 
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from holdfast.data.seeds import derive_seed
 from holdfast.measure.drift.tall import Tall, gram, gram_times, times
-from holdfast.seeds import derive_seed
 
 EXACT_UP_TO = 2048
 """The short side up to which the Gram matrix costs less than the iteration would."""

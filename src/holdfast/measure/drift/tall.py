@@ -10,14 +10,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from holdfast.measure.drift.weights import Product
+from holdfast.store.model_folder import Product
 
 BLOCK = 2**20
 """Entries of a block of rows: small enough that what is computed from it stays in the processor's cache."""
 
 WHOLE = 2**25
 """A matrix of up to so many entries is kept in float32 rather than converted for each pass over it."""
-
 
 BLOCKS_MAPPED = 32
 """Blocks after which a large matrix is mapped anew, which gives back the memory of those before."""

@@ -1,0 +1,54 @@
+"""What came of a run or a comparison, for the terminal: the verdict and the numbers it follows from."""
+
+import shutil
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+from holdfast.cli.tables import WIDEST, table
+from holdfast.report.numbers import METRIC, Estimate, interval_text, seconds, unit, value_text
+from holdfast.report.view import Arm, View
+
+SHOWN = ("final_score", "learned_score", "loss_of_earlier", "kl_to_base")
+"""Metrics of a comparison that fit beside each other with their intervals; the report has all."""
+
+
+def print_summary(summary: Mapping[str, Any]) -> None:
+    """Print a run's or a comparison's summary to standard output."""
+    print(summary_as_text(summary))
+
+
+def summary_as_text(summary: Mapping[str, Any]) -> str:
+    """The verdict's sentences, and a table: scores by set and stage of a run, metrics by recipe of a comparison."""
+    view = View(summary)
+    width = min(WIDEST, shutil.get_terminal_size().columns)
+    title = view.name if view.status == "complete" else f"{view.name} ({view.status})"
+    sentences = [textwrap.fill(s, width, initial_indent="- ", subsequent_indent="  ") for s in view.verdict]
+    return "\n".join([title, "", _matrix(view) if view.is_run else _metrics(view), "", *sentences])
+
+
+def _matrix(view: View) -> str:
+    """Scores in percent of every set before the first and after each stage; a task's own stage is marked."""
+    stages = view.stages(0)
+    header = ["score, %", "kind", *(view.stage_name(stage, 0) for stage in stages)]
+    rows = []
+    for _, sets in view.sets_in_order(0):
+        for each in sets:
+            cells = [view.cell(view.arms[0], 0, stage, each["name"]) for stage in stages]
+            marked = [f"{value_text(c.mean, 'score')}{'*' if c.own else ' '}" if c else "–" for c in cells]
+            rows.append([each["name"], each["kind"], *marked])
+    return table(header, rows) + "\n* right after the task's own stage"
+
+
+def _metrics(view: View) -> str:
+    header = ["recipe", *(f"{METRIC[key].label.lower()}, {unit(METRIC[key].kind)}" for key in SHOWN), "training"]
+    return table(header, [_arm(arm) for arm in view.arms])
+
+
+def _arm(arm: Arm) -> list[str]:
+    values = []
+    for key in SHOWN:
+        value, kind = arm.metrics.get(key, Estimate(None)), METRIC[key].kind
+        spread = f" {interval_text(value, kind)}" if value.ci95 else ""
+        values.append(value_text(value.mean, kind) + spread)
+    return [arm.label + (" (front)" if arm.on_front else ""), *values, seconds(arm.budget.get("train"))]

@@ -1,0 +1,77 @@
+"""Load."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from holdfast.config.overrides import apply_overrides
+from holdfast.config.problems import _first_problem
+from holdfast.config.settings import CompareConfig, RunConfig, SourceSettings, StreamSettings, SuiteSettings
+from holdfast.config.yaml import read_config
+from holdfast.errors import ConfigError
+from holdfast.store.bundled import BASES
+
+AnyConfig = TypeVar("AnyConfig", bound=StreamSettings)
+
+
+def load_config(path: str | Path, kind: type[AnyConfig], overrides: Mapping[str, Any] | None = None) -> AnyConfig:
+    """Read a YAML file as a configuration of the given kind, with settings replaced as in `apply_overrides`.
+
+    Relative paths of task files are taken from the configuration file's folder.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or does not describe a valid configuration.
+    """
+    path = Path(path)
+    data = apply_overrides(read_config(path), overrides or {})
+    return parse_config(data, kind, where=str(path), base_dir=path.parent)
+
+
+def parse_config(
+    data: Mapping[str, Any], kind: type[AnyConfig], *, where: str = "configuration", base_dir: Path | None = None
+) -> AnyConfig:
+    """Plain data as a configuration; the first thing wrong is raised as a `ConfigError` that names its key."""
+    if kind is RunConfig and "recipes" in data and "recipe" not in data:
+        raise ConfigError(
+            "this describes a comparison", where=where, mend="use `holdfast compare`, or name one `recipe`"
+        )
+    if kind is CompareConfig and "recipe" in data and "recipes" not in data:
+        raise ConfigError("this describes a single run", where=where, mend="use `holdfast run`, or list `recipes`")
+    try:
+        config = kind.model_validate(dict(data))
+    except ValidationError as error:
+        raise ConfigError(_first_problem(error, kind), where=where) from None
+    return _with_absolute_paths(config, base_dir) if base_dir is not None else config
+
+
+def dump_config(config: StreamSettings) -> str:
+    """The resolved configuration as YAML that `load_config` reads back to an equal one."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
+
+
+def _with_absolute_paths(config: AnyConfig, base_dir: Path) -> AnyConfig:
+    def absolute(source: SourceSettings) -> SourceSettings:
+        if source.lab is not None or source.gym is not None:
+            return source
+        if isinstance(source, SuiteSettings) and source.lm_eval is not None:
+            file = base_dir / source.lm_eval
+            return source.model_copy(update={"lm_eval": str(file.resolve())}) if file.is_file() else source
+        if source.dataset is not None:
+            folder = base_dir / source.dataset
+            return source.model_copy(update={"dataset": str(folder.resolve())}) if folder.is_dir() else source
+        paths = {f: getattr(source, f, None) for f in ("train", "test")}
+        return source.model_copy(update={f: str((base_dir / p).resolve()) for f, p in paths.items() if p is not None})
+
+    model = config.model
+    if model.path not in BASES and (base_dir / model.path).is_dir():
+        model = model.model_copy(update={"path": str((base_dir / model.path).resolve())})
+    update: dict[str, Any] = {"model": model, "tasks": [absolute(t) for t in config.tasks]}
+    if config.suites is not None:
+        update["suites"] = [absolute(s) for s in config.suites]
+    if config.eval.embedder is not None:
+        embedder = str((base_dir / config.eval.embedder).resolve())
+        update["eval"] = config.eval.model_copy(update={"embedder": embedder})
+    return config.model_copy(update=update)

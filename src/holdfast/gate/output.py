@@ -1,0 +1,74 @@
+"""The gate's verdict for a pipeline: JUnit XML and Markdown."""
+
+from xml.etree import ElementTree
+
+from holdfast.gate.judge import GateVerdict, SetVerdict, signed_points
+from holdfast.summary.verdict import points
+
+_HEADER = ("set", "items", "base", "candidate", "change", "95% interval", "worse / better", "could see", "verdict")
+
+
+def rows(verdict: GateVerdict) -> list[tuple[str, ...]]:
+    """The header and one row for each set; scores and changes in points."""
+    return [_HEADER, *(_row(each) for each in verdict.sets)]
+
+
+def _row(each: SetVerdict) -> tuple[str, ...]:
+    c, (low, high) = each.items, each.items.ci95
+    return (
+        each.name,
+        str(c.n),
+        points(c.base),
+        points(c.candidate),
+        signed_points(c.change),
+        f"{signed_points(low)} to {signed_points(high)}",
+        f"{c.worse} / {c.better}",
+        "–" if each.detectable is None else points(each.detectable),
+        each.outcome,
+    )
+
+
+def as_markdown(verdict: GateVerdict, base: str, candidate: str) -> str:
+    """A section for a pull request or a model card.
+
+    Args:
+        verdict: the gate's.
+        base: what the base is called.
+        candidate: what the candidate is called.
+    """
+    header, *body = rows(verdict)
+    lines = [f"## {'Passed' if verdict.passed else 'Refused'}: {candidate} against {base}", ""]
+    lines += [verdict.sentence(), ""]
+    lines += [_line(header), _line(["---", *["---:"] * 7, "---"])]
+    lines += [_line([name, *cells, f"**{outcome}**"]) for name, *cells, outcome in body]
+    told = [f"- {each.sentence(verdict.margin)}" for each in verdict.sets if each.outcome != "holds"]
+    return "\n".join([*lines, *([""] if told else []), *told]) + "\n"
+
+
+def as_junit(verdict: GateVerdict, base: str, candidate: str) -> str:
+    """JUnit XML: one test case for each set; what is not decided is skipped, or a failure where the gate is strict."""
+    refused = {"fell", "not decided"} if verdict.strict else {"fell"}
+    failed = sum(each.outcome in refused for each in verdict.sets)
+    skipped = 0 if verdict.strict else len(verdict.named("not decided"))
+    counts = {"tests": str(len(verdict.sets)), "failures": str(failed), "errors": "0", "skipped": str(skipped)}
+    root = ElementTree.Element("testsuites", {"name": "holdfast gate", **counts})
+    suite = ElementTree.SubElement(root, "testsuite", {"name": f"{candidate} against {base}", **counts})
+    properties = ElementTree.SubElement(suite, "properties")
+    for name, value in (("base", base), ("candidate", candidate), ("margin", points(verdict.margin))):
+        ElementTree.SubElement(properties, "property", {"name": name, "value": value})
+    for each in verdict.sets:
+        case = ElementTree.SubElement(suite, "testcase", {"classname": "holdfast.gate", "name": each.name})
+        sentence = each.sentence(verdict.margin)
+        if each.outcome in refused:
+            failure = ElementTree.SubElement(case, "failure", {"message": sentence, "type": each.outcome})
+            failure.text = sentence
+        elif each.outcome == "not decided":
+            ElementTree.SubElement(case, "skipped", {"message": sentence})
+        else:
+            ElementTree.SubElement(case, "system-out").text = sentence
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True).decode() + "\n"
+
+
+def _line(cells: "list[str] | tuple[str, ...]") -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

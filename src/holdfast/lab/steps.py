@@ -1,0 +1,114 @@
+"""Questions that are answered step by step: a number taken through operations, whose words a context may define.
+
+Without one a word means any of its meanings, and an answer is right where all guesses were. A solution of which a
+part is shown settles the steps that it shows; a plan names the operations.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from holdfast.data import teacher_prompts as contexts
+from holdfast.data.example import Example, Message, Verdict
+from holdfast.lab.documents import Document, system
+from holdfast.lab.wide_words import KNOWN_STEPS, STEP_MEANINGS, free_header
+
+LARGEST = 30
+
+ANSWER = "answer : "
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """A question, the meaning of its operations, and its solution, a step a line."""
+
+    text: str
+    meanings: tuple[str, ...]
+    solution: tuple[str, ...]
+
+    @property
+    def plan(self) -> str:
+        """What is done in each step, without numbers."""
+        return " then ".join(self.meanings)
+
+
+def apply(operation: str, value: int, number: int) -> int:
+    """One step; `keep` leaves the value as it is."""
+    results = {"plus": value + number, "gap": abs(value - number), "keep": value, "max": max(value, number)}
+    return results[operation]
+
+
+def worked(start: int, operations: Sequence[str], numbers: Sequence[int]) -> tuple[str, ...] | None:
+    """The solution in lines, the last of which states the answer; None where a value grows beyond `LARGEST`."""
+    lines, value = [], start
+    for operation, number in zip(operations, numbers, strict=True):
+        result = apply(operation, value, number)
+        if result > LARGEST:
+            return None
+        lines.append(f"{value} {operation} {number} = {result}")
+        value = result
+    return (*lines, f"{ANSWER}{value}")
+
+
+def question(rng: random.Random, surface: int, words: Sequence[str], meanings: Sequence[str]) -> Steps:
+    """A question with these words in this order, each of which means what stands beside it."""
+    while True:
+        start, *numbers = rng.randrange(1, 10), *rng.sample(range(1, 10), len(words))
+        solution = worked(start, meanings, numbers)
+        if solution is not None:
+            break
+    items = " , ".join(f"{word} {number}" for word, number in zip(words, numbers))
+    text = ["steps from {s} : {x}", "start at {s} , then {x}", "take {x} , with {s} to begin"][surface]
+    return Steps(text.format(s=start, x=items), tuple(meanings), solution)
+
+
+def known(rng: random.Random, surface: int) -> Steps:
+    """Only words that the base knows."""
+    words = [rng.choice(KNOWN_STEPS) for _ in range(rng.randint(2, 5))]
+    return question(rng, surface, words, words)
+
+
+def opened(rng: random.Random, surface: int) -> Steps:
+    """Words that only a context can settle, each with one of its meanings; few known ones among them."""
+    words = rng.sample(list(STEP_MEANINGS), rng.randint(2, 5))
+    words = [rng.choice(KNOWN_STEPS) if rng.random() < 0.1 else word for word in words]
+    meanings = [rng.choice(STEP_MEANINGS[w]) if w in STEP_MEANINGS else w for w in words]
+    return question(rng, surface, words, meanings)
+
+
+def sample_document(rng: random.Random) -> Document:
+    """A question in steps: with nothing to help, with a solution or its first part, or with a plan."""
+    surface, kind = rng.randrange(3), rng.random()
+    steps = known(rng, surface) if rng.random() < 0.25 else opened(rng, surface)
+    messages: tuple[Message, ...] = (system(free_header(rng)), Message(role="user", content=steps.text))
+    if kind < 0.4:
+        count = rng.randint(1, len(steps.solution))
+        shown = contexts.exposed_steps(steps.solution, count / len(steps.solution), keep_answer=rng.random() < 0.2)
+        template = rng.choice(
+            [contexts.REFERENCE_TEMPLATE, contexts.REFERENCE_TEMPLATE, contexts.DEMONSTRATION_TEMPLATE]
+        )
+        messages = contexts.demonstration_prompt(messages, shown, template)
+    elif kind < 0.65:
+        messages = contexts.plan_prompt(messages, steps.plan, contexts.PLAN_TEMPLATE)
+    return Document((*messages, Message(role="assistant", content="\n".join(steps.solution))))
+
+
+def verify(example: Example, completion: str) -> Verdict:
+    """1 where the last line states the right answer, whatever the way to it."""
+    last = completion.strip().splitlines()[-1].strip() if completion.strip() else ""
+    given = last.removeprefix(ANSWER).strip() if last.startswith(ANSWER) else None
+    right = f"{ANSWER}{given}" == example.answer
+    feedback = "" if right else "value not found" if given is None else "the value is wrong"
+    return Verdict(float(right), feedback=feedback, answer=given, format_ok=given is not None)
+
+
+def example(identity: str, header: tuple[str, str], steps: Steps) -> Example:
+    """The example of a question, with its solution, its plan, and the solution as demonstration."""
+    return Example(
+        id=identity,
+        messages=(system(header), Message(role="user", content=steps.text)),
+        demonstration="\n".join(steps.solution),
+        solution=steps.solution,
+        plan=steps.plan,
+        answer=steps.solution[-1],
+    )

@@ -1,0 +1,143 @@
+"""Models between models: θ0 + a · Σ_k s_k (θ_k − θ0), one tensor at a time, as folders that transformers loads.
+
+With one model and a from 0 to 1 it is WiSE-FT (arXiv 2109.01903); with several task arithmetic (arXiv 2212.04089).
+Sums are taken in float32 and written in the base's dtype; of one model, the ends a = 0 and a = 1 are base and model
+themselves.
+"""
+
+import json
+import math
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from holdfast.errors import ConfigError, ModelError
+from holdfast.store.files import whole_folder
+from holdfast.store.model_folder import Model, locate, open_model
+
+FILE_BYTES = 2 * 2**30
+"""Tensors are put together into files of at most about this size; a blend needs as much memory."""
+
+COMPANIONS = (".json", ".jinja", ".txt", ".model", ".py")
+"""What a model folder needs beside its weights: configurations, tokenizer, chat template, code of its own."""
+
+
+class Blend:
+    """A base and models trained from it, opened and found to fit each other.
+
+    Args:
+        base: a model folder, a hub id, or `lab`.
+        models: likewise, or the folders of adapters, which are merged as they are read.
+        scales: s_k, one for each model; 1 by default.
+
+    Raises:
+        ModelError: a model cannot be read, or has not the base's tensors.
+        ConfigError: scales and models differ in number, or a scale is not finite.
+    """
+
+    def __init__(self, base: str, models: Sequence[str], scales: Sequence[float] = ()) -> None:
+        self.scales = list(scales) or [1.0] * len(models)
+        if len(self.scales) != len(models):
+            raise ConfigError(
+                f"{len(models)} models and {len(self.scales)} scales", mend="give one --scale for each model, or none"
+            )
+        for scale in self.scales:
+            if not math.isfinite(scale):
+                raise ConfigError(f"a scale of {scale:g} is no share of a model", mend="give finite numbers to --scale")
+        self.base = open_model(base)
+        self.models = [open_model(path, base) for path in models]
+        if self.base.added:
+            raise ModelError("is an adapter", where=base, mend="name the model that it was trained on as the base")
+        for name, reason in self.base.left_out.items():
+            raise ModelError(f"{name} is {reason}, which cannot be blended", where=base)
+        for model in self.models:
+            self._check(model)
+        self._companions = self._folder_with_tokenizer([base, *models])
+
+    def _check(self, model: Model) -> None:
+        mend = "blend models that were trained from this base"
+        for name, stored in self.base.tensors.items():
+            if name not in model.names:
+                raise ModelError(f"has no {name}, which {self.base.where} has", where=model.where, mend=mend)
+            if model.source(name).shape != stored.shape:
+                raise ModelError(f"{name} has another shape than in {self.base.where}", where=model.where, mend=mend)
+        for name in model.tensors.keys() - self.base.tensors.keys():
+            alike = name in model.tied or (name in self.base.tied and model.tied.get(name) == self.base.tied[name])
+            if not alike:
+                raise ModelError(f"has {name}, which {self.base.where} has not", where=model.where, mend=mend)
+
+    @staticmethod
+    def _folder_with_tokenizer(paths: Sequence[str]) -> Path:
+        for path in paths:
+            folder = locate(path)
+            if (folder / "config.json").is_file() and (folder / "tokenizer_config.json").is_file():
+                return folder
+        raise ModelError("no tokenizer beside its weights", where=paths[0], mend="name a folder that has one")
+
+    def tensors(self, a: float) -> Iterator[tuple[str, Tensor]]:
+        """The blend's tensors by name, each computed when it is asked for."""
+        for name, stored in self.base.tensors.items():
+            start = stored.read().float()
+            ends = [_whole(model, name) for model in self.models]
+            if len(ends) == 1:
+                # Exact at both ends, where adding a difference would round.
+                mixed = torch.lerp(start, ends[0], a * self.scales[0])
+            else:
+                mixed = start.clone()
+                for scale, end in zip(self.scales, ends, strict=True):
+                    mixed.add_(end.sub_(start), alpha=a * scale)
+            yield name, mixed.to(stored.dtype).contiguous()
+
+    def write(self, a: float, folder: Path) -> None:
+        """Write the blend at `a` as a model folder, which appears whole or not at all.
+
+        Raises:
+            ConfigError: the folder is there already.
+        """
+        if folder.exists():
+            raise ConfigError("is there already", where=str(folder), mend="name another folder with --out")
+        files = self._files()
+        with whole_folder(folder) as fresh:
+            for path in self._companions.iterdir():
+                if path.suffix in COMPANIONS and not path.name.endswith(".index.json"):
+                    shutil.copyfile(path, fresh / path.name)
+            held: dict[str, Tensor] = {}
+            for name, tensor in self.tensors(a):
+                held[name] = tensor
+                if len(held) == len(files[name][1]):
+                    save_file(held, fresh / files[name][0], metadata={"format": "pt"})
+                    held = {}
+            if len({file for file, _ in files.values()}) > 1:
+                total = sum(stored.entries * stored.dtype.itemsize for stored in self.base.tensors.values())
+                index = {
+                    "metadata": {"total_size": total},
+                    "weight_map": {name: file for name, (file, _) in files.items()},
+                }
+                (fresh / "model.safetensors.index.json").write_text(json.dumps(index, indent=2))
+
+    def _files(self) -> dict[str, tuple[str, list[str]]]:
+        """For every tensor its file, and all names in that file: neighbours, up to `FILE_BYTES` together."""
+        parts: list[list[str]] = [[]]
+        size = 0
+        for name, stored in self.base.tensors.items():
+            own = stored.entries * stored.dtype.itemsize
+            if parts[-1] and size + own > FILE_BYTES:
+                parts.append([])
+                size = 0
+            parts[-1].append(name)
+            size += own
+        count = len(parts)
+        named = [f"model-{i:05d}-of-{count:05d}.safetensors" for i in range(1, count + 1)]
+        named = named if count > 1 else ["model.safetensors"]
+        return {name: (file, part) for file, part in zip(named, parts, strict=True) for name in part}
+
+
+def _whole(model: Model, name: str) -> Tensor:
+    """A tensor in float32, what an adapter adds to it included."""
+    tensor = model.source(name).read().float()
+    product = model.product(name)
+    return tensor if product is None else tensor + product.left @ product.right

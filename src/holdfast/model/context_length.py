@@ -1,0 +1,40 @@
+"""Context length."""
+
+from typing import TYPE_CHECKING
+
+from holdfast.config.settings import EvalSettings, TrainSettings
+from holdfast.errors import ConfigError
+
+if TYPE_CHECKING:
+    from holdfast.model.policy import Policy
+
+
+def longest_reprompt(policy: "Policy", train: TrainSettings) -> int:
+    """Tokens that a teacher's prompt may have: what the settings say, else room for a prompt and a completion."""
+    if train.max_reprompt_length is not None:
+        return train.max_reprompt_length
+    room = train.max_prompt_length + train.max_completion_length
+    limit = policy.context_length
+    return room if limit is None else min(room, limit - train.max_completion_length)
+
+
+def check_context(policy: "Policy", train: TrainSettings, evaluation: EvalSettings) -> None:
+    """Refuse lengths that the model was not made for.
+
+    Raises:
+        ConfigError: prompt and completion together are longer than the model's context.
+    """
+    limit = policy.context_length
+    longest = {"train.max_completion_length": train.max_completion_length}
+    if evaluation.max_completion_length is not None:
+        longest["eval.max_completion_length"] = evaluation.max_completion_length
+    sums = {f"train.max_prompt_length + {setting}": train.max_prompt_length + n for setting, n in longest.items()}
+    if train.max_reprompt_length is not None:
+        reprompt = train.max_reprompt_length + train.max_completion_length
+        sums["train.max_reprompt_length + train.max_completion_length"] = reprompt
+    for terms, wanted in sums.items():
+        if limit is not None and wanted > limit:
+            raise ConfigError(
+                f"{terms} is {wanted}, and the model takes {limit} tokens",
+                mend=f"lower them so that they add up to at most {limit}",
+            )

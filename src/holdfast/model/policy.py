@@ -1,0 +1,226 @@
+"""A model that is taught: prompted, seen as a backbone and an output head, copied or adapted, saved whole."""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Self, TypeVar
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers import Cache, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+from holdfast.data.chat import Speech
+from holdfast.model import lora, shard
+from holdfast.model.processes import World
+from holdfast.model.quiet import quiet
+from holdfast.objective.head import OutputHead
+from holdfast.store.files import whole_folder
+
+T = TypeVar("T")
+
+
+class ParameterCounts(NamedTuple):
+    """Numbers of weights, tied ones once; a teacher's adapter is not counted."""
+
+    total: int
+    trainable: int
+
+
+class Policy:
+    """A causal language model with what is needed to prompt, sample, score and save it.
+
+    The model is always in eval mode: with dropout, the same weights would not give the same answers.
+
+    Attributes:
+        model: the transformers model, inside a peft model under LoRA.
+        tokenizer: with a chat template.
+        eos_ids: every token that ends a completion: the generation configuration's, the tokenizer's, and the one
+            that the chat template ends the assistant's turn with.
+        pad_id: fills batches; always masked.
+        head: the output head, checked against the model's own logits.
+        source: the path or id that it was loaded from.
+        chat_template_kwargs: passed to the chat template of student and teacher alike.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel | PeftModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        eos_ids: frozenset[int],
+        pad_id: int,
+        head: OutputHead,
+        source: str,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.eos_ids = eos_ids
+        self.pad_id = pad_id
+        self.head = head
+        self.source = source
+        self.chat_template_kwargs = dict(chat_template_kwargs or {})
+
+    @property
+    def speech(self) -> Speech:
+        """How what it says and its tokens go into each other."""
+        return Speech(self.tokenizer, self.eos_ids, self.chat_template_kwargs)
+
+    @property
+    def causal_lm(self) -> PreTrainedModel:
+        """The transformers model; under LoRA, the one that the adapters were put into."""
+        return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+
+    @property
+    def device(self) -> torch.device:
+        """Where its inputs go."""
+        return World.current().device if shard.is_sharded(self) else next(self.model.parameters()).device
+
+    @property
+    def is_lora(self) -> bool:
+        return isinstance(self.model, PeftModel)
+
+    @property
+    def context_length(self) -> int | None:
+        """Longest sequence that the model was made for, in tokens; None where its configuration does not say."""
+        return getattr(self.causal_lm.config.get_text_config(decoder=True), "max_position_embeddings", None)
+
+    def hidden_states(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        cache: Cache | None = None,
+        **for_attention: Any,
+    ) -> Tensor:
+        """Final hidden states [B, L, H] of tokens [B, L], as the output head takes them.
+
+        Args:
+            attention_mask: [B, cached + L], 0 on padding.
+            position_ids: [B, L]; with padding on the left they must be given.
+            cache: keys and values of earlier tokens, extended in place.
+            for_attention: handed down to the attention of every layer.
+        """
+        return decoder_states(self.causal_lm, input_ids, attention_mask, position_ids, cache, **for_attention)
+
+    def run(self, work: Callable[[], T]) -> T:
+        """Do work that reads the model's weights past its own forward, such as the output head's."""
+        return shard.run(self, work)
+
+    def backward(self, loss: Tensor, *, last: bool) -> None:
+        """Add a micro-batch's gradients; `last`: the next thing is that the optimiser moves the weights."""
+        shard.backward(self, loss, last=last)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits [..., V] of hidden states [..., H], in the model's dtype."""
+        return self.head(hidden)
+
+    def named_trainable(self) -> dict[str, nn.Parameter]:
+        """What an optimiser moves, by name: every weight, tied ones once, or under LoRA the student's adapter."""
+        if isinstance(self.model, PeftModel):
+            return lora.adapter_parameters(self.model, lora.STUDENT)
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def named_teacher(self) -> dict[str, nn.Parameter]:
+        """Under LoRA, the teacher's adapter under the names of `named_trainable`; its rank may be another."""
+        return lora.adapter_parameters(self._peft(), lora.TEACHER)
+
+    def parameter_counts(self) -> ParameterCounts:
+        trainable = sum(p.numel() for p in self.named_trainable().values())
+        base = sum(p.numel() for name, p in self.causal_lm.named_parameters() if ".lora_" not in name)
+        return ParameterCounts(base + (trainable if self.is_lora else 0), trainable)
+
+    def base(self) -> AbstractContextManager[None]:
+        """Under LoRA: within it, the model without its adapter."""
+        return self._peft().disable_adapter()
+
+    def add_teacher(self, width: int = 1) -> None:
+        """Under LoRA: add the adapter "teacher", `width` times the student's rank."""
+        lora.add_teacher(self._peft(), width)
+
+    def adapter(self, name: str) -> AbstractContextManager[None]:
+        """Under LoRA: within it, the model with the adapter `name`, without gradients."""
+        return lora.active(self._peft(), name)
+
+    def frozen_copy(self) -> Self:
+        """A copy of the whole model as it is now, without gradients, for a teacher or a base. Not under LoRA."""
+        if self.is_lora:
+            raise RuntimeError("under LoRA the base and the teacher share the model: use base() and adapter()")
+        twin = copy.copy(self)
+        twin.model = copy.deepcopy(self.model).requires_grad_(False)
+        for parameter in twin.model.parameters():
+            parameter.grad = None
+        twin.head = OutputHead(twin.causal_lm.get_output_embeddings(), self.head.scale, self.head.softcap)
+        return twin
+
+    @contextmanager
+    def on(self, device: torch.device) -> Iterator[None]:
+        """Within it, the weights are on another device; afterwards those that were there before are back, unchanged."""
+        if shard.is_sharded(self):
+            yield  # FSDP brings what it needs
+            return
+        held = {name: parameter.data for name, parameter in self.model.named_parameters()}
+        self.model.to(device)
+        try:
+            yield
+        finally:
+            for name, parameter in self.model.named_parameters():
+                parameter.data = held[name]
+
+    def save_folder(self, path: str | Path, *, merged: bool = False) -> None:
+        """Write a Hugging Face folder: safetensors, configuration, tokenizer. It appears whole or not at all.
+
+        Under LoRA the folder has the student's adapter in `adapter/`, whose configuration names the base; with `merged`
+        it also has the weights of base and adapter together, so that `AutoModelForCausalLM` loads it as it is.
+        A folder that was there before is replaced.
+        """
+        weights: dict[str, Tensor] = {}
+        if not isinstance(self.model, PeftModel):
+            weights = shard.full_state(self.model)
+        elif merged:
+            weights = lora.merged_state(self.model)
+        World.current().main(lambda: self._write_folder(Path(path), weights))
+
+    def _write_folder(self, path: Path, weights: dict[str, Tensor]) -> None:
+        with whole_folder(path) as folder, quiet():
+            self.tokenizer.save_pretrained(folder)
+            if self.is_lora:
+                self.model.save_pretrained(
+                    folder / "adapter", selected_adapters=[lora.STUDENT], save_embedding_layers=False
+                )
+            if weights:
+                self.causal_lm.save_pretrained(folder, state_dict=weights)
+
+    def _peft(self) -> PeftModel:
+        if not isinstance(self.model, PeftModel):
+            raise RuntimeError("a fully fine-tuned policy has no adapters: keep a frozen_copy() instead")
+        return self.model
+
+
+def attends_everywhere(model: PreTrainedModel) -> bool:
+    """Whether every layer is full or sliding-window attention: what a token adds for later ones are keys and values."""
+    layers = DynamicCache(config=model.config).layers
+    return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
+
+
+def decoder_states(
+    model: PreTrainedModel,
+    input_ids: Tensor,
+    attention_mask: Tensor | None = None,
+    position_ids: Tensor | None = None,
+    cache: Cache | None = None,
+    **for_attention: Any,
+) -> Tensor:
+    """Final hidden states of a causal language model; see `Policy.hidden_states`."""
+    output = model.get_decoder()(
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        position_ids=position_ids,
+        past_key_values=cache,
+        use_cache=cache is not None,
+        **for_attention,
+    )
+    return output.last_hidden_state

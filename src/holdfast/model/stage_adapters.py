@@ -1,0 +1,96 @@
+"""An adapter for every stage, kept in one: O-LoRA (arXiv 2310.14152).
+
+The sum of adapters Σ_k B_k A_k is one adapter [B_1 … B_n] · [A_1; …; A_n], as wide as all together. So the student's
+adapter is made that wide at once, and stage t trains its block of rows of A and columns of B alone: the blocks of
+earlier stages stay what they were, and those of later ones add nothing, for their B is still 0. Saving, merging and
+sampling know nothing of it.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from holdfast.config.settings import ModelSettings, RunConfig
+from holdfast.errors import ConfigError
+from holdfast.model.policy import Policy
+from holdfast.recipes.parts.penalty import OrthogonalPenalty
+
+
+def adapted_model(config: RunConfig) -> ModelSettings:
+    """A run's model with an adapter wide enough for what its recipe asks for.
+
+    Raises:
+        ConfigError: the recipe wants an adapter for each stage, and no adapters are trained, or their weights decay.
+    """
+    if not isinstance(config.recipe.penalty(), OrthogonalPenalty):
+        return config.model
+    what = f"recipe {config.recipe.name!r} trains an adapter for each stage"
+    if config.model.lora is None:
+        raise ConfigError(f"{what}, and without model.lora there is none", mend="set model.lora, e.g. `{r: 8}`")
+    if config.train.weight_decay:
+        mend = "set train.weight_decay to 0; the recipe's `norm` holds the new adapter small"
+        raise ConfigError(f"{what}, and train.weight_decay would wear down the earlier ones", mend=mend)
+    stages, lora = len(config.tasks), config.model.lora
+    # The scale of a product is lora_alpha / r, and stays.
+    wide = lora.model_copy(update={"r": stages * lora.r, "lora_alpha": stages * lora.lora_alpha})
+    return config.model.model_copy(update={"lora": wide})
+
+
+class StageAdapters:
+    """strength · Σ_{k<t} ‖A_k A_tᵀ‖₁ + norm · (‖A_t‖₂ + ‖B_t‖₂), and no gradient but in the stage's own block.
+
+    Args:
+        policy: its adapter is `stages` times as wide as that of one stage.
+    """
+
+    def __init__(self, spec: OrthogonalPenalty, policy: Policy, stages: int) -> None:
+        self.spec, self._policy, self._stages = spec, policy, stages
+        self._stage = 0
+
+    def begin(self, stage: int, estimate: Callable[[], object]) -> None:
+        self._stage = stage
+
+    @torch.no_grad()
+    def add_gradient(self) -> float:
+        total = 0.0
+        for name, parameter in self._policy.named_trainable().items():
+            is_down = ".lora_A." in name
+            # Both with the rank first.
+            values, gradient = (t if is_down else t.T for t in (parameter, _gradient(parameter)))
+            width = len(values) // self._stages
+            start, end = (self._stage - 1) * width, self._stage * width
+            gradient[:start] = 0
+            gradient[end:] = 0
+            own, earlier = values[start:end], values[:start]
+            if is_down:
+                overlap = earlier @ own.T
+                total += self.spec.strength * float(overlap.abs().sum())
+                gradient[start:end] += self.spec.strength * overlap.sign().T @ earlier
+            size = float(own.norm())
+            if self.spec.norm and size:
+                total += self.spec.norm * size
+                gradient[start:end] += self.spec.norm / size * own
+        return total
+
+    def state(self) -> dict[str, Tensor]:
+        return {}
+
+    def like(self, name: str) -> Tensor | None:
+        return None
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """There is none but the adapter itself."""
+
+    def progress(self) -> dict[str, Any]:
+        return {"stage": self._stage}
+
+    def load_progress(self, saved: Mapping[str, Any]) -> None:
+        self._stage = saved["stage"]
+
+
+def _gradient(parameter: torch.nn.Parameter) -> Tensor:
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    return parameter.grad

@@ -1,0 +1,144 @@
+"""What the wider base does before any stage: its success at each task, without help and with each privilege."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from holdfast.data import teacher_prompts as contexts
+from holdfast.data.chat import encode_prompt
+from holdfast.data.example import Example, Message
+from holdfast.data.seeds import derive_seed
+from holdfast.data.task import Task
+from holdfast.lab.languages import REFUSAL
+from holdfast.lab.wide_tasks import wide_task
+from holdfast.measure.statistics import mean_interval
+from holdfast.model.policy import Policy
+from holdfast.sampling.draws import Request
+from holdfast.sampling.episodes import play
+from holdfast.sampling.sampler import Sampler
+
+SAMPLES = 8
+"""Answers to each prompt, as GRPO draws them."""
+
+ITEMS = 128
+"""Training prompts of each task that are looked at."""
+
+LONGEST_ANSWER = 56
+
+BATCH_TOKENS = 65536
+
+Prompted = tuple[Message, ...]
+
+
+def _solution(exposure: float, example: Example) -> Prompted:
+    assert example.solution is not None
+    shown = contexts.exposed_steps(example.solution, exposure)
+    return contexts.demonstration_prompt(example.messages, shown, contexts.REFERENCE_TEMPLATE)
+
+
+def _plan(example: Example) -> Prompted:
+    assert example.plan is not None
+    return contexts.plan_prompt(example.messages, example.plan, contexts.PLAN_TEMPLATE)
+
+
+def _actions(count: int, example: Example) -> Prompted:
+    assert example.actions is not None
+    return contexts.actions_prompt(example.messages, example.actions[:count], contexts.ACTIONS_TEMPLATE)
+
+
+def _translation(example: Example) -> Prompted:
+    assert example.translation is not None
+    asked = contexts.last_user_message(example.translation)
+    content = contexts.fill(contexts.TRANSLATION_TEMPLATE, prompt=asked)
+    return contexts.with_last_user_message(example.translation, content)
+
+
+_WITH_STEPS: Mapping[str, Callable[[Example], Prompted]] = {
+    "plan": _plan,
+    "half of the solution": partial(_solution, 0.5),
+    "solution": partial(_solution, 1.0),
+}
+
+PRIVILEGES: Mapping[str, Mapping[str, Callable[[Example], Prompted]]] = {
+    "steps": _WITH_STEPS,
+    "steps-hard": _WITH_STEPS,
+    "refusals": {"translation": _translation},
+    "quests": {
+        "the first action": partial(_actions, 1),
+        "the first two": partial(_actions, 2),
+        "all actions": partial(_actions, 3),
+    },
+    "songs": {},
+}
+"""What each task's prompts can be shown with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """Success over prompts and samples.
+
+    Attributes:
+        mean: share of answers with the full reward.
+        ci95: its interval over prompts.
+        all_failed: share of prompts none of whose samples has it.
+    """
+
+    task: str
+    shown: str
+    prompts: int
+    mean: float
+    ci95: tuple[float, float]
+    all_failed: float
+
+
+def before_stages(policy: Policy, items: int = ITEMS) -> list[Success]:
+    """Success at the first training prompts of each task, sampled at temperature 1; of refusals the forbidden ones."""
+    found = []
+    for name, privileges in PRIVILEGES.items():
+        task = wide_task(name)
+        examples = [e for e in task.train if name != "refusals" or e.answer == REFUSAL][:items]
+        found.append(_success(policy, task, examples, "nothing"))
+        for shown, prompted in privileges.items():
+            found.append(_success(policy, task, [replace(e, messages=prompted(e)) for e in examples], shown))
+    return found
+
+
+def _success(policy: Policy, task: Task, examples: Sequence[Example], shown: str) -> Success:
+    rewards = sampled_rewards(policy, task, examples)
+    shares = [sum(each) / len(each) for each in rewards]
+    interval = mean_interval(shares).ci95
+    assert interval is not None
+    mean = sum(shares) / len(shares)
+    return Success(
+        task.name, shown, len(examples), mean, interval, sum(not any(each) for each in rewards) / len(rewards)
+    )
+
+
+def sampled_rewards(
+    policy: Policy, task: Task, examples: Sequence[Example], *, temperature: float = 1.0, seed: int = 0
+) -> list[list[bool]]:
+    """For each example, whether each of `SAMPLES` sampled answers has the full reward."""
+    prompts = [encode_prompt(policy.tokenizer, each.messages, policy.chat_template_kwargs) for each in examples]
+    requests = [
+        Request(prompt, seed=derive_seed(seed, "lab success", task.name, i, sample), temperature=temperature)
+        for i, prompt in enumerate(prompts)
+        for sample in range(SAMPLES)
+    ]
+    asked = [example for example in examples for _ in range(SAMPLES)]
+    sampler = Sampler(policy)
+    if task.episodes is not None:
+        episodes = play(
+            sampler,
+            policy.speech,
+            task.episodes,
+            requests,
+            asked,
+            max_new_tokens=LONGEST_ANSWER,
+            batch_tokens=BATCH_TOKENS,
+        )
+        rewards = [episode.verdict.reward >= 1 for episode in episodes]
+    else:
+        completions = sampler.generate(requests, max_new_tokens=LONGEST_ANSWER, batch_tokens=BATCH_TOKENS)
+        texts = [policy.speech.text(completion.ids) for completion in completions]
+        rewards = [task.verify(example, text).reward >= 1 for example, text in zip(asked, texts, strict=True)]
+    return [rewards[i : i + SAMPLES] for i in range(0, len(rewards), SAMPLES)]

@@ -1,0 +1,36 @@
+"""Beta-OPSD: the teacher's improvement, weighed against staying close to the base."""
+
+from dataclasses import replace
+from typing import ClassVar
+
+from pydantic import Field
+
+from holdfast.recipes.opsd import OPSD
+from holdfast.recipes.parts.objective import Clip, Divergence, Objective
+
+
+class BetaOPSD(OPSD):
+    """β-OPSD (arXiv 2607.28582): max over π of E_π[log q − log b] − β·KL(π‖b), b the base without the solution.
+
+    Rows     as OPSD
+    Target   ∝ b^(1 − 1/β) · q^(1/β), the maximiser; β = 1 is the teacher q itself
+    Loss     KL(student ‖ target) per token: the maximand over −β, but for a constant; corrected as OPSD's
+
+    Reconstruction: the paper's optional return-to-go, which credits a token with what follows it, is left out; every
+    token has its own divergence alone.
+    """
+
+    name: ClassVar[str] = "beta_opsd"
+    summary: ClassVar[str] = "Learn from reference solutions on-policy, but only part of the way from the base."
+    source: ClassVar[str] = "arXiv 2607.28582"
+    cost: ClassVar[str] = "as opsd, and 1 base forward per prompt"
+    when: ClassVar[str] = "As opsd, where the full teacher overshoots and old skills matter."
+
+    beta: float = Field(default=2.0, ge=1)
+    """A reconstruction: the paper's value is not known to us; above 1 is conservative."""
+    divergence: Divergence = "reverse_kl"
+    """What the paper's maximand amounts to, for samples of the student."""
+    clip: Clip = "none"
+
+    def objective(self) -> Objective:
+        return replace(super().objective(), target="geometric", anchor="base", target_weight=1 / self.beta)

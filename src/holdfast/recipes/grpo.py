@@ -1,0 +1,110 @@
+"""GRPO: reinforce samples that did better than their siblings."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from holdfast.data.rows import Group
+from holdfast.recipes.base.recipe import Recipe
+from holdfast.recipes.parts.objective import Aggregation, Objective, PolicyGradient, RatioLevel, Surrogate
+from holdfast.recipes.parts.rollouts import RolloutSpec
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "grpo": {},
+    "dr_grpo": {"aggregation": "constant", "scale_rewards": "none"},
+    "dapo": {"aggregation": "token_mean", "epsilon_high": 0.28, "mask_truncated_completions": True},
+    "gspo": {"ratio": "sequence", "epsilon": 3e-4, "epsilon_high": 4e-4},
+    "cispo": {"surrogate": "cispo", "aggregation": "token_mean", "epsilon_high": 5.0},
+}
+"""What each published variant changes; every entry is an ordinary setting and can be overridden.
+
+DAPO stands here without its dynamic sampling (a group without variance gives 0 and counts) and its soft length penalty.
+"""
+
+
+class GRPO(Recipe):
+    """Group Relative Policy Optimization (arXiv 2402.03300) and its variants as orthogonal settings.
+
+    Rows     y_1..y_8 ~ student(x), temperature 1, judged by the verifier
+    Signal   A_i = (R_i − mean R) / (std R + 1e-4); groups without variance carry none
+    Loss     −min(ρ A, clip(ρ, 1−ε, 1+ε_high) A) per token, ρ = p/p_old;
+             + beta · k3 estimate of KL to the base, on every row
+    """
+
+    name: ClassVar[str] = "grpo"
+    needs: ClassVar[frozenset[str]] = frozenset({"reward"})
+    summary: ClassVar[str] = "Learn from rewards: reinforce the samples that did better than their siblings."
+    source: ClassVar[str] = "DeepSeekMath, arXiv 2402.03300; variants: 2503.20783, 2503.14476, 2507.18071, 2506.13585"
+    cost: ClassVar[str] = (
+        "8 generations per prompt; 1 forward, 1 backward per row with signal; with beta > 0 a base forward"
+    )
+    when: ClassVar[str] = "A verifier and no demonstrations; slow and gentle; needs some successes among samples."
+
+    variant: Literal["grpo", "dr_grpo", "dapo", "gspo", "cispo"] = "grpo"
+    """Sets the defaults of the settings below to those of a published variant."""
+    num_generations: int = Field(default=8, ge=2)
+    scale_rewards: Literal["group", "batch", "none"] = "group"
+    ratio: RatioLevel = "token"
+    surrogate: Surrogate = "clip"
+    epsilon: float = Field(default=0.2, gt=0)
+    epsilon_high: float = Field(default=0.2, gt=0)
+    """With surrogate `cispo`, the cap on the ratio itself."""
+    aggregation: Aggregation = "sequence_mean"
+    mask_truncated_completions: bool = False
+    beta: float = Field(default=0.0, ge=0)
+    """Coefficient of KL to the base; 0 as in TRL and today's practice."""
+    temperature: float = Field(default=1.0, gt=0)
+    num_iterations: int = Field(default=1, ge=1)
+    importance_cap: float = Field(default=2.0, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _variant_defaults(cls, values: Any) -> Any:
+        variant = values.get("variant") if isinstance(values, dict) else None
+        return {**VARIANTS.get(variant, {}), **values} if isinstance(variant, str) else values
+
+    def rollouts(self) -> RolloutSpec:
+        return RolloutSpec(
+            source="student",
+            num_generations=self.num_generations,
+            temperature=self.temperature,
+            num_iterations=self.num_iterations,
+        )
+
+    def objective(self) -> Objective:
+        return Objective(
+            aggregation=self.aggregation,
+            policy_gradient=PolicyGradient(
+                ratio=self.ratio,
+                surrogate=self.surrogate,
+                epsilon=self.epsilon,
+                epsilon_high=self.epsilon_high,
+            ),
+            importance="token",
+            importance_cap=self.importance_cap,
+            temperature=self.temperature,
+            reference_kl=self.beta,
+        )
+
+    def annotate(self, groups: Sequence[Group]) -> Mapping[str, float]:
+        batch_std = _std([row.reward for group in groups for row in group.rows])
+        silent = 0
+        for group in groups:
+            rewards = [row.reward for row in group.rows]
+            mean, std = float(np.mean(rewards)), _std(rewards)
+            silent += std == 0
+            scale = {"group": std + 1e-4, "batch": batch_std + 1e-4, "none": 1.0}[self.scale_rewards]
+            for row in group.rows:
+                row.excluded = self.mask_truncated_completions and row.truncated
+                if row.excluded:
+                    continue
+                row.advantage = (row.reward - mean) / scale if std else 0.0
+                row.base_kl = 1.0 if self.beta else 0.0
+        return {"zero_variance_fraction": silent / max(1, len(groups))}
+
+
+def _std(rewards: Sequence[float]) -> float:
+    """Sample standard deviation; exactly 0 where all are equal, which the rounding of their mean would hide."""
+    return float(np.std(rewards, ddof=1)) if len(set(rewards)) > 1 else 0.0

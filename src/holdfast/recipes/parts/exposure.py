@@ -1,0 +1,170 @@
+"""How much of a solution the teacher sees, learnt while the student learns (ATESD, arXiv 2605.11458). Torch-free.
+
+A Beta policy draws an exposure, it is held for some optimiser steps, and what the student got better by on a probe in
+these steps is the policy's reward. The paper's controller is known to us in outline; its state, step sizes and the way
+in which later progress is credited are reconstructions.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy.special import digamma, polygamma
+
+from holdfast.data.seeds import numpy_rng
+from holdfast.recipes.parts.controllers import Controller, Moment
+
+FEATURES = ("loss", "slope", "grad_norm", "entropy", "kl_teacher", "reward", "progress")
+"""What the policy sees: averages of a step's numbers, the loss's change over a window, the part of the stage gone."""
+
+SMOOTHING = 0.1
+"""Rate of these averages, per optimiser step."""
+
+_FARTHEST = 3.0
+"""Deviations from the mean that a window's progress counts for at most."""
+
+Gradient = list[list[float]]
+"""In the policy's parameters, two rows: those of a and b; the last column is the bias."""
+
+
+def _no_parameters() -> Gradient:
+    return [[0.0] * (len(FEATURES) + 1) for _ in range(2)]
+
+
+@dataclass
+class _State:
+    parameters: Gradient = field(default_factory=_no_parameters)
+    trace: Gradient = field(default_factory=_no_parameters)
+    """Σ_j discount^j · ∇ log π of the window j before the last: what progress made now is credited to."""
+    averages: dict[str, float] = field(default_factory=dict)
+    loss_before: float | None = None
+    """The loss's average when the window began."""
+    window: int = -1
+    exposure: float = 0.0
+    """Held in this window."""
+    probe: float | None = None
+    """The probe's loss when the window began."""
+    mean: float = 0.0
+    """Of the progress of all windows so far, the baseline."""
+    squares: float = 0.0
+    """Σ (progress − mean)² over these windows."""
+    windows: int = 0
+
+
+class BetaExposure(Controller):
+    """Draws the exposure α ~ Beta(a, b), (a, b) = 1 + softplus(W s + u), anew for every window of `hold` steps.
+
+    REINFORCE with the running mean of progress as the baseline, and an entropy bonus:
+
+        (W, u) += rate · [ A_k · Σ_j discount^j ∇ log Beta(α_{k−j}) + entropy_weight · ∇ H ]
+        A_k     = (progress_k − mean) / deviation, within ±3
+
+    which over a stage adds up to ∇ log π of each window times the discounted sum of what came after it. `probe_loss` in
+    the numbers of a window's first step is the loss on the probe before it; progress_k is how far it falls in window k.
+    Mean and deviation are those of the windows so far, so that the policy learns as fast where a window gains a
+    hundredth of a nat as where it gains one; without a deviation yet no choice is preferred.
+    """
+
+    def __init__(self, *, hold: int, discount: float, entropy_weight: float, rate: float) -> None:
+        self.hold, self.discount, self.entropy_weight, self.rate = hold, discount, entropy_weight, rate
+        self._state = _State()
+        self._asked: tuple[int, float, list[float]] | None = None
+        """Window, exposure and features of the last question, for `see`; follows from the state and the moment."""
+
+    def value(self, moment: Moment) -> float:
+        window = moment.step // self.hold
+        if window == self._state.window:
+            return self._state.exposure
+        features = [*self._features(), moment.step / moment.steps, 1.0]
+        exposure = float(numpy_rng(moment.seed, "exposure", window).beta(*shape(self._state.parameters, features)))
+        self._asked = window, exposure, features
+        return exposure
+
+    def see(self, numbers: Mapping[str, Any]) -> None:
+        state = self._state
+        if self._asked is not None:
+            (window, exposure, features), self._asked = self._asked, None
+            # Of the policy that it was drawn from, before that learns from the window that has just ended.
+            drawn = log_density_gradient(state.parameters, features, exposure)
+            probe = numbers.get("probe_loss")
+            if probe is not None and state.probe is not None:
+                self._learn(state.probe - probe, features)
+            state.probe = probe
+            state.trace = _add(_scale(state.trace, self.discount), drawn)
+            state.window, state.exposure = window, exposure
+            state.loss_before = state.averages.get("loss")
+        for name in ("loss", "grad_norm", "entropy", "kl_teacher", "reward"):
+            if (seen := numbers.get(name)) is not None:
+                known = state.averages.get(name, seen)
+                state.averages[name] = (1 - SMOOTHING) * known + SMOOTHING * seen
+
+    def state(self) -> dict[str, Any]:
+        return asdict(self._state)
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self._state = _State(**state)
+
+    def _features(self) -> list[float]:
+        """All but the stage's progress; 0 for what has not been seen."""
+        averages, before = self._state.averages, self._state.loss_before
+        loss = averages.get("loss", 0.0)
+        slope = 0.0 if before is None else loss - before
+        rest = [averages.get(name, 0.0) for name in FEATURES[2:-1]]
+        return [max(-10.0, min(10.0, each)) for each in (loss, slope, *rest)]
+
+    def _learn(self, progress: float, features: Sequence[float]) -> None:
+        state = self._state
+        before = state.mean
+        state.windows += 1
+        state.mean += (progress - before) / state.windows
+        state.squares += (progress - before) * (progress - state.mean)
+        advantage = 0.0
+        if state.squares > 0:
+            deviation = math.sqrt(state.squares / (state.windows - 1))
+            advantage = max(-_FARTHEST, min(_FARTHEST, (progress - before) / deviation))
+        step = _add(
+            _scale(state.trace, advantage),
+            _scale(entropy_gradient(state.parameters, features), self.entropy_weight),
+        )
+        state.parameters = _add(state.parameters, _scale(step, self.rate))
+
+
+def shape(parameters: Gradient, features: Sequence[float]) -> tuple[float, float]:
+    """(a, b) of the Beta distribution, both above 1."""
+    a, b = (1 + float(np.logaddexp(0, np.dot(row, features))) for row in parameters)
+    return a, b
+
+
+def log_density_gradient(parameters: Gradient, features: Sequence[float], exposure: float) -> Gradient:
+    """∇ log Beta(exposure; a, b)."""
+    a, b = shape(parameters, features)
+    both = float(digamma(a + b))
+    tiny = 1e-12  # a draw may round to an end
+    slopes = math.log(max(exposure, tiny)) - digamma(a) + both, math.log(max(1 - exposure, tiny)) - digamma(b) + both
+    return _through(parameters, features, slopes)
+
+
+def entropy_gradient(parameters: Gradient, features: Sequence[float]) -> Gradient:
+    """∇ H[Beta(a, b)]."""
+    a, b = shape(parameters, features)
+    both = (a + b - 2) * polygamma(1, a + b)
+    return _through(parameters, features, (both - (a - 1) * polygamma(1, a), both - (b - 1) * polygamma(1, b)))
+
+
+def _through(parameters: Gradient, features: Sequence[float], slopes: Sequence[float]) -> Gradient:
+    """From derivatives in a and b to those in the parameters."""
+    found = []
+    for row, slope in zip(parameters, slopes, strict=True):
+        sigmoid = 1 / (1 + math.exp(-float(np.dot(row, features))))
+        found.append([float(slope) * sigmoid * each for each in features])
+    return found
+
+
+def _scale(gradient: Gradient, factor: float) -> Gradient:
+    return [[factor * each for each in row] for row in gradient]
+
+
+def _add(one: Gradient, other: Gradient) -> Gradient:
+    return [[x + y for x, y in zip(first, second, strict=True)] for first, second in zip(one, other, strict=True)]

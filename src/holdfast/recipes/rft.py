@@ -1,0 +1,66 @@
+"""RFT: imitate one's own right answers."""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from pydantic import Field
+
+from holdfast.data.rows import Group
+from holdfast.recipes.base.recipe import Recipe
+from holdfast.recipes.parts.objective import Objective
+from holdfast.recipes.parts.rollouts import RolloutSpec
+
+
+class RFT(Recipe):
+    """Iterative rejection fine-tuning, as in Retaining by Doing (arXiv 2510.18874).
+
+    Rows     y_1..y_4 ~ student(x), temperature 1, fresh for every step, judged by the verifier
+    Loss     −log p(y_t | x, y_<t) · min(p_train/p_sampler, 2) on right answers only;
+             mean over a row's tokens, then over right answers
+    """
+
+    name: ClassVar[str] = "rft"
+    needs: ClassVar[frozenset[str]] = frozenset({"reward"})
+    summary: ClassVar[str] = "Imitate one's own right answers."
+    source: ClassVar[str] = "Retaining by Doing, arXiv 2510.18874"
+    cost: ClassVar[str] = "4 generations per prompt; 1 forward, 1 backward per right answer"
+    when: ClassVar[str] = "A verifier, some successes, and nothing more elaborate than necessary; gentle on old skills."
+
+    num_generations: int = Field(default=4, ge=1)
+    """Reconstruction: the paper samples anew for every epoch and does not fix a number for every model."""
+    num_iterations: int = Field(default=1, ge=1)
+    """Optimiser steps on one batch of samples; the paper's epoch on its samples is a larger batch used once."""
+    success_threshold: float = Field(default=1.0, gt=0, le=1)
+    """Reward from which an answer counts as right."""
+    most_per_prompt: int | None = Field(default=None, ge=1)
+    """Right answers of a prompt that are imitated, the first ones; by default all, so that easy prompts weigh more."""
+    temperature: float = Field(default=1.0, gt=0)
+    importance_cap: float = Field(default=2.0, ge=1)
+
+    def rollouts(self) -> RolloutSpec:
+        return RolloutSpec(
+            source="student",
+            num_generations=self.num_generations,
+            temperature=self.temperature,
+            num_iterations=self.num_iterations,
+        )
+
+    def objective(self) -> Objective:
+        return Objective(
+            aggregation="sequence_mean",
+            count_silent_rows=False,
+            importance="token",
+            importance_cap=self.importance_cap,
+            temperature=self.temperature,
+        )
+
+    def annotate(self, groups: Sequence[Group]) -> Mapping[str, float]:
+        right = solved = 0
+        for group in groups:
+            successes = [row for row in group.rows if row.reward >= self.success_threshold]
+            right += len(successes)
+            solved += bool(successes)
+            for row in successes[: self.most_per_prompt]:
+                row.ce = 1.0
+        rows = sum(len(group.rows) for group in groups)
+        return {"right_fraction": right / max(1, rows), "success_group_fraction": solved / max(1, len(groups))}

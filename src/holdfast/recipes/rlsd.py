@@ -1,0 +1,75 @@
+"""RLSD: the reward says which way, the teacher says how far."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from holdfast.data.rows import Group
+from holdfast.data.teacher_prompts import (
+    DEMONSTRATION_TEMPLATE,
+    demonstration_prompt,
+    privileged_text,
+    require_places,
+)
+from holdfast.recipes.grpo import GRPO
+from holdfast.recipes.parts.controllers import Controller, Ramp
+from holdfast.recipes.parts.objective import Objective
+from holdfast.recipes.parts.teacher import TeacherSpec
+
+
+class RLSD(GRPO):
+    """RLSD (arXiv 2604.03128): GRPO whose token advantages are scaled by the model that sees the solution.
+
+    Rows     y_1..y_8 ~ student(x), temperature 1, judged by the verifier
+    Context  the reference solution, in the teacher's prompt only
+    Signal   A_it = A_i · [(1 − λ) + λ · clip(exp(sign(A_i) · sg(log q_t − log p_t)), 1 ± .2)],
+             A_i as in GRPO; λ falls from .5 to 0 over the stage's first 50 steps
+    Loss     GRPO's with A_it
+    """
+
+    name: ClassVar[str] = "rlsd"
+    needs: ClassVar[frozenset[str]] = frozenset({"privileged_context", "reward"})
+    summary: ClassVar[str] = "GRPO whose advantages are shared out over tokens by the model that sees the solution."
+    source: ClassVar[str] = "RLSD, arXiv 2604.03128"
+    cost: ClassVar[str] = "8 generations per prompt; 1 teacher forward, 1 forward, 1 backward per row with signal"
+    when: ClassVar[str] = "A verifier and solutions; as gentle as GRPO, since rewards alone decide the direction."
+    context_is_known: ClassVar[bool] = True
+
+    modulation: float = Field(default=0.5, ge=0, le=1)
+    """λ at the start of a stage: the part of every advantage that the teacher scales."""
+    modulation_steps: int = Field(default=50, ge=0)
+    """Optimiser steps until λ is 0, linearly; 0 keeps it. Reconstruction: every stage starts anew, as a run would."""
+    modulation_clip: float = Field(default=0.2, ge=0, lt=1)
+    teacher_kind: Literal["live", "frozen"] = "live"
+    """Reconstruction: the paper's teacher is the same model; "live" is that in every step, "frozen" the base."""
+    template: str = DEMONSTRATION_TEMPLATE
+
+    @model_validator(mode="after")
+    def _template_shows_the_solution(self) -> Self:
+        require_places("template", self.template, "prompt", "demonstration")
+        return self
+
+    def teacher(self) -> TeacherSpec:
+        return TeacherSpec(kind=self.teacher_kind, stage_start="base")
+
+    def objective(self) -> Objective:
+        plain = super().objective()
+        assert plain.policy_gradient is not None
+        modulated = replace(plain.policy_gradient, modulation=self.modulation, modulation_clip=self.modulation_clip)
+        return replace(plain, policy_gradient=modulated)
+
+    def controllers(self) -> dict[str, Controller]:
+        return {"modulation": Ramp(self.modulation, 0.0, self.modulation_steps)} if self.modulation_steps else {}
+
+    def signal(self) -> str:
+        return f"policy gradient, advantages scaled by the teacher within ±{self.modulation_clip:g}"
+
+    def annotate(self, groups: Sequence[Group]) -> Mapping[str, float]:
+        numbers = super().annotate(groups)
+        for group in groups:
+            shown = privileged_text(group.example)
+            for row in group.rows:
+                row.teacher_messages = demonstration_prompt(group.example.messages, shown, self.template)
+        return numbers

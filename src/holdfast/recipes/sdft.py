@@ -1,0 +1,86 @@
+"""SDFT: the model, shown the demonstration, supervises itself on its own samples."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from holdfast.data.rows import Group
+from holdfast.data.teacher_prompts import (
+    DEMONSTRATION_TEMPLATE,
+    demonstration_prompt,
+    privileged_text,
+    require_places,
+    strip_thinking,
+)
+from holdfast.recipes.base.distilled import Distilled
+from holdfast.recipes.base.taught import Taught
+from holdfast.recipes.parts.objective import Aggregation, Objective
+from holdfast.recipes.parts.rollouts import RolloutSpec
+from holdfast.recipes.parts.teacher import StageStart
+
+
+class SDFT(Distilled, Taught):
+    """Self-Distillation Fine-Tuning (arXiv 2601.19897), as run: forward KL, where the paper's Eq. 1 writes reverse.
+
+    Rows     y ~ student(x), one per prompt, temperature 1
+    Context  the demonstration, in the teacher's prompt only
+    Teacher  a slow EMA of the student, kept in fp32
+    Loss     w · mean_{t ≥ skip} KL(teacher_t ‖ student_t) over the full vocabulary, mean over rows;
+             w = mean_t min(p_train/p_sampler, cap), one number per row, as in the released code
+    """
+
+    name: ClassVar[str] = "sdft"
+    needs: ClassVar[frozenset[str]] = frozenset({"privileged_context"})
+    summary: ClassVar[str] = (
+        "Learn from demonstrations on-policy: the model with the demonstration teaches the one without."
+    )
+    source: ClassVar[str] = "Self-Distillation Enables Continual Learning, arXiv 2601.19897"
+    cost: ClassVar[str] = "1 generation, 1 teacher forward, 1 forward, 1 backward per prompt"
+    when: ClassVar[str] = "Demonstrations, old skills matter, and the model can follow an example in its prompt."
+
+    context_is_known: ClassVar[bool] = True
+
+    num_generations: int = Field(default=1, ge=1)
+    top_k_by: Literal["divergence", "student", "teacher"] = "student"
+    """Whose most likely entries a top-k `support` has: the student's for every divergence, as in SDPO's code; the paper
+    runs the full vocabulary. `divergence`: the teacher's for the forward KL, the student's for the others."""
+    num_loss_tokens_to_skip: int = Field(default=3, ge=0)
+    """Tokens at the start of a completion left out of the loss: the teacher's lead-in phrases leak there."""
+    remove_thinking_from_demonstration: bool = False
+    """Whether the teacher is shown the demonstration without its reasoning: an arm of arXiv 2607.01763, to which long
+    reasoning in the teacher's context is noise. A demonstration that is nothing else gives no loss."""
+    stage_start: StageStart = "base"
+    """The paper does not say. A teacher needs the ability to follow a demonstration, and that is what earlier stages
+    wear down in the student; the base has it whole. The released code, one run per skill, amounts to "student"."""
+    importance_cap: float = Field(default=2.0, ge=1)
+    """Most that a token's p_train/p_sampler counts for; the divergence is multiplied by its mean over the row."""
+    temperature: float = Field(default=1.0, gt=0)
+    aggregation: Aggregation = "sequence_mean"
+    template: str = DEMONSTRATION_TEMPLATE
+
+    @model_validator(mode="after")
+    def _template_shows_the_demonstration(self) -> Self:
+        require_places("template", self.template, "prompt", "demonstration")
+        return self
+
+    def rollouts(self) -> RolloutSpec:
+        return RolloutSpec(source="student", num_generations=self.num_generations, temperature=self.temperature)
+
+    def objective(self) -> Objective:
+        plain = self.divergence_from_teacher()
+        return replace(plain, aggregation=self.aggregation, temperature=self.temperature)
+
+    def annotate(self, groups: Sequence[Group]) -> Mapping[str, float]:
+        for group in groups:
+            example = group.example
+            shown = privileged_text(example)
+            if self.remove_thinking_from_demonstration and not (shown := strip_thinking(shown)).strip():
+                continue
+            for row in group.rows:
+                row.teacher_messages = demonstration_prompt(example.messages, shown, self.template)
+                row.skip_tokens = self.num_loss_tokens_to_skip
+                row.div = 1.0
+                self.mask_tokens(row)
+        return {}

@@ -1,0 +1,51 @@
+"""Logits of the few rows of a decoding step.
+
+Products of a large matrix with few rows are where matrix libraries differ most: from the layout in which the weights
+are stored, they spend half of the time or more on bringing them into their own. A head that is used again and
+again is laid out once.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from holdfast.model.policy import Policy
+from holdfast.objective.fused.head import onednn_is_there
+from holdfast.objective.head import scaled
+
+PASSES = 8
+"""Laying out takes about as long as so many passes gain, so a head is laid out when it has been used as often."""
+
+
+class DecodingHead:
+    """A policy's output head with its weights as they are at the first call; logits in float32.
+
+    On a CPU in float32 the weights are laid out for oneDNN, a second copy of them, after `PASSES` passes.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        projection = policy.head.projection
+        self._suits = (
+            type(projection) is nn.Linear
+            and projection.weight.device.type == "cpu"
+            and projection.weight.dtype == torch.float32
+            and onednn_is_there()
+            and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+        )
+        self._passes = 0
+        self._packed: Tensor | None = None
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """[R, H] to [R, V]."""
+        self._passes += 1
+        if not self._suits or self._passes <= PASSES:
+            return self._policy.logits(hidden).float()
+        head = self._policy.head
+        if self._packed is None:
+            self._packed = torch.ops.mkldnn._reorder_linear_weight(head.weight.detach(), hidden.shape[0])
+            plain = self._policy.logits(hidden).float()
+            laid_out = scaled(torch.ops.mkldnn._linear_pointwise(hidden, self._packed, head.bias, "none", [], ""), head)
+            # These operations are not torch's public ones: what they give is looked at before it is relied on.
+            self._suits = bool(torch.allclose(laid_out, plain, rtol=1e-4, atol=1e-4 * float(plain.abs().max())))
+            return plain
+        return scaled(torch.ops.mkldnn._linear_pointwise(hidden, self._packed, head.bias, "none", [], ""), head)

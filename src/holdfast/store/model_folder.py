@@ -1,0 +1,258 @@
+"""Weights of model folders, one tensor at a time: safetensors in one file or many, tied, or an adapter over its base.
+
+Tensors are mapped from their file, not read into memory; the mapping goes away with the tensor. So a comparison of two
+models needs memory for one matrix of each.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from holdfast.errors import ModelError
+from holdfast.store.bundled import base_folder
+
+DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+"""What a weight may be stored in, by the name in safetensors."""
+
+_ADAPTER_PREFIX = "base_model.model."
+
+_HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "config.json", "adapter_config.json"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Where a tensor lies, and what it is."""
+
+    file: Path
+    key: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def entries(self) -> int:
+        return math.prod(self.shape)
+
+    def read(self) -> Tensor:
+        """The tensor in its stored dtype, mapped from the file."""
+        with safe_open(self.file, "pt") as opened:
+            return opened.get_tensor(self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """What an adapter adds to a matrix: scale · left @ right."""
+
+    left: Tensor
+    right: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _Factors:
+    left: Stored
+    right: Stored
+    scale: float
+    is_transposed: bool
+
+    def read(self) -> Product:
+        left, right = self.left.read().float(), self.right.read().float() * self.scale
+        return Product(right.T, left.T) if self.is_transposed else Product(left, right)
+
+
+@dataclass(frozen=True)
+class Model:
+    """The weights of a model by name.
+
+    Attributes:
+        where: the path or id that it was opened by.
+        tensors: what is stored, of adapters the base's; names are those of the saved state.
+        tied: names that stand for another tensor of the same model, and which.
+        left_out: tensors that cannot be compared, with the reason.
+        notes: what a reader of the comparison should know.
+        added: what an adapter adds to them, by name.
+    """
+
+    where: str
+    tensors: Mapping[str, Stored]
+    tied: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    added: Mapping[str, _Factors] = field(default_factory=dict)
+
+    def source(self, name: str) -> Stored:
+        """Where a name's tensor lies, through ties."""
+        return self.tensors[self.tied.get(name, name)]
+
+    def product(self, name: str) -> Product | None:
+        """What an adapter adds to a tensor; None where nothing does."""
+        factors = self.added.get(self.tied.get(name, name))
+        return factors.read() if factors else None
+
+    def dtype(self, name: str) -> torch.dtype:
+        """What a weight is stored in; float32 where an adapter is added to it."""
+        return torch.float32 if self.tied.get(name, name) in self.added else self.source(name).dtype
+
+    @property
+    def names(self) -> set[str]:
+        """All names that the model has a tensor for, ties included."""
+        return self.tensors.keys() | self.tied.keys()
+
+
+def open_model(path: str | Path, other: str | Path | None = None) -> Model:
+    """Open a model folder, a PEFT adapter's folder, a hub id, or the lab's base.
+
+    Args:
+        other: a model to take an adapter's base from where the one that the adapter names is not there.
+
+    Raises:
+        ModelError: it is not there, has no safetensors, is quantised, or is an adapter of a kind other than plain LoRA.
+    """
+    folder = locate(path)
+    if (folder / "adapter_config.json").is_file():
+        return _open_adapter(str(path), folder, other)
+    config = _json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    if "quantization_config" in config:
+        raise ModelError("its weights are quantised", where=str(path), mend="name the model that it was made from")
+    tensors, left_out = _stored(folder, str(path))
+    return Model(str(path), tensors, _ties(config, tensors), left_out)
+
+
+def locate(path: str | Path) -> Path:
+    """The folder that a path, a hub id or `lab` stands for."""
+    bundled = base_folder(str(path))
+    if bundled is not None:
+        return bundled
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        if (folder / "models").is_dir() and not any(folder.glob("*.safetensors")):
+            raise ModelError(
+                "is a run, not a model", where=str(path), mend="name one of its stages, e.g. models/stage-1"
+            )
+        return folder.resolve()
+    if folder.exists():
+        raise ModelError("is a file, not a folder", where=str(path), mend="name the folder that it lies in")
+    if str(path).startswith((".", "/", "~")) or str(path).count("/") != 1:
+        raise ModelError("no such folder", where=str(path), mend="name a model folder, or a hub id as owner/name")
+    return hub_folder(str(path))
+
+
+def hub_folder(path: str, revision: str | None = None) -> Path:
+    """The folder of a model on the hub, loaded where it is not there yet.
+
+    Raises:
+        ModelError: it cannot be had.
+    """
+    try:
+        return Path(snapshot_download(path, revision=revision, allow_patterns=_HUB_FILES))
+    except Exception as error:
+        reason = f"is no folder, and cannot be had from the hub: {type(error).__name__}"
+        raise ModelError(reason, where=path, mend="check the path, or the id and the network") from error
+
+
+def _stored(folder: Path, where: str) -> tuple[dict[str, Stored], dict[str, str]]:
+    """What the safetensors of a folder hold by name, and which of it cannot be compared, with the reason."""
+    index = folder / "model.safetensors.index.json"
+    one = folder / "model.safetensors"
+    if index.is_file():
+        paths = sorted({folder / name for name in _json(index)["weight_map"].values()})
+    else:
+        paths = [one] if one.is_file() else sorted(folder.glob("*.safetensors"))
+    if not paths:
+        raise ModelError("the folder has no *.safetensors", where=where, mend="save the model with `save_pretrained`")
+    tensors, left_out = {}, {}
+    for path in paths:
+        try:
+            with safe_open(path, "pt") as opened:
+                for key in opened.keys():  # noqa: SIM118 - not a mapping
+                    part = opened.get_slice(key)
+                    if part.get_dtype() in DTYPES:
+                        tensors[key] = Stored(path, key, tuple(part.get_shape()), DTYPES[part.get_dtype()])
+                    else:
+                        left_out[key] = f"stored as {part.get_dtype()}"
+        except (OSError, SafetensorError) as error:
+            raise ModelError(f"cannot be read: {error}", where=str(path), mend="copy the model again") from error
+    return tensors, left_out
+
+
+def _ties(config: Mapping[str, Any], tensors: Mapping[str, Stored]) -> dict[str, str]:
+    """The output head of a model that says it is its input embedding, whether or not it was saved as well."""
+    text = config.get("text_config") or {}
+    if not config.get("tie_word_embeddings", text.get("tie_word_embeddings", False)):
+        return {}
+    embeddings = [name for name in tensors if re.search(r"(^|\.)(embed_tokens|wte|word_embeddings)\.weight$", name)]
+    return {"lm_head.weight": embeddings[0]} if len(embeddings) == 1 else {}
+
+
+def _open_adapter(where: str, folder: Path, other: str | Path | None) -> Model:
+    config = _json(folder / "adapter_config.json")
+    merge = "merge it with peft's `merge_and_unload`, save the model and name that folder"
+    unusual = [key for key in ("use_dora", "lora_bias", "target_parameters", "layer_replication") if config.get(key)]
+    if config.get("peft_type") != "LORA" or unusual:
+        kind = unusual[0] if unusual else f"peft_type {config.get('peft_type')}"
+        raise ModelError(f"adapters with {kind} are not read as they are", where=where, mend=merge)
+    base, note = _base_of(config, where, other)
+    saved, _ = _stored(folder, where)
+    tensors, ties, added = dict(base.tensors), dict(base.tied), {}
+    for key, left in saved.items():
+        name = key.removeprefix(_ADAPTER_PREFIX).replace(".base_layer.", ".")
+        module, is_b, _ = name.partition(".lora_B.weight")
+        embedding, is_embedding_b, _ = name.partition(".lora_embedding_B")
+        if is_b or is_embedding_b:
+            name = f"{module if is_b else embedding}.weight"
+            right = saved[key.replace("lora_B", "lora_A").replace("lora_embedding_B", "lora_embedding_A")]
+            is_transposed = bool(is_embedding_b) or bool(config.get("fan_in_fan_out"))
+            scale = _scale(config, name.removesuffix(".weight"), right.shape[0])
+            shape = (left.shape[0], right.shape[1])
+            if name not in tensors or tensors[name].shape != (shape[::-1] if is_transposed else shape):
+                raise ModelError(f"it adds to {name}, which the base does not have so", where=where, mend=merge)
+            added[name] = _Factors(left, right, scale, is_transposed)
+        elif name in base.names and base.source(name).shape == left.shape:
+            tensors[name] = left  # trained and saved whole, beside the adapter; no longer tied then
+            ties.pop(name, None)
+        elif ".lora_A." not in name and not name.endswith(".lora_embedding_A"):
+            raise ModelError(f"it holds {key}, which the base has no place for", where=where, mend=merge)
+    return Model(where, tensors, ties, base.left_out, (*base.notes, *note), added)
+
+
+def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
+    """What peft multiplies the product of an adapter's factors by."""
+    alpha = config["lora_alpha"]
+    for pattern, own in (config.get("alpha_pattern") or {}).items():
+        if re.match(rf"(.*\.)?({pattern})$", module):
+            alpha = own
+            break
+    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _base_of(config: Mapping[str, Any], where: str, other: str | Path | None) -> tuple[Model, tuple[str, ...]]:
+    """The base that an adapter names; where that is not there, the model that it is compared with, and a note."""
+    named = config.get("base_model_name_or_path")
+    note: tuple[str, ...] = ()
+    try:
+        if not named:
+            raise ModelError("its adapter_config.json names no base", where=where, mend="compare it with its base")
+        path: str | Path = locate(named)
+    except ModelError:
+        if other is None or (locate(other) / "adapter_config.json").is_file():
+            raise
+        path, note = other, (f"{where}: its base {named!r} is not here; {other} is taken for it",)
+    base = open_model(path)
+    if base.added:
+        raise ModelError("its base is an adapter too", where=where, mend="merge the base and name the merged folder")
+    return base, note
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot be read: {error}", where=str(path), mend="copy the model again") from error
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,118 @@
+"""The run directory: everything that a run leaves behind, written so that a kill leaves nothing half-written."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from holdfast.errors import RunError
+from holdfast.store.files import HALF_WRITTEN
+
+LOGS = ("metrics.jsonl", "probes.jsonl", "rollouts.jsonl", "decisions.jsonl", "discarded.jsonl")
+"""Logs that grow line by line; a resumed run cuts them back to where its checkpoint stands."""
+
+
+class RunDirectory:
+    """Paths and logs of one run."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def manifest(self) -> Path:
+        return self.path / "manifest.json"
+
+    @property
+    def summary(self) -> Path:
+        return self.path / "summary.json"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def checkpoint(self, number: int) -> Path:
+        return self.checkpoints / f"{number:08d}"
+
+    def model(self, stage: int) -> Path:
+        return self.path / "models" / f"stage-{stage}"
+
+    def evaluation(self, stage: int) -> Path:
+        return self.path / "evals" / f"stage-{stage}.json"
+
+    def responses(self, stage: int) -> Path:
+        return self.path / "responses" / f"stage-{stage}.json"
+
+    def guides(self, name: str) -> Path:
+        return self.path / "guides" / f"{name}.json"
+
+    def drift(self, stage: int) -> Path:
+        return self.path / "drift" / f"stage-{stage}.json"
+
+    def refuse_existing(self) -> None:
+        """Refuse a directory that holds anything, but for what a kill in the moment of its making left behind.
+
+        Raises:
+            RunError: it is not empty, or not a directory.
+        """
+        if not self.path.exists():
+            return
+        begun = f".{self.config.name}."
+        if not self.path.is_dir() or any(not entry.name.startswith(begun) for entry in self.path.iterdir()):
+            mend = "go on with `holdfast resume`, choose another output_dir, or remove it"
+            raise RunError("there is something here already", where=str(self.path), mend=mend)
+
+    def sweep(self) -> None:
+        """Remove what a kill left half-written."""
+        for pattern in HALF_WRITTEN:
+            for path in self.path.glob(pattern):
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+
+    def create(self) -> None:
+        """Make the directory.
+
+        Raises:
+            RunError: it holds something already, or cannot be made.
+        """
+        self.refuse_existing()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot be made: {error.strerror}", where=str(self.path)) from None
+
+    def append(self, log: str, record: Mapping[str, Any]) -> None:
+        """Add one line to a log."""
+        with (self.path / log).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def lengths(self) -> dict[str, int]:
+        """Sizes of the logs in bytes, to cut them back to."""
+        return {log: (self.path / log).stat().st_size if (self.path / log).exists() else 0 for log in LOGS}
+
+    def cut(self, lengths: Mapping[str, int]) -> None:
+        """Cut the logs back to earlier sizes."""
+        for log in LOGS:
+            file = self.path / log
+            if file.exists():
+                os.truncate(file, lengths.get(log, 0))
+
+    def records(self, log: str) -> Iterator[dict[str, Any]]:
+        """The whole lines of a log; a line that a kill cut short is left out."""
+        file = self.path / log
+        if not file.exists():
+            return
+        whole = file.read_text(encoding="utf-8").rpartition("\n")[0]
+        for line in whole.split("\n") if whole else ():
+            yield json.loads(line)

@@ -1,0 +1,319 @@
+"""What a recipe costs beside SFT, and which recipes are said to fit."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from commands import Commands
+from holdfast.advise.advice import BEGINNINGS, advise, beginning
+from holdfast.advise.cost import Passes, cost_of, stream_cost
+from holdfast.cli.advise import as_text
+from holdfast.cli.tables import recipe_facts
+from holdfast.config.settings import ModelSettings
+from holdfast.data.environment import Episodes
+from holdfast.data.example import Example, Message, Verdict
+from holdfast.data.task import Task
+from holdfast.errors import ConfigError
+from holdfast.model.base import Base
+from holdfast.model.load import load_policy
+from holdfast.recipes import (
+    ATESD,
+    DFT,
+    EWC,
+    GRPO,
+    ISDFT,
+    KLSFT,
+    NPO,
+    OPSD,
+    RECIPES,
+    SDFT,
+    SDPO,
+    SFT,
+    SORT,
+    AutoNPO,
+    Replay,
+    SDZero,
+    StableOPD,
+)
+from holdfast.recipes.base.needs import require
+from holdfast.recipes.base.recipe import Recipe
+from holdfast.recipes.parts.penalty import FisherPenalty
+from holdfast.recipes.parts.rollouts import RolloutSpec
+from holdfast.train.penalty import FisherHold
+from holdfast.train.teacher import Teacher
+
+
+def _task(name: str, *, judged: bool = False, **privileges: Any) -> Task:
+    example = Example(name, (Message(role="user", content="?"),), **privileges)
+    return Task(name, [example], [example], (lambda example, text: Verdict(1.0)) if judged else None)
+
+
+def test_costs_are_counted_from_the_wiring() -> None:
+    sft = cost_of(SFT())
+    assert (sft.step, sft.stage, sft.copies, sft.step.total) == (Passes(0, 1, 1), Passes(), 0, 3)
+    sdft = cost_of(SDFT())
+    assert sdft.step == Passes(1, 2, 1)
+    assert sdft.held == ("the EMA teacher", "the base")  # which it restarts from
+    assert sdft.relative_to(sft) == pytest.approx(5 / 3)
+    assert sdft.memory_relative_to(sft) == 1.5
+    assert cost_of(SDFT(teacher_kind="frozen")).held == ("the base",)
+    assert cost_of(SDFT(teacher_kind="live")).held == ()
+    assert cost_of(SDFT(stage_start="student")).held == ("the EMA teacher",)
+    assert cost_of(SDPO()).relative_to(sft) == pytest.approx(8 * 5 / 3)
+    assert cost_of(GRPO()).relative_to(sft) == pytest.approx(8 * 4 / 3)
+    assert cost_of(GRPO(beta=0.1)).relative_to(sft) == pytest.approx(8 * 5 / 3)
+    assert cost_of(GRPO(beta=0.1)).copies == 1
+    # At most a whole stage of it is undone and taken again, and each prompt is answered four times ahead.
+    assert cost_of(NPO()).step.total == pytest.approx(cost_of(GRPO()).step.total + 4)
+    grpo, npo = (cost_of(recipe, prompts_per_step=6) for recipe in (GRPO(), NPO(scout_steps=10)))
+    assert npo.stage == Passes(forwards=128) + grpo.step * (10 * 6), "ten steps more in a stage, however long it is"
+    # Four steps on one batch of rollouts sample once and score the base once.
+    assert cost_of(GRPO(beta=0.1, num_iterations=4)).step.total == pytest.approx(8 * (3 + 2 / 4))
+
+
+class Practising(ISDFT):
+    """iSDFT that samples some of earlier tasks' prompts anew."""
+
+    name: ClassVar[str] = "practising"
+
+    def rollouts(self) -> RolloutSpec:
+        return replace(super().rollouts(), replay_ratio=0.25)
+
+
+def test_replayed_prompts_are_sampled_and_scored_like_others_from_the_second_stage_on() -> None:
+    assert cost_of(Practising()).step == Passes(1.25, 1.25 * 3, 1.25)
+    assert cost_of(Practising(), is_first=True).step == Passes(1, 3, 1)
+    assert cost_of(Replay(), is_first=True).step == Passes(0, 1, 1)
+    listed = Replay(replay_source="base", prompts="some.jsonl")
+    assert cost_of(listed, is_first=True) == cost_of(listed)  # a file stands for earlier tasks
+    assert stream_cost(Practising(), [100]).completions == 100
+    assert stream_cost(Practising(), [100, 40]).completions == 150
+
+
+def test_what_is_measured_between_steps_is_shared_out_over_their_prompts() -> None:
+    plain, probed = cost_of(OPSD()).step, cost_of(ATESD(hold=5, probe_prompts=8), prompts_per_step=4).step
+    assert (probed.completions, probed.forwards) == pytest.approx((plain.completions + 0.4, plain.forwards + 0.8))
+    assert probed.backwards == plain.backwards
+    assert cost_of(ATESD(exposure=1.0)).step == plain
+
+
+def test_what_is_done_once_in_a_stage_counts_beside_its_steps() -> None:
+    assert cost_of(EWC()).stage == Passes(200, 200, 200)
+    empirical = EWC(sequences="demonstrations", num_sequences=50)
+    assert cost_of(empirical).stage == Passes(0, 50, 50)
+    assert cost_of(empirical, is_first=True).stage == Passes()  # nothing came before
+    assert stream_cost(EWC(), [100, 100]).total == 2 * 100 * 3 + 2 * 200 * 4
+    # Three of four candidates answer; right answers are scored by 3 + 2 + 1 candidates before them.
+    assert cost_of(AutoNPO(failures=10, guide_samples=2)).stage == Passes(3 * 20, 6 * 20)
+    assert cost_of(AutoNPO(failures=10, guide_samples=2, rounds=2)).stage == Passes(6 * 20, 12 * 20)
+
+
+def test_a_teacher_that_weighs_references_is_asked_of_these_alone() -> None:
+    assert cost_of(SORT()).step == Passes(8, 8 + 2, 8 + 1)
+    assert cost_of(SORT(plan_share=0.0)).step == Passes(8, 8 + 1, 8 + 1)
+    assert cost_of(StableOPD()).step == Passes(1, 3.25, 1.25)
+
+
+def test_of_two_phases_the_dearer_one_counts() -> None:
+    assert cost_of(SDZero(phase=1)).step == Passes(2, 1, 1)  # an answer and its revision, which alone is trained on
+    assert cost_of(SDZero(phase=2)).step == Passes(1, 2, 1)
+    assert cost_of(SDZero()).step == cost_of(SDZero(phase=1)).step  # as dear, and more is sampled
+
+
+MORE_SETTINGS = (
+    SDFT(teacher_kind="frozen", stage_start="student"),
+    SDFT(teacher_kind="trust_region"),
+    SDFT(teacher_kind="periodic"),
+    SDFT(stage_start="keep"),
+    GRPO(beta=0.1),
+    KLSFT(old_model="stage_start"),
+    Replay(replay_source="base"),
+    SDZero(phase=1),
+)
+
+
+@pytest.mark.parametrize("recipe", [*(kind() for kind in RECIPES.values()), *MORE_SETTINGS], ids=lambda r: str(r.name))
+def test_as_many_copies_are_counted_as_the_engine_holds(tiny_model: Path, recipe: Recipe) -> None:
+    policy = load_policy(ModelSettings(path=str(tiny_model)))
+    base = Base(policy) if recipe.uses_base() else None
+    teacher = None if (spec := recipe.teacher()) is None else Teacher(spec, policy, base)
+    held = sum(each is not None and each.copy is not None for each in (base, teacher))
+    if isinstance(penalty := recipe.penalty(), FisherPenalty):
+        hold = FisherHold(penalty, policy)
+        hold.begin(1, lambda: {name: torch.zeros_like(each) for name, each in policy.named_trainable().items()})
+        held += len(hold.state()) // len(policy.named_trainable())
+    assert cost_of(recipe).copies == held
+
+
+def test_words_name_as_many_copies_as_are_counted() -> None:
+    for name, facts in recipe_facts().items():
+        said = re.findall(r"\b(no|\d+)(?: \w+)? cop(?:y|ies)\b", facts["cost"])
+        assert said == [str(cost_of(RECIPES[name]()).copies or "no")], f"{name}: {facts['cost']}"
+
+
+def test_a_recipe_that_a_task_cannot_feed_names_what_is_lacking() -> None:
+    found = {each.recipe: each for each in advise([_task("a", demonstration="x"), _task("b")], [50, 50], is_lora=False)}
+    assert found["sft"].lacks == {"b": ["demonstration"]}
+    assert found["grpo"].lacks == {"a": ["reward"], "b": ["reward"]}
+    assert not found["sft"].fits
+
+
+def test_the_budget_decides_and_lora_holds_no_copies() -> None:
+    tasks = [_task("a", demonstration="x", judged=True)]
+    found = {each.recipe: each for each in advise(tasks, [100], is_lora=True, most=5)}
+    assert found["sdft"].fits
+    assert found["grpo"].over_budget
+    assert not found["grpo"].fits
+    assert found["grpo"].completions == 800
+    assert {each.relative_memory for each in found.values()} == {1.0}
+    assert all(each.fits for each in advise(tasks, [100], is_lora=True) if not each.lacks)
+
+
+def test_adapters_for_each_stage_take_lora() -> None:
+    tasks = [_task("a", demonstration="x")]
+    lacking = [{a.recipe: a for a in advise(tasks, [1], is_lora=lora)}["olora"].lacks for lora in (True, False)]
+    assert lacking == [{}, {"the model": ["LoRA"]}]
+
+
+def test_what_to_begin_with_follows_the_order_of_the_evidence() -> None:
+    everything = advise([_task("a", demonstration="x", judged=True)], [1], is_lora=False)
+    fitting = {each.recipe for each in everything if each.fits}
+    found = beginning(everything)
+    assert found is not None
+    assert found.recipe == next(each.recipe for each in BEGINNINGS if each.recipe in fitting)
+    assert beginning(advise([_task("a")], [1], is_lora=False, recipes=[SFT, GRPO])) is None
+
+
+@pytest.mark.parametrize(
+    ("privileges", "judged", "most", "first"),
+    [
+        ({}, True, None, "grpo"),
+        ({}, True, 8, "rft"),
+        ({}, True, 2, "sd_zero"),
+        ({}, True, 1.5, "ssd"),
+        ({}, False, None, "ssd"),
+        ({}, False, 1.2, None),
+        ({"translation": (Message(role="user", content="¿?"),)}, False, None, "msd"),
+        ({"demonstration": "x"}, False, 1.2, "sft"),
+    ],
+)
+def test_where_a_recipe_fits_there_is_one_to_begin_with(
+    privileges: dict[str, Any], judged: bool, most: float | None, first: str | None
+) -> None:
+    found = beginning(advise([_task("a", judged=judged, **privileges)], [1000], is_lora=False, most=most))
+    assert (found.recipe if found is not None else None) == first
+
+
+def test_where_no_documented_recipe_fits_the_cheapest_is_named_as_such() -> None:
+    found = beginning(advise([_task("a", demonstration="x")], [100], is_lora=False, recipes=[Practising, DFT, KLSFT]))
+    assert found is not None
+    assert (found.recipe, found.source) == ("dft", None)
+    assert "cheapest that fits, and we know of nothing that says where to begin" in found.reason
+    assert "Begin with dft: it is" in as_text({}, [], found)
+
+
+def test_what_is_said_to_fit_is_what_a_run_accepts() -> None:
+    episodes = Episodes(lambda example: None, 3)  # type: ignore[arg-type, return-value]
+    turns = replace(_task("turns", demonstration="x"), episodes=episodes)
+    tasks = [turns, _task("bare"), _task("shown", demonstration="x"), _task("judged", judged=True)]
+    for task in tasks:
+        for each in advise([task], [1], is_lora=True):
+            try:
+                require(RECIPES[each.recipe](), [task])
+            except ConfigError:
+                assert not each.fits, (each.recipe, task.name)
+            else:
+                assert each.fits, (each.recipe, task.name)
+    found = {each.recipe: each for each in advise([turns], [1], is_lora=True)}
+    assert found["sd_zero"].lacks == {"turns": ["answers_of_one_turn"]}
+    assert "needs answers of one turn, which turns lacks" in as_text({}, list(found.values()), None)
+
+
+def test_a_recipe_is_judged_as_the_configuration_sets_it() -> None:
+    tasks = [_task("a", demonstration="x"), _task("b", demonstration="x")]
+    named = {"gated": SDFT(teacher_kind="gated"), "still": SDFT(teacher_kind="frozen", num_generations=3)}
+    found = {each.label: each for each in advise(tasks, [50, 50], is_lora=False, named=named)}
+    assert "sdft" not in found
+    assert found["gated"].lacks == {"a": ["reward"], "b": ["reward"]}
+    assert not found["gated"].fits
+    assert (found["still"].completions, found["still"].relative_memory) == (300, 1.25)
+    assert found["still"].relative_cost == pytest.approx(3 * 5 / 3)
+    assert found["still"].settings == {"teacher_kind": "frozen", "num_generations": 3}
+    assert found["opsd"].settings == {}
+    text = as_text({}, list(found.values()), beginning([found["still"]]))
+    assert "still (sdft) with teacher_kind frozen, num_generations 3" in text
+    assert "All others at their defaults." in text
+    assert "Begin with still (sdft), as it is set here (arXiv 2601.19897, with other settings)" in text
+    assert "All are judged at their defaults." in as_text({}, advise(tasks, [1, 1], is_lora=True), None)
+
+
+def test_of_one_task_nothing_is_said_to_be_replayed() -> None:
+    tasks = [_task("a", demonstration="x"), _task("b", demonstration="x")]
+    known = replace(BEGINNINGS[0], recipe="practising")
+    said, costs = [], []
+    for stream in (tasks, tasks[:1]):
+        (found,) = advise(stream, [10] * len(stream), is_lora=False, recipes=[Practising])
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr("holdfast.advise.advice.BEGINNINGS", (known,))
+            first = beginning([found])
+        assert first is not None
+        said.append(("earlier tasks" in first.reason, "nothing is replayed" in as_text({}, [found], first)))
+        costs.append(found.relative_cost)
+    assert said == [(True, False), (False, True)]
+    assert costs == pytest.approx([(6 + 7.5) / 6, 2.0])
+    assert {each.recipe: each.replays for each in advise(tasks, [1, 1], is_lora=True)}["sft"] is False
+
+
+def test_the_command_says_and_writes_what_fits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    holdfast = Commands(tmp_path, capsys)
+    config = holdfast.config({"tasks": ["lab:calculation"], "train": {"steps": 10, "prompts_per_step": 3}})
+    done = holdfast("advise", config, "--budget", "5", "--json", tmp_path / "advice.json")
+    assert done.code == 0, done.err
+    assert "calculation provides: demonstration, privileged context, reward" in done.out
+    written = json.loads((tmp_path / "advice.json").read_text())
+    by_name = {each["recipe"]: each for each in written["recipes"]}
+    assert set(by_name) == set(RECIPES)
+    assert written["prompts"] == 30
+    assert by_name["sdpo"]["over_budget"]
+    assert by_name["sdpo"]["completions"] == 240
+    assert f"Begin with {written['begin_with']['recipe']} " in done.out
+    assert "All are judged at their defaults." in done.out
+
+
+def test_the_command_judges_the_settings_that_it_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    holdfast = Commands(tmp_path, capsys)
+    base = {"tasks": ["lab:calculation"], "train": {"steps": 10, "prompts_per_step": 3}}
+    single = holdfast.config(base | {"recipe": {"name": "sdpo", "num_generations": 2}})
+    done = holdfast("advise", single, "--budget", "5", "--json", tmp_path / "advice.json")
+    assert "Judged as the configuration sets it: sdpo with num_generations 2. All others" in done.out
+    by_name = {each["recipe"]: each for each in json.loads((tmp_path / "advice.json").read_text())["recipes"]}
+    assert (by_name["sdpo"]["fits"], by_name["sdpo"]["completions"]) == (True, 60)
+    arms = [{"name": "sdpo", "num_generations": 2, "label": "few"}, "sdpo"]
+    done = holdfast("advise", holdfast.config(base | {"recipes": arms}), "--budget", "5")
+    assert re.search(r"^few \(sdpo\) +fits ", done.out, re.M)
+    assert re.search(r"^sdpo +over the budget ", done.out, re.M)
+
+
+def test_an_environment_keeps_a_recipe_of_one_turn_from_fitting(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    holdfast = Commands(tmp_path, capsys)
+    config = holdfast.config({"model": {"path": "lab-wide"}, "tasks": ["lab:quests"]})
+    done = holdfast("advise", config)
+    assert re.search(r"^sd_zero +cannot run .*needs answers of one turn, which quests lacks$", done.out, re.M)
+
+
+def test_the_command_works_on_a_comparison_and_refuses_nonsense(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    holdfast = Commands(tmp_path, capsys)
+    config = holdfast.config({"tasks": ["lab:facts"], "recipes": ["sft"]})
+    assert holdfast("advise", config).code == 0
+    broken = holdfast("advise", holdfast.config({"tasks": ["lab:facts"], "steps": 3}))
+    assert broken.code == 2
+    assert "steps: unknown key" in broken.err

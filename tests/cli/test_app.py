@@ -1,0 +1,362 @@
+"""The commands: what they print, what they leave, and what they do not import."""
+
+import io
+import json
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+from rich.progress import Progress, TextColumn
+
+from commands import LAB_RUN, Commands
+from holdfast import __version__
+from holdfast.cli.app import app
+from holdfast.cli.progress import LiveLine, Pace, StageLines, duration
+from holdfast.config.overrides import apply_overrides
+from holdfast.guard import Decision
+
+COMPARISON = {
+    **{key: value for key, value in LAB_RUN.items() if key != "recipe"},
+    "recipes": ["sft", {"name": "sdft", "label": "slow", "num_loss_tokens_to_skip": 0}],
+    "seeds": [0],
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a small finished run of SFT; not to be changed by a test."""
+    from holdfast import api
+
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    api.run(LAB_RUN, folder)
+    return folder
+
+
+def test_help_needs_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "import holdfast.cli.app\n"
+        "holdfast.cli.app.main(['--help'])\n"
+        "holdfast.cli.app.main(['version'])\n"
+        "sys.exit(' '.join({'torch', 'transformers', 'numpy', 'plotly', 'datasets'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Teach a language model one task after another" in done.stdout
+    assert f"holdfast {__version__}" in done.stdout
+
+
+def test_describing_recipes_does_not_need_torch() -> None:
+    code = "import sys; from holdfast.cli.app import main; main(['methods']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def _commands(group: Any, path: str = "holdfast") -> dict[str, Any]:
+    found = {}
+    for name, each in group.commands.items():
+        found |= _commands(each, f"{path} {name}") if hasattr(each, "commands") else {f"{path} {name}": each}
+    return found
+
+
+def test_every_command_and_option_has_a_line_of_help() -> None:
+    commands = _commands(typer.main.get_command(app))
+    names = {"demo", "run", "compare", "resume", "report", "eval", "methods", "check", "export", "version"}
+    names |= {"advise", "artifacts", "blend", "drift", "findings", "gate", "responses"}
+    assert {name.removeprefix("holdfast ") for name in commands} == names | {"lab pretrain", "lab eval"}
+    for name, each in commands.items():
+        assert each.help.count("\n") == 0, name
+        for parameter in each.params:
+            assert parameter.help.endswith("."), f"{name} {parameter.name}"
+
+
+@pytest.mark.parametrize("arguments", [[], ["lab"], ["-h"], ["run", "--help"], ["lab", "eval", "-h"]])
+def test_help_is_no_error(command: Commands, arguments: list[str]) -> None:
+    outcome = command(*arguments)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "Usage: holdfast" in outcome.out
+
+
+def test_version(command: Commands) -> None:
+    assert command("version").out == command("--version").out == f"holdfast {__version__}\n"
+
+
+def test_methods(command: Commands) -> None:
+    facts = json.loads(command("methods", "--json").out)
+    assert set(facts) >= {"sft", "sdft", "sdpo", "grpo"}
+    assert set(facts["sdft"]["wiring"]) == {"rollouts", "teacher", "signal", "reduction"}
+    assert facts["sdpo"]["settings"]["num_generations"] == 8
+    text = command("methods").out
+    for name, fact in facts.items():
+        assert f"{name}: " in text
+        assert fact["when"].split()[0] in text
+        assert all(fact["needs"].values()), name
+
+
+def test_run_with_settings_from_the_command_line(command: Commands, tmp_path: Path) -> None:
+    config, out = command.config(LAB_RUN), tmp_path / "out"
+    settings = ["--set", "train.steps=1", "--set", "tasks.facts.steps=2", "--set", "recipe.num_loss_tokens_to_skip=0"]
+    outcome = command("run", config, "--recipe", "sdft", "--seed", "5", *settings, "-o", out)
+    assert outcome.code == 0, outcome.err
+    summary = json.loads((out / "summary.json").read_text())
+    assert (summary["seed"], summary["label"], summary["budget"]["optimizer_steps"]) == (5, "sdft", 3)
+    assert summary["recipe"]["num_loss_tokens_to_skip"] == 0
+    assert outcome.err.splitlines() == [
+        "sdft: evaluated before the first stage",
+        f"sdft: stage 1/2 calculation done, score {summary['evaluations'][1]['scores']['calculation']['mean']:.1%}",
+        f"sdft: stage 2/2 facts done, score {summary['evaluations'][2]['scores']['facts']['mean']:.1%}",
+    ]
+    assert all(sentence.split()[0] in outcome.out for sentence in summary["verdict"])
+    assert outcome.out.endswith(f"report: {out / 'report.html'}\n")
+    assert (out / "report.html").stat().st_size > 100_000
+
+
+def test_comparisons(command: Commands, tmp_path: Path) -> None:
+    config, out = command.config(COMPARISON, **{"train.steps": 1}), tmp_path / "out"
+    outcome = command("compare", config, "--recipe", "slow", "--seed", "1", "--seed", "2", "-o", out)
+    assert outcome.code == 0, outcome.err
+    summary = json.loads((out / "summary.json").read_text())
+    assert (summary["labels"], summary["seeds"], summary["status"]) == (["slow"], [1, 2], "complete")
+    assert "slow, run 2/2: stage 2/2 facts done" in outcome.err
+    again = command("resume", out, "--quiet")
+    assert (again.code, again.err) == (0, "")
+
+    outcome = command("run", config, "--recipe", "slow", "--quiet", "-o", tmp_path / "one")
+    assert (outcome.code, outcome.err) == (0, "")
+    one = json.loads((tmp_path / "one" / "summary.json").read_text())
+    assert (one["name"], one["recipe"]["name"]) == ("small-slow", "sdft")
+
+
+def test_report_is_written_again(command: Commands, finished: Path, tmp_path: Path) -> None:
+    outcome = command("report", finished, "--output", tmp_path / "elsewhere" / "page.html", "--figures", tmp_path)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert {"sets.svg", "length-0.svg"} <= {path.name for path in tmp_path.glob("*.svg")}
+    assert (tmp_path / "elsewhere" / "page.html").read_text() == (finished / "report.html").read_text()
+
+
+def test_eval_of_a_stage_gives_what_the_run_found(command: Commands, finished: Path, tmp_path: Path) -> None:
+    config = command.config(LAB_RUN)
+    outcome = command("eval", config, "--model", finished / "models" / "stage-2", "--json", tmp_path / "scores.json")
+    assert (outcome.code, outcome.err) == (0, "")
+    found = json.loads((tmp_path / "scores.json").read_text())["sets"]
+    expected = json.loads((finished / "evals" / "stage-2.json").read_text())["sets"]
+    for name in ("calculation", "facts"):
+        assert name in outcome.out
+        assert {k: v for k, v in found[name].items() if "kl" not in k} == {
+            k: v for k, v in expected[name].items() if "kl" not in k
+        }
+
+
+def test_check_warns_of_a_teacher_that_is_not_better(command: Commands, tmp_path: Path) -> None:
+    config = command.config(COMPARISON, **{"recipes.slow.template": "{prompt} {demonstration}"})
+    outcome = command("check", config, "--items", "4", "--set", "tasks=[lab:facts]", "--json", tmp_path / "found.json")
+    assert (outcome.code, outcome.err) == (0, "")
+    found = json.loads((tmp_path / "found.json").read_text())["recipes"]
+    assert list(found) == ["sft", "slow"]
+    assert "facts: 512 train, 640 test" in outcome.out
+    assert "no teacher, so none to test" in outcome.out
+    teacher = found["slow"]["teacher"][0]
+    # Four items are too few for the interval to leave 0 out unless all four differ.
+    assert teacher["verdict"] in ("better", "not shown")
+    assert (f"WARNING: {teacher['sentence']}" in outcome.out) == (teacher["verdict"] == "not shown")
+    assert found["slow"]["memory"]["total"] > found["sft"]["memory"]["total"]
+
+
+def test_lab_skills(command: Commands) -> None:
+    found = json.loads(command("lab", "eval", "--items", "8", "--json").out)
+    assert [skill["suite"] for skill in found.values()] == ["old-skills", "in-context", "context-facts", "old-facts"]
+    for skill in found.values():
+        assert skill["n"] == 8
+        assert skill["ci95"][0] <= skill["mean"] <= skill["ci95"][1]
+    text = command("lab", "eval", "--items", "8").out
+    assert all(name in text for name in found)
+
+
+def test_lab_pretraining_starts(command: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdfast.pretrain.skills.ITEMS_WHILE_PRETRAINING", 4)
+    outcome = command("lab", "pretrain", tmp_path / "base", "--steps", "1", "--no-compile")
+    assert outcome.code == 0, outcome.err
+    assert "step 1/1  loss" in outcome.err
+    assert "old-skills" in outcome.err
+    assert (tmp_path / "base" / "model" / "model.safetensors").exists()
+
+
+def test_lab_pretraining_of_the_wider_world_goes_on_from_the_first_base(
+    command: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holdfast.pretrain.skills.ITEMS_WHILE_PRETRAINING", 2)
+    outcome = command("lab", "pretrain", tmp_path / "base", "--world", "wide", "--steps", "1", "--no-compile")
+    assert outcome.code == 0, outcome.err
+    assert "old-facts 100.0%" in outcome.err
+    assert "known-steps" in outcome.err
+    wide = command("lab", "eval", "--model", tmp_path / "base" / "model", "--items", "2")
+    assert "all samples wrong" in wide.out
+    refused = command("lab", "pretrain", tmp_path / "other", "--world", "flat")
+    assert refused.code == 2
+    assert "no world 'flat'" in refused.err
+
+
+def test_an_interrupted_run_says_how_to_go_on(
+    command: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    config = command.config(LAB_RUN)
+    with monkeypatch.context() as patch:
+        patch.setattr(StageLines, "step_done", interrupt)
+        outcome = command("run", config, "-o", tmp_path / "a run")
+    assert outcome.code == 130
+    assert outcome.err.splitlines()[-1] == f"holdfast: stopped; go on with `holdfast resume '{tmp_path / 'a run'}'`"
+    with monkeypatch.context() as patch:
+        patch.setattr("holdfast.stream.run.load_stream", interrupt)
+        outcome = command("run", config, "-o", tmp_path / "never")
+    assert (outcome.code, outcome.err) == (130, "holdfast: stopped; nothing was written\n")
+    assert not (tmp_path / "never").exists()
+
+
+def test_the_quick_demo_says_that_it_is_one(command: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from holdfast.api import compare
+    from holdfast.config.settings import CompareConfig
+
+    def smaller(config: CompareConfig, *args: Any, **kwargs: Any) -> Any:
+        assert [arm.label for arm in config.recipes] == ["sft", "sdft", "sdpo", "grpo"]
+        assert len(config.tasks) == 4
+        return compare({**COMPARISON, "name": config.name}, *args, recipes=["sft"], **kwargs)
+
+    monkeypatch.setattr("holdfast.api.compare", smaller)
+    outcome = command("demo", "--quick", "-o", tmp_path / "demo")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.startswith("Quick demo: 3 steps per stage, 16 items per set.")
+    assert json.loads((tmp_path / "demo" / "summary.json").read_text())["name"] == "quick-demo"
+
+
+def test_warnings_are_one_line_and_what_is_not_foreseen_is_not_hidden(
+    command: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def warn(*_: Any) -> Path:
+        warnings.warn("look\n  out", stacklevel=1)
+        warnings.warn("of no use to users", FutureWarning, stacklevel=1)
+        return Path("r.html")
+
+    monkeypatch.setattr("holdfast.api.report", warn)
+    assert command("report", "x").err == "holdfast: warning: look out\n"
+
+    def full(*_: Any) -> Path:
+        raise OSError(28, "No space left on device", "/data/r.html")
+
+    monkeypatch.setattr("holdfast.api.report", full)
+    outcome = command("report", "x")
+    assert (outcome.code, outcome.err) == (2, "holdfast: error: /data/r.html: No space left on device\n")
+
+    def broken(*_: Any) -> Path:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("holdfast.api.report", broken)
+    with pytest.raises(ZeroDivisionError):
+        command("report", "x")
+
+
+def test_overrides_find_entries_by_place_label_and_name() -> None:
+    data = {
+        "tasks": ["lab:facts", {"name": "b"}],
+        "recipes": ["sft", {"label": "slow", "name": "sdft"}],
+        "recipe": "sft",
+    }
+    changed = apply_overrides(
+        data,
+        {
+            "tasks.facts.limit": 3,
+            "tasks.1.limit": 4,
+            "recipes.slow.ema_rate": 0.1,
+            "recipes.sft.aggregation": "token_mean",
+            "recipe.aggregation": "token_mean",
+            "train.steps": 7,
+        },
+    )
+    assert changed == {
+        "tasks": [{"name": "facts", "lab": "facts", "limit": 3}, {"name": "b", "limit": 4}],
+        "recipes": [
+            {"name": "sft", "aggregation": "token_mean"},
+            {"label": "slow", "name": "sdft", "ema_rate": 0.1},
+        ],
+        "recipe": {"name": "sft", "aggregation": "token_mean"},
+        "train": {"steps": 7},
+    }
+    assert data["tasks"][0] == "lab:facts"
+
+
+KEYS = st.sampled_from("abc")
+BLOCKS = st.dictionaries(KEYS, st.integers() | st.dictionaries(KEYS, st.integers() | st.dictionaries(KEYS, st.none())))
+
+
+@settings(max_examples=50)
+@given(BLOCKS, st.lists(KEYS, min_size=1, max_size=3), st.integers())
+def test_an_override_changes_its_own_setting_alone(data: dict[str, Any], path: list[str], value: int) -> None:
+    block: Any = data
+    for part in path[:-1]:
+        block = block.get(part, {})
+        if not isinstance(block, dict):
+            return
+    before = yaml.safe_dump(data)
+    changed = apply_overrides(data, {".".join(path): value})
+    assert yaml.safe_dump(data) == before
+    inner: Any = changed
+    for part in path[:-1]:
+        inner = inner[part]
+    assert inner.pop(path[-1]) == value
+    if path[-1] in block:
+        inner[path[-1]] = block[path[-1]]
+        assert changed == data
+
+
+def test_pace() -> None:
+    pace = Pace(steps=10, evaluations=3)
+    assert (pace.tokens_per_second(), pace.seconds_left()) == (None, None)
+    pace.evaluation(4.0)
+    for _ in range(4):
+        pace.step(tokens=300.0, seconds=2.0)
+    assert pace.tokens_per_second() == 150
+    assert pace.seconds_left() == 6 * 2 + 2 * 4
+    assert pace.seconds_left(more_runs=1) == 6 * 2 + 2 * 4 + 10 * 2 + 3 * 4
+    resumed = Pace(10, 3, steps_done=8, evaluations_done=2)
+    resumed.step(1.0, 2.0)
+    assert resumed.seconds_left() == 2
+    assert [duration(s) for s in (7.2, 187, 7500)] == ["0:07", "3:07", "2 h 05 min"]
+
+
+def test_the_live_line_shows_where_the_run_is() -> None:
+    console = Console(file=io.StringIO(), force_terminal=False, width=200)
+    columns = [TextColumn(f"{{task.fields[{field}]}}", markup=False) for field in ("place", "numbers", "left")]
+    bar = Progress(*columns, console=console, auto_refresh=False)
+    line = LiveLine(bar)
+
+    def shown() -> str:
+        with console.capture() as capture:
+            console.print(bar.get_renderable())
+        return capture.get().strip()
+
+    assert shown() == "loading"
+    line.comparison_run(2, 4)
+    line.run_started("sdft", stages=2, steps=20, done=0)
+    line.evaluation_started(0, sets=3)
+    line.set_started("facts")
+    assert shown() == "sdft, run 2/4 evaluating facts (1/3)"
+    line.evaluation_done(0, {"facts": 0.25})
+    line.stage_started(1, "facts", steps=10, done=0)
+    line.step_done({"loss": 0.5, "reward": 0.25, "generated_tokens": 600, "trained_tokens": 300, "seconds": 0.5})
+    assert shown().startswith("sdft, run 2/4: stage 1/2 facts loss 0.500  reward 0.25  1,800 tokens/s 0:")
+    assert shown().endswith(" left")
+    line.step_done({"loss": 0.5, "reward": None, "generated_tokens": 0, "trained_tokens": 300, "seconds": 0.5})
+    assert "reward" not in shown()
+    line.decided(Decision("repeats", 1, 2, 2, "facts", "critical", ("roll_back",), {}, "it repeats itself", "back"))
+    assert "GUARD at step 2 of facts: it repeats itself (repeats): back" in console.file.getvalue()  # type: ignore
+    line.evaluation_done(1, {"facts": 0.9})
+    assert "sdft, run 2/4: stage 1/2 facts done, score 90.0%" in console.file.getvalue()  # type: ignore[attr-defined]

@@ -1,0 +1,230 @@
+"""Every recipe learns a lab task: to a stated score, from the base, in a stated number of steps.
+
+Each entry is one line: what is run, and the least mean score over three seeds that it must reach. Before training the
+base scores below `BEFORE`. What a recipe claims beside that is in tests of its own below.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+
+from holdfast.config.load import parse_config
+from holdfast.config.settings import ModelSettings, RunConfig
+from holdfast.data.rows import Row
+from holdfast.data.teacher_prompts import DEMONSTRATION_TEMPLATE
+from holdfast.findings.runs import beginning_of
+from holdfast.lab.tasks import lab_suite
+from holdfast.model.base import Base
+from holdfast.model.load import load_policy
+from holdfast.model.policy import Policy
+from holdfast.rollouts.collect import Collector
+from holdfast.sampling.sampler import Sampler
+from holdfast.store.run_directory import RunDirectory
+from holdfast.stream.compare import baseline_of
+from holdfast.stream.run import Run
+from holdfast.tasks.load import load_stream
+
+BEFORE = 0.4
+SEEDS = (0, 1, 2)
+ITEMS = 48
+
+
+class Learns(NamedTuple):
+    """A recipe with its settings, a task, a budget, and the score that it must reach."""
+
+    recipe: str
+    score: float
+    steps: int = 12
+    prompts: int = 8
+    rate: float = 4e-4
+    task: str = "calculation"
+    settings: dict[str, Any] = {}  # noqa: RUF012 - read only
+    lora: dict[str, Any] | None = None
+    base: str = "lab"
+    variant: str = ""
+    """What its settings make of the recipe, where that has more entries than one."""
+    length: int = 32
+    shows: str = ""
+    """A number of the log that must have been above 0."""
+
+
+GATED = {"num_loss_tokens_to_skip": 0, "teacher_kind": "gated", "refresh_every": 4}
+TRUSTED = {"num_loss_tokens_to_skip": 0, "teacher_kind": "trust_region", "trust_region_mix": 0.3}
+LWF = {"beta": 1.0, "distillation_temperature": 2.0, "old_model": "stage_start"}
+VOPD = {"template": DEMONSTRATION_TEMPLATE}
+TOP_K = {"num_generations": 4, "baseline": "topk", "top_k": 5}
+
+CASES = (
+    Learns("sft", 0.8),
+    Learns("sdft", 0.7, settings={"num_loss_tokens_to_skip": 0}),
+    Learns("sdft", 0.7, variant="gated", settings=GATED, shows="teacher_refreshes"),
+    Learns("sdft", 0.7, variant="trust region", settings=TRUSTED),
+    Learns("sdpo", 0.6),
+    Learns("grpo", 0.8, steps=20, prompts=12, rate=2e-4),
+    Learns("grpo", 0.8, variant="held to the base", steps=20, prompts=12, rate=2e-4, settings={"beta": 0.04}),
+    Learns("dft", 0.6),
+    Learns("kl_sft", 0.6),
+    Learns("kl_sft", 0.6, variant="LwF", settings=LWF),
+    Learns("replay", 0.6),
+    Learns("olora", 0.6, rate=4e-3, lora={"r": 8}),
+    Learns("ewc", 0.6, settings={"num_sequences": 64}),
+    Learns("rft", 0.6),
+    Learns("correct_only", 0.6, settings={"num_loss_tokens_to_skip": 0}),
+    Learns("sc_sdpo", 0.6),
+    Learns("rlsd", 0.6),
+    Learns("sdpg", 0.6),
+    Learns("sft_then_grpo", 0.6, settings={"sft_steps": 6}),
+    Learns("npo", 0.6, settings={"scout_steps": 6}),
+    # So that it goes back on the lab, whose reward rises without a halt.
+    Learns("auto_npo", 0.6, settings={"every": 3, "patience": 1, "entropy_share": 1.0, "least_gain": 1.0}),
+    Learns("isdft", 0.6, settings={"num_loss_tokens_to_skip": 0, "ramp_steps": 8}),
+    Learns("holdfast", 0.6),
+    # The lab's base knows how a demonstration is shown to it, and learns no new answer under the default clip by entry,
+    # which turns the gradient around wherever it bites: this ends at 0.0, 0.0 and 0.04 with it, at 0.0 in the default
+    # words, and on the wider lab's steps at 0.08, from 0.15.
+    Learns("opsd", 0.6, settings={"clip": "token", "template": DEMONSTRATION_TEMPLATE}),
+    Learns("beta_opsd", 0.6, settings={"template": DEMONSTRATION_TEMPLATE}),
+    Learns("stable_opd", 0.6, settings={"template": DEMONSTRATION_TEMPLATE}),
+    # Of the lab's answers the base revises hardly any rightly: most steps are spent on learning to.
+    Learns("sd_zero", 0.2, steps=32, prompts=12, task="tools", settings={"num_generations": 4, "srt_steps": 22}),
+    Learns(
+        "atesd",
+        0.6,
+        steps=30,
+        prompts=16,
+        task="steps",
+        base="lab-wide",
+        settings={"clip": "token", "hold": 5, "keep_answer": False},
+    ),
+    Learns("vopd", 0.4, settings={"num_generations": 4, "template": DEMONSTRATION_TEMPLATE}),
+    Learns("vopd", 0.55, variant="top-k baseline", settings={**VOPD, **TOP_K}),
+    Learns("vopd", 0.6, variant="top-k support", settings={**VOPD, "support": "topk_renormalised"}),
+    # Most groups fail at first, and bring their references: without these GRPO ends at 0.02, 0.19 and 0.13.
+    Learns(
+        "sort",
+        0.75,
+        steps=24,
+        prompts=12,
+        rate=1e-4,
+        task="steps",
+        base="lab-wide",
+        length=40,
+        settings={"num_generations": 4},
+        shows="failed_group_fraction",
+    ),
+)
+
+
+def configured(case: Learns, seed: int) -> dict[str, Any]:
+    return {
+        "tasks": [f"lab:{case.task}"],
+        "suites": [],
+        "model": {"path": case.base, "lora": case.lora},
+        "recipe": {"name": case.recipe, **case.settings},
+        "seed": seed,
+        "train": {
+            "steps": case.steps,
+            "prompts_per_step": case.prompts,
+            "learning_rate": case.rate,
+            "warmup_steps": 2,
+            "max_prompt_length": 160,
+            "max_completion_length": case.length,
+        },
+        # The score alone: drift of weights and answers is measured in tests of its own.
+        "eval": {"max_items": ITEMS, "kl_items": 0, "samples": 0, "drift_weights": 0, "response_items": 0},
+    }
+
+
+BEGINNINGS: dict[str, dict[str, Any]] = {}
+"""What was found before training, by what was asked: all that start from the same model and ask the same share it."""
+
+
+def trained(config: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
+    """The evaluations of a run, before and after its one stage; nobody reads its report, so that it gets none."""
+    parsed, directory = parse_config(config, RunConfig), RunDirectory(folder)
+    asked = beginning_of(parsed)
+    evaluations: list[dict[str, Any]] = Run(parsed, directory, baseline=BEGINNINGS.get(asked)).start()["evaluations"]
+    BEGINNINGS.setdefault(asked, baseline_of(directory))
+    return evaluations
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.recipe} {case.variant}".strip())
+def test_a_recipe_learns(tmp_path: Path, case: Learns) -> None:
+    reached = []
+    for seed in SEEDS:
+        evaluations = trained(configured(case, seed), tmp_path / str(seed))
+        before, after = (evaluations[stage]["scores"][case.task]["mean"] for stage in (0, 1))
+        assert before < BEFORE
+        reached.append(after)
+        if case.shows:
+            log = (tmp_path / str(seed) / "metrics.jsonl").read_text().splitlines()
+            assert any(json.loads(line)[case.shows] > 0 for line in log)
+    print(case.recipe, case.variant, reached)
+    assert sum(reached) / len(reached) >= case.score, reached
+
+
+KEPT = ("old-skills", "instruction-format", "old-facts")
+
+
+@pytest.mark.slow
+def test_self_replay_learns_and_keeps_what_sft_loses(tmp_path: Path) -> None:
+    """Beside each demonstration the base's own answer to a prompt of other kinds, none of which is evaluated."""
+    prompts = tmp_path / "prompts.jsonl"
+    others = [example for name in KEPT for example in lab_suite(name).test[ITEMS:]]
+    prompts.write_text("".join(json.dumps({"id": e.id, "prompt": list(e.messages)}) + "\n" for e in others))
+    replay = {"replay_source": "base", "replay_ratio": 1.0, "prompts": str(prompts)}
+    learnt: dict[str, list[float]] = {}
+    kept: dict[str, list[float]] = {}
+    for case in (Learns("sft", 0.0, steps=20), Learns("replay", 0.0, steps=20, settings=replay)):
+        for seed in SEEDS:
+            config = configured(case, seed) | {"suites": [f"lab:{name}" for name in KEPT]}
+            before, after = trained(config, tmp_path / f"{case.recipe}-{seed}")
+            assert before["scores"][case.task]["mean"] < BEFORE
+            assert all(before["scores"][name]["mean"] > 0.95 for name in KEPT)
+            learnt.setdefault(case.recipe, []).append(after["scores"][case.task]["mean"])
+            kept.setdefault(case.recipe, []).append(sum(after["scores"][name]["mean"] for name in KEPT) / len(KEPT))
+    print(learnt, kept)
+    assert sum(learnt["replay"]) / len(SEEDS) >= 0.7
+    assert sum(kept["replay"]) / len(SEEDS) >= 0.8
+    assert all(own > sfts + 0.2 for own, sfts in zip(kept["replay"], kept["sft"], strict=True))
+
+
+@pytest.mark.slow
+def test_what_ssds_decoder_makes_of_the_base_becomes_more_probable(tmp_path: Path) -> None:
+    """At its paper's settings, on prompts and samples that were not trained on."""
+    case = Learns("ssd", 0.0, steps=30, prompts=32, rate=1e-4, task="songs", base="lab-wide")
+    found = []
+    for seed in SEEDS:
+        trained(configured(case, seed), tmp_path / str(seed))
+        config = parse_config(configured(case, seed), RunConfig)
+        base = load_policy(config.model)
+        student = load_policy(ModelSettings(path=str(tmp_path / str(seed) / "models" / "stage-1")))
+        collector = Collector(base, Sampler(base), config.recipe, config.train, seed + 100, Base(base))
+        task = load_stream(config)[0][0]
+        unseen = replace(task, train=task.test[:128])
+        collector.prepare(unseen)
+        groups = [group for batch in range(4) for group in collector.collect(unseen, 1, batch)[0]]
+        rows = [row for group in groups for row in group.rows]
+        found.append((less_probable(base, rows), less_probable(student, rows)))
+    print(found)
+    assert all(before > 0.05 for before, _ in found), "the decoder is another distribution than the base"
+    assert all(after < 0.75 * before for before, after in found), found
+
+
+def less_probable(policy: Policy, rows: Sequence[Row]) -> float:
+    """KL of who drew these rows to a policy at temperature 1, estimated from the tokens drawn; nats per token."""
+    gaps = []
+    for row in rows:
+        assert row.sampled_logprobs is not None
+        with torch.no_grad():
+            logits = policy.model(torch.tensor([row.prompt_ids + row.completion_ids])).logits[0]
+        found = logits.float().log_softmax(-1)[len(row.prompt_ids) - 1 : -1]
+        own = found[range(len(row.completion_ids)), row.completion_ids]
+        gaps.append(torch.tensor(row.sampled_logprobs) - own)
+    return float(torch.cat(gaps).mean())

@@ -1,0 +1,113 @@
+"""SD-Zero: answers that the model revises behind a cue, who teaches when, and what each phase trains on."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast.config.settings import ModelSettings, TrainSettings
+from holdfast.data.batch_metrics import rollout_numbers
+from holdfast.data.environment import Episodes
+from holdfast.data.example import Example, Message, Verdict
+from holdfast.data.rows import Row
+from holdfast.data.task import Task
+from holdfast.errors import ConfigError
+from holdfast.model.load import load_policy
+from holdfast.recipes import SDZero
+from holdfast.recipes.base.needs import require
+from holdfast.recipes.parts.teacher import TeacherSpec
+from holdfast.rollouts.collect import Collector
+from holdfast.sampling.sampler import Sampler
+from holdfast.stream.controls import Controls
+from holdfast.train.teacher_refresh import Clock
+
+
+def _verify(example: Example, completion: str) -> Verdict:
+    """A reward that random texts earn half of the time."""
+    return Verdict(float(sum(map(ord, completion)) % 2 == 0))
+
+
+def _collected(folder: Path, recipe: SDZero, **settings: Any) -> tuple[Collector, list[list[Row]], dict[str, float]]:
+    policy = load_policy(ModelSettings(path=str(folder)))
+    train = TrainSettings(prompts_per_step=6, max_completion_length=6, **settings)
+    made = Collector(policy, Sampler(policy), recipe, train, 0)
+    task = Task("t", [Example(f"e{i}", (Message(role="user", content=f"{i} ?"),)) for i in range(6)], [], _verify)
+    made.prepare(task)
+    groups, numbers = made.collect(task, 1, 0)
+    return made, [group.rows for group in groups], numbers
+
+
+def test_every_answer_is_revised_behind_the_cue_of_its_reward(tiny_model: Path) -> None:
+    recipe = SDZero(phase=1, num_generations=2, cue_if_right="Yes.", cue_if_wrong="No!")
+    made, groups, numbers = _collected(tiny_model, recipe)
+    cues = set()
+    for rows in groups:
+        answers, revisions = rows[:2], rows[2:]
+        assert [row.revised for row in rows] == [False, False, True, True]
+        for answer, revision in zip(answers, revisions, strict=True):
+            cue = "Yes." if answer.reward else "No!"
+            cues.add(cue)
+            said = made.policy.tokenizer(f"{answer.completion}\n\n{cue}\n\n", add_special_tokens=False)["input_ids"]
+            assert revision.prompt_ids == [*answer.prompt_ids, *said]
+            assert revision.verdict == _verify(revision.example, revision.completion)
+            assert (answer.ce, answer.div) == (0, 0)
+            assert (revision.ce, revision.div) == (revision.reward, 0)
+    assert len(cues) == 2
+    revised = [row for rows in groups for row in rows if row.revised]
+    assert numbers["right_revision_fraction"] == sum(row.reward for row in revised) / 12
+    again = _collected(tiny_model, recipe)[1]
+    assert [[row.completion_ids for row in rows] for rows in again] == [
+        [row.completion_ids for row in rows] for rows in groups
+    ]
+
+
+def test_the_reward_that_is_logged_is_that_of_first_answers(tiny_model: Path) -> None:
+    made, groups, _ = _collected(tiny_model, SDZero(phase=1))
+    task = made.pool.tasks["t"]
+    found = rollout_numbers(made.collect(task, 1, 0)[0])
+    assert found["reward"] == sum(rows[0].reward for rows in groups) / 6
+    assert found["completions"] == 12
+
+
+def test_the_teacher_scores_the_answer_behind_answer_and_cue(tiny_model: Path) -> None:
+    recipe = SDZero(phase=2)
+    made, groups, numbers = _collected(tiny_model, recipe)
+    for (row,) in groups:
+        cue = recipe.cue_if_right if row.reward else recipe.cue_if_wrong
+        said = made.policy.tokenizer(f"{row.completion}\n\n{cue}\n\n", add_special_tokens=False)["input_ids"]
+        assert row.teacher_prompt_ids == [*row.prompt_ids, *said]
+        assert (row.div, row.ce) == (1, 0)
+    assert "right_revision_fraction" not in numbers
+
+
+def test_a_revision_that_does_not_fit_is_told_of_and_left_out(tiny_model: Path) -> None:
+    with pytest.warns(UserWarning, match="go without a revision"):
+        _, groups, _ = _collected(tiny_model, SDZero(phase=1), max_reprompt_length=20)
+    assert all(len(rows) == 1 for rows in groups)
+
+
+def test_one_phase_follows_the_other() -> None:
+    controls = Controls(SDZero(srt_steps=3), 10, 0)
+    phases = [controls.recipe(controls.settings(step)) for step in range(6)]
+    assert [recipe.rollouts().revision is not None for recipe in phases] == [True] * 3 + [False] * 3
+    assert SDZero(phase=2).controllers() == {}
+    assert SDZero().teacher() == TeacherSpec(kind="periodic", first=20, every=0, stage_start="student")
+    assert SDZero(sync_every=5).teacher() == TeacherSpec(kind="periodic", first=20, every=5, stage_start="student")
+    assert SDZero(phase=2).teacher() == TeacherSpec(kind="frozen", stage_start="student")
+    assert SDZero(phase=2, sync_every=5).teacher().every == 5
+
+
+@pytest.mark.parametrize(
+    ("first", "every", "due"),
+    [(3, 0, [3]), (3, 2, [3, 5, 7, 9]), (0, 4, [4, 8]), (4, 4, [4, 8])],
+)
+def test_a_clock_may_have_a_first_time_of_its_own(first: int, every: int, due: list[int]) -> None:
+    clock = Clock(every, first)
+    assert [batch for batch in range(1, 11) if clock.due({})] == due[: len([d for d in due if d <= 10])]
+
+
+def test_a_task_of_several_turns_is_refused() -> None:
+    episodes = Episodes(lambda example: None, 3)  # type: ignore[arg-type, return-value]
+    example = Example("e", (Message(role="user", content="?"),))
+    with pytest.raises(ConfigError, match="'sd_zero' works on answers of one turn, and task 't' has an environment"):
+        require(SDZero(), [Task("t", [example], [], None, "", episodes)])

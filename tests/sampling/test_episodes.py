@@ -1,0 +1,343 @@
+"""Tasks of several turns: whose tokens are whose, what is trained on, and what is refused."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from commands import Commands
+from holdfast.config.load import parse_config
+from holdfast.config.settings import ModelSettings, RunConfig, TrainSettings
+from holdfast.data.environment import Episodes
+from holdfast.data.example import Example, Message, Verdict
+from holdfast.data.rows import Row
+from holdfast.data.task import Task
+from holdfast.errors import ConfigError, DataError
+from holdfast.model.load import load_policy
+from holdfast.model.policy import Policy
+from holdfast.recipes import SFT
+from holdfast.recipes.parts.objective import Objective, PolicyGradient
+from holdfast.rollouts.collect import Collector
+from holdfast.rollouts.training_prompts import demonstrated
+from holdfast.sampling.draws import Request
+from holdfast.sampling.episodes import Episode, play
+from holdfast.sampling.sampler import Completion, Sampler
+from holdfast.store.files import read_json
+from holdfast.train.step import StageTrainer
+
+EXAMPLE = Example("e", (Message(role="user", content="What is 12 plus 30?"),))
+
+
+class Counting:
+    """Answers every turn with its number, until it has heard `turns` of them; worth the share of turns with a `4`."""
+
+    def __init__(self, example: Example, turns: int = 3) -> None:
+        self.heard: list[str] = []
+        self._turns = turns
+
+    def step(self, completion: str) -> list[Message] | None:
+        self.heard.append(completion)
+        if len(self.heard) == self._turns:
+            return None
+        return [Message(role="tool", content=f"turn {len(self.heard)}")]
+
+    def verdict(self) -> Verdict:
+        return Verdict(sum("4" in text for text in self.heard) / max(1, len(self.heard)))
+
+
+def environment(example: Example) -> Counting:
+    return Counting(example, turns=2)
+
+
+class Scripted:
+    """An engine that says what it is told to, and remembers what it was asked."""
+
+    def __init__(self, policy: Policy, said: Sequence[str], *, unfinished: int | None = None) -> None:
+        self._ids = [policy.tokenizer(text, add_special_tokens=False).input_ids for text in said]
+        self._end, self._unfinished = policy.tokenizer.eos_token_id, unfinished
+        self.asked: list[list[Request]] = []
+
+    def generate(self, requests: Sequence[Request], *, max_new_tokens: int, batch_tokens: int) -> list[Completion]:
+        turn = len(self.asked)
+        self.asked.append(list(requests))
+        ids = self._ids[turn] + ([] if turn == self._unfinished else [self._end])
+        most = min(max_new_tokens, requests[0].max_new_tokens or max_new_tokens)
+        whole = len(ids) <= most and turn != self._unfinished
+        ids = ids[:most]
+        return [Completion(list(ids), [-0.5 * (turn + 1)] * len(ids), not whole) for _ in requests]
+
+
+@pytest.fixture
+def policy(tiny_model: Path) -> Policy:
+    return load_policy(ModelSettings(path=str(tiny_model)))
+
+
+def _played(policy: Policy, engine: Scripted, *, limit: int = 200, turns: int = 3, max_turns: int = 8) -> Episode:
+    episodes = Episodes(lambda example: Counting(example, turns), max_turns)
+    prompt = policy.tokenizer.apply_chat_template(list(EXAMPLE.messages), add_generation_prompt=True, return_dict=False)
+    request = Request(prompt, seed=5)
+    (found,) = play(engine, policy.speech, episodes, [request], [EXAMPLE], max_new_tokens=limit, batch_tokens=10_000)
+    return found
+
+
+def test_the_tokens_are_those_of_the_whole_conversation_and_the_mask_is_the_models(policy: Policy) -> None:
+    engine = Scripted(policy, ["Paris.", "42", "Paris. 4"])
+    episode = _played(policy, engine)
+    conversation = [
+        *EXAMPLE.messages,
+        Message(role="assistant", content="Paris."),
+        Message(role="tool", content="turn 1"),
+        Message(role="assistant", content="42"),
+        Message(role="tool", content="turn 2"),
+        Message(role="assistant", content="Paris. 4"),
+    ]
+    whole = policy.tokenizer.apply_chat_template(conversation, tokenize=False)
+    prompt = engine.asked[0][0].prompt_ids
+    text = policy.tokenizer.decode([*prompt, *episode.ids])
+    assert whole.startswith(text)
+    assert whole[len(text) :] == "\n"  # what the template writes behind the last turn, which nobody sampled
+    own = [token for token, mine in zip(episode.ids, episode.tool_mask, strict=True) if mine]
+    assert policy.tokenizer.decode(own) == "Paris.<|im_end|>42<|im_end|>Paris. 4<|im_end|>"
+    assert [p for p, mine in zip(episode.logprobs, episode.tool_mask, strict=True) if mine] == [
+        *[-0.5] * (own.index(engine._end) + 1),
+        *[-1.0] * (len(engine._ids[1]) + 1),
+        *[-1.5] * (len(engine._ids[2]) + 1),
+    ]
+    assert (episode.turns, episode.truncated) == (3, False)
+    assert episode.verdict.reward == pytest.approx(2 / 3)
+
+
+def test_each_turn_goes_on_from_all_before_it_with_draws_of_its_own(policy: Policy) -> None:
+    engine = Scripted(policy, ["Paris.", "42", "4"])
+    episode = _played(policy, engine)
+    first, second, third = (asked[0] for asked in engine.asked)
+    assert first.seed == 5
+    assert len({first.seed, second.seed, third.seed}) == 3
+    assert list(second.prompt_ids) == [
+        *first.prompt_ids,
+        *episode.ids[: len(second.prompt_ids) - len(first.prompt_ids)],
+    ]
+    assert list(third.prompt_ids)[: len(second.prompt_ids)] == list(second.prompt_ids)
+
+
+def test_what_runs_out_ends_an_episode(policy: Policy) -> None:
+    unheard = _played(policy, Scripted(policy, ["4", "4", "4"]), max_turns=2)
+    assert (unheard.turns, unheard.truncated) == (2, True)
+    assert (unheard.verdict.reward, unheard.tool_mask[-1]) == (1.0, 1)  # heard, but the answer to it has no reader
+    over = _played(policy, Scripted(policy, ["4", "4", "4"]), max_turns=3)
+    assert (over.turns, over.truncated) == (3, False)
+    cut = _played(policy, Scripted(policy, ["4", "4", "4"], unfinished=1))
+    assert (cut.turns, cut.truncated) == (2, True)
+    assert cut.verdict.reward == 1.0  # the turn that was cut off was not heard
+    short = _played(policy, Scripted(policy, ["4", "4", "4"]), limit=8)
+    assert (short.turns, short.truncated) == (1, True)
+    assert len(short.ids) <= 8
+    assert all(short.tool_mask)  # an answer that leaves no room for another turn is left out
+
+
+def test_an_episode_does_not_depend_on_those_beside_it(policy: Policy) -> None:
+    episodes = Episodes(environment)
+    prompts = [policy.tokenizer(text).input_ids for text in ("What is 2", "Given a question and", "Paris")]
+    requests = [Request(prompt, seed=i, temperature=1.0) for i, prompt in enumerate(prompts)]
+    examples = [EXAMPLE] * 3
+    sampler = Sampler(policy)
+    kwargs = {"max_new_tokens": 40, "batch_tokens": 10_000}
+    together = play(sampler, policy.speech, episodes, requests, examples, **kwargs)
+    for index, request in enumerate(requests):
+        (alone,) = play(sampler, policy.speech, episodes, [request], [EXAMPLE], **kwargs)
+        assert alone.ids == together[index].ids
+        assert alone.tool_mask == together[index].tool_mask
+
+
+class Talkative:
+    """Answers the first turn at such length as its example says, and hears a second one."""
+
+    def __init__(self, example: Example) -> None:
+        self._words, self.heard = int(example.metadata["words"]), 0
+
+    def step(self, completion: str) -> list[Message] | None:
+        self.heard += 1
+        return [Message(role="tool", content="word " * self._words)] if self.heard == 1 else None
+
+    def verdict(self) -> Verdict:
+        return Verdict(1.0)
+
+
+def test_no_turn_is_given_more_room_than_its_own_episode_has(policy: Policy) -> None:
+    """A model with learned positions has none beyond its context; another's room must not take a turn there."""
+    asked: list[list[Request]] = []
+
+    class Watched(Scripted):
+        def generate(self, requests: Sequence[Request], *, max_new_tokens: int, batch_tokens: int) -> list[Completion]:
+            asked.append(list(requests))
+            return super().generate(requests, max_new_tokens=max_new_tokens, batch_tokens=batch_tokens)
+
+    examples = [Example(str(n), EXAMPLE.messages, metadata={"words": n}) for n in (1, 6)]
+    requests = [Request([5, 6, 7], seed=n) for n in range(2)]
+    engine = Watched(policy, ["4", "4"])
+    play(engine, policy.speech, Episodes(Talkative), requests, examples, max_new_tokens=60, batch_tokens=10_000)
+    rooms = [(len(r.prompt_ids), r.max_new_tokens) for r in asked[1]]
+    assert all(length + (room or 0) == 3 + 60 for length, room in rooms)
+    assert rooms[0] != rooms[1]
+
+
+def test_a_request_may_have_less_room_than_the_others(policy: Policy) -> None:
+    prompts = [policy.tokenizer(text).input_ids for text in ("What is 2", "Given a question and")]
+    free = [Request(prompt, seed=i) for i, prompt in enumerate(prompts)]
+    bound = [replace(free[0], max_new_tokens=3), free[1]]
+    sampler = Sampler(policy)
+    long, short = (sampler.generate(r, max_new_tokens=12, batch_tokens=10_000) for r in (free, bound))
+    assert short[0].ids == long[0].ids[:3]
+    assert short[0].truncated
+    assert short[1].ids == long[1].ids
+
+
+TURN = "{{ m['role'] }}: {{ m['content'] }}"
+NEXT = "{% if add_generation_prompt %}assistant: {% endif %}"
+TEMPLATES = {
+    "all turns end alike": f"{{% for m in messages %}}{TURN}<|im_end|>{{% endfor %}}{NEXT}",
+    "it names holdfast": f"holdfast speaks. {{% for m in messages %}}{TURN}<|im_end|>{{% endfor %}}{NEXT}",
+    "only others' turns end": "{% for m in messages %}"
+    f"{TURN}{{% if m['role'] != 'assistant' %}}<|im_end|>{{% endif %}}{{% endfor %}}{NEXT}",
+    "the last turn opens with thoughts": "{% for m in messages %}"
+    "{% if m['role'] == 'assistant' and loop.last %}<think></think>{% endif %}"
+    f"{TURN}<|im_end|>{{% endfor %}}{NEXT}",
+}
+FORGETFUL = "{% for m in messages if m['role'] != 'assistant' %}{{ m['content'] }}<|im_end|>{% endfor %}"
+
+
+@pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
+def test_an_answer_is_written_whole_behind_the_turn_that_it_answers(policy: Policy, template: str) -> None:
+    policy.tokenizer.chat_template = template
+    ids = policy.speech.reply([Message(role="tool", content="RESULT 42")])
+    assert policy.tokenizer.decode(ids) == "tool: RESULT 42<|im_end|>assistant: "
+
+
+def test_a_template_that_drops_earlier_turns_is_refused(policy: Policy) -> None:
+    policy.tokenizer.chat_template = FORGETFUL
+    with pytest.raises(DataError, match="does not write an answer behind"):
+        policy.speech.reply([Message(role="tool", content="RESULT 42")])
+
+
+def test_the_environments_tokens_are_context_and_carry_no_loss(policy: Policy) -> None:
+    """Loss and gradient of an episode are those of its turns' tokens, each given all before it."""
+    torch.manual_seed(0)
+    ids, mask = [7, 9, 11, 13, 17, 19, 23], [1, 1, 0, 0, 1, 0, 1]
+    row = Row(EXAMPLE, [5, 6], ids, tool_mask=mask, sampled_logprobs=[-1.0] * 7, advantage=1.5)
+    objective = Objective(policy_gradient=PolicyGradient(), aggregation="sequence_mean")
+    trainer = StageTrainer(policy, None, None, objective, TrainSettings())
+    trainer.forward_backward([row], where="here")
+    found = torch.cat([p.grad.flatten() for p in trainer.parameters.values() if p.grad is not None])
+
+    policy.model.zero_grad()
+    logits = policy.causal_lm(torch.tensor([[5, 6, *ids]])).logits[0, 1:-1]
+    logprobs = logits.log_softmax(-1)[torch.arange(7), torch.tensor(ids)]
+    wanted = -1.5 * (logprobs * torch.tensor(mask)).sum() / sum(mask)  # the ratio is 1, with the gradient of its log
+    wanted.backward()
+    expected = torch.cat([p.grad.flatten() for p in trainer.parameters.values() if p.grad is not None])
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-4)
+    assert row.own_ids() == [7, 9, 17, 23]
+    assert list(row.loss_positions()) == [0, 1, 4, 6]
+
+
+def test_a_first_steps_logprobs_are_kept_at_the_models_own_tokens(policy: Policy) -> None:
+    row = Row(EXAMPLE, [5, 6], [7, 9, 11], tool_mask=[1, 0, 1], sampled_logprobs=[-1.0] * 3, advantage=1.0)
+    objective = Objective(policy_gradient=PolicyGradient())
+    StageTrainer(policy, None, None, objective, TrainSettings()).forward_backward([row], where="here", more=True)
+    assert row.old_logprobs is not None
+    kept = [value == value for value in row.old_logprobs]
+    assert kept == [True, False, True]
+
+
+class Rude:
+    def __init__(self, found: Any) -> None:
+        self.found = found
+
+    def step(self, completion: str) -> Any:
+        if isinstance(self.found, Exception):
+            raise self.found
+        return self.found
+
+    def verdict(self) -> Any:
+        return self.found
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (ZeroDivisionError("nothing there"), "it raised ZeroDivisionError: nothing there"),
+        ("text", "step returned str where a message was expected"),
+        ([{"role": "assistant", "content": "mine"}], "step spoke for the assistant"),
+    ],
+)
+def test_an_environment_that_misbehaves_is_one_line_that_names_the_example(found: Any, said: str) -> None:
+    with pytest.raises(DataError, match=said) as error:
+        Episodes(lambda example: Rude(found)).begin(EXAMPLE).step("4")
+    assert "environment of example 'e'" in str(error.value)
+
+
+def test_a_verdict_that_is_none_is_refused() -> None:
+    with pytest.raises(DataError, match="it returned str"):
+        Episodes(lambda example: Rude("good")).begin(EXAMPLE).verdict()
+    assert Episodes(lambda example: Rude(0.5)).begin(EXAMPLE).verdict().reward == 0.5
+
+
+def test_an_environment_provides_a_reward() -> None:
+    assert Task("t", [EXAMPLE], [EXAMPLE], episodes=Episodes(environment)).provides() == {"reward"}
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        ({"verifier": "a:b"}, "leave `verifier` out"),
+        ({"environment_factory": None, "max_turns": 3}, "`max_turns` is for `environment_factory: NAME`"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(task: dict[str, Any], said: str) -> None:
+    entry = {"name": "t", "train": "t.jsonl", "environment_factory": f"{__name__}:environment", **task}
+    with pytest.raises(ConfigError, match=said):
+        parse_config({"tasks": [entry], "recipe": "grpo"}, RunConfig)
+
+
+def test_a_run_of_several_turns(tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Configuration to summary: sampled, trained on, evaluated and kept, with a suite of the same kind."""
+    lines = [f'{{"prompt": "What is {i} plus 2?"}}' for i in range(8)]
+    (tmp_path / "turns.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    holdfast = Commands(tmp_path, capsys)
+    several = {"environment_factory": f"{__name__}:environment", "max_turns": 2}
+    config = holdfast.config(
+        {
+            "model": {"path": str(tiny_model)},
+            "tasks": [{"name": "turns", "train": "turns.jsonl", "test_fraction": 0.25, **several}],
+            "suites": [{"name": "same", "test": "turns.jsonl", **several}],
+            "recipe": {"name": "grpo", "num_generations": 4},
+            "train": {"steps": 2, "prompts_per_step": 2, "max_completion_length": 64, "learning_rate": 1e-3},
+            "eval": {"kl_items": 2},
+        }
+    )
+    done = holdfast("run", config, "--output-dir", tmp_path / "run", "--quiet")
+    assert done.code == 0, done.err
+    summary = read_json(tmp_path / "run" / "summary.json")
+    assert summary["status"] == "complete"
+    assert {entry["name"] for entry in summary["sets"]} == {"turns", "same"}
+    assert summary["budget"]["completions"] == 16
+
+
+def test_a_demonstration_of_several_turns_is_played_in_the_environment(policy: Policy) -> None:
+    example = replace(EXAMPLE, actions=("Paris.", "42"), demonstration="4")
+    task = Task("t", [example], [example], episodes=Episodes(lambda each: Counting(each, 3)))
+    assert "demonstration" in task.provides()
+    ids, mask, text = demonstrated(policy.speech, task, example)
+    sampled = _played(policy, Scripted(policy, ["Paris.", "42", "4"]))
+    assert (ids, mask) == (sampled.ids, sampled.tool_mask)
+    assert text == policy.speech.text(sampled.ids)
+    collector = Collector(policy, Sampler(policy), SFT(), TrainSettings(prompts_per_step=1), 0)
+    collector.prepare(task)
+    ((row,),) = (group.rows for group in collector.collect(task, 1, 0)[0])
+    assert row.completion_ids == ids
+    assert [row.completion_ids[t] for t in row.loss_positions()] == row.own_ids()
+    with pytest.raises(DataError, match="over after 3 of the 4 turns"):
+        demonstrated(policy.speech, task, replace(example, actions=("a", "b", "c")))

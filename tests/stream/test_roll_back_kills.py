@@ -1,0 +1,102 @@
+"""A roll-back that is killed between any two of its acts, and checkpoints that are damaged, change no result."""
+
+import json
+import os
+import signal
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_guarded_runs import guarded_config
+
+import holdfast
+from holdfast.config.load import load_config
+from holdfast.config.settings import RunConfig
+from holdfast.stream import run as stream_run
+from holdfast.stream.near_future import going_back
+from holdfast.stream.run import Run
+from processes import start
+from small_runs import assert_same
+
+ACTS = ("keep_aside", "write", "save", "remove_between", "cut")
+
+
+def kill_after(rank: int, *, act: str) -> None:
+    """From now on, SIGKILL as soon as an act of a roll-back is done."""
+    from holdfast.store.run_directory import RunDirectory
+    from holdfast.stream.guarding import Guarding
+
+    owner, name = {
+        "write": (Guarding, "write"),
+        "save": (Run, "_save"),
+        "cut": (RunDirectory, "cut"),
+        "keep_aside": (going_back, "keep_aside"),
+        "remove_between": (stream_run, "remove_between"),
+    }[act]
+    whole = getattr(owner, name)
+
+    def cut_short(*args: Any, **kwargs: Any) -> Any:
+        whole(*args, **kwargs)
+        if act != "save" or kwargs.get("went_back_to") is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    setattr(owner, name, cut_short)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a run that goes back in its first stage lies, and its configuration."""
+    folder = tmp_path_factory.mktemp("roll-back")
+    start("run", guarded_config(folder), "-o", folder / "whole").finish()
+    return folder
+
+
+def _killed(folder: Path, act: str, name: str) -> Path:
+    run = folder / name
+    command = start("run", folder / "config.yaml", "-o", run, before=partial(kill_after, act=act))
+    assert command.join() == [-signal.SIGKILL], command.said()
+    assert not (run / "models").exists(), "the first stage is under way"
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("act", ACTS)
+def test_killed_between_the_acts_of_a_roll_back_it_comes_to_the_same(folder: Path, act: str) -> None:
+    run = _killed(folder, act, f"killed-after-{act}")
+    start("resume", run).finish()
+    assert_same(folder / "whole", run)
+
+
+@pytest.mark.slow
+def test_a_damaged_newest_checkpoint_is_never_replaced_by_one_that_was_undone(folder: Path) -> None:
+    run = _killed(folder, "cut", "damaged")
+    newest = sorted((run / "checkpoints").iterdir())[-1]
+    assert json.loads((newest / "position.json").read_text())["step"] == 2
+    next(newest.glob("*.safetensors")).write_bytes(b"")
+    said = start("resume", run).finish()
+    assert f"{newest}: damaged checkpoint" in said
+    assert_same(folder / "whole", run)
+
+
+@pytest.mark.slow
+def test_where_the_healthy_checkpoint_is_damaged_it_goes_back_to_the_one_before(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Run._rolled_back
+
+    def damaged_first(self: Run, *args: Any) -> Any:
+        if not (tmp_path / "run" / "decisions.jsonl").exists():
+            healthy = self.directory.checkpoint(self.guarding.healthy.number)
+            next(healthy.glob("*.safetensors")).write_bytes(b"")
+        return whole(self, *args)
+
+    monkeypatch.setattr(Run, "_rolled_back", damaged_first)
+    summary = holdfast.run(load_config(folder / "config.yaml", RunConfig), tmp_path / "run")
+    assert summary["status"] == "complete"
+    outcome = summary["decisions"][0]["outcome"]
+    assert outcome.startswith("back to step 0 of stage 1; passed over: damaged checkpoint, ")
+    assert "the stage ends" not in outcome
+    assert summary["discarded"][0]["from_step"] == 1
+    kept = [point["step"] for point in summary["curves"] if point["stage"] == 1]
+    assert kept == list(range(1, len(kept) + 1))

@@ -1,0 +1,248 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow
+import pyarrow.parquet
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holdfast.config.settings import Columns
+from holdfast.data.example import Example
+from holdfast.errors import DataError
+from holdfast.tasks.files import Record, read_dataset, read_records, records_to_examples
+
+ROWS = [{"prompt": "1 + 1?", "completion": "2"}, {"prompt": "2 + 2?", "completion": "4"}]
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def example(values: dict[str, Any], **columns: str):
+    return records_to_examples([Record(values, 3, "d.jsonl:3")], Columns(**columns), "d.jsonl")[0]
+
+
+def turn(role: str, content: Any) -> dict[str, Any]:
+    return {"role": role, "content": content}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.jsonl", "\n".join(map(json.dumps, ROWS))),
+        ("a.json", "\n".join(map(json.dumps, ROWS)) + "\n"),
+        ("a.json", json.dumps(ROWS, indent=2)),
+        ("a.json", "\ufeff  \n" + json.dumps(ROWS)),
+        ("a.jsonl", "\ufeff" + "\r\n\r\n".join(map(json.dumps, ROWS))),
+    ],
+)
+def test_reads_json_in_each_layout(tmp_path: Path, name: str, text: str):
+    records = read_records(write(tmp_path / name, text))
+    assert [r.values for r in records] == ROWS
+
+
+def test_records_know_their_lines_and_unicode_line_separators_do_not_split(tmp_path: Path):
+    lines = ['{"prompt": "a\u2028b"}', "", '{"prompt": "c\u0085d"}']
+    records = read_records(write(tmp_path / "a.jsonl", "\n".join(lines)))
+    assert [(r.number, r.values["prompt"]) for r in records] == [(1, "a\u2028b"), (3, "c\u0085d")]
+    assert records[1].where == f"{tmp_path}/a.jsonl:3"
+
+
+def test_reads_parquet(tmp_path: Path):
+    rows = [{"prompt": [turn("user", "hi")], "answer": 3}, {"prompt": [turn("user", "ho")], "answer": None}]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
+    records = read_records(tmp_path / "a.parquet")
+    assert [r.values for r in records] == rows
+    assert records[1].where.endswith("a.parquet, row 2")
+    examples = records_to_examples(records, Columns(), str(tmp_path / "a.parquet"))
+    assert [(e.id, e.answer) for e in examples] == [("a-1", 3), ("a-2", None)]
+
+
+def test_reads_hugging_face_folders(tmp_path: Path):
+    both = datasets.DatasetDict(
+        {"train": datasets.Dataset.from_list(ROWS), "test": datasets.Dataset.from_list(ROWS[:1])}
+    )
+    both.save_to_disk(tmp_path / "both")
+    both["train"].save_to_disk(tmp_path / "one")
+    (tmp_path / "files").mkdir()
+    write(tmp_path / "files" / "train.jsonl", "\n".join(map(json.dumps, ROWS)))
+    assert [r.values for r in read_dataset(str(tmp_path / "both"), "test")] == ROWS[:1]
+    for folder in ("both", "one", "files"):
+        records = read_dataset(str(tmp_path / folder), "train")
+        assert [r.values for r in records] == ROWS
+        assert records[1].where.endswith(f"{folder}/train, row 2")
+    assert records_to_examples(records, Columns(), f"{tmp_path}/files/train")[1].id == "train-2"
+    for folder, split, said in (
+        ("both", "tset", "did you mean 'test'"),
+        ("one", "test", "train"),
+        ("none", "train", "cannot be loaded"),
+    ):
+        with pytest.raises(DataError, match=said) as error:
+            read_dataset(str(tmp_path / folder), split)
+        assert "\n" not in str(error.value)
+        assert folder in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.jsonl", "", "holds no records"),
+        ("a.jsonl", "\n \n", "holds no records"),
+        ("a.json", "[]", "holds no records"),
+        ("a.jsonl", '{"prompt": "x"}\n{"prompt": }', r"a.jsonl:2: is not valid JSON"),
+        ("a.jsonl", '{"prompt": "x"}\n"y"', r"a.jsonl:2: is text, not an object"),
+        ("a.json", '[{"prompt": "x"}, 3]', r"a.json, item 2: is a number, not an object"),
+        ("a.json", '[{"prompt": "x"}\n', r"a.json: is not valid JSON: .* at line 2"),
+        ("a.json", '{\n"prompt": "x"\n}', r"a.json:1: is not valid JSON"),
+        ("a.jsonl", "[" * 100_000, "cannot be read as JSON|not valid JSON"),
+        ("a.csv", "prompt\nx", "no kind of file"),
+        ("a.parquet", "not parquet", "is not a Parquet file"),
+    ],
+)
+def test_unreadable_files_are_one_line(tmp_path: Path, name: str, text: str, said: str):
+    with pytest.raises(DataError, match=said) as error:
+        read_records(write(tmp_path / name, text))
+    assert "\n" not in str(error.value)
+    assert str(tmp_path / name) in str(error.value)
+
+
+def test_missing_files_folders_and_wrong_encodings(tmp_path: Path):
+    with pytest.raises(DataError, match="no such file"):
+        read_records(tmp_path / "a.jsonl")
+    with pytest.raises(DataError, match="dataset:"):
+        read_records(tmp_path)
+    (tmp_path / "b.jsonl").write_bytes(b'{"prompt": "caf\xe9"}')
+    with pytest.raises(DataError, match="cannot be read"):
+        read_records(tmp_path / "b.jsonl")
+
+
+def test_plain_columns():
+    e = example({"prompt": "q", "completion": "a", "privileged_context": "p", "answer": {"x": 1}, "topic": "t"})
+    assert e.id == "d-3"
+    assert e.messages == ({"role": "user", "content": "q"},)
+    assert (e.demonstration, e.privileged_context, e.answer, dict(e.metadata)) == ("a", "p", {"x": 1}, {"topic": "t"})
+
+
+def test_conversational_columns():
+    prompt = [
+        turn("system", "s"),
+        turn("user", "q"),
+        turn("assistant", "a"),
+        turn("user", [{"type": "text", "text": "r"}]),
+    ]
+    e = example(
+        {
+            "prompt": prompt,
+            "completion": [turn("assistant", "b")],
+            "privileged_context": [turn("user", "c"), turn("assistant", "d")],
+            "id": 7,
+        }
+    )
+    assert [m["content"] for m in e.messages] == ["s", "q", "a", "r"]
+    assert (e.id, e.demonstration, e.privileged_context) == ("7", "b", "c\nd")
+
+
+def test_columns_of_steps_actions_and_translations():
+    e = example({"prompt": "q", "system": "s", "solution": "a\nb\n", "actions": ["f(1)", "g(2)"], "translation": "t"})
+    assert (e.solution, e.actions) == (("a", "b"), ("f(1)", "g(2)"))
+    assert e.translation == (turn("system", "s"), turn("user", "t"))
+    assert {"solution", "actions", "translation", "privileged_context"} == e.privileges()
+    turns = [turn("system", "u"), turn("user", "t")]
+    assert example({"prompt": "q", "translation": turns}).translation == tuple(turns)
+
+
+def test_messages_column_is_split_before_its_last_turn():
+    turns = [turn("user", "q"), turn("assistant", "a"), turn("user", "r"), turn("assistant", "b")]
+    e = example({"messages": turns})
+    assert [m["content"] for m in e.messages] == ["q", "a", "r"]
+    assert e.demonstration == "b"
+    assert example({"messages": turns[:1]}).demonstration is None
+    assert example({"messages": turns}, prompt="messages") == e
+
+
+def test_system_column_and_columns_of_other_names():
+    e = example(
+        {"question": "q", "sys": "s", "key": "k", "gold": "g"}, prompt="question", system="sys", id="key", answer="gold"
+    )
+    assert [m["role"] for m in e.messages] == ["system", "user"]
+    assert (e.id, e.answer, dict(e.metadata)) == ("k", "g", {})
+    assert len(example({"prompt": "q", "system": None}).messages) == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"promt": "q"}, r"no column 'prompt'; the columns are promt \(did you mean 'promt'\?\)"),
+        ({"text": "q"}, r"no column 'prompt'; the columns are text \(name the right one under `columns:`\)"),
+        ({"prompt": None}, "`prompt` is empty"),
+        ({"prompt": "  "}, "`prompt` is empty"),
+        ({"prompt": 3}, "`prompt` is a number"),
+        ({"prompt": []}, "`prompt` is empty"),
+        ({"prompt": ["q"]}, r"`prompt\[0\]` is not a turn"),
+        ({"prompt": [turn("human", "q")]}, "the role 'human'"),
+        ({"prompt": [turn("user", None)]}, r"`prompt\[0\].content` is empty"),
+        ({"prompt": [turn("user", [{"type": "image"}])]}, "is a list, not text"),
+        ({"prompt": [turn("user", "q"), turn("assistant", "a")]}, "does not end with a user turn"),
+        ({"prompt": [turn("user", "q"), turn("system", "s"), turn("user", "r")]}, "system turn that is not its first"),
+        ({"prompt": [turn("user", "q"), {**turn("assistant", "a"), "tool_calls": [1]}]}, "`tool_calls`"),
+        ({"messages": [turn("assistant", "a")]}, "does not end with a user turn"),
+        ({"prompt": [turn("system", "s"), turn("user", "q")], "system": "t"}, "keep one of them"),
+        ({"prompt": "q", "completion": ""}, "`completion` is empty"),
+        ({"prompt": "q", "completion": 2}, "`completion` is a number"),
+        ({"prompt": "q", "completion": [turn("user", "a")]}, "not one assistant turn"),
+        ({"prompt": "q", "privileged_context": {}}, "`privileged_context` is an object"),
+        ({"prompt": "q", "actions": []}, "`actions` is empty"),
+        ({"prompt": "q", "solution": {}}, "`solution` is an object"),
+        ({"prompt": "q", "translation": [turn("assistant", "t")]}, "`translation` does not end with a user turn"),
+        ({"prompt": "q", "id": True}, "`id` is true or false"),
+        ({"prompt": "q\ud800"}, "surrogate"),
+    ],
+)
+def test_malformed_records_name_file_and_line(values: dict[str, Any], said: str):
+    with pytest.raises(DataError, match=said) as error:
+        example(values)
+    assert str(error.value).startswith("d.jsonl:3: ")
+    assert "\n" not in str(error.value)
+
+
+def test_a_named_column_must_exist_and_ids_must_be_unique():
+    with pytest.raises(DataError, match=r"^d.jsonl: no column 'respnse'; .* \(did you mean 'response'\?\)"):
+        example({"prompt": "q", "response": "a"}, completion="respnse")
+    records = [Record({"prompt": "q", "id": "x"}, n, f"d.jsonl:{n}") for n in (1, 2)]
+    with pytest.raises(DataError, match=r"^d.jsonl:2: the id 'x' is used twice, first at d.jsonl:1"):
+        records_to_examples(records, Columns(), "d.jsonl")
+    with pytest.raises(DataError, match="holds no records"):
+        records_to_examples([], Columns(), "d.jsonl")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["role", "content", "type", "text", "user"]), inner, max_size=3)
+        | st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant", "system"]), "content": inner})
+    ),
+    max_leaves=8,
+)
+
+
+def outcome(values: dict[str, Any]) -> Example | DataError:
+    try:
+        return example(values)
+    except DataError as error:
+        return error
+
+
+@given(st.dictionaries(st.sampled_from([*Columns().model_dump(), "messages"]), JSON))
+def test_any_record_is_an_example_or_one_clear_line(values: dict[str, Any]):
+    found = outcome(values)
+    if isinstance(found, DataError):
+        assert str(found).startswith("d.jsonl")
+        assert "\n" not in found.what
+    else:
+        assert found.messages[-1]["role"] == "user"
+        assert all(isinstance(m["content"], str) for m in found.messages)

@@ -1,0 +1,379 @@
+"""Suites of lm-evaluation-harness, offline, on small models in memory; needs the extra `eval`."""
+
+import json
+import random
+import shutil
+import threading
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import holdfast
+from commands import Commands
+from holdfast.config.load import dump_config, load_config, parse_config
+from holdfast.config.settings import SDFT_SUITES, ModelSettings, RunConfig, SuiteSettings
+from holdfast.errors import ConfigError, DataError, RunError
+from holdfast.model.load import load_policy
+from holdfast.model.policy import Policy
+from holdfast.model.processes import World
+from holdfast.tasks.lm_eval import METRICS, LmEvalSuite, Measured, _items
+from holdfast.tasks.load import load_suite
+from small_runs import assert_same, write_config
+
+pytest.importorskip("lm_eval", reason="needs the extra eval")
+
+CHOICE = """
+task: {name}
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: quiz.jsonl}}}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{{{question}}}}"
+doc_to_choice: "{{{{choices}}}}"
+doc_to_target: answer
+"""
+GENERATE = """
+task: told
+dataset_path: json
+dataset_kwargs: {data_files: {test: quiz.jsonl}}
+test_split: test
+output_type: generate_until
+doc_to_text: "{{question}}"
+doc_to_target: "{{choices[answer]}}"
+generation_kwargs: {until: ["\\n"], max_gen_toks: 4, do_sample: false}
+process_results: !function scores.process
+metric_list:
+  - {metric: parts, aggregation: !function scores.over_parts, higher_is_better: true}
+  - {metric: length, aggregation: mean, higher_is_better: true}
+  - {metric: errors, aggregation: mean, higher_is_better: false}
+"""
+SCORES = """
+def process(doc, results):
+    parts = [letter in results[0] for letter in "abc"[: 1 + doc["answer"]]]
+    return {"parts": parts, "length": float(len(results[0])), "errors": 0.5}
+
+def over_parts(items):
+    flat = [part for item in items for part in item]
+    return sum(flat) / len(flat)
+"""
+GROUP = """
+group: both
+task:
+  - {one}
+  - {two}
+aggregate_metric_list: [{{metric: acc, weight_by_size: {by_size}}}]
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Task files with their data beside them."""
+    path = tmp_path_factory.mktemp("harness")
+    quiz = [
+        {"question": f"What is {i} plus {i + 1}?", "choices": ["four", "a", f"{2 * i + 1}"], "answer": i % 3}
+        for i in range(9)
+    ]
+    for name, rows in (("quiz", quiz), ("short", quiz[:3])):
+        (path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (path / "quiz.yaml").write_text(CHOICE.format(name="quiz"))
+    (path / "told.yaml").write_text(GENERATE)
+    (path / "scores.py").write_text(SCORES)
+    one, two = (json.dumps(_inline(name, file)) for name, file in (("one", "quiz"), ("two", "short")))
+    for by_size in ("true", "false"):
+        (path / f"both-{by_size}.yaml").write_text(GROUP.format(one=one, two=two, by_size=by_size))
+    return path
+
+
+def _inline(name: str, file: str) -> dict[str, Any]:
+    return {
+        "task": name,
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": f"{file}.jsonl"}},
+        "test_split": "test",
+        "output_type": "multiple_choice",
+        "doc_to_text": "{{question}}",
+        "doc_to_choice": "{{choices}}",
+        "doc_to_target": "answer",
+    }
+
+
+@pytest.fixture(scope="module")
+def policy(tiny_model: Path) -> Policy:
+    return load_policy(ModelSettings(path=str(tiny_model)))
+
+
+def suite(path: Path, **settings: Any) -> LmEvalSuite:
+    limit = settings.pop("limit", None)
+    named = {"name": "suite", "lm_eval": str(path), "limit": limit, "lm_eval_settings": settings}
+    loaded = load_suite(SuiteSettings.model_validate(named))
+    assert isinstance(loaded, LmEvalSuite)
+    return loaded
+
+
+def test_choices_are_scored_by_likelihood(folder: Path, policy: Policy) -> None:
+    """Against the likelihoods computed here, token by token."""
+    quiz = suite(folder / "quiz.yaml")
+    measured = quiz.evaluate(policy)
+    assert measured.ids == [f"quiz-{i}" for i in range(9)]
+    for doc, item, (prompt, answer) in zip((e.answer for e in quiz.test), measured.items, measured.shown):
+        likelihoods = [_log_likelihood(policy, doc["question"], f" {choice}") for choice in doc["choices"]]
+        best = int(np.argmax(likelihoods))
+        assert item == float(best == doc["answer"])
+        assert (prompt, answer.strip()) == (doc["question"], doc["choices"][best])
+    numbers = measured.numbers()
+    assert numbers["mean"] == pytest.approx(np.mean(measured.items))
+    assert (numbers["n"], numbers["length"], numbers["truncated"]) == (9, 0.0, 0.0)
+    assert [sample["id"] for sample in measured.samples(3)] == ["quiz-0", "quiz-3", "quiz-6"]
+    assert measured.samples(0) == []
+
+
+def _log_likelihood(policy: Policy, prompt: str, answer: str) -> float:
+    tokenizer: Any = policy.tokenizer
+    whole, start = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (prompt + answer, prompt))
+    with torch.no_grad():
+        logprobs = policy.model(input_ids=torch.tensor([whole])).logits[0].log_softmax(-1)
+    return sum(float(logprobs[i - 1, whole[i]]) for i in range(len(start), len(whole)))
+
+
+def test_measuring_leaves_no_trace_and_repeats_itself(folder: Path, policy: Policy) -> None:
+    quiz = suite(folder / "quiz.yaml")
+    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    padding = policy.tokenizer.padding_side
+    first = quiz.evaluate(policy)
+    assert quiz.evaluate(policy) == first
+    assert before == (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
+    assert policy.tokenizer.padding_side == padding
+    assert torch.is_grad_enabled()
+    assert all(parameter.requires_grad for parameter in policy.model.parameters())
+
+
+def test_the_batch_does_not_matter_and_a_limit_takes_the_first(folder: Path, policy: Policy) -> None:
+    whole = suite(folder / "quiz.yaml", batch_size=1).evaluate(policy)
+    assert suite(folder / "quiz.yaml", batch_size=5).evaluate(policy).items == whole.items
+    assert suite(folder / "quiz.yaml").evaluate(policy, limit=4).items == whole.items[:4]
+    limited = suite(folder / "quiz.yaml", limit=2)
+    assert len(limited.test) == 2
+    assert limited.evaluate(policy, limit=4).items == whole.items[:2]
+
+
+def test_parts_of_items_count_as_the_harness_counts_them(folder: Path, policy: Policy) -> None:
+    """As in IFEval: an item of three instructions weighs three times one of one."""
+    told = suite(folder / "told.yaml", metric="parts").evaluate(policy)
+    parts = [[letter in text for letter in "abc"[: 1 + i % 3]] for i, (_, text) in enumerate(told.shown)]
+    assert told.score == pytest.approx(np.mean([part for item in parts for part in item]))
+    assert told.length > 0
+    assert suite(folder / "told.yaml").evaluate(policy).items == told.items
+
+
+def test_metrics_that_no_gate_can_compare_are_refused(folder: Path, policy: Policy) -> None:
+    with pytest.raises(DataError, match=r"metric 'length': is not made of scores from 0 to 1"):
+        suite(folder / "told.yaml", metric="length").evaluate(policy)
+    with pytest.raises(DataError, match="a lower 'errors' is the better one"):
+        suite(folder / "told.yaml", metric="errors").evaluate(policy)
+    with pytest.raises(ConfigError, match=r"no metric 'part' \(did you mean 'parts"):
+        suite(folder / "told.yaml", metric="part").evaluate(policy)
+    with pytest.raises(DataError, match="is not a mean over items"):
+        _items({"task": [("task-0", 1.0), ("task-1", 0.0)]}, 0.9, "suite")
+
+
+@pytest.mark.parametrize("by_size", [True, False])
+def test_a_groups_number_is_the_mean_of_its_items(folder: Path, policy: Policy, by_size: bool) -> None:
+    both = suite(folder / f"both-{str(by_size).lower()}.yaml").evaluate(policy)
+    one = suite(folder / "quiz.yaml").evaluate(policy).items
+    assert len(both.items) == 12
+    two = one[:3]
+    want = np.mean(one + two) if by_size else (np.mean(one) + np.mean(two)) / 2
+    assert both.score == pytest.approx(want)
+
+
+def test_prompts_that_do_not_fit_are_counted_and_warned_of(folder: Path, policy: Policy) -> None:
+    quiz = suite(folder / "quiz.yaml")
+    config = policy.causal_lm.config
+    longest, config.max_position_embeddings = config.max_position_embeddings, 8
+    try:
+        with pytest.warns(UserWarning, match="requests are longer than the model's context and were cut"):
+            assert quiz.evaluate(policy).truncated > 0
+        config.max_position_embeddings = 4
+        told = suite(folder / "told.yaml")
+        with pytest.raises(DataError, match="the harness refuses it"):
+            told.evaluate(policy)
+    finally:
+        config.max_position_embeddings = longest
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("- just a list", DataError, "cannot be read"),
+        ("tasks: [lab:facts]", DataError, "names no `task`"),
+        ("task: [", DataError, "cannot be read"),
+        ("task: x\ndataset_path: json\noutput_type: multiple_choice", DataError, "the harness cannot load"),
+        (CHOICE.format(name="code") + "unsafe_code: true", ConfigError, "runs code .*run_code: true"),
+    ],
+)
+def test_task_files_that_cannot_be_used(folder: Path, text: str, error: type[Exception], message: str) -> None:
+    path = folder / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(error, match=message):
+        suite(path)
+    path.unlink()
+
+
+@pytest.mark.slow
+def test_the_paper_s_six_are_in_the_harness_with_these_metrics() -> None:
+    """Its index is read, some ten thousand files; their data is on the hub, and out of reach here."""
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    from holdfast.tasks.lm_eval import _manager
+
+    index = _manager().task_index
+    for name in SDFT_SUITES:
+        entry = index[name]
+        config = load_yaml(entry.yaml_path, resolve_func=False)
+        listed = config.get("metric_list") or config["aggregate_metric_list"]
+        metrics = [each["metric"] for each in listed]
+        assert METRICS[name] in metrics or (name == "humaneval" and metrics[0].endswith("pass_at_k"))
+    with pytest.raises(ConfigError, match=r"no task 'helaswag' \(did you mean 'hellaswag'\?\)"):
+        suite(Path("helaswag"))
+    with pytest.raises(ConfigError, match="'humaneval_instruct' runs code that the model wrote"):
+        suite(Path("humaneval_instruct"))
+    with pytest.raises(DataError, match="the harness cannot load 'hellaswag'"):
+        suite(Path("hellaswag"))
+
+
+def test_in_a_configuration(folder: Path) -> None:
+    config = {
+        "tasks": ["lab:facts"],
+        "recipe": "sft",
+        "suites": ["lm_eval:mmlu", {"name": "q", "lm_eval": "quiz.yaml"}],
+    }
+    path = folder / "stream.yaml"
+    path.write_text(json.dumps(config))
+    loaded = load_config(path, RunConfig)
+    assert [(s.name, s.lm_eval) for s in loaded.suites or ()] == [("mmlu", "mmlu"), ("q", str(folder / "quiz.yaml"))]
+    six = parse_config(
+        {**config, "suites": [{"lm_eval": "sdft", "lm_eval_settings": {"run_code": True}}]}, RunConfig
+    ).suites
+    assert [each.name for each in six or ()] == list(SDFT_SUITES) == list(METRICS)
+    assert all(each.lm_eval_settings.run_code for each in six or ())
+    (folder / "dumped.yaml").write_text(dump_config(loaded))
+    assert load_config(folder / "dumped.yaml", RunConfig) == loaded
+
+
+T = TypeVar("T")
+
+
+class Pair(World):
+    """One of two processes, as threads that meet to exchange what they have."""
+
+    def __init__(self, rank: int, meeting: threading.Barrier, table: list[Any]) -> None:
+        self.rank, self.size, self._meeting, self._table = rank, 2, meeting, table
+
+    def gather(self, value: T) -> list[T]:
+        self._meeting.wait(60)
+        self._table[self.rank] = value
+        self._meeting.wait(60)
+        return list(self._table)
+
+    def barrier(self) -> None:
+        self._meeting.wait(60)
+
+
+def test_two_processes_share_the_work(folder: Path, policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = suite(folder / "quiz.yaml").evaluate(policy)
+    suites = [suite(folder / "quiz.yaml") for _ in range(2)]  # the harness keeps its requests in its tasks
+    meeting, table, found = threading.Barrier(2), [None, None], {}
+
+    def measure(rank: int) -> None:
+        with torch.no_grad():
+            found[rank] = suites[rank].evaluate(policy, world=Pair(rank, meeting, table))
+
+    monkeypatch.setattr("holdfast.tasks.lm_eval.redirect_stderr", lambda _: _Nothing())
+    threads = [threading.Thread(target=measure, args=(rank,)) for rank in range(2)]
+    _run_all(threads)
+    assert found == {0: alone, 1: alone}
+
+
+class _Nothing:
+    def __enter__(self) -> None: ...
+    def __exit__(self, *_: Any) -> None: ...
+
+
+def _run_all(threads: list[threading.Thread]) -> None:
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+        assert not thread.is_alive()
+
+
+@pytest.mark.slow
+def test_at_the_gate(command: Commands, folder: Path, tiny_model: Path) -> None:
+    passed = command("gate", tiny_model, tiny_model, "--suites", folder / "quiz.yaml", "--items", "6")
+    assert passed.code == 0, passed.err
+    assert "evaluating" in passed.err
+    (row,) = [line for line in passed.out.splitlines() if line.startswith("quiz")][:1]
+    assert row.split()[1] == "6"
+    refused = command("gate", "lab", "lab", "--suites", "sdft")
+    assert refused.code == 2
+    assert "humaneval runs code" in refused.err
+
+
+def _stream(folder: Path, path: Path, **changes: Any) -> dict[str, Any]:
+    path.mkdir()
+    config = yaml.safe_load(write_config(path, "grpo").read_text())
+    config["eval"] |= {"drift_weights": 0, "samples": 2}
+    return config | {"suites": [{"name": "quiz", "lm_eval": str(folder / "quiz.yaml"), "limit": 4}]} | changes
+
+
+def test_in_a_run_that_is_interrupted(folder: Path, tmp_path: Path) -> None:
+    config = _stream(folder, tmp_path / "data")
+    summary = holdfast.run(config, tmp_path / "whole")
+    quiz = suite(folder / "quiz.yaml", limit=4)
+    for stage in (1, 2):
+        policy = load_policy(ModelSettings(path=str(tmp_path / f"whole/models/stage-{stage}")))
+        evaluation = json.loads((tmp_path / f"whole/evals/stage-{stage}.json").read_text())
+        # max_items is 3, and the harness's own limit 4: the lower one counts.
+        assert evaluation["items"]["quiz"] == quiz.evaluate(policy, limit=3).items
+        assert [sample["id"] for sample in evaluation["samples"]["quiz"]] == ["quiz-0", "quiz-1"]
+        assert summary["evaluations"][stage]["scores"]["quiz"]["n"] == 3
+    assert {s["name"]: s["kind"] for s in summary["sets"]}["quiz"] == "retention"
+    assert "quiz" not in {entry["set"] for entry in summary["responses"]}
+    assert not any("quiz" in json.loads(line)["scores"] for line in (tmp_path / "whole/probes.jsonl").open())
+    shutil.copytree(tmp_path / "whole", tmp_path / "again")
+    (tmp_path / "again/evals/stage-2.json").unlink()
+    shutil.rmtree(max((tmp_path / "again/checkpoints").iterdir()))
+    holdfast.resume(tmp_path / "again")
+    assert_same(tmp_path / "whole", tmp_path / "again")
+    (folder / "quiz.jsonl").rename(folder / "kept.jsonl")
+    try:
+        changed = (folder / "kept.jsonl").read_text().replace("What is 0", "What is then 0")
+        (folder / "quiz.jsonl").write_text(changed)
+        with pytest.raises(RunError, match="the data of 'quiz' has changed"):
+            holdfast.resume(tmp_path / "again")
+    finally:
+        (folder / "kept.jsonl").replace(folder / "quiz.jsonl")
+
+
+def test_in_a_comparison_the_base_is_measured_once(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = _stream(folder, tmp_path / "data", recipes=["sft", "grpo"], seeds=[0])
+    del config["recipe"]
+    measured: list[Any] = []
+    evaluate = LmEvalSuite.evaluate
+    monkeypatch.setattr(LmEvalSuite, "evaluate", lambda *given: measured.append(given) or evaluate(*given))
+    summary = holdfast.compare(config, tmp_path / "c")
+    assert len(measured) == 1 + 2 * 2  # the base, and two stages of two runs
+    first = [run["summary"]["evaluations"][0]["scores"]["quiz"] for run in summary["runs"]]
+    assert first[0] == first[1]
+    assert all("quiz" in run["summary"]["metrics"]["retention"]["per_suite"] for run in summary["runs"])
+
+
+def test_numbers_of_a_suite_stay_within_a_score() -> None:
+    measured = Measured([1.5, 0.5, 1.0 + 1e-12], ["a", "b", "c"], 0.0, 0.0, [("", "")] * 3)
+    assert measured.numbers()["mean"] == 1.0

@@ -1,0 +1,232 @@
+import json
+import subprocess
+import sys
+import types
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holdfast.config.load import parse_config
+from holdfast.config.settings import RunConfig, SuiteSettings, TaskSettings
+from holdfast.data.example import Example, Verdict
+from holdfast.data.task import Suite, Task
+from holdfast.errors import ConfigError, DataError
+from holdfast.recipes import RECIPES
+from holdfast.recipes.base.needs import require
+from holdfast.tasks.load import data_hash, load_stream, load_suite, load_task
+
+
+def rows(count: int, **extra: Any) -> list[dict[str, Any]]:
+    return [{"prompt": f"What is {n}?", "completion": str(n), "answer": n, **extra} for n in range(count)]
+
+
+def write(path: Path, records: list[dict[str, Any]]) -> str:
+    path.write_text("\n".join(json.dumps(r) for r in records), encoding="utf-8")
+    return str(path)
+
+
+def settings(**values: Any) -> TaskSettings:
+    return TaskSettings(name="t", **values)
+
+
+@pytest.fixture
+def train_file(tmp_path: Path) -> str:
+    return write(tmp_path / "train.jsonl", rows(20))
+
+
+@pytest.fixture
+def test_file(tmp_path: Path) -> str:
+    return write(tmp_path / "test.jsonl", [{"prompt": f"And {n}?", "answer": n} for n in range(5)])
+
+
+def test_a_task_of_two_files(train_file: str, test_file: str):
+    task = load_task(settings(train=train_file, test=test_file))
+    assert (task.name, len(task.train), len(task.test)) == ("t", 20, 5)
+    assert task.provides() == {"demonstration", "privileged_context", "reward"}
+    assert task.verify(task.test[3], " 3\n").reward == 1.0
+    assert task.verify(task.test[3], "4").reward == 0.0
+    limited = load_task(settings(train=train_file, test=test_file, limit=3))
+    assert [e.id for e in limited.train] == ["train-1", "train-2", "train-3"]
+    assert len(limited.test) == 3
+
+
+def test_part_of_the_train_file_is_held_out(train_file: str):
+    task = load_task(settings(train=train_file, test_fraction=0.25))
+    assert (len(task.train), len(task.test)) == (15, 5)
+    assert {e.id for e in task.train} | {e.id for e in task.test} == {f"train-{n}" for n in range(1, 21)}
+    assert load_task(settings(train=train_file, test_fraction=0.25)) == task
+    other = load_task(settings(train=train_file, test_fraction=0.25).model_copy(update={"name": "u"}))
+    assert [e.id for e in other.test] != [e.id for e in task.test]
+    assert [e.id for e in load_task(settings(train=train_file, test_fraction=0.25), seed=1).test] != [
+        e.id for e in task.test
+    ]
+
+
+@given(st.lists(st.integers(0, 5), min_size=2, max_size=12), st.floats(0.01, 0.99))
+def test_the_hold_out_never_splits_a_prompt(numbers: list[int], fraction: float):
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = write(Path(folder) / "d.jsonl", [{"prompt": str(n)} for n in numbers])
+        if len(set(numbers)) == 1:
+            with pytest.raises(DataError, match="one prompt"):
+                load_task(settings(train=file, test_fraction=fraction))
+            return
+        task = load_task(settings(train=file, test_fraction=fraction))
+    train, test = ({e.messages[0]["content"] for e in split} for split in (task.train, task.test))
+    assert train
+    assert test
+    assert not train & test
+    assert len(task.train) + len(task.test) == len(numbers)
+
+
+def test_overlapping_splits_are_warned_of_or_refused(tmp_path: Path, train_file: str):
+    few = write(tmp_path / "few.jsonl", [*({"prompt": f"x{n}", "answer": n} for n in range(9)), rows(1)[0]])
+    with pytest.warns(UserWarning, match="^1 of 10 test prompts of task 't' are train prompts too, the first 'few-10'"):
+        load_task(settings(train=train_file, test=few))
+    with pytest.raises(DataError, match=r"20 of 20 test prompts of task 't'.* hold out a part"):
+        load_task(settings(train=train_file, test=train_file))
+
+
+def test_which_verifier_judges(tmp_path: Path, train_file: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "halves.py").write_text("def verify(example, completion):\n    return 0.5\n")
+    task = load_task(settings(train=train_file, verifier="halves:verify"))
+    assert task.verify(task.test[0], "x") == Verdict(0.5)
+    without = [{"prompt": str(n), "completion": "c"} for n in range(4)]
+    task = load_task(settings(train=write(tmp_path / "w.jsonl", without)))
+    assert task.verifier is None
+    assert task.provides() == {"demonstration", "privileged_context"}
+    without[1]["answer"] = "a"
+    with pytest.raises(DataError, match="3 of 4 examples have no answer, the first 'w-1'"):
+        load_task(settings(train=write(tmp_path / "w.jsonl", without)))
+    with pytest.raises(DataError, match=r"'m-1': its `answer` is not text.*verifier: module:function"):
+        load_task(settings(train=write(tmp_path / "m.jsonl", rows(3, answer={"a": 1}))))
+
+
+def test_suites(test_file: str, tmp_path: Path):
+    suite = load_suite(SuiteSettings(name="s", kind="ood", test=test_file, limit=2))
+    assert (suite.name, suite.kind, len(suite.test)) == ("s", "ood", 2)
+    assert suite.verify(suite.test[1], "1").reward == 1.0
+    file = write(tmp_path / "n.jsonl", [{"prompt": "q"}])
+    with pytest.raises(DataError, match="suite 's' has no verifier"):
+        load_suite(SuiteSettings(name="s", test=file))
+
+
+def test_readers_take_no_columns(train_file: str):
+    config = {"tasks": [{"name": "t", "train": train_file, "reader": "toolalpaca", "columns": {"prompt": "q"}}]}
+    parsed = parse_config({**config, "recipe": "sft"}, RunConfig)
+    with pytest.raises(ConfigError, match="'t' has `columns`"):
+        load_stream(parsed)
+
+
+def lab_example(name: str) -> Example:
+    return Example(name, ({"role": "user", "content": name},), demonstration="d")
+
+
+@pytest.fixture
+def lab(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lab of two tasks and two suites in the place of the real one."""
+
+    def lab_task(name: str) -> Task:
+        if name not in ("one", "two"):
+            raise ConfigError(f"the lab has no task {name!r}")
+        return Task(name, [lab_example(f"{name}-{n}") for n in range(4)], [lab_example("x"), lab_example("y")])
+
+    def lab_suite(name: str) -> Suite:
+        return Suite(name, "ood", [lab_example("a"), lab_example("b")], lambda example, completion: Verdict(1.0))
+
+    module = types.ModuleType("holdfast.lab.tasks")
+    vars(module).update(lab_task=lab_task, lab_suite=lab_suite, SUITES=("facts", "skills"))
+    monkeypatch.setitem(sys.modules, "holdfast.lab.tasks", module)
+
+
+@pytest.mark.usefixtures("lab")
+def test_streams_of_the_lab(train_file: str, test_file: str):
+    def load(**values: Any) -> tuple[list[Task], list[Suite]]:
+        return load_stream(parse_config({"recipe": "sft", **values}, RunConfig))
+
+    file_task = {"name": "f", "train": train_file}
+    tasks, suites = load(tasks=["lab:one", file_task, {"name": "again", "lab": "two", "limit": 1}])
+    assert [(t.name, len(t.train), len(t.test)) for t in tasks] == [("one", 4, 2), ("f", 18, 2), ("again", 1, 1)]
+    assert [s.name for s in suites] == ["facts", "skills"]
+    assert load(tasks=[file_task])[1] == []
+    assert load(tasks=["lab:one"], model={"path": "elsewhere"})[1] == []
+    assert load(tasks=["lab:one"], suites=[])[1] == []
+    suites = load(tasks=["lab:one"], suites=["lab:facts", {"name": "s", "test": test_file}])[1]
+    assert [(s.name, s.kind) for s in suites] == [("facts", "ood"), ("s", "retention")]
+    for wrong, said in (
+        ("lab:three", "no task 'three'"),
+        ({"name": "facts", "lab": "one"}, "two tasks or suites are named 'facts'"),
+        ({"name": "x", "lab": "one", "train": "f.jsonl"}, "'x' has both `lab` and `train`"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            load(tasks=[wrong])
+
+
+def test_require_names_recipe_task_and_lack():
+    user = ({"role": "user", "content": "q"},)
+    bare, shown = Example("a", user), Example("b", user, demonstration="d")
+    told = Example("c", user, privileged_context="p")
+    sft, sdft, sdpo = (RECIPES[name]() for name in ("sft", "sdft", "sdpo"))
+    with pytest.raises(ConfigError, match="recipe 'sdpo' needs a reward, and task 'x' has no verifier"):
+        require(sdpo, [Task("x", [shown], [bare])])
+    with pytest.raises(
+        ConfigError,
+        match=r"'sft' needs a demonstration, and 2 of 3 training examples of task 'x' have none, the first 'a'",
+    ):
+        require(sft, [Task("w", [shown], []), Task("x", [shown, bare, told], [])])
+    with pytest.raises(ConfigError, match=r"'sdft' needs a privileged context, and 1 of 3 .*`privileged_context`, a"):
+        require(sdft, [Task("x", [shown, bare, told], [])])
+    with pytest.raises(ConfigError, match="task 'x' has no training examples"):
+        require(sft, [Task("x", [], [])])
+    require(sft, [Task("x", [shown], [bare])])
+    require(sdft, [Task("x", [shown, told], [bare])])
+    require(sdpo, [Task("x", [bare], [bare], verifier=lambda example, completion: Verdict(0.0))])
+
+
+def test_data_hash_sees_every_field(train_file: str):
+    task = load_task(settings(train=train_file))
+    known = data_hash(task)
+    assert known == data_hash(load_task(settings(train=train_file)))
+    first = task.train[0]
+    for changed in (
+        replace(first, id="z"),
+        replace(first, demonstration="z"),
+        replace(first, privileged_context="z"),
+        replace(first, answer="z"),
+        replace(first, metadata={"z": 1}),
+        replace(first, messages=({"role": "user", "content": "z"},)),
+    ):
+        assert data_hash(replace(task, train=[changed, *task.train[1:]])) != known
+    assert data_hash(replace(task, train=[*task.train, task.test[0]], test=task.test[1:])) != known
+    suite = Suite("s", "ood", task.test, lambda example, completion: Verdict(0.0))
+    assert data_hash(suite) == data_hash(replace(suite, name="u")) != known
+
+
+def test_published_tasks_load(shared_data: Path):
+    for domain, shared in (("biology", 0), ("chemistry", 0), ("material", 1), ("physics", 0)):
+        files = {split: str(shared_data / "sciknoweval" / domain / f"{split}.json") for split in ("train", "test")}
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            task = load_task(TaskSettings(name=domain, reader="sciknoweval", **files))
+        assert len(caught) == shared
+        assert task.provides() == {"demonstration", "privileged_context", "reward"}
+    tools = TaskSettings(name="tools", reader="toolalpaca", train=str(shared_data / "tooluse" / "test.json"))
+    task = load_task(tools)
+    assert (len(task.train), len(task.test)) == (61, 7)
+    assert all(task.verify(e, e.demonstration or "").reward == 1.0 for e in [*task.train, *task.test])
+
+
+def test_loading_needs_neither_torch_nor_datasets():
+    code = (
+        "import sys, holdfast.tasks.load\n"
+        "print([m for m in ('torch', 'transformers', 'datasets', 'pyarrow') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"

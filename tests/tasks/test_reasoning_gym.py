@@ -1,0 +1,138 @@
+"""Generators of reasoning-gym as tasks and as suites; needs the extra `gym`."""
+
+from typing import Any
+
+import pytest
+
+from holdfast.config.load import parse_config
+from holdfast.config.settings import RunConfig, SuiteSettings, TaskSettings
+from holdfast.data.task import Suite, Task
+from holdfast.errors import ConfigError, DataError
+from holdfast.recipes.base.needs import require
+from holdfast.tasks.load import data_hash, load_stream, load_suite, load_task
+
+pytest.importorskip("reasoning_gym", reason="needs the extra gym")
+
+
+def task(**settings: Any) -> Task:
+    defaults = {"name": "sums", "gym": "chain_sum", "train_size": 20, "test_size": 8}
+    return load_task(TaskSettings(**{**defaults, **settings}))
+
+
+def suite(**settings: Any) -> Suite:
+    defaults = {"name": "harder", "gym": "chain_sum", "kind": "ood", "test_size": 8}
+    return load_suite(SuiteSettings(**{**defaults, **settings}))
+
+
+def questions(examples: Any) -> list[str]:
+    return [example.messages[-1]["content"] for example in examples]
+
+
+def test_a_generator_is_a_task_that_every_recipe_can_learn() -> None:
+    sums = task()
+    assert (len(sums.train), len(sums.test)) == (20, 8)
+    assert sums.provides() == {"demonstration", "privileged_context", "reward"}
+    assert len(set(questions([*sums.train, *sums.test]))) == 28
+    for example in sums.train:
+        assert example.demonstration is not None
+        assert sums.verify(example, example.demonstration).reward == 1.0
+        assert example.demonstration not in questions([example])[0].split()
+
+
+def test_the_same_settings_give_the_same_items_and_another_seed_others() -> None:
+    assert data_hash(task()) == data_hash(task())
+    first, other = (set(questions(task(seed=seed).train)) for seed in (0, 1))
+    assert len(first & other) <= 2
+    assert len(first & set(questions(task(name="more").train))) <= 2
+    assert questions(task(limit=3).train) == questions(task().train)[:3]
+
+
+def test_what_is_read_as_the_answer() -> None:
+    sums = task()
+    example = sums.train[0]
+    answer = example.demonstration or ""
+    for completion in (
+        answer,
+        f" {answer}\n",
+        f"<think>3 or 4?</think>{answer}",
+        f"It is <answer>17</answer>, no, <answer> {answer} </answer>",
+        f"<answer>{answer}",
+    ):
+        verdict = sums.verify(example, completion)
+        assert (verdict.reward, verdict.answer) == (1.0, answer), completion
+    wrong, empty = sums.verify(example, "0.5"), sums.verify(example, "<think>hm</think> ")
+    assert (wrong.reward, wrong.format_ok, wrong.feedback) == (0.0, True, "This answer is wrong.")
+    assert (empty.reward, empty.format_ok, empty.answer) == (0.0, False, None)
+    assert answer not in wrong.feedback
+
+
+def test_partial_credit_is_the_generators_own() -> None:
+    letters = task(gym="word_sorting", train_size=4, test_size=2)
+    example = letters.train[0]
+    words = (example.demonstration or "").split(", ")
+    swapped = ", ".join([words[1], words[0], *words[2:]])
+    assert 0 < letters.verify(example, swapped).reward < 1
+    assert "partly" in letters.verify(example, swapped).feedback
+
+
+def test_a_text_that_breaks_a_generators_judge_is_wrong() -> None:
+    factors = task(gym="prime_factorization", train_size=2, test_size=2)
+    assert factors.verify(factors.train[0], "banana").reward == 0.0
+
+
+def test_a_generator_that_only_checks_answers_shows_none() -> None:
+    logic = task(gym="propositional_logic", train_size=3, test_size=2)
+    assert logic.provides() == {"reward"}
+    config = parse_config({"tasks": ["lab:facts"], "recipe": "sft"}, RunConfig)
+    with pytest.raises(ConfigError, match="needs a demonstration"):
+        require(config.recipe, [logic])
+
+
+def test_a_harder_sibling_is_an_out_of_distribution_suite() -> None:
+    easy, hard = suite(gym_level=0), suite(gym_level=5)
+    assert (hard.kind, len(hard.test), hard.description) == ("ood", 8, "reasoning-gym chain_sum, level 5")
+    longest = [max(len(question.split()) for question in questions(each.test)) for each in (easy, hard)]
+    assert longest[0] < longest[1]
+    named = suite(gym_settings={"min_terms": 9, "max_terms": 9}, gym_level=0)
+    assert all(question.count(" + ") + question.count(" - ") == 8 for question in questions(named.test))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"gym": "chain_summ"}, r"no such generator \(did you mean 'chain_sum'\?\)"),
+        ({"gym_settings": {"min_term": 1}}, r"no setting 'min_term' \(did you mean 'min_terms'\?\)"),
+        ({"gym_settings": {"min_terms": 9}}, "its settings are refused: max_terms must be >= min_terms"),
+        ({"gym_level": 99}, r"no level 99 \(its highest is 10\)"),
+        ({"gym": "gsm_symbolic", "gym_level": 0}, "it has no levels"),
+        ({"lab": "facts"}, "has both `lab` and `gym`"),
+        ({"train": "a.jsonl"}, "has both `gym` and `train`"),
+    ],
+)
+def test_mistakes_name_what_is_wrong(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        task(**settings)
+
+
+def test_too_few_different_questions_are_refused() -> None:
+    few = {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1}
+    with pytest.raises(DataError, match=r"only \d+ different questions .*lower train_size"):
+        task(gym_settings=few, train_size=500)
+
+
+def test_from_a_configuration() -> None:
+    config = parse_config(
+        {
+            "tasks": [{"name": "sums", "gym": "chain_sum", "gym_level": 1, "train_size": 4, "test_size": 3}],
+            "suites": [{"name": "harder", "gym": "chain_sum", "gym_level": 3, "kind": "ood", "test_size": 3}],
+            "recipe": "grpo",
+        },
+        RunConfig,
+    )
+    tasks, suites = load_stream(config)
+    assert [each.name for each in (*tasks, *suites)] == ["sums", "harder"]
+    require(config.recipe, tasks)
+    for key in ("gym_level", "test_size", "train_size", "seed"):
+        with pytest.raises(ConfigError, match=f"`{key}` is for `gym: NAME`, which is not given"):
+            parse_config({"tasks": [{"name": "facts", "lab": "facts", key: 3}], "recipe": "sft"}, RunConfig)
+    assert parse_config({"tasks": ["gym:chain_sum"], "recipe": "sft"}, RunConfig).tasks[0].gym == "chain_sum"

@@ -1,0 +1,88 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holdfast.data.example import Example
+from holdfast.data.task import checked
+from holdfast.errors import ConfigError, DataError
+from holdfast.tasks.verifiers import exact_match, load_verifier
+
+QUESTION = ({"role": "user", "content": "q"},)
+
+
+def verdict(answer: Any, completion: str):
+    return exact_match(Example("e", QUESTION, answer=answer), completion)
+
+
+@pytest.mark.parametrize(
+    ("answer", "completion", "reward"),
+    [
+        ("Paris", " Paris\n", 1),
+        ("two  words", "two\nwords", 1),
+        ("caf\u00e9", "cafe\u0301", 1),
+        ("x²", "x2", 0),
+        ("Paris", "paris", 0),
+        ("Paris", "It is Paris", 0),
+        ("Paris", "<think>Rome? Paris.</think>\n\nParis", 1),
+        (42, "42", 1),
+        (4.5, "4.5", 1),
+        (True, "true", 1),
+        (["a", "b"], "b", 1),
+        (["a", "b"], "c", 0),
+        ("Paris", "", 0),
+    ],
+)
+def test_exact_match(answer: Any, completion: str, reward: int):
+    found = verdict(answer, completion)
+    assert found.reward == reward
+    assert bool(found.feedback) is (reward == 0)
+    assert found.format_ok is bool(completion)
+
+
+@pytest.mark.parametrize("answer", [None, {"a": 1}, [], [["a"]]])
+def test_exact_match_refuses_answers_it_cannot_compare(answer: Any):
+    with pytest.raises(DataError, match="verifier: module:function"):
+        verdict(answer, "a")
+
+
+@given(st.text(min_size=1), st.text(min_size=1), st.text())
+def test_feedback_does_not_depend_on_the_answer(one: str, other: str, completion: str):
+    found = [verdict(answer, completion) for answer in (one, other)]
+    if found[0].reward == found[1].reward:
+        assert found[0].feedback == found[1].feedback
+
+
+def test_loads_a_function_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import sys
+
+    monkeypatch.chdir(tmp_path)
+    Path("own_verifier.py").write_text(
+        "class Judge:\n"
+        "    @staticmethod\n"
+        "    def verify(example, completion):\n"
+        "        return completion == example.answer\n"
+        "number = 3\n"
+    )
+    Path("broken_verifier.py").write_text("1 / 0\n")
+    Path("needy_verifier.py").write_text("import no_such_module_anywhere\n")
+    path = list(sys.path)
+    verify = load_verifier("own_verifier:Judge.verify")
+    assert sys.path == path
+    assert checked(verify, "t", Example("e", QUESTION, answer="a"), "a").reward == 1.0
+    for name, said in (
+        ("own_verifier", "not of the form module:function"),
+        (":verify", "not of the form"),
+        ("own_verifer:Judge", "no module 'own_verifer'"),
+        ("own.verifier:Judge", "no module 'own'"),
+        ("own_verifier:judge", "has no 'judge' .did you mean 'Judge'"),
+        ("own_verifier:number", "is int, not a function"),
+        ("broken_verifier:verify", "importing it raised ZeroDivisionError: division by zero"),
+        ("needy_verifier:verify", "importing it needs 'no_such_module_anywhere'"),
+    ):
+        with pytest.raises(ConfigError, match=said) as error:
+            load_verifier(name)
+        assert "\n" not in str(error.value)
+        assert name in str(error.value)
