@@ -22,7 +22,13 @@ def server() -> ForkServerContext:
     """Where processes are forked from; it starts with the first of them."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["holdfast.cli.app", "holdfast.stream.compare", "holdfast.report.build", "transformers.models.qwen3", "processes"]
+        [
+            "holdfast.cli.app",
+            "holdfast.stream.compare",
+            "holdfast.report.build",
+            "transformers.models.qwen3",
+            "processes",
+        ]
     )
     return context
 
