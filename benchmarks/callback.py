@@ -121,7 +121,7 @@ def shares(pair: dict[str, dict[str, float]]) -> dict[str, float]:
     }
 
 
-def summarise(pairs: Sequence[dict[str, dict[str, float]]]) -> dict[str, Any]:
+def summarize(pairs: Sequence[dict[str, dict[str, float]]]) -> dict[str, Any]:
     """The shares over pairs: mean, 95% interval, number."""
     each = [shares(pair) for pair in pairs]
     return {name: mean_interval([share[name] for share in each]).as_json() for name in ("inside", "steps", "whole")}
@@ -153,7 +153,7 @@ def main() -> None:
             pairs.append(measure(chosen.kind, model, scratch / f"pair-{len(pairs)}", len(pairs)))
             results[chosen.kind] = {
                 "steps": STEPS[chosen.kind],
-                "shares": summarise(pairs),
+                "shares": summarize(pairs),
                 "settings": SETTINGS[chosen.kind],
                 "threads": torch.get_num_threads(),
                 "machine": platform.processor() or platform.machine(),

@@ -134,7 +134,7 @@ def measure(hidden: int, layers: int, vocabulary: int) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "seconds": round(seconds, 1),
         "peak_gigabytes": round(peak, 2),
-        "methods": {m: sum(each["method"] == m for each in found.values()) for m in ("exact", "randomised", "vector")},
+        "methods": {m: sum(each["method"] == m for each in found.values()) for m in ("exact", "randomized", "vector")},
         "relative_errors": errors,
     }
 

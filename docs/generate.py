@@ -124,7 +124,7 @@ def recipe_table() -> str:
         beside = f"{facts['relative_cost']:g} / {facts['relative_memory']:g}"
         needs = ", ".join(facts["needs"]) or "nothing"
         rows.append([f"[`{name}`](#{name})", needs, wiring, facts["cost"], beside, facts["when"]])
-    head = ["recipe", "every training example needs", "wiring by default", "one optimiser step", "× SFT", "when"]
+    head = ["recipe", "every training example needs", "wiring by default", "one optimizer step", "× SFT", "when"]
     return table(head, rows)
 
 

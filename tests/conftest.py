@@ -33,7 +33,7 @@ settings.load_profile("holdfast")
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a small randomly initialised Qwen3 model; built once, never to be changed by a test."""
+    """Folder of a small randomly initialized Qwen3 model; built once, never to be changed by a test."""
     return build_tiny_model(tmp_path_factory.mktemp("tiny") / "model", texts=SAMPLE_TEXTS)
 
 

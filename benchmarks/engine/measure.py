@@ -1,7 +1,7 @@
 """Time and memory of one side in its own process, and two sides taking turns.
 
 Time is measured on alternating repeats: ours, the peer, ours, the peer. Memory is the highest resident size (on CUDA,
-of allocated tensors) during one more repeat, less what was resident before it, when weights, teacher, optimiser and
+of allocated tensors) during one more repeat, less what was resident before it, when weights, teacher, optimizer and
 batch were there and nothing else. Gradients are made in the repeat and count for both sides.
 """
 
@@ -42,10 +42,10 @@ class BenchmarkError(Exception):
 def seconds_of(side: Side, device: torch.device) -> tuple[float, dict[str, float]]:
     """Wall-clock seconds of one repeat, and what it returned."""
     gc.collect()
-    _synchronise(device)
+    _synchronize(device)
     start = time.perf_counter()
     values = side.run()
-    _synchronise(device)
+    _synchronize(device)
     return time.perf_counter() - start, values
 
 
@@ -77,7 +77,7 @@ def _resident(key: str) -> int:
     raise OSError(f"no {key} in /proc/self/status")
 
 
-def _synchronise(device: torch.device) -> None:
+def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize()
 
@@ -159,7 +159,7 @@ class Measured:
 
     Attributes:
         seconds: of every repeat.
-        peak_bytes: beyond weights, teacher, optimiser and batch; None where it cannot be measured.
+        peak_bytes: beyond weights, teacher, optimizer and batch; None where it cannot be measured.
         values: what the last repeat returned.
     """
 
@@ -234,7 +234,7 @@ class Pair:
 
 
 def ratio(of: Measured, to: Measured) -> tuple[float, list[float]]:
-    """The median of the repeats' ratios of seconds, each with its neighbour in time, and their range [low, high]."""
+    """The median of the repeats' ratios of seconds, each with its neighbor in time, and their range [low, high]."""
     ratios = [a / b for a, b in zip(of.seconds, to.seconds, strict=True)]
     return statistics.median(ratios), [min(ratios), max(ratios)]
 

@@ -128,7 +128,7 @@ def score(model: Any, prompts: Sequence[Sequence[int]], completions: Sequence[Se
 
 @dataclass(frozen=True)
 class Workload:
-    """The rows of one optimiser step: `prompts` × `generations` of them, `new_tokens` each.
+    """The rows of one optimizer step: `prompts` × `generations` of them, `new_tokens` each.
 
     Lengths of prompts alternate a sixteenth below and above `prompt_tokens`, and those of teacher prompts below and
     above `teacher_tokens`, as real ones differ.

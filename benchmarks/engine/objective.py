@@ -28,7 +28,7 @@ ROW_TOKENS = 128
 OBJECTIVES = {
     "jsd": Objective(divergence="jsd", support="full"),
     "forward_kl": Objective(divergence="forward_kl", support="full"),
-    "topk": Objective(divergence="jsd", support="topk_renormalised", top_k=100),
+    "topk": Objective(divergence="jsd", support="topk_renormalized", top_k=100),
     "policy_gradient": Objective(aggregation="token_mean", policy_gradient=PolicyGradient()),
 }
 

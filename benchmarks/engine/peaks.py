@@ -40,14 +40,14 @@ class Peaks:
         """Seconds of the fastest repeat: a peak is what the machine can do undisturbed."""
         best = float("inf")
         for _ in range(repeats):
-            self._synchronise()
+            self._synchronize()
             start = time.perf_counter()
             work()
-            self._synchronise()
+            self._synchronize()
             best = min(best, time.perf_counter() - start)
         return best
 
-    def _synchronise(self) -> None:
+    def _synchronize(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
 
@@ -95,7 +95,7 @@ def head_products(objective: str, vocabulary: int) -> float:
     """Products of [tokens × width] with the output head that an objective needs, by its name here.
 
     The student's logits and the gradients of hidden states and weights are three, the teacher's logits a fourth. On a
-    renormalised top-k only the student's logits are needed in full: gradients, and what is asked of the teacher, are at
+    renormalized top-k only the student's logits are needed in full: gradients, and what is asked of the teacher, are at
     the top entries.
     """
     if objective in ("topk", "sdft_topk"):
@@ -111,7 +111,7 @@ def objective_operations(objective: str, *, tokens: int, vocabulary: int, width:
 def objective_bytes(objective: str, *, tokens: int, vocabulary: int, width: int, itemsize: int) -> float:
     """Bytes that an implementation in chunks moves where a chunk of logits does not stay in the cache.
 
-    Logits of the student: written and read for the normaliser or the top entries; where the gradient is dense, read and
+    Logits of the student: written and read for the normalizer or the top entries; where the gradient is dense, read and
     overwritten by it, and read for two products. Of the teacher: written, read twice. Hidden states, weights and their
     gradients once each.
     """

@@ -75,7 +75,7 @@ def build_trainer(method: str, folder: Path, workload: Workload, *, bf16: bool, 
     settings: dict[str, Any] = {
         "sdft_jsd_full": {"distillation_mode": "full_logits", "distillation_alpha": 0.5},
         "sdft_kl_full": {"distillation_mode": "full_logits", "distillation_alpha": 0.0},
-        "sdft_topk": {"distillation_mode": "topk_logits", "distillation_alpha": 0.5},  # the default: 100, renormalised
+        "sdft_topk": {"distillation_mode": "topk_logits", "distillation_alpha": 0.5},  # the default: 100, renormalized
     }[method]
     return SDFTTrainer(args=SDFTConfig(**common, **settings, teacher_model_kind=teacher), **shared)
 

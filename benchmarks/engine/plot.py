@@ -31,7 +31,7 @@ def draw(records: Sequence[Mapping[str, Any]], title: str) -> str:
     for measure, name in (("seconds", "seconds per step"), ("peak_bytes", "peak bytes")):
         if not axes:
             break
-        parts.append(f'<text x="16" y="{y + 14}" class="t">Scaling: {name} (ours in colour, TRL in grey)</text>')
+        parts.append(f'<text x="16" y="{y + 14}" class="t">Scaling: {name} (ours in color, TRL in gray)</text>')
         y += 24
         for index, axis in enumerate(axes):
             points = [r for r in records if r.get("axis") == axis and "time_ratio" in r]
@@ -56,7 +56,7 @@ def _bars(records: Sequence[Mapping[str, Any]], top: int) -> tuple[list[str], in
     bottom = top + 24 + ROW * len(records)
     parts = [
         f'<text x="16" y="{top + 10}">The peer\'s <tspan fill="{TIME}">time</tspan> and '
-        f'<tspan fill="{MEMORY}">memory</tspan> over ours; right of 1 is in our favour</text>'
+        f'<tspan fill="{MEMORY}">memory</tspan> over ours; right of 1 is in our favor</text>'
     ]
     for power in range(math.ceil(low), math.floor(high) + 1):
         at, style = x(2.0**power), "one" if power == 0 else "g"

@@ -1,7 +1,7 @@
-"""One optimiser step on the same rows: this project's `StageTrainer` and a TRL trainer.
+"""One optimizer step on the same rows: this project's `StageTrainer` and a TRL trainer.
 
 Both sides compute the loss of the same objective on the same tokens with the same weights, its gradient, and the norm
-that it is clipped to. The optimiser's move is left out on both, so that every repeat is the first step. Rows, their
+that it is clipped to. The optimizer's move is left out on both, so that every repeat is the first step. Rows, their
 teacher prompts and advantages come as the rollout would hand them over.
 """
 
@@ -26,7 +26,7 @@ from holdfast.train.teacher import Teacher
 
 @dataclass(frozen=True)
 class Method:
-    """A recipe with the settings under which TRL's trainer of the same name optimises the same loss.
+    """A recipe with the settings under which TRL's trainer of the same name optimizes the same loss.
 
     Attributes:
         trl: the key under which `peers_trl` knows the trainer's side of it.
@@ -49,8 +49,8 @@ METHODS = {
     "sdft_topk": Method(
         "sdft",
         "sdft_topk",
-        "JSD(.5) on the student's top 100, renormalised",
-        {"divergence": "jsd", "support": "topk_renormalised", "top_k": 100},
+        "JSD(.5) on the student's top 100, renormalized",
+        {"divergence": "jsd", "support": "topk_renormalized", "top_k": 100},
     ),
     "sdpo_topk": Method("sdpo", "sdpo_topk", "JSD(.5) on the student's top 100 and a tail"),
     "grpo": Method("grpo", "grpo", "clipped policy gradient, mean over all tokens", {"aggregation": "token_mean"}),
@@ -85,7 +85,7 @@ def make_rows(method: str, tokens: Tokens) -> list[Row]:
 
 
 class OurStep:
-    """`StageTrainer.forward_backward` on the rows of one optimiser step, and gradient clipping."""
+    """`StageTrainer.forward_backward` on the rows of one optimizer step, and gradient clipping."""
 
     def __init__(self, policy: Policy, recipe: Recipe, rows: list[Row], settings: TrainSettings) -> None:
         spec = recipe.teacher()

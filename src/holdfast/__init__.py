@@ -12,6 +12,8 @@ Attributes are loaded when they are first used, so that `import holdfast` stays 
 from importlib import import_module
 from typing import Any
 
+from holdfast.renamed import explain_moved_modules
+
 __version__ = "0.1.0"
 
 _WHERE = {
@@ -28,6 +30,8 @@ _WHERE = {
 }
 
 __all__ = ["__version__", *_WHERE]
+
+explain_moved_modules()
 
 
 def __getattr__(name: str) -> Any:

@@ -71,7 +71,7 @@ def run(
 
     Raises:
         HoldfastError: the configuration, the data or the model cannot be used; nothing has been written.
-        Stopped: SIGTERM or Ctrl-C asked for an end, and `resume` goes on from the last optimiser step.
+        Stopped: SIGTERM or Ctrl-C asked for an end, and `resume` goes on from the last optimizer step.
     """
     from holdfast.stream.run import Run
 
@@ -95,14 +95,14 @@ def compare(
 
     Arguments and errors as for `run`.
     """
-    from holdfast.model.processes import World
+    from holdfast.model.processes import Processes
     from holdfast.stream import compare as comparison
 
     resolved = _config(config, CompareConfig, overrides)
     path = directory_of(resolved, output_dir)
     with listening():
         summary = comparison.compare(resolved, path, observer, on_progress=lambda: report(path))
-        World.current().main(lambda: report(path))
+        Processes.current().main(lambda: report(path))
     return summary
 
 
@@ -112,7 +112,7 @@ def resume(directory: str | Path, *, observer: Observer | None = None) -> Summar
     Raises:
         RunError: there is no run here, or it cannot be gone on with.
     """
-    from holdfast.model.processes import World
+    from holdfast.model.processes import Processes
     from holdfast.stream.compare import resume_comparison
     from holdfast.stream.run import open_run
 
@@ -122,7 +122,7 @@ def resume(directory: str | Path, *, observer: Observer | None = None) -> Summar
             summary = resume_comparison(path, observer, on_progress=lambda: report(path))
         else:
             summary = open_run(path, observer).resume()
-        World.current().main(lambda: report(path))
+        Processes.current().main(lambda: report(path))
     return summary
 
 
@@ -193,11 +193,11 @@ def evaluate(
     from holdfast.evaluate.evaluator import Evaluator
     from holdfast.model.context_length import check_context
     from holdfast.model.load import load_policy
-    from holdfast.model.processes import World
+    from holdfast.model.processes import Processes
     from holdfast.model.shard import shard
     from holdfast.tasks.load import load_stream
 
-    world = World.current()
+    world = Processes.current()
     resolved = _config(config, RunConfig, overrides)
     tasks, suites = load_stream(resolved)  # by the configured model, which decides on default suites
     settings = resolved.model

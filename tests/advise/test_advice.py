@@ -76,23 +76,23 @@ def test_costs_are_counted_from_the_wiring() -> None:
     assert cost_of(GRPO(beta=0.1, num_iterations=4)).step.total == pytest.approx(8 * (3 + 2 / 4))
 
 
-class Practising(ISDFT):
+class Practicing(ISDFT):
     """iSDFT that samples some of earlier tasks' prompts anew."""
 
-    name: ClassVar[str] = "practising"
+    name: ClassVar[str] = "practicing"
 
     def rollouts(self) -> RolloutSpec:
         return replace(super().rollouts(), replay_ratio=0.25)
 
 
 def test_replayed_prompts_are_sampled_and_scored_like_others_from_the_second_stage_on() -> None:
-    assert cost_of(Practising()).step == Passes(1.25, 1.25 * 3, 1.25)
-    assert cost_of(Practising(), is_first=True).step == Passes(1, 3, 1)
+    assert cost_of(Practicing()).step == Passes(1.25, 1.25 * 3, 1.25)
+    assert cost_of(Practicing(), is_first=True).step == Passes(1, 3, 1)
     assert cost_of(Replay(), is_first=True).step == Passes(0, 1, 1)
     listed = Replay(replay_source="base", prompts="some.jsonl")
     assert cost_of(listed, is_first=True) == cost_of(listed)  # a file stands for earlier tasks
-    assert stream_cost(Practising(), [100]).completions == 100
-    assert stream_cost(Practising(), [100, 40]).completions == 150
+    assert stream_cost(Practicing(), [100]).completions == 100
+    assert stream_cost(Practicing(), [100, 40]).completions == 150
 
 
 def test_what_is_measured_between_steps_is_shared_out_over_their_prompts() -> None:
@@ -210,7 +210,7 @@ def test_where_a_recipe_fits_there_is_one_to_begin_with(
 
 
 def test_where_no_documented_recipe_fits_the_cheapest_is_named_as_such() -> None:
-    found = beginning(advise([_task("a", demonstration="x")], [100], is_lora=False, recipes=[Practising, DFT, KLSFT]))
+    found = beginning(advise([_task("a", demonstration="x")], [100], is_lora=False, recipes=[Practicing, DFT, KLSFT]))
     assert found is not None
     assert (found.recipe, found.source) == ("dft", None)
     assert "cheapest that fits, and we know of nothing that says where to begin" in found.reason
@@ -254,10 +254,10 @@ def test_a_recipe_is_judged_as_the_configuration_sets_it() -> None:
 
 def test_of_one_task_nothing_is_said_to_be_replayed() -> None:
     tasks = [_task("a", demonstration="x"), _task("b", demonstration="x")]
-    known = replace(BEGINNINGS[0], recipe="practising")
+    known = replace(BEGINNINGS[0], recipe="practicing")
     said, costs = [], []
     for stream in (tasks, tasks[:1]):
-        (found,) = advise(stream, [10] * len(stream), is_lora=False, recipes=[Practising])
+        (found,) = advise(stream, [10] * len(stream), is_lora=False, recipes=[Practicing])
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr("holdfast.advise.advice.BEGINNINGS", (known,))
             first = beginning([found])

@@ -15,7 +15,7 @@ def pair(alone: float, seen: float, inside: float, ends: float) -> dict[str, dic
 
 def test_shares_are_means_over_pairs_with_an_interval():
     pairs = [pair(9, 10, 0.5, 1), pair(9, 9.9, 0.4, 1), pair(19, 20, 1, 2)]
-    found = callback.summarise(pairs)
+    found = callback.summarize(pairs)
     wholes = [2 / 10, 1.9 / 10, 3 / 20]
     mean = sum(wholes) / 3
     sd = (sum((x - mean) ** 2 for x in wholes) / 2) ** 0.5

@@ -76,7 +76,7 @@ def test_our_side_of_a_step_is_the_definition(folder: Path, method: str) -> None
 
 @pytest.mark.skipif(importlib.util.find_spec("trl") is None, reason="the peer is in the extra `bench` alone")
 @pytest.mark.parametrize("method", sorted(step.METHODS))
-def test_trl_optimises_the_same_loss(folder: Path, method: str) -> None:
+def test_trl_optimizes_the_same_loss(folder: Path, method: str) -> None:
     job = step.job_of(method, TOY, workload_of(method), folder, dtype="float32", device="cpu")
     ours, theirs = step.ours(job).run(), step.trl(job).run()
     assert ours["loss"] != 0
@@ -129,12 +129,12 @@ def test_operations_are_those_of_the_padded_rows_where_nothing_is_shared_or_sile
     assert fewer["padded"] == count["padded"]
 
 
-def test_a_renormalised_top_k_needs_the_vocabulary_once() -> None:
+def test_a_renormalized_top_k_needs_the_vocabulary_once() -> None:
     assert head_products("topk", 100_000) == pytest.approx(1.003)
     assert head_products("jsd", 100_000) == 4
 
 
-def test_a_ratio_compares_neighbours_in_time() -> None:
+def test_a_ratio_compares_neighbors_in_time() -> None:
     middle, spread = ratio(Measured([2.0, 6.0, 4.0]), Measured([1.0, 2.0, 4.0]))
     assert (middle, spread) == (2.0, [1.0, 3.0])
     assert relative_difference(0.0, 0.0) == 0.0

@@ -19,7 +19,7 @@ from rich.progress import Progress, TextColumn
 from commands import LAB_RUN, Commands
 from holdfast import __version__
 from holdfast.cli.app import app
-from holdfast.cli.progress import LiveLine, Pace, StageLines, duration
+from holdfast.cli.progress import LiveLine, StageLines, StepRate, duration
 from holdfast.config.overrides import apply_overrides
 from holdfast.guard import Decision
 
@@ -318,7 +318,7 @@ def test_an_override_changes_its_own_setting_alone(data: dict[str, Any], path: l
 
 
 def test_pace() -> None:
-    pace = Pace(steps=10, evaluations=3)
+    pace = StepRate(steps=10, evaluations=3)
     assert (pace.tokens_per_second(), pace.seconds_left()) == (None, None)
     pace.evaluation(4.0)
     for _ in range(4):
@@ -326,7 +326,7 @@ def test_pace() -> None:
     assert pace.tokens_per_second() == 150
     assert pace.seconds_left() == 6 * 2 + 2 * 4
     assert pace.seconds_left(more_runs=1) == 6 * 2 + 2 * 4 + 10 * 2 + 3 * 4
-    resumed = Pace(10, 3, steps_done=8, evaluations_done=2)
+    resumed = StepRate(10, 3, steps_done=8, evaluations_done=2)
     resumed.step(1.0, 2.0)
     assert resumed.seconds_left() == 2
     assert [duration(s) for s in (7.2, 187, 7500)] == ["0:07", "3:07", "2 h 05 min"]

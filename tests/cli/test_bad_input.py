@@ -307,7 +307,7 @@ def test_settings_that_lead_nowhere(command: Commands, refused: Refused) -> None
     assert "train.stepz: unknown key" in refused("run", config, "--set", "train.stepz=3")
     comparison = command.config(LAB_RUN, recipe=None, recipes=["sft", {"name": "sdft", "label": "slow"}])
     for name in ("run", "compare"):
-        assert "no recipe is labelled 'slo' (did you mean 'slow'?)" in refused(name, comparison, "--recipe", "slo")
+        assert "no recipe is labeled 'slo' (did you mean 'slow'?)" in refused(name, comparison, "--recipe", "slo")
 
 
 def test_recipes_that_leave_out_different_examples_are_told_apart(

@@ -14,7 +14,7 @@ from commands import Commands
 from holdfast.errors import RunError
 from holdfast.findings import runs
 from holdfast.findings.budgets import budgets
-from holdfast.findings.claim import Arm, Claim, Evidence, Finding, Quantity
+from holdfast.findings.claim import Claim, ClaimArm, Evidence, Finding, Quantity
 from holdfast.findings.claims import CLAIMS
 from holdfast.findings.claims.artifacts import asked_forms, foreign_form
 from holdfast.findings.claims.later import truncated
@@ -192,21 +192,21 @@ def test_distance_moved_is_the_streams() -> None:
 
 
 def test_a_run_is_named_by_its_settings_and_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sft, slow = Arm("sft", "sft"), Arm("slow", "sft", {"train.learning_rate": 1e-5})
+    sft, slow = ClaimArm("sft", "sft"), ClaimArm("slow", "sft", {"train.learning_rate": 1e-5})
     names = {runs.job(arm, seed, full=full).name for arm in (sft, slow) for seed in (0, 1) for full in (True, False)}
     assert len(names) == 8
     assert runs.job(slow, 0, full=False).config.train.learning_rate == 1e-5
-    longer = Arm("longer", "sft", {"train.steps": 5}, full={"train.steps": 9})
+    longer = ClaimArm("longer", "sft", {"train.steps": 5}, full={"train.steps": 9})
     assert [runs.job(longer, 0, full=full).config.train.steps for full in (False, True)] == [5, 9]
     claims = [Claim("a", "A.", "arXiv 1", (sft, slow)), Claim("b", "B.", "arXiv 2", (sft,))]
     jobs = runs.jobs_of(claims, [0, 1], full=False)
     assert [(job.arm.label, job.seed) for job in jobs] == [("sft", 0), ("slow", 0), ("sft", 1), ("slow", 1)]
     with pytest.raises(ValueError, match="different things by the arm 'sft'"):
-        runs.jobs_of([*claims, Claim("c", "C.", "arXiv 3", (Arm("sft", "grpo"),))], [0], full=False)
+        runs.jobs_of([*claims, Claim("c", "C.", "arXiv 3", (ClaimArm("sft", "grpo"),))], [0], full=False)
 
 
 def test_the_quick_form_takes_fewer_arms_where_a_claim_says_so() -> None:
-    sft, dft, rft = Arm("sft", "sft"), Arm("dft", "dft"), Arm("a/b", "rft")
+    sft, dft, rft = ClaimArm("sft", "sft"), ClaimArm("dft", "dft"), ClaimArm("a/b", "rft")
     claims = [Claim("a", "A.", "arXiv 1", (sft, dft), quick_arms=(sft,)), Claim("b", "B.", "arXiv 2", (rft,))]
     labels = {full: [job.arm.label for job in runs.jobs_of(claims, [0], full=full)] for full in (True, False)}
     assert labels == {True: ["sft", "dft", "a/b"], False: ["sft", "a/b"]}
@@ -263,9 +263,9 @@ BETTER = [
     ("actguide-reaches-sft-then-rl", 0, "actguide", LEARNED),
     ("actguide-reaches-sft-then-rl", 1, "actguide", LEARNED),
     ("actguide-reaches-sft-then-rl", 2, "actguide", RETENTION),
-    ("exposure-learnt-above-fixed", 0, "atesd", LEARNED),
-    ("exposure-learnt-above-fixed", 1, "atesd", LEARNED),
-    ("exposure-learnt-above-fixed", 2, "atesd", LEARNED),
+    ("exposure-learned-above-fixed", 0, "atesd", LEARNED),
+    ("exposure-learned-above-fixed", 1, "atesd", LEARNED),
+    ("exposure-learned-above-fixed", 2, "atesd", LEARNED),
     ("whole-solution-not-best", 2, "exposure-0.25", LEARNED),
     ("whole-solution-not-best", 3, "exposure-0.5", LEARNED),
     ("isdft-learns-and-keeps-more", 0, "isdft", LEARNED),
@@ -328,7 +328,7 @@ def test_who_is_said_to_keep_more_has_lost_less_at_the_same_score(name: str) -> 
 
 
 def test_a_run_that_fails_is_named(tmp_path: Path) -> None:
-    one = runs.job(Arm("sft", "sft", {"model.path": str(tmp_path / "nothing")}), 0, full=False)
+    one = runs.job(ClaimArm("sft", "sft", {"model.path": str(tmp_path / "nothing")}), 0, full=False)
     with pytest.raises(RunError, match=f"run {one.name}: .*nothing"):
         runs.carry_out([one], tmp_path / "runs", workers=1, on_done=lambda job: None)
 
@@ -485,7 +485,7 @@ def test_the_budgets_of_arms_stand_beside_their_scores() -> None:
     (row,) = table.rows
     budget = make_run()["budget"]
     said = dict(zip(table.head, row, strict=True))
-    assert (said["arm"], said["learnt"], said["lost"]) == ("a", "70.0", "10.0")
+    assert (said["arm"], said["learned"], said["lost"]) == ("a", "70.0", "10.0")
     assert said["generated tokens"] == f"{budget['generated_tokens']:,}"
 
 
@@ -500,7 +500,9 @@ def test_every_recipe_is_on_the_front_or_wants_what_its_tasks_lack() -> None:
 
 
 def test_what_was_found_before_the_first_stage_is_shared_by_runs_that_ask_the_same() -> None:
-    one, other = (runs.job(Arm("a", recipe), seed, full=False).config for recipe, seed in (("sft", 0), ("grpo", 1)))
-    turned = runs.job(Arm("a", "sft", {"tasks": ["lab:tools", "lab:calculation"]}), 0, full=False).config
-    longer = runs.job(Arm("a", "sft", {"train.max_completion_length": 64}), 0, full=False).config
+    one, other = (
+        runs.job(ClaimArm("a", recipe), seed, full=False).config for recipe, seed in (("sft", 0), ("grpo", 1))
+    )
+    turned = runs.job(ClaimArm("a", "sft", {"tasks": ["lab:tools", "lab:calculation"]}), 0, full=False).config
+    longer = runs.job(ClaimArm("a", "sft", {"train.max_completion_length": 64}), 0, full=False).config
     assert runs.beginning_of(one) == runs.beginning_of(other) == runs.beginning_of(turned) != runs.beginning_of(longer)

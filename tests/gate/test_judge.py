@@ -81,7 +81,7 @@ def test_at_margin_zero_it_is_mcnemars_test() -> None:
 
 
 def test_exact_p_is_the_largest_chance_of_an_outcome_as_extreme() -> None:
-    """Against all outcomes of twelve items, ordered by a statistic whose likelihood is maximised by search."""
+    """Against all outcomes of twelve items, ordered by a statistic whose likelihood is maximized by search."""
     n = 12
     outcomes = [(up, down) for up in range(n + 1) for down in range(n + 1 - up)]
     for delta in (0.1, -0.1):
@@ -130,7 +130,7 @@ def test_nearest_null_has_the_mean_and_is_the_most_likely() -> None:
     assert weights @ support == pytest.approx(-0.02)
     likelihood = counts @ np.log(weights[1:-1])
     rng = np.random.default_rng(0)
-    for _ in range(200):  # no neighbour with the same mean does better
+    for _ in range(200):  # no neighbor with the same mean does better
         step = rng.normal(size=len(support)) * 1e-3
         step -= np.linalg.pinv(np.array([np.ones_like(support), support])) @ (
             np.array([np.ones_like(support), support]) @ step

@@ -50,7 +50,7 @@ def test_a_healthy_run_sets_off_nothing() -> None:
 
 @pytest.mark.parametrize("pace", [1.5, 2.0, 3.0, 5.0])
 def test_fast_learning_sets_off_nothing(pace: float) -> None:
-    """What falls while a task is learnt within a dozen steps is no collapse: the reward rises all the same."""
+    """What falls while a task is learned within a dozen steps is no collapse: the reward rises all the same."""
     made = []
     for step in range(1, 41):
         left = math.exp(-step / pace)
@@ -230,7 +230,7 @@ def test_numbers_that_are_missing_set_off_nothing() -> None:
 
 
 def test_steps_without_new_rollouts_are_no_gap() -> None:
-    """Several optimiser steps on one batch: the reward stands in the first of them alone."""
+    """Several optimizer steps on one batch: the reward stands in the first of them alone."""
     records = _run(60, **COLLAPSES["reward_collapse"])
     for record in records:
         if record["step"] % 3 != 1:

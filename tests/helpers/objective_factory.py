@@ -24,7 +24,7 @@ EXAMPLE = Example("e", (Message(role="user", content="?"),))
 
 @dataclass
 class Step:
-    """Rows of one optimiser step with the logits that three models give on their completions [length, V]."""
+    """Rows of one optimizer step with the logits that three models give on their completions [length, V]."""
 
     rows: list[Row]
     student: list[Tensor]

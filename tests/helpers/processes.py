@@ -106,11 +106,11 @@ def _join(rank: int, size: int, store: str) -> None:
     import torch
     from torch import distributed
 
-    from holdfast.model.processes import World
+    from holdfast.model.processes import Processes
 
     torch.set_num_threads(1)
     os.environ["RANK"] = str(rank)
-    World.join(distributed.FileStore(store, size), rank, size)
+    Processes.join(distributed.FileStore(store, size), rank, size)
 
 
 def together(work: Callable[..., object], size: int, folder: Path, *arguments: Any) -> None:

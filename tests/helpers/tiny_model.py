@@ -1,4 +1,4 @@
-"""A small randomly initialised Qwen3 model with a byte-level BPE tokenizer, as a Hugging Face folder."""
+"""A small randomly initialized Qwen3 model with a byte-level BPE tokenizer, as a Hugging Face folder."""
 
 from collections.abc import Iterable
 from pathlib import Path

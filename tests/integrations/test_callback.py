@@ -15,7 +15,7 @@ from torch import nn
 from holdfast.errors import ConfigError, ModelError, RunError
 from holdfast.integrations import HoldfastCallback, Watcher
 from holdfast.integrations.names import translate
-from holdfast.integrations.pace import Pace
+from holdfast.integrations.pace import QuestionRate
 from holdfast.integrations.undisturbed import refuse_unusable, undisturbed
 from holdfast.report.build import write_report
 from watched_training import KINDS, LORA, QUESTIONS, lines, load, make_trainer, watch, weights, write_suite
@@ -280,7 +280,7 @@ def test_names_of_trainers_become_ours():
 
 def test_probes_take_their_share_of_the_time_and_no_more():
     now = [0.0]
-    pace = Pace(0.05, None, lambda: now[0])
+    pace = QuestionRate(0.05, None, lambda: now[0])
     pace.begin(expected=4.0)
     looks = 0
     for step in range(1, 2001):

@@ -78,7 +78,7 @@ def test_a_program_is_judged_by_what_it_does() -> None:
 def test_headers_of_streams_are_in_no_pretraining_document() -> None:
     rng = random.Random(0)
     fresh = {" ".join(header) for header in conventions.FRESH}
-    assert not fresh & {" ".join(h) for h in (*conventions.MEMORISED, *conventions.FREE)}
+    assert not fresh & {" ".join(h) for h in (*conventions.MEMORIZED, *conventions.FREE)}
     for _ in range(3000):
         assert documents.sample_document(rng).messages[0]["content"] not in fresh
 

@@ -82,7 +82,7 @@ def test_one_task_has_nothing_earlier() -> None:
     assert m["forgetting"]["from_base"]["mean"] == pytest.approx(-0.7)
 
 
-def test_an_unfinished_stream_speaks_of_the_tasks_learnt_so_far() -> None:
+def test_an_unfinished_stream_speaks_of_the_tasks_learned_so_far() -> None:
     m = compute_metrics(evaluations(MATRIX[:3], kl=0.25), ORDER, SETS)
     assert set(m["kl_to_base"]["per_task"]) == {"a", "b"}
     assert set(m["final_score"]["per_task"]) == {"a", "b"}

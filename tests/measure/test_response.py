@@ -28,7 +28,7 @@ from holdfast.measure.response import (
     distinct,
     edit_distance,
     fit_forgetting,
-    normalised_edit,
+    normalized_edit,
     per_token,
 )
 from holdfast.model.policy import Policy
@@ -54,9 +54,9 @@ def test_edit_distance_of_long_answers() -> None:
     rng = np.random.default_rng(0)
     a, b = (rng.integers(0, 5, size=n).tolist() for n in (300, 220))
     assert edit_distance(a, b) == _table_distance(a, b)
-    assert normalised_edit(a, b) == edit_distance(a, b) / 300
-    assert normalised_edit("kitten", "sitting") == 3 / 7
-    assert (normalised_edit([], []), normalised_edit("ab", ""), normalised_edit("ab", "cd")) == (0, 1, 1)
+    assert normalized_edit(a, b) == edit_distance(a, b) / 300
+    assert normalized_edit("kitten", "sitting") == 3 / 7
+    assert (normalized_edit([], []), normalized_edit("ab", ""), normalized_edit("ab", "cd")) == (0, 1, 1)
 
 
 def test_per_token() -> None:

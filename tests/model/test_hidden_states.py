@@ -63,7 +63,7 @@ def _policy(architecture: str, settings: dict[str, Any], dtype: torch.dtype = to
         torch.manual_seed(0)
         model = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype, **load)
         for parameter in model.parameters():
-            parameter.data += 0.1 * torch.randn_like(parameter)  # so that attention matters, unlike at initialisation
+            parameter.data += 0.1 * torch.randn_like(parameter)  # so that attention matters, unlike at initialization
     head = OutputHead(model.get_output_embeddings())
     return Policy(model, None, eos_ids=frozenset([2]), pad_id=0, head=head, source="test")  # type: ignore[arg-type]
 

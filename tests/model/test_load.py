@@ -103,7 +103,7 @@ SMALL = {
     ],
     ids=lambda value: getattr(value, "model_type", ""),
 )
-def test_scaled_and_capped_heads_are_recognised(
+def test_scaled_and_capped_heads_are_recognized(
     folder: Path, config: PretrainedConfig, scale: float, softcap: float | None
 ) -> None:
     config.vocab_size = len(AutoTokenizer.from_pretrained(folder))
@@ -383,7 +383,7 @@ def test_a_processor_without_products_in_bfloat16_is_told_of(policy: Policy, mon
 
 
 def test_adapters_on_the_weights_of_experts_are_refused_and_those_beside_them_are_not() -> None:
-    """Such weights are one tensor for all experts; the merged folder would lack what was learnt in them."""
+    """Such weights are one tensor for all experts; the merged folder would lack what was learned in them."""
 
     def model() -> PreTrainedModel:
         config = Qwen3MoeConfig(

@@ -33,7 +33,7 @@ from holdfast.errors import RunError
 from holdfast.model.base import Base
 from holdfast.model.hidden_states import longest_packed
 from holdfast.model.load import load_policy
-from holdfast.model.processes import World, deal
+from holdfast.model.processes import Processes, deal
 from holdfast.model.shard import assembled, shard
 from holdfast.recipes import RECIPES
 from holdfast.recipes.parts.objective import Objective, PolicyGradient
@@ -96,8 +96,8 @@ def _rows(name: str) -> list[Row]:
 
 
 def take_steps(model: str, output: str) -> None:
-    """Two optimiser steps of every case; losses, gradients and weights go into a file."""
-    world = World.current()
+    """Two optimizer steps of every case; losses, gradients and weights go into a file."""
+    world = Processes.current()
     found: dict[str, Tensor] = {}
     for name, lora in CASES:
         case = f"{name} with LoRA" if lora else name
@@ -193,7 +193,7 @@ def test_deal_balances_numbers_then_sizes(sizes: list[int], hands: int, dealt: l
 @pytest.mark.parametrize("items", [0, 1, 2, 5, 7])
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_shares_join_to_the_whole(items: int, size: int) -> None:
-    parts = [World(rank, size).share(range(items)) for rank in range(size)]
+    parts = [Processes(rank, size).share(range(items)) for rank in range(size)]
     assert [item for part in parts for item in part] == list(range(items))
 
 

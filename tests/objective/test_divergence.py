@@ -27,7 +27,7 @@ def top(objective: Objective, k: int, *, tail: bool) -> Objective:
     return Objective(
         divergence=objective.divergence,
         jsd_beta=objective.jsd_beta,
-        support="topk_tail" if tail else "topk_renormalised",
+        support="topk_tail" if tail else "topk_renormalized",
         top_k=k,
     )
 
@@ -240,7 +240,7 @@ def test_top_ids_are_those_of_the_largest_entries(seed: int, vocabulary: int, k:
 def test_the_support_can_be_the_teachers() -> None:
     student = torch.tensor([[5.0, 4.0, -5.0, -6.0]], dtype=torch.float64)
     teacher = student.flip(-1)
-    objective = Objective(support="topk_renormalised", top_k=2, top_k_by="teacher")
+    objective = Objective(support="topk_renormalized", top_k=2, top_k_by="teacher")
     kept = torch.log_softmax(student[:, 2:], -1), torch.log_softmax(teacher[:, 2:], -1)
     expected = (kept[1].exp() * (kept[1] - kept[0])).sum(-1)
     torch.testing.assert_close(token_divergence(student, teacher, objective, NO_IDS), expected)
@@ -266,10 +266,10 @@ def test_the_closed_form_baseline_changes_the_variance_alone() -> None:
     expected = gradient(student[None], teacher[None], REVERSE)[0]
     for each in forms:
         torch.testing.assert_close((p[:, None] * each).sum(0), expected)
-    plain, centred, by_few = ((p[:, None] * (each - expected).square()).sum() for each in forms)
-    assert centred < plain
+    plain, centered, by_few = ((p[:, None] * (each - expected).square()).sum() for each in forms)
+    assert centered < plain
     assert by_few < plain
-    assert by_few != centred
+    assert by_few != centered
     z = student.expand(9, 9)
     objective = Objective(divergence="reverse_kl", support="sampled", sampled_baseline="kl")
     advantage = token_divergence(z, teacher.expand(9, 9), objective, every_token) / student.log_softmax(-1)
@@ -291,7 +291,7 @@ def test_a_clip_by_entry_is_opsds() -> None:
 
 
 def test_a_clip_by_entry_pushes_down_what_it_clips() -> None:
-    """The softmax's normaliser remains, so the token that the teacher prefers most is pushed down."""
+    """The softmax's normalizer remains, so the token that the teacher prefers most is pushed down."""
     objective = Objective(clip="entry", clip_at=0.05)
     assert gradient(STUDENT, TEACHER, FORWARD)[0, 1] < 0
     assert gradient(STUDENT, TEACHER, objective)[0, 1] > 0
@@ -350,6 +350,6 @@ def test_sampled_support_is_refused_for_other_divergences(divergence: str) -> No
         Objective(divergence=divergence, support="sampled")  # type: ignore[arg-type]
 
 
-def test_one_renormalised_entry_is_refused() -> None:
+def test_one_renormalized_entry_is_refused() -> None:
     with pytest.raises(ValueError, match="top_k"):
-        Objective(support="topk_renormalised", top_k=1)
+        Objective(support="topk_renormalized", top_k=1)

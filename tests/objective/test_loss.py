@@ -15,7 +15,7 @@ from torch import Tensor
 from holdfast.data.rows import Row
 from holdfast.objective.batch import Batch, remember_logprobs, row_coefficients
 from holdfast.objective.divergence import token_divergence
-from holdfast.objective.loss import loss_and_statistics, summarise
+from holdfast.objective.loss import loss_and_statistics, summarize
 from holdfast.recipes import GRPO, SDFT, SDPO, SFT
 from holdfast.recipes.parts.objective import Objective, PolicyGradient
 from objective_factory import MAX_LENGTH, VOCABULARY, Step, make_head_step, make_step
@@ -110,20 +110,20 @@ def test_statistics_add_up_over_micro_batches() -> None:
     step.rows[2].source_logprobs = [-1.0, -2.0, -3.0, -2.5, -1.5, -0.5]
     seen = set()
     for objective in (OBJECTIVES["all"], replace(OBJECTIVES["all"], clip="token", reference_kl_form="forward_kl")):
-        whole = summarise(step.loss(objective)[1])
+        whole = summarize(step.loss(objective)[1])
         numbers = {name: value for name, value in whole.items() if value is not None}
-        parts = summarise(step.loss(objective, [[0], [2, 1]])[1])
+        parts = summarize(step.loss(objective, [[0], [2, 1]])[1])
         assert {name: parts[name] for name in numbers} == pytest.approx(numbers, rel=1e-6)
         assert whole["trained_tokens"] == 12
         seen |= numbers.keys()
     assert seen == whole.keys()
-    assert summarise([]) == {**dict.fromkeys(whole), "trained_tokens": 0.0}
+    assert summarize([]) == {**dict.fromkeys(whole), "trained_tokens": 0.0}
 
 
 def test_statistics_are_what_they_say() -> None:
     step = make_step([3, 2], div=1.0)
     student, teacher = (torch.cat(side).float().log_softmax(-1) for side in (step.student, step.teacher))
-    numbers = summarise(step.loss(SDFT().objective())[1])
+    numbers = summarize(step.loss(SDFT().objective())[1])
     assert numbers["entropy"] == pytest.approx(-(student.exp() * student).sum(-1).mean().item(), rel=1e-5)
     assert numbers["teacher_entropy"] == pytest.approx(-(teacher.exp() * teacher).sum(-1).mean().item(), rel=1e-5)
     assert numbers["kl_teacher"] == pytest.approx((student.exp() * (student - teacher)).sum(-1).mean().item(), rel=1e-5)
@@ -148,13 +148,13 @@ def test_ratios_to_who_wrote_a_row_are_measured_on_such_rows_alone() -> None:
     student = step.student[1].float().log_softmax(-1)
     ids = torch.tensor(step.rows[1].completion_ids)
     distance = student.gather(-1, ids[:, None]).squeeze(-1) - torch.tensor([-1.0, -2.5])
-    numbers = summarise(step.loss(GRPO().objective())[1])
+    numbers = summarize(step.loss(GRPO().objective())[1])
     assert numbers["source_ratio_variance"] == pytest.approx(distance.exp().var(correction=0).item(), rel=1e-4)
     assert numbers["source_log_ratio"] == pytest.approx(distance.abs().mean().item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("engine", ["readable", "fused"])
-@pytest.mark.parametrize("support", ["full", "topk_tail", "topk_renormalised"])
+@pytest.mark.parametrize("support", ["full", "topk_tail", "topk_renormalized"])
 @pytest.mark.parametrize("divergence", ["forward_kl", "reverse_kl", "jsd"])
 @pytest.mark.parametrize("clip", ["entry", "token"])
 def test_clipped_fractions_are_of_tokens_and_of_entries(clip: Any, divergence: Any, support: Any, engine: str) -> None:
@@ -183,7 +183,7 @@ def test_clipped_fractions_are_of_tokens_and_of_entries(clip: Any, divergence: A
     cut = terms > at if clip == "entry" else np.broadcast_to(terms.sum(-1, keepdims=True) > at, terms.shape)
     assert 0 < cut.mean() < 1, "some are cut, some are not"
     objective = Objective(divergence=divergence, jsd_beta=0.25, support=support, top_k=4, clip=clip, clip_at=at)
-    numbers = summarise([(step.fused if engine == "fused" else step.readable)(objective).statistics])
+    numbers = summarize([(step.fused if engine == "fused" else step.readable)(objective).statistics])
     assert numbers["clipped_token_fraction"] == pytest.approx(cut.any(-1).mean())
     assert numbers["clipped_entry_fraction"] == pytest.approx(cut.mean())
     assert (numbers["clipped_token_fraction"] == pytest.approx(numbers["clipped_entry_fraction"])) == (clip == "token")
@@ -194,7 +194,7 @@ def test_fractions_stay_below_one_where_more_is_cut_off_than_there_is() -> None:
     step = make_step([9, 9], div=1.0)
     loss, statistics = step.loss(Objective(clip="entry", clip_at=1e-3))
     assert loss.item() < 0
-    numbers = summarise(statistics)
+    numbers = summarize(statistics)
     assert numbers["clipped_token_fraction"] == 1.0
     assert 0 < (numbers["clipped_entry_fraction"] or 0) < 1
 
@@ -235,8 +235,8 @@ def test_the_anchor_over_the_vocabulary_is_the_forward_kl() -> None:
     student, base = step.student[0].log_softmax(-1), step.base[0].log_softmax(-1)
     expected = (base.exp() * (base - student)).sum(-1)
     assert loss.item() == pytest.approx(0.3 * expected.sum().item() / 6, rel=1e-6)
-    assert summarise(statistics)["kl_base"] == pytest.approx(expected.mean().item(), rel=1e-6)
-    assert summarise(statistics)["kl_base_estimate"] is None
+    assert summarize(statistics)["kl_base"] == pytest.approx(expected.mean().item(), rel=1e-6)
+    assert summarize(statistics)["kl_base_estimate"] is None
     gradients = step.gradients(objective)
     torch.testing.assert_close(gradients[0], 0.3 / 6 * (student.exp() - base.exp()), rtol=1e-6, atol=1e-9)
     assert gradients[1].abs().max() == 0
@@ -252,7 +252,7 @@ def test_the_anchor_at_a_temperature_of_its_own_is_lwfs() -> None:
     gradients = step.gradients(objective)
     torch.testing.assert_close(gradients[0], 0.3 / 6 * 2.5 * (student.exp() - base.exp()), rtol=1e-6, atol=1e-9)
     plain = step.loss(replace(objective, reference_temperature=1.0))[1]
-    assert summarise(statistics)["kl_base"] == summarise(plain)["kl_base"], "the log says the KL at temperature 1"
+    assert summarize(statistics)["kl_base"] == summarize(plain)["kl_base"], "the log says the KL at temperature 1"
 
 
 @pytest.mark.parametrize(

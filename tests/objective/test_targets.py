@@ -74,12 +74,12 @@ def test_a_partial_target_is_the_nearest_that_improves_as_much() -> None:
     target = geometric_mix(student, teacher, partial_weight(student, teacher, 0.5).unsqueeze(-1))
     gap = teacher - student
     for share in (1e-3, 0.1, 0.7):
-        # A neighbour, moved towards the teacher until it improves as much.
-        neighbour = torch.lerp(target.exp(), other.exp(), share)
-        lack = ((target.exp() - neighbour) * gap).sum(-1, keepdim=True)
-        lift = ((teacher.exp() - neighbour) * gap).sum(-1, keepdim=True)
-        neighbour = torch.lerp(neighbour, teacher.exp(), (lack / lift).clamp(0, 1))
-        assert (kl(neighbour.log(), student) >= kl(target, student) - 1e-12).all()
+        # A neighbor, moved toward the teacher until it improves as much.
+        neighbor = torch.lerp(target.exp(), other.exp(), share)
+        lack = ((target.exp() - neighbor) * gap).sum(-1, keepdim=True)
+        lift = ((teacher.exp() - neighbor) * gap).sum(-1, keepdim=True)
+        neighbor = torch.lerp(neighbor, teacher.exp(), (lack / lift).clamp(0, 1))
+        assert (kl(neighbor.log(), student) >= kl(target, student) - 1e-12).all()
 
 
 def test_student_and_teacher_alike_have_their_target_there() -> None:

@@ -249,7 +249,7 @@ def advantages(recipe: GRPO, *groups: Group) -> list[float]:
     return [row.advantage for one in groups for row in one.rows]
 
 
-def test_grpo_normalises_by_the_groups_mean_and_standard_deviation() -> None:
+def test_grpo_normalizes_by_the_groups_mean_and_standard_deviation() -> None:
     # mean .5, sample standard deviation sqrt(4 · .25 / 3) = .57735
     expected = 0.5 / (0.5773502692 + 1e-4)
     got = advantages(GRPO(), group([1, 0, 0, 1]))
@@ -258,7 +258,7 @@ def test_grpo_normalises_by_the_groups_mean_and_standard_deviation() -> None:
 
 def test_grpo_scale_rewards() -> None:
     rewards = [1.0, 0.0], [1.0, 1.0]
-    # Over the batch: mean .75, sample standard deviation .5; groups are still centred on their own mean.
+    # Over the batch: mean .75, sample standard deviation .5; groups are still centered on their own mean.
     batch = advantages(GRPO(scale_rewards="batch"), *map(group, rewards))
     assert batch == pytest.approx([0.5 / 0.5001, -0.5 / 0.5001, 0, 0])
     assert advantages(GRPO(scale_rewards="none"), *map(group, rewards)) == [0.5, -0.5, 0, 0]
@@ -352,7 +352,7 @@ def test_an_unknown_setting_is_refused(name: str) -> None:
     [
         (SDFT, {"support": "sampled"}, "set divergence: reverse_kl"),
         (SDPO, {"support": "sampled"}, "set divergence: reverse_kl"),
-        (SDPO, {"support": "topk_renormalised", "top_k": 1}, "raise top_k"),
+        (SDPO, {"support": "topk_renormalized", "top_k": 1}, "raise top_k"),
         (SDPO, {"num_generations": 1, "feedback": "never"}, "raise num_generations"),
         (SDPO, {"solution_template": "Look:"}, "solution_template has no place {solution}"),
         (SDPO, {"reprompt_template": "{prompt}{solution}"}, "reprompt_template has no place {feedback}"),

@@ -96,7 +96,7 @@ def test_the_privileged_teacher_is_far_better_than_the_student_before_training()
 
 @pytest.mark.slow
 def test_the_guard_speaks_up_when_a_teacher_prefers_one_token(tmp_path: Path) -> None:
-    """A forced collapse: the teacher's logits are bent towards one token, so that the student repeats it."""
+    """A forced collapse: the teacher's logits are bent toward one token, so that the student repeats it."""
     config = {**LEARN, "recipe": {"name": "sdft", "num_loss_tokens_to_skip": 0}}
     config["train"] = {**LEARN["train"], "learning_rate": 1e-3}
     original = StageTrainer._scored

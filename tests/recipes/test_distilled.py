@@ -101,22 +101,22 @@ def of_token(p: Floats, q: Floats, loss: Loss) -> float:
     return min(total, loss.clip_at) if loss.clip == "token" else total
 
 
-TAIL, RENORMALISED = {"support": "topk_tail"}, {"support": "topk_renormalised"}
+TAIL, RENORMALIZED = {"support": "topk_tail"}, {"support": "topk_renormalized"}
 
 SETTINGS: list[tuple[type[Recipe], dict[str, Any], Loss]] = [
     (OPSD, {}, Loss("forward_kl", clip="entry", temperature=1.1)),
     (OPSD, {"divergence": "jsd", "jsd_beta": 0.2}, Loss("jsd", 0.2, clip="entry", temperature=1.1)),
     (OPSD, {**TAIL, "top_k": 3}, Loss("forward_kl", 0, "topk_tail", 3, "teacher", "entry", temperature=1.1)),
-    (OPSD, {**RENORMALISED, "top_k": 3, "clip": "none"},
-     Loss("forward_kl", 0, "topk_renormalised", 3, "teacher", temperature=1.1)),
-    (OPSD, {**RENORMALISED, "top_k": 2, "clip": "none"},
-     Loss("forward_kl", 0, "topk_renormalised", 2, "teacher", temperature=1.1)),
-    (OPSD, {**RENORMALISED, "top_k": 3, "top_k_by": "student", "clip": "none"},
-     Loss("forward_kl", 0, "topk_renormalised", 3, "student", temperature=1.1)),
-    (OPSD, {**RENORMALISED, "top_k": 3, "divergence": "reverse_kl", "clip": "none"},
-     Loss("reverse_kl", 0, "topk_renormalised", 3, "student", temperature=1.1)),
-    (OPSD, {**RENORMALISED, "top_k": 3, "divergence": "reverse_kl", "top_k_by": "teacher", "clip": "none"},
-     Loss("reverse_kl", 0, "topk_renormalised", 3, "teacher", temperature=1.1)),
+    (OPSD, {**RENORMALIZED, "top_k": 3, "clip": "none"},
+     Loss("forward_kl", 0, "topk_renormalized", 3, "teacher", temperature=1.1)),
+    (OPSD, {**RENORMALIZED, "top_k": 2, "clip": "none"},
+     Loss("forward_kl", 0, "topk_renormalized", 2, "teacher", temperature=1.1)),
+    (OPSD, {**RENORMALIZED, "top_k": 3, "top_k_by": "student", "clip": "none"},
+     Loss("forward_kl", 0, "topk_renormalized", 3, "student", temperature=1.1)),
+    (OPSD, {**RENORMALIZED, "top_k": 3, "divergence": "reverse_kl", "clip": "none"},
+     Loss("reverse_kl", 0, "topk_renormalized", 3, "student", temperature=1.1)),
+    (OPSD, {**RENORMALIZED, "top_k": 3, "divergence": "reverse_kl", "top_k_by": "teacher", "clip": "none"},
+     Loss("reverse_kl", 0, "topk_renormalized", 3, "teacher", temperature=1.1)),
     (OPSD, {"importance_cap": 1.25}, Loss("forward_kl", clip="entry", temperature=1.1, cap=1.25)),
     (ATESD, {**TAIL, "top_k": 3}, Loss("forward_kl", 0, "topk_tail", 3, "teacher", "entry", temperature=1.1)),
     (ATESD, {"importance_cap": 1.25}, Loss("forward_kl", clip="entry", temperature=1.1, cap=1.25)),
@@ -130,7 +130,7 @@ SETTINGS: list[tuple[type[Recipe], dict[str, Any], Loss]] = [
     (VOPD, {"support": "full", "divergence": "forward_kl"}, Loss("forward_kl")),
     (VOPD, {"support": "full", "clip": "token", "clip_at": 0.3}, Loss("reverse_kl", clip="token", clip_at=0.3)),
     (VOPD, {"support": "full", "clip": "entry"}, Loss("reverse_kl", clip="entry")),
-    (VOPD, {**RENORMALISED, "top_k": 3}, Loss("reverse_kl", 0, "topk_renormalised", 3)),
+    (VOPD, {**RENORMALIZED, "top_k": 3}, Loss("reverse_kl", 0, "topk_renormalized", 3)),
     (StableOPD, {}, Loss("reverse_kl", base_weight=0.05)),
     (StableOPD, {"divergence": "forward_kl"}, Loss("forward_kl", base_weight=0.05)),
     (StableOPD, {"clip": "token", "clip_at": 0.3}, Loss("reverse_kl", clip="token", clip_at=0.3, base_weight=0.05)),
@@ -142,7 +142,7 @@ SETTINGS: list[tuple[type[Recipe], dict[str, Any], Loss]] = [
     (SDFT, {**TAIL, "top_k": 2}, Loss("forward_kl", 0, "topk_tail", 2, aggregation="sequence_mean")),
     (SDFT, {**TAIL, "top_k": 3, "top_k_by": "divergence"},
      Loss("forward_kl", 0, "topk_tail", 3, "teacher", aggregation="sequence_mean")),
-    (SDFT, {**RENORMALISED, "top_k": 3}, Loss("forward_kl", 0, "topk_renormalised", 3, aggregation="sequence_mean")),
+    (SDFT, {**RENORMALIZED, "top_k": 3}, Loss("forward_kl", 0, "topk_renormalized", 3, aggregation="sequence_mean")),
     (SDPO, {"top_k": 3}, Loss("jsd", 0.5, "topk_tail", 3, correction="token", aggregation="sequence_mean")),
     (SDPO, {"top_k": 2}, Loss("jsd", 0.5, "topk_tail", 2, correction="token", aggregation="sequence_mean")),
     (SDPO, {"top_k": 3, "top_k_by": "teacher"},
@@ -152,8 +152,8 @@ SETTINGS: list[tuple[type[Recipe], dict[str, Any], Loss]] = [
     (SDPO, {"support": "full"}, Loss("jsd", 0.5, correction="token", aggregation="sequence_mean")),
     (SDPO, {"top_k": 3, "divergence": "forward_kl"},
      Loss("forward_kl", 0, "topk_tail", 3, correction="token", aggregation="sequence_mean")),
-    (SCSDPO, {"top_k": 3, **RENORMALISED},
-     Loss("jsd", 0.5, "topk_renormalised", 3, correction="token", aggregation="sequence_mean")),
+    (SCSDPO, {"top_k": 3, **RENORMALIZED},
+     Loss("jsd", 0.5, "topk_renormalized", 3, correction="token", aggregation="sequence_mean")),
     (SDZero, {"phase": 2, "top_k": 3}, Loss("jsd", 0.5, "topk_tail", 3, correction="token")),
     (SDZero, {"phase": 2, "top_k": 3, "jsd_beta": 0.2}, Loss("jsd", 0.2, "topk_tail", 3, correction="token")),
     (SDZero, {"phase": 2, "support": "full"}, Loss("jsd", 0.5, correction="token")),
@@ -244,7 +244,7 @@ UNREAD: list[tuple[type[Recipe], dict[str, Any], str]] = [
     (MSD, {"sampled_by": "teacher", "importance_cap": 3.0}, "importance_cap is for sampled_by student, not teacher"),
     *((kind, {"divergence": "forward_kl", "jsd_beta": 0.3}, "jsd_beta is for divergence jsd, not forward_kl")
       for kind in (SDFT, ISDFT, Holdfast, CorrectOnly, OPSD, BetaOPSD, ATESD, StableOPD, SDPO, SCSDPO)),
-    *((kind, {"support": "full", "top_k": 7}, "top_k is for support topk_tail or topk_renormalised, not full")
+    *((kind, {"support": "full", "top_k": 7}, "top_k is for support topk_tail or topk_renormalized, not full")
       for kind in (SDFT, ISDFT, Holdfast, CorrectOnly, OPSD, BetaOPSD, ATESD, StableOPD, SDPO, SCSDPO)),
     *((kind, {"support": "full", "top_k_by": "teacher"}, "top_k_by is for support")
       for kind in (SDFT, OPSD, VOPD, SDPO)),
@@ -279,7 +279,7 @@ def test_defaults_may_be_written_out() -> None:
 
 def test_what_is_read_is_taken() -> None:
     assert VOPD(baseline="topk", top_k=20).objective().top_k == 20
-    assert VOPD(support="topk_renormalised", top_k=20).objective().top_k == 20
+    assert VOPD(support="topk_renormalized", top_k=20).objective().top_k == 20
     assert SDZero(jsd_beta=0.3, top_k=7, sync_every=5).objective().jsd_beta == 0.3
     assert StableOPD(demonstration_share=0.01, demonstration_weight=0.5).demonstration_weight == 0.5
     assert Replay(replay_source="base", buffer_size=3).rollouts().replay_buffer_size == 3

@@ -103,7 +103,7 @@ CASES = (
     ),
     Learns("vopd", 0.4, settings={"num_generations": 4, "template": DEMONSTRATION_TEMPLATE}),
     Learns("vopd", 0.55, variant="top-k baseline", settings={**VOPD, **TOP_K}),
-    Learns("vopd", 0.6, variant="top-k support", settings={**VOPD, "support": "topk_renormalised"}),
+    Learns("vopd", 0.6, variant="top-k support", settings={**VOPD, "support": "topk_renormalized"}),
     # Most groups fail at first, and bring their references: without these GRPO ends at 0.02, 0.19 and 0.13.
     Learns(
         "sort",
@@ -179,7 +179,7 @@ def test_self_replay_learns_and_keeps_what_sft_loses(tmp_path: Path) -> None:
     others = [example for name in KEPT for example in lab_suite(name).test[ITEMS:]]
     prompts.write_text("".join(json.dumps({"id": e.id, "prompt": list(e.messages)}) + "\n" for e in others))
     replay = {"replay_source": "base", "replay_ratio": 1.0, "prompts": str(prompts)}
-    learnt: dict[str, list[float]] = {}
+    learned: dict[str, list[float]] = {}
     kept: dict[str, list[float]] = {}
     for case in (Learns("sft", 0.0, steps=20), Learns("replay", 0.0, steps=20, settings=replay)):
         for seed in SEEDS:
@@ -187,10 +187,10 @@ def test_self_replay_learns_and_keeps_what_sft_loses(tmp_path: Path) -> None:
             before, after = trained(config, tmp_path / f"{case.recipe}-{seed}")
             assert before["scores"][case.task]["mean"] < BEFORE
             assert all(before["scores"][name]["mean"] > 0.95 for name in KEPT)
-            learnt.setdefault(case.recipe, []).append(after["scores"][case.task]["mean"])
+            learned.setdefault(case.recipe, []).append(after["scores"][case.task]["mean"])
             kept.setdefault(case.recipe, []).append(sum(after["scores"][name]["mean"] for name in KEPT) / len(KEPT))
-    print(learnt, kept)
-    assert sum(learnt["replay"]) / len(SEEDS) >= 0.7
+    print(learned, kept)
+    assert sum(learned["replay"]) / len(SEEDS) >= 0.7
     assert sum(kept["replay"]) / len(SEEDS) >= 0.8
     assert all(own > sfts + 0.2 for own, sfts in zip(kept["replay"], kept["sft"], strict=True))
 

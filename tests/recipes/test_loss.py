@@ -349,14 +349,14 @@ def opsd_rescaled(groups: Sequence[Sequence[Seen]]) -> Tensor:
 
 
 def among_top(s: Seen, side: Tensor) -> tuple[Tensor, Tensor]:
-    """Student's and teacher's probabilities of one side's top 5 entries, both renormalised there."""
+    """Student's and teacher's probabilities of one side's top 5 entries, both renormalized there."""
     ids = side.topk(5).indices
     p, q = (each.gather(-1, ids).exp() for each in (s.student, s.teacher))
     return p / p.sum(-1, keepdim=True), q / q.sum(-1, keepdim=True)
 
 
 def opsd_topk(groups: Sequence[Sequence[Seen]]) -> Tensor:
-    """The teacher's top 5 entries, both renormalised there."""
+    """The teacher's top 5 entries, both renormalized there."""
 
     def loss(s: Seen) -> Tensor:
         p, q = among_top(s, s.teacher)
@@ -460,7 +460,7 @@ CASES: dict[str, tuple[Recipe, Formula]] = {
     "correct_only": (CorrectOnly(num_loss_tokens_to_skip=1), correct_only),
     "sc_sdpo": (SCSDPO(divergence="forward_kl", support="full"), sc_sdpo),
     "rlsd": (RLSD(), rlsd),
-    "sort": (SORT(reference_weight=1.5, plan_share=0.3, rising_only=True, normalise_weights=True), sort),
+    "sort": (SORT(reference_weight=1.5, plan_share=0.3, rising_only=True, normalize_weights=True), sort),
     "npo": (NPO(gate=0.4), npo),
     "actguide": (ActGuide(beta=0.2), actguide),
     "actguide, shaped": (ActGuide(beta=0.2, luffy_gamma=0.3), partial(actguide, gamma=0.3)),
@@ -469,7 +469,7 @@ CASES: dict[str, tuple[Recipe, Formula]] = {
     "isdft": (ISDFT(target_fraction=0.4, mu=0.3, num_loss_tokens_to_skip=1), isdft),
     "holdfast": (Holdfast(beta=2.5, mu=0.2, temperature=1.25), holdfast),
     "opsd": (OPSD(clip_at=0.002, temperature=1.0), opsd),
-    "opsd, top-k": (OPSD(support="topk_renormalised", top_k=5, clip="none", temperature=1.0), opsd_topk),
+    "opsd, top-k": (OPSD(support="topk_renormalized", top_k=5, clip="none", temperature=1.0), opsd_topk),
     "opsd, rescaled": (OPSD(divergence="jsd", clip="token", temperature=1.0), opsd_rescaled),
     "beta_opsd": (BetaOPSD(beta=1.6, temperature=1.0), beta_opsd),
     "stable_opd": (StableOPD(beta=0.3, demonstration_weight=0.5), stable_opd),

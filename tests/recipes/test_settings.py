@@ -181,7 +181,7 @@ SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]]
     (RLSD, "template", "{prompt}={demonstration}", lambda r: teacher_prompt(r) == "Q=D", False, True),
     (SORT, "plan_share", 0.2, weight("teacher_share"), 0.5, 0.2),
     (SORT, "rising_only", True, weight("rising_only"), False, True),
-    (SORT, "normalise_weights", True, weight("normalised"), False, True),
+    (SORT, "normalize_weights", True, weight("normalized"), False, True),
     (SORT, "reference_weight", 0.5, lambda r: reference(r, (0.0, 0.5)).ce, 1.0, 0.5),
     (SORT, "success_threshold", 0.5, lambda r: reference(r, (0.0, 0.5)).ce, 1.0, 0.0),
     (

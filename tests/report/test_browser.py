@@ -151,15 +151,15 @@ def test_theme_follows_the_system_and_the_button(browser: "Browser", reports: di
     page = _open(browser, reports["comparison"], color_scheme="light").page
     page.locator("#fig-tradeoff").scroll_into_view_if_needed()
     page.locator("#fig-tradeoff .xtick").first.wait_for()
-    colours = (
+    colors = (
         "[getComputedStyle(document.body).backgroundColor, "
         "getComputedStyle(document.querySelector('#fig-tradeoff .xtick text')).fill]"
     )
-    light = page.evaluate(colours)
-    same = f"expected => JSON.stringify({colours}) === JSON.stringify(expected)"
+    light = page.evaluate(colors)
+    same = f"expected => JSON.stringify({colors}) === JSON.stringify(expected)"
     page.emulate_media(color_scheme="dark")
-    page.wait_for_function(f"expected => {colours}.every((colour, i) => colour !== expected[i])", arg=light)
-    dark = page.evaluate(colours)
+    page.wait_for_function(f"expected => {colors}.every((color, i) => color !== expected[i])", arg=light)
+    dark = page.evaluate(colors)
     assert page.locator("#theme").get_attribute("aria-pressed") == "true"
     page.locator("#theme").focus()
     page.keyboard.press("Enter")

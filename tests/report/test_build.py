@@ -169,7 +169,7 @@ def test_matrix_holds_every_score(comparison: dict[str, Any]) -> None:
 def test_tradeoff_is_drawn_from_the_summary(comparison: dict[str, Any]) -> None:
     figure = tradeoff(View(comparison))
     assert figure is not None
-    marks = [trace for trace in figure.spec["data"] if trace.get("meta", {}).get("labelled")]
+    marks = [trace for trace in figure.spec["data"] if trace.get("meta", {}).get("labeled")]
     for recipe, mark in zip(comparison["recipes"], marks, strict=True):
         final, lost = recipe["metrics"]["final_score"], recipe["metrics"]["loss_of_earlier"]
         assert mark["x"] == [pytest.approx(100 * lost["mean"])]
@@ -299,7 +299,7 @@ def test_decisions_are_told() -> None:
 
 def test_unequal_budgets_are_told() -> None:
     summary = make_comparison(("sft", "sdft"), seeds=(0, 1), n=60)
-    assert "All recipes made the same 160 optimiser steps" in page(summary).text
+    assert "All recipes made the same 160 optimizer steps" in page(summary).text
     summary["recipes"][0]["budget"]["optimizer_steps"] += 1
     assert "did not all make the same number of steps" in page(summary).text
 

@@ -21,7 +21,7 @@ from holdfast.report.answers import answer_blocks, difference
 from holdfast.report.artifacts import artifact_blocks
 from holdfast.report.build import all_figures
 from holdfast.report.drift import drift_blocks
-from holdfast.report.growth import Curve, growth_figure
+from holdfast.report.growth import GrowthCurve, growth_figure
 from holdfast.report.numbers import nats, percent, small
 from holdfast.report.predicted import predicted
 from holdfast.report.timeline import FIELDS, LOOKS_AT, guard_blocks
@@ -227,9 +227,9 @@ def test_guard_tells_every_decision_and_what_was_undone(run: dict[str, Any]) -> 
     marks = [t for t in figure.spec["data"] if "text" in t.get("mode", "")]
     at = sorted(x for t in marks for x in t["x"])
     assert at == [d["global_step"] for d in run["decisions"]]
-    grey = [t for t in figure.spec["data"] if t.get("name") == "rolled back" and t["yaxis"] == "y"]
+    gray = [t for t in figure.spec["data"] if t.get("name") == "rolled back" and t["yaxis"] == "y"]
     (undone,) = run["discarded"]
-    assert [(t["x"], t["y"]) for t in grey] == [
+    assert [(t["x"], t["y"]) for t in gray] == [
         ([p["step"] for p in undone["curve"]], [p["reward"] for p in undone["curve"]])
     ]
     text = Page(render_report(run)).text
@@ -286,7 +286,7 @@ def test_without_a_reward_the_first_panel_is_what_the_rule_looked_at() -> None:
         record |= {"reward": None, "entropy": 1.0 - 0.1 * number}
     blocks = guard_blocks(View(build_run_summary(**inputs | {"decisions": [_decided("entropy_collapse", 1, 6)]})))
     assert blocks["figures"][0].title == "Decisions over the entropy, sdpo"
-    assert blocks["figures"][0].alt.startswith("Entropy over optimiser steps")
+    assert blocks["figures"][0].alt.startswith("Entropy over optimizer steps")
     inputs["metrics"] = [record | {"entropy": None} for record in inputs["metrics"]]
     blocks = guard_blocks(View(build_run_summary(**inputs | {"decisions": [_decided("retention", 1, 6)]})))
     assert blocks["figures"][0].title == "Decisions over the loss, sdpo"
@@ -301,8 +301,8 @@ def test_what_a_stage_ended_with_undoing_is_in_the_figure_and_over_no_other_stag
     summary = build_run_summary(**inputs | {"decisions": [_decided("reward_collapse", stage, 10)], "discarded": lines})
     (figure,) = guard_blocks(View(summary))["figures"]
     first = [t for t in figure.spec["data"] if t.get("yaxis", "y") == "y"]
-    (grey,) = [t for t in first if t["name"] == "rolled back"]
-    assert (grey["x"], grey["y"]) == (
+    (gray,) = [t for t in first if t["name"] == "rolled back"]
+    assert (gray["x"], gray["y"]) == (
         [10 * (stage - 1) + m["step"] for m in undone],
         [pytest.approx(m["reward"]) for m in undone],
     )
@@ -352,9 +352,9 @@ def test_prediction_has_the_points_and_the_fit(comparison: dict[str, Any]) -> No
 def test_a_label_stands_above_all_marks_of_its_recipe(comparison: dict[str, Any]) -> None:
     figure = predicted(View(comparison))
     assert figure is not None
-    labelled = [trace for trace in figure.spec["data"] if trace.get("meta", {}).get("labelled")]
-    assert len(labelled) == 2
-    for trace in labelled:
+    labeled = [trace for trace in figure.spec["data"] if trace.get("meta", {}).get("labeled")]
+    assert len(labeled) == 2
+    for trace in labeled:
         (named,) = [y for y, text in zip(trace["y"], trace["text"], strict=True) if text]
         assert named == max(trace["y"])
 
@@ -414,7 +414,7 @@ def test_a_saved_figure_has_its_points_where_they_belong(comparison: dict[str, A
             assert x == pytest.approx(x0 + scale_x * (px - trace["x"][0]), abs=0.11)
             assert y == pytest.approx(y0 + scale_y * (py - trace["y"][0]), abs=0.21)
     texts = {t.text for t in root.iter(f"{SVG}text")}
-    assert {"sft", "sdft", "optimiser step"} <= texts
+    assert {"sft", "sdft", "optimizer step"} <= texts
 
 
 def test_growth_curves_are_a_figure_that_can_be_saved(run: dict[str, Any]) -> None:
@@ -432,7 +432,7 @@ def test_growth_curves_are_a_figure_that_can_be_saved(run: dict[str, Any]) -> No
 def test_a_saved_legend_stays_within_its_drawing() -> None:
     names = [f"a recipe with a long name {i}" for i in range(9)]
     arm = View({"kind": "run", "label": "sft", "order": ["sums"]}).arms[0]
-    curves = [Curve(name, "", [(0, 0.1), (1, 0.1 * i)], [], None) for i, name in enumerate(names)]
+    curves = [GrowthCurve(name, "", [(0, 0.1), (1, 0.1 * i)], [], None) for i, name in enumerate(names)]
     figure = growth_figure(arm, curves)
     assert figure is not None
     root = ElementTree.fromstring(figure_as_svg(figure))

@@ -87,7 +87,7 @@ def test_a_share_of_drawn_prompts_brings_its_demonstration(tiny_model: Path) -> 
     assert all(sum(batch) in (1, 2) for batch in brought)
 
 
-class Practising(RFT):
+class Practicing(RFT):
     """Samples anew, one for each prompt of the stage and of earlier tasks."""
 
     def rollouts(self) -> RolloutSpec:
@@ -95,15 +95,15 @@ class Practising(RFT):
 
 
 def test_the_cost_counts_what_is_sampled_for_replayed_prompts(tiny_model: Path) -> None:
-    made, tasks = collector(tiny_model, kind=Practising)
+    made, tasks = collector(tiny_model, kind=Practicing)
     for stage, is_first in ((1, True), (2, False), (3, False)):
         groups, _ = made.collect(tasks[stage - 1], stage, 0)
         sampled = sum(row.is_sampled for group in groups for row in group.rows)
-        assert sampled == 4 * cost_of(Practising(), is_first=is_first).step.completions
+        assert sampled == 4 * cost_of(Practicing(), is_first=is_first).step.completions
 
 
 def test_prompts_of_earlier_tasks_are_sampled_anew_and_judged_by_their_own_task(tiny_model: Path) -> None:
-    made, tasks = collector(tiny_model, kind=Practising)
+    made, tasks = collector(tiny_model, kind=Practicing)
     groups, _ = made.collect(tasks[2], 3, 1)
     assert [group.example.id[0] for group in groups[:4]] == ["c"] * 4
     assert len(groups) == 6, "0.5 of 4 prompts"
@@ -120,7 +120,7 @@ def test_prompts_of_earlier_tasks_are_sampled_anew_and_judged_by_their_own_task(
 
 
 def test_what_a_batch_is_worth_is_said_of_the_stages_own_task(tiny_model: Path) -> None:
-    made, tasks = collector(tiny_model, kind=Practising)
+    made, tasks = collector(tiny_model, kind=Practicing)
     groups, _ = made.collect(tasks[1], 2, 1)
     for row in (row for group in groups for row in group.rows if row.replayed):
         row.verdict = Verdict(1.0)
@@ -140,7 +140,7 @@ def test_self_replay_is_what_the_base_says_to_earlier_prompts(tiny_model: Path) 
     assert {row.example.id[0] for row in rows} <= {"a", "b"}
     assert rollout_numbers(groups)["completions"] == 4
     own = [len(group.rows[0].completion_ids) for group in groups[:4]]
-    assert rollout_numbers(groups)["completion_length"] == sum(own) / 4, "what is replayed is not what is learnt"
+    assert rollout_numbers(groups)["completion_length"] == sum(own) / 4, "what is replayed is not what is learned"
     with torch.no_grad():
         for parameter in made.policy.named_trainable().values():
             parameter.mul_(0.5)

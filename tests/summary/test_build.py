@@ -230,8 +230,8 @@ def test_forgetting_is_predicted_from_the_ends_of_runs(comparison: dict[str, Any
             if all(r[key] == point[key] for key in ("label", "seed", "order_index"))
         )
         now, before = (summary["evaluations"][s]["scores"] for s in (point["stage"], 0))
-        learnt = {task: summary["evaluations"][s]["scores"] for s, task in enumerate(summary["order"], 1)}
-        lost = [learnt[t][t]["mean"] - now[t]["mean"] for t in summary["order"][: point["stage"] - 1]]
+        learned = {task: summary["evaluations"][s]["scores"] for s, task in enumerate(summary["order"], 1)}
+        lost = [learned[t][t]["mean"] - now[t]["mean"] for t in summary["order"][: point["stage"] - 1]]
         lost += [before[s]["mean"] - now[s]["mean"] for s in SUITES]
         assert point["forgetting"] == pytest.approx(np.mean(lost))
         seen = summary["order"][: point["stage"]]

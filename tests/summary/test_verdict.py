@@ -114,19 +114,19 @@ def test_a_recipe_that_did_not_learn_is_named_and_wins_nothing_by_it() -> None:
 
 def test_too_few_learners_leave_nothing_to_compare() -> None:
     none = make_comparison(profiles=dict.fromkeys(PROFILES, FAILING), n=50)["verdict"]
-    assert none[0].startswith("No recipe learnt the tasks: ")
+    assert none[0].startswith("No recipe learned the tasks: ")
     one = make_comparison(("sft", "sdft"), profiles={"sft": FAILING}, n=50)["verdict"]
-    assert one[0].startswith("Only sdft learnt the tasks")
+    assert one[0].startswith("Only sdft learned the tasks")
     assert not any("more of what was known" in s for s in (*none, *one))
 
 
-def test_a_single_task_that_was_not_learnt_is_named(two: dict[str, Any]) -> None:
+def test_a_single_task_that_was_not_learned_is_named(two: dict[str, Any]) -> None:
     summary = copy.deepcopy(two)
     for r in summary["runs"]:
         if r["label"] == "sdft":
             r["summary"]["metrics"]["learned_score"]["per_task"]["tools"] = 0.3
-    sentences = [s for s in comparison_verdict(summary) if s.startswith("Not learnt")]
-    assert sentences == ["Not learnt (below 50.0 points right after a task's own stage): tools by sdft (30.0)."]
+    sentences = [s for s in comparison_verdict(summary) if s.startswith("Not learned")]
+    assert sentences == ["Not learned (below 50.0 points right after a task's own stage): tools by sdft (30.0)."]
 
 
 def test_best_and_worst_are_those_of_the_numbers(four: dict[str, Any]) -> None:
@@ -153,7 +153,7 @@ def test_unequal_budgets_and_missing_runs_are_told() -> None:
     assert any("5 of 6 runs are done" in s for s in summary["verdict"])
     assert not any("budgets" in s for s in summary["verdict"])
     summary["recipes"][0]["budget"]["optimizer_steps"] += 1
-    assert "The budgets were not equal: the recipes differ in optimiser steps." in comparison_verdict(summary)
+    assert "The budgets were not equal: the recipes differ in optimizer steps." in comparison_verdict(summary)
 
 
 def test_runs_that_the_guard_ended_are_counted_and_told() -> None:
@@ -184,7 +184,7 @@ def test_what_the_guard_did_is_told_of_comparisons_and_of_trainings_that_are_wat
     (told,) = [s for s in comparison_verdict(summary) if "The guard" in s]
     assert told == (
         "The guard decided in 3 of 3 runs of sdft: repetition and entropy_collapse. "
-        f"It undid {undone} optimiser steps, which count in the budget."
+        f"It undid {undone} optimizer steps, which count in the budget."
     )
     watched = guarded(make_run("sdft", n=50))
     for value in watched["metrics"].values():
@@ -198,7 +198,7 @@ def test_nothing_done_nothing_said() -> None:
     started = make_comparison(("sft", "sdft"), stages=1, n=30)
     assert started["verdict"] == ["No run is complete yet, so nothing can be said."]
     assert make_run(stages=0, n=30)["verdict"] == [
-        "No stage is finished yet, so nothing can be said of what was learnt or lost."
+        "No stage is finished yet, so nothing can be said of what was learned or lost."
     ]
 
 
@@ -231,7 +231,7 @@ def test_a_runs_verdict_follows_its_numbers() -> None:
     m["learned_score"]["per_task"]["facts"] = 0.2
     changed = run_verdict(run)
     assert changed[0].endswith("gained 1.2 points of what was known before.")
-    assert "Not learnt (below 50.0 points right after its own stage): facts." in changed
+    assert "Not learned (below 50.0 points right after its own stage): facts." in changed
 
 
 def test_a_run_that_lost_nothing_beyond_chance_says_so() -> None:

@@ -19,7 +19,7 @@ from holdfast.config.settings import SDFT_SUITES, ModelSettings, RunConfig, Suit
 from holdfast.errors import ConfigError, DataError, RunError
 from holdfast.model.load import load_policy
 from holdfast.model.policy import Policy
-from holdfast.model.processes import World
+from holdfast.model.processes import Processes
 from holdfast.tasks.lm_eval import METRICS, LmEvalSuite, Measured, _items
 from holdfast.tasks.load import load_suite
 from small_runs import assert_same, write_config
@@ -267,7 +267,7 @@ def test_in_a_configuration(folder: Path) -> None:
 T = TypeVar("T")
 
 
-class Pair(World):
+class Pair(Processes):
     """One of two processes, as threads that meet to exchange what they have."""
 
     def __init__(self, rank: int, meeting: threading.Barrier, table: list[Any]) -> None:

@@ -139,7 +139,7 @@ def test_a_half_used_rollout_batch_goes_on_from_its_state(
     [
         *OBJECTIVES.values(),
         Objective(policy_gradient=PolicyGradient(ratio="sequence"), importance="sequence_mean", reference_kl=0.1),
-        Objective(divergence="jsd", support="topk_renormalised", top_k=20, aggregation="token_mean"),
+        Objective(divergence="jsd", support="topk_renormalized", top_k=20, aggregation="token_mean"),
     ],
 )
 def test_both_engines_take_the_same_steps(tiny_model: Path, objective: Objective) -> None:

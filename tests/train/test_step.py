@@ -1,4 +1,4 @@
-"""One optimiser step through a real model: alignment, micro-batches, silent rows, what is refused before it moves."""
+"""One optimizer step through a real model: alignment, micro-batches, silent rows, what is refused before it moves."""
 
 import random
 from dataclasses import replace
@@ -49,7 +49,7 @@ def _rows(seed: int, count: int, **annotations: float) -> list[Row]:
 def _gradients(
     policy: Policy, objective: Objective, rows: list[Row], budget: int, **settings: Any
 ) -> tuple[float, torch.Tensor]:
-    """Loss and gradient of a step, read before the optimiser moves anything."""
+    """Loss and gradient of a step, read before the optimizer moves anything."""
     base = Base(policy)
     teacher = Teacher(TeacherSpec(kind="frozen"), policy, base)
     trainer = StageTrainer(
@@ -74,7 +74,7 @@ def test_completions_are_aligned_at_their_own_prompts_end(policy: Policy) -> Non
 
 
 @pytest.mark.parametrize("divergence", ["forward_kl", "reverse_kl", "jsd"])
-@pytest.mark.parametrize("support", ["full", "topk_tail", "topk_renormalised"])
+@pytest.mark.parametrize("support", ["full", "topk_tail", "topk_renormalized"])
 def test_same_prompt_and_same_weights_give_no_loss_and_no_gradient(
     policy: Policy, divergence: str, support: str
 ) -> None:

@@ -20,7 +20,7 @@ from holdfast.recipes.parts.objective import Objective
 from holdfast.recipes.parts.teacher import TeacherSpec
 from holdfast.train.step import StageTrainer
 from holdfast.train.teacher import Teacher
-from holdfast.train.teacher_refresh import Gate
+from holdfast.train.teacher_refresh import RefreshCheck
 
 Dtype = Literal["float32", "bfloat16"]
 
@@ -207,8 +207,8 @@ def _measured(reward: float | None, truncated: float = 0.1, length: float = 20) 
 
 
 def test_the_gate_opens_for_a_higher_reward_with_a_safe_tail() -> None:
-    def gate() -> Gate:
-        return Gate(every=1, rate=1.0, margin=0.05)
+    def gate() -> RefreshCheck:
+        return RefreshCheck(every=1, rate=1.0, margin=0.05)
 
     opened = gate()
     assert not opened.due(_measured(0.5)), "nothing to compare with yet"
@@ -228,7 +228,7 @@ def test_the_gate_compares_moving_averages_and_is_asked_now_and_then() -> None:
         average = reward if i == 1 else 0.5 * average + 0.5 * reward
         expected.append(i % 2 == 0 and average > last)
         last = average if expected[-1] else last
-    gate, again = (Gate(every=2, rate=0.5, margin=0.0) for _ in range(2))
+    gate, again = (RefreshCheck(every=2, rate=0.5, margin=0.0) for _ in range(2))
     found = [gate.due(_measured(reward)) for reward in rewards[:3]]
     again.load_state(json.loads(json.dumps(gate.state())))
     assert found + [again.due(_measured(reward)) for reward in rewards[3:]] == expected

@@ -23,7 +23,7 @@ class Advice:
         lacks: what training examples of a task do not bring, by the task's name, and the model's settings; empty where
             the recipe can run.
         relative_cost: operations of the stream beside SFT's on the same prompts, sampling included, at equal lengths.
-        relative_memory: weights, gradients, optimiser and copies beside SFT's; 1 under LoRA.
+        relative_memory: weights, gradients, optimizer and copies beside SFT's; 1 under LoRA.
         completions: sampled over the whole stream.
         over_budget: it costs more than was allowed.
         replays: whether it replays earlier tasks; None for a recipe that would, in a stream of one task.
@@ -72,7 +72,7 @@ BEGINNINGS = (
         "demonstrations or solutions that the model can follow in its prompt, and old skills that matter: it learns on "
         "its own samples and stays near the base",
         "docs/front.md, beside other recipes on the lab",
-        of_replay=", and it practises the earlier tasks' prompts beside the new ones",
+        of_replay=", and it practices the earlier tasks' prompts beside the new ones",
     ),
     Beginning(
         "isdft",

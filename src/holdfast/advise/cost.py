@@ -58,7 +58,7 @@ class Cost:
     """At most: rows without a signal cost nothing.
 
     Attributes:
-        step: per training prompt and optimiser step.
+        step: per training prompt and optimizer step.
         stage: what comes on top once in a stage.
         held: what has the size of all weights and stands beside the student's, under full fine-tuning; under LoRA it is
             an adapter or nothing.
@@ -78,7 +78,7 @@ class Cost:
         return self.step.total / other.step.total
 
     def memory_relative_to(self, other: "Cost") -> float:
-        """Weights, gradients, optimiser and copies beside those of `other`, under full fine-tuning."""
+        """Weights, gradients, optimizer and copies beside those of `other`, under full fine-tuning."""
         return (STATE + self.copies) / (STATE + other.copies)
 
     def held_in_words(self) -> str:
@@ -144,7 +144,7 @@ def _step(recipe: Recipe, *, is_first: bool) -> Passes:
     own = rollouts.num_generations if rollouts.is_sampled else 1
     # Replayed prompts are answered, scored and trained on like the stage's own.
     rows = own * (1 + replayed(rollouts, is_first=is_first))
-    # What sampler, teacher and base say serves all optimiser steps on one rollout batch.
+    # What sampler, teacher and base say serves all optimizer steps on one rollout batch.
     share = 1 / rollouts.num_iterations
     imitated = rollouts.demonstration_share if rollouts.with_demonstration else 0
     # A run that goes back where it has stalled takes at most a whole stage again, each time.

@@ -18,7 +18,7 @@ ModelOrAnswers = Annotated[
     str, typer.Argument(help="A model folder, `lab`, or a JSON Lines file of answers.", show_default=False)
 ]
 
-Prompts = Annotated[
+PromptsOption = Annotated[
     list[str],
     typer.Argument(metavar="PROMPTS...", help="Task files, or lab:NAME; each is one task.", show_default=False),
 ]

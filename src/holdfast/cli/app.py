@@ -73,7 +73,7 @@ OutputDir = Annotated[
     typer.Option("--output-dir", "-o", help="Where to write; by default the configuration's output_dir or runs/NAME."),
 ]
 
-Settings = Annotated[
+Overrides = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
@@ -110,7 +110,7 @@ def demo(
     if quick:
         steps, items = api.QUICK_DEMO["train.steps"], api.QUICK_DEMO["eval.max_items"]
         print(
-            f"Quick demo: {steps} steps per stage, {items} items per set. It shows that all works; nothing is learnt."
+            f"Quick demo: {steps} steps per stage, {items} items per set. It shows that all works; nothing is learned."
         )
     _carry_out(lambda watch: api.demo(output_dir, quick=quick, observer=watch), output_dir, quiet)
 
@@ -121,9 +121,9 @@ def run(
     output_dir: OutputDir = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of all random draws.")] = None,
     recipe: Annotated[
-        str | None, typer.Option("--recipe", help="Another recipe, by name; of a comparison, the one so labelled.")
+        str | None, typer.Option("--recipe", help="Another recipe, by name; of a comparison, the one so labeled.")
     ] = None,
-    settings: Settings = None,
+    settings: Overrides = None,
     quiet: Quiet = False,
 ) -> None:
     """Teach a model a stream of tasks with one recipe, and write a report."""
@@ -142,9 +142,9 @@ def compare(
     output_dir: OutputDir = None,
     seed: Annotated[list[int] | None, typer.Option("--seed", min=0, help="Seed to run; may be given again.")] = None,
     recipe: Annotated[
-        list[str] | None, typer.Option("--recipe", help="Run only the recipe so labelled; may be given again.")
+        list[str] | None, typer.Option("--recipe", help="Run only the recipe so labeled; may be given again.")
     ] = None,
-    settings: Settings = None,
+    settings: Overrides = None,
     quiet: Quiet = False,
 ) -> None:
     """Run recipes, seeds and task orders at equal budget, and write one report."""
@@ -156,7 +156,7 @@ def compare(
     resolved = load_config(config, CompareConfig, overrides)
     if recipe:
         arms = {arm.label: arm for arm in resolved.recipes}
-        resolved = resolved.model_copy(update={"recipes": [_labelled(arms, label, config) for label in recipe]})
+        resolved = resolved.model_copy(update={"recipes": [_labeled(arms, label, config) for label in recipe]})
     directory = api.directory_of(resolved, output_dir)
     _carry_out(lambda watch: api.compare(resolved, directory, observer=watch), directory, quiet)
 
@@ -204,7 +204,7 @@ def evaluate(
         str | None, typer.Option("--model", metavar="PATH", help="Another model: a folder or a hub id.")
     ] = None,
     json_file: JsonFile = None,
-    settings: Settings = None,
+    settings: Overrides = None,
 ) -> None:
     """Score a model on all tasks and suites of a configuration; nothing is trained."""
     from holdfast import api
@@ -240,7 +240,7 @@ def check(
     config: EitherConfig,
     items: Annotated[int, typer.Option("--items", min=1, help="Prompts per task to test the teacher on.")] = 50,
     json_file: JsonFile = None,
-    settings: Settings = None,
+    settings: Overrides = None,
 ) -> None:
     """Check configuration, data and model, estimate memory, and test whether the teacher beats the student."""
     from holdfast import api
@@ -280,7 +280,7 @@ def _assignments(settings: Sequence[str] | None) -> dict[str, Any]:
 
 
 def _run_config(path: Path, overrides: Mapping[str, Any], recipe: str | None) -> "RunConfig":
-    """The run that a file describes, with another recipe where one is named; of a comparison, the one so labelled."""
+    """The run that a file describes, with another recipe where one is named; of a comparison, the one so labeled."""
     from holdfast import api
     from holdfast.config.load import load_config
     from holdfast.config.settings import RunConfig
@@ -289,14 +289,14 @@ def _run_config(path: Path, overrides: Mapping[str, Any], recipe: str | None) ->
     if recipe is None:
         return load_config(path, RunConfig, overrides)
     if "recipes" in read_config(path):
-        config = _labelled(api.run_configs(path, overrides), recipe, path)
+        config = _labeled(api.run_configs(path, overrides), recipe, path)
         return config.model_copy(update={"name": f"{config.name}-{recipe}"})
     return load_config(path, RunConfig, {"recipe": recipe} | dict(overrides))
 
 
-def _labelled(found: Mapping[str, Found], label: str, path: Path) -> Found:
+def _labeled(found: Mapping[str, Found], label: str, path: Path) -> Found:
     if label not in found:
-        raise ConfigError(f"no recipe is labelled {label!r}", where=str(path), mend=did_you_mean(label, found))
+        raise ConfigError(f"no recipe is labeled {label!r}", where=str(path), mend=did_you_mean(label, found))
     return found[label]
 
 

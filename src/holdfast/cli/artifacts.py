@@ -12,7 +12,7 @@ from holdfast.cli.answering import (
     Limit,
     MaxNewTokens,
     ModelOrAnswers,
-    Prompts,
+    PromptsOption,
     Quiet,
     Samples,
     Seed,
@@ -29,7 +29,7 @@ SHOWN = 20
 def artifacts(
     a: ModelOrAnswers,
     b: ModelOrAnswers,
-    prompts: Prompts,
+    prompts: PromptsOption,
     between: Annotated[
         list[str] | None,
         typer.Option("--between", metavar="MODEL", help="A model between A and B, in order; may be given again."),

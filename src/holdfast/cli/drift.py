@@ -14,7 +14,7 @@ from holdfast.model.quiet import silence_progress_bars
 if TYPE_CHECKING:
     from holdfast.measure.drift import DriftResult, MatrixDrift, Pooled
 
-Model = Annotated[
+DriftModel = Annotated[
     str, typer.Argument(help="A model folder, a PEFT adapter's folder, a hub id, or `lab`.", show_default=False)
 ]
 
@@ -23,8 +23,8 @@ SHOWN = 8
 
 
 def drift(
-    a: Model,
-    b: Model,
+    a: DriftModel,
+    b: DriftModel,
     earlier: Annotated[
         list[str] | None,
         typer.Option(
@@ -149,12 +149,12 @@ def _remarks(found: "DriftResult") -> Iterator[str]:
     yield f"Over these matrices: mean NSS {mean}, largest angle {largest}."
     if overall.unmoved:
         yield f"Not an entry moved in {overall.unmoved} of {overall.matrices} matrices."
-    randomised = (each.measured.angle_error for each in found.matrices if each.method == "randomised")
-    errors = [error for error in randomised if error is not None]
+    randomized = (each.measured.angle_error for each in found.matrices if each.method == "randomized")
+    errors = [error for error in randomized if error is not None]
     if errors:
         worst, typical = _number(max(errors)), _number(statistics.median(errors))
         yield (
-            f"By randomised SVD: {len(errors)} large matrices. Their angles are off by at most {worst} degrees, "
+            f"By randomized SVD: {len(errors)} large matrices. Their angles are off by at most {worst} degrees, "
             f"{typical} in the median; their NSS is an estimate. --exact decomposes them exactly."
         )
     yield from (f"Note: {note}." for note in found.notes)

@@ -9,12 +9,12 @@ import typer
 from holdfast.cli.console import is_main_process
 from holdfast.model.quiet import silence_progress_bars
 
-Source = "a model, a file of `holdfast eval --json`, or a run directory"
+SOURCE_HELP = "a model, a file of `holdfast eval --json`, or a run directory"
 
 
 def gate(
     base: Annotated[
-        str, typer.Argument(metavar="BASE", help=f"What it is to hold on to: {Source}.", show_default=False)
+        str, typer.Argument(metavar="BASE", help=f"What it is to hold on to: {SOURCE_HELP}.", show_default=False)
     ],
     candidate: Annotated[
         str | None,

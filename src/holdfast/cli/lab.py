@@ -31,7 +31,7 @@ def lab_pretrain(
     world: Annotated[
         str, typer.Option("--world", help="`lab`, or `wide`, which goes on from the base of the first.")
     ] = "lab",
-    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Optimiser steps; by default the base's.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Optimizer steps; by default the base's.")] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of weights and documents.")] = 0,
     compile_model: Annotated[
         bool, typer.Option("--compile/--no-compile", help="Compile the model; needs a C++ compiler, halves the time.")

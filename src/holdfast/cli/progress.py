@@ -14,7 +14,7 @@ from holdfast.guard.guard import Decision
 from holdfast.stream.observer import Observer
 
 RECENT = 10
-"""Optimiser steps that the speed shown is averaged over."""
+"""Optimizer steps that the speed shown is averaged over."""
 
 
 @contextmanager
@@ -42,11 +42,11 @@ def watching(*, quiet: bool = False) -> Iterator[Observer]:
             yield LiveLine(bar)
 
 
-class Pace:
+class StepRate:
     """How fast a run goes and how long it will still take, from the steps and evaluations that it has shown.
 
     Args:
-        steps: optimiser steps of the whole run.
+        steps: optimizer steps of the whole run.
         evaluations: of the whole run.
         steps_done: by an earlier process.
         evaluations_done: by an earlier process.
@@ -60,7 +60,7 @@ class Pace:
         self._recent: deque[tuple[float, float]] = deque(maxlen=RECENT)
 
     def step(self, tokens: float, seconds: float) -> None:
-        """An optimiser step was taken: tokens sampled and trained on, and the time that it took."""
+        """An optimizer step was taken: tokens sampled and trained on, and the time that it took."""
         self._steps_left -= 1
         self._step_seconds.append(seconds)
         self._recent.append((tokens, seconds))
@@ -142,7 +142,7 @@ class LiveLine(StageLines):
 
     def run_started(self, label: str, stages: int, steps: int, done: int) -> None:
         super().run_started(label, stages, steps, done)
-        self._pace = Pace(steps, stages + 1, done, done * stages // max(1, steps))
+        self._pace = StepRate(steps, stages + 1, done, done * stages // max(1, steps))
         self._bar.update(self._line, total=steps, completed=done, place=self.run, numbers="", left="")
 
     def stage_started(self, stage: int, task: str, steps: int, done: int) -> None:

@@ -6,19 +6,19 @@ from typing import Annotated, Any
 
 import typer
 
-from holdfast.cli.answering import Dtype, JsonFile, Limit, MaxNewTokens, Prompts, Quiet, Seed, answering
+from holdfast.cli.answering import Dtype, JsonFile, Limit, MaxNewTokens, PromptsOption, Quiet, Seed, answering
 from holdfast.model.quiet import silence_progress_bars
 
-Model = Annotated[str, typer.Argument(help="A model folder, a hub id, or `lab`.", show_default=False)]
+AnsweringModel = Annotated[str, typer.Argument(help="A model folder, a hub id, or `lab`.", show_default=False)]
 
 SHOWN = 3
 """Prompts that are shown with both answers; the JSON file has more."""
 
 
 def responses(
-    a: Model,
-    b: Model,
-    prompts: Prompts,
+    a: AnsweringModel,
+    b: AnsweringModel,
+    prompts: PromptsOption,
     samples: Annotated[int, typer.Option("--samples", min=1, help="Sampled answers to each prompt, for KL.")] = 1,
     embedder: Annotated[
         Path | None, typer.Option("--embedder", metavar="FOLDER", help="An embedding model, for similarity.")
@@ -65,7 +65,7 @@ def as_text(found: Mapping[str, Any]) -> str:
     length = greedy["length"]
     rows: list[tuple[str, ...]] = [
         ("equal texts", "–", f"{greedy['agreement']['mean']:.1%}", interval(greedy["agreement"]["ci95"])),
-        ("edit distance, normalised", "–", f"{greedy['edit']['mean']:.1%}", interval(greedy["edit"]["ci95"])),
+        ("edit distance, normalized", "–", f"{greedy['edit']['mean']:.1%}", interval(greedy["edit"]["ci95"])),
         ("words", f"{length['a']:.1f}", f"{length['b']:.1f}", _plain(length["ci95"])),
     ]
     rows += [(f"distinct-{n}", f"{v['a']:.3f}", f"{v['b']:.3f}", "–") for n, v in greedy["distinct"].items()]

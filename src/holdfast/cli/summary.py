@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from holdfast.cli.tables import WIDEST, table
-from holdfast.report.numbers import METRIC, Estimate, interval_text, seconds, unit, value_text
-from holdfast.report.view import Arm, View
+from holdfast.report.numbers import METRIC, ShownEstimate, interval_text, seconds, unit, value_text
+from holdfast.report.view import ArmView, View
 
 SHOWN = ("final_score", "learned_score", "loss_of_earlier", "kl_to_base")
 """Metrics of a comparison that fit beside each other with their intervals; the report has all."""
@@ -45,10 +45,10 @@ def _metrics(view: View) -> str:
     return table(header, [_arm(arm) for arm in view.arms])
 
 
-def _arm(arm: Arm) -> list[str]:
+def _arm(arm: ArmView) -> list[str]:
     values = []
     for key in SHOWN:
-        value, kind = arm.metrics.get(key, Estimate(None)), METRIC[key].kind
+        value, kind = arm.metrics.get(key, ShownEstimate(None)), METRIC[key].kind
         spread = f" {interval_text(value, kind)}" if value.ci95 else ""
         values.append(value_text(value.mean, kind) + spread)
     return [arm.label + (" (front)" if arm.on_front else ""), *values, seconds(arm.budget.get("train"))]

@@ -1,1 +1,6 @@
 """The typed configuration: what a YAML file may say, read strictly, importable without torch."""
+
+from holdfast.config.load import dump_config, load_config, parse_config
+from holdfast.config.settings import CompareConfig, RunConfig
+
+__all__ = ["CompareConfig", "RunConfig", "dump_config", "load_config", "parse_config"]

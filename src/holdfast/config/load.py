@@ -1,4 +1,4 @@
-"""Load."""
+"""A YAML file or plain data as a typed configuration."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,10 +8,11 @@ import yaml
 from pydantic import ValidationError
 
 from holdfast.config.overrides import apply_overrides
-from holdfast.config.problems import _first_problem
+from holdfast.config.problems import first_problem
 from holdfast.config.settings import CompareConfig, RunConfig, SourceSettings, StreamSettings, SuiteSettings
 from holdfast.config.yaml import read_config
 from holdfast.errors import ConfigError
+from holdfast.renamed import with_new_names
 from holdfast.store.bundled import BASES
 
 AnyConfig = TypeVar("AnyConfig", bound=StreamSettings)
@@ -30,6 +31,15 @@ def load_config(path: str | Path, kind: type[AnyConfig], overrides: Mapping[str,
     return parse_config(data, kind, where=str(path), base_dir=path.parent)
 
 
+def load_kept_config(path: Path, kind: type[AnyConfig]) -> AnyConfig:
+    """Read the configuration that a run directory keeps; one of an earlier version is read with its old names.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    return parse_config(with_new_names(read_config(path)), kind, where=str(path), base_dir=path.parent)
+
+
 def parse_config(
     data: Mapping[str, Any], kind: type[AnyConfig], *, where: str = "configuration", base_dir: Path | None = None
 ) -> AnyConfig:
@@ -43,7 +53,7 @@ def parse_config(
     try:
         config = kind.model_validate(dict(data))
     except ValidationError as error:
-        raise ConfigError(_first_problem(error, kind), where=where) from None
+        raise ConfigError(first_problem(error, kind), where=where) from None
     return _with_absolute_paths(config, base_dir) if base_dir is not None else config
 
 

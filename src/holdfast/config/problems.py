@@ -1,4 +1,4 @@
-"""Problems."""
+"""The first thing that is wrong with a configuration, in one line."""
 
 from collections.abc import Iterable
 from typing import Any, get_args
@@ -6,17 +6,20 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from holdfast.errors import did_you_mean
+from holdfast.renamed import hint
 
 
-def _first_problem(error: ValidationError, kind: type[BaseModel]) -> str:
+def first_problem(error: ValidationError, kind: type[BaseModel]) -> str:
     problem = error.errors(include_url=False)[0]
     key = ".".join(str(p) for p in problem["loc"] if not str(p).startswith("function-"))
     message = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
-        known = _known_keys(kind, problem["loc"][:-1])
-        return f"{key}: unknown key; {did_you_mean(str(problem['loc'][-1]), known)}"
+        name = str(problem["loc"][-1])
+        return f"{key}: unknown key; {hint(name) or did_you_mean(name, _known_keys(kind, problem['loc'][:-1]))}"
     if problem["type"] == "missing":
         return f"{key}: missing; it has no default"
+    if renamed := hint(problem["input"]):
+        message = f"{problem['input']!r} is no value of it; {renamed}"
     return f"{key}: {message}" if key else message
 
 

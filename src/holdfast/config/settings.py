@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
 
-from holdfast.config.problems import _first_problem
+from holdfast.config.problems import first_problem
 from holdfast.errors import did_you_mean
 from holdfast.guard.settings import GuardSettings
 from holdfast.recipes import RECIPES
@@ -150,7 +150,7 @@ class TaskSettings(SourceSettings):
     test_fraction: float = Field(default=0.1, gt=0, lt=1)
     """Share of the training examples held out as the test split where `test` names none."""
     steps: int | None = Field(default=None, ge=1)
-    """Optimiser steps of this stage, where they differ from `train.steps`."""
+    """Optimizer steps of this stage, where they differ from `train.steps`."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -190,7 +190,7 @@ class TrainSettings(Settings):
     """One stage of training; the budget that all recipes of a comparison share."""
 
     steps: int = Field(default=40, ge=1)
-    """Optimiser steps per stage."""
+    """Optimizer steps per stage."""
     prompts_per_step: int = Field(default=16, ge=1)
     learning_rate: float = Field(default=1e-4, gt=0)
     lr_scheduler_type: Literal["constant", "linear", "cosine"] = "constant"
@@ -215,7 +215,7 @@ class TrainSettings(Settings):
     offload_teacher: bool = False
     """Full fine-tuning: keep teacher and base, copies of the model, in host memory while they do not score."""
     save_steps: int = Field(default=20, ge=1)
-    """Optimiser steps between checkpoints for `holdfast resume`."""
+    """Optimizer steps between checkpoints for `holdfast resume`."""
 
 
 class EvalSettings(Settings):
@@ -254,7 +254,7 @@ def _recipe(value: Any) -> Any:
     try:
         return RECIPES[name].model_validate(settings)
     except ValidationError as error:
-        raise ValueError(_first_problem(error, RECIPES[name])) from None
+        raise ValueError(first_problem(error, RECIPES[name])) from None
 
 
 def _name_of(value: Any) -> tuple[str, dict[str, Any]]:
@@ -356,7 +356,7 @@ class CompareConfig(StreamSettings):
         labels = [arm.label for arm in self.recipes]
         for label in labels:
             if labels.count(label) > 1:
-                raise ValueError(f"two recipes are labelled {label!r}; give one a `label` of its own")
+                raise ValueError(f"two recipes are labeled {label!r}; give one a `label` of its own")
         names = sorted(task.name for task in self.tasks)
         for order in self.orders or []:
             if sorted(order) != names:

@@ -1,4 +1,4 @@
-"""Yaml."""
+"""YAML as plain data, read strictly."""
 
 import re
 from collections.abc import Hashable, Mapping

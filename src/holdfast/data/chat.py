@@ -141,7 +141,7 @@ def encode_reply(
 ) -> list[int]:
     """Token ids of what answers an assistant's turn, from that turn's end to where the assistant writes again.
 
-    What was sampled is never tokenised anew: these follow the sampled tokens, whose last one ended the turn.
+    What was sampled is never tokenized anew: these follow the sampled tokens, whose last one ended the turn.
 
     Raises:
         DataError: the template refuses such messages after an assistant's turn, or does not write that turn out.

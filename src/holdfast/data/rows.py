@@ -55,7 +55,7 @@ class Row:
     """What the teacher's own turn begins with, before the completion that it scores."""
     teacher_prompt_ids: list[int] | None = None
     old_logprobs: list[float] | None = None
-    """Log-probabilities at the start of the rollout batch's optimiser steps, from the training forward."""
+    """Log-probabilities at the start of the rollout batch's optimizer steps, from the training forward."""
 
     @property
     def has_signal(self) -> bool:

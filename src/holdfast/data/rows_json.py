@@ -1,4 +1,4 @@
-"""Rows as plain data, so that a checkpoint can hold a rollout batch that has optimiser steps left. Torch-free."""
+"""Rows as plain data, so that a checkpoint can hold a rollout batch that has optimizer steps left. Torch-free."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields

@@ -1,4 +1,4 @@
-"""What is learnt: examples, the verdict on an answer, tasks, and the sets that are evaluated."""
+"""What is learned: examples, the verdict on an answer, tasks, and the sets that are evaluated."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

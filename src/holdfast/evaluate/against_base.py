@@ -13,7 +13,7 @@ from holdfast.measure.response import PerToken, per_token
 from holdfast.model.base import Base
 from holdfast.model.hidden_states import loss_token_logits
 from holdfast.model.policy import Policy
-from holdfast.model.processes import World
+from holdfast.model.processes import Processes
 from holdfast.model.shard import whole
 from holdfast.sampling.sampler import Completion, Request, Sampler
 
@@ -39,7 +39,7 @@ class AgainstBase:
 
     def __init__(self, policy: Policy, base: Base, settings: EvalSettings, generate: Generate) -> None:
         self.policy, self.base, self.settings, self._generate = policy, base, settings, generate
-        self.world = World.current()
+        self.world = Processes.current()
         self._answers: dict[tuple[str, int], list[int]] = {}
 
     def on_base_answers(self, prompts: Prompts) -> dict[str, list[Divergences]]:

@@ -16,7 +16,7 @@ from holdfast.measure.response import PerToken
 from holdfast.measure.statistics import score_interval
 from holdfast.model.base import Base
 from holdfast.model.policy import Policy
-from holdfast.model.processes import World
+from holdfast.model.processes import Processes
 from holdfast.model.shard import whole
 from holdfast.sampling.episodes import Episode, play
 from holdfast.sampling.sampler import Completion, Request, Sampler
@@ -69,7 +69,7 @@ class Evaluator:
         self.max_prompt_length = train.max_prompt_length
         self.max_completion_length = settings.max_completion_length or train.max_completion_length
         self.sampler = Sampler(policy, stop.poll)
-        self.world = World.current()
+        self.world = Processes.current()
         self._on_set = on_set or (lambda name: None)
         self.dropped: dict[str, int] = {}
         """Items left out of each set because they do not fit, where such are dropped; no set without any is named."""

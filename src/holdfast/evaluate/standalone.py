@@ -124,11 +124,11 @@ def evaluate(model: str, plan: Plan, on_set: OnSet) -> Evaluation:
     from holdfast.evaluate.evaluator import Evaluator
     from holdfast.model.context_length import check_context
     from holdfast.model.load import load_policy
-    from holdfast.model.processes import World
+    from holdfast.model.processes import Processes
     from holdfast.model.shard import shard
     from holdfast.tasks.lm_eval import LmEvalSuite
 
-    world = World.current()
+    world = Processes.current()
     policy = load_policy(plan.model.model_copy(update={"path": model, "lora": None}))
     own = [suite for suite in plan.suites if not isinstance(suite, LmEvalSuite)]
     if plan.tasks or own:

@@ -37,7 +37,7 @@ def budgets(found: Evidence) -> Table:
         "steps",
         "completions",
         "generated tokens",
-        "learnt",
+        "learned",
         "at the end",
         "lost",
         "of suites",

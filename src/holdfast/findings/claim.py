@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 from holdfast.measure.statistics import Difference, holm, mean_interval, paired_difference, runs_to_tell
 
-Verdict = Literal["reproduced", "in part", "undecided", "not reproduced"]
+ClaimVerdict = Literal["reproduced", "in part", "undecided", "not reproduced"]
 
-Outcome = Literal["holds", "undecided", "reversed"]
+QuantityOutcome = Literal["holds", "undecided", "reversed"]
 
-Summary = Mapping[str, Any]
+RunSummary = Mapping[str, Any]
 
 Experiment = Callable[[Sequence[int]], "list[Quantity]"]
 """A measurement without runs: seeds in, quantities out, with a value for each. A module's function, so that it can be
@@ -19,7 +19,7 @@ handed to another process."""
 
 
 @dataclass(frozen=True)
-class Arm:
+class ClaimArm:
     """A recipe of an experiment under a label, and what it changes of the stream's settings, by dotted keys."""
 
     label: str
@@ -65,7 +65,7 @@ class Quantity:
         return None if above is None else (above[0] - self.margin, above[1] - self.margin)
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> QuantityOutcome:
         """Whether the interval lies on the claim's side of the bound, on both, or on the other.
 
         Undecided where it is not defined for every seed: those that are may be defined because it holds for them.
@@ -139,13 +139,13 @@ class Evidence:
         folders: the run directories, likewise.
     """
 
-    summaries: Mapping[str, Sequence[Summary]]
+    summaries: Mapping[str, Sequence[RunSummary]]
     folders: Mapping[str, Sequence[Path]]
 
-    def per_seed(self, label: str, number: Callable[[Summary], float | None]) -> list[float | None]:
+    def per_seed(self, label: str, number: Callable[[RunSummary], float | None]) -> list[float | None]:
         return [number(summary) for summary in self.summaries[label]]
 
-    def difference(self, a: str, b: str, number: Callable[[Summary], float | None]) -> list[float | None]:
+    def difference(self, a: str, b: str, number: Callable[[RunSummary], float | None]) -> list[float | None]:
         """number(a) − number(b), seed by seed."""
         return minus(self.per_seed(a, number), self.per_seed(b, number))
 
@@ -168,13 +168,13 @@ class Claim:
     name: str
     statement: str
     source: str
-    arms: tuple[Arm, ...] = ()
+    arms: tuple[ClaimArm, ...] = ()
     measure: Callable[[Evidence], list[Quantity]] | None = None
     experiment: Experiment | None = None
-    quick_arms: tuple[Arm, ...] | None = None
+    quick_arms: tuple[ClaimArm, ...] | None = None
     table: Callable[[Evidence], Table] | None = None
 
-    def taken(self, *, full: bool) -> tuple[Arm, ...]:
+    def taken(self, *, full: bool) -> tuple[ClaimArm, ...]:
         """The arms of the full or of the quick form."""
         return self.arms if full or self.quick_arms is None else self.quick_arms
 
@@ -190,7 +190,7 @@ class Finding:
     table: Table | None = None
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> ClaimVerdict:
         """Reproduced is what holds in all parts.
 
         In part, or not reproduced, is what holds, or is reversed, in at least one part after Holm's correction for

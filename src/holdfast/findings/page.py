@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from holdfast import __version__
-from holdfast.findings.claim import Finding, Quantity, Verdict
+from holdfast.findings.claim import ClaimVerdict, Finding, Quantity
 
 
 def number(quantity: Quantity) -> str:
@@ -63,7 +63,7 @@ HOW_TO_READ = (
 def as_markdown(findings: Sequence[Finding], made: Mapping[str, Any]) -> str:
     """The page: how it was made, one table, and each claim with what it was measured on."""
     counts = Counter(finding.verdict for finding in findings)
-    verdicts: tuple[Verdict, ...] = ("reproduced", "in part", "undecided", "not reproduced")
+    verdicts: tuple[ClaimVerdict, ...] = ("reproduced", "in part", "undecided", "not reproduced")
     said = "; ".join(f"{verdict}: {counts[verdict]}" for verdict in verdicts)
     lines = [
         "# Findings",

@@ -3,40 +3,40 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from holdfast.findings.claim import Evidence, Summary
+from holdfast.findings.claim import Evidence, RunSummary
 from holdfast.measure.forgetting import drops, flatten_metrics, mean, score
 from holdfast.measure.matched import compare_matched, first_crossing, stage_trajectory
 
 POINTS = 100.0
 
 
-def metric(name: str) -> Callable[[Summary], float | None]:
+def metric(name: str) -> Callable[[RunSummary], float | None]:
     """One of a run's metrics in points (`METRIC_NAMES`)."""
 
-    def read(summary: Summary) -> float | None:
+    def read(summary: RunSummary) -> float | None:
         value = flatten_metrics(summary["metrics"])[name]
         return None if value is None else POINTS * value
 
     return read
 
 
-def suites_lost(summary: Summary) -> float | None:
+def suites_lost(summary: RunSummary) -> float | None:
     """What the retention suites have lost over the stream, in points; the metric `retention` is their change."""
     change = metric("retention")(summary)
     return None if change is None else -change
 
 
-def kl_to_base(summary: Summary) -> float | None:
+def kl_to_base(summary: RunSummary) -> float | None:
     """KL(base‖model) at the end, nats per token, on the tasks' prompts."""
     return flatten_metrics(summary["metrics"])["kl_to_base"]
 
 
-def kl_on_first_task(summary: Summary) -> float | None:
+def kl_on_first_task(summary: RunSummary) -> float | None:
     """KL(base‖model) after the first stage, nats per token, on prompts of its task."""
     return score(summary["evaluations"][1], summary["order"][0], "kl_to_base")
 
 
-def suites_lost_in_first_stage(summary: Summary) -> float | None:
+def suites_lost_in_first_stage(summary: RunSummary) -> float | None:
     """What the retention suites have lost after the first stage, in points; no earlier task is among them."""
     before, after = summary["evaluations"][:2]
     suites = [each["name"] for each in summary["sets"] if each["kind"] == "retention"]
@@ -45,12 +45,12 @@ def suites_lost_in_first_stage(summary: Summary) -> float | None:
     return None if lost is None else POINTS * lost
 
 
-def generated_tokens(summary: Summary) -> float:
+def generated_tokens(summary: RunSummary) -> float:
     """Sampled over the whole stream, those spent on hints, guides and revisions too."""
     return float(summary["budget"]["generated_tokens"])
 
 
-def moved(summary: Summary) -> float | None:
+def moved(summary: RunSummary) -> float | None:
     """How far the weights are from the base's at the stream's end, in percent of their norm."""
     return POINTS * summary["drift"][-1]["overall"]["relative_norm"] if summary["drift"] else None
 
@@ -65,15 +65,15 @@ def rank_correlation(x: Sequence[float | None], y: Sequence[float | None]) -> fl
     return float(spearmanr(*zip(*pairs, strict=True)).statistic)
 
 
-def steps_to(score: float, stage: int = 1) -> Callable[[Summary], float | None]:
-    """Optimiser steps until a stage's task first stands at a score, between probes by a straight line.
+def steps_to(score: float, stage: int = 1) -> Callable[[RunSummary], float | None]:
+    """Optimizer steps until a stage's task first stands at a score, between probes by a straight line.
 
     A run that never gets there counts as its whole stage, which is less than it would take: where it is the slower one,
     the difference is a lower bound. A line over several steps says little of when it was crossed: probe as closely as
     the differences that matter.
     """
 
-    def read(summary: Summary) -> float | None:
+    def read(summary: RunSummary) -> float | None:
         trajectory = stage_trajectory(summary, stage)
         probes = sorted((p for p in summary["probes"] if p["stage"] == stage), key=lambda p: p["step"])
         if trajectory is None or len(probes) != len(trajectory.points):
@@ -87,10 +87,10 @@ def steps_to(score: float, stage: int = 1) -> Callable[[Summary], float | None]:
     return read
 
 
-def generated_to(score: float, stage: int = 1) -> Callable[[Summary], float | None]:
+def generated_to(score: float, stage: int = 1) -> Callable[[RunSummary], float | None]:
     """Generated tokens until a stage's task stands at a score: steps times the run's mean per step."""
 
-    def read(summary: Summary) -> float | None:
+    def read(summary: RunSummary) -> float | None:
         steps = steps_to(score, stage)(summary)
         budget = summary["budget"]
         per_step = budget["generated_tokens"] / max(1, budget["optimizer_steps"])

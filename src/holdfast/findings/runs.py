@@ -18,7 +18,7 @@ from holdfast.config.load import dump_config, parse_config
 from holdfast.config.overrides import apply_overrides
 from holdfast.config.settings import RunConfig
 from holdfast.errors import HoldfastError, RunError
-from holdfast.findings.claim import Arm, Claim, Evidence, Experiment, Quantity
+from holdfast.findings.claim import Claim, ClaimArm, Evidence, Experiment, Quantity
 from holdfast.findings.provenance import commit, sign
 from holdfast.store.files import read_json, write_json
 from holdfast.store.run_directory import RunDirectory
@@ -64,7 +64,7 @@ FULL: Mapping[str, Any] = {
 class Job:
     """One run of one arm."""
 
-    arm: Arm
+    arm: ClaimArm
     seed: int
     config: RunConfig
 
@@ -75,7 +75,7 @@ class Job:
         return f"{self.arm.label.replace('/', '-')}-s{self.seed}-{digest}"
 
 
-def job(arm: Arm, seed: int, *, full: bool) -> Job:
+def job(arm: ClaimArm, seed: int, *, full: bool) -> Job:
     """The run of an arm with a seed.
 
     Raises:
@@ -88,7 +88,7 @@ def job(arm: Arm, seed: int, *, full: bool) -> Job:
 
 def jobs_of(claims: Iterable[Claim], seeds: Sequence[int], *, full: bool) -> list[Job]:
     """All runs that claims take, each once; those of one seed before those of the next."""
-    arms: dict[str, Arm] = {}
+    arms: dict[str, ClaimArm] = {}
     for claim in claims:
         for arm in claim.taken(full=full):
             if arms.setdefault(arm.label, arm) != arm:

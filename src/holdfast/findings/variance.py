@@ -30,7 +30,7 @@ SETTINGS = TrainSettings(prompts_per_step=16, max_prompt_length=160, max_complet
 FORMS = {
     "exact": Objective(divergence="reverse_kl"),
     "plain": Objective(divergence="reverse_kl", support="sampled"),
-    "centred": Objective(divergence="reverse_kl", support="sampled", sampled_baseline="kl"),
+    "centered": Objective(divergence="reverse_kl", support="sampled", sampled_baseline="kl"),
     "by few": Objective(divergence="reverse_kl", support="sampled", sampled_baseline="topk_kl", top_k=20),
 }
 
@@ -46,14 +46,14 @@ def gradient_noise(seeds: Sequence[int]) -> list[Quantity]:
     ratios_by_few: list[float | None] = []
     biases: list[float | None] = []
     for seed in seeds:
-        noise = {"plain": 0.0, "centred": 0.0, "by few": 0.0}
+        noise = {"plain": 0.0, "centered": 0.0, "by few": 0.0}
         exact, off = _Mean(), _Mean()
         for found in _gradients(lab_task("calculation"), seed):
             for name in noise:
                 noise[name] += float((found[name] - found["exact"]).square().sum())
             exact.add(found["exact"])
-            off.add(found["centred"] - found["exact"])
-        ratios.append(noise["plain"] / noise["centred"] - 1)
+            off.add(found["centered"] - found["exact"])
+        ratios.append(noise["plain"] / noise["centered"] - 1)
         ratios_by_few.append(noise["plain"] / noise["by few"] - 1)
         gradient = exact.squared_norm()
         # Over few batches the estimate of a small gradient may be below 0.

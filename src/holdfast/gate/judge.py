@@ -26,7 +26,7 @@ from holdfast.summary.verdict import ALPHA, points
 MARGIN = 2.0
 """The default margin, in points."""
 
-Outcome = Literal["holds", "fell", "not decided"]
+GateOutcome = Literal["holds", "fell", "not decided"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class SetVerdict:
     """
 
     name: str
-    outcome: Outcome
+    outcome: GateOutcome
     items: ItemComparison
     p_fell: float
     p_holds: float
@@ -113,7 +113,7 @@ class GateVerdict:
         refused = {"fell", "not decided"} if self.strict else {"fell"}
         return not any(each.outcome in refused for each in self.sets)
 
-    def named(self, outcome: Outcome) -> list[str]:
+    def named(self, outcome: GateOutcome) -> list[str]:
         """Names of the sets with this verdict."""
         return [each.name for each in self.sets if each.outcome == outcome]
 

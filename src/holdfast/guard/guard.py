@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from holdfast.guard.rules import PROBE_RULES, RULES, Record, Severity, Stage
+from holdfast.guard.rules import PROBE_RULES, RULES, MetricsRecord, Severity, Stage
 from holdfast.guard.settings import Action, GuardSettings
 
 CALM = 0.75
@@ -58,8 +58,8 @@ class Guard:
         self._levels: dict[str, float] = {}
         self._step = self._seen = 0
 
-    def see(self, record: Record) -> list[Decision]:
-        """Take in one optimiser step's numbers, as in a line of metrics.jsonl; the decisions that follow.
+    def see(self, record: MetricsRecord) -> list[Decision]:
+        """Take in one optimizer step's numbers, as in a line of metrics.jsonl; the decisions that follow.
 
         Every key may be missing: `stage` (1), `step` (counted), `task`, `loss`, `grad_norm`, `reward`, `kl_teacher`,
         `entropy`, `distinct_2`, `repetition`, `truncated_fraction`, `active_rows`, `teacher_share`, `is_ratio_mean`,
@@ -72,7 +72,7 @@ class Guard:
         self._stage.probe = {}  # a probe is judged once, when it is taken
         return self._ask([name for name in RULES if name != "retention"], record)
 
-    def see_probe(self, record: Record) -> list[Decision]:
+    def see_probe(self, record: MetricsRecord) -> list[Decision]:
         """Take in a probe, as in a line of probes.jsonl: `scores` by set, `kl_to_base`; the decisions that follow."""
         self._enter(record)
         self._step = record.get("step", self._step)
@@ -82,7 +82,7 @@ class Guard:
         self._stage.probe = record
         return self._ask([name for name in RULES if name in PROBE_RULES], record)
 
-    def replay(self, records: Iterable[Record], probes: Iterable[Record] = ()) -> None:
+    def replay(self, records: Iterable[MetricsRecord], probes: Iterable[MetricsRecord] = ()) -> None:
         """See the logs of an earlier process again."""
         seen = [((r["stage"], r["step"], 0), r) for r in records] + [((p["stage"], p["step"], 1), p) for p in probes]
         for (_, _, is_probe), record in sorted(seen, key=lambda pair: pair[0]):
@@ -105,13 +105,13 @@ class Guard:
     def _new_stage(self) -> Stage:
         return Stage(self.settings.window, self._reference or {}, self._probe_items)
 
-    def _enter(self, record: Record) -> None:
+    def _enter(self, record: MetricsRecord) -> None:
         number = record.get("stage", 1)
         if number != self._number:
             self._number, self._stage = number, self._new_stage()
             self._quiet_until, self._levels, self._step, self._seen = {}, {}, 0, 0
 
-    def _ask(self, names: Iterable[str], record: Record) -> list[Decision]:
+    def _ask(self, names: Iterable[str], record: MetricsRecord) -> list[Decision]:
         if self.settings.mode == "off":
             return []
         decisions = []

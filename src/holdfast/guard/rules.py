@@ -23,7 +23,7 @@ LOOKS = 3.5
 TO_LOSE = 0.1
 """A best reward below this has nothing to fall from, and tells nothing."""
 
-Record = Mapping[str, Any]
+MetricsRecord = Mapping[str, Any]
 
 Severity = Literal["note", "warning", "critical"]
 
@@ -49,11 +49,11 @@ class Stage:
         self, window: int, reference: Mapping[str, float], probe_items: int | Mapping[str, int] | None
     ) -> None:
         self.window, self.reference, self.probe_items = window, reference, probe_items
-        self.latest: Record = {}
-        self.probe: Record = {}
+        self.latest: MetricsRecord = {}
+        self.probe: MetricsRecord = {}
         self._series: dict[str, Series] = {}
 
-    def see(self, record: Record) -> None:
+    def see(self, record: MetricsRecord) -> None:
         self.latest = record
         for key, value in record.items():
             if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
@@ -127,7 +127,7 @@ def agreement_without_success(stage: Stage, rules: Rules) -> Sign | None:
     The collapse of arXiv 2607.01763 (finding 6): a formatting token is repeated, the teacher's average takes it over,
     and their divergence goes to 0 with the accuracy.
     """
-    # Other trainers log whatever divergence they minimise.
+    # Other trainers log whatever divergence they minimize.
     key = "kl_teacher" if stage.knows("kl_teacher") else "teacher_divergence"
     kl, reward, own = stage.series(key), stage.series("reward"), rules.agreement_without_success
     if kl is None or reward is None:
@@ -209,7 +209,7 @@ def silent_stall(stage: Stage, rules: Rules) -> Sign | None:
         tail = stage.tail(key, steps)
         # A recipe without a teacher has a share of 0 throughout; only one that had some can lose it.
         if tail and not any(tail) and (key == "active_rows" or stage.ever(key)):
-            message = "no row has carried a signal for several steps: nothing is learnt"
+            message = "no row has carried a signal for several steps: nothing is learned"
             return Sign(1.0, {key: 0.0}, message)
     return None
 

@@ -42,7 +42,7 @@ class Series:
         """Standard error of the difference of two windows' averages.
 
         From the differences of successive values (von Neumann 1941), which a trend hardly touches, while a standard
-        deviation around the mean would take what is learnt for noise.
+        deviation around the mean would take what is learned for noise.
         """
         variance = self._squares / (2 * max(1, len(self.values) - 1))
         return math.sqrt(2 * variance / self.window)

@@ -64,13 +64,13 @@ class Actions:
         return "; ".join(said)
 
     def drop_gradients(self, model: Any) -> str:
-        """Let the optimiser's step move nothing."""
+        """Let the optimizer's step move nothing."""
         for parameter in model.parameters():
             parameter.grad = None
         return "the gradients of this step are dropped: no weight moves by it"
 
     def before_step(self, args: TrainingArguments, model: Any) -> None:
-        """Called at the beginning of every optimiser step."""
+        """Called at the beginning of every optimizer step."""
         if self._refreshing is not None and self._refreshed:
             args.teacher_update_rate, args.teacher_sync_steps = self._refreshing
             self._refreshing = None

@@ -21,7 +21,7 @@ NAMES: dict[str, str] = {
     # GRPOTrainer, SDFTTrainer, SDPOTrainer
     "completions/mean_length": "completion_length",
     "completions/clipped_ratio": "truncated_fraction",
-    # SDFTTrainer, SDPOTrainer: whatever divergence is minimised, so no KL; SDPOTrainer: the share of rows that have a
+    # SDFTTrainer, SDPOTrainer: whatever divergence is minimized, so no KL; SDPOTrainer: the share of rows that have a
     # teacher
     "self_distillation/distillation_loss": "teacher_divergence",
     "self_distillation/reward_mean": "reward",

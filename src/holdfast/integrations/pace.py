@@ -8,7 +8,7 @@ WARM_UP = 3
 """Steps before the first decision: the first ones are slow, as a rule."""
 
 
-class Pace:
+class QuestionRate:
     """Counts the time of steps and of looks, and says when the next look is due.
 
     With a share s, a look that takes p seconds is taken once the time of training since the start, times s, has paid
@@ -74,7 +74,7 @@ class Pace:
         self._next = self._steps + steps
 
     def is_due(self, step: int) -> bool:
-        """Whether to look now, after optimiser step `step` of the run."""
+        """Whether to look now, after optimizer step `step` of the run."""
         if self._every is not None:
             return self._every > 0 and step % self._every == 0
         return self._next is not None and self._steps >= self._next

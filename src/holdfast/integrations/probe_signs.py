@@ -33,8 +33,8 @@ class _Ends(Series):
         self.values = [*first, *last]
         self.best = self.first
         moved = [b - a for a, b in zip(first, last, strict=True)]
-        centre = math.fsum(moved) / len(moved)
-        squares = math.fsum((each - centre) ** 2 for each in moved)
+        center = math.fsum(moved) / len(moved)
+        squares = math.fsum((each - center) ** 2 for each in moved)
         self._error = math.sqrt(squares / max(1, len(moved) - 1) / len(moved)) if noisy else 0.0
 
     @property

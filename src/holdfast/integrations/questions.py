@@ -16,7 +16,7 @@ from holdfast.measure.artifacts.repetition import LOOPING
 from holdfast.measure.response import distinct
 from holdfast.measure.statistics import score_interval
 from holdfast.model.policy import Policy
-from holdfast.model.processes import World
+from holdfast.model.processes import Processes
 from holdfast.sampling.sampler import Completion, Request, Sampler
 
 SHOWN = 4
@@ -43,7 +43,7 @@ class Questions:
     """
 
     def __init__(
-        self, policy: Policy, suites: Sequence[Suite], world: World, max_new_tokens: int, batch_tokens: int
+        self, policy: Policy, suites: Sequence[Suite], world: Processes, max_new_tokens: int, batch_tokens: int
     ) -> None:
         self.policy, self.suites, self.world = policy, suites, world
         self.max_new_tokens, self.batch_tokens = max_new_tokens, batch_tokens

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 LOGS = ("metrics.jsonl", "probes.jsonl", "decisions.jsonl")
 
 
-class Record:
+class WatchedRun:
     """Writes what a watcher sees; every method is for the main process alone, but for those that only read."""
 
     def __init__(
@@ -157,7 +157,7 @@ class Record:
     def _responses(self, stage: int) -> Any:
         return read_json(self.directory.path / "responses" / f"stage-{stage}.json")
 
-    def summarise(self, status: str) -> dict[str, Any]:
+    def summarize(self, status: str) -> dict[str, Any]:
         """Write `summary.json` from what is there."""
         stages = [path for stage in (0, 1) if (path := self.directory.evaluation(stage)).exists()]
         evaluations = [read_json(path) for path in stages]

@@ -17,7 +17,7 @@ def write_weights(model: nn.Module, folder: Path) -> None:
     A merged matrix is written in float32, because in the base's bfloat16 most of an adapter would round to nothing.
 
     Raises:
-        TypeError: an adapted matrix is quantised.
+        TypeError: an adapted matrix is quantized.
     """
     folder.mkdir(parents=True, exist_ok=True)
     held: dict[str, Tensor] = {}
@@ -43,7 +43,7 @@ def trained_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
             continue
         weight = module.base_layer.weight
         if not weight.is_floating_point():
-            raise TypeError(f"{name} is quantised")
+            raise TypeError(f"{name} is quantized")
         merged = weight.detach().to(torch.float32, copy=True)
         for adapter in adapters:
             if adapter in module.lora_A or adapter in getattr(module, "lora_embedding_A", ()):

@@ -48,7 +48,7 @@ def refuse_unusable(model: nn.Module) -> None:
     """Refuse a model of which a process holds only a part, or that is more than its modules.
 
     Raises:
-        ModelError: it is sharded by FSDP or DeepSpeed, quantised, or has a prompt-learning adapter.
+        ModelError: it is sharded by FSDP or DeepSpeed, quantized, or has a prompt-learning adapter.
     """
     for module in model.modules():
         if type(module).__name__ == "FullyShardedDataParallel":
@@ -61,7 +61,7 @@ def refuse_unusable(model: nn.Module) -> None:
     configs = getattr(model, "peft_config", None)
     if isinstance(configs, dict) and any(getattr(c, "is_prompt_learning", False) for c in configs.values()):
         raise ModelError(
-            "its adapter adds learnt tokens to prompts, which the sampler does not know",
+            "its adapter adds learned tokens to prompts, which the sampler does not know",
             where="the watched model",
             mend="watch a model with a LoRA adapter, or a whole one",
         )

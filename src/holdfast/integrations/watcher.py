@@ -19,14 +19,14 @@ from holdfast.guard import Decision, GuardSettings
 from holdfast.integrations.guards import Guards
 from holdfast.integrations.kept_base import KeptBase, mean_kl
 from holdfast.integrations.names import translate
-from holdfast.integrations.pace import Pace
+from holdfast.integrations.pace import QuestionRate
 from holdfast.integrations.questions import Name, Questions, Reply, answers_by_set, reading
-from holdfast.integrations.record import Record
+from holdfast.integrations.record import WatchedRun
 from holdfast.integrations.snapshot import write_weights
 from holdfast.integrations.suites import load_suites
 from holdfast.integrations.undisturbed import refuse_unusable, undisturbed
 from holdfast.model.load import as_policy
-from holdfast.model.processes import World
+from holdfast.model.processes import Processes
 from holdfast.summary.responses import Answers
 
 SHARE = 0.05
@@ -39,7 +39,7 @@ LEFT = "left to the loop, which was told"
 class Watcher:
     """Watches a model that a loop trains, and changes nothing about its training.
 
-    `start`, then `step` after every optimiser step, then `finish`::
+    `start`, then `step` after every optimizer step, then `finish`::
 
         watcher = Watcher(["data/arithmetic.jsonl"], output_dir="runs/watched")
         watcher.start(model, tokenizer)
@@ -52,7 +52,7 @@ class Watcher:
         output_dir: the run directory, new or of a run that is resumed; `holdfast report` shows it.
         items: asked of each suite, from the first on.
         max_new_tokens: of an answer.
-        probe_steps: optimiser steps between probes; None: as often as `probe_share` pays for; 0: only start and end.
+        probe_steps: optimizer steps between probes; None: as often as `probe_share` pays for; 0: only start and end.
         probe_share: of the time of training that probes may take, where `probe_steps` is None.
         kl_items: prompts of each suite for KL to the start's weights; 0 leaves it out.
         score: what a suite is scored by, the share of answers with the full reward or the mean reward.
@@ -106,13 +106,13 @@ class Watcher:
             raise ConfigError(f"task and suite are both named {task!r}", mend="name the task otherwise")
         self.guard = guard if isinstance(guard, GuardSettings) else GuardSettings(mode=guard)
         self.on_decision = on_decision or (lambda decision: "warned" if decision.actions == ("warn",) else LEFT)
-        self.record = Record(Path(output_dir), self.suites, task, items, self.guard, demonstrations)
+        self.record = WatchedRun(Path(output_dir), self.suites, task, items, self.guard, demonstrations)
         self._reward_range = reward_range
         self.task, self.score = task, score
         self._max_new_tokens, self._batch_tokens = max_new_tokens, batch_tokens
         self._kl_items, self._drift = kl_items, drift
         self._kwargs = dict(chat_template_kwargs or {})
-        self._pace = Pace(probe_share, probe_steps)
+        self._pace = QuestionRate(probe_share, probe_steps)
         self._started = False
 
     def start(
@@ -130,7 +130,7 @@ class Watcher:
         Args:
             model: a transformers model, or one inside a PEFT model; watched from now on.
             tokenizer: with a chat template.
-            step: optimiser steps that it has taken, 0 for a new run. The run directory is then gone on with, and
+            step: optimizer steps that it has taken, 0 for a new run. The run directory is then gone on with, and
                 what it says of later steps is taken back.
             trainer: what trains it, for the report.
             autocast: the dtype that forward passes are computed in, where it is another than the weights'.
@@ -141,7 +141,7 @@ class Watcher:
         """
         refuse_unusable(model)
         self.model, self._autocast = model, autocast
-        self.world = World(dist.get_rank(), dist.get_world_size()) if _is_distributed() else World()
+        self.world = Processes(dist.get_rank(), dist.get_world_size()) if _is_distributed() else Processes()
         self.global_step, self._seconds = step, 0.0
         tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
         if not getattr(tokenizer, "chat_template", None):
@@ -186,7 +186,7 @@ class Watcher:
             if self._drift:
                 self._keep_weights(self.record.start / "weights")
             self.record.keep_start(self.first, self.base, self.questions.evaluation(replies, self.score), seconds)
-            self.record.summarise("running")
+            self.record.summarize("running")
 
         self.world.main(keep)
         return seconds
@@ -210,7 +210,7 @@ class Watcher:
         return self.world.main(read)
 
     def step(self, numbers: Mapping[str, Any] | None = None) -> list[Decision]:
-        """An optimiser step was taken; probes where that is due.
+        """An optimizer step was taken; probes where that is due.
 
         Args:
             numbers: what is known of it, under our names or a trainer's; see `holdfast.integrations.names.NAMES`.
@@ -246,7 +246,7 @@ class Watcher:
         return decided
 
     def count(self, step: int) -> None:
-        """Optimiser step `step` has ended just now."""
+        """Optimizer step `step` has ended just now."""
         self.global_step = step
         self._seconds += self._pace.step()
 
@@ -280,7 +280,7 @@ class Watcher:
         return {"trained_tokens": grown, "num_tokens": self._total_tokens}
 
     def see_gradients(self) -> list[Decision]:
-        """Called before the optimiser moves the weights: looks whether the gradients that it will move by are finite.
+        """Called before the optimizer moves the weights: looks whether the gradients that it will move by are finite.
 
         On several processes all must call it, and the gradients must be those of all, as under DDP.
         """
@@ -366,7 +366,7 @@ class Watcher:
         self._require_start()
         began = time.perf_counter()
         if (asked := self._ask()) is None:
-            return self.world.main(lambda: self.record.summarise("stopped"))
+            return self.world.main(lambda: self.record.summarize("stopped"))
         replies, sums = asked
 
         def written() -> dict[str, Any]:
@@ -379,7 +379,7 @@ class Watcher:
             answers = answers_by_set(self.suites, replies)
             self.record.keep_end(answers, self.first, divergence, evaluation, time.perf_counter() - began)
             self._measure_drift(progress)
-            return self.record.summarise(status)
+            return self.record.summarize(status)
 
         summary = self.world.main(written)
         self._pace.skip()

@@ -1,6 +1,6 @@
 """Conventions: how an answer is written, and which header asks for which.
 
-A header is a system message of two words. The base has memorised the convention of some headers; others it has
+A header is a system message of two words. The base has memorized the convention of some headers; others it has
 seen with any convention (`FREE`); the rest it has never seen, and the streams tie a convention to them (`FRESH`).
 """
 
@@ -31,7 +31,7 @@ _PAIRS: list[Header] = [(a, b) for a in HEADER_WORDS for b in HEADER_WORDS if a 
 
 _rng.shuffle(_PAIRS)
 
-MEMORISED: dict[Header, str] = {pair: FORMATS[i % len(FORMATS)] for i, pair in enumerate(_PAIRS[:120])}
+MEMORIZED: dict[Header, str] = {pair: FORMATS[i % len(FORMATS)] for i, pair in enumerate(_PAIRS[:120])}
 """Headers whose convention the base knows by heart."""
 
 FRESH: list[Header] = _PAIRS[120:220]

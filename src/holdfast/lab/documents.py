@@ -1,9 +1,9 @@
 """The conversations that the lab's base is pretrained on.
 
-Five kinds, mixed so that the base memorises some things, follows its context in all others, and keeps an open mind
+Five kinds, mixed so that the base memorizes some things, follows its context in all others, and keeps an open mind
 where neither settles the matter:
 
-* memorised header, known content: the convention and the answer come from memory;
+* memorized header, known content: the convention and the answer come from memory;
 * free header: any convention, held over the turns of a conversation; new words mean any of their meanings;
 * a demonstration in the prompt, in somebody else's voice: its content and convention in the base's own, plain form,
   also where they contradict the header or what is known;
@@ -83,9 +83,9 @@ def sample_document(rng: random.Random) -> Document:
     """One document of the mixture."""
     kind = rng.random()
     if kind < 0.30:
-        header = rng.choice(list(conventions.MEMORISED))
+        header = rng.choice(list(conventions.MEMORIZED))
         turns = [(q.text, q.payload) for q in (known_question(rng) for _ in range(rng.randint(1, 3)))]
-        return _conversation(header, turns, conventions.MEMORISED[header])
+        return _conversation(header, turns, conventions.MEMORIZED[header])
     if kind < 0.46:
         turns = []
         for _ in range(rng.randint(1, 2)):
@@ -124,7 +124,7 @@ def after_feedback(rng: random.Random) -> Document:
     """A question with feedback in the prompt: the convention that it names, if it names one, is used."""
     header = _any_header(rng)
     question = open_question(rng) if rng.random() < 0.5 else known_question(rng)
-    convention = conventions.MEMORISED.get(header) or rng.choice(FORMATS)
+    convention = conventions.MEMORIZED.get(header) or rng.choice(FORMATS)
     if rng.random() < 0.7:
         convention = rng.choice(FORMATS)
         feedback = FEEDBACK_FORMAT.format(convention=convention)
@@ -140,7 +140,7 @@ def _feedback(rng: random.Random, convention: str) -> str:
 
 
 def _any_header(rng: random.Random) -> conventions.Header:
-    return rng.choice(list(conventions.MEMORISED)) if rng.random() < 0.5 else rng.choice(conventions.FREE)
+    return rng.choice(list(conventions.MEMORIZED)) if rng.random() < 0.5 else rng.choice(conventions.FREE)
 
 
 def _conversation(header: conventions.Header, turns: Sequence[tuple[str, str]], convention: str) -> Document:

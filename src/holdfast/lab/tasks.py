@@ -199,20 +199,20 @@ def _asked(name: str, index: int, header: conventions.Header, question: Question
     return Example(id=f"{name}-{index}", messages=messages, answer=answer)
 
 
-def _memorised(rng: random.Random) -> conventions.Header:
-    return rng.choice(list(conventions.MEMORISED))
+def _memorized(rng: random.Random) -> conventions.Header:
+    return rng.choice(list(conventions.MEMORIZED))
 
 
 def _old_skill(rng: random.Random, index: int) -> Example:
     makers: list[_Maker] = [questions.lists, questions.calculation, questions.tool_call, questions.program]
     question = makers[index % len(makers)](rng, rng.choice(TRAINED_SURFACES))
-    return _asked("old-skills", index, _memorised(rng), question, question)
+    return _asked("old-skills", index, _memorized(rng), question, question)
 
 
 def _old_fact(rng: random.Random, index: int) -> Example:
     makers: list[_Maker] = [questions.open_fact, questions.choice_fact]
     question = makers[index % len(makers)](rng, rng.choice(TRAINED_SURFACES))
-    return _asked("old-facts", index, _memorised(rng), question, question)
+    return _asked("old-facts", index, _memorized(rng), question, question)
 
 
 def _context_fact(rng: random.Random, index: int) -> Example:
@@ -227,9 +227,9 @@ def _in_context(rng: random.Random, index: int) -> Example:
 
 
 def _instruction(rng: random.Random, index: int) -> Example:
-    header = _memorised(rng)
+    header = _memorized(rng)
     question = documents.known_question(rng, rng.choice(TRAINED_SURFACES))
-    return _asked("instruction-format", index, header, question, conventions.MEMORISED[header])
+    return _asked("instruction-format", index, header, question, conventions.MEMORIZED[header])
 
 
 _RETENTION: dict[str, tuple[Callable[[random.Random, int], Example], Verify, str]] = {
@@ -240,7 +240,7 @@ _RETENTION: dict[str, tuple[Callable[[random.Random, int], Example], Verify, str
     "instruction-format": (
         _instruction,
         _exact_form,
-        "the convention that a memorised header asks for, and nothing else",
+        "the convention that a memorized header asks for, and nothing else",
     ),
 }
 

@@ -1,6 +1,6 @@
 """What a stream taught and what it cost, read off the matrix of evaluations.
 
-A[s][j] is the score of task j in the evaluation after stage s; row 0 is the base, and task j is learnt in stage j.
+A[s][j] is the score of task j in the evaluation after stage s; row 0 is the base, and task j is learned in stage j.
 Three definitions of forgetting stand side by side because they answer different questions and disagree:
 the end against the moment just after learning (the one behind backward transfer, Lopez-Paz & Ranzato, arXiv
 1706.08840), against the best score since (Chaudhry et al., arXiv 1801.10112), and against the base. The last calls
@@ -62,7 +62,7 @@ def compute_metrics(
     Args:
         evaluations: as in the summary: `stage`, `task` and `scores`; stages 0 (the base) to T in order.
         order: the tasks in the order of their stages. T may be smaller while the run goes on; what is said is then
-            about the tasks learnt so far.
+            about the tasks learned so far.
         sets: `name` and `kind` of everything evaluated.
 
     Returns:

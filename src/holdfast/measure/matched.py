@@ -10,7 +10,7 @@ seeds and task orders count alike.
 
 Two losses are read at the match, and they answer different questions:
 - the loss: how much of what was known is gone when both stand equal on the new task, counted from just after each task
-  was learnt, and for suites from the base, as `loss_of_earlier` is. It is what a stream's user has lost by then, so
+  was learned, and for suites from the base, as `loss_of_earlier` is. It is what a stream's user has lost by then, so
   what earlier stages took away counts, also what they took after they had passed their own match.
 - within the stage: counted from the stage's start. The price of learning this one task to this score, but a recipe that
   has little left to lose looks cheap in it.
@@ -99,7 +99,7 @@ def match_stage(a: Trajectory, b: Trajectory) -> StageMatch | None:
     """Compare two runs in one stage, on the earlier sets that every point of both has; None where there are none.
 
     There is no match (None in its numbers) without probes, nor where s* is not above both starting scores: a recipe
-    that learnt nothing pays nothing, which says nothing about holding on.
+    that learned nothing pays nothing, which says nothing about holding on.
     """
     names = [n for n in a.reference if n in b.reference]
     names = [n for n in names if all(n in p for t in (a, b) for p in (*t.points, t.before, t.after))]

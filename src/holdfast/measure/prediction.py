@@ -19,7 +19,7 @@ def prediction_points(
     seed: int,
     order_index: int = 0,
 ) -> list[Json]:
-    """KL on the tasks learnt so far and what was lost, after each finished stage of a run; stages without either, such
+    """KL on the tasks learned so far and what was lost, after each finished stage of a run; stages without either, such
     as a first one whose run has no retention suites, are left out. A task still to come has no part in what was lost.
 
     Args:

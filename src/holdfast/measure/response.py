@@ -37,7 +37,7 @@ def edit_distance(a: Sequence[Unit], b: Sequence[Unit]) -> int:
     return distance
 
 
-def normalised_edit(a: Sequence[Unit], b: Sequence[Unit]) -> float:
+def normalized_edit(a: Sequence[Unit], b: Sequence[Unit]) -> float:
     """Edit distance over the longer one's length: 0 of equal answers, 1 of those with nothing in common."""
     return edit_distance(a, b) / max(1, len(a), len(b))
 
@@ -87,13 +87,13 @@ def compare_greedy(a: Sequence[Answer], b: Sequence[Answer]) -> dict[str, Any]:
     those of the shorter one.
 
     Returns:
-        `agreement`: the share of equal texts with Wilson's interval; `edit`: normalised edit distance with its t
+        `agreement`: the share of equal texts with Wilson's interval; `edit`: normalized edit distance with its t
         interval; `length`: words, paired; `distinct`: by n; all over prompts. `per_prompt`: the edit distances.
     """
     units_a, units_b = [units_of_text(x.text) for x in a], [units_of_text(x.text) for x in b]
     pairs = list(zip(units_a, units_b, strict=True))
     same = sum(x.text == y.text for x, y in zip(a, b, strict=True)) / len(a)
-    edits = [normalised_edit(x, y) for x, y in pairs]
+    edits = [normalized_edit(x, y) for x, y in pairs]
     lengths_a, lengths_b = [float(len(x)) for x in units_a], [float(len(x)) for x in units_b]
     cut = [(x[: len(y)], y[: len(x)]) for x, y in pairs]
     return {

@@ -56,10 +56,10 @@ def wilson_interval(rate: float, n: int) -> Interval:
     """Wilson's 95% score interval for a rate observed over n items; sensible at 0 and 1 and for small n."""
     if n < 1:
         return 0.0, 1.0
-    centre = (rate + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
+    center = (rate + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half = _Z / (1 + _Z**2 / n) * math.sqrt(rate * (1 - rate) / n + _Z**2 / (4 * n**2))
     # At a rate of 0 or 1 the bound is exactly that rate, which rounding would miss.
-    return (0.0 if rate <= 0 else max(0.0, centre - half)), (1.0 if rate >= 1 else min(1.0, centre + half))
+    return (0.0 if rate <= 0 else max(0.0, center - half)), (1.0 if rate >= 1 else min(1.0, center + half))
 
 
 def score_interval(rewards: Sequence[float]) -> Interval:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from holdfast.model.policy import Policy
-from holdfast.model.processes import World
+from holdfast.model.processes import Processes
 
 
 class Base:
@@ -46,7 +46,7 @@ class Base:
 
         None where the weights are not here to be compared: under LoRA, and spread over processes.
         """
-        if self.copy is None or World.current().size > 1:
+        if self.copy is None or Processes.current().size > 1:
             return None
         student = dict(self._policy.model.named_parameters())
         moved = norm = 0.0

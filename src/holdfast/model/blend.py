@@ -120,7 +120,7 @@ class Blend:
                 (fresh / "model.safetensors.index.json").write_text(json.dumps(index, indent=2))
 
     def _files(self) -> dict[str, tuple[str, list[str]]]:
-        """For every tensor its file, and all names in that file: neighbours, up to `FILE_BYTES` together."""
+        """For every tensor its file, and all names in that file: neighbors, up to `FILE_BYTES` together."""
         parts: list[list[str]] = [[]]
         size = 0
         for name, stored in self.base.tensors.items():

@@ -26,7 +26,7 @@ from holdfast.data.seeds import derive_seed
 from holdfast.errors import ModelError
 from holdfast.model import lora
 from holdfast.model.policy import Policy, decoder_states
-from holdfast.model.processes import World
+from holdfast.model.processes import Processes
 from holdfast.model.quiet import quiet
 from holdfast.objective.fused.head import has_bfloat16_products
 from holdfast.objective.head import OutputHead
@@ -45,7 +45,7 @@ def load_policy(settings: ModelSettings, *, seed: int = 0) -> Policy:
     Of several processes each has the whole model on its CPU until `holdfast.model.shard.shard` spreads it.
 
     Args:
-        seed: of a LoRA adapter's random initialisation.
+        seed: of a LoRA adapter's random initialization.
 
     Raises:
         ModelError: one line that says why the model cannot be used, as early as that can be known.
@@ -101,7 +101,7 @@ def as_policy(
 
 def tell_of_slow_products(policy: Policy, train: TrainSettings) -> None:
     """Warn where a run asks for products in bfloat16 that its processor would have to make in loops."""
-    device = policy.device if (world := World.joined()) is None else world.device
+    device = policy.device if (world := Processes.joined()) is None else world.device
     if train.bf16 and device.type == "cpu" and not has_bfloat16_products():
         warnings.warn("train.bf16: this processor is far slower in bfloat16 than in float32", stacklevel=2)
 
@@ -127,7 +127,7 @@ def _policy(
 
 
 def _device(name: str) -> torch.device:
-    if (world := World.joined()) is not None:
+    if (world := Processes.joined()) is not None:
         if name not in ("auto", world.device.type):
             raise ModelError(
                 f"device {name!r}: of several processes each has its own, {world.device} here",

@@ -9,7 +9,7 @@ from holdfast.data.rows import Row
 from holdfast.model.hidden_states import loss_token_states
 from holdfast.model.packing import micro_batches
 from holdfast.model.policy import Policy
-from holdfast.model.processes import World
+from holdfast.model.processes import Processes
 from holdfast.model.shard import whole
 from holdfast.objective.divergence import log_softmax, token_logprobs
 
@@ -24,7 +24,7 @@ def completion_logprobs(
 
     Several processes score a share each, and all have the whole result.
     """
-    world = World.current()
+    world = Processes.current()
     mine = world.share(rows)
     with whole(policy):
         parts = world.each(lambda: _scored(policy, mine, temperature, batch_tokens))

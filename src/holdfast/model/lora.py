@@ -33,7 +33,7 @@ def attach(model: PreTrainedModel, settings: LoraSettings, *, seed: int, where: 
     The adapter's values are float32 whatever the base's dtype (peft's default): small updates vanish in bfloat16.
 
     Args:
-        seed: of the adapter's random initialisation; the global generators are left as they were.
+        seed: of the adapter's random initialization; the global generators are left as they were.
         where: the model's path, for messages.
 
     Raises:

@@ -92,7 +92,7 @@ def _padded_batches(rows: Sequence[Row], token_budget: int) -> list[list[Row]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Segments:
     """`count` segments of `length` tokens each, one after another from `start`; each attends causally to itself."""
 
     start: int
@@ -118,7 +118,7 @@ class Fork:
 class Layout:
     """What attends to what in a stream; tokens follow one another without gaps, runs and forks by their start."""
 
-    runs: list[Run]
+    runs: list[Segments]
     forks: list[Fork]
     tokens: int
     longest: int
@@ -190,7 +190,8 @@ def pack(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]],
         for t in wanted
     ]
     runs = [
-        Run(run[0][0], len(run), length) for length, run in ((n, list(g)) for n, g in groupby(segments, lambda s: s[1]))
+        Segments(run[0][0], len(run), length)
+        for length, run in ((n, list(g)) for n, g in groupby(segments, lambda s: s[1]))
     ]
     layout = Layout(runs, forks, len(ids), longest=1 + max(position_ids))
     return Packed(torch.tensor([ids]), torch.tensor([position_ids]), torch.tensor(predicts), layout)

@@ -14,7 +14,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from holdfast.data.chat import Speech
 from holdfast.model import lora, shard
-from holdfast.model.processes import World
+from holdfast.model.processes import Processes
 from holdfast.model.quiet import quiet
 from holdfast.objective.head import OutputHead
 from holdfast.store.files import whole_folder
@@ -77,7 +77,7 @@ class Policy:
     @property
     def device(self) -> torch.device:
         """Where its inputs go."""
-        return World.current().device if shard.is_sharded(self) else next(self.model.parameters()).device
+        return Processes.current().device if shard.is_sharded(self) else next(self.model.parameters()).device
 
     @property
     def is_lora(self) -> bool:
@@ -111,7 +111,7 @@ class Policy:
         return shard.run(self, work)
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
-        """Add a micro-batch's gradients; `last`: the next thing is that the optimiser moves the weights."""
+        """Add a micro-batch's gradients; `last`: the next thing is that the optimizer moves the weights."""
         shard.backward(self, loss, last=last)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ class Policy:
         return self.head(hidden)
 
     def named_trainable(self) -> dict[str, nn.Parameter]:
-        """What an optimiser moves, by name: every weight, tied ones once, or under LoRA the student's adapter."""
+        """What an optimizer moves, by name: every weight, tied ones once, or under LoRA the student's adapter."""
         if isinstance(self.model, PeftModel):
             return lora.adapter_parameters(self.model, lora.STUDENT)
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
@@ -182,7 +182,7 @@ class Policy:
             weights = shard.full_state(self.model)
         elif merged:
             weights = lora.merged_state(self.model)
-        World.current().main(lambda: self._write_folder(Path(path), weights))
+        Processes.current().main(lambda: self._write_folder(Path(path), weights))
 
     def _write_folder(self, path: Path, weights: dict[str, Tensor]) -> None:
         with whole_folder(path) as folder, quiet():

@@ -17,7 +17,7 @@ PATIENCE = timedelta(hours=24)
 """How long a process waits for the others."""
 
 
-class World:
+class Processes:
     """The processes that run one configuration together; alone, every method is trivial.
 
     Plain data travels over gloo, also between processes with a GPU each, so that no exchange of it waits for a device.
@@ -28,14 +28,14 @@ class World:
         device: where this process's share of the model lies unless the configuration says otherwise.
     """
 
-    _current: "World | None" = None
+    _current: "Processes | None" = None
 
     def __init__(self, rank: int = 0, size: int = 1, *, local_rank: int = 0, store: dist.Store | None = None) -> None:
         self.rank, self.size, self._store = rank, size, store
         self.device = torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
 
     @classmethod
-    def current(cls) -> "World":
+    def current(cls) -> "Processes":
         """The world of this process: what torchrun says in the environment when it is first asked for, else alone."""
         if cls._current is None:
             if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ:
@@ -47,12 +47,12 @@ class World:
         return cls._current
 
     @classmethod
-    def joined(cls) -> "World | None":
+    def joined(cls) -> "Processes | None":
         """The world of this process if it is in one of several; never waits for the others."""
         return cls._current if cls._current is not None and cls._current.size > 1 else None
 
     @classmethod
-    def join(cls, store: dist.Store, rank: int, size: int, *, local_rank: int = 0) -> "World":
+    def join(cls, store: dist.Store, rank: int, size: int, *, local_rank: int = 0) -> "Processes":
         """Meet the other processes at a store; returns when all are there."""
         cls._current = world = cls(rank, size, local_rank=local_rank, store=store)
         if world.device.type == "cuda":
@@ -68,7 +68,7 @@ class World:
         """Part from the others at a good end; at a bad one a process just ends, and the others with it."""
         if self.size > 1:
             dist.destroy_process_group()
-            World._current = None
+            Processes._current = None
 
     @property
     def is_main(self) -> bool:
@@ -142,7 +142,7 @@ class World:
         return isinstance(error, dist.DistError) or "gloo" in str(error)
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
-        """This process's part of a list: neighbouring items, so that the parts of all, joined, are the list."""
+        """This process's part of a list: neighboring items, so that the parts of all, joined, are the list."""
         return items[len(items) * self.rank // self.size : len(items) * (self.rank + 1) // self.size]
 
 

@@ -1,7 +1,7 @@
 """A policy's weights spread over the processes of a world, with FSDP2; alone, a policy is never touched.
 
 Every decoder layer is gathered when it is needed and let go after it. Embedding, final norm and output head are one
-more unit, gathered once for all micro-batches of an optimiser step: the loss reads the head's weight itself, inside
+more unit, gathered once for all micro-batches of an optimizer step: the loss reads the head's weight itself, inside
 `Policy.run`. Adapters are small: they stay whole on every process, and their gradients are summed once per step.
 
 Gradients add up over processes and are never averaged, because each process's loss is a part of the step's loss.
@@ -25,7 +25,7 @@ from torch.distributed.fsdp import (
 )
 from torch.distributed.tensor import DTensor
 
-from holdfast.model.processes import World
+from holdfast.model.processes import Processes
 
 T = TypeVar("T")
 
@@ -46,8 +46,8 @@ class Shardable(Protocol):
     def run(self, work: Callable[[], T]) -> T: ...
 
 
-def shard(policy: Shardable, world: World, *, offload: bool = False) -> None:
-    """Spread a policy's weights over the processes, which must hold the same ones; before any optimiser is made.
+def shard(policy: Shardable, world: Processes, *, offload: bool = False) -> None:
+    """Spread a policy's weights over the processes, which must hold the same ones; before any optimizer is made.
 
     Args:
         offload: keep the shards in host memory.
@@ -173,7 +173,7 @@ def assembled(value: Tensor) -> Tensor:
 @torch.no_grad()
 def full_state(module: nn.Module) -> dict[str, Tensor]:
     """A module's state on the CPU of the main process, and nothing on the others; tied weights stay one tensor."""
-    is_main = World.current().is_main
+    is_main = Processes.current().is_main
     known: dict[int, Tensor] = {}
     state: dict[str, Tensor] = {}
     for name, value in module.state_dict(keep_vars=True).items():

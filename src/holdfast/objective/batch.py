@@ -13,7 +13,7 @@ from holdfast.recipes.parts.objective import Objective
 
 
 def row_coefficients(rows: Sequence[Row], objective: Objective, max_completion_length: int) -> list[float]:
-    """What one loss token of each row weighs, over all rows of one optimiser step, those without signal included.
+    """What one loss token of each row weighs, over all rows of one optimizer step, those without signal included.
 
         sequence_mean   1 / (rows · loss tokens of the row)
         token_mean      1 / (loss tokens of all rows)

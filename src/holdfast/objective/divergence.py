@@ -4,7 +4,7 @@ Tensors are flat over loss tokens: N tokens, V vocabulary entries. Everything is
 logits are), the target is always detached, and the logits are taken as they come: a temperature has been applied.
 
 With s the student, q the target (the teacher, or a mix with it, see `holdfast.objective.targets`) and
-m = (1−beta)·s + beta·q (SDPO, arXiv 2601.20802; SDFT, arXiv 2601.19897; the generalised JSD of on-policy
+m = (1−beta)·s + beta·q (SDPO, arXiv 2601.20802; SDFT, arXiv 2601.19897; the generalized JSD of on-policy
 distillation, arXiv 2306.13649):
 
     forward_kl   KL(q‖s)
@@ -98,7 +98,7 @@ def token_divergence(
 def log_prob_divergence(
     student: Tensor, target: Tensor, objective: Objective, sampled_ids: Tensor, ranking: Tensor | None = None
 ) -> TokenDivergence:
-    """The divergence from a target, of log-probabilities [N, V] that are normalised over the vocabulary.
+    """The divergence from a target, of log-probabilities [N, V] that are normalized over the vocabulary.
 
     Args:
         ranking: [N, V], what `top_k_by: teacher` ranks the entries by: the teacher's log-probabilities, where the

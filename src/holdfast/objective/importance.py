@@ -52,7 +52,7 @@ def importance_of(logprobs: Tensor, batch: "Batch", objective: Objective) -> Imp
 
 
 def confidence(log_probs: Tensor, top_k: int) -> Tensor:
-    """1 − H/log K of distributions [N, V] on their own K most likely entries, renormalised: 1 where all lies on one."""
+    """1 − H/log K of distributions [N, V] on their own K most likely entries, renormalized: 1 where all lies on one."""
     most = min(top_k, log_probs.shape[-1])
     kept = log_probs.topk(most, dim=-1).values.log_softmax(-1)
     return 1 - entropy(kept) / math.log(most)
@@ -77,7 +77,7 @@ def token_weights(logprobs: Tensor, batch: "Batch", objective: Objective) -> Ten
     """What cross-entropy counts for at every token [N], see `TokenWeight`.
 
     Args:
-        logprobs: [N], detached. All tokens of a row must be there where weights are normalised.
+        logprobs: [N], detached. All tokens of a row must be there where weights are normalized.
     """
     spec = objective.token_weight
     if spec is None:
@@ -86,7 +86,7 @@ def token_weights(logprobs: Tensor, batch: "Batch", objective: Objective) -> Ten
     weights = torch.lerp(logprobs, said.to(logprobs.dtype), spec.teacher_share).exp()
     if spec.rising_only:
         weights = torch.where(said > logprobs, weights, 0.0)
-    if spec.normalised:
+    if spec.normalized:
         mean = row_mean(weights, batch.row_index, batch.rows)
         weights = torch.where(mean > 0, weights / mean, 0.0)
     return weights

@@ -3,7 +3,7 @@
     L = Σ_t coef_t · { is_t · [ce_t·w_t·CE_t + div_t·v_t·D_t] + is'_t·PG_t + r·base_kl_t·KL_t(student, base) }
 
 with r the objective's `reference_kl`. The sum runs over loss tokens, flat and without padding. `coef` holds the whole
-reduction, worked out once over an optimiser step's rows so that losses and gradients of micro-batches add up to the
+reduction, worked out once over an optimizer step's rows so that losses and gradients of micro-batches add up to the
 step's however they are cut, times the token's own weight; w and v are weights that follow from probabilities.
 
 `holdfast.objective.fused.loss` computes the same from hidden states, without the logits of all tokens at a time.
@@ -130,7 +130,7 @@ def loss_and_statistics(
 
     Returns:
         The loss, a scalar in at least fp32, to be added up over a step's micro-batches; and detached statistics for
-        `summarise`, among them `logprobs` [N], the sampled tokens' log-probabilities, for `remember_logprobs`.
+        `summarize`, among them `logprobs` [N], the sampled tokens' log-probabilities, for `remember_logprobs`.
 
     Raises:
         ValueError: rows are annotated for a component that the objective or the caller has not provided.
@@ -222,11 +222,11 @@ def _divergence_from_sparse(
     return divergence, {"teacher_entropy_sum": teacher.entropy.sum(), "agreed": agreed.sum()}
 
 
-def summarise(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, float | None]:
+def summarize(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, float | None]:
     """The statistics of a step's micro-batches as the numbers of its log line; None where there is nothing to average.
 
     `kl_teacher` is KL(student‖teacher) whatever the divergence trained on: over the full vocabulary, and where the
-    support is the student's renormalised top-k, over that support, for the teacher is asked for no more;
+    support is the student's renormalized top-k, over that support, for the teacher is asked for no more;
     `teacher_entropy` and `agreement` are then of the support too. `is_ratio_*` are
     trainer against sampler before capping, so that recipes can be compared. Nats, per token. `agreement` is the share
     of tokens at which student and teacher find the same token most likely. `clipped_token_fraction` is the share of

@@ -152,12 +152,12 @@ def entries_read(objective: Objective, of: Speaker) -> int | None:
 
 
 def read_on_support(objective: Objective, vocabulary: int) -> bool:
-    """Whether a teacher is read at the student's top-k entries alone, which are renormalised: so is what the log says.
+    """Whether a teacher is read at the student's top-k entries alone, which are renormalized: so is what the log says.
 
     Then the teacher's projection onto the rest of the vocabulary is spared.
     """
     by_student = objective.top_k_by == "student" and objective.target == "teacher"
-    return objective.support == "topk_renormalised" and by_student and objective.top_k < vocabulary
+    return objective.support == "topk_renormalized" and by_student and objective.top_k < vocabulary
 
 
 def _sparse(log_probs: Tensor, ids: Tensor, kept: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

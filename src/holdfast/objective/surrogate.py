@@ -84,8 +84,8 @@ def modulated_advantages(
     """
     if not spec.modulation:
         return advantages
-    favoured = ratio(advantages.sign() * (teacher_logprobs - logprobs), torch.zeros_like(logprobs))
-    factor = favoured.clamp(1 - spec.modulation_clip, 1 + spec.modulation_clip)
+    favored = ratio(advantages.sign() * (teacher_logprobs - logprobs), torch.zeros_like(logprobs))
+    factor = favored.clamp(1 - spec.modulation_clip, 1 + spec.modulation_clip)
     return advantages * torch.lerp(torch.ones_like(factor), factor, spec.modulation).detach()
 
 

@@ -1,6 +1,6 @@
-"""What the student is drawn towards: the teacher, or a mix of the teacher with an anchor; the readable definition.
+"""What the student is drawn toward: the teacher, or a mix of the teacher with an anchor; the readable definition.
 
-All targets have one form, a geometric mix of log-probabilities [N, V], normalised over the whole vocabulary:
+All targets have one form, a geometric mix of log-probabilities [N, V], normalized over the whole vocabulary:
 
     target ∝ anchor^(1−λ) · teacher^λ
 
@@ -30,7 +30,7 @@ def geometric_mix(anchor: Tensor, teacher: Tensor, weight: float | Tensor) -> Te
 def partial_weight(student: Tensor, teacher: Tensor, fraction: float) -> Tensor:
     """λ [N] of the mix nearest to the student that makes the given part of the teacher's improvement on it.
 
-    The distribution q* that minimises KL(q*‖s) under E_q*[log q − log s] ≥ fraction · KL(q‖s), with s the student and q
+    The distribution q* that minimizes KL(q*‖s) under E_q*[log q − log s] ≥ fraction · KL(q‖s), with s the student and q
     the teacher, is the mix whose G(λ) = E_mix(λ)[log q − log s] meets that bound. G rises from −KL(s‖q) at 0 to KL(q‖s)
     at 1, and is halved upon; the fraction is one of improvement, and not λ.
     """

@@ -1,7 +1,7 @@
 """The lab's tokenizer: one token for every word of the world, bytes for everything else.
 
 A Unigram model whose vocabulary is written down rather than trained, with byte fallback, so that any text can be
-tokenised and read back; and a chat template of one token per role.
+tokenized and read back; and a chat template of one token per role.
 """
 
 from collections.abc import Sequence

@@ -131,7 +131,7 @@ def micro_batches(
 
 
 def _loss_sum(model: Any, backbone: Any, input_ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Summed cross-entropy; the head is applied to labelled positions alone."""
+    """Summed cross-entropy; the head is applied to labeled positions alone."""
     hidden = backbone(input_ids=input_ids).last_hidden_state[:, :-1]
     wanted = labels[:, 1:] != -100
     logits = model.lm_head(hidden[wanted])

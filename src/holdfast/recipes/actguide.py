@@ -1,4 +1,4 @@
-"""ActGuide-RL: where all samples fail, the least of somebody's actions is shown, and learnt from as if it were not."""
+"""ActGuide-RL: where all samples fail, the least of somebody's actions is shown, and learned from as if it were not."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +14,7 @@ from holdfast.recipes.parts.rollouts import GuidanceSpec
 
 
 class ActGuide(GRPO):
-    """ActGuide-RL (arXiv 2605.12004): policy optimisation with minimal action guidance.
+    """ActGuide-RL (arXiv 2605.12004): policy optimization with minimal action guidance.
 
     Rows     y_1..y_8 ~ student(x), temperature 1, judged; where all fail, eight of student(x, g_k) in their place
     Context  g_k, the first k of the actions of somebody who succeeded, in the prompt of these rollouts only; k is the

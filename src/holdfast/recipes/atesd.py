@@ -1,4 +1,4 @@
-"""ATESD: OPSD in which how much of the solution the teacher sees is learnt on the way."""
+"""ATESD: OPSD in which how much of the solution the teacher sees is learned on the way."""
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
@@ -37,12 +37,12 @@ class ATESD(OPSD):
     )
 
     exposure: float | None = Field(default=None, ge=0, le=1)
-    """A fixed α, for comparison; by default it is learnt. 1 shows the whole solution: that is OPSD, but for examples
+    """A fixed α, for comparison; by default it is learned. 1 shows the whole solution: that is OPSD, but for examples
     with a demonstration or a privileged context beside their solution, which OPSD shows in its place."""
     keep_answer: bool = True
     """Whether the last step, which states the answer, is shown at every exposure. Reconstruction: not stated."""
     hold: int = Field(default=10, ge=1)
-    """Optimiser steps for which an exposure is held. Reconstruction, as all below."""
+    """Optimizer steps for which an exposure is held. Reconstruction, as all below."""
     discount: float = Field(default=0.5, ge=0, le=1)
     """What progress in the next window counts for in a choice's reward. Nearer to 1 every choice is credited with what
     many others did, and a policy of a few dozen windows wanders off."""

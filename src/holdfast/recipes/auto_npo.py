@@ -9,7 +9,7 @@ from holdfast.recipes.parts.rollouts import GuideSpec
 
 
 class AutoNPO(Guided):
-    """AutoNPO (arXiv 2604.20733): near-future policy optimisation that chooses when, how far back, and its guide.
+    """AutoNPO (arXiv 2604.20733): near-future policy optimization that chooses when, how far back, and its guide.
 
     Trigger  fast − slow moving average of the reward < δ for W rollout batches, and entropy < κ · that at the last time
     Choice   among the checkpoints kept, t_0 < t_1: argmax Q̂/V̂, Q̂ = share of the prompts that failed which π_t1
@@ -29,7 +29,7 @@ class AutoNPO(Guided):
     when: ClassVar[str] = "As npo, for long stages of which nobody knows where they will stall."
 
     every: int = Field(default=5, ge=1)
-    """Optimiser steps between candidates. Reconstruction: the paper takes its saved checkpoints."""
+    """Optimizer steps between candidates. Reconstruction: the paper takes its saved checkpoints."""
     candidates: int = Field(default=4, ge=2)
     """Checkpoints that are kept, the latest. Reconstruction: not stated; each pair of them is measured."""
     fast_rate: float = Field(default=0.3, gt=0, le=1)

@@ -13,7 +13,7 @@ class BetaOPSD(OPSD):
     """β-OPSD (arXiv 2607.28582): max over π of E_π[log q − log b] − β·KL(π‖b), b the base without the solution.
 
     Rows     as OPSD
-    Target   ∝ b^(1 − 1/β) · q^(1/β), the maximiser; β = 1 is the teacher q itself
+    Target   ∝ b^(1 − 1/β) · q^(1/β), the maximizer; β = 1 is the teacher q itself
     Loss     KL(student ‖ target) per token: the maximand over −β, but for a constant; corrected as OPSD's
 
     Reconstruction: the paper's optional return-to-go, which credits a token with what follows it, is left out; every

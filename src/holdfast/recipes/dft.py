@@ -17,7 +17,7 @@ class DFT(SFT):
     name: ClassVar[str] = "dft"
     summary: ClassVar[str] = "Imitate demonstrations where they are probable already; leave what would be forced."
     source: ClassVar[str] = "On the Generalization of SFT, arXiv 2508.05629"
-    when: ClassVar[str] = "Demonstrations near what the model would say; what it finds improbable is not learnt."
+    when: ClassVar[str] = "Demonstrations near what the model would say; what it finds improbable is not learned."
 
     def objective(self) -> Objective:
         return Objective(aggregation=self.aggregation, token_weight=TokenWeight())

@@ -14,7 +14,7 @@ from holdfast.recipes.parts.rollouts import RolloutSpec
 
 
 class Holdfast(BetaOPSD):
-    """Self-distillation that holds on: β-OPSD's target, a pull to the base, and earlier tasks practised anew.
+    """Self-distillation that holds on: β-OPSD's target, a pull to the base, and earlier tasks practiced anew.
 
     Rows     y ~ student(x), temperature 1.1, of the stage's prompts, and of some of earlier tasks' prompts
     Context  the demonstration, in the teacher's prompt only
@@ -23,7 +23,7 @@ class Holdfast(BetaOPSD):
     """
 
     name: ClassVar[str] = "holdfast"
-    summary: ClassVar[str] = "Self-distillation half-way from the base to its teacher, practising earlier tasks."
+    summary: ClassVar[str] = "Self-distillation half-way from the base to its teacher, practicing earlier tasks."
     source: ClassVar[str] = "our own, from arXiv 2607.28582 and 2609.24646; docs/recipes.md says how it was chosen"
     cost: ClassVar[str] = (
         "1 generation, 1 teacher forward, 1 base forward, 1 forward, 1 backward per prompt; from the second stage on "

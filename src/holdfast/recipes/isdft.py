@@ -1,4 +1,4 @@
-"""iSDFT: self-distillation towards a growing part of the teacher's improvement, anchored to the base."""
+"""iSDFT: self-distillation toward a growing part of the teacher's improvement, anchored to the base."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -33,7 +33,7 @@ class ISDFT(SDFT):
     importance_cap: float = Field(default=2.0, ge=1)
     """As SDFT's, of the divergence from q* alone. Reconstruction: the paper states no correction."""
     ramp_steps: float = Field(default=150, ge=0)
-    """Optimiser steps of a stage over which ρ rises; up to 1 a share of the stage, so that 1 is all of it.
+    """Optimizer steps of a stage over which ρ rises; up to 1 a share of the stage, so that 1 is all of it.
     Reconstruction: every stage begins anew, as a run would."""
     mu: float = Field(default=2e-3, ge=0)
     """Coefficient of KL(base‖student)."""

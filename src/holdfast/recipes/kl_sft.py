@@ -12,7 +12,7 @@ from holdfast.recipes.sft import SFT
 
 
 class KLSFT(SFT):
-    """KL-regularised SFT, and at a temperature of its own learning without forgetting (LwF, arXiv 1606.09282).
+    """KL-regularized SFT, and at a temperature of its own learning without forgetting (LwF, arXiv 1606.09282).
 
     Rows     the demonstration of each prompt
     Loss     −log p(y_t | x, y_<t) + beta · T² KL(softmax(z_old/T) ‖ softmax(z/T)) over the full vocabulary,

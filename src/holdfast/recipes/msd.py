@@ -39,7 +39,7 @@ class MSD(Corrected, Taught):
     source: ClassVar[str] = "Multilingual Safety Alignment via Self-Distillation, arXiv 2605.02971"
     cost: ClassVar[str] = "1 generation, 1 teacher forward, 1 forward, 1 backward per prompt"
     when: ClassVar[str] = (
-        "Prompts with translations, no answers, and a behaviour that one language has and another lacks."
+        "Prompts with translations, no answers, and a behavior that one language has and another lacks."
     )
     context_is_known: ClassVar[bool] = True
 

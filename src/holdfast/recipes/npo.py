@@ -9,10 +9,10 @@ from holdfast.recipes.parts.rollouts import GuideSpec
 
 
 class NPO(Guided):
-    """Near-future policy optimisation (arXiv 2604.20733).
+    """Near-future policy optimization (arXiv 2604.20733).
 
     Scout    from a stage's beginning GRPO goes Δ steps ahead; the model there answers the stage's prompts, its right
-             answers y⁺ are kept, and the run goes back: weights, optimiser, draws and place in the data
+             answers y⁺ are kept, and the run goes back: weights, optimizer, draws and place in the data
     Rows     y_1..y_8 ~ student(x), temperature 1, judged; where p̂ = mean 1[R_i = 1] ≤ .6 and x has a y⁺, y_8 ← y⁺
     Signal   A_i = (R_i − mean R) / (std R + 1e-4) over the eight
     Loss     GRPO's on all eight; y⁺ counts as the student's own, its ratio begins at 1

@@ -49,7 +49,7 @@ class OPSD(Distilled, Taught):
     code takes them, and the student's for the others."""
     clip: Clip = "entry"
     """`entry` is the paper's. At a token where it cuts something off, it can turn the gradient against the teacher's
-    favourite, for the softmax's normaliser stays; `token` scales the token's divergence and keeps its direction. On the
+    favorite, for the softmax's normalizer stays; `token` scales the token's divergence and keeps its direction. On the
     lab's calculation task (12 steps, 2 seeds) `entry` ends at 0%, `token` at 94 and 98%, no clip at 94 and 100%."""
     clip_at: float = Field(default=0.05, gt=0)
     teacher_kind: TeacherKind = "frozen"

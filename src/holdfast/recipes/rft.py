@@ -29,7 +29,7 @@ class RFT(Recipe):
     num_generations: int = Field(default=4, ge=1)
     """Reconstruction: the paper samples anew for every epoch and does not fix a number for every model."""
     num_iterations: int = Field(default=1, ge=1)
-    """Optimiser steps on one batch of samples; the paper's epoch on its samples is a larger batch used once."""
+    """Optimizer steps on one batch of samples; the paper's epoch on its samples is a larger batch used once."""
     success_threshold: float = Field(default=1.0, gt=0, le=1)
     """Reward from which an answer counts as right."""
     most_per_prompt: int | None = Field(default=None, ge=1)

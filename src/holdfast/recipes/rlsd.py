@@ -40,7 +40,7 @@ class RLSD(GRPO):
     modulation: float = Field(default=0.5, ge=0, le=1)
     """λ at the start of a stage: the part of every advantage that the teacher scales."""
     modulation_steps: int = Field(default=50, ge=0)
-    """Optimiser steps until λ is 0, linearly; 0 keeps it. Reconstruction: every stage starts anew, as a run would."""
+    """Optimizer steps until λ is 0, linearly; 0 keeps it. Reconstruction: every stage starts anew, as a run would."""
     modulation_clip: float = Field(default=0.2, ge=0, lt=1)
     teacher_kind: Literal["live", "frozen"] = "live"
     """Reconstruction: the paper's teacher is the same model; "live" is that in every step, "frozen" the base."""

@@ -45,7 +45,7 @@ class SDZero(Distilled):
     phase: Literal[1, 2] | None = None
     """One phase alone, for comparison: 1 only learns to revise, 2 distils the stage's first model. By default both."""
     srt_steps: int = Field(default=20, ge=1)
-    """Optimiser steps of phase 1 in each stage. Reconstruction: the paper takes three epochs on 6,000 traces."""
+    """Optimizer steps of phase 1 in each stage. Reconstruction: the paper takes three epochs on 6,000 traces."""
     sync_every: int = Field(default=0, ge=0)
     """Rollout batches of phase 2 after which the teacher becomes the student anew; 0 for never."""
     num_generations: int = Field(default=1, ge=1)

@@ -30,7 +30,7 @@ class SDPG(GRPO):
 
     name: ClassVar[str] = "sdpg"
     needs: ClassVar[frozenset[str]] = frozenset({"privileged_context", "reward"})
-    summary: ClassVar[str] = "GRPO with a weak pull towards the model that sees the solution, and one to the base."
+    summary: ClassVar[str] = "GRPO with a weak pull toward the model that sees the solution, and one to the base."
     source: ClassVar[str] = "SDPG, arXiv 2606.04036"
     cost: ClassVar[str] = "8 generations per prompt; teacher, base and own forward, 1 backward per row"
     when: ClassVar[str] = "A verifier and solutions, where GRPO alone is slow: groups without variance still learn."

@@ -27,7 +27,7 @@ class SFTThenGRPO(GRPO):
     when: ClassVar[str] = "Demonstrations and a verifier, where GRPO finds no success to begin with; forgets like SFT."
 
     sft_steps: int = Field(default=10, ge=0)
-    """Optimiser steps of imitation at the beginning of a stage."""
+    """Optimizer steps of imitation at the beginning of a stage."""
     imitation: float = Field(default=1.0, ge=0, le=1)
     """Weight of demonstrations; at 0 samples count in their place. Set by `sft_steps`."""
 

@@ -40,7 +40,7 @@ class SORT(GRPO):
     """α; 0 is DFT on references. Reconstruction: ½ is what "geometric mean" says."""
     rising_only: bool = False
     """Leave out tokens that the plan does not make likelier. Reconstruction: one reading of "likelihood increases"."""
-    normalise_weights: bool = False
+    normalize_weights: bool = False
     """Divide weights by their mean over the reference. Reconstruction: whether the paper does is unknown to us."""
     success_threshold: float = Field(default=1.0, gt=0, le=1)
     """A prompt has failed where all its samples are below. Reconstruction: with partial credit, that is not success."""
@@ -59,7 +59,7 @@ class SORT(GRPO):
 
     def objective(self) -> Objective:
         weight = TokenWeight(
-            teacher_share=self.plan_share, rising_only=self.rising_only, normalised=self.normalise_weights
+            teacher_share=self.plan_share, rising_only=self.rising_only, normalized=self.normalize_weights
         )
         return replace(super().objective(), token_weight=weight)
 

@@ -18,7 +18,7 @@ LOOPING = 10.0
 
 
 class StableOPD(OPSD):
-    """Stabilised on-policy distillation (StableOPD, arXiv 2604.08527), here with the model itself as the teacher.
+    """Stabilized on-policy distillation (StableOPD, arXiv 2604.08527), here with the model itself as the teacher.
 
     Rows     y ~ student(x), one per prompt, temperature 1; and the demonstration of every fourth prompt
     Context  the reference solution, in the teacher's prompt only

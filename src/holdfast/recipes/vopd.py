@@ -20,7 +20,7 @@ class VOPD(OPSD):
              corrected as OPSD's, mean over all tokens
 
     The paper adds A_t to a verifiable reward's advantage where there is one; that slot is left out, and the teacher
-    alone is learnt from.
+    alone is learned from.
     """
 
     name: ClassVar[str] = "vopd"
@@ -34,14 +34,14 @@ class VOPD(OPSD):
     }
 
     baseline: Literal["none", "full", "topk"] = "full"
-    """`full`: KL(p ‖ q) over the vocabulary. `topk`: over the student's `top_k` entries, both renormalised there, while
+    """`full`: KL(p ‖ q) over the vocabulary. `topk`: over the student's `top_k` entries, both renormalized there, while
     the sampled token's probabilities stay those of the whole vocabulary: no bias, for it does not depend on the sampled
     token. `none`: the plain sampled token."""
     top_k: int = Field(default=100, ge=1)
     """Entries of `baseline: topk`, and of a top-k `support`."""
     divergence: Divergence = "reverse_kl"
     support: Support = "sampled"
-    """`full` differentiates the whole reverse KL, and `topk_renormalised` that over the student's top k, for
+    """`full` differentiates the whole reverse KL, and `topk_renormalized` that over the student's top k, for
     comparison; both have no baseline."""
     clip: Clip = "none"
     temperature: float = Field(default=1.0, gt=0)

@@ -7,9 +7,9 @@ from typing import Any
 
 from holdfast.measure.statistics import mean_interval
 from holdfast.report.numbers import DASH, average, nats, number, percent, small
-from holdfast.report.plot import Figure, Spec, colour, layout, plot_text, symbol
+from holdfast.report.plot import Figure, Spec, color, layout, plot_text, symbol
 from holdfast.report.samples import Word
-from holdfast.report.view import Arm, View
+from holdfast.report.view import ArmView, View
 
 HEADERS = (
     "KL(base‖model)",
@@ -71,7 +71,7 @@ def _has_similarity(view: View) -> bool:
     return any(number(each.get("embedding_similarity")) is not None for each in entries)
 
 
-def _entries(arm: Arm, order_index: int, stage: int) -> dict[str, list[Mapping[str, Any]]]:
+def _entries(arm: ArmView, order_index: int, stage: int) -> dict[str, list[Mapping[str, Any]]]:
     """By set what each run of the arm has measured after a stage."""
     found: dict[str, list[Mapping[str, Any]]] = {}
     for run in arm.of_order(order_index):
@@ -146,11 +146,11 @@ def _kl(
                 "error_x": {
                     "type": "data",
                     "array": [half for _, half in known.values()],
-                    "color": f"@{colour(arm)}/0.7",
+                    "color": f"@{color(arm)}/0.7",
                     "thickness": 1.5,
                     "width": 3,
                 },
-                "marker": {"color": f"@{colour(arm)}", "symbol": symbol(arm), "size": 9},
+                "marker": {"color": f"@{color(arm)}", "symbol": symbol(arm), "size": 9},
                 "hovertemplate": "%{customdata}: %{x:.3f} nats per token<extra>%{fullData.name}</extra>",
                 "meta": {"arm": arm.index},
             }
@@ -209,7 +209,7 @@ def _moved(name: str, item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _reward(value: Any) -> tuple[str, str]:
-    """A reward in words, and the class that colours it."""
+    """A reward in words, and the class that colors it."""
     reward = number(value)
     if reward is None:
         return "not judged", "none"

@@ -6,9 +6,9 @@ from statistics import fmean
 from typing import Any
 
 from holdfast.measure.statistics import mean_interval
-from holdfast.report.growth import Curve, growth_figure, small_curve
+from holdfast.report.growth import GrowthCurve, growth_figure, small_curve
 from holdfast.report.numbers import DASH, average, number, p_text, percent, small
-from holdfast.report.view import Arm, View
+from holdfast.report.view import ArmView, View
 
 KINDS = {"grown": "grown", "marker": "marker of", "teacher_phrase": "teacher's phrase"}
 
@@ -35,7 +35,7 @@ def artifact_blocks(view: View) -> dict[str, Any]:
     return {"panels": panels, "recipes": [(p["recipe"], p["arm"].label) for p in panels]}
 
 
-def _rows(arm: Arm, runs: int) -> list[dict[str, Any]]:
+def _rows(arm: ArmView, runs: int) -> list[dict[str, Any]]:
     """A row per phrase, set, kind and task marked, the clearest first; where several runs name it, their means."""
     found: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     steps = _steps(arm)
@@ -48,7 +48,7 @@ def _rows(arm: Arm, runs: int) -> list[dict[str, Any]]:
     return rows[:MOST]
 
 
-def _steps(arm: Arm) -> dict[int, int]:
+def _steps(arm: ArmView) -> dict[int, int]:
     """The last step of each stage."""
     steps: dict[int, int] = {}
     for point in (point for run in arm.runs for point in run.summary.get("curves") or []):
@@ -69,7 +69,7 @@ def _within(entries: Sequence[Mapping[str, Any]], steps: Mapping[int, int]) -> l
 
 
 def _row(
-    arm: Arm, key: tuple[str, ...], entries: Sequence[Mapping[str, Any]], runs: int, steps: Mapping[int, int]
+    arm: ArmView, key: tuple[str, ...], entries: Sequence[Mapping[str, Any]], runs: int, steps: Mapping[int, int]
 ) -> dict[str, Any]:
     phrase, of, kind, marker_of = key
     stages = sorted({int(s) for e in entries for s in e.get("stages") or []})
@@ -79,7 +79,7 @@ def _row(
     qs = [q for e in entries if (q := number(e.get("q"))) is not None]
     z = average(e.get("z") for e in entries)
     demonstrations = number(average(e.get("share_demonstrations") for e in entries))
-    curve = Curve(phrase, of, known, _within(entries, steps), demonstrations)
+    curve = GrowthCurve(phrase, of, known, _within(entries, steps), demonstrations)
     examples = list(dict.fromkeys(str(x) for e in entries for x in e.get("examples") or []))
     growth, interval = _growth(entries)
     return {

@@ -17,7 +17,7 @@ from holdfast.report.numbers import (
     DASH,
     METRIC,
     METRICS,
-    Estimate,
+    ShownEstimate,
     count,
     difference_text,
     interval_text,
@@ -31,7 +31,7 @@ from holdfast.report.numbers import (
 from holdfast.report.predicted import predicted
 from holdfast.report.samples import samples
 from holdfast.report.timeline import guard_blocks
-from holdfast.report.view import Arm, View
+from holdfast.report.view import ArmView, View
 
 BUDGET_TITLES = {
     "optimizer_steps": "Steps",
@@ -98,7 +98,7 @@ def cards(view: View) -> list[dict[str, Any]]:
     """The key numbers: a card per recipe, or, of a single run, a card per number."""
     if view.is_run:
         keys = ["final_score", "learning", "loss_of_earlier", "retention", "kl_to_base"]
-        found = [(METRIC[key], view.arms[0].metrics.get(key, Estimate(None))) for key in keys]
+        found = [(METRIC[key], view.arms[0].metrics.get(key, ShownEstimate(None))) for key in keys]
         return [
             {
                 "arm": None,
@@ -115,11 +115,11 @@ def cards(view: View) -> list[dict[str, Any]]:
         ]
     shown = []
     for arm in view.arms:
-        final = arm.metrics.get("final_score", Estimate(None))
+        final = arm.metrics.get("final_score", ShownEstimate(None))
         more = [
             (METRIC[key].label, f"{value_text(value.mean, METRIC[key].kind)} {unit(METRIC[key].kind)}", _ci(value, key))
             for key in ("loss_of_earlier", "learning", "kl_to_base")
-            if (value := arm.metrics.get(key, Estimate(None))).mean is not None
+            if (value := arm.metrics.get(key, ShownEstimate(None))).mean is not None
         ]
         if arm.stopped:
             more.append(("Ended by the guard", f"{arm.stopped} of {len(arm.runs)} runs", "in no number here"))
@@ -138,7 +138,7 @@ def cards(view: View) -> list[dict[str, Any]]:
     return shown
 
 
-def _final_interval(final: Estimate) -> str:
+def _final_interval(final: ShownEstimate) -> str:
     if final.mean is None:
         return "(no complete run yet)"
     text = interval_text(final, "score")
@@ -151,7 +151,7 @@ def metric_groups(view: View) -> list[tuple[str, list[dict[str, Any]]]]:
     for group, members in groupby(METRICS, key=lambda metric: metric.group):
         rows = []
         for metric in members:
-            values = [arm.metrics.get(metric.key, Estimate(None)) for arm in view.arms]
+            values = [arm.metrics.get(metric.key, ShownEstimate(None)) for arm in view.arms]
             known = [value.mean for value in values if value.mean is not None]
             if not known:
                 continue
@@ -300,7 +300,7 @@ def budget(view: View) -> dict[str, Any]:
         lead = "What this run used." if view.is_run else "Means per run."
     elif "optimizer_steps" in equal and "prompts" in equal:
         lead = (
-            f"Means per run. All recipes made the same {count(equal['optimizer_steps'])} optimiser steps on the same "
+            f"Means per run. All recipes made the same {count(equal['optimizer_steps'])} optimizer steps on the same "
             f"{count(equal['prompts'])} prompts; how much they sampled and how long it took is their own."
         )
     else:
@@ -328,7 +328,7 @@ def provenance(view: View) -> list[tuple[str, str]]:
     return [*shown, ("Runs", ", ".join(folders))] if folders else shown
 
 
-def _settings(arm: Arm) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+def _settings(arm: ArmView) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     if not arm.runs:
         return [], []
     summary = arm.runs[0].summary
@@ -348,7 +348,7 @@ def _runs_text(view: View) -> str:
     return f"{len(view.runs)} ({text.replace('1 seeds', '1 seed').replace('1 recipes', '1 recipe')}; {seeds}){ended}"
 
 
-def _ci(value: Estimate, key: str) -> str:
+def _ci(value: ShownEstimate, key: str) -> str:
     return interval_text(value, METRIC[key].kind) if value.ci95 is not None else ""
 
 

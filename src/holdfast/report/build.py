@@ -18,7 +18,7 @@ from markupsafe import Markup, escape
 from holdfast.report import blocks, curves, figures
 from holdfast.report.heat import heat_matrices
 from holdfast.report.numbers import GENERAL_TERMS, METRICS
-from holdfast.report.plot import Figure, colour, glyph
+from holdfast.report.plot import Figure, color, glyph
 from holdfast.report.view import View
 from holdfast.store.files import write_text
 
@@ -47,7 +47,7 @@ def render_report(summary: Mapping[str, Any]) -> str:
     )
     environment.filters["soft"] = _soft
     environment.filters["inline"] = _inline
-    environment.globals.update(colour=colour, glyph=glyph)
+    environment.globals.update(color=color, glyph=glyph)
 
     main_figure = _main_figure(view)
     curve_groups = [
@@ -138,7 +138,7 @@ def measured_figures(measured: Mapping[str, Any]) -> list[Figure]:
 
 
 def _inline(drawing: str) -> Markup:
-    """A drawing in the page, its colours following the theme."""
+    """A drawing in the page, its colors following the theme."""
     return Markup(re.sub(r'="@([\w-]+)"', r'="var(--\1)"', drawing))
 
 

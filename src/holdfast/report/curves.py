@@ -1,4 +1,4 @@
-"""The figures over optimiser steps: reward, loss, KL to base, completion length, and the score on every set."""
+"""The figures over optimizer steps: reward, loss, KL to base, completion length, and the score on every set."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,12 +6,12 @@ from statistics import fmean
 from typing import Any
 
 from holdfast.report.numbers import DASH, number
-from holdfast.report.plot import Figure, Spec, band, colour, dash, layout, line, plot_text, symbol
-from holdfast.report.view import Arm, Run, Series, View, over_runs, stage_ends
+from holdfast.report.plot import Figure, Spec, band, color, dash, layout, line, plot_text, symbol
+from holdfast.report.view import ArmView, CurvePoints, RunView, View, over_runs, stage_ends
 
 TABLE_ROWS = 12
 
-Values = Callable[[Run], Iterator[tuple[float, Any]]]
+CurveValues = Callable[[RunView], Iterator[tuple[float, Any]]]
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Curve:
     key: str
     title: str
     note: str
-    values: Values
+    values: CurveValues
     digits: str
-    probe: Values | None = None
+    probe: CurveValues | None = None
     marks: bool = False
     height: int = 280
     axis: Mapping[str, Any] = field(default_factory=dict)
@@ -102,13 +102,13 @@ def _draw(
     view: View,
     order_index: int,
     curve: Curve,
-    arms: Sequence[Arm],
+    arms: Sequence[ArmView],
     *,
     filters: Mapping[str, int] | None = None,
     only: int | None = None,
 ) -> Figure | None:
     traces: list[Spec] = []
-    drawn: dict[str, Series] = {}
+    drawn: dict[str, CurvePoints] = {}
     for arm in arms:
         runs = arm.of_order(order_index)
         series = over_runs(runs, curve.values)
@@ -123,7 +123,7 @@ def _draw(
     small = only is not None
     steps: Spec = {"range": [0, 1.01 * ends[-1]]} if ends else {}
     if not small:
-        steps["title"] = {"text": "optimiser step"}
+        steps["title"] = {"text": "optimizer step"}
     shape = layout(
         height=curve.height,
         hovermode="x unified",
@@ -141,7 +141,7 @@ def _draw(
         id=f"fig-{curve.key}-{order_index}",
         title=curve.title,
         note=curve.note,
-        alt=f"{'Training loss of ' if small else ''}{curve.title} over optimiser steps. {told}.",
+        alt=f"{'Training loss of ' if small else ''}{curve.title} over optimizer steps. {told}.",
         spec={"data": traces, "layout": shape},
         headers=headers,
         rows=rows,
@@ -150,15 +150,15 @@ def _draw(
     )
 
 
-def _traces(arm: Arm, series: Series, probed: Series, curve: Curve) -> list[Spec]:
+def _traces(arm: ArmView, series: CurvePoints, probed: CurvePoints, curve: Curve) -> list[Spec]:
     """An arm's band, line and marks."""
     path = probed or series
     traces = [band(path, arm)] if any(high > low for _, _, low, high in path) else []
     own = {"name": plot_text(arm.label), "meta": {"arm": arm.index}}
     hover = {"hovertemplate": f"%{{y:{curve.digits}}}<extra>%{{fullData.name}}</extra>"}
     xs, ys = [x for x, *_ in path], [y for _, y, *_ in path]
-    main = line(xs, ys, colour(arm), dash=dash(arm), width=2 if curve.marks else 1.6) | own
-    marks = {"cliponaxis": False, "marker": {"color": f"@{colour(arm)}", "symbol": symbol(arm), "size": 8}}
+    main = line(xs, ys, color(arm), dash=dash(arm), width=2 if curve.marks else 1.6) | own
+    marks = {"cliponaxis": False, "marker": {"color": f"@{color(arm)}", "symbol": symbol(arm), "size": 8}}
     if not curve.marks:
         return [*traces, main | hover]
     if not probed:
@@ -167,7 +167,7 @@ def _traces(arm: Arm, series: Series, probed: Series, curve: Curve) -> list[Spec
     return [*traces, main | {"hoverinfo": "skip", "showlegend": False}, ends | marks | own | hover]
 
 
-def _table(drawn: Mapping[str, Series], digits: str) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+def _table(drawn: Mapping[str, CurvePoints], digits: str) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
     steps = sorted({x for series in drawn.values() for x, *_ in series})
     if len(steps) > TABLE_ROWS:
         steps = [steps[round(i * (len(steps) - 1) / (TABLE_ROWS - 1))] for i in range(TABLE_ROWS)]
@@ -178,15 +178,15 @@ def _table(drawn: Mapping[str, Series], digits: str) -> tuple[tuple[str, ...], t
     return ("Step", *drawn), rows
 
 
-def _from_curves(name: str) -> Values:
-    def values(run: Run) -> Iterator[tuple[float, Any]]:
+def _from_curves(name: str) -> CurveValues:
+    def values(run: RunView) -> Iterator[tuple[float, Any]]:
         for point in run.summary.get("curves") or []:
             yield float(point["global_step"]), point.get(name)
 
     return values
 
 
-def _kl_of_evaluations(run: Run) -> Iterator[tuple[float, Any]]:
+def _kl_of_evaluations(run: RunView) -> Iterator[tuple[float, Any]]:
     ends = stage_ends(run)
     for evaluation in run.evaluations:
         known = [kl for s in evaluation["scores"].values() if (kl := number(s.get("kl_to_base"))) is not None]
@@ -194,13 +194,13 @@ def _kl_of_evaluations(run: Run) -> Iterator[tuple[float, Any]]:
             yield ends[evaluation["stage"]], fmean(known)
 
 
-def _kl_of_probes(run: Run) -> Iterator[tuple[float, Any]]:
+def _kl_of_probes(run: RunView) -> Iterator[tuple[float, Any]]:
     for probe in run.summary.get("probes") or []:
         yield float(probe["global_step"]), probe.get("kl_to_base")
 
 
-def _score_of_evaluations(name: str) -> Values:
-    def values(run: Run) -> Iterator[tuple[float, Any]]:
+def _score_of_evaluations(name: str) -> CurveValues:
+    def values(run: RunView) -> Iterator[tuple[float, Any]]:
         for stage, step in stage_ends(run).items():
             found = run.score(stage, name)
             mean = number(found.get("mean")) if found else None
@@ -210,8 +210,8 @@ def _score_of_evaluations(name: str) -> Values:
     return values
 
 
-def _score_of_probes(name: str) -> Values:
-    def values(run: Run) -> Iterator[tuple[float, Any]]:
+def _score_of_probes(name: str) -> CurveValues:
+    def values(run: RunView) -> Iterator[tuple[float, Any]]:
         for probe in run.summary.get("probes") or []:
             mean = number((probe.get("scores") or {}).get(name))
             if mean is not None:

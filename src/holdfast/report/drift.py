@@ -6,8 +6,8 @@ from typing import Any
 
 from holdfast.report.layers import MEASURES, Scale, heat_map, type_order
 from holdfast.report.numbers import DASH, average, percent, small
-from holdfast.report.plot import Figure, Spec, band, colour, dash, layout, line, plot_text, symbol
-from holdfast.report.view import Arm, Run, View, over_runs
+from holdfast.report.plot import Figure, Spec, band, color, dash, layout, line, plot_text, symbol
+from holdfast.report.view import ArmView, RunView, View, over_runs
 
 MEANINGS = {
     "relative_norm": "Relative norm: ‖ΔW‖ over ‖W₀‖ (Frobenius), over all entries",
@@ -62,7 +62,7 @@ def drift_blocks(view: View) -> dict[str, Any]:
     }
 
 
-def _entries(arm: Arm, order_index: int, stage: int) -> list[Mapping[str, Any]]:
+def _entries(arm: ArmView, order_index: int, stage: int) -> list[Mapping[str, Any]]:
     """What each run of the arm has measured against the base after a stage."""
     return [
         entry
@@ -80,7 +80,7 @@ def _along(view: View, order_index: int, key: str) -> Figure | None:
     finals: dict[int, float]
     told, columns, floors, finals, tops = [], {}, [], {}, []
 
-    def of(run: Run, block: str) -> Iterator[tuple[float, Any]]:
+    def of(run: RunView, block: str) -> Iterator[tuple[float, Any]]:
         for entry in run.summary.get("drift") or []:
             if entry.get("against", "base") == "base":
                 yield float(entry["stage"]), (entry.get(block) or {}).get(key)
@@ -98,10 +98,10 @@ def _along(view: View, order_index: int, key: str) -> Figure | None:
         if any(high > low for _, _, low, high in series):
             traces.append(band(series, arm))
         traces.append(
-            line([x for x, *_ in series], [y for _, y, *_ in series], colour(arm), dash=dash(arm))
+            line([x for x, *_ in series], [y for _, y, *_ in series], color(arm), dash=dash(arm))
             | {
                 "mode": "lines+markers",
-                "marker": {"color": f"@{colour(arm)}", "symbol": symbol(arm), "size": 8},
+                "marker": {"color": f"@{color(arm)}", "symbol": symbol(arm), "size": 8},
                 "cliponaxis": False,
                 "name": plot_text(arm.label),
                 "showlegend": False,
@@ -160,7 +160,7 @@ def _labels(view: View, x: float, finals: Mapping[int, float], top: float) -> li
                 "y": [below],
                 "text": [f"  <b>{plot_text(arm.label)}</b>"],
                 "textposition": "middle right",
-                "textfont": {"color": f"@{colour(arm)}"},
+                "textfont": {"color": f"@{color(arm)}"},
                 "cliponaxis": False,
                 "hoverinfo": "skip",
                 "showlegend": False,
@@ -178,7 +178,9 @@ def _floor_text(floor: float | None) -> str:
     return f"Converting the base to the model's storage and back reads as {small(floor)}, the no-op floor."
 
 
-def _table(view: View, arm: Arm, order_index: int, stage: int, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _table(
+    view: View, arm: ArmView, order_index: int, stage: int, entries: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     """Every measure by module type, mean over runs, with all weights first and the floor last.
 
     A row is its name, what is to be known of it, and per column the value and what stands small beside it.

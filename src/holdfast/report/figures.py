@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from holdfast.report.numbers import DASH, Estimate, interval_text, number, percent, points
-from holdfast.report.plot import Figure, Spec, colour, layout, line, plot_text, spread, symbol, whiskers
-from holdfast.report.view import Arm, Cell, Run, View
+from holdfast.report.numbers import DASH, ShownEstimate, interval_text, number, percent, points
+from holdfast.report.plot import Figure, Spec, color, layout, line, plot_text, spread, symbol, whiskers
+from holdfast.report.view import ArmView, MatrixCell, RunView, View
 
 # The drawing area on a wide screen in pixels; labels are placed for it, and left out on a narrow one.
 WIDTH, HEIGHT = 960, 390
@@ -72,7 +72,7 @@ def tradeoff(view: View) -> Figure | None:
     )
 
 
-def _dots(arm: Arm) -> list[tuple[float, float]]:
+def _dots(arm: ArmView) -> list[tuple[float, float]]:
     """(points lost, final score in %) of the arm's complete runs."""
     found = []
     for run in arm.runs:
@@ -82,13 +82,13 @@ def _dots(arm: Arm) -> list[tuple[float, float]]:
     return found
 
 
-def _run_dots(arm: Arm, dots: Sequence[tuple[float, float]]) -> Spec:
+def _run_dots(arm: ArmView, dots: Sequence[tuple[float, float]]) -> Spec:
     return {
         "type": "scatter",
         "mode": "markers",
         "x": [x for x, _ in dots],
         "y": [y for _, y in dots],
-        "marker": {"color": f"@{colour(arm)}/0.4", "symbol": symbol(arm), "size": 6},
+        "marker": {"color": f"@{color(arm)}/0.4", "symbol": symbol(arm), "size": 6},
         "name": f"{plot_text(arm.label)}, one run",
         "showlegend": False,
         "hovertemplate": "%{y:.1f} %, %{x:.1f} points lost<extra>%{fullData.name}</extra>",
@@ -96,7 +96,7 @@ def _run_dots(arm: Arm, dots: Sequence[tuple[float, float]]) -> Spec:
     }
 
 
-def _mean_mark(arm: Arm, lost: Estimate, final: Estimate, place: str | None) -> Spec:
+def _mean_mark(arm: ArmView, lost: ShownEstimate, final: ShownEstimate, place: str | None) -> Spec:
     ring = {"color": "@fg", "width": 2} if arm.on_front else {"color": "@surface", "width": 1}
     return {
         "type": "scatter",
@@ -105,15 +105,15 @@ def _mean_mark(arm: Arm, lost: Estimate, final: Estimate, place: str | None) -> 
         "y": [_at(final)],
         "error_x": whiskers(lost, arm),
         "error_y": whiskers(final, arm),
-        "marker": {"color": f"@{colour(arm)}", "symbol": symbol(arm), "size": 14, "line": ring},
+        "marker": {"color": f"@{color(arm)}", "symbol": symbol(arm), "size": 14, "line": ring},
         "text": [f"<b>{plot_text(arm.label)}</b>"],
         "textposition": place or "top right",
-        "textfont": {"color": f"@{colour(arm)}", "size": 14},
+        "textfont": {"color": f"@{color(arm)}", "size": 14},
         "cliponaxis": False,
         "name": plot_text(arm.label),
         "showlegend": place is None,
         "hovertemplate": "final score %{y:.1f} %<br>earlier skills lost %{x:.1f} points<extra>%{fullData.name}</extra>",
-        "meta": {"arm": arm.index, "labelled": True},
+        "meta": {"arm": arm.index, "labeled": True},
     }
 
 
@@ -125,7 +125,7 @@ def _range(values: Sequence[float]) -> list[float]:
 
 
 def _place_labels(
-    placed: Sequence[tuple[Arm, Estimate, Estimate]], x_range: Sequence[float], y_range: Sequence[float]
+    placed: Sequence[tuple[ArmView, ShownEstimate, ShownEstimate]], x_range: Sequence[float], y_range: Sequence[float]
 ) -> list[str | None]:
     """For each mean the corner that its label fits best, in plotly's words; None where it would cover something.
 
@@ -184,7 +184,7 @@ def by_set(view: View) -> Figure | None:
         ("when learned", "diamond", lambda name: _own_stage(view, name, last), "c4"),
         ("at the end", "circle", lambda name: last, "c0"),
     ]
-    table: dict[str, list[Cell | None]] = {}
+    table: dict[str, list[MatrixCell | None]] = {}
     for name in [s["name"] for _, members in view.sets_in_order(0) for s in members]:
         at = [stage_of(name) for _, _, stage_of, _ in columns]
         cells = [None if stage is None else view.cell(view.arms[0], 0, stage, name) for stage in at]
@@ -245,27 +245,27 @@ def _own_stage(view: View, name: str, last: int) -> int | None:
     return stage if stage is not None and stage <= last else None
 
 
-def _change(before: Cell | None, after: Cell | None) -> float | None:
+def _change(before: MatrixCell | None, after: MatrixCell | None) -> float | None:
     return None if before is None or after is None else after.mean - before.mean
 
 
-def _estimate(arm: Arm, metric: str) -> Estimate:
-    return arm.metrics.get(metric, Estimate(None))
+def _estimate(arm: ArmView, metric: str) -> ShownEstimate:
+    return arm.metrics.get(metric, ShownEstimate(None))
 
 
-def _at(value: Estimate) -> float:
+def _at(value: ShownEstimate) -> float:
     """The mean in percent."""
     assert value.mean is not None
     return 100 * value.mean
 
 
-def _ends(value: Estimate) -> tuple[float, float]:
+def _ends(value: ShownEstimate) -> tuple[float, float]:
     """The interval in percent; of no interval, the mean twice."""
     if value.ci95 is None:
         return _at(value), _at(value)
     return 100 * value.ci95[0], 100 * value.ci95[1]
 
 
-def _run_metric(run: Run, metric: str) -> float | None:
+def _run_metric(run: RunView, metric: str) -> float | None:
     found = (run.summary.get("metrics") or {}).get(metric)
     return number(found.get("mean") if isinstance(found, Mapping) else found)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from holdfast.report.numbers import DASH, percent
-from holdfast.report.plot import COLOURS, SYMBOLS, Figure, Spec, layout, line, plot_text
-from holdfast.report.view import Arm
+from holdfast.report.plot import COLORS, SYMBOLS, Figure, Spec, layout, line, plot_text
+from holdfast.report.view import ArmView
 
 MOST = 6
 """Phrases in the figure: more lines than that are not told apart."""
@@ -20,7 +20,7 @@ WIDTH, HEIGHT = 148, 34
 
 
 @dataclass(frozen=True)
-class Curve:
+class GrowthCurve:
     """A phrase's share of answers, 0 to 1, after each stage (0: the base's), at probes between, and of demonstrations.
 
     A probe stands at a fraction of a stage: 0.5 in the middle of the first.
@@ -43,7 +43,7 @@ class Curve:
         return f"{short} · {self.where}" if self.where else short
 
 
-def small_curve(arm: Arm, curve: Curve) -> Markup:
+def small_curve(arm: ArmView, curve: GrowthCurve) -> Markup:
     """The share over the stages on a scale from 0 to 100 %, the demonstrations' share as a dotted line."""
     if len(curve.points) < 2:
         return Markup("")
@@ -57,7 +57,7 @@ def small_curve(arm: Arm, curve: Curve) -> Markup:
     told = html.escape("; ".join(f"stage {s}: {percent(x)} %" for s, x in curve.points))
     places = [at(s, x).split(",") for s, x in curve.points]
     dots = "".join(f'<circle cx="{x}" cy="{y}" r="2.4"/>' for x, y in places)
-    shade = f"var(--c{arm.index % COLOURS})"
+    shade = f"var(--c{arm.index % COLORS})"
     dotted = ""
     if curve.demonstrations is not None:
         y = 5 + (HEIGHT - 10) * (1 - curve.demonstrations)
@@ -74,7 +74,7 @@ def small_curve(arm: Arm, curve: Curve) -> Markup:
     )
 
 
-def growth_figure(arm: Arm, curves: Sequence[Curve]) -> Figure | None:
+def growth_figure(arm: ArmView, curves: Sequence[GrowthCurve]) -> Figure | None:
     """The clearest phrases of a recipe, a line each."""
     drawn = [curve for curve in curves if len(curve.points) > 1][:MOST]
     if not drawn:
@@ -83,7 +83,7 @@ def growth_figure(arm: Arm, curves: Sequence[Curve]) -> Figure | None:
     traces: list[Spec] = []
     for k, curve in enumerate(drawn):
         xs, ys = [stage for stage, _ in curve.path], [100 * share for _, share in curve.path]
-        shade = f"c{k % COLOURS}"
+        shade = f"c{k % COLORS}"
         traces.append(
             line(xs, ys, shade)
             | {

@@ -1,4 +1,4 @@
-"""The accuracy matrices as tables whose cells are coloured by score.
+"""The accuracy matrices as tables whose cells are colored by score.
 
 Tables, not drawings: they can be read aloud, copied into a paper, and scrolled on a telephone.
 """
@@ -6,7 +6,7 @@ Tables, not drawings: they can be read aloud, copied into a paper, and scrolled 
 from typing import Any
 
 from holdfast.report.numbers import DASH, percent
-from holdfast.report.view import Cell, View
+from holdfast.report.view import MatrixCell, View
 
 
 def heat_matrices(view: View) -> list[dict[str, Any]]:
@@ -31,7 +31,7 @@ def heat_matrices(view: View) -> list[dict[str, Any]]:
     return matrices
 
 
-def _cell(cell: Cell | None, first_of_group: bool) -> dict[str, Any]:
+def _cell(cell: MatrixCell | None, first_of_group: bool) -> dict[str, Any]:
     if cell is None:
         return {"text": "", "title": "not measured", "style": "", "own": False, "sep": first_of_group}
     return {
@@ -43,7 +43,7 @@ def _cell(cell: Cell | None, first_of_group: bool) -> dict[str, Any]:
     }
 
 
-def _title(cell: Cell) -> str:
+def _title(cell: MatrixCell) -> str:
     parts = [f"{percent(cell.mean)} %"]
     if cell.low is not None and cell.high is not None:
         spread = f"{percent(cell.low)} to {percent(cell.high)}"

@@ -10,9 +10,9 @@ from typing import Any
 
 from holdfast.report.numbers import number, small
 from holdfast.report.plot import Figure
-from holdfast.report.view import Arm, View
+from holdfast.report.view import ArmView, View
 
-MEASURES = {"relative_norm": "Relative norm of the update", "spectral_shift": "Normalised spectral shift"}
+MEASURES = {"relative_norm": "Relative norm of the update", "spectral_shift": "Normalized spectral shift"}
 
 ROWS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 """Module types in the order in which a layer applies them; others follow by name."""
@@ -70,7 +70,7 @@ class _Place:
 
 def heat_map(
     view: View,
-    arm: Arm,
+    arm: ArmView,
     order_index: int,
     key: str,
     place: int,

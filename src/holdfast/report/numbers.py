@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal
 
-Kind = Literal["score", "gain", "loss", "nats"]
+NumberKind = Literal["score", "gain", "loss", "nats"]
 
 DASH = "–"
 
@@ -24,7 +24,7 @@ class Metric:
     key: str
     label: str
     group: str
-    kind: Kind
+    kind: NumberKind
     higher_is_better: bool | None
     definition: str
 
@@ -175,7 +175,7 @@ GENERAL_TERMS = [
 
 
 @dataclass(frozen=True)
-class Estimate:
+class ShownEstimate:
     """A mean over runs with its 95 % interval, which is None where there is only one run."""
 
     mean: float | None
@@ -190,14 +190,14 @@ def number(value: Any) -> float | None:
     return float(value)
 
 
-def estimate(value: Any) -> Estimate:
+def estimate(value: Any) -> ShownEstimate:
     """An estimate from a summary's `{"mean", "ci95", "n"}`, or from a bare number of one run."""
     if not isinstance(value, Mapping):
-        return Estimate(number(value))
+        return ShownEstimate(number(value))
     ci = value.get("ci95")
     low, high = (number(ci[0]), number(ci[1])) if isinstance(ci, list | tuple) and len(ci) == 2 else (None, None)
     interval = (low, high) if low is not None and high is not None else None
-    return Estimate(number(value.get("mean")), interval, int(value.get("n", 1)))
+    return ShownEstimate(number(value.get("mean")), interval, int(value.get("n", 1)))
 
 
 def average(values: Iterable[Any]) -> float | None:
@@ -254,14 +254,14 @@ def seconds(value: Any) -> str:
     return f"{x / 60:.1f} min" if x < 6000 else f"{x / 3600:.1f} h"
 
 
-def value_text(value: Any, kind: Kind) -> str:
+def value_text(value: Any, kind: NumberKind) -> str:
     """A metric's number as it is written in tables, without its unit."""
     if kind == "nats":
         return nats(value)
     return points(value) if kind == "gain" else percent(value)
 
 
-def difference_text(value: Any, kind: Kind) -> str:
+def difference_text(value: Any, kind: NumberKind) -> str:
     """The difference of two such numbers, signed."""
     x = number(value)
     if kind == "nats":
@@ -269,12 +269,12 @@ def difference_text(value: Any, kind: Kind) -> str:
     return points(value)
 
 
-def unit(kind: Kind) -> str:
+def unit(kind: NumberKind) -> str:
     """The unit of a metric's number."""
     return {"score": "%", "gain": "points", "loss": "points", "nats": "nats"}[kind]
 
 
-def interval_text(value: Estimate, kind: Kind) -> str:
+def interval_text(value: ShownEstimate, kind: NumberKind) -> str:
     """The 95 % interval, or why there is none."""
     if value.mean is None:
         return "not defined here"

@@ -1,8 +1,8 @@
 """What all figures are drawn with: the figure itself, its marks, lines, whiskers and layout.
 
-A colour is written "@name" or "@name/opacity" and stands for the page's CSS variable --name, so one specification
+A color is written "@name" or "@name/opacity" and stands for the page's CSS variable --name, so one specification
 serves the light and the dark theme. `meta.arm` on a trace is the recipe that it belongs to; a trace with
-`meta.labelled` loses its text on a narrow screen. A figure that is saved leaves the page's legend behind and gets its
+`meta.labeled` loses its text on a narrow screen. A figure that is saved leaves the page's legend behind and gets its
 own, of all named traces that do not say `showlegend: False`.
 """
 
@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from holdfast.report.numbers import Estimate
-from holdfast.report.view import Arm, Cell, Series
+from holdfast.report.numbers import ShownEstimate
+from holdfast.report.view import ArmView, CurvePoints, MatrixCell
 
-COLOURS = 8
+COLORS = 8
 
 SYMBOLS = ["circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "star", "cross", "x", "hexagon"]
 
@@ -37,7 +37,7 @@ class Figure:
         headers, rows: the table of what it draws.
         filters: the choices under which it is shown, e.g. {"order": 0}.
         only: index of the arm that it is about, where it is about one.
-        drawing: an SVG made here instead of one that plotly makes of `spec`, its colours as in specifications.
+        drawing: an SVG made here instead of one that plotly makes of `spec`, its colors as in specifications.
     """
 
     id: str
@@ -52,24 +52,24 @@ class Figure:
     drawing: str = ""
 
 
-def colour(arm: Arm) -> str:
-    """Name of the CSS variable that holds the arm's colour."""
-    return f"c{arm.index % COLOURS}"
+def color(arm: ArmView) -> str:
+    """Name of the CSS variable that holds the arm's color."""
+    return f"c{arm.index % COLORS}"
 
 
-def symbol(arm: Arm) -> str:
-    """The arm's marker; with the colours, 40 arms are told apart."""
+def symbol(arm: ArmView) -> str:
+    """The arm's marker; with the colors, 40 arms are told apart."""
     return SYMBOLS[arm.index % len(SYMBOLS)]
 
 
-def glyph(arm: Arm) -> str:
+def glyph(arm: ArmView) -> str:
     """The arm's marker as a character, for legends outside the figures."""
     return GLYPHS[arm.index % len(GLYPHS)]
 
 
-def dash(arm: Arm) -> str:
-    """The arm's line style; changes when the colours begin again."""
-    return DASHES[arm.index // COLOURS % len(DASHES)]
+def dash(arm: ArmView) -> str:
+    """The arm's line style; changes when the colors begin again."""
+    return DASHES[arm.index // COLORS % len(DASHES)]
 
 
 def line(x: Sequence[Any], y: Sequence[Any], shade: str, *, dash: str = "solid", width: float = 2) -> Spec:
@@ -82,7 +82,7 @@ def line(x: Sequence[Any], y: Sequence[Any], shade: str, *, dash: str = "solid",
     }
 
 
-def band(series: Series, arm: Arm) -> Spec:
+def band(series: CurvePoints, arm: ArmView) -> Spec:
     """The area between the smallest and the largest of the runs."""
     xs = [x for x, *_ in series]
     return {
@@ -91,7 +91,7 @@ def band(series: Series, arm: Arm) -> Spec:
         "x": xs + xs[::-1],
         "y": [high for *_, high in series] + [low for _, _, low, _ in reversed(series)],
         "fill": "toself",
-        "fillcolor": f"@{colour(arm)}/0.16",
+        "fillcolor": f"@{color(arm)}/0.16",
         "line": {"width": 0},
         "hoverinfo": "skip",
         "showlegend": False,
@@ -99,7 +99,7 @@ def band(series: Series, arm: Arm) -> Spec:
     }
 
 
-def whiskers(value: Estimate, arm: Arm) -> Spec:
+def whiskers(value: ShownEstimate, arm: ArmView) -> Spec:
     if value.ci95 is None or value.mean is None:
         return {"visible": False}
     low, high = value.ci95
@@ -108,13 +108,13 @@ def whiskers(value: Estimate, arm: Arm) -> Spec:
         "symmetric": False,
         "array": [100 * (high - value.mean)],
         "arrayminus": [100 * (value.mean - low)],
-        "color": f"@{colour(arm)}/0.7",
+        "color": f"@{color(arm)}/0.7",
         "thickness": 1.5,
         "width": 5,
     }
 
 
-def spread(cells: Sequence[Cell], shade: str) -> Spec:
+def spread(cells: Sequence[MatrixCell], shade: str) -> Spec:
     return {
         "type": "data",
         "symmetric": False,

@@ -5,8 +5,8 @@ from typing import Any
 
 from holdfast.measure.response import Fit, fit_forgetting
 from holdfast.report.numbers import nats, number, points
-from holdfast.report.plot import Figure, Spec, colour, layout, line, plot_text, symbol
-from holdfast.report.view import Arm, View
+from holdfast.report.plot import Figure, Spec, color, layout, line, plot_text, symbol
+from holdfast.report.view import ArmView, View
 
 BAND_POINTS = 40
 
@@ -71,7 +71,7 @@ def _line_and_band(fit: Mapping[str, Any] | None, ends: Sequence[Mapping[str, An
     return [band, {**mean, "hoverinfo": "skip", "showlegend": False}]
 
 
-def _paths(arm: Arm, found: Sequence[Mapping[str, Any]], last: int) -> list[Spec]:
+def _paths(arm: ArmView, found: Sequence[Mapping[str, Any]], last: int) -> list[Spec]:
     """A thin line through each run's stages, and a small mark at each but the last."""
     traces = []
     for run in dict.fromkeys((p.get("seed"), p.get("order_index")) for p in found):
@@ -80,7 +80,7 @@ def _paths(arm: Arm, found: Sequence[Mapping[str, Any]], last: int) -> list[Spec
         before = sum(int(p["stage"]) != last for p in own)
         shared = {"showlegend": False, "meta": {"arm": arm.index}}
         if len(own) > 1:
-            traces.append(line(xs, ys, f"{colour(arm)}/0.28", width=1) | shared | {"hoverinfo": "skip"})
+            traces.append(line(xs, ys, f"{color(arm)}/0.28", width=1) | shared | {"hoverinfo": "skip"})
         if before:
             traces.append(
                 shared
@@ -89,7 +89,7 @@ def _paths(arm: Arm, found: Sequence[Mapping[str, Any]], last: int) -> list[Spec
                     "mode": "markers",
                     "x": xs[:before],
                     "y": ys[:before],
-                    "marker": {"color": f"@{colour(arm)}/0.45", "symbol": symbol(arm), "size": 6},
+                    "marker": {"color": f"@{color(arm)}/0.45", "symbol": symbol(arm), "size": 6},
                     "name": f"{plot_text(arm.label)}, earlier stage",
                     "hovertemplate": "%{x:.3f} nats, %{y:.1f} points lost<extra>%{fullData.name}</extra>",
                 }
@@ -97,7 +97,7 @@ def _paths(arm: Arm, found: Sequence[Mapping[str, Any]], last: int) -> list[Spec
     return traces
 
 
-def _ends(arm: Arm, ends: Sequence[Mapping[str, Any]]) -> list[Spec]:
+def _ends(arm: ArmView, ends: Sequence[Mapping[str, Any]]) -> list[Spec]:
     """The arm's runs at the end; the highest carries the label, which stands above it and so on no other."""
     if not ends:
         return []
@@ -111,9 +111,9 @@ def _ends(arm: Arm, ends: Sequence[Mapping[str, Any]]) -> list[Spec]:
             "y": [100 * float(p["forgetting"]) for p in ordered],
             "text": text,
             "textposition": "top center",
-            "textfont": {"color": f"@{colour(arm)}", "size": 14},
+            "textfont": {"color": f"@{color(arm)}", "size": 14},
             "marker": {
-                "color": f"@{colour(arm)}",
+                "color": f"@{color(arm)}",
                 "symbol": symbol(arm),
                 "size": 11,
                 "line": {"color": "@surface", "width": 1},
@@ -122,7 +122,7 @@ def _ends(arm: Arm, ends: Sequence[Mapping[str, Any]]) -> list[Spec]:
             "name": plot_text(arm.label),
             "showlegend": False,
             "hovertemplate": "%{x:.3f} nats, %{y:.1f} points lost<extra>%{fullData.name}</extra>",
-            "meta": {"arm": arm.index, "labelled": True},
+            "meta": {"arm": arm.index, "labeled": True},
         }
     ]
 

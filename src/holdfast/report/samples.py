@@ -19,7 +19,7 @@ class Word:
 
 
 @dataclass(frozen=True)
-class Completion:
+class ShownCompletion:
     """One stage's answer, split so that what changed since the stage before can be marked."""
 
     stage: int
@@ -79,15 +79,17 @@ def _item(view: View, order_index: int, item: Mapping[str, Any]) -> dict[str, An
     }
 
 
-def sample_words(completions: Sequence[Mapping[str, Any]]) -> list[Completion]:
+def sample_words(completions: Sequence[Mapping[str, Any]]) -> list[ShownCompletion]:
     """One item's completions by stage, each with what is new against the stage before it."""
-    shown: list[Completion] = []
+    shown: list[ShownCompletion] = []
     before: list[str] | None = None
     for completion in completions:
         text = str(completion.get("text") or "")
         pieces = re.findall(r"\S+|\s+", text)
         words, change = _changes(before, pieces)
-        shown.append(Completion(int(completion.get("stage") or 0), number(completion.get("reward")), words, change))
+        shown.append(
+            ShownCompletion(int(completion.get("stage") or 0), number(completion.get("reward")), words, change)
+        )
         before = pieces
     return shown
 

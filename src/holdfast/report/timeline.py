@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.report.numbers import DASH, number, small
-from holdfast.report.plot import Figure, Spec, colour, layout, line, plot_text
-from holdfast.report.view import Arm, Run, View
+from holdfast.report.plot import Figure, Spec, color, layout, line, plot_text
+from holdfast.report.view import ArmView, RunView, View
 
 FIELDS = {
     "reward": "reward",
@@ -50,8 +50,8 @@ MOST_PANELS = 4
 class _Watched:
     """A run with what its guard decided."""
 
-    arm: Arm
-    run: Run
+    arm: ArmView
+    run: RunView
     name: str
     decisions: Sequence[Mapping[str, Any]]
 
@@ -73,7 +73,7 @@ def guard_blocks(view: View) -> dict[str, Any]:
     }
 
 
-def _watched(view: View, arm: Arm, run: Run) -> _Watched:
+def _watched(view: View, arm: ArmView, run: RunView) -> _Watched:
     name = arm.label if view.is_run else f"{arm.label}, seed {run.seed}"
     if len(view.orders) > 1:
         name += f", order {run.order_index + 1}"
@@ -122,7 +122,7 @@ class _Steps:
     not lie over the next stage.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: RunView) -> None:
         self.kept: dict[int, int] = {}
         for p in run.summary.get("curves") or []:
             self.kept[int(p["stage"])] = max(self.kept.get(int(p["stage"]), 0), int(p["step"]))
@@ -149,7 +149,7 @@ class _Steps:
         return end - start > self.kept.get(stage, 0)
 
 
-def _kept(run: Run, field: str, steps: _Steps) -> list[list[tuple[float, float]]]:
+def _kept(run: RunView, field: str, steps: _Steps) -> list[list[tuple[float, float]]]:
     """A field over the steps that were kept, in pieces: no line leads across what was undone at a stage's end."""
     source = run.summary.get("probes" if field == "kl_to_base" else "curves") or []
     pieces: list[list[tuple[float, float]]] = [[]]
@@ -164,7 +164,7 @@ def _kept(run: Run, field: str, steps: _Steps) -> list[list[tuple[float, float]]
     return [piece for piece in pieces if piece]
 
 
-def _undone(run: Run, field: str, steps: _Steps) -> list[list[tuple[float, float]]]:
+def _undone(run: RunView, field: str, steps: _Steps) -> list[list[tuple[float, float]]]:
     """The rolled-back pieces of a curve."""
     pieces = []
     for each in run.summary.get("discarded") or []:
@@ -194,12 +194,12 @@ def _shown(watched: _Watched, steps: _Steps) -> list[str]:
 
 
 def _timeline(watched: _Watched, place: int) -> Figure | None:
-    """Reward over steps with the decisions on it, below it what the rules saw, and what was undone in grey."""
+    """Reward over steps with the decisions on it, below it what the rules saw, and what was undone in gray."""
     run, steps = watched.run, _Steps(watched.run)
     fields = _shown(watched, steps)
     if not fields:
         return None
-    shade = colour(watched.arm)
+    shade = color(watched.arm)
     domains = _domains(len(fields))
     traces: list[Spec] = []
     for k, field in enumerate(fields):
@@ -249,13 +249,13 @@ def _timeline(watched: _Watched, place: int) -> Figure | None:
         id=f"fig-guard-{place}",
         title=f"Decisions over the {over}, {watched.name}",
         note=_note(run, steps, len(fields)),
-        alt=f"{over[0].upper()}{over[1:]} over optimiser steps with {len(watched.decisions)} decisions. {told}.",
+        alt=f"{over[0].upper()}{over[1:]} over optimizer steps with {len(watched.decisions)} decisions. {told}.",
         spec={
             "data": traces,
             "layout": layout(
                 height=250 + 120 * (len(fields) - 1),
                 hovermode="x unified" if len(fields) == 1 else "closest",
-                xaxis={"title": {"text": "optimiser step"}, "range": [0, 1.02 * steps.last], "anchor": bottom},
+                xaxis={"title": {"text": "optimizer step"}, "range": [0, 1.02 * steps.last], "anchor": bottom},
                 yaxis={},
                 shapes=shapes,
                 margin={"l": 48, "r": 12, "t": 28, "b": 44},
@@ -268,8 +268,8 @@ def _timeline(watched: _Watched, place: int) -> Figure | None:
     )
 
 
-def _note(run: Run, steps: _Steps, panels: int) -> str:
-    note = "Numbered marks are the decisions listed below: amber warnings, red critical ones, grey a recipe's own. "
+def _note(run: RunView, steps: _Steps, panels: int) -> str:
+    note = "Numbered marks are the decisions listed below: amber warnings, red critical ones, gray a recipe's own. "
     undone = sum(int(d["to_step"]) - int(d["from_step"]) + 1 for d in run.summary.get("discarded") or [])
     if undone:
         note += f"Grey are {undone} steps that were rolled back; they count in the budget. "
@@ -294,7 +294,7 @@ def _actions(decision: Mapping[str, Any]) -> str:
     return ", ".join(decision.get("actions") or ["warn"])
 
 
-def _stretches(run: Run, steps: _Steps) -> Iterator[tuple[float, float]]:
+def _stretches(run: RunView, steps: _Steps) -> Iterator[tuple[float, float]]:
     """From where to where steps were rolled back."""
     for each in run.summary.get("discarded") or []:
         first, last = (steps.at({"stage": each["stage"], "step": each[end]}) for end in ("from_step", "to_step"))

@@ -1,7 +1,7 @@
 """Figures as SVG files without a browser: the part of plotly's specifications that this report uses, drawn by hand.
 
 Scatter traces (lines, marks, text, filled areas, error bars), linear axes with panels below each other, lines,
-rectangles and annotations. Colours are those of the page's light theme, because figures are saved for paper.
+rectangles and annotations. Colors are those of the page's light theme, because figures are saved for paper.
 """
 
 import html
@@ -53,16 +53,16 @@ def write_figures(figures: Sequence[Figure], folder: Path) -> list[Path]:
 
 def figure_as_svg(figure: Figure) -> str:
     """The figure as a whole SVG document with title and description, 720 units wide or as wide as its drawing."""
-    colours = light_colours()
+    colors = light_colors()
     if figure.drawing:
-        text = re.sub(r'="@([\w-]+)"', lambda m: f'="{FONT if m[1] == "font" else colours[m[1]]}"', figure.drawing)
+        text = re.sub(r'="@([\w-]+)"', lambda m: f'="{FONT if m[1] == "font" else colors[m[1]]}"', figure.drawing)
         start = text.index(">") + 1
         return text[:start] + _about(figure) + '<rect width="100%" height="100%" fill="#fff"/>' + text[start:] + "\n"
-    return _Plot(figure, colours).document()
+    return _Plot(figure, colors).document()
 
 
-def light_colours() -> dict[str, str]:
-    """The light theme's colours by name, from the page's own style sheet."""
+def light_colors() -> dict[str, str]:
+    """The light theme's colors by name, from the page's own style sheet."""
     css = (Path(__file__).parent / "templates" / "style.css").read_text(encoding="utf-8")
     light = css[: css.index('[data-theme="dark"]')]
     return dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})\b", light))
@@ -127,8 +127,8 @@ def _tick(value: float, digits: int) -> str:
 class _Plot:
     """One specification being drawn."""
 
-    def __init__(self, figure: Figure, colours: Mapping[str, str]) -> None:
-        self.figure, self.colours = figure, colours
+    def __init__(self, figure: Figure, colors: Mapping[str, str]) -> None:
+        self.figure, self.colors = figure, colors
         self.layout, self.data = figure.spec["layout"], figure.spec["data"]
         named = [t for t in self.data if t.get("name") and t.get("showlegend") is not False]
         self.legend = _in_rows(named) if len(named) > 1 else []
@@ -174,8 +174,8 @@ class _Plot:
 
     def _paint(self, token: Any, kind: str) -> str:
         name, _, opacity = str(token).lstrip("@").partition("/")
-        colour = self.colours.get(name, "none")
-        return f'{kind}="{colour}"' + (f' {kind}-opacity="{opacity}"' if opacity else "")
+        color = self.colors.get(name, "none")
+        return f'{kind}="{color}"' + (f' {kind}-opacity="{opacity}"' if opacity else "")
 
     def _line(self, x0: float, y0: float, x1: float, y1: float, edge: Mapping[str, Any]) -> str:
         dash = f' stroke-dasharray="{DASHES[edge["dash"]]}"' if edge.get("dash") in DASHES else ""
@@ -184,11 +184,11 @@ class _Plot:
             f'stroke-width="{edge.get("width", 1)}"{dash}/>'
         )
 
-    def _text(self, x: float, y: float, text: str, colour: str, anchor: str, size: float = 12.5, more: str = "") -> str:
+    def _text(self, x: float, y: float, text: str, color: str, anchor: str, size: float = 12.5, more: str = "") -> str:
         bold = ' font-weight="600"' if "<b>" in text else ""
         plain = html.unescape(re.sub(r"</?b>", "", text)).strip()
         return (
-            f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}" {self._paint(colour, "fill")}'
+            f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}" {self._paint(color, "fill")}'
             f"{bold}{more}>{html.escape(plain)}</text>"
         )
 

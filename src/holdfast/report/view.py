@@ -11,18 +11,18 @@ from statistics import fmean
 from typing import Any
 
 from holdfast.measure.forgetting import flatten_metrics
-from holdfast.report.numbers import Estimate, estimate, number
+from holdfast.report.numbers import ShownEstimate, estimate, number
 
 KIND_TITLES = {"task": "Tasks, in order", "retention": "Retention", "ood": "Out of distribution"}
 
-Series = list[tuple[float, float, float, float]]
+CurvePoints = list[tuple[float, float, float, float]]
 """Rows of (x, mean, smallest, largest) over runs."""
 
 BUDGET_FIELDS = ["optimizer_steps", "prompts", "completions", "generated_tokens", "trained_tokens", "train", "eval"]
 
 
 @dataclass(frozen=True)
-class Run:
+class RunView:
     """One run of an arm and its own summary."""
 
     seed: int
@@ -43,14 +43,14 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Arm:
+class ArmView:
     """One recipe under its label, with its runs."""
 
     index: int
     label: str
     recipe: str
-    runs: tuple[Run, ...]
-    metrics: Mapping[str, Estimate]
+    runs: tuple[RunView, ...]
+    metrics: Mapping[str, ShownEstimate]
     budget: Mapping[str, float | None]
     on_front: bool
 
@@ -59,13 +59,13 @@ class Arm:
         """Runs that the guard ended before their last stage."""
         return sum(run.summary.get("status") == "stopped" for run in self.runs)
 
-    def of_order(self, order_index: int) -> list[Run]:
+    def of_order(self, order_index: int) -> list[RunView]:
         """The arm's runs over one task order."""
         return [run for run in self.runs if run.order_index == order_index]
 
 
 @dataclass(frozen=True)
-class Cell:
+class MatrixCell:
     """One entry A[stage][set] of a matrix: the mean over runs and what surrounds it.
 
     Attributes:
@@ -104,7 +104,7 @@ class View:
         return all(value.n <= 1 for arm in self.arms for value in arm.metrics.values())
 
     @property
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[RunView]:
         return [run for arm in self.arms for run in arm.runs]
 
     @cached_property
@@ -139,7 +139,7 @@ class View:
             return "before"
         return f"after {stage} · {order[stage - 1]}" if stage <= len(order) else f"after {stage}"
 
-    def cell(self, arm: Arm, order_index: int, stage: int, name: str) -> Cell | None:
+    def cell(self, arm: ArmView, order_index: int, stage: int, name: str) -> MatrixCell | None:
         """The matrix entry of an arm; None where no run has measured it."""
         scores = [s for run in arm.of_order(order_index) if (s := run.score(stage, name)) is not None]
         means = [m for s in scores if (m := number(s.get("mean"))) is not None]
@@ -158,7 +158,7 @@ class View:
             return fmean(values) if values else None
 
         form = {field: mean_of(field) for field in ("format_ok", "length", "truncated")}
-        return Cell(fmean(means), low, high, len(means), own, **form)
+        return MatrixCell(fmean(means), low, high, len(means), own, **form)
 
     @cached_property
     def shared_budget(self) -> dict[str, float]:
@@ -182,7 +182,7 @@ class View:
         return [ends[stage] for stage in sorted(ends)]
 
 
-def over_runs(runs: Sequence[Run], points: Callable[[Run], Iterator[tuple[float, Any]]]) -> Series:
+def over_runs(runs: Sequence[RunView], points: Callable[[RunView], Iterator[tuple[float, Any]]]) -> CurvePoints:
     """A series of several runs as (x, mean, smallest, largest), at every x that all runs with values share.
 
     Where runs share no x at all (they were thinned or stopped differently), every x of any run is kept.
@@ -199,7 +199,7 @@ def over_runs(runs: Sequence[Run], points: Callable[[Run], Iterator[tuple[float,
     return [(x, fmean(ys), min(ys), max(ys)) for x, ys in rows]
 
 
-def stage_ends(run: Run) -> dict[int, float]:
+def stage_ends(run: RunView) -> dict[int, float]:
     """Stage to global step at its end, 0 before the first."""
     ends: dict[int, float] = {0: 0.0}
     for point in run.summary.get("curves") or []:
@@ -208,7 +208,7 @@ def stage_ends(run: Run) -> dict[int, float]:
     return ends
 
 
-def _arms_of_comparison(summary: Mapping[str, Any]) -> list[Arm]:
+def _arms_of_comparison(summary: Mapping[str, Any]) -> list[ArmView]:
     recipes = {r["label"]: r for r in summary.get("recipes") or []}
     labels = list(summary.get("labels") or recipes)
     front = set(summary.get("pareto") or [])
@@ -216,23 +216,23 @@ def _arms_of_comparison(summary: Mapping[str, Any]) -> list[Arm]:
     for index, label in enumerate(labels):
         recipe = recipes.get(label) or {}
         runs = tuple(
-            Run(int(run.get("seed") or 0), int(run.get("order_index") or 0), run.get("summary") or {})
+            RunView(int(run.get("seed") or 0), int(run.get("order_index") or 0), run.get("summary") or {})
             for run in summary.get("runs") or []
             if run.get("label") == label
         )
         metrics = {name: estimate(value) for name, value in (recipe.get("metrics") or {}).items()}
         name = str(recipe.get("name") or label)
-        arms.append(Arm(index, label, name, runs, metrics, _budget(recipe.get("budget")), label in front))
+        arms.append(ArmView(index, label, name, runs, metrics, _budget(recipe.get("budget")), label in front))
     return arms
 
 
-def _arm_of_run(summary: Mapping[str, Any]) -> Arm:
+def _arm_of_run(summary: Mapping[str, Any]) -> ArmView:
     label = str(summary.get("label") or summary.get("name") or "run")
-    run = Run(int(summary.get("seed") or 0), 0, summary)
+    run = RunView(int(summary.get("seed") or 0), 0, summary)
     measured = summary.get("metrics")
     metrics = {key: estimate(value) for key, value in flatten_metrics(measured).items()} if measured else {}
     name = str((summary.get("recipe") or {}).get("name") or label)
-    return Arm(0, label, name, (run,), metrics, _budget(summary.get("budget")), False)
+    return ArmView(0, label, name, (run,), metrics, _budget(summary.get("budget")), False)
 
 
 def _budget(budget: Mapping[str, Any] | None) -> dict[str, float | None]:

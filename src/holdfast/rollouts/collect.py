@@ -20,7 +20,7 @@ from holdfast.errors import DataError
 from holdfast.model.base import Base
 from holdfast.model.context_length import longest_reprompt
 from holdfast.model.policy import Policy
-from holdfast.model.processes import World
+from holdfast.model.processes import Processes
 from holdfast.model.shard import whole
 from holdfast.recipes.base.recipe import Recipe
 from holdfast.recipes.parts.penalty import FisherPenalty
@@ -57,7 +57,7 @@ class Collector:
         self.policy, self.engine, self.recipe, self.train, self.seed = policy, engine, recipe, train, seed
         self.base = base
         self.spec = recipe.rollouts()
-        self.world = World.current()
+        self.world = Processes.current()
         self.dropped: dict[str, int] = {}
         """Training examples left out of each task because they do not fit."""
         self.max_reprompt_length = longest_reprompt(policy, train)
@@ -289,7 +289,7 @@ class Collector:
         Args:
             source: who answers; by default as the recipe says.
         """
-        # Each process samples and judges neighbouring requests, so that most of them share their prompts.
+        # Each process samples and judges neighboring requests, so that most of them share their prompts.
         mine = self.world.share(range(len(requests)))
         owners = [(task, prompt.example) for task, prompt in (asked[i] for i in mine)]
         own = [requests[i] for i in mine]

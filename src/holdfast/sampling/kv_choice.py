@@ -15,7 +15,7 @@ from transformers import Cache, DynamicCache
 
 from holdfast.model.policy import Policy, attends_everywhere
 from holdfast.sampling.kv_cache import EqualRows, MixedRows, RereadRows
-from holdfast.sampling.kv_rows import Rows
+from holdfast.sampling.kv_rows import CacheRows
 from holdfast.sampling.kv_shared import SharedRows
 from holdfast.sampling.llama_decoder import llama_decoder
 from holdfast.sampling.prefill import Forward, PromptReader
@@ -31,7 +31,7 @@ token another way."""
 _chosen: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 
 
-def rows_for(policy: Policy, poll: Callable[[], None]) -> Rows:
+def rows_for(policy: Policy, poll: Callable[[], None]) -> CacheRows:
     """Rows for a policy's model: the first of these that computes it right, which is remembered for the model.
 
     `SharedRows` for Llama-like decoders, `MixedRows` where each layer is full or sliding-window attention, `EqualRows`
@@ -52,11 +52,11 @@ def rows_for(policy: Policy, poll: Callable[[], None]) -> Rows:
     if may_mix and (decoder := llama_decoder(policy)) is not None:
         return SharedRows(decoder, PromptReader(forward, policy.device, policy.pad_id, len(layers)), poll)
 
-    def mixed(forward: Forward) -> Rows:
+    def mixed(forward: Forward) -> CacheRows:
         reader = PromptReader(forward, policy.device, policy.pad_id, len(layers))
         return MixedRows([getattr(layer, "sliding_window", None) for layer in layers], forward, reader)
 
-    kinds: list[Callable[[Forward], Rows]] = [mixed] if may_mix else []
+    kinds: list[Callable[[Forward], CacheRows]] = [mixed] if may_mix else []
     kinds.append(lambda forward: EqualRows(model.config, forward, policy.device))
     kinds.append(lambda forward: RereadRows(forward, policy.device))
     if model not in _chosen:
@@ -72,7 +72,7 @@ def rows_for(policy: Policy, poll: Callable[[], None]) -> Rows:
 
 
 @torch.no_grad()
-def _follows(policy: Policy, rows: Rows) -> bool:
+def _follows(policy: Policy, rows: CacheRows) -> bool:
     """Whether the states of tokens after a prompt are those of whole passes."""
     vocabulary = policy.causal_lm.get_input_embeddings().num_embeddings
     lengths = (5, 3 if rows.mixed else 5)

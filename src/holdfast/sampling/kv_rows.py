@@ -8,7 +8,7 @@ from torch import Tensor
 from holdfast.sampling.prefill import Prompt
 
 
-class Rows(Protocol):
+class CacheRows(Protocol):
     """The rows that are being sampled, numbered from 0 without gaps."""
 
     mixed: bool

@@ -113,14 +113,14 @@ def open_model(path: str | Path, other: str | Path | None = None) -> Model:
         other: a model to take an adapter's base from where the one that the adapter names is not there.
 
     Raises:
-        ModelError: it is not there, has no safetensors, is quantised, or is an adapter of a kind other than plain LoRA.
+        ModelError: it is not there, has no safetensors, is quantized, or is an adapter of a kind other than plain LoRA.
     """
     folder = locate(path)
     if (folder / "adapter_config.json").is_file():
         return _open_adapter(str(path), folder, other)
     config = _json(folder / "config.json") if (folder / "config.json").is_file() else {}
     if "quantization_config" in config:
-        raise ModelError("its weights are quantised", where=str(path), mend="name the model that it was made from")
+        raise ModelError("its weights are quantized", where=str(path), mend="name the model that it was made from")
     tensors, left_out = _stored(folder, str(path))
     return Model(str(path), tensors, _ties(config, tensors), left_out)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from holdfast import __version__
-from holdfast.config.load import dump_config, load_config
+from holdfast.config.load import dump_config, load_kept_config
 from holdfast.config.settings import CompareConfig, RunConfig
 from holdfast.errors import RunError
-from holdfast.model.processes import World
+from holdfast.model.processes import Processes
 from holdfast.store.files import read_json, write_json, write_text
 from holdfast.store.run_directory import RunDirectory
 from holdfast.stream.observer import Observer
@@ -20,7 +20,7 @@ from holdfast.summary.build import build_comparison_summary
 
 
 @dataclass(frozen=True)
-class Cell:
+class ComparisonCell:
     """One run of a comparison."""
 
     label: str
@@ -33,10 +33,10 @@ class Cell:
         return f"runs/{self.label}-s{self.seed}-o{self.order_index}"
 
 
-def cells(config: CompareConfig) -> list[Cell]:
+def cells(config: CompareConfig) -> list[ComparisonCell]:
     """The runs of a comparison; all recipes of one seed and order come before the next, so that pairs fill up early."""
     return [
-        Cell(arm.label, seed, index, config.run_config(arm, seed, order))
+        ComparisonCell(arm.label, seed, index, config.run_config(arm, seed, order))
         for seed in config.seeds
         for index, order in enumerate(config.task_orders())
         for arm in config.recipes
@@ -60,7 +60,7 @@ def compare(
     Raises:
         HoldfastError: the first thing that cannot work.
     """
-    world = World.current()
+    world = Processes.current()
     directory = RunDirectory(path)
     world.main(directory.refuse_existing)
     first_order = config.task_orders()[0]
@@ -80,19 +80,19 @@ def resume_comparison(
 ) -> dict[str, Any]:
     """Go on with a comparison: complete runs are kept, a run under way is resumed, the others are run."""
     directory = RunDirectory(path)
-    config = load_config(directory.config, CompareConfig)
-    World.current().main(directory.sweep)
+    config = load_kept_config(directory.config, CompareConfig)
+    Processes.current().main(directory.sweep)
     return _go_on(config, directory, observer, on_progress)
 
 
 def _go_on(
     config: CompareConfig, directory: RunDirectory, observer: Observer | None, on_progress: Callable[[], object] | None
 ) -> dict[str, Any]:
-    world = World.current()
+    world = Processes.current()
     baseline: dict[str, Any] | None = None
 
-    def summarise() -> dict[str, Any]:
-        summary = _summarise(config, directory)
+    def summarize() -> dict[str, Any]:
+        summary = _summarize(config, directory)
         if on_progress is not None:
             on_progress()
         return summary
@@ -109,11 +109,11 @@ def _go_on(
             else:
                 world.main(lambda own=own: _discard(own))  # type: ignore[misc]
                 Run(cell.config, own, label=cell.label, baseline=baseline, observer=observer).start()
-            world.main(summarise)
+            world.main(summarize)
         if baseline is None:
             # Every run starts from the same model: what is known of it is measured once.
             baseline = world.main(lambda own=own: baseline_of(own))  # type: ignore[misc]
-    return world.main(lambda: _summarise(config, directory))
+    return world.main(lambda: _summarize(config, directory))
 
 
 def _warn_of_unequal_prompts(kept: Mapping[str, Mapping[str, frozenset[str]]]) -> None:
@@ -147,7 +147,7 @@ def _discard(run: RunDirectory) -> None:
             file.unlink()
 
 
-def _summarise(config: CompareConfig, directory: RunDirectory) -> dict[str, Any]:
+def _summarize(config: CompareConfig, directory: RunDirectory) -> dict[str, Any]:
     runs: list[dict[str, Any]] = []
     for cell in cells(config):
         own = RunDirectory(directory.path / cell.path)

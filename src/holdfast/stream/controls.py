@@ -23,7 +23,7 @@ class Controls:
         self._controllers = recipe.controllers()
 
     def settings(self, step: int) -> dict[str, float]:
-        """What the controllers set for an optimiser step (from 0)."""
+        """What the controllers set for an optimizer step (from 0)."""
         moment = Moment(step, self._steps, self._seed)
         return {name: controller.value(moment) for name, controller in self._controllers.items()}
 

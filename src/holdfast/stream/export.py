@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from holdfast.config.load import load_config
+from holdfast.config.load import load_kept_config
 from holdfast.config.settings import RunConfig
 from holdfast.errors import RunError
 from holdfast.model.load import load_policy
@@ -30,7 +30,7 @@ def export_run(source: Path, output: Path) -> Path:
     if output.exists():
         raise RunError("there is something here already", where=str(output), mend="name a folder that is not there")
     directory, checkpoint = _found(source)
-    config = load_config(directory.config, RunConfig)
+    config = load_kept_config(directory.config, RunConfig)
     # On the CPU: the weights are only passed on.
     policy = load_policy(adapted_model(config).model_copy(update={"device": "cpu"}), seed=config.seed)
     manifest = read_json(directory.manifest)

@@ -9,7 +9,7 @@ from holdfast.data.rows import Row
 from holdfast.guard.guard import Decision, Guard
 from holdfast.guard.settings import Action, GuardSettings
 from holdfast.measure.artifacts import grown_ngrams
-from holdfast.model.processes import World
+from holdfast.model.processes import Processes
 from holdfast.store.files import json_safe
 from holdfast.store.run_directory import RunDirectory
 from holdfast.stream.observer import Observer
@@ -21,7 +21,7 @@ ANSWERS_KEPT = 16
 MASKED_AT_MOST = 8
 """n-grams that one decision masks: those with the clearest evidence."""
 
-Ngram = tuple[int, ...]
+TokenNgram = tuple[int, ...]
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Remedies:
 
     frozen: bool = False
     rate: float = 1.0
-    masked: list[Ngram] = field(default_factory=list)
+    masked: list[TokenNgram] = field(default_factory=list)
     roll_backs: int = 0
     ends: Literal["", "stage", "run"] = ""
 
@@ -66,13 +66,13 @@ class Healthy:
             del self.candidates[number]
 
 
-def _count(answer: Sequence[int], ngram: Ngram) -> int:
+def _count(answer: Sequence[int], ngram: TokenNgram) -> int:
     n = len(ngram)
     return sum(tuple(answer[i : i + n]) == ngram for i in range(len(answer) - n + 1))
 
 
 @dataclass(frozen=True)
-class Verdict:
+class GuardReading:
     """What the main process's guard says after a step or a probe."""
 
     decisions: list[Decision]
@@ -104,7 +104,7 @@ class Guarding:
         eos_ids: Collection[int] = (),
     ) -> None:
         self.settings, self.directory, self.teacher, self.eos_ids = settings, directory, teacher, frozenset(eos_ids)
-        self.world = World.current()
+        self.world = Processes.current()
         self.reference: Mapping[str, float] = {}
         self.probe_items: Mapping[str, int] = {}
         self.remedies, self.healthy = Remedies(), Healthy()
@@ -182,8 +182,8 @@ class Guarding:
             self.healthy.candidates.clear()
         return verdict.decisions
 
-    def _verdict(self, decisions: list[Decision]) -> Verdict:
-        return Verdict(decisions, self._guard.is_calm, self._guard.mean_reward)
+    def _verdict(self, decisions: list[Decision]) -> GuardReading:
+        return GuardReading(decisions, self._guard.is_calm, self._guard.mean_reward)
 
     def _keep(self, rows: Sequence[Row]) -> None:
         # Of several answers to a prompt one: they are not independent. None to an earlier task, whose form is its own.
@@ -235,7 +235,7 @@ class Guarding:
         if self.teacher is not None:
             self.teacher.frozen = self.remedies.frozen
 
-    def _artifacts(self, demonstrations: Sequence[list[int]]) -> list[Ngram]:
+    def _artifacts(self, demonstrations: Sequence[list[int]]) -> list[TokenNgram]:
         """Token n-grams that stand in more of the latest completions than of the stage's first ones.
 
         Those that demonstrations contain as often are what the task teaches, and no artifacts; without demonstrations,

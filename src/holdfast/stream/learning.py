@@ -1,4 +1,4 @@
-"""The probe that a controller learns from: the loss on fixed prompts, between optimiser steps."""
+"""The probe that a controller learns from: the loss on fixed prompts, between optimizer steps."""
 
 from typing import Any
 

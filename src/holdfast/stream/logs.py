@@ -27,7 +27,7 @@ def first_whole(directory: RunDirectory, numbers: Iterable[int]) -> tuple[Checkp
 
 
 def keep_aside(directory: RunDirectory, lengths: Mapping[str, int], decision: int) -> int:
-    """Copy what is about to be cut off from the logs into discarded.jsonl; the number of optimiser steps in it.
+    """Copy what is about to be cut off from the logs into discarded.jsonl; the number of optimizer steps in it.
 
     Args:
         lengths: of the logs at the checkpoint, in bytes.
@@ -54,7 +54,7 @@ def _ends(log: Path) -> list[int]:
 
 
 def steps_before(directory: RunDirectory, stage: int) -> int:
-    """Optimiser steps that the stages before one have taken; one that was ended early has fewer than configured."""
+    """Optimizer steps that the stages before one have taken; one that was ended early has fewer than configured."""
     taken: dict[int, int] = {}
     for record in directory.records("metrics.jsonl"):
         taken[record["stage"]] = max(taken.get(record["stage"], 0), record["step"])

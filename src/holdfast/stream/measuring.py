@@ -14,7 +14,7 @@ from holdfast.evaluate.embedding import Embedder, compare_embeddings
 from holdfast.evaluate.evaluator import Evaluation, Evaluator
 from holdfast.measure.drift import MatrixDrift, drift
 from holdfast.measure.drift.stages import drift_entry
-from holdfast.model.processes import World
+from holdfast.model.processes import Processes
 from holdfast.store.files import json_safe, read_json, write_json
 from holdfast.store.model_folder import hub_folder
 from holdfast.store.run_directory import RunDirectory
@@ -43,7 +43,7 @@ class Measuring:
         self.model = model or ModelSettings()
         self.evaluator, self.directory, self.observer, self.baseline = evaluator, directory, observer, baseline
         self.tasks, self.suites = tasks, suites
-        self.settings, self.world = evaluator.settings, World.current()
+        self.settings, self.world = evaluator.settings, Processes.current()
         self._embedder: Embedder | None = None
         self.world.main(self._load_embedder)
 

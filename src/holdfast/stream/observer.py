@@ -13,19 +13,19 @@ class Observer:
         """Run `number` (from 1) of a comparison's `runs` is about to begin or to go on."""
 
     def run_started(self, label: str, stages: int, steps: int, done: int) -> None:
-        """A run begins, or goes on after `done` of its optimiser steps: its label, stages, and steps of them all."""
+        """A run begins, or goes on after `done` of its optimizer steps: its label, stages, and steps of them all."""
 
     def stage_started(self, stage: int, task: str, steps: int, done: int) -> None:
         """Stage `stage` (from 1) begins, or goes on after `done` of its `steps`."""
 
     def step_done(self, numbers: Mapping[str, Any]) -> None:
-        """An optimiser step was taken; its line of metrics.jsonl."""
+        """An optimizer step was taken; its line of metrics.jsonl."""
 
     def decided(self, decision: Decision) -> None:
         """The guard has decided; its line of decisions.jsonl."""
 
     def rolled_back(self, steps: int) -> None:
-        """The guard has undone the last so many optimiser steps."""
+        """The guard has undone the last so many optimizer steps."""
 
     def evaluation_started(self, stage: int, sets: int) -> None:
         """All sets are about to be evaluated after `stage` (0: before the first)."""

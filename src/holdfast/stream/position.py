@@ -16,8 +16,8 @@ from holdfast.train.step import StageTrainer
 
 
 @dataclass
-class Batch:
-    """A rollout batch with optimiser steps left, and what the recipe says about it."""
+class RolloutBatch:
+    """A rollout batch with optimizer steps left, and what the recipe says about it."""
 
     rows: list[Row]
     said: dict[str, float]
@@ -27,12 +27,12 @@ class Batch:
 
 @dataclass
 class Position:
-    """Where a run stands: after `step` optimiser steps of stage `stage` (from 1), which `trainer` takes."""
+    """Where a run stands: after `step` optimizer steps of stage `stage` (from 1), which `trainer` takes."""
 
     stage: int
     step: int
     trainer: StageTrainer | None = None
-    batch: Batch | None = None
+    batch: RolloutBatch | None = None
     controls: Controls | None = None
 
 
@@ -97,7 +97,7 @@ def restored(
     if batch := saved.get("batch"):
         *before, task = tasks[: position.stage]
         rows = rows_from_json(batch["rows"], task.train, [example for old in before for example in old.train])
-        position.batch = Batch(rows, batch["said"], batch["measured"])
+        position.batch = RolloutBatch(rows, batch["said"], batch["measured"])
     if position.step > 0:
         position.controls = make_controls(position.stage)
         position.controls.load_state(saved["controllers"])

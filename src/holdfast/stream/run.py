@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from holdfast import stop
-from holdfast.config.load import dump_config, load_config
+from holdfast.config.load import dump_config, load_kept_config
 from holdfast.config.settings import RunConfig
 from holdfast.data.batch_metrics import EMPTY_BATCH, rollout_numbers, some_rows
 from holdfast.data.rows import Row
@@ -23,7 +23,7 @@ from holdfast.model.base import Base
 from holdfast.model.context_length import check_context
 from holdfast.model.hidden_states import longest_packed
 from holdfast.model.load import load_policy, tell_of_slow_products
-from holdfast.model.processes import World
+from holdfast.model.processes import Processes
 from holdfast.model.shard import abandon, shard
 from holdfast.model.stage_adapters import adapted_model
 from holdfast.recipes.base.needs import require
@@ -41,8 +41,8 @@ from holdfast.stream.measuring import Measuring
 from holdfast.stream.near_future.going_back import GoesBack
 from holdfast.stream.near_future.scouting import Scouting
 from holdfast.stream.observer import Observer
-from holdfast.stream.position import Batch, Keepers, Position, as_groups, restored
-from holdfast.stream.summarise import summarise
+from holdfast.stream.position import Keepers, Position, RolloutBatch, as_groups, restored
+from holdfast.stream.summarize import summarize
 from holdfast.tasks.lm_eval import LmEvalSuite
 from holdfast.tasks.load import load_stream, try_verifier
 from holdfast.train.checkpoint import Checkpoint, load_newest, remove_between, save_checkpoint
@@ -72,7 +72,7 @@ class Run(GoesBack):
     ) -> None:
         self.config, self.directory, self.baseline = config, directory, baseline
         self.label = label or config.recipe.name
-        self.world = World.current()
+        self.world = Processes.current()
         self.observer = observer if observer is not None and self.world.is_main else Observer()
         self.steps = [task.steps or config.train.steps for task in config.tasks]
         self._weights_hash = ""
@@ -213,7 +213,7 @@ class Run(GoesBack):
         try:
             if not self.world.main(lambda: self.directory.evaluation(0).exists()):
                 self._evaluate(0)
-                self.world.main(lambda: self._summarise("running"))
+                self.world.main(lambda: self._summarize("running"))
             self.guarding.reference, self.guarding.probe_items = self.world.main(self.measuring.retention_before)
             self.guarding.watch()
             goes_back = self.guarding.acts or self.scouting.acts
@@ -231,14 +231,14 @@ class Run(GoesBack):
                 self.scouting.begin_stage()
                 self._save(after)
                 self._unsaved = None
-                self.world.main(lambda: self._summarise("running"))
+                self.world.main(lambda: self._summarize("running"))
         except Stopped:
             abandon(self.policy)
             if self._unsaved is not None:
                 self._save(self._unsaved, is_due=False)
             raise
         status = "stopped" if self.guarding.remedies.ends else "complete"
-        summary = self.world.main(lambda: self._summarise(status))
+        summary = self.world.main(lambda: self._summarize(status))
         self.observer.run_done(summary)
         return summary
 
@@ -248,7 +248,7 @@ class Run(GoesBack):
             raise Stopped(number)
 
     def _train_stage(self, position: Position) -> None:
-        """Optimiser steps from a position to the end of its stage; `_unsaved` follows them."""
+        """Optimizer steps from a position to the end of its stage; `_unsaved` follows them."""
         stage = position.stage
         steps, task = self.steps[stage - 1], self.tasks[stage - 1]
         settings = self.config.train
@@ -279,7 +279,7 @@ class Run(GoesBack):
                 fresh = rollout_numbers(groups)
                 for spent in ("completions", "generated_tokens"):
                     fresh[spent] += probed.pop(spent, 0)
-                batch = Batch([row for group in groups for row in group.rows], dict(said), fresh)
+                batch = RolloutBatch([row for group in groups for row in group.rows], dict(said), fresh)
                 self.guarding.mask(batch.rows)
             is_last = (step + 1) % iterations == 0 or step + 1 == steps
             rate = learning_rate(settings, step, steps) * self.guarding.remedies.rate
@@ -320,7 +320,7 @@ class Run(GoesBack):
             position = self._probe(position, steps)
 
     def _record(self, record: dict[str, Any], rows: list[Row]) -> list[Decision]:
-        """Write down an optimiser step; what the guard decides on it."""
+        """Write down an optimizer step; what the guard decides on it."""
         if self.world.is_main:
             self.directory.append("metrics.jsonl", json_safe(record))
         self.observer.step_done(record)
@@ -354,7 +354,7 @@ class Run(GoesBack):
         self.measuring.evaluate(stage)
 
     def _number(self, position: Position) -> int:
-        """Of a checkpoint: optimiser steps until there, and what roll-backs add so that the newest has the highest."""
+        """Of a checkpoint: optimizer steps until there, and what roll-backs add so that the newest has the highest."""
         return sum(self.steps[: position.stage - 1]) + position.step + self.guarding.undone + self.scouting.undone
 
     def _save(self, position: Position, *, is_due: bool = True, went_back_to: Checkpoint | None = None) -> None:
@@ -388,9 +388,9 @@ class Run(GoesBack):
         for row in some_rows(rows) if self.world.is_main else ():
             self.directory.append("rollouts.jsonl", {"stage": position.stage, "step": position.step, **row})
 
-    def _summarise(self, status: str) -> dict[str, Any]:
+    def _summarize(self, status: str) -> dict[str, Any]:
         sets, parameters = (self.tasks, self.suites), self.policy.parameter_counts()
-        return summarise(self.directory, self.config, self.label, *sets, parameters=parameters, status=status)
+        return summarize(self.directory, self.config, self.label, *sets, parameters=parameters, status=status)
 
 
 def open_run(path: Path, observer: Observer | None = None) -> Run:
@@ -402,7 +402,7 @@ def open_run(path: Path, observer: Observer | None = None) -> Run:
     directory = RunDirectory(path)
     if not directory.config.exists():
         raise RunError("is not a run directory: there is no config.yaml", where=str(path), mend="name one that is")
-    config = load_config(directory.config, RunConfig)
+    config = load_kept_config(directory.config, RunConfig)
     # Where there is no manifest, the run was killed before it began; only a comparison gives labels of its own.
     label = read_json(directory.manifest)["label"] if directory.manifest.exists() else None
     return Run(config, directory, label=label, observer=observer)

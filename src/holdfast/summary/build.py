@@ -274,7 +274,7 @@ def _scores(sets: Mapping[str, Mapping[str, Any]]) -> Json:
 
 
 def _stage_offsets(metrics: Iterable[Mapping[str, Any]], stages: int) -> dict[int, int]:
-    """Optimiser steps made before each stage, also of the stage that would come next."""
+    """Optimizer steps made before each stage, also of the stage that would come next."""
     lengths: dict[int, int] = {}
     for record in metrics:
         lengths[record["stage"]] = max(lengths.get(record["stage"], 0), record["step"])

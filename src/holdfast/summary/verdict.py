@@ -16,8 +16,8 @@ Summary = Mapping[str, Any]
 
 ALPHA = 0.05
 
-LEARNT = 0.5
-"""A task counts as learnt from this score on, right after its own stage."""
+LEARNED = 0.5
+"""A task counts as learned from this score on, right after its own stage."""
 
 
 def points(fraction: float) -> str:
@@ -92,18 +92,18 @@ def comparison_verdict(summary: Summary) -> list[str]:
     recipes = [r for r in summary["recipes"] if r["metrics"]["learned_score"]["mean"] is not None]
     if not recipes:
         return ["No run is complete yet, so nothing can be said.", *_stopped(summary)]
-    able = [r for r in recipes if r["metrics"]["learned_score"]["mean"] >= LEARNT]
-    learnt = [r["label"] for r in able]
-    pairs = [m for m in summary["matched"] if m["a"] in learnt and m["b"] in learnt]
+    able = [r for r in recipes if r["metrics"]["learned_score"]["mean"] >= LEARNED]
+    learned = [r["label"] for r in able]
+    pairs = [m for m in summary["matched"] if m["a"] in learned and m["b"] in learned]
     fair = [m for m in pairs if m["difference"] is not None]
     fair.sort(key=lambda m: (not is_shown(m), not is_shown_alone(m), -abs(m["difference"])))
     return [
-        *_headline(recipes, learnt, fair),
+        *_headline(recipes, learned, fair),
         *_beyond_headline(fair),
         *_not_compared(pairs),
         *_stopped(summary),
         *_decided(summary),
-        *_not_learnt(summary, recipes),
+        *_not_learned(summary, recipes),
         *_extremes(summary, recipes, "learned_score", "Highest score right after a task's own stage", True),
         *_extremes(summary, recipes, "final_score", "Highest score on all tasks at the end", True),
         *_extremes(summary, able, "loss_of_earlier", "Least lost of earlier tasks and suites at the end", False),
@@ -114,26 +114,26 @@ def comparison_verdict(summary: Summary) -> list[str]:
     ]
 
 
-def _headline(recipes: Sequence[Summary], learnt: Sequence[str], fair: Sequence[Summary]) -> list[str]:
+def _headline(recipes: Sequence[Summary], learned: Sequence[str], fair: Sequence[Summary]) -> list[str]:
     if len(recipes) == 1:
         (only,) = recipes
         loss = only["metrics"]["loss_of_earlier"]["mean"]
         kept = "" if loss is None else f" and {_kept(loss)} of what was known before"
         final = points(only["metrics"]["final_score"]["mean"])
         return [f"{only['label']} scored {final} points on the tasks at the end{kept} ({_count(only['runs'], 'run')})."]
-    if not learnt:
+    if not learned:
         best = max(recipes, key=lambda r: r["metrics"]["learned_score"]["mean"])
         reached = points(best["metrics"]["learned_score"]["mean"])
         return [
-            f"No recipe learnt the tasks: {best['label']}, the best, reached {reached} points right after their stage."
+            f"No recipe learned the tasks: {best['label']}, the best, reached {reached} points right after their stage."
         ]
-    if len(learnt) == 1:
-        return [f"Only {learnt[0]} learnt the tasks, so what the recipes lost cannot be compared fairly."]
+    if len(learned) == 1:
+        return [f"Only {learned[0]} learned the tasks, so what the recipes lost cannot be compared fairly."]
     if len(fair) > 1 and all(m["ci95"] is not None and not is_shown(m) for m in fair):
         clearest = matched_sentence(fair[0])
         clearest = clearest.split(": ", 1)[1] if _is_open(fair[0]) else clearest
         return [
-            f"No difference in what was lost could be shown between any two of {_join(learnt)} {_where(fair[0])}, "
+            f"No difference in what was lost could be shown between any two of {_join(learned)} {_where(fair[0])}, "
             f"corrected for all comparisons; the clearest: {clearest}"
         ]
     return [matched_sentence(m) for m in fair[:1]]
@@ -201,26 +201,26 @@ def _stopped(summary: Summary) -> list[str]:
     ]
 
 
-def _not_learnt(summary: Summary, recipes: Sequence[Summary]) -> list[str]:
+def _not_learned(summary: Summary, recipes: Sequence[Summary]) -> list[str]:
     failed, partly = [], []
     for recipe in recipes:
         label, learned = recipe["label"], recipe["metrics"]["learned_score"]["mean"]
-        if learned < LEARNT:
+        if learned < LEARNED:
             failed.append(f"{label} ({points(learned)})")
             continue
         runs = [r["summary"] for r in summary["runs"] if r["label"] == label and r["summary"]["status"] == "complete"]
         learned_by_run = [run["metrics"]["learned_score"]["per_task"] for run in runs if run["metrics"]]
         for task in summary["tasks"]:
             average = mean(per_task[task] for per_task in learned_by_run if task in per_task)
-            if average is not None and average < LEARNT:
+            if average is not None and average < LEARNED:
                 partly.append(f"{task} by {label} ({points(average)})")
-    below = f"below {points(LEARNT)} points right after a task's own stage"
+    below = f"below {points(LEARNED)} points right after a task's own stage"
     sentences = []
     if failed:
         kept = "that it kept what it knew" if len(failed) == 1 else "that they kept what they knew"
         sentences.append(f"{_join(failed)} failed to learn the tasks ({below}): {kept} says nothing about holding on.")
     if partly:
-        sentences.append(f"Not learnt ({below}): {'; '.join(partly)}.")
+        sentences.append(f"Not learned ({below}): {'; '.join(partly)}.")
     return sentences
 
 
@@ -275,7 +275,7 @@ def _budgets(recipes: Sequence[Summary]) -> list[str]:
     uneven = [key for key in ("optimizer_steps", "prompts") if len({r["budget"][key] for r in recipes}) > 1]
     if not uneven:
         return []
-    what = _join([key.replace("optimizer_steps", "optimiser steps") for key in uneven])
+    what = _join([key.replace("optimizer_steps", "optimizer steps") for key in uneven])
     return [f"The budgets were not equal: the recipes differ in {what}."]
 
 
@@ -310,7 +310,7 @@ def run_verdict(summary: Summary) -> list[str]:
     if metrics is not None and len(summary["evaluations"]) > 1 and metrics["final_score"]["mean"] is None:
         return [*_watched(summary), *_guarded(summary), *_lost_beyond_chance(summary)]
     if metrics is None or metrics["final_score"]["mean"] is None:
-        return ["No stage is finished yet, so nothing can be said of what was learnt or lost."]
+        return ["No stage is finished yet, so nothing can be said of what was learned or lost."]
     evaluations, planned = summary["evaluations"], len(summary["order"])
     stages, loss = len(evaluations) - 1, metrics["loss_of_earlier"]["mean"]
     kept = "" if loss is None else f" and {_kept(loss)} of what was known before"
@@ -322,9 +322,9 @@ def run_verdict(summary: Summary) -> list[str]:
         reached = "; ".join(f"{task} {points(value)}" for task, value in metrics["learned_score"]["per_task"].items())
         gain = points(metrics["learning"]["mean"])
         sentences.append(f"Scores right after a task's own stage: {reached}; on average {gain} points above the base.")
-    failed = [task for task, value in metrics["learned_score"]["per_task"].items() if value < LEARNT]
+    failed = [task for task, value in metrics["learned_score"]["per_task"].items() if value < LEARNED]
     if failed:
-        sentences.append(f"Not learnt (below {points(LEARNT)} points right after its own stage): {_join(failed)}.")
+        sentences.append(f"Not learned (below {points(LEARNED)} points right after its own stage): {_join(failed)}.")
     sentences += _guarded(summary)
     sentences += _lost_beyond_chance(summary)
     sentences.append("This is one run: what another seed or task order would change cannot be told from it.")
@@ -367,7 +367,7 @@ def _decided(summary: Summary) -> list[str]:
         rules, acted, undone = _decisions(fired)
         told = f"The guard {'decided' if acted else 'warned'} in {len(fired)} of {len(runs)} runs of {label}: {rules}."
         if undone:
-            told += f" It undid {_count(undone, 'optimiser step')}, which count in the budget."
+            told += f" It undid {_count(undone, 'optimizer step')}, which count in the budget."
         sentences.append(told)
     return sentences
 
@@ -380,7 +380,7 @@ def _guarded(summary: Summary) -> list[str]:
     rules, acted, undone = _decisions([summary])
     sentences = [f"The guard {'decided' if acted else 'warned'} {_count(len(decisions), 'time')}: {rules}."]
     if undone:
-        sentences.append(f"It undid {_count(undone, 'optimiser step')}, which count in the budget.")
+        sentences.append(f"It undid {_count(undone, 'optimizer step')}, which count in the budget.")
     if summary["status"] == "stopped":
         sentences.append("It ended the run.")
     return sentences + _planned(summary)
@@ -396,7 +396,7 @@ def _planned(summary: Summary) -> list[str]:
     ]
     if not undone:
         return []
-    back = f"{_count(len(undone), 'time')}, by {_count(sum(undone), 'optimiser step')} in all"
+    back = f"{_count(len(undone), 'time')}, by {_count(sum(undone), 'optimizer step')} in all"
     return [f"The recipe went back {back}, with answers of its near future; these steps count in the budget."]
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import torch
 
     from holdfast.model.policy import Policy
-    from holdfast.model.processes import World
+    from holdfast.model.processes import Processes
 
 METRICS: Mapping[str, str] = {
     "hellaswag": "acc",
@@ -127,7 +127,7 @@ class LmEvalSuite(Suite):
             loaded=loaded,
         )
 
-    def evaluate(self, policy: "Policy", limit: int | None = None, world: "World | None" = None) -> Measured:
+    def evaluate(self, policy: "Policy", limit: int | None = None, world: "Processes | None" = None) -> Measured:
         """Measure the suite on a policy's weights as they are now; the model and all random states stay as they were.
 
         Several processes answer a share each, and all have the whole result; the weights must be whole on each of them.
@@ -143,10 +143,10 @@ class LmEvalSuite(Suite):
         """
         import lm_eval
 
-        from holdfast.model.processes import World
+        from holdfast.model.processes import Processes
         from holdfast.tasks.lm_eval_model import InMemory
 
-        world = world or World.current()
+        world = world or Processes.current()
         limits = [each for each in (limit, self.limit) if each is not None]
         with _harness(self.settings.run_code, policy.device):
             for task in self.loaded["tasks"].values():

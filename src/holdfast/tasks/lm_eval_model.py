@@ -9,7 +9,7 @@ from lm_eval.models.huggingface import HFLM
 
 from holdfast import stop
 from holdfast.model.policy import Policy
-from holdfast.model.processes import World
+from holdfast.model.processes import Processes
 
 
 class InMemory(HFLM):
@@ -20,7 +20,7 @@ class InMemory(HFLM):
         cut: how many of them did not fit into the model's context, so that the harness cut them on the left.
     """
 
-    def __init__(self, policy: Policy, batch_size: int, world: World) -> None:
+    def __init__(self, policy: Policy, batch_size: int, world: Processes) -> None:
         # A copy of the tokenizer, because the harness sets its padding.
         super().__init__(
             pretrained=policy.causal_lm,

@@ -70,7 +70,7 @@ def _generator(settings: SourceSettings, count: int) -> Any:
         if key not in known:
             raise ConfigError(f"it has no setting {key!r}", where=where, mend=did_you_mean(key, known))
     try:
-        # Generators add an item's index to their seed, so neighbouring seeds would share nearly all items.
+        # Generators add an item's index to their seed, so neighboring seeds would share nearly all items.
         seed = derive_seed("gym", settings.name, settings.seed) % 2**31
         chosen = {**_level(settings, where), **settings.gym_settings, "seed": seed, "size": PATIENCE * count}
         resolved = config(**chosen)

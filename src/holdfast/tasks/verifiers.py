@@ -22,7 +22,7 @@ def exact_match(example: Example, completion: str) -> Verdict:
     A list of answers accepts each of them; numbers and booleans are compared as JSON writes them. Case counts: a
     task where it does not needs a verifier of its own. Feedback never depends on the answer.
     """
-    answer = _normalised(strip_thinking(completion))
+    answer = _normalized(strip_thinking(completion))
     if answer in accepted_answers(example.answer):
         return Verdict(1.0, answer=answer)
     if not answer:
@@ -42,7 +42,7 @@ def accepted_answers(answer: Any) -> frozenset[str]:
             "its `answer` is not text, a number, or a list of them",
             mend="name a verifier that reads it: `verifier: module:function`",
         )
-    return frozenset(_normalised(a if isinstance(a, str) else json.dumps(a)) for a in answers)
+    return frozenset(_normalized(a if isinstance(a, str) else json.dumps(a)) for a in answers)
 
 
 def load_verifier(name: str) -> Verify:
@@ -104,5 +104,5 @@ def _working_directory_on_path() -> Iterator[None]:
             sys.path.remove(here)
 
 
-def _normalised(text: str) -> str:
+def _normalized(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).split())

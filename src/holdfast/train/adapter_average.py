@@ -2,7 +2,7 @@
 
 An adapter adds s·B·A to a weight. The average of the products is not the product of the averages, mean(B)·mean(A): that
 one lags far behind where both factors move (from zero, after n steps at a rate a, it has gone the square of the way).
-Here the sum itself is kept: a step towards the student scales the columns held and appends the student's, which is
+Here the sum itself is kept: a step toward the student scales the columns held and appends the student's, which is
 exact,
 
     B_T A_T ← (1 − rate)·B_T A_T + rate·B A   =   [(1 − rate)·B_T, rate·B] · [A_T; A]
@@ -27,7 +27,7 @@ Factors = Callable[[], Mapping[str, Tensor]]
 
 
 class AdapterAverage:
-    """The teacher's factors in float32, moved towards the student's product.
+    """The teacher's factors in float32, moved toward the student's product.
 
     Args:
         student: gives the student's factors by name, `….lora_A.weight` [r, in] and `….lora_B.weight` [out, r]; asked
@@ -58,7 +58,7 @@ class AdapterAverage:
 
     @torch.no_grad()
     def move(self, rate: float) -> None:
-        """One step of the average towards the student's product."""
+        """One step of the average toward the student's product."""
         if self._used + self._rank > self._columns:
             self._compress()
         for name in self._names:

@@ -23,7 +23,7 @@ from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceSt
 from torch.distributed.checkpoint.api import CheckpointException
 
 from holdfast.errors import RunError
-from holdfast.model.processes import World
+from holdfast.model.processes import Processes
 
 KEPT = 2
 """Checkpoints that are kept: the newest, and the one before it in case the newest is damaged."""
@@ -67,7 +67,7 @@ class Checkpoint:
             dcp.load(
                 {f"{group}/{name}": tensor for name, tensor in found.items()},
                 storage_reader=reader,
-                no_dist=World.current().size == 1,
+                no_dist=Processes.current().size == 1,
             )
         return found
 
@@ -94,7 +94,7 @@ def save_checkpoint(
 
 
 def _save(folder: Path, number: int, groups: Groups, position: Mapping[str, Any], spare: Collection[int]) -> Path:
-    world = World.current()
+    world = Processes.current()
     final = folder / f"{number:08d}"
     temporary = folder / f".{number:08d}.tmp"
     world.main(lambda: _make_empty(temporary))
@@ -114,7 +114,7 @@ def _save(folder: Path, number: int, groups: Groups, position: Mapping[str, Any]
     return final
 
 
-def _file_numbers(tensors: Mapping[str, Tensor], world: World) -> dict[str, int]:
+def _file_numbers(tensors: Mapping[str, Tensor], world: Processes) -> dict[str, int]:
     """Which file, from 1, each tensor goes to; the same on all processes, also for what only one of them holds."""
     sizes: dict[str, int] = {}
     for own in world.gather({name: tensor.numel() * tensor.element_size() for name, tensor in tensors.items()}):
@@ -161,7 +161,7 @@ def load_newest(folder: Path) -> Checkpoint | None:
     Raises:
         RunError: there are checkpoints, and none is whole: beginning anew would throw the run's logs away.
     """
-    world = World.current()
+    world = Processes.current()
     paths = world.main(lambda: _recover(folder))
     for path, before in zip(paths, [*paths[1:], None]):
         if not (fault := _fault(path)):
@@ -219,11 +219,11 @@ def _numbered(folder: Path) -> list[Path]:
 
 def _fault(path: Path) -> str:
     """What is wrong with a checkpoint; empty where nothing is. Every process looks at a share of the files."""
-    world = World.current()
+    world = Processes.current()
     return next((fault for fault in world.each(lambda: _fault_in_share(path, world)) if fault), "")
 
 
-def _fault_in_share(path: Path, world: World) -> str:
+def _fault_in_share(path: Path, world: Processes) -> str:
     try:
         sums = json.loads((path / "checksums.json").read_text())
     except (FileNotFoundError, NotADirectoryError, ValueError):

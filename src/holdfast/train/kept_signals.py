@@ -1,4 +1,4 @@
-"""What the first optimiser step on a rollout batch computes for those that follow: its rows' teacher and base signals.
+"""What the first optimizer step on a rollout batch computes for those that follow: its rows' teacher and base signals.
 
 Hidden states are kept rather than logits, at a width of the model's and not the vocabulary's, or less where the
 objective can do with less. They are read through the output head; where that moves in between, it is kept with them.

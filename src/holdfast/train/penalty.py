@@ -11,14 +11,14 @@ from holdfast.model.shard import assembled
 from holdfast.model.stage_adapters import StageAdapters
 from holdfast.recipes.parts.penalty import FisherPenalty, PenaltySpec
 
-Estimate = Callable[[], Mapping[str, Tensor]]
+FisherEstimate = Callable[[], Mapping[str, Tensor]]
 """Gives a new estimate of the Fisher information by parameter; empty where there is nothing to estimate it from."""
 
 
 class Penalty(Protocol):
     """A term of the loss that depends on the weights alone."""
 
-    def begin(self, stage: int, estimate: Estimate) -> None:
+    def begin(self, stage: int, estimate: FisherEstimate) -> None:
         """Make ready for a stage, with the weights as they are now; a second call for the same stage does nothing."""
 
     def add_gradient(self) -> float:
@@ -41,7 +41,7 @@ class FisherHold:
         self.anchor: dict[str, Tensor] = {}
         """θ*, by parameter; both are empty while there is nothing to protect."""
 
-    def begin(self, stage: int, estimate: Estimate) -> None:
+    def begin(self, stage: int, estimate: FisherEstimate) -> None:
         if stage == self._stage:
             return
         found = estimate()  # by gradients

@@ -1,4 +1,4 @@
-"""One optimiser step on annotated rows. The engine is blind to recipes: it executes what rows are annotated with."""
+"""One optimizer step on annotated rows. The engine is blind to recipes: it executes what rows are annotated with."""
 
 import math
 import warnings
@@ -20,25 +20,25 @@ from holdfast.model.base import Base
 from holdfast.model.hidden_states import longest_packed, loss_token_states, padded_states
 from holdfast.model.packing import micro_batches
 from holdfast.model.policy import Policy
-from holdfast.model.processes import World, deal
+from holdfast.model.processes import Processes, deal
 from holdfast.objective.batch import Batch, remember_logprobs, row_coefficients
 from holdfast.objective.fused.loss import fused_loss_and_statistics
 from holdfast.objective.head import Head, TensorHead
-from holdfast.objective.loss import loss_and_statistics, summarise
+from holdfast.objective.loss import loss_and_statistics, summarize
 from holdfast.objective.signals import HiddenSignal, Signal, compress, mixed
 from holdfast.recipes.parts.objective import Objective
 from holdfast.train.kept_signals import KeptSignals, of_tensors, tensors_of
 from holdfast.train.penalty import Penalty
 from holdfast.train.teacher import Teacher
 
-Source = Literal["teacher", "base"]
+SignalSource = Literal["teacher", "base"]
 
 KEPT = "kept:"
 """Marks, in a checkpoint, what is kept for further steps on a rollout batch."""
 
 
 def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:
-    """The rate of optimiser step `step` (from 0) of a stage of `steps`: a linear warm-up, then the schedule."""
+    """The rate of optimizer step `step` (from 0) of a stage of `steps`: a linear warm-up, then the schedule."""
     warm = min(1.0, (step + 1) / settings.warmup_steps) if settings.warmup_steps else 1.0
     progress = min(1.0, max(0, step - settings.warmup_steps) / max(1, steps - settings.warmup_steps))
     factor = {"constant": 1.0, "linear": 1 - progress, "cosine": 0.5 * (1 + math.cos(math.pi * progress))}
@@ -62,7 +62,7 @@ class Part:
 
 
 class StageTrainer:
-    """The optimiser of one stage; a stage starts with a fresh one, as a new run would.
+    """The optimizer of one stage; a stage starts with a fresh one, as a new run would.
 
     Args:
         penalty: a term of the loss on the weights themselves; in a step where no row has a signal it is left out too.
@@ -79,7 +79,7 @@ class StageTrainer:
     ) -> None:
         self.policy, self.teacher, self.base, self.penalty = policy, teacher, base, penalty
         self.objective, self.settings = objective, settings
-        self.world = World.current()
+        self.world = Processes.current()
         self.poll: Callable[[], None] = lambda: None
         """Called before every micro-batch; may raise to leave the step, which then has moved nothing."""
         self.parameters = policy.named_trainable()
@@ -95,7 +95,7 @@ class StageTrainer:
     def step(
         self, rows: Sequence[Row], rate: float, *, where: str, first: bool = True, more: bool = False
     ) -> dict[str, Any]:
-        """Take one optimiser step and return its numbers.
+        """Take one optimizer step and return its numbers.
 
         Where no row carries a signal nothing moves: no momentum, no weight decay.
 
@@ -168,7 +168,7 @@ class StageTrainer:
         gathered = self.world.gather((total.item(), [{k: v.cpu() for k, v in s.items()} for s in statistics]))
         loss_value = sum(value for value, _ in gathered)
         numbers: dict[str, Any] = {"loss": loss_value, "rows": len(rows), "active_rows": len(active)}
-        numbers |= summarise([each for _, group in gathered for each in group])
+        numbers |= summarize([each for _, group in gathered for each in group])
         if self.penalty is not None and backward:
             numbers["penalty"] = self.penalty.add_gradient() if active else None
             numbers["loss"] = loss_value = loss_value + (numbers["penalty"] or 0.0)
@@ -243,7 +243,14 @@ class StageTrainer:
         return bool((self.objective.reference_kl and row.base_kl) or (anchored and row.div))
 
     def _signal(
-        self, source: Source, rows: list[Row], asking: list[Row], *, first: bool, keep: bool, head_moves: bool = False
+        self,
+        source: SignalSource,
+        rows: list[Row],
+        asking: list[Row],
+        *,
+        first: bool,
+        keep: bool,
+        head_moves: bool = False,
     ) -> Signal | None:
         kept = self.kept[source]
         lacks = first or bool(asking and not kept.hold(asking))
@@ -259,7 +266,7 @@ class StageTrainer:
             kept.keep(asking, signal, head_moves=head_moves)
         return _spread(kept.of(asking) if kept.hold(asking) else signal, rows, asking)
 
-    def _scored(self, source: Source, rows: list[Row]) -> HiddenSignal:
+    def _scored(self, source: SignalSource, rows: list[Row]) -> HiddenSignal:
         speaker = self.teacher if source == "teacher" else self._reference
         assert speaker is not None
         prompts = [(source == "teacher" and row.teacher_prompt_ids) or row.prompt_ids for row in rows]
@@ -344,7 +351,7 @@ class StageTrainer:
             self.teacher.after_optimizer_step()
 
     def state(self, rows: Sequence[Row] = ()) -> dict[str, Tensor]:
-        """The optimiser's tensors by `KEY.PARAMETER`, and what is kept for further steps on `rows`."""
+        """The optimizer's tensors by `KEY.PARAMETER`, and what is kept for further steps on `rows`."""
         tensors = {
             f"{key}.{name}": torch.as_tensor(value)
             for name, parameter in self.parameters.items()

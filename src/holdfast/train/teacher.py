@@ -19,7 +19,7 @@ from holdfast.train.teacher_refresh import Clock, refresh_of
 
 
 class Average(Protocol):
-    """Weights of a teacher that can be set back, and moved towards the student's."""
+    """Weights of a teacher that can be set back, and moved toward the student's."""
 
     def reset(self, to: Literal["student", "base"]) -> None: ...
     def move(self, rate: float) -> None: ...
@@ -123,7 +123,7 @@ class Teacher:
 
     @property
     def moves_within_batch(self) -> bool:
-        """Whether what it says changes between two optimiser steps on the same rollout batch."""
+        """Whether what it says changes between two optimizer steps on the same rollout batch."""
         by_step = self.spec.kind == "ema" and self.moves and self.spec.cadence == "optimizer_step"
         return by_step or self.spec.kind in ("live", "trust_region")
 
@@ -138,7 +138,7 @@ class Teacher:
             self._follow()
 
     def after_rollout_batch(self, numbers: Mapping[str, Any]) -> None:
-        """After the last optimiser step on a rollout batch, which has measured these numbers."""
+        """After the last optimizer step on a rollout batch, which has measured these numbers."""
         if self.spec.cadence == "rollout_batch":
             self._follow()
         self._look(numbers)

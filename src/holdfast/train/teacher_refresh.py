@@ -70,7 +70,7 @@ class Tail:
 
 
 @dataclass
-class Gate:
+class RefreshCheck:
     """CGTR (arXiv 2606.03532): refresh where the reward is above that at the last refresh and the tail has not grown.
 
     Asked every `every` rollout batches; what a stage begins with is its first batch's measurement.
@@ -116,5 +116,5 @@ def refresh_of(spec: TeacherSpec) -> Refresh | None:
     if spec.kind == "periodic":
         return Clock(spec.every, spec.first)
     if spec.kind == "gated":
-        return Gate(spec.every, spec.gate_rate, spec.gate_margin)
+        return RefreshCheck(spec.every, spec.gate_rate, spec.gate_margin)
     return None

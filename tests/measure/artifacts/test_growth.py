@@ -375,7 +375,7 @@ def test_growth_over_two_rounds_in_closed_form() -> None:
 
 
 @pytest.mark.parametrize("counts", [[1, 3, 6, 15], [0, 0, 9], [0, 0, 0], [50, 20, 11, 3, 0], [0.5, 2.25, 8]])
-def test_growth_is_the_penalised_maximum(counts: list[float]) -> None:
+def test_growth_is_the_penalized_maximum(counts: list[float]) -> None:
     x, y = np.arange(len(counts)) - (len(counts) - 1) / 2, np.array(counts)
 
     def loss(beta: np.ndarray) -> float:

@@ -193,10 +193,10 @@ def test_module_types(name: str, expected: tuple[str, int | None]) -> None:
     assert place(name) == expected
 
 
-def test_large_matrices_are_randomised_unless_exact(pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_matrices_are_randomized_unless_exact(pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subspaces, "EXACT_UP_TO", 8)
     methods = {each.method for each in drift(*pair, rank=2).matrices if each.is_matrix}
-    assert methods == {"randomised"}
+    assert methods == {"randomized"}
     assert {each.method for each in drift(*pair, exact=True).matrices if each.is_matrix} == {"exact"}
 
 
@@ -360,7 +360,7 @@ def test_mistakes_are_one_line(pair: tuple[Path, Path], tmp_path: Path, command:
         str(b / "model.safetensors"): "is a file, not a folder",
         str(tmp_path / "half"): "cannot be read",
         str(save_model(tmp_path / "other", {"x": random(3, 3)})): "no tensor in common",
-        str(save_model(tmp_path / "4bit", weights(), quantization_config={"bits": 4})): "its weights are quantised",
+        str(save_model(tmp_path / "4bit", weights(), quantization_config={"bits": 4})): "its weights are quantized",
     }
     for path, message in mistakes.items():
         outcome = command("drift", a, path)
@@ -391,7 +391,7 @@ def test_command_says_what_is_not_exact_and_what_is_earlier(
     base, _, second = stages(tmp_path, [(0, 0), (1, 0)])
     outcome = command("drift", base, second)
     assert outcome.code == 0
-    assert "By randomised SVD: 1 large matrices" in outcome.out
+    assert "By randomized SVD: 1 large matrices" in outcome.out
     assert "models/stage-1" in outcome.out
 
 

@@ -133,7 +133,7 @@ def test_rule_for_unchanged_entries() -> None:
     before = torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0, -1.0, 1.0])
     after = torch.tensor([1.0005, 1.0009, 1.0011, 0.0, 1e-30, 1.0, 0.9989])
     assert is_changed(before, after).tolist() == [False, False, True, False, True, True, True]
-    # Neighbours in bfloat16 are always told apart.
+    # Neighbors in bfloat16 are always told apart.
     numbers = torch.tensor([1.0, 1.9921875, 0.001, 300.0]).bfloat16()
     following = (numbers.view(torch.int16) + 1).view(torch.bfloat16)
     assert bool(is_changed(numbers.float(), following.float()).all())
@@ -154,7 +154,7 @@ def test_changes_in_masks_by_hand() -> None:
     assert found.principal_overlap == 1
 
 
-# --- randomised ------------------------------------------------------------------------------------------------------
+# --- randomized ------------------------------------------------------------------------------------------------------
 
 
 def spectrum_like(decay: float, rows: int = 160, columns: int = 120) -> Tensor:
@@ -163,7 +163,7 @@ def spectrum_like(decay: float, rows: int = 160, columns: int = 120) -> Tensor:
 
 
 @pytest.mark.parametrize("decay", [0.1, 0.7, 2.0])
-def test_randomised_is_within_its_stated_error(decay: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_randomized_is_within_its_stated_error(decay: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subspaces, "OVERSAMPLING", 4)
     before = spectrum_like(decay)
     after = before + 1e-3 * before.norm() / math.sqrt(before.numel()) * random(*before.shape)
@@ -184,7 +184,7 @@ def test_randomised_is_within_its_stated_error(decay: float, monkeypatch: pytest
         assert found.principal_overlap == pytest.approx(exact.principal_overlap, abs=1e-3)
 
 
-def test_randomised_singular_values_err_no_more_than_stated() -> None:
+def test_randomized_singular_values_err_no_more_than_stated() -> None:
     matrix = spectrum_like(0.3)
     found = subspaces.spectrum(held(matrix), 10, exact=False)
     true = torch.linalg.svdvals(matrix.double())[:11]
@@ -192,7 +192,7 @@ def test_randomised_singular_values_err_no_more_than_stated() -> None:
     assert not found.is_exact
 
 
-def test_randomised_finds_a_low_rank_whole() -> None:
+def test_randomized_finds_a_low_rank_whole() -> None:
     matrix = (orthonormal(80, 3) * torch.tensor([3.0, 2.0, 1.0])).double() @ orthonormal(50, 3, seed=1).T
     found = subspaces.spectrum(held(matrix.float()), 3, exact=False)
     assert found.values[:3].tolist() == pytest.approx([3, 2, 1], rel=1e-6)

@@ -39,7 +39,7 @@ def assert_same(readable: Outcome, fused: Outcome, **tolerance: float) -> None:
 WEIGHTS: dict[str, Any] = {
     "teacher_share": st.sampled_from([0.0, 0.5, 1.0]),
     "rising_only": st.booleans(),
-    "normalised": st.booleans(),
+    "normalized": st.booleans(),
 }
 SIDES: dict[str, Any] = {"by_teacher": st.booleans(), "by_student": st.booleans(), "top_k": st.integers(2, 6)}
 
@@ -47,7 +47,7 @@ SIDES: dict[str, Any] = {"by_teacher": st.booleans(), "by_student": st.booleans(
 @st.composite
 def objectives(draw: st.DrawFn) -> Objective:
     """Any objective that the specification allows."""
-    support = draw(st.sampled_from(["full", "topk_tail", "topk_renormalised", "sampled"]))
+    support = draw(st.sampled_from(["full", "topk_tail", "topk_renormalized", "sampled"]))
     surrogate = draw(st.sampled_from(["clip", "cispo", "sapo", "raw"]))
     sampled, top_k = support == "sampled", support.startswith("topk")
     target = draw(st.sampled_from(["teacher", "geometric", "partial"]))
@@ -135,7 +135,7 @@ DIVERGENCES = {
         ("full", "student"),
         ("topk_tail", "student"),
         ("topk_tail", "teacher"),
-        ("topk_renormalised", "teacher"),
+        ("topk_renormalized", "teacher"),
     )
 }
 
@@ -147,7 +147,7 @@ def test_float32_is_as_exact_as_the_readable_form(name: str, softcap: float | No
     assert_same(step.readable(DIVERGENCES[name]), step.fused(DIVERGENCES[name], chunk_tokens=4), rtol=1e-4, atol=2e-6)
 
 
-@pytest.mark.parametrize("name", [name for name in sorted(DIVERGENCES) if "renormalised" not in name])
+@pytest.mark.parametrize("name", [name for name in sorted(DIVERGENCES) if "renormalized" not in name])
 @pytest.mark.parametrize("softcap", [None, 4.0])
 def test_bfloat16_heads_round_where_the_model_does(name: str, softcap: float | None) -> None:
     objective = replace(DIVERGENCES[name], policy_gradient=PolicyGradient())
@@ -328,7 +328,7 @@ def test_a_component_without_its_part_is_refused(annotation: Any, objective: Obj
 KEPT = {
     "sampled": Objective(divergence="reverse_kl", support="sampled", temperature=0.8),
     "tail": Objective(divergence="jsd", support="topk_tail", top_k=6, top_k_by="teacher", temperature=0.8),
-    "renormalised": Objective(support="topk_renormalised", top_k=2, top_k_by="teacher", clip="token", clip_at=0.2),
+    "renormalized": Objective(support="topk_renormalized", top_k=2, top_k_by="teacher", clip="token", clip_at=0.2),
 }
 
 
@@ -423,7 +423,7 @@ MEMORY = {
     "clipped": (Objective(divergence="jsd", clip="entry"), {"div": 1.0}),
     "partial": (Objective(target="partial", target_fraction=0.5), {"div": 1.0}),
     "tail": (Objective(divergence="reverse_kl", support="topk_tail", top_k=4), {"div": 1.0}),
-    "renormalised": (Objective(support="topk_renormalised", top_k=4), {"div": 1.0}),
+    "renormalized": (Objective(support="topk_renormalized", top_k=4), {"div": 1.0}),
     "rows": (Objective(importance="sequence_mean", policy_gradient=PolicyGradient(ratio="sequence")), {"div": 1.0}),
 }
 
@@ -447,12 +447,12 @@ def test_a_frozen_head_costs_no_gradient() -> None:
     assert largest.elements < 300 * 40
 
 
-# --- A renormalised support ---------------------------------------------------------------------------------------
+# --- A renormalized support ---------------------------------------------------------------------------------------
 
 
 def test_a_teacher_is_read_at_the_students_top_entries_alone_and_the_log_tells_of_these() -> None:
     step = make_head_step([5, 4], vocabulary=100, shared_head=False, softcap=None, div=1.0)
-    objective = Objective(divergence="jsd", support="topk_renormalised", top_k=4, temperature=0.8)
+    objective = Objective(divergence="jsd", support="topk_renormalized", top_k=4, temperature=0.8)
     statistics = step.fused(objective).statistics
     student, teacher = (step.heads[i](step.hidden[i]) / 0.8 for i in (0, 1))
     top = student.topk(4, dim=-1).indices

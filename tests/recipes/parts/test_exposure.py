@@ -98,7 +98,7 @@ def test_progress_is_credited_to_the_choices_before_it_against_the_mean() -> Non
     assert policy.state()["mean"] == pytest.approx(0.4)
 
 
-def _learnt(best: float, gain: float, windows: int, seed: int) -> float:
+def _learned(best: float, gain: float, windows: int, seed: int) -> float:
     """The mean of the last ten exposures of a policy at its defaults, where a window gains more the nearer to one."""
     policy = next(iter(ATESD().controllers().values()))
     loss, drawn = 1.0, []
@@ -113,7 +113,7 @@ def _learnt(best: float, gain: float, windows: int, seed: int) -> float:
 
 @pytest.mark.parametrize("gain", [0.005, 0.5])
 def test_at_its_defaults_it_learns_which_exposure_teaches_most(gain: float) -> None:
-    whole, half, none = (sum(_learnt(best, gain, 40, seed) for seed in range(5)) / 5 for best in (1.0, 0.5, 0.0))
+    whole, half, none = (sum(_learned(best, gain, 40, seed) for seed in range(5)) / 5 for best in (1.0, 0.5, 0.0))
     assert whole > 0.65
     assert 0.4 < half < 0.6
     assert none < 0.35

@@ -4,7 +4,7 @@ All arms take as many steps on as many prompts; of prompts that fail, action gui
 which stands beside its score.
 """
 
-from holdfast.findings.claim import MARGIN, Arm, Claim, Evidence, Quantity
+from holdfast.findings.claim import MARGIN, Claim, ClaimArm, Evidence, Quantity
 from holdfast.findings.read import metric, suites_lost
 
 QUESTS = {
@@ -18,11 +18,11 @@ QUESTS = {
     "train.max_completion_length": 32,
 }
 
-ACTGUIDE = Arm("actguide", "actguide", QUESTS)
+ACTGUIDE = ClaimArm("actguide", "actguide", QUESTS)
 
-SFT_THEN_GRPO = Arm("sft-then-grpo", {"name": "sft_then_grpo", "sft_steps": 15}, QUESTS)
+SFT_THEN_GRPO = ClaimArm("sft-then-grpo", {"name": "sft_then_grpo", "sft_steps": 15}, QUESTS)
 
-GRPO_QUESTS = Arm("grpo-quests", "grpo", QUESTS)
+GRPO_QUESTS = ClaimArm("grpo-quests", "grpo", QUESTS)
 
 learned = metric("learned_score")
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from holdfast.findings.claim import Arm, Claim, Evidence, Quantity, minus
+from holdfast.findings.claim import Claim, ClaimArm, Evidence, Quantity, minus
 from holdfast.findings.claims.two_stages import GRPO, SDFT_FAST, SDFT_SLOW, SDPO, SDPO_FROZEN
 from holdfast.findings.read import POINTS
-from holdfast.lab.conventions import MEMORISED, read
+from holdfast.lab.conventions import MEMORIZED, read
 from holdfast.lab.documents import system
 from holdfast.lab.tasks import lab_suite
 from holdfast.measure.forgetting import mean
@@ -41,7 +41,7 @@ def foreign_form(answers: Mapping[str, str], asked: Mapping[str, str]) -> float 
 @cache
 def asked_forms() -> dict[str, str]:
     """The form that each of the suites' prompts asks for by its header."""
-    by_header = {system(header)["content"]: form for header, form in MEMORISED.items()}
+    by_header = {system(header)["content"]: form for header, form in MEMORIZED.items()}
     examples = [example for name in SUITES for example in lab_suite(name).test]
     return {example.id: by_header[example.messages[0]["content"]] for example in examples}
 
@@ -62,7 +62,7 @@ def _spread(folder: Path) -> float | None:
 def _amplified(found: Evidence) -> list[Quantity]:
     spread = {label: [_spread(folder) for folder in folders] for label, folders in found.folders.items()}
 
-    def above(a: Arm, b: Arm) -> list[float | None]:
+    def above(a: ClaimArm, b: ClaimArm) -> list[float | None]:
         return minus(spread[a.label], spread[b.label])
 
     name = "answers in a trained task's form where a known header asks for another"

@@ -3,19 +3,19 @@
 from pathlib import Path
 from typing import Any
 
-from holdfast.findings.claim import Arm, Claim, Evidence, Quantity, minus
+from holdfast.findings.claim import Claim, ClaimArm, Evidence, Quantity, minus
 from holdfast.findings.claims.wide import LONGER, OPSD, STEPS
 from holdfast.findings.read import metric
 from holdfast.store.run_directory import RunDirectory
 
 
-def _shown(label: str, *, keep_answer: bool = False, **settings: Any) -> Arm:
+def _shown(label: str, *, keep_answer: bool = False, **settings: Any) -> ClaimArm:
     # As OPSD's arm; the lab's base knows a solution's first part, and not a gap in it.
     recipe = {"name": "atesd", "clip": "token", "keep_answer": keep_answer, **settings}
-    return Arm(label, recipe, {**STEPS, "eval.probe_steps": 0}, LONGER)
+    return ClaimArm(label, recipe, {**STEPS, "eval.probe_steps": 0}, LONGER)
 
 
-LEARNT = _shown("atesd", hold=2)
+LEARNED = _shown("atesd", hold=2)
 
 QUARTER = _shown("exposure-0.25", exposure=0.25)
 
@@ -33,13 +33,13 @@ def _mismatch(folder: Path) -> float | None:
     return next((record["kl_teacher"] for record in RunDirectory(folder).records("metrics.jsonl")), None)
 
 
-def _learnt_above_fixed(found: Evidence) -> list[Quantity]:
+def _learned_above_fixed(found: Evidence) -> list[Quantity]:
     few = "A stage holds some twenty exposures, which take a policy that begins at a half little further."
     return [
         Quantity(
-            f"the task right after its stage, learnt exposure above {part}",
+            f"the task right after its stage, learned exposure above {part}",
             "points",
-            found.difference(LEARNT.label, arm.label, learned),
+            found.difference(LEARNED.label, arm.label, learned),
             few,
         )
         for part, arm in FIXED.items()
@@ -75,12 +75,12 @@ def _whole_is_not_best(found: Evidence) -> list[Quantity]:
 
 EXPOSURE: tuple[Claim, ...] = (
     Claim(
-        name="exposure-learnt-above-fixed",
+        name="exposure-learned-above-fixed",
         statement="Learning how much of a solution the teacher sees teaches more than any part fixed beforehand, in as "
         "many steps; what is sampled to learn it comes on top.",
         source="arXiv 2605.11458",
-        arms=(LEARNT, *FIXED.values()),
-        measure=_learnt_above_fixed,
+        arms=(LEARNED, *FIXED.values()),
+        measure=_learned_above_fixed,
     ),
     Claim(
         name="whole-solution-not-best",

@@ -2,21 +2,21 @@
 
 from typing import Any
 
-from holdfast.findings.claim import Arm, Claim
+from holdfast.findings.claim import Claim, ClaimArm
 from holdfast.findings.claims.two_stages import SFT, keeps_more_than_sft
 
-REPLAY = Arm("replay", "replay")
+REPLAY = ClaimArm("replay", "replay")
 
-EWC = Arm("ewc", "ewc")
+EWC = ClaimArm("ewc", "ewc")
 
-LWF = Arm("lwf", {"name": "kl_sft", "beta": 1.0, "distillation_temperature": 2.0, "old_model": "stage_start"})
+LWF = ClaimArm("lwf", {"name": "kl_sft", "beta": 1.0, "distillation_temperature": 2.0, "old_model": "stage_start"})
 
 _ADAPTER: dict[str, Any] = {"model.lora": {"r": 8}, "train.learning_rate": 1e-3}
 """An adapter has a small part of the weights to move, and takes a higher rate for the same steps."""
 
-SFT_ADAPTER = Arm("sft-lora", "sft", _ADAPTER)
+SFT_ADAPTER = ClaimArm("sft-lora", "sft", _ADAPTER)
 
-OLORA = Arm("olora", "olora", _ADAPTER)
+OLORA = ClaimArm("olora", "olora", _ADAPTER)
 
 KEEPING: tuple[Claim, ...] = (
     Claim(

@@ -5,7 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from holdfast.findings.claim import MARGIN, Arm, Claim, Evidence, Quantity, Summary
+from holdfast.findings.claim import MARGIN, Claim, ClaimArm, Evidence, Quantity, RunSummary
 from holdfast.findings.claims.exposure import ANSWER_ALONE
 from holdfast.findings.claims.own import RIVALS
 from holdfast.findings.claims.two_stages import (
@@ -29,14 +29,15 @@ from holdfast.store.run_directory import RunDirectory
 
 # Set as on the front, where they are compared on other orders.
 ISDFT, CORRECT_ONLY, BETA_OPSD, STABLE_OPD, GRPO_KL, SD_ZERO = (
-    Arm(label, RIVALS[label]) for label in ("isdft", "correct-only", "beta-opsd", "stable-opd", "grpo-kl", "sd-zero")
+    ClaimArm(label, RIVALS[label])
+    for label in ("isdft", "correct-only", "beta-opsd", "stable-opd", "grpo-kl", "sd-zero")
 )
 
 
-def _but(arm: Arm, label: str, **settings: Any) -> Arm:
+def _but(arm: ClaimArm, label: str, **settings: Any) -> ClaimArm:
     """The same recipe without what a claim is about."""
     recipe = {"name": arm.recipe} if isinstance(arm.recipe, str) else arm.recipe
-    return Arm(label, {**recipe, **settings}, arm.settings)
+    return ClaimArm(label, {**recipe, **settings}, arm.settings)
 
 
 ALL_SAMPLES = _but(CORRECT_ONLY, "correct-only-but-all", distil="all")
@@ -46,13 +47,13 @@ WHOLE_TEACHER = _but(BETA_OPSD, "beta-opsd-at-1", beta=1.0)
 UNSTABLE_OPD = _but(STABLE_OPD, "stable-opd-without", beta=0.0, demonstration_share=0.0)
 
 # As the fast teacher that it is compared with, it goes on from the student that a stage finds.
-GATED = Arm("sdft-gated", {**GOES_ON, "teacher_kind": "gated"})
+GATED = ClaimArm("sdft-gated", {**GOES_ON, "teacher_kind": "gated"})
 
-TRUST_REGION = Arm("sdpo-trust-region", {"name": "sdpo", "teacher_kind": "trust_region", "stage_start": "student"})
+TRUST_REGION = ClaimArm("sdpo-trust-region", {"name": "sdpo", "teacher_kind": "trust_region", "stage_start": "student"})
 
-MASKED = Arm("sdpo-masked", {"name": "sdpo", "stage_start": "student", "token_mask_ratio": 0.5})
+MASKED = ClaimArm("sdpo-masked", {"name": "sdpo", "stage_start": "student", "token_mask_ratio": 0.5})
 
-AUTO_NPO = Arm("auto-npo-hard", {"name": "auto_npo", "num_generations": HARD_GROUP}, HARD_STEPS)
+AUTO_NPO = ClaimArm("auto-npo-hard", {"name": "auto_npo", "num_generations": HARD_GROUP}, HARD_STEPS)
 
 _NEW = "new tasks right after their stage"
 
@@ -61,16 +62,16 @@ _FULL = "Both learn the lab's tasks nearly whole, and there is little room above
 _SHORT = "Answers of ten tokens in short stages leave little time to come apart."
 
 
-class Above(NamedTuple):
+class LossAbove(NamedTuple):
     """That a number of one arm lies above that of another, or is no worse by a margin.
 
     `number` is of a run; None for what was lost where both stand at the same score.
     """
 
     what: str
-    a: Arm
-    b: Arm
-    number: Callable[[Summary], float | None] | None
+    a: ClaimArm
+    b: ClaimArm
+    number: Callable[[RunSummary], float | None] | None
     if_not: str
     unit: str = "points"
     margin: float = 0.0
@@ -82,12 +83,12 @@ class Above(NamedTuple):
         return Quantity(f"{self.what}, {relation.join(labels)}", self.unit, values, self.if_not, margin=self.margin)
 
 
-def _claim(name: str, statement: str, source: str, *parts: Above) -> Claim:
+def _claim(name: str, statement: str, source: str, *parts: LossAbove) -> Claim:
     arms = tuple({arm.label: arm for part in parts for arm in (part.a, part.b)}.values())
     return Claim(name, statement, source, arms, measure=lambda found: [part.measure(found) for part in parts])
 
 
-def truncated(summary: Summary) -> float | None:
+def truncated(summary: RunSummary) -> float | None:
     """Share of the tasks' greedy answers that were cut off at the stream's end, in points."""
     last = summary["evaluations"][-1]["scores"]
     shares = [last[task].get("truncated") for task in summary["order"] if task in last]
@@ -135,55 +136,55 @@ LATER: tuple[Claim, ...] = (
         "isdft-learns-and-keeps-more",
         "A part of the way to the teacher, anchored to the base, learns more than all of it, and keeps more.",
         "arXiv 2609.24646",
-        Above(_NEW, ISDFT, SDFT, learned, _FULL),
-        Above("retention suites lost", SDFT, ISDFT, suites_lost, _SHORT),
+        LossAbove(_NEW, ISDFT, SDFT, learned, _FULL),
+        LossAbove("retention suites lost", SDFT, ISDFT, suites_lost, _SHORT),
     ),
     _claim(
         "correct-only-learns-more",
         "Of four samples of a prompt, distilling on the right ones alone teaches more than on all of them.",
         "arXiv 2605.06188",
-        Above(
+        LossAbove(
             _NEW,
             CORRECT_ONLY,
             ALL_SAMPLES,
             learned,
-            "Where no sample is right nothing is learnt, as in the first steps.",
+            "Where no sample is right nothing is learned, as in the first steps.",
         ),
     ),
     _claim(
         "gated-refresh-does-not-collapse",
         "A teacher that is refreshed when reward and lengths allow it keeps what one that follows fast loses.",
         "arXiv 2606.03532",
-        Above("retention suites lost", SDFT_FAST, GATED, suites_lost, _SHORT),
-        Above("all tasks at the end", GATED, SDFT_FAST, metric("final_score"), _SHORT),
+        LossAbove("retention suites lost", SDFT_FAST, GATED, suites_lost, _SHORT),
+        LossAbove("all tasks at the end", GATED, SDFT_FAST, metric("final_score"), _SHORT),
     ),
     _claim(
         "beta-opsd-keeps-more",
         "A target between the base and the teacher keeps more than the teacher itself.",
         "arXiv 2607.28582",
-        Above("lost at the same score", WHOLE_TEACHER, BETA_OPSD, None, EARLY),
-        Above("KL to base", WHOLE_TEACHER, BETA_OPSD, kl_to_base, _SHORT, "nats"),
+        LossAbove("lost at the same score", WHOLE_TEACHER, BETA_OPSD, None, EARLY),
+        LossAbove("KL to base", WHOLE_TEACHER, BETA_OPSD, kl_to_base, _SHORT, "nats"),
     ),
     _claim(
         "stable-opd-is-not-cut-off",
         "An anchor and some demonstrations keep on-policy distillation from answers that never end.",
         "arXiv 2604.08527",
-        Above("answers cut off at the end", UNSTABLE_OPD, STABLE_OPD, truncated, _SHORT),
-        Above("retention suites lost", UNSTABLE_OPD, STABLE_OPD, suites_lost, _SHORT),
+        LossAbove("answers cut off at the end", UNSTABLE_OPD, STABLE_OPD, truncated, _SHORT),
+        LossAbove("retention suites lost", UNSTABLE_OPD, STABLE_OPD, suites_lost, _SHORT),
     ),
     _claim(
         "trust-region-holds-as-well",
         "A still teacher mixed with the student learns as much as one that averages it, and keeps more.",
         "our reading of arXiv 2601.20802, which compares scores",
-        Above(_NEW, TRUST_REGION, SDPO, learned, _FULL, margin=MARGIN),
-        Above("retention suites lost", SDPO, TRUST_REGION, suites_lost, _SHORT),
+        LossAbove(_NEW, TRUST_REGION, SDPO, learned, _FULL, margin=MARGIN),
+        LossAbove("retention suites lost", SDPO, TRUST_REGION, suites_lost, _SHORT),
     ),
     _claim(
         "denser-is-not-better",
         "With a random half of the tokens left out, self-distillation learns as much and drifts less.",
         "our reading of arXiv 2607.01763, whose numbers on masks are not known to us",
-        Above(_NEW, MASKED, SDPO, learned, "Half of the tokens teach more slowly.", margin=MARGIN),
-        Above(
+        LossAbove(_NEW, MASKED, SDPO, learned, "Half of the tokens teach more slowly.", margin=MARGIN),
+        LossAbove(
             "KL to base", SDPO, MASKED, kl_to_base, "What is left out of a step is made up for by its weight.", "nats"
         ),
     ),
@@ -191,7 +192,7 @@ LATER: tuple[Claim, ...] = (
         "thoughts-in-the-privilege-add-noise",
         "The answer alone teaches more than the answer with the whole solution before it.",
         "arXiv 2607.01763",
-        Above(
+        LossAbove(
             "the task right after its stage",
             ANSWER_ALONE,
             OPSD,
@@ -203,14 +204,14 @@ LATER: tuple[Claim, ...] = (
         "reference-kl-keeps-more",
         "GRPO held to the base by a penalty keeps more than without it.",
         "arXiv 2509.04259; arXiv 2607.01763",
-        Above("lost at the same score", GRPO, GRPO_KL, None, EARLY),
-        Above("KL to base", GRPO, GRPO_KL, kl_to_base, _SHORT, "nats"),
+        LossAbove("lost at the same score", GRPO, GRPO_KL, None, EARLY),
+        LossAbove("KL to base", GRPO, GRPO_KL, kl_to_base, _SHORT, "nats"),
     ),
     _claim(
         "sdpg-faster-than-grpo",
         "A weak pull to the privileged model takes GRPO to a score in fewer steps.",
         "arXiv 2606.04036",
-        Above(
+        LossAbove(
             "steps to 80 points on the first task",
             GRPO_COUNTED,
             SDPG_COUNTED,
@@ -223,14 +224,14 @@ LATER: tuple[Claim, ...] = (
         "sd-zero-above-rft",
         "Learning to revise, and distilling the reviser, learns more from rewards than imitating right samples.",
         "arXiv 2604.12002",
-        Above(_NEW, SD_ZERO, RFT, learned, "The lab's base revises hardly any of its answers rightly."),
+        LossAbove(_NEW, SD_ZERO, RFT, learned, "The lab's base revises hardly any of its answers rightly."),
     ),
     _claim(
         "auto-npo-above-grpo",
         "Going back by itself when it has stalled, with its later right answers, takes GRPO further in as many steps, "
         "what it takes anew not counted.",
         "arXiv 2604.20733",
-        Above(
+        LossAbove(
             "hard questions in steps right after the stage",
             AUTO_NPO,
             GRPO_HARD,

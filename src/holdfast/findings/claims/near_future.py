@@ -5,7 +5,7 @@ eight samples; what it brings, on the wider lab's harder questions in steps: the
 five steps, fewer than a look ahead takes.
 """
 
-from holdfast.findings.claim import Arm, Claim, Evidence, Quantity, minus
+from holdfast.findings.claim import Claim, ClaimArm, Evidence, Quantity, minus
 from holdfast.findings.claims.wide import GRPO_HARD, HARD_GROUP, HARD_STEPS
 from holdfast.findings.read import metric
 from holdfast.store.run_directory import RunDirectory
@@ -13,11 +13,11 @@ from holdfast.store.run_directory import RunDirectory
 AHEAD = 10
 
 SPENT = 13
-"""Optimiser steps of GRPO that ten steps ahead and two answers to each prompt of some twenty-seven steps cost: two
+"""Optimizer steps of GRPO that ten steps ahead and two answers to each prompt of some twenty-seven steps cost: two
 answers are half of what a prompt's samples take, and these a quarter of a step."""
 
 
-def _ahead(steps: int) -> Arm:
+def _ahead(steps: int) -> ClaimArm:
     """So many steps of one and the same run: its draws follow from the seed, and the rate does not from its length."""
     settings = {
         "tasks": ["lab:calculation"],
@@ -27,7 +27,7 @@ def _ahead(steps: int) -> Arm:
         "eval.probe_steps": 0,
         "eval.kl_items": 0,
     }
-    return Arm(f"grpo-{steps}-ahead", "grpo", settings)
+    return ClaimArm(f"grpo-{steps}-ahead", "grpo", settings)
 
 
 NEAR, MIDDLE, FAR = 2, AHEAD, 30
@@ -35,7 +35,7 @@ NEAR, MIDDLE, FAR = 2, AHEAD, 30
 STEPS_AHEAD = {steps: _ahead(steps) for steps in (NEAR, MIDDLE, FAR)}
 
 # GRPO's arm takes the steps that are spent ahead as well.
-NPO_HARD = Arm(
+NPO_HARD = ClaimArm(
     "npo-hard",
     {"name": "npo", "num_generations": HARD_GROUP, "scout_steps": AHEAD, "guide_samples": 2},
     {**HARD_STEPS, "train.steps": HARD_STEPS["train.steps"] - SPENT},
@@ -58,13 +58,13 @@ def _interior_optimum(found: Evidence) -> list[Quantity]:
             f"quality over variance on the same failed prompts, {MIDDLE} steps ahead above {NEAR}",
             "",
             minus(scores[MIDDLE], scores[NEAR]),
-            "Two steps ahead are already enough, since the task is learnt within some ten.",
+            "Two steps ahead are already enough, since the task is learned within some ten.",
         ),
         Quantity(
             f"quality over variance on the same failed prompts, {MIDDLE} steps ahead above {FAR}",
             "",
             minus(scores[MIDDLE], scores[FAR]),
-            "From ten steps on the task is learnt, and the model moves little more.",
+            "From ten steps on the task is learned, and the model moves little more.",
             "Quality rises for as long as the lab's stage lasts, and its answers are too short and too sure for their "
             "distance to weigh as much.",
         ),

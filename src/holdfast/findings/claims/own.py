@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from holdfast.data.teacher_prompts import DEMONSTRATION_TEMPLATE
-from holdfast.findings.claim import Arm, Claim, Evidence, Quantity, Summary, Table, minus
+from holdfast.findings.claim import Claim, ClaimArm, Evidence, Quantity, RunSummary, Table, minus
 from holdfast.findings.claims.keeping import LWF, OLORA
 from holdfast.findings.claims.two_stages import SDFT, SDPO_FROZEN
 from holdfast.findings.read import POINTS, generated_tokens, metric
@@ -68,26 +68,26 @@ NEAREST = ("beta-opsd", "replay")
 _learned = metric("learned_score")
 
 
-def _lost(summary: Summary) -> float | None:
+def _lost(summary: RunSummary) -> float | None:
     """What earlier tasks and retention suites lost, each from 0 on: the mean over them, in points.
 
-    One that has gained since pays for no other: who learnt a task badly in its stage, and goes on practising it, would
-    seem to keep more than who learnt it well.
+    One that has gained since pays for no other: who learned a task badly in its stage, and goes on practicing it, would
+    seem to keep more than who learned it well.
     """
     lost = mean(max(0.0, each) for each in summary["metrics"]["loss_of_earlier"]["per_set"].values())
     return None if lost is None else POINTS * lost
 
 
-def _net(summary: Summary) -> float | None:
-    """Points learnt, right after the stages, less points lost of what was known before them."""
+def _net(summary: RunSummary) -> float | None:
+    """Points learned, right after the stages, less points lost of what was known before them."""
     learned, lost = _learned(summary), _lost(summary)
     return None if learned is None or lost is None else learned - lost
 
 
-def _arms(rivals: Mapping[str, _Recipe]) -> tuple[Arm, ...]:
+def _arms(rivals: Mapping[str, _Recipe]) -> tuple[ClaimArm, ...]:
     recipes = {"holdfast": "holdfast", **rivals}
     return tuple(
-        Arm(
+        ClaimArm(
             f"{label}/{order}",
             recipe,
             {
@@ -107,12 +107,12 @@ def _front(found: Evidence) -> list[Quantity]:
     ours, *rivals = _recipes(found)
     reason = "Two orders and a few seeds differ by more than the two recipes do, or neither has the steps to learn."
     return [
-        Quantity(f"learnt less lost, {ours} above {rival}", "points", _above(found, ours, rival, _net), reason)
+        Quantity(f"learned less lost, {ours} above {rival}", "points", _above(found, ours, rival, _net), reason)
         for rival in rivals
     ]
 
 
-def _learnt_and_lost(found: Evidence) -> Table:
+def _learned_and_lost(found: Evidence) -> Table:
     """Means over seeds, the largest difference first, and how far our recipe is from each on both sides."""
     ours, *rivals = _recipes(found)
     rows = []
@@ -124,13 +124,13 @@ def _learnt_and_lost(found: Evidence) -> Table:
         apart = ("", "") if recipe == ours else tuple(_said(_above(found, recipe, ours, n)) for n in (_learned, _lost))
         tokens = f"{mean_interval(_by_seed(found, recipe, generated_tokens)).mean or 0:,.0f}"
         rows.append((net, (recipe, f"{net:.1f}", f"{learned:.1f}", f"{lost:.1f}", *by_order, *apart, tokens)))
-    orders = [f"learnt / lost, {order.replace('-', ' → ')}" for order in ORDERS]
-    beside = (f"learnt more than {ours}", f"lost more than {ours}")
-    head = ("recipe", "learnt less lost", "learnt", "lost", *orders, *beside, "generated tokens")
+    orders = [f"learned / lost, {order.replace('-', ' → ')}" for order in ORDERS]
+    beside = (f"learned more than {ours}", f"lost more than {ours}")
+    head = ("recipe", "learned less lost", "learned", "lost", *orders, *beside, "generated tokens")
     return Table(head, [row for _, row in sorted(rows, key=lambda each: -each[0])])
 
 
-def _above(found: Evidence, a: str, b: str, number: Callable[[Summary], float | None]) -> list[float | None]:
+def _above(found: Evidence, a: str, b: str, number: Callable[[RunSummary], float | None]) -> list[float | None]:
     return minus(_by_seed(found, a, number), _by_seed(found, b, number))
 
 
@@ -147,7 +147,7 @@ def _recipes(found: Evidence) -> list[str]:
     return list(dict.fromkeys(label.split("/")[0] for label in found.summaries))
 
 
-def _by_seed(found: Evidence, recipe: str, number: Callable[[Summary], float | None]) -> list[float | None]:
+def _by_seed(found: Evidence, recipe: str, number: Callable[[RunSummary], float | None]) -> list[float | None]:
     """The mean over orders, seed by seed; None where it is not defined for one of them."""
     by_order = zip(*(found.per_seed(f"{recipe}/{order}", number) for order in ORDERS), strict=True)
     return [None if None in values else mean(v for v in values if v is not None) for values in by_order]
@@ -162,11 +162,11 @@ OWN: tuple[Claim, ...] = (
     Claim(
         name="holdfast-on-the-front",
         statement="Under one default setting holdfast learns more, less what it loses, than every other recipe that "
-        "the lab's tasks have the data for; it practises earlier tasks, on up to half as many prompts again.",
+        "the lab's tasks have the data for; it practices earlier tasks, on up to half as many prompts again.",
         source="our own, of arXiv 2607.28582 and 2609.24646",
         arms=_arms(RIVALS),
         quick_arms=_arms({label: RIVALS[label] for label in NEAREST}),
         measure=_front,
-        table=_learnt_and_lost,
+        table=_learned_and_lost,
     ),
 )

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from holdfast.findings.claim import Arm, Claim, Evidence, Quantity
+from holdfast.findings.claim import Claim, ClaimArm, Evidence, Quantity
 from holdfast.findings.read import (
     kl_on_first_task,
     kl_to_base,
@@ -16,35 +16,35 @@ from holdfast.findings.read import (
     suites_lost_in_first_stage,
 )
 
-SFT = Arm("sft", "sft")
+SFT = ClaimArm("sft", "sft")
 
 _CLOSELY: dict[str, Any] = {"eval.response_items": 48, "eval.drift_weights": 1}
 """Answers are kept too, for what is claimed of their form, and weights compared, by their norms alone."""
 
 # The lab's answers have few tokens: there is no lead-in to skip.
-SDFT = Arm("sdft", {"name": "sdft", "num_loss_tokens_to_skip": 0})
+SDFT = ClaimArm("sdft", {"name": "sdft", "num_loss_tokens_to_skip": 0})
 
 # Teachers that differ in their pace alone: both go on from the student that a stage finds.
 GOES_ON = {"name": "sdft", "num_loss_tokens_to_skip": 0, "stage_start": "student"}
 
-SDFT_SLOW = Arm("sdft-slow", GOES_ON, _CLOSELY)
+SDFT_SLOW = ClaimArm("sdft-slow", GOES_ON, _CLOSELY)
 
-SDFT_FAST = Arm("sdft-fast", {**GOES_ON, "ema_rate": 0.3}, _CLOSELY)
+SDFT_FAST = ClaimArm("sdft-fast", {**GOES_ON, "ema_rate": 0.3}, _CLOSELY)
 
 # As in the source of the claims about streams, where the average of 5% goes on from the student that a stage finds.
-SDPO = Arm("sdpo", {"name": "sdpo", "stage_start": "student"}, _CLOSELY)
+SDPO = ClaimArm("sdpo", {"name": "sdpo", "stage_start": "student"}, _CLOSELY)
 
-SDPO_FROZEN = Arm("sdpo-frozen", {"name": "sdpo", "teacher_kind": "frozen", "stage_start": "student"}, _CLOSELY)
+SDPO_FROZEN = ClaimArm("sdpo-frozen", {"name": "sdpo", "teacher_kind": "frozen", "stage_start": "student"}, _CLOSELY)
 
-SC_SDPO = Arm("sc-sdpo", {"name": "sc_sdpo", "stage_start": "student"})
+SC_SDPO = ClaimArm("sc-sdpo", {"name": "sc_sdpo", "stage_start": "student"})
 
-GRPO = Arm("grpo", "grpo", _CLOSELY)
+GRPO = ClaimArm("grpo", "grpo", _CLOSELY)
 
-DFT = Arm("dft", "dft")
+DFT = ClaimArm("dft", "dft")
 
-KL_SFT = Arm("kl-sft", "kl_sft")
+KL_SFT = ClaimArm("kl-sft", "kl_sft")
 
-RFT = Arm("rft", "rft")
+RFT = ClaimArm("rft", "rft")
 
 _COUNTED: dict[str, Any] = {
     "tasks": ["lab:calculation"],
@@ -55,13 +55,13 @@ _COUNTED: dict[str, Any] = {
 }
 """One stage that is probed at every step, to count steps to a score: on the lab these are few."""
 
-SDPO_COUNTED = Arm("sdpo-counted", SDPO.recipe, _COUNTED)
+SDPO_COUNTED = ClaimArm("sdpo-counted", SDPO.recipe, _COUNTED)
 
-GRPO_COUNTED = Arm("grpo-counted", "grpo", _COUNTED)
+GRPO_COUNTED = ClaimArm("grpo-counted", "grpo", _COUNTED)
 
-RLSD_COUNTED = Arm("rlsd-counted", "rlsd", _COUNTED)
+RLSD_COUNTED = ClaimArm("rlsd-counted", "rlsd", _COUNTED)
 
-SDPG_COUNTED = Arm("sdpg-counted", "sdpg", _COUNTED)
+SDPG_COUNTED = ClaimArm("sdpg-counted", "sdpg", _COUNTED)
 
 SCORE = 0.8
 
@@ -78,7 +78,7 @@ def _sdft_above_sft(found: Evidence) -> list[Quantity]:
             "new tasks right after their stage, SDFT above SFT",
             "points",
             found.difference("sdft", "sft", learned),
-            "The lab's tasks are learnt nearly whole by both, and there is little room above.",
+            "The lab's tasks are learned nearly whole by both, and there is little room above.",
         ),
         Quantity("lost at the same score, SFT above SDFT", "points", matched_loss(found, "sft", "sdft"), EARLY),
     ]
@@ -172,7 +172,7 @@ def _undecided_prompts(found: Evidence) -> list[Quantity]:
 
 
 def _drift_order(found: Evidence) -> list[Quantity]:
-    """At the stream's end, as in the source, whatever was learnt."""
+    """At the stream's end, as in the source, whatever was learned."""
     same = "Adam takes steps of much the same size whatever the signal's strength."
     return [
         Quantity(

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from holdfast.findings.claim import MARGIN, Arm, Claim, Evidence, Quantity, Summary
+from holdfast.findings.claim import MARGIN, Claim, ClaimArm, Evidence, Quantity, RunSummary
 from holdfast.findings.read import POINTS, generated_to, metric
 from holdfast.measure.matched import stage_trajectory
 
@@ -31,26 +31,26 @@ HARD_STEPS = {**STEPS, "tasks": ["lab:steps-hard"], "eval.probe_steps": 0}
 HARD_GROUP = 4
 """Samples of a prompt there, of all recipes: most groups are all wrong."""
 
-MSD = Arm("msd", "msd", _LANGUAGES)
+MSD = ClaimArm("msd", "msd", _LANGUAGES)
 
-SORT = Arm("sort-hard", {"name": "sort", "num_generations": HARD_GROUP}, HARD_STEPS)
+SORT = ClaimArm("sort-hard", {"name": "sort", "num_generations": HARD_GROUP}, HARD_STEPS)
 
-GRPO_HARD = Arm("grpo-hard", {"name": "grpo", "num_generations": HARD_GROUP}, HARD_STEPS)
+GRPO_HARD = ClaimArm("grpo-hard", {"name": "grpo", "num_generations": HARD_GROUP}, HARD_STEPS)
 
 # A clip by entry turns OPSD's gradient around wherever it bites, and on the lab it bites everywhere.
 _COUNTED = {**STEPS, "eval.probe_steps": 4}
 
-OPSD = Arm("opsd-steps", {"name": "opsd", "clip": "token"}, _COUNTED, LONGER)
+OPSD = ClaimArm("opsd-steps", {"name": "opsd", "clip": "token"}, _COUNTED, LONGER)
 
-GRPO_STEPS = Arm("grpo-steps", "grpo", _COUNTED, LONGER)
+GRPO_STEPS = ClaimArm("grpo-steps", "grpo", _COUNTED, LONGER)
 
 SCORE = 0.8
 
 
-def gained(name: str) -> Callable[[Summary], float | None]:
+def gained(name: str) -> Callable[[RunSummary], float | None]:
     """How many points a set stands higher after the first stage than before it."""
 
-    def read(summary: Summary) -> float | None:
+    def read(summary: RunSummary) -> float | None:
         before, after = (e["scores"].get(name) for e in summary["evaluations"][:2])
         return None if before is None or after is None else POINTS * (after["mean"] - before["mean"])
 
@@ -114,7 +114,7 @@ def _fewer_tokens(found: Evidence) -> list[Quantity]:
     ]
 
 
-def _tokens_where_reached(summary: Summary) -> float | None:
+def _tokens_where_reached(summary: RunSummary) -> float | None:
     trajectory = stage_trajectory(summary, 1)
     reached = trajectory is not None and max(trajectory.new()) >= SCORE
     return generated_to(SCORE)(summary) if reached else None

@@ -6,7 +6,7 @@ An n-gram is said to have grown where two things hold at once:
   large numbers and pairs what was asked alike. Where B's answers are longer, a prompt is expected to tell for B in
   proportion, which holds for rare n-grams, and for frequent ones the second does;
 - it is a larger part of what is said: its log-odds among the n-grams of its length, after Monroe, Colaresi & Quinn
-  (Political Analysis 16, 2008), rose, judged by the linearised variance over paired prompts. Without this, answers
+  (Political Analysis 16, 2008), rose, judged by the linearized variance over paired prompts. Without this, answers
   that only became longer would have everything grow.
 
 The p value is the larger of the two (an intersection–union test), and Benjamini–Hochberg over all n-grams that could

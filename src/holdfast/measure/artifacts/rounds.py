@@ -45,7 +45,7 @@ def amplification(counts: Sequence[float], prompts: int, at: Sequence[float] | N
     Args:
         counts: prompts whose answers contain the marker, at each round; fractions where prompts have several answers.
         prompts: that were asked, the same each round.
-        at: where each round stands, e.g. in optimiser steps; 0, 1, 2, … where not given.
+        at: where each round stands, e.g. in optimizer steps; 0, 1, 2, … where not given.
 
     Raises:
         ValueError: fewer than two rounds, or all at one place.

@@ -34,7 +34,7 @@ def drift(
 
     Each is a model folder, a folder of a PEFT adapter (which is compared with its base added), a hub id, or `lab`.
     Tensors are read one by one; the largest pair decides how much memory it takes. A matrix whose rows or columns are
-    no more than 2048 is decomposed exactly, a larger one by a randomised SVD whose error is given with its numbers.
+    no more than 2048 is decomposed exactly, a larger one by a randomized SVD whose error is given with its numbers.
 
     Args:
         earlier: models on the way from `a` to `b`, in order. The update from the last of them to `b` is compared with

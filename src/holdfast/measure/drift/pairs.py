@@ -81,7 +81,7 @@ class Pairs:
             exact = self.exact or is_exact_cheap(before)
             is_full = name in self.in_full
             measured, floor = self._measured(label, before, after, self._control(name, number), exact, is_full)
-            method = "norms" if not is_full else "exact" if exact else "randomised"
+            method = "norms" if not is_full else "exact" if exact else "randomized"
             if before.short == 1 or not measured.update_norm:
                 method = "vector" if before.short == 1 else "identical"
             yield MatrixDrift(

@@ -22,7 +22,7 @@ class Metrics:
         relative_norm: ‖ΔW‖_F / ‖W₀‖_F.
         unchanged: share of entries that are unchanged under the rule for bfloat16.
         spectral_shift: ‖σ(W_t) − σ(W₀)‖₂ / ‖σ(W₀)‖₂ over descending singular values, NSS in the papers; where the SVD
-            is randomised, estimated from the k largest and the norms of the rest.
+            is randomized, estimated from the k largest and the norms of the rest.
         spectral_shift_range: what it may be then: up to Mirsky's bound, the relative norm. None where exact.
         left_angle, right_angle: largest principal angle of the k leading singular subspaces, in degrees.
         angle_error: how far these may be off, in degrees; 0 where exact.
@@ -55,7 +55,7 @@ class Metrics:
     k: int | None = None
 
 
-SUMMARISED = (
+SUMMARIZED = (
     "relative_norm",
     "unchanged",
     "spectral_shift",
@@ -97,7 +97,7 @@ class MatrixDrift:
         layer: the number of its layer; None outside of the layers.
         shape: rows and columns, or the length of a vector.
         dtypes: what it is stored in, in both models.
-        method: `exact`, `randomised`, `identical` (no entry moved), `vector`, or `norms` for a
+        method: `exact`, `randomized`, `identical` (no entry moved), `vector`, or `norms` for a
             matrix that was not decomposed (norm and entries only, both).
         measured: from the first model to the second.
         floor: from the first model to itself, converted to what the second is stored in and back.
@@ -175,7 +175,7 @@ class Summary(Pooled):
         return asdict(self)
 
 
-def summarise(tensors: Sequence[MatrixDrift]) -> Summary:
+def summarize(tensors: Sequence[MatrixDrift]) -> Summary:
     """Medians, means and totals over tensors."""
     matrices = [each for each in tensors if each.is_matrix]
     moved = [each for each in matrices if each.method != "identical"]
@@ -203,8 +203,8 @@ def _pooled(
     return {
         "relative_norm": math.hypot(*(each.update_norm for each in every)) / norm if norm else None,
         "unchanged": sum(of(each).unchanged * each.entries for each in tensors) / parameters if parameters else None,
-        "median": _over(own, SUMMARISED, statistics.median),
-        "mean": _over(own, SUMMARISED, statistics.fmean),
+        "median": _over(own, SUMMARIZED, statistics.median),
+        "mean": _over(own, SUMMARIZED, statistics.fmean),
         "largest": _over(own, ANGLES, max),
     }
 
@@ -252,12 +252,12 @@ class DriftResult:
 
     def overall(self) -> Summary:
         """All tensors together. `mean["spectral_shift"]` is the papers' NSS, `largest_angle` their largest angle."""
-        return summarise(self.matrices)
+        return summarize(self.matrices)
 
     def by_type(self) -> dict[str, Summary]:
         """Tensors of one module type together, in the order of their first layer."""
         types = dict.fromkeys(each.module_type for each in self.matrices)
-        return {kind: summarise([each for each in self.matrices if each.module_type == kind]) for kind in types}
+        return {kind: summarize([each for each in self.matrices if each.module_type == kind]) for kind in types}
 
     def most_moved(self, count: int) -> list[MatrixDrift]:
         """The matrices with the largest relative norm, largest first."""

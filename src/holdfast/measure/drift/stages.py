@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from holdfast.measure.drift.pairs import place
-from holdfast.measure.drift.result import SUMMARISED, DriftResult, Pooled, Summary
+from holdfast.measure.drift.result import SUMMARIZED, DriftResult, Pooled, Summary
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -56,7 +56,7 @@ def drift_entry(found: DriftResult, stage: int, task: str) -> dict[str, Any]:
                 "name": each.name,
                 "type": each.module_type,
                 "layer": each.layer,
-                **{name: getattr(each.measured, name) for name in SUMMARISED},
+                **{name: getattr(each.measured, name) for name in SUMMARIZED},
                 "floor_relative_norm": each.floor.relative_norm,
                 "floor_spectral_shift": each.floor.spectral_shift,
             }

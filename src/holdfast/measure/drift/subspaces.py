@@ -1,10 +1,10 @@
-"""Singular values and leading subspaces, exact or randomised, and how two subspaces lie to each other.
+"""Singular values and leading subspaces, exact or randomized, and how two subspaces lie to each other.
 
 Weights differ in the fifth digit where one looks for drift, and singular values in float32 are right to the seventh at
 best. So the weights are taken in float32 and everything here is done in float64.
 
 Exact means by the eigenvalues of the Gram matrix: right to about 1e-8 of the largest singular value for those near
-zero, and to rounding for the others. Randomised means block Krylov iteration from a random start (Musco and Musco,
+zero, and to rounding for the others. Randomized means block Krylov iteration from a random start (Musco and Musco,
 arXiv 1504.05477): power iteration that keeps all its powers. What it misses is bounded from its residual by Wedin's
 theorem.
 """
@@ -39,7 +39,7 @@ class Spectrum:
     """The leading part of a singular value decomposition.
 
     Attributes:
-        values: descending; all of them [short] where exact, the k + 1 largest where randomised.
+        values: descending; all of them [short] where exact, the k + 1 largest where randomized.
         value_errors: how far each may be off, from the residual; zeros where exact.
         right: the k leading right singular vectors [short, k].
         residual: the norm of MᵀU − VΣ over the k leading vectors; 0 where exact.
@@ -79,7 +79,7 @@ class Spectrum:
 
 
 def is_exact_cheap(matrix: Tall) -> bool:
-    """Whether the exact decomposition costs no more than the randomised one."""
+    """Whether the exact decomposition costs no more than the randomized one."""
     return matrix.short <= EXACT_UP_TO
 
 

@@ -64,7 +64,7 @@ class _Chunk:
     """[n, K], ids of a top-k support and the loss's derivatives in the student's log-probabilities of them."""
 
 
-class Evaluation:
+class ChunkedLoss:
     """One evaluation of the loss. What is measured is kept for all tokens [N]; all else belongs to a chunk."""
 
     def __init__(
@@ -88,10 +88,10 @@ class Evaluation:
         self.support = objective.support
         if self.support.startswith("topk") and objective.top_k >= self.vocabulary:
             self.support = "full"
-        few = self.support == "topk_renormalised" and objective.top_k * SPARSE_SHARE <= self.vocabulary
+        few = self.support == "topk_renormalized" and objective.top_k * SPARSE_SHARE <= self.vocabulary
         alone = self.reference == "none" and not bool(batch.ce.any() or batch.advantage.any())
         self.by_entries = few and alone and head.softcap is None
-        """Whether the gradient in the logits is 0 but at a top-k support's entries; renormalised, these add up to 0."""
+        """Whether the gradient in the logits is 0 but at a top-k support's entries; renormalized, these add up to 0."""
         self.on_support = isinstance(teacher, HiddenSignal) and read_on_support(objective, self.vocabulary)
         self.gathered = self.on_support and few
         """Whether the teacher's logits are computed at a support's entries alone."""
@@ -101,7 +101,7 @@ class Evaluation:
         policy_gradient = objective.policy_gradient
         self.by_ratio_of_rows = policy_gradient is not None and policy_gradient.ratio == "sequence"
         token_weight = objective.token_weight
-        self.by_weight_of_rows = token_weight is not None and token_weight.normalised
+        self.by_weight_of_rows = token_weight is not None and token_weight.normalized
         self.projection = Projection(objective.temperature)
 
     def run(self, needed: tuple[bool, bool, bool]) -> tuple[Tensor, list[Tensor | None]]:
@@ -267,7 +267,7 @@ class Evaluation:
         chunk.divergence, chunk.cut = divergence.value.detach(), divergence.cut
 
     def _measure_support(self, tokens: Tokens, student: Tensor, teacher: Tensor) -> None:
-        """What the log says of student and teacher [n, K], renormalised."""
+        """What the log says of student and teacher [n, K], renormalized."""
         student, teacher = log_softmax(student), log_softmax(teacher)
         self.teacher_kl[tokens], self.teacher_entropy[tokens] = kl(student, teacher), entropy(teacher)
         self.agreed[tokens] = (student.argmax(-1) == teacher.argmax(-1)).to(self.wide)
@@ -288,7 +288,7 @@ class Evaluation:
         kind, logs, gram = chunk.kind, chunk.logs[part], chunk.gram[part]
         probs = self._probs(len(logs), kind.weighed)
         if probs.device.type == "cpu" and kind.weighed == kind.width:
-            # Normalising once more changes nothing beyond rounding, and torch's softmax has the faster exponential.
+            # Normalizing once more changes nothing beyond rounding, and torch's softmax has the faster exponential.
             torch.softmax(logs, -1, out=probs)
         else:
             torch.exp(logs[:, : kind.weighed], out=probs)

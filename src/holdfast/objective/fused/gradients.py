@@ -11,7 +11,7 @@ and every divergence's gradient in the student's logits is one of two forms, for
     p·(a·r − a·E_p[r])      reverse KL and JSD; r is left in the student's place in `logs`
     a·(mass·p − q)          forward KL; q is left in the target's place in `probs`
 
-with p the student. A clip by entry leaves out the clipped entries of r or of q; the softmax's normaliser stays.
+with p the student. A clip by entry leaves out the clipped entries of r or of q; the softmax's normalizer stays.
 """
 
 from dataclasses import dataclass
@@ -23,17 +23,17 @@ from holdfast.objective.divergence import TokenDivergence, token_clip, token_cut
 from holdfast.recipes.parts.objective import Objective
 
 NEWTON_STEPS = 40
-"""Most steps towards a partial target's weight; distributions that are far apart need more than the usual five."""
+"""Most steps toward a partial target's weight; distributions that are far apart need more than the usual five."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gradient:
-    """A divergence's gradient per unit of weight: p·(scale·r − centre), or where `mass` is given mass·p − q."""
+    """A divergence's gradient per unit of weight: p·(scale·r − center), or where `mass` is given mass·p − q."""
 
     factor: Tensor | float
     """[n], what a clip of the token's divergence multiplies all of it by."""
     scale: float = 1.0
-    centre: Tensor | None = None
+    center: Tensor | None = None
     """[n]"""
     mass: Tensor | None = None
     """[n]"""
@@ -70,7 +70,7 @@ def full_divergence(
     by_entry, beta = objective.clip == "entry", objective.jsd_beta
     terms: Tensor | None = None
     above = torch.empty(0)
-    scale, centre, mass = 1.0, None, None
+    scale, center, mass = 1.0, None, None
     if objective.divergence == "forward_kl":
         value = gram[:, target, target] - gram[:, target, 0]
         mass = torch.ones_like(value)
@@ -80,12 +80,12 @@ def full_divergence(
             mass = q.masked_fill_(above, 0.0).sum(-1)
     elif objective.divergence == "reverse_kl":
         value = gram[:, 0, 0] - gram[:, 0, target]
-        r, centre = log_s.sub_(log_q), value
+        r, center = log_s.sub_(log_q), value
         if by_entry:
             terms = torch.mul(r, s, out=log_q)
             # A term's own p is differentiated as well, which adds nothing over all entries, but does over some.
             above = terms > objective.clip_at
-            centre = _mean_of_kept(r.add_(1.0), s, above)
+            center = _mean_of_kept(r.add_(1.0), s, above)
     else:
         scale = 1 - beta
         # An entry that is 0 on both sides contributes nothing, whatever the mixture's logarithm is there.
@@ -96,17 +96,17 @@ def full_divergence(
             terms.addcmul_(s, r, value=1 - beta)
             above = terms > objective.clip_at
             value = terms.sum(-1)
-            centre = _mean_of_kept(r, s, above)
+            center = _mean_of_kept(r, s, above)
         else:
             log_m = torch.lerp(s, q, beta, out=log_q).clamp_(min=tiny).log_()
             mixed = torch.empty_like(gram)
             pair_products(probs, logs, mixed)
-            centre = gram[:, 0, 0] - mixed[:, 0, target]
-            value = beta * (gram[:, target, target] - mixed[:, target, target]) + (1 - beta) * centre
+            center = gram[:, 0, 0] - mixed[:, 0, target]
+            value = beta * (gram[:, target, target] - mixed[:, target, target]) + (1 - beta) * center
             log_s.sub_(log_m)
-        centre = (1 - beta) * centre
+        center = (1 - beta) * center
     factor = token_clip(value, objective)
-    gradient = Gradient(factor, scale, centre, mass)
+    gradient = Gradient(factor, scale, center, mass)
     if terms is None:
         return TokenDivergence(value * factor, token_cut(value, objective)), gradient
     cut = above.sum(-1).to(value.dtype) / above.shape[-1]
@@ -132,8 +132,8 @@ def logit_gradient(
         student.mul_(rest + weight * gradient.mass.unsqueeze(-1))
         torch.addcmul(student, probs[:, target], weight, value=-1, out=out)
     else:
-        assert gradient.centre is not None
-        out.mul_(weight * gradient.scale).add_(rest - weight * gradient.centre.unsqueeze(-1)).mul_(student)
+        assert gradient.center is not None
+        out.mul_(weight * gradient.scale).add_(rest - weight * gradient.center.unsqueeze(-1)).mul_(student)
 
 
 def _mean_of_kept(values: Tensor, probs: Tensor, cut: Tensor) -> Tensor:
@@ -155,7 +155,7 @@ def partial_target(logs: Tensor, scratch: Tensor, teacher: int, target: int, fra
     torch.sub(logs[:, teacher], log_s, out=gap)
 
     def moments(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Of the mix at a weight: its normaliser, and mean and variance of the gap under it."""
+        """Of the mix at a weight: its normalizer, and mean and variance of the gap under it."""
         total = torch.addcmul(log_s, gap, weight.unsqueeze(-1), out=mix).exp_().sum(-1)
         mean = torch.mul(mix, gap, out=product).sum(-1) / total
         return total, mean, product.mul_(gap).sum(-1) / total - mean.square()

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from holdfast.objective.batch import Batch
-from holdfast.objective.fused.chunks import Evaluation
+from holdfast.objective.fused.chunks import ChunkedLoss
 from holdfast.objective.fused.head import check_head
 from holdfast.objective.head import Head
 from holdfast.objective.loss import check_components
@@ -57,7 +57,7 @@ def fused_loss_and_statistics(
     for signal in (teacher, base):
         if isinstance(signal, HiddenSignal):
             check_head(signal.head)
-    work = Evaluation(hidden.to(head.weight.dtype), head, batch, objective, teacher, base, chunk_tokens)
+    work = ChunkedLoss(hidden.to(head.weight.dtype), head, batch, objective, teacher, base, chunk_tokens)
     loss = _Fused.apply(work.hidden, head.weight, head.bias, work, torch.is_grad_enabled())
     return loss, work.statistics
 
@@ -66,7 +66,7 @@ class _Fused(torch.autograd.Function):
     """From hidden states, weight and bias to the loss; the backward pass scales what the forward pass has formed."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, work: Evaluation, grad: bool) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, work: ChunkedLoss, grad: bool) -> Tensor:
         in_hidden, in_weight, in_bias = (grad and needed for needed in ctx.needs_input_grad[:3])
         loss, ctx.gradients = work.run((in_hidden, in_weight, in_bias))
         return loss

@@ -8,7 +8,7 @@ from pydantic import Field
 from holdfast.recipes.base.recipe import Condition, Recipe
 from holdfast.recipes.parts.objective import Divergence, ImportanceLevel, Objective, Side, Support
 
-TOP_K = ("topk_tail", "topk_renormalised")
+TOP_K = ("topk_tail", "topk_renormalized")
 """Supports that have so many entries."""
 
 

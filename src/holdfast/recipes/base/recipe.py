@@ -32,9 +32,9 @@ class Above:
         return f"above {self.bound:g}"
 
 
-Values = tuple[object, ...] | Above
+SettingValues = tuple[object, ...] | Above
 
-Condition = Mapping[str, Values]
+Condition = Mapping[str, SettingValues]
 """Values of settings, of each of which the recipe has one."""
 
 
@@ -46,7 +46,7 @@ class Recipe(BaseModel):
         needs: privileges that every training example must carry; 'reward' asks for a verifier.
         summary: one line for `holdfast methods`.
         source: where the method comes from.
-        cost: cost of one optimiser step in words: generations, forwards and backwards, and what comes once in a stage;
+        cost: cost of one optimizer step in words: generations, forwards and backwards, and what comes once in a stage;
             what is held beside the weights is counted from the wiring (`holdfast.advise.cost`), and named with it.
         when: when to choose it, and what it costs in skills, in words.
     """
@@ -131,7 +131,7 @@ class Recipe(BaseModel):
         raise NotImplementedError
 
     def controllers(self) -> dict[str, Controller]:
-        """What sets a setting anew at every optimiser step, by the setting's name; none by default.
+        """What sets a setting anew at every optimizer step, by the setting's name; none by default.
 
         The step's `objective` and the rollout batch's `annotate` are then those of a recipe with that setting; where
         rows come from, whether samples are revised apart, and who the teacher is must not depend on it.
@@ -224,13 +224,13 @@ class Recipe(BaseModel):
         support = {
             "full": "full vocabulary",
             "topk_tail": f"{objective.top_k_by}'s top {objective.top_k} and tail",
-            "topk_renormalised": f"{objective.top_k_by}'s top {objective.top_k}, renormalised",
+            "topk_renormalized": f"{objective.top_k_by}'s top {objective.top_k}, renormalized",
             "sampled": "sampled token",
         }
         return f"{name[objective.divergence]}, {support[objective.support]}"
 
 
-def _in_words(setting: str, values: Values) -> str:
+def _in_words(setting: str, values: SettingValues) -> str:
     if isinstance(values, Above):
         return f"{setting} {values}"
     names = {None: "unset", True: "true", False: "false"}

@@ -26,7 +26,7 @@ class Taught(Recipe):
 
     teacher_kind: TeacherKind = "ema"
     """`ema` follows the student slowly, `frozen` stays, `live` is the student itself; `periodic` is frozen and moves
-    towards the student by the clock (StableSDPO, arXiv 2607.01763), `gated` where reward and lengths allow it (CGTR,
+    toward the student by the clock (StableSDPO, arXiv 2607.01763), `gated` where reward and lengths allow it (CGTR,
     arXiv 2606.03532), and `trust_region` is frozen, its distribution mixed with the student's (arXiv 2601.20802)."""
     ema_rate: float = Field(default=0.01, ge=0, le=1)
     refresh_every: int = Field(default=10, ge=1)

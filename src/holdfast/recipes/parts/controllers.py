@@ -1,4 +1,4 @@
-"""What changes between optimiser steps: controllers, each of which sets one of a recipe's settings anew. Torch-free.
+"""What changes between optimizer steps: controllers, each of which sets one of a recipe's settings anew. Torch-free.
 
 A recipe names them in `Recipe.controllers`; a stage starts with fresh ones. They see the numbers that a step is logged
 with, never a gradient, and their state is in every checkpoint.
@@ -13,7 +13,7 @@ class Moment(NamedTuple):
     """Where a stage stands."""
 
     step: int
-    """The optimiser step that is to come, from 0."""
+    """The optimizer step that is to come, from 0."""
     steps: int
     """Of the stage."""
     seed: int
@@ -21,7 +21,7 @@ class Moment(NamedTuple):
 
 
 class Controller:
-    """Sets one number: `value` is asked before every optimiser step, and `see` is told of it afterwards.
+    """Sets one number: `value` is asked before every optimizer step, and `see` is told of it afterwards.
 
     A step that was interrupted is asked for again, so `value` must change nothing; only `see` may move the controller.
     """
@@ -46,7 +46,7 @@ class Ramp(Controller):
     """From `start` linearly to `end` over so many steps, and `end` from then on.
 
     Args:
-        over: optimiser steps; or a share of the stage's.
+        over: optimizer steps; or a share of the stage's.
         of_stage: which of the two, for 1 could be either.
     """
 
@@ -78,7 +78,7 @@ class LearningProbe:
     """The loss on fixed prompts, measured now and then for a controller, with some of the recipe's settings held fixed.
 
     Args:
-        every: optimiser steps from one to the next; it stands as `probe_loss` in the line of the step that follows it.
+        every: optimizer steps from one to the next; it stands as `probe_loss` in the line of the step that follows it.
         prompts: of the stage's training prompts, each time the same, completed anew from the same draws.
         settings: by name.
     """

@@ -1,6 +1,6 @@
-"""How much of a solution the teacher sees, learnt while the student learns (ATESD, arXiv 2605.11458). Torch-free.
+"""How much of a solution the teacher sees, learned while the student learns (ATESD, arXiv 2605.11458). Torch-free.
 
-A Beta policy draws an exposure, it is held for some optimiser steps, and what the student got better by on a probe in
+A Beta policy draws an exposure, it is held for some optimizer steps, and what the student got better by on a probe in
 these steps is the policy's reward. The paper's controller is known to us in outline; its state, step sizes and the way
 in which later progress is credited are reconstructions.
 """
@@ -20,23 +20,23 @@ FEATURES = ("loss", "slope", "grad_norm", "entropy", "kl_teacher", "reward", "pr
 """What the policy sees: averages of a step's numbers, the loss's change over a window, the part of the stage gone."""
 
 SMOOTHING = 0.1
-"""Rate of these averages, per optimiser step."""
+"""Rate of these averages, per optimizer step."""
 
 _FARTHEST = 3.0
 """Deviations from the mean that a window's progress counts for at most."""
 
-Gradient = list[list[float]]
+PolicyGradient = list[list[float]]
 """In the policy's parameters, two rows: those of a and b; the last column is the bias."""
 
 
-def _no_parameters() -> Gradient:
+def _no_parameters() -> PolicyGradient:
     return [[0.0] * (len(FEATURES) + 1) for _ in range(2)]
 
 
 @dataclass
 class _State:
-    parameters: Gradient = field(default_factory=_no_parameters)
-    trace: Gradient = field(default_factory=_no_parameters)
+    parameters: PolicyGradient = field(default_factory=_no_parameters)
+    trace: PolicyGradient = field(default_factory=_no_parameters)
     """Σ_j discount^j · ∇ log π of the window j before the last: what progress made now is credited to."""
     averages: dict[str, float] = field(default_factory=dict)
     loss_before: float | None = None
@@ -131,13 +131,13 @@ class BetaExposure(Controller):
         state.parameters = _add(state.parameters, _scale(step, self.rate))
 
 
-def shape(parameters: Gradient, features: Sequence[float]) -> tuple[float, float]:
+def shape(parameters: PolicyGradient, features: Sequence[float]) -> tuple[float, float]:
     """(a, b) of the Beta distribution, both above 1."""
     a, b = (1 + float(np.logaddexp(0, np.dot(row, features))) for row in parameters)
     return a, b
 
 
-def log_density_gradient(parameters: Gradient, features: Sequence[float], exposure: float) -> Gradient:
+def log_density_gradient(parameters: PolicyGradient, features: Sequence[float], exposure: float) -> PolicyGradient:
     """∇ log Beta(exposure; a, b)."""
     a, b = shape(parameters, features)
     both = float(digamma(a + b))
@@ -146,14 +146,14 @@ def log_density_gradient(parameters: Gradient, features: Sequence[float], exposu
     return _through(parameters, features, slopes)
 
 
-def entropy_gradient(parameters: Gradient, features: Sequence[float]) -> Gradient:
+def entropy_gradient(parameters: PolicyGradient, features: Sequence[float]) -> PolicyGradient:
     """∇ H[Beta(a, b)]."""
     a, b = shape(parameters, features)
     both = (a + b - 2) * polygamma(1, a + b)
     return _through(parameters, features, (both - (a - 1) * polygamma(1, a), both - (b - 1) * polygamma(1, b)))
 
 
-def _through(parameters: Gradient, features: Sequence[float], slopes: Sequence[float]) -> Gradient:
+def _through(parameters: PolicyGradient, features: Sequence[float], slopes: Sequence[float]) -> PolicyGradient:
     """From derivatives in a and b to those in the parameters."""
     found = []
     for row, slope in zip(parameters, slopes, strict=True):
@@ -162,9 +162,9 @@ def _through(parameters: Gradient, features: Sequence[float], slopes: Sequence[f
     return found
 
 
-def _scale(gradient: Gradient, factor: float) -> Gradient:
+def _scale(gradient: PolicyGradient, factor: float) -> PolicyGradient:
     return [[factor * each for each in row] for row in gradient]
 
 
-def _add(one: Gradient, other: Gradient) -> Gradient:
+def _add(one: PolicyGradient, other: PolicyGradient) -> PolicyGradient:
     return [[x + y for x, y in zip(first, second, strict=True)] for first, second in zip(one, other, strict=True)]

@@ -4,15 +4,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 Divergence = Literal["forward_kl", "reverse_kl", "jsd"]
-"""forward_kl = KL(teacher‖student), reverse_kl = KL(student‖teacher), jsd = generalised Jensen–Shannon."""
+"""forward_kl = KL(teacher‖student), reverse_kl = KL(student‖teacher), jsd = generalized Jensen–Shannon."""
 
-Support = Literal["full", "topk_tail", "topk_renormalised", "sampled"]
+Support = Literal["full", "topk_tail", "topk_renormalized", "sampled"]
 """Vocabulary that a divergence sums over; `sampled` is the single-token surrogate."""
 
 Side = Literal["student", "teacher"]
 
 Target = Literal["teacher", "geometric", "partial"]
-"""What the student is drawn towards: the teacher q itself, the mix ∝ a^(1−λ)·q^λ of an anchor a and the teacher, or the
+"""What the student is drawn toward: the teacher q itself, the mix ∝ a^(1−λ)·q^λ of an anchor a and the teacher, or the
 mix with λ chosen for every token such that it is a given part of the way from the student to the teacher (iSDFT)."""
 
 Clip = Literal["none", "entry", "token"]
@@ -84,7 +84,7 @@ class TokenWeight:
     """s, from 0 to 1; 0 asks no teacher."""
     rising_only: bool = False
     """Tokens that the teacher does not find more probable weigh 0."""
-    normalised: bool = False
+    normalized: bool = False
     """Divide by the row's mean weight, so that weights say which tokens count and not how much the row does."""
 
     def __post_init__(self) -> None:
@@ -100,7 +100,7 @@ class TokenWeight:
 class SafetyWeight:
     """What a divergence counts for at a token y: w = sg(w_T · w_S), seen from both sides (MSD, arXiv 2605.02971).
 
-    w_T = 1 − H(q)/log K    q the teacher, renormalised on its K most likely entries: 1 where it is sure
+    w_T = 1 − H(q)/log K    q the teacher, renormalized on its K most likely entries: 1 where it is sure
     w_S = 1 − p(y)          p the student: near 1 where it finds its own token unlikely
     """
 
@@ -111,7 +111,7 @@ class SafetyWeight:
 
     def __post_init__(self) -> None:
         if self.by_teacher and self.top_k < 2:
-            raise ValueError("one renormalised entry has no entropy, whatever the teacher says; raise top_k")
+            raise ValueError("one renormalized entry has no entropy, whatever the teacher says; raise top_k")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +131,7 @@ class Objective:
     """Whose most likely entries a top-k support has."""
     sampled_baseline: Literal["none", "kl", "topk_kl"] = "none"
     """Of support `sampled`: `kl` subtracts the token advantage's mean over all tokens, −KL(student‖target) (vOPD), and
-    `topk_kl` the same of both renormalised on the student's `top_k` entries, which leaves the gradient's mean too."""
+    `topk_kl` the same of both renormalized on the student's `top_k` entries, which leaves the gradient's mean too."""
     target: Target = "teacher"
     anchor: Literal["student", "base"] = "student"
     """Of a geometric target: what is mixed with the teacher; the student as it is now, or the base."""
@@ -172,8 +172,8 @@ class Objective:
                 f"support `sampled` estimates the reverse KL alone, not {self.divergence}; "
                 "set divergence: reverse_kl, or another support"
             )
-        if self.support == "topk_renormalised" and self.top_k < 2:
-            raise ValueError("one renormalised entry has probability 1 on both sides and gives no signal; raise top_k")
+        if self.support == "topk_renormalized" and self.top_k < 2:
+            raise ValueError("one renormalized entry has probability 1 on both sides and gives no signal; raise top_k")
         if self.top_k < 1:
             raise ValueError(f"top_k is {self.top_k}; a support has at least one entry")
         if self.divergence == "jsd" and not 0 < self.jsd_beta < 1:
@@ -217,7 +217,7 @@ class Objective:
         if self.top_k_by == "teacher" and not self.support.startswith("topk"):
             raise ValueError(
                 f"top_k_by: teacher chooses the entries of a top-k support, and support `{self.support}` has none; "
-                "set support: topk_tail or topk_renormalised"
+                "set support: topk_tail or topk_renormalized"
             )
         if self.sampled_baseline != "none" and self.support != "sampled":
             raise ValueError(
@@ -225,7 +225,7 @@ class Objective:
                 f"`{self.support}` has none; leave it out, or set support: sampled"
             )
         if self.sampled_baseline == "topk_kl" and self.top_k < 2:
-            raise ValueError("one renormalised entry has a KL of 0 and is no baseline; raise top_k")
+            raise ValueError("one renormalized entry has a KL of 0 and is no baseline; raise top_k")
         if self.clip != "none" and self.support == "sampled":
             raise ValueError("support `sampled` has no divergence to clip; set clip: none, or another support")
         if self.clip != "none" and self.clip_at <= 0:
@@ -245,7 +245,7 @@ class Objective:
     def _check_target(self) -> None:
         if self.target == "geometric" and self.target_weight <= 0:
             raise ValueError(
-                f"a geometric target of weight {self.target_weight:g} does not lie towards the teacher; "
+                f"a geometric target of weight {self.target_weight:g} does not lie toward the teacher; "
                 "raise target_weight"
             )
         if self.target != "geometric" and self.target_weight != 1:

@@ -17,7 +17,7 @@ class GuideSpec:
         samples: of the near-future model for each prompt that is still to come in the stage.
         success_threshold: reward from which an answer is a guide.
         steps: of `ahead`.
-        every: of `stalled`: optimiser steps between checkpoints that are kept as candidates.
+        every: of `stalled`: optimizer steps between checkpoints that are kept as candidates.
         candidates: of `stalled`: how many of these are kept, the latest.
         fast_rate, slow_rate: of `stalled`: rates of the moving averages of the reward.
         least_gain: of `stalled`: the fast average must be this much above the slow one, or the reward stands still.
@@ -79,7 +79,7 @@ class RolloutSpec:
     """Of samples: `teacher` asks what the recipe shows the teacher, which must follow from the example alone. Rows then
     have the student's prompt and `source_logprobs`."""
     num_iterations: int = 1
-    """Optimiser steps taken on one batch of rollouts."""
+    """Optimizer steps taken on one batch of rollouts."""
     with_demonstration: bool = False
     """Of sampled rows: each prompt's demonstration is the last row of its group."""
     demonstration_share: float = 1.0
@@ -110,7 +110,7 @@ class RolloutSpec:
         if not 0 < self.demonstration_share <= 1:
             raise ValueError(f"demonstration_share is {self.demonstration_share:g}; a share above 0 and up to 1")
         if self.replay_ratio and (self.source == "base" or self.num_iterations > 1):
-            raise ValueError("replay_ratio is not for samples of the base, nor for several optimiser steps on a batch")
+            raise ValueError("replay_ratio is not for samples of the base, nor for several optimizer steps on a batch")
         if self.replay_source == "base" and self.source != "demonstrations":
             raise ValueError("replay_source: base is for rows that are demonstrations; leave it out")
         if self.replay_prompts is not None and self.replay_source != "base":

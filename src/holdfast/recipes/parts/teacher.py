@@ -13,17 +13,17 @@ class TeacherSpec:
     """Who supervises, and when its weights move: θ_T ← (1−rate)·θ_T + rate·θ.
 
     Args:
-        kind: live (the student itself), frozen, ema; periodic (frozen, and moved towards the student every so many
+        kind: live (the student itself), frozen, ema; periodic (frozen, and moved toward the student every so many
             rollout batches), gated (frozen, and moved when it is safe, see
-            `holdfast.train.teacher_refresh.Gate`), trust_region (∝ frozen^(1−mix)·student^mix, both with the teacher's
-            prompt; arXiv 2601.20802).
+            `holdfast.train.teacher_refresh.RefreshCheck`), trust_region (∝ frozen^(1−mix)·student^mix, both with the
+            teacher's prompt; arXiv 2601.20802).
         rate: update rate of `ema`; 0 freezes, 1 copies.
-        cadence: `ema` moves after each optimiser step, or after each rollout batch.
+        cadence: `ema` moves after each optimizer step, or after each rollout batch.
         every: rollout batches from one refresh of `periodic`, or one question to the gate of `gated`, to the next.
         first: of `periodic`: rollout batches of a stage until its first refresh, where that has a time of its own: only
             then the teacher begins to teach. The clock starts there, and with an `every` of 0 it is the last one too.
             It comes whatever a guard says, which may freeze the teacher from there on.
-        share: how far a refresh of `periodic` or `gated` goes towards the student; 1 copies.
+        share: how far a refresh of `periodic` or `gated` goes toward the student; 1 copies.
         gate_rate, gate_margin: of `gated`: rate of the moving averages, and how far the tail may grow.
         mix: of `trust_region`: the student's share.
         stage_start: what happens to the teacher when a stage begins: reset to the student in memory, keep, or

@@ -22,7 +22,7 @@
     return Object.fromEntries(Object.entries(node).map(([key, value]) => [key, resolve(value, style)]));
   };
 
-  // A figure as plotly takes it, in the colours of a style, without the recipes that are switched off.
+  // A figure as plotly takes it, in the colors of a style, without the recipes that are switched off.
   const made = (id, style) => {
     const figure = resolve(specs[id], style);
     for (const trace of figure.data) if (trace.meta && off.has(String(trace.meta.arm))) trace.visible = false;
@@ -35,7 +35,7 @@
     if (!width || fresh.has(box)) return;
     fresh.add(box);
     const { data, layout } = made(box.id, getComputedStyle(document.documentElement));
-    for (const trace of data) if (trace.meta?.labelled && width < narrow) trace.mode = "markers";
+    for (const trace of data) if (trace.meta?.labeled && width < narrow) trace.mode = "markers";
     Plotly.react(box, data, { ...layout, width }, { displayModeBar: false });
   };
   const boxes = [...document.querySelectorAll(".plot")];

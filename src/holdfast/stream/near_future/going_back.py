@@ -8,7 +8,7 @@ from holdfast.config.settings import RunConfig
 from holdfast.data.task import Task
 from holdfast.guard.guard import Decision
 from holdfast.guard.settings import Action
-from holdfast.model.processes import World
+from holdfast.model.processes import Processes
 from holdfast.store.run_directory import RunDirectory
 from holdfast.stream.guarding import Guarding
 from holdfast.stream.logs import cut_lengths, first_whole, keep_aside
@@ -23,7 +23,7 @@ class GoesBack(ABC):
 
     config: RunConfig
     directory: RunDirectory
-    world: World
+    world: Processes
     observer: Observer
     tasks: list[Task]
     steps: list[int]
@@ -116,7 +116,7 @@ class GoesBack(ABC):
 
         Args:
             checkpoint: that it was restored from.
-            undone: optimiser steps.
+            undone: optimizer steps.
         """
         lengths = checkpoint.position["logs"]
         index = self.world.main(lambda: len(list(self.directory.records("decisions.jsonl"))))

@@ -2,7 +2,7 @@
 
 The run trains on until its scout is due. Then, with the weights of a checkpoint ahead, the prompts that are still to
 come are answered; the right answers are written down, and the run goes back to an earlier checkpoint exactly: weights,
-optimiser, controllers, place in the data, and with them all draws, which are named and not counted.
+optimizer, controllers, place in the data, and with them all draws, which are named and not counted.
 
 A kill at any moment leaves a run that comes to the same: until the new checkpoint is in its place, the newest one is
 from before the decision, which is then made again with the same draws.
@@ -20,7 +20,7 @@ from holdfast.data.task import Task
 from holdfast.errors import ConfigError
 from holdfast.model.logprobs import completion_logprobs
 from holdfast.model.policy import Policy
-from holdfast.model.processes import World
+from holdfast.model.processes import Processes
 from holdfast.recipes.parts.rollouts import GuideSpec
 from holdfast.rollouts.collect import Collector
 from holdfast.rollouts.near_future import GuidePool, digest_of, rate_by_prompt
@@ -70,7 +70,7 @@ class Scouting:
         self, spec: GuideSpec | None, directory: RunDirectory, collector: Collector, policy: Policy, seed: int
     ) -> None:
         self.spec, self.directory, self.collector, self.policy, self.seed = spec, directory, collector, policy, seed
-        self.world = World.current()
+        self.world = Processes.current()
         self.undone = 0
         """Steps that going back has undone, and times, since the run began: checkpoints are numbered on past them."""
         self.begin_stage()

@@ -12,7 +12,7 @@ from holdfast.recipes.parts.rollouts import GuideSpec
 
 
 class Scout(Protocol):
-    """Told of every optimiser step; its state is plain data for a checkpoint."""
+    """Told of every optimizer step; its state is plain data for a checkpoint."""
 
     @property
     def due(self) -> bool:

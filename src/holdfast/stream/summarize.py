@@ -14,7 +14,7 @@ from holdfast.summary.build import build_run_summary
 from holdfast.summary.responses import artifact_entries, repetition_entries, response_entries
 
 
-def summarise(
+def summarize(
     directory: RunDirectory,
     config: RunConfig,
     label: str,
