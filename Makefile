@@ -83,6 +83,7 @@ bench: $(PEERS)
 	@$(BIN)/python -m benchmarks.engine $(ARGS)
 
 lint: $(LINTERS)
+	@$(BIN)/lint-imports
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy

@@ -32,7 +32,7 @@ MODULES: Mapping[str, str] = {
     "lab.wide": "lab",
     "lab.worlds": "pretrain.worlds",
     "measure.artifacts.report": "measure.artifacts.compare",
-    "measure.drift.weights": "store.model_folder",
+    "measure.drift": "evaluate.drift",
     "measure.embedding": "evaluate.embedding",
     "measure.gate": "gate.judge",
     "measure.gate_output": "gate.output",

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from holdfast.measure.drift import Metrics
+from holdfast.evaluate.drift import Metrics
 
 Weights = Mapping[str, Tensor]
 

@@ -17,11 +17,11 @@ from holdfast.config.load import load_config
 from holdfast.config.settings import ModelSettings, RunConfig
 from holdfast.errors import ModelError
 from holdfast.evaluate.divergences import response_drift
+from holdfast.evaluate.drift import drift
+from holdfast.evaluate.drift.stages import decomposed, drift_entry
 from holdfast.evaluate.embedding import Embedder
 from holdfast.evaluate.sampled import load
 from holdfast.measure.answers import PromptSet
-from holdfast.measure.drift import drift
-from holdfast.measure.drift.stages import decomposed, drift_entry
 from holdfast.measure.response import edit_distance
 from holdfast.model.base import Base
 from holdfast.model.load import load_policy

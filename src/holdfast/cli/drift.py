@@ -12,7 +12,7 @@ from holdfast.cli.console import is_main_process
 from holdfast.model.quiet import silence_progress_bars
 
 if TYPE_CHECKING:
-    from holdfast.measure.drift import DriftResult, MatrixDrift, Pooled
+    from holdfast.evaluate.drift import DriftResult, MatrixDrift, Pooled
 
 DriftModel = Annotated[
     str, typer.Argument(help="A model folder, a PEFT adapter's folder, a hub id, or `lab`.", show_default=False)
@@ -47,12 +47,12 @@ def drift(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
     """Measure how far B's weights moved from A's: norms, singular values, subspaces, and which entries."""
-    from holdfast.measure import drift as measure
+    from holdfast.evaluate.drift import drift
     from holdfast.store.files import write_json
 
     silence_progress_bars()
     with watched(quiet or not is_main_process()) as progress:
-        found = measure.drift(a, b, earlier=earlier, rank=rank, mask_share=mask_share, exact=exact, progress=progress)
+        found = drift(a, b, earlier=earlier, rank=rank, mask_share=mask_share, exact=exact, progress=progress)
     print(as_text(found))
     if json_file is not None:
         write_json(json_file, found.as_json())

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from holdfast import __version__
 from holdfast.data.task import Suite
 from holdfast.errors import RunError
+from holdfast.evaluate.drift.stages import drift_entry
 from holdfast.guard import GuardSettings
 from holdfast.integrations.kept_base import ESTIMATOR, KeptBase
 from holdfast.integrations.questions import Name
 from holdfast.measure.answers import Answer, PromptSet
 from holdfast.measure.artifacts.compare import artifact_report
-from holdfast.measure.drift.stages import drift_entry
 from holdfast.model.policy import Policy
 from holdfast.store.files import json_safe, read_json, write_json, write_text
 from holdfast.store.run_directory import RunDirectory
@@ -29,7 +29,7 @@ from holdfast.summary.responses import (
 )
 
 if TYPE_CHECKING:
-    from holdfast.measure.drift import DriftResult
+    from holdfast.evaluate.drift import DriftResult
 
 LOGS = ("metrics.jsonl", "probes.jsonl", "decisions.jsonl")
 

@@ -358,7 +358,7 @@ class Watcher:
 
         Args:
             status: `stopped` where the training ended before it was to.
-            progress: told how far the drift is; see `holdfast.measure.drift.drift`.
+            progress: told how far the drift is; see `holdfast.evaluate.drift.drift`.
 
         Returns:
             The summary; of a model that can no longer be asked it says `stopped`, and nothing of how it ended.
@@ -390,7 +390,7 @@ class Watcher:
         first, last = self.record.start / "weights", self.record.start / "weights-now"
         if not first.is_dir():
             return
-        from holdfast.measure.drift import drift
+        from holdfast.evaluate.drift import drift
 
         try:
             write_weights(self.model, last)

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from holdfast.recipes.base.guided import Guided
+from holdfast.recipes.npo import Guided
 from holdfast.recipes.parts.rollouts import GuideSpec
 
 

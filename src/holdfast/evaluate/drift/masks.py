@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from holdfast.measure.drift.result import ETA
-from holdfast.measure.drift.tall import Matrix
+from holdfast.evaluate.drift.result import ETA
+from holdfast.evaluate.drift.tall import Matrix
 
 Magnitudes = Callable[[], Iterator[Tensor]]
 """Goes through non-negative float32 numbers in blocks; the same numbers every time."""

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from holdfast.measure.drift.pairs import place
-from holdfast.measure.drift.result import SUMMARIZED, DriftResult, Pooled, Summary
+from holdfast.evaluate.drift.pairs import place
+from holdfast.evaluate.drift.result import SUMMARIZED, DriftResult, Pooled, Summary
 
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -4,7 +4,7 @@ Definitions are those of arXiv 2511.08567 as restated in section 3.1 of arXiv 26
 self-distillation with them.
 """
 
-from holdfast.measure.drift.compare import drift, stages_between
-from holdfast.measure.drift.result import Alignment, DriftResult, MatrixDrift, Metrics, Pooled, Summary
+from holdfast.evaluate.drift.compare import drift, stages_between
+from holdfast.evaluate.drift.result import Alignment, DriftResult, MatrixDrift, Metrics, Pooled, Summary
 
 __all__ = ["Alignment", "DriftResult", "MatrixDrift", "Metrics", "Pooled", "Summary", "drift", "stages_between"]

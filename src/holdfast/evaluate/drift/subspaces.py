@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from holdfast.data.seeds import derive_seed
-from holdfast.measure.drift.tall import Tall, gram, gram_times, times
+from holdfast.evaluate.drift.tall import Tall, gram, gram_times, times
 
 EXACT_UP_TO = 2048
 """The short side up to which the Gram matrix costs less than the iteration would."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holdfast.errors import ModelError
-from holdfast.measure.drift.result import DriftResult, MatrixDrift
+from holdfast.evaluate.drift.result import DriftResult, MatrixDrift
 
 if TYPE_CHECKING:
     from holdfast.store.model_folder import Model
@@ -52,8 +52,8 @@ def drift(
         ModelError: a model cannot be read, the two have no tensor in common, or a weight is not finite.
         ValueError: `rank` is below 1 or `mask_share` not between 0 and 1.
     """
-    from holdfast.measure.drift.pairs import Pairs
-    from holdfast.measure.drift.stages import decomposed
+    from holdfast.evaluate.drift.pairs import Pairs
+    from holdfast.evaluate.drift.stages import decomposed
     from holdfast.store.model_folder import open_model
 
     if rank < 1 or not 0 < mask_share < 1:

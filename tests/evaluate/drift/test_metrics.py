@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from drift_factory import assert_same, by_numpy, orthonormal, random
-from holdfast.measure.drift import Metrics, subspaces, tall
-from holdfast.measure.drift.masks import is_changed, kth_smallest, moved
-from holdfast.measure.drift.metrics import Decomposed, leading, matrix_metrics, noise
-from holdfast.measure.drift.tall import Matrix, gram
+from holdfast.evaluate.drift import Metrics, subspaces, tall
+from holdfast.evaluate.drift.masks import is_changed, kth_smallest, moved
+from holdfast.evaluate.drift.metrics import Decomposed, leading, matrix_metrics, noise
+from holdfast.evaluate.drift.tall import Matrix, gram
 
 
 def held(matrix: Tensor) -> Matrix:

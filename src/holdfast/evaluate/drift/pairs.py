@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from holdfast.errors import ModelError
-from holdfast.measure.drift.masks import Moved, moved
-from holdfast.measure.drift.metrics import (
+from holdfast.evaluate.drift.masks import Moved, moved
+from holdfast.evaluate.drift.metrics import (
     Decomposed,
     leading,
     matrix_metrics,
@@ -20,9 +20,9 @@ from holdfast.measure.drift.metrics import (
     update_alignment,
     vector_metrics,
 )
-from holdfast.measure.drift.result import Alignment, MatrixDrift, Metrics
-from holdfast.measure.drift.subspaces import is_exact_cheap
-from holdfast.measure.drift.tall import Matrix, Update
+from holdfast.evaluate.drift.result import Alignment, MatrixDrift, Metrics
+from holdfast.evaluate.drift.subspaces import is_exact_cheap
+from holdfast.evaluate.drift.tall import Matrix, Update
 from holdfast.store.model_folder import Model
 
 

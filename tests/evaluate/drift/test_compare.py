@@ -15,9 +15,9 @@ from commands import Commands
 from drift_factory import NAMES, assert_same, by_numpy, orthonormal, random, save_model, trained, weights
 from holdfast.cli.drift import as_text
 from holdfast.errors import ModelError
-from holdfast.measure.drift import DriftResult, Metrics, drift, stages_between, subspaces
-from holdfast.measure.drift.pairs import place
-from holdfast.measure.drift.stages import drift_entry
+from holdfast.evaluate.drift import DriftResult, Metrics, drift, stages_between, subspaces
+from holdfast.evaluate.drift.pairs import place
+from holdfast.evaluate.drift.stages import drift_entry
 
 
 def metrics_of(result: DriftResult) -> dict[str, Metrics]:
@@ -396,5 +396,5 @@ def test_command_says_what_is_not_exact_and_what_is_earlier(
 
 
 def test_results_are_read_without_torch() -> None:
-    code = "import sys, holdfast.measure.drift; sys.exit('torch' in sys.modules)"
+    code = "import sys, holdfast.evaluate.drift; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0

@@ -1,14 +1,14 @@
-"""All metrics of one pair of matrices, each as its source defines it; see `holdfast.measure.drift.result.Metrics`."""
+"""All metrics of one pair of matrices, each as its source defines it; see `holdfast.evaluate.drift.result.Metrics`."""
 
 import math
 from typing import Any
 
 from torch import Tensor
 
-from holdfast.measure.drift.masks import Moved, overlap
-from holdfast.measure.drift.result import Metrics
-from holdfast.measure.drift.subspaces import Spectrum, alignment, largest_angle, largest_value, left_vectors, spectrum
-from holdfast.measure.drift.tall import Matrix, Tall, Update
+from holdfast.evaluate.drift.masks import Moved, overlap
+from holdfast.evaluate.drift.result import Metrics
+from holdfast.evaluate.drift.subspaces import Spectrum, alignment, largest_angle, largest_value, left_vectors, spectrum
+from holdfast.evaluate.drift.tall import Matrix, Tall, Update
 
 _ROUNDING = 2.0**-24
 """Relative error of a number in float32."""
