@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from safetensors.torch import load_file
 
@@ -157,3 +158,19 @@ def assert_same(run: Path, other: Path) -> None:
     half = len(drifts) // 2
     assert same_measurement(drifts[:half], drifts[half:])
     assert [name for name in first if first[name] != second[name] and not name.startswith("drift/")] == []
+
+
+def metrics_records(run: Path) -> list[dict[str, Any]]:
+    """What a run logged of its steps."""
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def assert_alike(run: Path, other: Path) -> None:
+    """Two runs took the same steps on the same tokens, to rounding."""
+    first, second = metrics_records(run), metrics_records(other)
+    assert len(first) == len(second)
+    for one, two in zip(first, second, strict=True):
+        assert one.keys() == two.keys()
+        for key in one.keys() - {"seconds"}:
+            exact = not isinstance(one[key], float)
+            assert two[key] == (one[key] if exact else pytest.approx(one[key], rel=1e-2, abs=1e-4)), (key, one["step"])

@@ -1,7 +1,6 @@
 """What the guard's decisions do to transformers' and TRL's trainers, and what is said of them."""
 
 import json
-from importlib.resources import files
 
 import jsonschema
 import pytest
@@ -11,9 +10,10 @@ from transformers import TrainerCallback
 from holdfast.guard import Decision, GuardSettings
 from holdfast.integrations import HoldfastCallback
 from holdfast.integrations.actions import Actions
+from holdfast.summary.schema import summary_schema
 from watched_training import LORA, QUESTIONS, lines, load, make_trainer, watch, weights, write_suite
 
-SCHEMA = json.loads((files("holdfast") / "schema" / "summary.schema.json").read_text())
+SCHEMA = summary_schema()
 
 
 def decided(*actions: str, step: int = 2) -> Decision:

@@ -4,7 +4,6 @@ import json
 import math
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib.resources import files
 from types import SimpleNamespace
 
 import jsonschema
@@ -18,9 +17,10 @@ from holdfast.integrations.names import translate
 from holdfast.integrations.pace import QuestionRate
 from holdfast.integrations.undisturbed import refuse_unusable, undisturbed
 from holdfast.report.build import write_report
+from holdfast.summary.schema import summary_schema
 from watched_training import KINDS, LORA, QUESTIONS, lines, load, make_trainer, watch, weights, write_suite
 
-SCHEMA = json.loads((files("holdfast") / "schema" / "summary.schema.json").read_text())
+SCHEMA = summary_schema()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -45,7 +45,7 @@ from holdfast.train.step import StageTrainer
 from holdfast.train.teacher import Teacher
 from interruptions import count_in
 from processes import PATIENCE, start, together
-from small_runs import assert_same, write_config
+from small_runs import assert_alike, assert_same, write_config
 
 EMA = TeacherSpec(kind="ema", rate=0.3, cadence="rollout_batch")
 MIXED = Objective(divergence="jsd", policy_gradient=PolicyGradient(), reference_kl=0.1)
@@ -195,21 +195,6 @@ def test_deal_balances_numbers_then_sizes(sizes: list[int], hands: int, dealt: l
 def test_shares_join_to_the_whole(items: int, size: int) -> None:
     parts = [Processes(rank, size).share(range(items)) for rank in range(size)]
     assert [item for part in parts for item in part] == list(range(items))
-
-
-def _records(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-
-
-def assert_alike(run: Path, other: Path) -> None:
-    """Two runs took the same steps on the same tokens, to rounding."""
-    first, second = _records(run), _records(other)
-    assert len(first) == len(second)
-    for one, two in zip(first, second, strict=True):
-        assert one.keys() == two.keys()
-        for key in one.keys() - {"seconds"}:
-            exact = not isinstance(one[key], float)
-            assert two[key] == (one[key] if exact else pytest.approx(one[key], rel=1e-2, abs=1e-4)), (key, one["step"])
 
 
 @pytest.mark.slow

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_report import HOSTILE, Page
 
 from guard_factory import guarded
 from holdfast.guard.rules import RULES
@@ -29,6 +28,7 @@ from holdfast.report.vector import figure_as_svg, write_figures
 from holdfast.report.view import View
 from holdfast.summary.build import build_run_summary
 from holdfast.summary.schema import summary_schema
+from report_page import HOSTILE, Page
 from summary_factory import TASKS, make_comparison, make_run, run_inputs
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -2,15 +2,14 @@
 
 import json
 import math
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from test_kills import kill_again_and_again
 
 import holdfast
+from guarded_runs import STEPS, guard_config, guarded_config, read_lines
 from holdfast.config.load import load_config, parse_config
 from holdfast.config.settings import ModelSettings, RunConfig
 from holdfast.data.example import Example
@@ -24,58 +23,33 @@ from holdfast.stream.guarding import Guarding, Healthy
 from holdfast.summary.schema import summary_schema
 from holdfast.train.step import StageTrainer
 from holdfast.train.teacher import Teacher
+from kills import kill_again_and_again
 from processes import start
 from small_runs import assert_same, write_config
-
-STEPS = 8
-
-
-@cache
-def kl_at_probes(folder: Path) -> dict[int, float]:
-    """KL to the base at the probes of the first stage of an unguarded run."""
-    start("run", _config(folder, None), "-o", folder / "unguarded").finish()
-    probes = _lines(folder / "unguarded" / "probes.jsonl")
-    return {p["step"]: p["kl_to_base"] for p in probes if p["stage"] == 1}
-
-
-def _config(folder: Path, budget: float | None, *, action: list[str] | None = None, most: int = 2) -> Path:
-    rule = {"budget": budget, "action": action or ["roll_back", "refresh_teacher", "freeze_teacher", "lower_rate"]}
-    mode = "warn" if budget is None else "act"
-    guard = {"mode": mode, "window": 2, "max_roll_backs": most, "rules": {"kl_budget": rule}}
-    return write_config(folder, "sdpo", train={"steps": STEPS, "warmup_steps": STEPS}, guard=guard)
-
-
-def guarded_config(folder: Path, **settings: Any) -> Path:
-    """A configuration whose budget is spent at step 6 of the first stage; step 2 is then known to be healthy."""
-    spent = kl_at_probes(folder)
-    assert 0 < spent[4] < 0.7 * spent[6]
-    return _config(folder, spent[6] * 0.99, **settings)
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 @pytest.mark.slow
 def test_it_goes_back_and_on_in_another_way(tmp_path: Path) -> None:
     run = tmp_path / "run"
     start("run", guarded_config(tmp_path), "-o", run).finish()
-    first = _lines(run / "decisions.jsonl")[0]
+    first = read_lines(run / "decisions.jsonl")[0]
     assert (first["rule"], first["step"]) == ("kl_budget", 6)
     assert first["outcome"].startswith("back to step 2 of stage 1; the teacher is a copy of the student; ")
-    undone = [d["record"] for d in _lines(run / "discarded.jsonl") if (d["decision"], d["log"]) == (0, "metrics.jsonl")]
+    undone = [
+        d["record"] for d in read_lines(run / "discarded.jsonl") if (d["decision"], d["log"]) == (0, "metrics.jsonl")
+    ]
     assert [m["step"] for m in undone] == [3, 4, 5, 6]
-    kept = [m for m in _lines(run / "metrics.jsonl") if m["stage"] == 1]
+    kept = [m for m in read_lines(run / "metrics.jsonl") if m["stage"] == 1]
     assert [m["step"] for m in kept] == list(range(1, len(kept) + 1))
     # The student is as it was: it says and earns the same. What it learns from is not.
     for key in ("reward", "completion_length", "entropy", "distinct_2"):
         assert kept[2][key] == undone[0][key]
     assert kept[2]["learning_rate"] == undone[0]["learning_rate"] / 2 ** len(
-        [d for d in _lines(run / "decisions.jsonl") if d["stage"] == 1]
+        [d for d in read_lines(run / "decisions.jsonl") if d["stage"] == 1]
     )
     summary = json.loads((run / "summary.json").read_text())
-    total = len(_lines(run / "metrics.jsonl")) + sum(
-        d["log"] == "metrics.jsonl" for d in _lines(run / "discarded.jsonl")
+    total = len(read_lines(run / "metrics.jsonl")) + sum(
+        d["log"] == "metrics.jsonl" for d in read_lines(run / "discarded.jsonl")
     )
     assert summary["budget"]["optimizer_steps"] == total > 2 * STEPS
     assert summary["discarded"][0]["from_step"] == 3
@@ -97,17 +71,17 @@ def test_two_processes_decide_as_one(tmp_path: Path) -> None:
     config = guarded_config(tmp_path)
     start("run", config, "-o", tmp_path / "one").finish()
     start("run", config, "-o", tmp_path / "two", size=2).finish()
-    one, two = ([{**d, "saw": None} for d in _lines(tmp_path / run / "decisions.jsonl")] for run in ("one", "two"))
+    one, two = ([{**d, "saw": None} for d in read_lines(tmp_path / run / "decisions.jsonl")] for run in ("one", "two"))
     assert one == two
 
 
 @pytest.mark.slow
 def test_after_its_last_roll_back_a_stage_ends_where_it_was_healthy(tmp_path: Path) -> None:
-    config = _config(tmp_path, 1e-12, most=1)
+    config = guard_config(tmp_path, 1e-12, most=1)
     start("run", config, "-o", tmp_path / "run").finish()
-    stages = [d["stage"] for d in _lines(tmp_path / "run" / "decisions.jsonl")]
+    stages = [d["stage"] for d in read_lines(tmp_path / "run" / "decisions.jsonl")]
     assert stages == [1, 1, 2, 2]  # each goes back once and on, and the second time ends there
-    assert _lines(tmp_path / "run" / "metrics.jsonl") == []
+    assert read_lines(tmp_path / "run" / "metrics.jsonl") == []
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["status"] == "complete"
     before, after = summary["evaluations"][0]["scores"], summary["evaluations"][2]["scores"]
@@ -117,12 +91,12 @@ def test_after_its_last_roll_back_a_stage_ends_where_it_was_healthy(tmp_path: Pa
 @pytest.mark.slow
 def test_a_run_that_is_stopped_keeps_its_model_and_says_so(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    start("run", _config(tmp_path, 1e-12, action=["stop"]), "-o", run).finish()
+    start("run", guard_config(tmp_path, 1e-12, action=["stop"]), "-o", run).finish()
     summary = json.loads((run / "summary.json").read_text())
     assert summary["status"] == "stopped"
     assert [e["stage"] for e in summary["evaluations"]] == [0, 1]
     assert (run / "models" / "stage-1").is_dir()
-    assert len(_lines(run / "metrics.jsonl")) == 2  # the first probe is after two steps
+    assert len(read_lines(run / "metrics.jsonl")) == 2  # the first probe is after two steps
     left = {path.name: path.read_bytes() for path in run.glob("*.jsonl")}
     start("resume", run).finish()
     assert {path.name: path.read_bytes() for path in run.glob("*.jsonl")} == left
@@ -143,18 +117,18 @@ def test_a_gradient_that_is_not_finite_never_moves_the_weights(tmp_path: Path, m
         if mode == "warn":
             with pytest.raises(RunError, match="the gradient's norm is inf"):
                 holdfast.run(config, tmp_path / "run")
-            (decision,) = _lines(tmp_path / "run" / "decisions.jsonl")
+            (decision,) = read_lines(tmp_path / "run" / "decisions.jsonl")
             assert (decision["rule"], decision["actions"]) == ("not_finite", ["warn"])
             assert decision["outcome"].startswith("the run ends: the gradient's norm is inf")
-            assert _lines(tmp_path / "run" / "metrics.jsonl")[-1]["grad_norm"] is None
+            assert read_lines(tmp_path / "run" / "metrics.jsonl")[-1]["grad_norm"] is None
             return
         summary = holdfast.run(config, tmp_path / "run")
     assert summary["status"] == "complete"
     assert [d["rule"] for d in summary["decisions"]] == ["not_finite"]
     assert summary["decisions"][0]["saw"]["grad_norm"] is None
-    rates = [m["learning_rate"] for m in _lines(tmp_path / "run" / "metrics.jsonl") if m["stage"] == 1]
+    rates = [m["learning_rate"] for m in read_lines(tmp_path / "run" / "metrics.jsonl") if m["stage"] == 1]
     assert len(rates) == 5
-    second = [m["learning_rate"] for m in _lines(tmp_path / "run" / "metrics.jsonl") if m["stage"] == 2]
+    second = [m["learning_rate"] for m in read_lines(tmp_path / "run" / "metrics.jsonl") if m["stage"] == 2]
     assert [a / b for a, b in zip(rates, second, strict=True)] == [0.5] * 5  # only this stage goes slower
 
 
@@ -180,7 +154,7 @@ def test_a_step_that_took_nothing_moves_no_teacher(tmp_path: Path) -> None:
         patch.setattr(Teacher, "after_rollout_batch", noted)
         summary = holdfast.run(config, tmp_path / "run")
     assert [d["outcome"] for d in summary["decisions"]] == ["the learning rate is 0.5 times what is configured"]
-    assert len(moved) == len(_lines(tmp_path / "run" / "metrics.jsonl")) - 1
+    assert len(moved) == len(read_lines(tmp_path / "run" / "metrics.jsonl")) - 1
 
 
 def _row(ids: list[int], weights: list[float] | None = None) -> Row:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_guarded_runs import guarded_config
 
 import holdfast
+from guarded_runs import guarded_config
 from holdfast.config.load import load_config
 from holdfast.config.settings import RunConfig
 from holdfast.stream import run as stream_run

@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_sharded import assert_alike
 from torch import Tensor
 
 from processes import start
-from small_runs import without_times, write_config
+from small_runs import assert_alike, without_times, write_config
 
 SHOWS = {
     "actguide": "guided_fraction",

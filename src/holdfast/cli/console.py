@@ -39,7 +39,7 @@ def is_main_process() -> bool:
 def _world() -> Any:
     """The processes that this one has met, without loading torch to find out; None where it is alone."""
     module = sys.modules.get("holdfast.model.processes")
-    return module.World.joined() if module else None
+    return module.Processes.joined() if module else None
 
 
 def _say_last(say: Callable[[], object]) -> None:

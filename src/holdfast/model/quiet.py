@@ -1,14 +1,12 @@
-"""Quiet."""
+"""The progress bars that libraries show while they read and write weights; transformers is imported when asked."""
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from transformers.utils import logging as transformers_logging
-
 
 def silence_progress_bars() -> None:
-    """No bars of transformers for reading and writing weights; the commands show progress of their own."""
+    """Show none of transformers' bars: the commands show progress of their own."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
@@ -16,12 +14,14 @@ def silence_progress_bars() -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the libraries' progress bars where nobody watches them."""
-    if sys.stderr.isatty() or not transformers_logging.is_progress_bar_enabled():
+    """Show no bars within it, unless somebody watches them in a terminal."""
+    from transformers.utils import logging
+
+    if sys.stderr.isatty() or not logging.is_progress_bar_enabled():
         yield
         return
-    transformers_logging.disable_progress_bar()
+    logging.disable_progress_bar()
     try:
         yield
     finally:
-        transformers_logging.enable_progress_bar()
+        logging.enable_progress_bar()

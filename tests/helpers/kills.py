@@ -1,0 +1,46 @@
+"""A run that is killed at places drawn at random, and resumed until it ends."""
+
+import random
+import signal
+from functools import partial
+from pathlib import Path
+
+from interruptions import Kind, count_in
+from processes import start
+from small_runs import assert_same
+
+KINDS: tuple[Kind, ...] = ("operation", "file", "checkpoint")
+REACH: dict[Kind, int] = {"operation": 25000, "file": 90, "checkpoint": 60}
+"""How many operations or events a process goes on for at most before it is killed."""
+
+
+def kill_again_and_again(folder: Path, config: Path, *, kills: int, seed: str, size: int = 1) -> Path:
+    """A run that is killed and resumed until it has been killed so many times, and then finished."""
+    rng = random.Random(seed)
+    run = folder / "killed"
+    arguments: tuple[str | Path, ...] = ("run", config, "-o", run)
+    done = 0
+    while done < kills:
+        kind = rng.choice(KINDS)
+        log = folder / "kill.txt"
+        log.unlink(missing_ok=True)
+        last = rng.randrange(1, REACH[kind])
+        of = rng.randrange(size) if kind == "operation" else 0  # which writes most of the files
+        command = start(
+            *arguments,
+            size=size,
+            before=partial(count_in, of=of, kind=kind, run=str(run), last=last, log=str(log)),
+        )
+        codes = command.join()
+        if codes[of] == 0:  # it has come to its end before that: begin again, in a new directory
+            assert_same(folder / "whole", run)
+            run = run.with_name(f"{run.name}+")
+        else:
+            assert codes[of] == -signal.SIGKILL, f"{codes}: {command.said()}"
+            assert all(codes), "the others must not go on without it"
+            assert "Traceback" not in command.said()
+            done += 1
+            print(f"kill {done}: {log.read_text()}")
+        arguments = ("resume", run) if (run / "config.yaml").exists() else ("run", config, "-o", run)
+    start(*arguments, size=size).finish()
+    return run
