@@ -129,7 +129,7 @@ def resume(directory: str | Path, *, observer: Observer | None = None) -> Summar
 def _is_comparison(path: Path) -> bool:
     config = RunDirectory(path).config
     if not config.exists():
-        raise RunError("is not a run directory: there is no config.yaml", where=str(path), mend="name one that is")
+        raise RunError("is not a run directory: there is no config.yaml", where=str(path), fix="name one that is")
     return "recipes" in read_config(config)
 
 
@@ -149,7 +149,7 @@ def report(directory: str | Path, output: str | Path | None = None, figures: str
         raise RunError(
             f"has schema_version {version}, and this version of holdfast reads {SCHEMA_VERSION}",
             where=str(run_directory.summary),
-            mend="use the version that wrote it",
+            fix="use the version that wrote it",
         )
     if figures is not None:
         write_figures(all_figures(summary), Path(figures))

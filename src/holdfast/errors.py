@@ -1,4 +1,4 @@
-"""Errors meant for people: what is wrong, where, and how to mend it, in one line."""
+"""Errors meant for people: what is wrong, where, and how to fix it, in one line."""
 
 import difflib
 from collections.abc import Iterable
@@ -6,26 +6,26 @@ from typing import Any
 
 
 class HoldfastError(Exception):
-    """A mistake that its reader can mend. The command line prints it as one line and exits with code 2.
+    """A mistake that its reader can fix. The command line prints it as one line and exits with code 2.
 
     Args:
         what: what is wrong, naming the thing.
         where: the file, key, line or task that it was found in; empty when `what` says it already.
-        mend: what to do about it.
+        fix: what to do about it.
     """
 
-    def __init__(self, what: str, *, where: str = "", mend: str = "") -> None:
-        self.what, self.where, self.mend = what, where, mend
-        super().__init__(": ".join(p for p in (where, what) if p) + (f" ({mend})" if mend else ""))
+    def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
+        self.what, self.where, self.fix = what, where, fix
+        super().__init__(": ".join(p for p in (where, what) if p) + (f" ({fix})" if fix else ""))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Processes tell each other of errors, also of those whose classes are made from something else.
-        return _again, (type(self), self.what, self.where, self.mend)
+        return _again, (type(self), self.what, self.where, self.fix)
 
 
-def _again(kind: type[HoldfastError], what: str, where: str, mend: str) -> HoldfastError:
+def _again(kind: type[HoldfastError], what: str, where: str, fix: str) -> HoldfastError:
     error = kind.__new__(kind)
-    HoldfastError.__init__(error, what, where=where, mend=mend)
+    HoldfastError.__init__(error, what, where=where, fix=fix)
     return error
 
 

@@ -220,7 +220,7 @@ def test_an_unusable_folder_is_one_line(folder: Path, spoil: Callable[[Path], No
         load_policy(ModelSettings(path=str(folder)))
     assert "\n" not in str(caught.value)
     assert str(folder) in str(caught.value)
-    assert caught.value.mend
+    assert caught.value.fix
 
 
 def test_a_hub_id_that_cannot_be_reached_is_one_line() -> None:

@@ -314,4 +314,4 @@ def test_errors_travel_between_processes() -> None:
     error = PromptTooLong("a", 9, 4)
     back = pickle.loads(pickle.dumps(error))
     assert type(back) is PromptTooLong
-    assert (str(back), back.what, back.where, back.mend) == (str(error), error.what, error.where, error.mend)
+    assert (str(back), back.what, back.where, back.fix) == (str(error), error.what, error.where, error.fix)

@@ -274,7 +274,7 @@ def _assignments(settings: Sequence[str] | None) -> dict[str, Any]:
     for setting in settings or ():
         key, equals, value = setting.partition("=")
         if not key or not equals:
-            raise ConfigError("is not of the form KEY=VALUE", where=f"--set {setting}", mend="e.g. train.steps=100")
+            raise ConfigError("is not of the form KEY=VALUE", where=f"--set {setting}", fix="e.g. train.steps=100")
         found[key] = parse_yaml(value, f"--set {setting}")
     return found
 
@@ -296,7 +296,7 @@ def _run_config(path: Path, overrides: Mapping[str, Any], recipe: str | None) ->
 
 def _labeled(found: Mapping[str, Found], label: str, path: Path) -> Found:
     if label not in found:
-        raise ConfigError(f"no recipe is labeled {label!r}", where=str(path), mend=did_you_mean(label, found))
+        raise ConfigError(f"no recipe is labeled {label!r}", where=str(path), fix=did_you_mean(label, found))
     return found[label]
 
 
@@ -330,5 +330,5 @@ def _carry_out(work: "Callable[[Observer], Mapping[str, Any]]", directory: Path,
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line and return its exit code: 0, 2 for what the user can mend, 130 or 143 when stopped."""
+    """Run one command line and return its exit code: 0, 2 for what the user can fix, 130 or 143 when stopped."""
     return run_command(app, arguments)

@@ -65,8 +65,8 @@ def artifacts(
         sources.answers(name, source) for name, source in zip(names, (a, *(between or ()), b), strict=True)
     ]
     if tokens and sources.encode is None:
-        mend = "name a model folder as A or B, or leave out --tokens"
-        raise ConfigError("token ids need a tokenizer, and both A and B are files", mend=mend)
+        fix = "name a model folder as A or B, or leave out --tokens"
+        raise ConfigError("token ids need a tokenizer, and both A and B are files", fix=fix)
     found = artifact_report(
         first,
         last,

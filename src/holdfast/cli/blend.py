@@ -66,7 +66,7 @@ def blend(
     plan = plan_of(config, suites or (), items, run_code) if config is not None or suites else None
     blended = Blend(base, models, scale or ())
     if out.exists():
-        raise ConfigError("is there already", where=str(out), mend="name another folder with --out")
+        raise ConfigError("is there already", where=str(out), fix="name another folder with --out")
     rows: list[dict[str, Any]] = []
     for a, folder in zip(points, folders, strict=True):
         blended.write(a, folder)
@@ -83,9 +83,9 @@ def _points(sweep: str) -> list[float]:
     try:
         points = [float(part) for part in sweep.split(",")]
     except ValueError:
-        raise ConfigError(f"--sweep {sweep!r} is no list of numbers", mend="write it as 0,0.25,0.5,0.75,1") from None
+        raise ConfigError(f"--sweep {sweep!r} is no list of numbers", fix="write it as 0,0.25,0.5,0.75,1") from None
     if not all(map(math.isfinite, points)):
-        raise ConfigError(f"--sweep {sweep!r} has a number that is not finite", mend="write it as 0,0.25,0.5,0.75,1")
+        raise ConfigError(f"--sweep {sweep!r} has a number that is not finite", fix="write it as 0,0.25,0.5,0.75,1")
     if len({f"{a:g}" for a in points}) < len(points):
-        raise ConfigError(f"--sweep {sweep!r} names a number twice", mend="name each once")
+        raise ConfigError(f"--sweep {sweep!r} names a number twice", fix="name each once")
     return points

@@ -60,7 +60,7 @@ def _one_line(text: str) -> str:
 
 
 def run_command(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
-    """Run one command line and return its exit code: 0, 2 for what the user can mend, 130 or 143 when stopped.
+    """Run one command line and return its exit code: 0, 2 for what the user can fix, 130 or 143 when stopped.
 
     Of several processes that torchrun has started, one speaks.
     """

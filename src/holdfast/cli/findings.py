@@ -45,7 +45,7 @@ def findings(
     by_name = {claim.name: claim for claim in CLAIMS}
     for name in names or ():
         if name not in by_name:
-            raise ConfigError(f"no claim is called {name!r}", mend=did_you_mean(name, by_name))
+            raise ConfigError(f"no claim is called {name!r}", fix=did_you_mean(name, by_name))
     chosen = [by_name[name] for name in dict.fromkeys(names)] if names else list(CLAIMS)
     if listed:
         print(table(("claim", "source", "statement"), [(c.name, c.source, c.statement) for c in chosen]))

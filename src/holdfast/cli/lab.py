@@ -42,7 +42,7 @@ def lab_pretrain(
     from holdfast.pretrain.train import WIDE, PretrainSettings, pretrain
 
     if world not in ("lab", "wide"):
-        raise ConfigError(f"there is no world {world!r}", where="--world", mend="choose `lab` or `wide`")
+        raise ConfigError(f"there is no world {world!r}", where="--world", fix="choose `lab` or `wide`")
     if compile_model and not any(shutil.which(os.environ.get("CXX", name)) for name in ("c++", "g++", "clang++")):
         warnings.warn("no C++ compiler is found, so the model is not compiled; it takes twice as long", stacklevel=1)
         compile_model = False

@@ -7,7 +7,7 @@ from typing import Any
 
 from holdfast.advise.cost import cost_of
 from holdfast.recipes import RECIPES
-from holdfast.recipes.base.needs import MENDS
+from holdfast.recipes.base.needs import FIXES
 from holdfast.recipes.sft import SFT
 
 WIDEST = 110
@@ -41,7 +41,7 @@ def recipe_facts() -> dict[str, dict[str, Any]]:
         facts[name] = {
             "summary": kind.summary,
             "when": kind.when,
-            "needs": {need.replace("_", " "): MENDS.get(need, "") for need in sorted(kind.needs)},
+            "needs": {need.replace("_", " "): FIXES.get(need, "") for need in sorted(kind.needs)},
             "wiring": recipe.wiring(),
             "cost": f"{kind.cost}; {cost.held_in_words()}",
             "relative_cost": round(cost.relative_to(sft), 2),
@@ -66,7 +66,7 @@ def recipes_as_text() -> str:
         settings = {key: value for key, value in facts["settings"].items() if not key.endswith("template")}
         lines = {
             "when": facts["when"],
-            "needs": "; ".join(f"{need}: {mend}" for need, mend in facts["needs"].items()) or "nothing",
+            "needs": "; ".join(f"{need}: {fix}" for need, fix in facts["needs"].items()) or "nothing",
             **facts["wiring"],
             "cost": f"{facts['cost']}; at most {times_sft(facts)}",
             "source": facts["source"],

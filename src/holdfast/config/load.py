@@ -46,10 +46,10 @@ def parse_config(
     """Plain data as a configuration; the first thing wrong is raised as a `ConfigError` that names its key."""
     if kind is RunConfig and "recipes" in data and "recipe" not in data:
         raise ConfigError(
-            "this describes a comparison", where=where, mend="use `holdfast compare`, or name one `recipe`"
+            "this describes a comparison", where=where, fix="use `holdfast compare`, or name one `recipe`"
         )
     if kind is CompareConfig and "recipe" in data and "recipes" not in data:
-        raise ConfigError("this describes a single run", where=where, mend="use `holdfast run`, or list `recipes`")
+        raise ConfigError("this describes a single run", where=where, fix="use `holdfast run`, or list `recipes`")
     try:
         config = kind.model_validate(dict(data))
     except ValidationError as error:

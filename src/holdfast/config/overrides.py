@@ -44,7 +44,7 @@ def _place(block: dict[str, Any] | list[Any], part: str, key: str) -> Any:
         return names.index(part)
     if part.isdecimal() and int(part) < len(block):
         return int(part)
-    raise ConfigError(f"no entry {part!r}", where=key, mend=did_you_mean(part, [name for name in names if name]))
+    raise ConfigError(f"no entry {part!r}", where=key, fix=did_you_mean(part, [name for name in names if name]))
 
 
 def _name(entry: Any) -> str:

@@ -1,6 +1,6 @@
 """The typed configuration: strict, resolved before anything is loaded, importable without torch.
 
-An unknown key, a wrong type or an impossible combination is one clear line that names the key and the mend.
+An unknown key, a wrong type or an impossible combination is one clear line that names the key and the fix.
 """
 
 from collections.abc import Mapping

@@ -39,12 +39,12 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigError("no such file", where=str(path), mend="check the path of the configuration") from None
+        raise ConfigError("no such file", where=str(path), fix="check the path of the configuration") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot be read: {error}", where=str(path)) from None
     data = parse_yaml(text, str(path))
     if not isinstance(data, Mapping):
-        raise ConfigError("is empty or not a mapping", where=str(path), mend="start with `tasks:` and `recipe:`")
+        raise ConfigError("is empty or not a mapping", where=str(path), fix="start with `tasks:` and `recipe:`")
     return dict(data)
 
 

@@ -31,12 +31,12 @@ class PromptTooLong(DataError):  # noqa: N818 - the name says it
         super().__init__(
             f"the {what} has {length} tokens, more than the limit of {limit}",
             where=f"example {example_id!r}",
-            mend=f"raise train.{setting} to {length}, or drop such examples with train.long_prompts: drop",
+            fix=f"raise train.{setting} to {length}, or drop such examples with train.long_prompts: drop",
         )
 
 
 @dataclass(frozen=True)
-class Speech:
+class ChatFormat:
     """How what is said and its tokens go into each other: a model's tokenizer, its template, and what ends a turn."""
 
     tokenizer: "PreTrainedTokenizerBase"
@@ -88,7 +88,7 @@ def encode_prompt(
         raise DataError(
             f"the chat template refuses the conversation: {error}",
             where=where,
-            mend="change the messages, or model.chat_template_kwargs",
+            fix="change the messages, or model.chat_template_kwargs",
         ) from error
     return list(ids)
 
@@ -119,7 +119,7 @@ def encode_completion(
         raise DataError(
             f"the demonstration contains {tokenizer.decode([inside])!r}, which ends a turn",
             where=where,
-            mend="remove it from the text; it is added at the end",
+            fix="remove it from the text; it is added at the end",
         )
     turn = _rendered_turn(tokenizer, text, chat_template_kwargs)
     end = next((index for index, token in enumerate(turn) if token in eos_ids), None)
@@ -158,7 +158,7 @@ def encode_reply(
         raise DataError(
             f"the chat template refuses the environment's answer: {error}",
             where=where,
-            mend="answer in a role that the template knows",
+            fix="answer in a role that the template knows",
         ) from error
     # The words before a turn may depend on whether it is the last, as a block of reasoning does; those behind it not.
     (_, closed, closing), (_, found, rest) = before.partition(_SAID["content"]), after.partition(_SAID["content"])
@@ -167,7 +167,7 @@ def encode_reply(
         raise DataError(
             "the chat template does not write an answer behind an assistant's turn as it stands",
             where=where,
-            mend="use a template that keeps earlier turns, or a task of one turn",
+            fix="use a template that keeps earlier turns, or a task of one turn",
         )
     # The end of the assistant's turn was sampled; what the template writes behind it, such as a line end, was not.
     end = next((index for index, token in enumerate(_tokens(tokenizer, closing)) if token in eos_ids), -1)

@@ -58,10 +58,10 @@ class Watched:
                 raise DataError(
                     f"step returned {type(message).__name__} where a message was expected",
                     where=self._where,
-                    mend="return a list of {'role': ..., 'content': ...}, or None at the end",
+                    fix="return a list of {'role': ..., 'content': ...}, or None at the end",
                 )
             if message["role"] == "assistant":
-                raise DataError("step spoke for the assistant", where=self._where, mend="use the role tool or user")
+                raise DataError("step spoke for the assistant", where=self._where, fix="use the role tool or user")
         return messages or None
 
     def verdict(self) -> "Verdict":
@@ -79,5 +79,5 @@ def _tried(call: Callable[[], Any], where: str) -> Any:
         raise DataError(
             f"it raised {type(error).__name__}: {error}",
             where=where,
-            mend="an environment must answer every completion",
+            fix="an environment must answer every completion",
         ) from error

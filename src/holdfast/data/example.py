@@ -77,7 +77,7 @@ class Verdict:
 
     def __post_init__(self) -> None:
         if not isinstance(self.reward, int | float) or math.isnan(self.reward) or not 0.0 <= self.reward <= 1.0:
-            raise DataError(f"a verifier gave the reward {self.reward!r}", mend="a reward is a number between 0 and 1")
+            raise DataError(f"a verifier gave the reward {self.reward!r}", fix="a reward is a number between 0 and 1")
 
 
 def as_verdict(found: Any, where: str) -> Verdict:
@@ -90,7 +90,7 @@ def as_verdict(found: Any, where: str) -> Verdict:
         found = Verdict(float(found))
     if not isinstance(found, Verdict):
         raise DataError(
-            f"it returned {type(found).__name__}", where=where, mend="return holdfast.Verdict or a number from 0 to 1"
+            f"it returned {type(found).__name__}", where=where, fix="return holdfast.Verdict or a number from 0 to 1"
         )
     return found
 

@@ -39,7 +39,7 @@ def rows_from_json(
     for each in data:
         known = old if each.get("replayed") else own
         if each["example"] not in known:
-            raise RunError(f"the training example {each['example']!r} is gone", mend="put the data back")
+            raise RunError(f"the training example {each['example']!r} is gone", fix="put the data back")
         verdict = None if each["verdict"] is None else Verdict(**each["verdict"])
         rows.append(Row(**{**each, "example": known[each["example"]], "verdict": verdict}))
     return rows

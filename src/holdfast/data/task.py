@@ -46,7 +46,7 @@ class Task:
 
     def verify(self, example: Example, completion: str) -> Verdict:
         if self.verifier is None:
-            raise DataError(f"task {self.name!r} has no verifier", mend="name one with verifier: module:function")
+            raise DataError(f"task {self.name!r} has no verifier", fix="name one with verifier: module:function")
         return checked(self.verifier, self.name, example, completion)
 
     def provides(self) -> frozenset[str]:
@@ -76,8 +76,8 @@ def checked(verifier: Verify, name: str, example: Example, completion: str) -> V
     try:
         return as_verdict(verifier(example, completion), where)
     except DataError as error:
-        raise DataError(error.what, where=where, mend=error.mend) from error
+        raise DataError(error.what, where=where, fix=error.fix) from error
     except Exception as error:
         raise DataError(
-            f"it raised {type(error).__name__}: {error}", where=where, mend="a verifier must judge every completion"
+            f"it raised {type(error).__name__}: {error}", where=where, fix="a verifier must judge every completion"
         ) from error

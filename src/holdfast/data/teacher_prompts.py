@@ -74,7 +74,7 @@ def _last_user_turn(messages: Sequence[Message]) -> int:
     for index in reversed(range(len(messages))):
         if messages[index]["role"] == "user":
             return index
-    raise DataError("a conversation without a user message", mend="a prompt needs a message with the role `user`")
+    raise DataError("a conversation without a user message", fix="a prompt needs a message with the role `user`")
 
 
 def privileged_text(example: Example) -> str:

@@ -37,8 +37,8 @@ def load_prompts(sources: Sequence[str], limit: int | None = None) -> PromptSet:
         asked, shown, task = _source(source)
         for example in asked[:limit]:
             if example.id in examples:
-                mend = "give the records an `id` that no other file has"
-                raise DataError(f"the prompt id {example.id!r} is used twice", where=source, mend=mend)
+                fix = "give the records an `id` that no other file has"
+                raise DataError(f"the prompt id {example.id!r} is used twice", where=source, fix=fix)
             examples[example.id] = example
             task_of[example.id] = str(example.metadata.get("task", task))
         for example in shown:
@@ -58,7 +58,7 @@ def _source(source: str) -> tuple[Sequence[Example], Sequence[Example], str]:
         if name in ALL_SUITES:
             return lab_suite(name).test, (), name
         raise ConfigError(
-            f"the lab has no {name!r}", where=source, mend=f"it has {', '.join((*ALL_TASKS, *ALL_SUITES))}"
+            f"the lab has no {name!r}", where=source, fix=f"it has {', '.join((*ALL_TASKS, *ALL_SUITES))}"
         )
     examples = records_to_examples(read_records(source), Columns(), source)
     return examples, examples, Path(source).stem
@@ -84,7 +84,7 @@ def read_answers(path: str | Path, prompts: PromptSet) -> list[Answer]:
         raise DataError(
             f"{len(records)} answers without `id`, and {len(prompts.examples)} prompts",
             where=str(path),
-            mend="give each answer the `id` of its prompt, or write one answer for each prompt, in order",
+            fix="give each answer the `id` of its prompt, or write one answer for each prompt, in order",
         )
     by_prompt: dict[str, list[Answer]] = {prompt: [] for prompt in prompts.examples}
     for record, in_order in zip(records, prompts.examples if not named else [None] * len(records), strict=True):
@@ -96,7 +96,7 @@ def read_answers(path: str | Path, prompts: PromptSet) -> list[Answer]:
         raise DataError(
             f"{len(missing)} of {len(by_prompt)} prompts have no answer, the first {missing[0]!r}",
             where=str(path),
-            mend="use the prompts that were answered, or answer these too",
+            fix="use the prompts that were answered, or answer these too",
         )
     return [answer for answers in by_prompt.values() for answer in answers]
 
@@ -105,12 +105,12 @@ def _answer(record: Record, in_order: str | None) -> Answer:
     values = record.values
     prompt = in_order if in_order is not None else values.get("id")
     if not isinstance(prompt, str | int) or isinstance(prompt, bool):
-        raise DataError("has no `id`", where=record.where, mend="name the prompt that it answers")
+        raise DataError("has no `id`", where=record.where, fix="name the prompt that it answers")
     text = next((values[column] for column in TEXT_COLUMNS if column in values), None)
     if isinstance(text, list) and len(text) == 1 and isinstance(text[0], Mapping):
         text = text[0].get("content")
     if not isinstance(text, str):
-        raise DataError("has no text", where=record.where, mend='write {"id": …, "text": …} for each answer')
+        raise DataError("has no text", where=record.where, fix='write {"id": …, "text": …} for each answer')
     ids, truncated = values.get("ids"), values.get("truncated")
     if ids is not None and not (isinstance(ids, list) and all(type(token) is int for token in ids)):
         raise DataError("`ids` is not a list of whole numbers", where=record.where)

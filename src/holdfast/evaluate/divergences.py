@@ -87,7 +87,7 @@ def require_same_tokens(a: Policy, b: Policy) -> None:
     """
     if a.tokenizer.get_vocab() != b.tokenizer.get_vocab() or a.head.weight.shape[0] != b.head.weight.shape[0]:
         raise ModelError(
-            f"its tokens are not those of {a.source}", where=b.source, mend="compare models of one vocabulary"
+            f"its tokens are not those of {a.source}", where=b.source, fix="compare models of one vocabulary"
         )
 
 

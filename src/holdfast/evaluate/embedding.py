@@ -38,7 +38,7 @@ class Embedder:
     def __init__(self, folder: str | Path, device: str | torch.device = "cpu") -> None:
         where = f"embedding model {str(folder)!r}"
         if not (Path(folder) / "config.json").is_file():
-            raise ModelError("no folder with a config.json", where=where, mend="name a local model folder")
+            raise ModelError("no folder with a config.json", where=where, fix="name a local model folder")
         self.pooling = _pooling(Path(folder), where)
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -94,8 +94,8 @@ def _pooling(folder: Path, where: str) -> Pooling:
     found = next((pooling for pooling in _POOLINGS if chosen == [pooling]), None)
     if others or found is None:
         kind = ", ".join(others or chosen) or "an unknown pooling"
-        mend = "name one that takes the mean, the first token's or the last token's"
-        raise ModelError(f"its embeddings are made by {kind}, which is not known here", where=where, mend=mend)
+        fix = "name one that takes the mean, the first token's or the last token's"
+        raise ModelError(f"its embeddings are made by {kind}, which is not known here", where=where, fix=fix)
     return found
 
 

@@ -109,7 +109,7 @@ class Evaluator:
             scores[each.name] = sum(self._value(v) for v in verdicts) / len(verdicts)
             if self.settings.response_items and is_compared(each):
                 kept = completions[: self.settings.response_items]
-                answers[each.name] = [self.policy.speech.text(c.ids) for c in kept]
+                answers[each.name] = [self.policy.chat_format.text(c.ids) for c in kept]
         return scores, answers
 
     def items(self, each: Evaluated) -> Sequence[Example]:
@@ -128,7 +128,7 @@ class Evaluator:
             if each.episodes is not None:
                 episodes = play(
                     self.sampler,
-                    self.policy.speech,
+                    self.policy.chat_format,
                     each.episodes,
                     [requests[i] for i in mine],
                     [examples[i] for i in mine],
@@ -138,7 +138,7 @@ class Evaluator:
                 )
                 return [(episode.verdict, episode) for episode in episodes]
             completions = self._generate(self.sampler, [requests[i] for i in mine])
-            texts = [self.policy.speech.text(c.ids) for c in completions]
+            texts = [self.policy.chat_format.text(c.ids) for c in completions]
             verdicts = []
             for i, text in zip(mine, texts, strict=True):
                 stop.poll()
@@ -183,8 +183,8 @@ class Evaluator:
                 kept.append(example)
                 encoded.append(ids)
             if not kept:
-                mend = "raise train.max_prompt_length"
-                raise DataError(f"none of the {len(examples)} test items fits", where=repr(each.name), mend=mend)
+                fix = "raise train.max_prompt_length"
+                raise DataError(f"none of the {len(examples)} test items fits", where=repr(each.name), fix=fix)
             if len(kept) < len(examples):
                 self.dropped[each.name] = len(examples) - len(kept)
             self._items[each.name], self._prompts[each.name] = kept, encoded
@@ -215,7 +215,7 @@ class Evaluator:
                 {
                     "id": examples[i].id,
                     "prompt": last_user_message(examples[i].messages),
-                    "text": self.policy.speech.text(completions[i].ids),
+                    "text": self.policy.chat_format.text(completions[i].ids),
                     "truncated": completions[i].truncated,
                     "reward": verdicts[i].reward,
                 }
@@ -229,7 +229,7 @@ class Evaluator:
                 "id": examples[i].id,
                 "prompt": last_user_message(examples[i].messages),
                 "system": next((m["content"] for m in examples[i].messages if m["role"] == "system"), None),
-                "text": self.policy.speech.text(completions[i].ids),
+                "text": self.policy.chat_format.text(completions[i].ids),
                 "reward": verdicts[i].reward,
             }
             for i in shown
@@ -304,7 +304,7 @@ def judge(each: Evaluated, example: Example, completion: str) -> Verdict:
         raise DataError(
             "nothing can judge its answer",
             where=f"task {each.name!r}, test example {example.id!r}",
-            mend="name a `verifier`, or give it an `answer` or a `completion`",
+            fix="name a `verifier`, or give it an `answer` or a `completion`",
         )
     return Verdict(float(" ".join(completion.split()) == " ".join(example.demonstration.split())))
 

@@ -67,8 +67,8 @@ def encode_prompts(
     room = math.inf if policy.context_length is None else policy.context_length - len(encoded[longest])
     if room < (max_new_tokens or 1):
         what = f"the prompt has {len(encoded[longest])} tokens, and the model's context {policy.context_length}"
-        mend = "lower --max-new-tokens, or leave the prompt out" if room > 0 else "leave the prompt out"
-        raise DataError(what, where=f"example {longest!r}", mend=mend)
+        fix = "lower --max-new-tokens, or leave the prompt out" if room > 0 else "leave the prompt out"
+        raise DataError(what, where=f"example {longest!r}", fix=fix)
     return encoded, max_new_tokens or int(min(LONGEST_ANSWER, room))
 
 

@@ -75,7 +75,7 @@ def plan_of(config: str | Path | None, suites: Sequence[str], items: int | None,
     else:
         raise ConfigError(
             "there is nothing to evaluate the models on",
-            mend="name a configuration with --config, or suites with --suites, e.g. --suites lab",
+            fix="name a configuration with --config, or suites with --suites, e.g. --suites lab",
         )
     if suites:
         entries = [entry for name in suites for entry in _suite_entries(name, run_code)]
@@ -83,7 +83,7 @@ def plan_of(config: str | Path | None, suites: Sequence[str], items: int | None,
         settings = settings.model_copy(update={"tasks": [], "suites": chosen.suites})
     tasks, loaded = load_stream(settings)
     if not tasks and not loaded:
-        raise ConfigError("names neither tasks nor suites", where=str(config), mend="list some under `suites`")
+        raise ConfigError("names neither tasks nor suites", where=str(config), fix="list some under `suites`")
     train = settings.train
     own = [suite for suite in settings.suites or () if suite.lm_eval is None]
     if config is None and all(suite.lab is not None for suite in own):

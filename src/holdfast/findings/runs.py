@@ -202,5 +202,5 @@ def _finish(path: Path, text: str, before: Path, by: str | None) -> None:
                 write_json(before, baseline_of(directory))
     except Exception as error:
         said = str(error) if isinstance(error, HoldfastError) else f"{type(error).__name__}: {error}"
-        mend = "the finished runs are kept; give the command again"
-        raise RunError(said, where=f"run {path.name}", mend=mend) from error
+        fix = "the finished runs are kept; give the command again"
+        raise RunError(said, where=f"run {path.name}", fix=fix) from error

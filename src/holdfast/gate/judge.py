@@ -178,11 +178,11 @@ def judge(base: Evaluation, candidate: Evaluation, margin: float = MARGIN, *, st
 def _shared_sets(base: Evaluation, candidate: Evaluation) -> list[str]:
     names, others = list(base.get("items") or ()), candidate.get("items") or ()
     if not names:
-        raise RunError("the base's evaluation holds no scores of items", mend="evaluate it with `holdfast eval --json`")
+        raise RunError("the base's evaluation holds no scores of items", fix="evaluate it with `holdfast eval --json`")
     missing = [name for name in names if name not in others]
     if missing:
         raise RunError(
-            f"the candidate was not evaluated on {', '.join(missing)}", mend="evaluate both with the same configuration"
+            f"the candidate was not evaluated on {', '.join(missing)}", fix="evaluate both with the same configuration"
         )
     return names
 
@@ -192,15 +192,15 @@ def _paired_scores(name: str, base: Evaluation, candidate: Evaluation) -> tuple[
         a, b = (np.asarray(each["items"][name], dtype=float) for each in (base, candidate))
     except (TypeError, ValueError):
         raise RunError("its items are not a list of scores", where=f"set {name!r}") from None
-    mend = "evaluate both with the same configuration and version"
+    fix = "evaluate both with the same configuration and version"
     if a.shape != b.shape or a.ndim != 1 or not len(a):
-        raise RunError(f"the base has {a.size} items and the candidate {b.size}", where=f"set {name!r}", mend=mend)
+        raise RunError(f"the base has {a.size} items and the candidate {b.size}", where=f"set {name!r}", fix=fix)
     if not (np.isfinite([a, b]).all() and min(a.min(), b.min()) >= 0):
         raise RunError("an item's score is not a number of 0 or more", where=f"set {name!r}")
     shown = [{s["id"]: s.get("prompt") for s in each.get("samples", {}).get(name, ())} for each in (base, candidate)]
     other = [item for item, prompt in shown[0].items() if shown[1].get(item, prompt) != prompt]
     if other:
-        raise RunError(f"item {other[0]!r} asks something else of the two", where=f"set {name!r}", mend=mend)
+        raise RunError(f"item {other[0]!r} asks something else of the two", where=f"set {name!r}", fix=fix)
     return a, b
 
 

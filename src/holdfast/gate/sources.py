@@ -45,9 +45,9 @@ def gate(
         HoldfastError: a source cannot be read or evaluated, or the two are not of the same items.
     """
     if not 0 <= margin < 100:
-        raise ConfigError(f"a margin of {margin} points", mend="it is between 0 and 100")
+        raise ConfigError(f"a margin of {margin} points", fix="it is between 0 and 100")
     if candidate is None and not _is_run(Path(base)):
-        raise ConfigError("a candidate is missing", mend="name it after the base, or name one run directory")
+        raise ConfigError("a candidate is missing", fix="name it after the base, or name one run directory")
     sources = (str(base), str(base if candidate is None else candidate))
     models = [source for source in sources if not Path(source).is_file() and not _is_run(Path(source))]
     plan = plan_of(config, suites, items, run_code) if models else None
@@ -77,9 +77,9 @@ def _kept(source: str, is_base: bool) -> tuple[Evaluation, str]:
     stages = _stages(path)
     stage = 0 if is_base else max(stages)
     if stage not in stages:
-        raise RunError("has no evaluation before the first stage", where=source, mend="let the run begin first")
+        raise RunError("has no evaluation before the first stage", where=source, fix="let the run begin first")
     if not is_base and stage == 0:
-        raise RunError("has no finished stage yet", where=source, mend="let it finish one first")
+        raise RunError("has no finished stage yet", where=source, fix="let it finish one first")
     return _read(stages[stage]), f"{source}, stage {stage}" if stage else f"{source}, before the first stage"
 
 
@@ -91,13 +91,13 @@ def _stages(path: Path) -> dict[int, Path]:
     found = {re.fullmatch(r"stage-(\d+)\.json", file.name): file for file in (path / "evals").iterdir()}
     stages = {int(match[1]): file for match, file in found.items() if match}
     if not stages:
-        raise RunError("has no evaluations yet", where=str(path), mend="let the run begin first")
+        raise RunError("has no evaluations yet", where=str(path), fix="let the run begin first")
     return stages
 
 
 def _read(path: Path) -> Evaluation:
     evaluation = read_json(path)
     if not isinstance(evaluation, dict) or not isinstance(evaluation.get("items"), dict):
-        mend = "name what `holdfast eval --json FILE` wrote, or a run's evals/stage-N.json"
-        raise RunError("is not an evaluation: it has no scores of items", where=str(path), mend=mend)
+        fix = "name what `holdfast eval --json FILE` wrote, or a run's evals/stage-N.json"
+        raise RunError("is not an evaluation: it has no scores of items", where=str(path), fix=fix)
     return evaluation

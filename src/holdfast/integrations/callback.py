@@ -62,15 +62,15 @@ class HoldfastCallback(TrainerCallback):
         if logged >= lines[0]:
             return
         if state.max_steps < lines[0]:
-            mend = f"the training is too short for them with the guard's window of {self.watcher.guard.window}"
+            fix = f"the training is too short for them with the guard's window of {self.watcher.guard.window}"
         elif args.logging_strategy != "steps":
-            mend = "set logging_strategy='steps'"
+            fix = "set logging_strategy='steps'"
         else:
-            mend = f"set logging_steps={state.max_steps // lines[0]} or less"
+            fix = f"set logging_steps={state.max_steps // lines[0]} or less"
         what = "what is logged" if "SDFT" in kinds else "the reward"
         warnings.warn(
             f"the guard's rules over {what} will see nothing: they need {lines[0]} logged lines, and of "
-            f"{state.max_steps} steps {logged} are logged; {mend}",
+            f"{state.max_steps} steps {logged} are logged; {fix}",
             stacklevel=3,
         )
 

@@ -58,7 +58,7 @@ class Questions:
                         f"its prompt has {len(ids)} tokens, and with {max_new_tokens} to answer it exceeds the model's "
                         f"context of {limit}",
                         where=where,
-                        mend="lower max_new_tokens, or leave the item out",
+                        fix="lower max_new_tokens, or leave the item out",
                     )
                 self.prompts[suite.name, example.id] = ids
 

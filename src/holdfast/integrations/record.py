@@ -59,8 +59,8 @@ class WatchedRun:
         """
         path = self.directory.path
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            mend = "choose another output_dir, remove it, or resume the training that it is of"
-            raise RunError("there is something here already", where=str(path), mend=mend)
+            fix = "choose another output_dir, remove it, or resume the training that it is of"
+            raise RunError("there is something here already", where=str(path), fix=fix)
         self.directory.create()
 
     def go_on(self, step: int) -> None:
@@ -117,8 +117,8 @@ class WatchedRun:
         kept, answers = read_json(self.start / "base.json"), self._responses(0)["answers"]
         asked = {suite.name: [e.id for e in suite.test] for suite in self.suites}
         if {name: [each["id"] for each in own] for name, own in answers.items()} != asked:
-            mend = "resume with the suites and items that it began with"
-            raise RunError("the run began with other questions", where=str(self.directory.path), mend=mend)
+            fix = "resume with the suites and items that it began with"
+            raise RunError("the run began with other questions", where=str(self.directory.path), fix=fix)
         return answers, [(suite, item) for suite, item in kept["names"]], kept["completions"], float(kept["seconds"])
 
     def keep_end(

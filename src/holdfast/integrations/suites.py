@@ -25,23 +25,23 @@ def load_suites(sources: Sequence[str | Path | Suite | Task], items: int) -> lis
     """
     suites = [_suite(source) for source in sources]
     if not suites:
-        raise ConfigError("no suites", where="suites", mend="name at least one, e.g. a file of questions and answers")
+        raise ConfigError("no suites", where="suites", fix="name at least one, e.g. a file of questions and answers")
     names = [suite.name for suite in suites]
     for name in names:
         if names.count(name) > 1:
-            raise ConfigError(f"two suites are named {name!r}", where="suites", mend="rename one of the files")
+            raise ConfigError(f"two suites are named {name!r}", where="suites", fix="rename one of the files")
     return [replace(suite, test=suite.test[:items]) for suite in suites]
 
 
 def _suite(source: str | Path | Suite | Task) -> Suite:
     if isinstance(source, LmEvalSuite):
-        mend = "measure it on the start's weights and the end's with `holdfast gate`"
-        raise ConfigError(f"{source.name!r} cannot be asked within a training", where="suites", mend=mend)
+        fix = "measure it on the start's weights and the end's with `holdfast gate`"
+        raise ConfigError(f"{source.name!r} cannot be asked within a training", where="suites", fix=fix)
     if isinstance(source, Suite):
         return source
     if isinstance(source, Task):
         if source.verifier is None:
-            raise ConfigError(f"task {source.name!r} has no verifier", where="suites", mend="give it one")
+            raise ConfigError(f"task {source.name!r} has no verifier", where="suites", fix="give it one")
         return Suite(source.name, "retention", source.test, source.verifier, source.description)
     kind, _, name = str(source).partition(":")
     if kind == LAB and name:
@@ -52,6 +52,6 @@ def _suite(source: str | Path | Suite | Task) -> Suite:
         return load_suite(SuiteSettings(name=name, gym=name))
     path = Path(source)
     if path.suffix.lower() not in SUFFIXES:
-        mend = f"name a file ({', '.join(sorted(SUFFIXES))}), `lab:NAME` or `gym:NAME`, or pass a Suite"
-        raise ConfigError(f"{str(source)!r} is no suite", where="suites", mend=mend)
+        fix = f"name a file ({', '.join(sorted(SUFFIXES))}), `lab:NAME` or `gym:NAME`, or pass a Suite"
+        raise ConfigError(f"{str(source)!r} is no suite", where="suites", fix=fix)
     return load_suite(SuiteSettings(name=path.stem, test=str(path)))

@@ -63,7 +63,7 @@ def refuse_unusable(model: nn.Module) -> None:
         raise ModelError(
             "its adapter adds learned tokens to prompts, which the sampler does not know",
             where="the watched model",
-            mend="watch a model with a LoRA adapter, or a whole one",
+            fix="watch a model with a LoRA adapter, or a whole one",
         )
 
 
@@ -71,6 +71,6 @@ def _sharded(how: str) -> ModelError:
     return ModelError(
         f"its weights are sharded by {how}, and answering would need them whole",
         where="the watched model",
-        mend="watch a run whose processes each hold the model (one process, or DDP), or use `holdfast gate` on its "
+        fix="watch a run whose processes each hold the model (one process, or DDP), or use `holdfast gate` on its "
         "checkpoints",
     )

@@ -94,16 +94,16 @@ class Watcher:
             ("kl_items", kl_items, 0),
         ):
             if value < least:
-                raise ConfigError(f"{name} is {value}", mend=f"it is at least {least}")
+                raise ConfigError(f"{name} is {value}", fix=f"it is at least {least}")
         if not 0 < probe_share < 1:
-            raise ConfigError(f"probe_share is {probe_share}", mend="it is a share of 1, such as 0.05")
+            raise ConfigError(f"probe_share is {probe_share}", fix="it is a share of 1, such as 0.05")
         if reward_range is not None and not reward_range[0] < reward_range[1]:
-            raise ConfigError(f"reward_range is {reward_range}", mend="give the lowest reward, then the highest")
+            raise ConfigError(f"reward_range is {reward_range}", fix="give the lowest reward, then the highest")
         if isinstance(demonstrations, str):
-            raise ConfigError("demonstrations is one text", mend="give a list of them")
+            raise ConfigError("demonstrations is one text", fix="give a list of them")
         self.suites = load_suites(suites, items)
         if task in {suite.name for suite in self.suites}:
-            raise ConfigError(f"task and suite are both named {task!r}", mend="name the task otherwise")
+            raise ConfigError(f"task and suite are both named {task!r}", fix="name the task otherwise")
         self.guard = guard if isinstance(guard, GuardSettings) else GuardSettings(mode=guard)
         self.on_decision = on_decision or (lambda decision: "warned" if decision.actions == ("warn",) else LEFT)
         self.record = WatchedRun(Path(output_dir), self.suites, task, items, self.guard, demonstrations)
@@ -145,7 +145,7 @@ class Watcher:
         self.global_step, self._seconds = step, 0.0
         tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
         if not getattr(tokenizer, "chat_template", None):
-            raise ConfigError("has no chat template", where="the tokenizer", mend="set tokenizer.chat_template")
+            raise ConfigError("has no chat template", where="the tokenizer", fix="set tokenizer.chat_template")
         if step:
             self.world.main(lambda: self.record.go_on(step))
         else:
@@ -402,7 +402,7 @@ class Watcher:
 
     def _require_start(self) -> None:
         if not self._started:
-            raise RunError("the watcher was not started", mend="call start(model, tokenizer) before the first step")
+            raise RunError("the watcher was not started", fix="call start(model, tokenizer) before the first step")
 
 
 def _is_distributed() -> bool:

@@ -161,7 +161,7 @@ def lab_task(name: str) -> Task:
     if name in WIDE_TASKS:
         return wide_task(name)
     if name not in _TASKS:
-        raise ConfigError(f"the lab has no task {name!r}", mend=f"its tasks: {', '.join(ALL_TASKS)}")
+        raise ConfigError(f"the lab has no task {name!r}", fix=f"its tasks: {', '.join(ALL_TASKS)}")
     _, score, _, convention, description = _TASKS[name]
     seen: set[str] = set()
     test = _examples(name, "test", TEST_ITEMS, TRAINED_SURFACES, seen)
@@ -266,7 +266,7 @@ def lab_suite(name: str) -> Suite:
         return Suite(name, "retention", [make(rng, i) for i in range(TEST_ITEMS)], verifier, description)
     task = name.removesuffix("-ood")
     if name not in SUITES:
-        raise ConfigError(f"the lab has no suite {name!r}", mend=f"its suites: {', '.join(ALL_SUITES)}")
+        raise ConfigError(f"the lab has no suite {name!r}", fix=f"its suites: {', '.join(ALL_SUITES)}")
     _, score, _, convention, _ = _TASKS[task]
     items = _examples(task, "ood", TEST_ITEMS, (HELD_OUT_SURFACE,), set())
     return Suite(name, "ood", items, judge(convention, score), f"{task}, asked in another form")

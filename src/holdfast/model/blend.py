@@ -43,15 +43,15 @@ class Blend:
         self.scales = list(scales) or [1.0] * len(models)
         if len(self.scales) != len(models):
             raise ConfigError(
-                f"{len(models)} models and {len(self.scales)} scales", mend="give one --scale for each model, or none"
+                f"{len(models)} models and {len(self.scales)} scales", fix="give one --scale for each model, or none"
             )
         for scale in self.scales:
             if not math.isfinite(scale):
-                raise ConfigError(f"a scale of {scale:g} is no share of a model", mend="give finite numbers to --scale")
+                raise ConfigError(f"a scale of {scale:g} is no share of a model", fix="give finite numbers to --scale")
         self.base = open_model(base)
         self.models = [open_model(path, base) for path in models]
         if self.base.added:
-            raise ModelError("is an adapter", where=base, mend="name the model that it was trained on as the base")
+            raise ModelError("is an adapter", where=base, fix="name the model that it was trained on as the base")
         for name, reason in self.base.left_out.items():
             raise ModelError(f"{name} is {reason}, which cannot be blended", where=base)
         for model in self.models:
@@ -59,16 +59,16 @@ class Blend:
         self._companions = self._folder_with_tokenizer([base, *models])
 
     def _check(self, model: Model) -> None:
-        mend = "blend models that were trained from this base"
+        fix = "blend models that were trained from this base"
         for name, stored in self.base.tensors.items():
             if name not in model.names:
-                raise ModelError(f"has no {name}, which {self.base.where} has", where=model.where, mend=mend)
+                raise ModelError(f"has no {name}, which {self.base.where} has", where=model.where, fix=fix)
             if model.source(name).shape != stored.shape:
-                raise ModelError(f"{name} has another shape than in {self.base.where}", where=model.where, mend=mend)
+                raise ModelError(f"{name} has another shape than in {self.base.where}", where=model.where, fix=fix)
         for name in model.tensors.keys() - self.base.tensors.keys():
             alike = name in model.tied or (name in self.base.tied and model.tied.get(name) == self.base.tied[name])
             if not alike:
-                raise ModelError(f"has {name}, which {self.base.where} has not", where=model.where, mend=mend)
+                raise ModelError(f"has {name}, which {self.base.where} has not", where=model.where, fix=fix)
 
     @staticmethod
     def _folder_with_tokenizer(paths: Sequence[str]) -> Path:
@@ -76,7 +76,7 @@ class Blend:
             folder = locate(path)
             if (folder / "config.json").is_file() and (folder / "tokenizer_config.json").is_file():
                 return folder
-        raise ModelError("no tokenizer beside its weights", where=paths[0], mend="name a folder that has one")
+        raise ModelError("no tokenizer beside its weights", where=paths[0], fix="name a folder that has one")
 
     def tensors(self, a: float) -> Iterator[tuple[str, Tensor]]:
         """The blend's tensors by name, each computed when it is asked for."""
@@ -99,7 +99,7 @@ class Blend:
             ConfigError: the folder is there already.
         """
         if folder.exists():
-            raise ConfigError("is there already", where=str(folder), mend="name another folder with --out")
+            raise ConfigError("is there already", where=str(folder), fix="name another folder with --out")
         files = self._files()
         with whole_folder(folder) as fresh:
             for path in self._companions.iterdir():

@@ -36,5 +36,5 @@ def check_context(policy: "Policy", train: TrainSettings, evaluation: EvalSettin
         if limit is not None and wanted > limit:
             raise ConfigError(
                 f"{terms} is {wanted}, and the model takes {limit} tokens",
-                mend=f"lower them so that they add up to at most {limit}",
+                fix=f"lower them so that they add up to at most {limit}",
             )

@@ -62,7 +62,7 @@ def load_policy(settings: ModelSettings, *, seed: int = 0) -> Policy:
         raise ModelError(
             f"its tokenizer has {len(tokenizer)} tokens, its embedding only {rows}",
             where=where,
-            mend="use the tokenizer that the model was trained with",
+            fix="use the tokenizer that the model was trained with",
         )
     eos_ids = _eos_ids(model, tokenizer, settings.chat_template_kwargs, where)
     _stop_at(model, eos_ids)
@@ -131,7 +131,7 @@ def _device(name: str) -> torch.device:
         if name not in ("auto", world.device.type):
             raise ModelError(
                 f"device {name!r}: of several processes each has its own, {world.device} here",
-                mend="leave model.device at auto; with CUDA_VISIBLE_DEVICES= in the environment it is the CPU",
+                fix="leave model.device at auto; with CUDA_VISIBLE_DEVICES= in the environment it is the CPU",
             )
         return torch.device("cpu")  # until it is sharded: not every device needs room for the whole model
     if name == "auto":
@@ -141,7 +141,7 @@ def _device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ModelError(
-            f"device {name!r} cannot be used: {str(error).splitlines()[0]}", mend="set model.device to auto or cpu"
+            f"device {name!r} cannot be used: {str(error).splitlines()[0]}", fix="set model.device to auto or cpu"
         ) from error
     return device
 
@@ -156,19 +156,19 @@ def locate(path: str) -> tuple[str, str]:
     bundled = base_folder(path)
     folder = bundled or Path(path).expanduser()
     if bundled and not folder.is_dir():
-        raise ModelError("the lab's base is not in this installation", where=where, mend="install holdfast again")
+        raise ModelError("the lab's base is not in this installation", where=where, fix="install holdfast again")
     if not folder.is_dir():
         if folder.exists():
-            raise ModelError("is a file, not a folder", where=where, mend="name the folder that it lies in")
+            raise ModelError("is a file, not a folder", where=where, fix="name the folder that it lies in")
         if path.startswith((".", "/", "~")) or path.count("/") != 1:
-            raise ModelError("no such folder", where=where, mend="check model.path; a hub id is written owner/name")
+            raise ModelError("no such folder", where=where, fix="check model.path; a hub id is written owner/name")
         return path, where
     if not (folder / "config.json").is_file():
         adapter = (folder / "adapter_config.json").is_file()
         raise ModelError(
             "is the folder of an adapter, not of a model" if adapter else "the folder has no config.json",
             where=where,
-            mend="merge the adapter into its base and name the merged folder"
+            fix="merge the adapter into its base and name the merged folder"
             if adapter
             else "name the folder that `save_pretrained` wrote",
         )
@@ -179,13 +179,13 @@ def locate(path: str) -> tuple[str, str]:
             if pickled
             else "the folder has no *.safetensors",
             where=where,
-            mend="save the model again with transformers' `save_pretrained`, which writes safetensors",
+            fix="save the model again with transformers' `save_pretrained`, which writes safetensors",
         )
     return str(folder), where
 
 
 @contextmanager
-def _one_line(where: str, what: str, mend: str) -> Iterator[None]:
+def _one_line(where: str, what: str, fix: str) -> Iterator[None]:
     """Whatever a library raises about a model, as one line."""
     try:
         yield
@@ -195,19 +195,19 @@ def _one_line(where: str, what: str, mend: str) -> Iterator[None]:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
         reason = reason.split(". ")[0].rstrip(".")
         if re.search("attn_implementation|FlashAttention", str(error)):
-            mend = "set model.attn_implementation: eager"
-        raise ModelError(f"{what}: {type(error).__name__}: {reason}", where=where, mend=mend) from error
+            fix = "set model.attn_implementation: eager"
+        raise ModelError(f"{what}: {type(error).__name__}: {reason}", where=where, fix=fix) from error
 
 
 def _checked_config(path: str, where: str, load: Mapping[str, Any]) -> PretrainedConfig:
-    mend = "check the folder's config.json" if Path(path).is_dir() else "check the id and the network, or name a folder"
-    with _one_line(where, "its configuration cannot be loaded", mend):
+    fix = "check the folder's config.json" if Path(path).is_dir() else "check the id and the network, or name a folder"
+    with _one_line(where, "its configuration cannot be loaded", fix):
         raw, _ = PretrainedConfig.get_config_dict(path, revision=load["revision"])
         if "auto_map" in raw and raw.get("model_type") not in CONFIG_MAPPING and not load["trust_remote_code"]:
             raise ModelError(
                 "needs code that comes with it, which is not run unasked",
                 where=where,
-                mend="read that code, then set model.trust_remote_code: true",
+                fix="read that code, then set model.trust_remote_code: true",
             )
         config = AutoConfig.from_pretrained(path, **load)
     known = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING or "AutoModelForCausalLM" in raw.get("auto_map", {})
@@ -215,23 +215,23 @@ def _checked_config(path: str, where: str, load: Mapping[str, Any]) -> Pretraine
         raise ModelError(
             f"{config.model_type!r} is not a decoder-only causal language model",
             where=where,
-            mend="name a model that AutoModelForCausalLM loads",
+            fix="name a model that AutoModelForCausalLM loads",
         )
     return config
 
 
 def _checked_tokenizer(path: str, where: str, load: Mapping[str, Any]) -> PreTrainedTokenizerBase:
-    mend = "put the tokenizer's files beside the weights"
-    with _one_line(where, "its tokenizer cannot be loaded", mend):
+    fix = "put the tokenizer's files beside the weights"
+    with _one_line(where, "its tokenizer cannot be loaded", fix):
         tokenizer = AutoTokenizer.from_pretrained(path, **load)
     if len(tokenizer) <= len(tokenizer.added_tokens_decoder):
         # Without its files some classes make an empty tokenizer, and every text becomes nothing.
-        raise ModelError("its tokenizer has no vocabulary", where=where, mend=mend)
+        raise ModelError("its tokenizer has no vocabulary", where=where, fix=fix)
     if not tokenizer.chat_template:
         raise ModelError(
             "its tokenizer has no chat template",
             where=where,
-            mend="add chat_template.jinja to the folder, or use the instruction-tuned model's tokenizer",
+            fix="add chat_template.jinja to the folder, or use the instruction-tuned model's tokenizer",
         )
     return tokenizer
 
@@ -254,7 +254,7 @@ def _weights(
         raise ModelError(
             f"{len(absent)} weights are missing or of another shape than config.json says, the first {absent[0]}",
             where=where,
-            mend="save the model again, whole",
+            fix="save the model again, whole",
         )
     return model.eval()
 
@@ -271,7 +271,7 @@ def _eos_ids(
         raise ModelError(
             "neither its generation_config.json nor its tokenizer names an end-of-sequence token",
             where=where,
-            mend="set eos_token in tokenizer_config.json",
+            fix="set eos_token in tokenizer_config.json",
         )
     return eos_ids
 
@@ -305,7 +305,7 @@ def _checked_head(model: PreTrainedModel, where: str) -> OutputHead:
         # The class's own forward: a trainer may have put another one on the instance, in mixed precision for one.
         expected = type(model).forward(model, input_ids=ids, use_cache=False).logits.float()
         if not bool(expected.isfinite().all()):
-            raise ModelError("its weights give logits that are not finite", where=where, mend="use another copy of it")
+            raise ModelError("its weights give logits that are not finite", where=where, fix="use another copy of it")
         hidden = decoder_states(model, ids)
         errors = [float((head(hidden).float() - expected).abs().max()) for head in heads]
         tolerance = (1e-4 if model.dtype == torch.float32 else 2e-2) * float(expected.abs().max())
@@ -315,5 +315,5 @@ def _checked_head(model: PreTrainedModel, where: str) -> OutputHead:
     raise ModelError(
         f"{type(model).__name__} makes its logits from hidden states in a way that is not known here",
         where=where,
-        mend="use another architecture, or report this one",
+        fix="use another architecture, or report this one",
     )

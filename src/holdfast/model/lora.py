@@ -50,21 +50,21 @@ def attach(model: PreTrainedModel, settings: LoraSettings, *, seed: int, where: 
         raise ModelError(
             f"peft cannot attach the adapter: {str(error).splitlines()[0]}",
             where=where,
-            mend='name modules of this model in model.lora.target_modules, or say "all-linear"',
+            fix='name modules of this model in model.lora.target_modules, or say "all-linear"',
         ) from error
     if any(isinstance(module, ParamWrapper) for module in wrapped.modules()):
         linear = ", ".join(sorted(wrapped.peft_config[STUDENT].target_modules or ()))
         raise ModelError(
             "peft would put adapters on the weights of experts, which can be neither averaged nor merged here",
             where=where,
-            mend=f"set model.lora.target_modules: [{linear}]",
+            fix=f"set model.lora.target_modules: [{linear}]",
         )
     for module in (model.get_input_embeddings(), model.get_output_embeddings()):
         if isinstance(module, LoraLayer):
             raise ModelError(
                 "model.lora.target_modules names an embedding or the output head, which the loss reads as they are",
                 where=where,
-                mend='leave them out, or say "all-linear"',
+                fix='leave them out, or say "all-linear"',
             )
     return wrapped
 

@@ -80,7 +80,7 @@ def attention(
             unknown.add(f"a window of {sliding_window}")
     if unknown:
         what = f"{type(module).__name__} asks for {', '.join(sorted(unknown))}, which packed rows cannot have"
-        raise RunError(what, mend="set model.attn_implementation: eager")
+        raise RunError(what, fix="set model.attn_implementation: eager")
     if torch.is_autocast_enabled(query.device.type):
         dtype = torch.get_autocast_dtype(query.device.type)
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import Cache, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from holdfast.data.chat import Speech
+from holdfast.data.chat import ChatFormat
 from holdfast.model import lora, shard
 from holdfast.model.processes import Processes
 from holdfast.model.quiet import quiet
@@ -65,9 +65,9 @@ class Policy:
         self.chat_template_kwargs = dict(chat_template_kwargs or {})
 
     @property
-    def speech(self) -> Speech:
+    def chat_format(self) -> ChatFormat:
         """How what it says and its tokens go into each other."""
-        return Speech(self.tokenizer, self.eos_ids, self.chat_template_kwargs)
+        return ChatFormat(self.tokenizer, self.eos_ids, self.chat_template_kwargs)
 
     @property
     def causal_lm(self) -> PreTrainedModel:

@@ -106,7 +106,7 @@ class Processes:
     def each(self, work: Callable[[], T]) -> list[T]:
         """Do work that the processes share without waiting for each other; its results in the order of ranks.
 
-        What a user can mend, and a request to stop, is raised on all where it was raised on one.
+        What a user can fix, and a request to stop, is raised on all where it was raised on one.
         """
         if self.size == 1:
             return [work()]

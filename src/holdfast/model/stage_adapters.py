@@ -28,10 +28,10 @@ def adapted_model(config: RunConfig) -> ModelSettings:
         return config.model
     what = f"recipe {config.recipe.name!r} trains an adapter for each stage"
     if config.model.lora is None:
-        raise ConfigError(f"{what}, and without model.lora there is none", mend="set model.lora, e.g. `{r: 8}`")
+        raise ConfigError(f"{what}, and without model.lora there is none", fix="set model.lora, e.g. `{r: 8}`")
     if config.train.weight_decay:
-        mend = "set train.weight_decay to 0; the recipe's `norm` holds the new adapter small"
-        raise ConfigError(f"{what}, and train.weight_decay would wear down the earlier ones", mend=mend)
+        fix = "set train.weight_decay to 0; the recipe's `norm` holds the new adapter small"
+        raise ConfigError(f"{what}, and train.weight_decay would wear down the earlier ones", fix=fix)
     stages, lora = len(config.tasks), config.model.lora
     # The scale of a product is lora_alpha / r, and stays.
     wide = lora.model_copy(update={"r": stages * lora.r, "lora_alpha": stages * lora.lora_alpha})

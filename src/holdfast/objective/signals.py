@@ -45,7 +45,7 @@ def mixed(first: HiddenSignal, second: HiddenSignal, share: float) -> HiddenSign
     if any(head.softcap is not None for head in heads):
         raise ModelError(
             "the model squeezes its logits, and a trust region's mix of two such models has no output head",
-            mend="choose another teacher_kind",
+            fix="choose another teacher_kind",
         )
     if heads[0].weight.data_ptr() == heads[1].weight.data_ptr():
         return HiddenSignal(torch.lerp(first.hidden, second.hidden, share), first.head)

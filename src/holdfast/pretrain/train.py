@@ -187,7 +187,7 @@ def pretrain(
                 loss.backward()
                 total += loss.item()
             if not math.isfinite(total):
-                raise RunError(f"the loss is {total} at step {step + 1}", where=str(folder), mend="lower learning_rate")
+                raise RunError(f"the loss is {total} at step {step + 1}", where=str(folder), fix="lower learning_rate")
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for optimizer in optimizers:
                 optimizer.step()
@@ -244,7 +244,7 @@ def _restore(folder: Path, settings: PretrainSettings, model: Any, optimizers: S
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
     if _identity(json.loads(metadata["settings"])) != _identity(asdict(settings)):
-        raise RunError("holds a pretraining with other settings", where=str(folder), mend="choose an empty folder")
+        raise RunError("holds a pretraining with other settings", where=str(folder), fix="choose an empty folder")
     tensors = load_file(path)
     named = dict(model.named_parameters())
     for name, p in named.items():

@@ -129,7 +129,7 @@ def sampled_rewards(
     if task.episodes is not None:
         episodes = play(
             sampler,
-            policy.speech,
+            policy.chat_format,
             task.episodes,
             requests,
             asked,
@@ -139,6 +139,6 @@ def sampled_rewards(
         rewards = [episode.verdict.reward >= 1 for episode in episodes]
     else:
         completions = sampler.generate(requests, max_new_tokens=LONGEST_ANSWER, batch_tokens=BATCH_TOKENS)
-        texts = [policy.speech.text(completion.ids) for completion in completions]
+        texts = [policy.chat_format.text(completion.ids) for completion in completions]
         rewards = [task.verify(example, text).reward >= 1 for example, text in zip(asked, texts, strict=True)]
     return [rewards[i : i + SAMPLES] for i in range(0, len(rewards), SAMPLES)]

@@ -87,7 +87,7 @@ class Collector:
             raise DataError(
                 f"none of the {len(task.train)} training examples fits",
                 where=f"task {task.name!r}",
-                mend="raise train.max_prompt_length or train.max_completion_length",
+                fix="raise train.max_prompt_length or train.max_completion_length",
             )
         self.pool.add(task, kept)
 
@@ -131,7 +131,7 @@ class Collector:
             if not self.spec.with_demonstration:
                 asked = probes[0].teacher_prompt_ids if self.spec.prompt == "teacher" else None
                 return TrainingPrompt(example, prompt_ids, asked_ids=asked)
-        ids, mask, text = demonstrated(self.policy.speech, task, example)
+        ids, mask, text = demonstrated(self.policy.chat_format, task, example)
         if len(ids) > self.train.max_completion_length:
             raise PromptTooLong(
                 example.id, len(ids), self.train.max_completion_length, "demonstration", "max_completion_length"
@@ -295,9 +295,9 @@ class Collector:
         own = [requests[i] for i in mine]
         most, held = self.train.max_completion_length, 4 * self.train.micro_batch_tokens  # without gradients
         with self._sampling(source or self.spec.source) as engine:
-            speech = self.policy.speech
+            chat_format = self.policy.chat_format
             parts = self.world.each(
-                lambda: complete(engine, speech, own, owners, max_new_tokens=most, batch_tokens=held)
+                lambda: complete(engine, chat_format, own, owners, max_new_tokens=most, batch_tokens=held)
             )
         completed = [each for part in parts for each in part]
         return [
@@ -352,7 +352,7 @@ class Collector:
         begun: list[tuple[Group, Task, TrainingPrompt]] = []
         for (task, _), group in zip(asked, groups, strict=True):
             for row in group.rows:
-                ids = [*row.prompt_ids, *self.policy.speech.tokens(how.beginning(row.completion, row.reward))]
+                ids = [*row.prompt_ids, *self.policy.chat_format.tokens(how.beginning(row.completion, row.reward))]
                 if len(ids) <= self.max_reprompt_length:
                     begun.append((group, task, TrainingPrompt(row.example, ids)))
                 else:
@@ -389,6 +389,6 @@ class Collector:
             self.policy.tokenizer, row.teacher_messages, self.policy.chat_template_kwargs, where=row.example.id
         )
         if row.teacher_beginning:
-            ids += self.policy.speech.tokens(row.teacher_beginning)
+            ids += self.policy.chat_format.tokens(row.teacher_beginning)
         check_fits(row.example.id, ids, self.max_reprompt_length, "teacher's prompt", "max_reprompt_length")
         row.teacher_prompt_ids = ids

@@ -64,7 +64,7 @@ class GuidePool:
         """
         data = read_json(path)
         if digest_of(data) != digest:
-            raise RunError("has changed since the run wrote it", where=str(path), mend="bring it back from a copy")
+            raise RunError("has changed since the run wrote it", where=str(path), fix="bring it back from a copy")
         answers = {name: rows_from_json(rows, examples) for name, rows in data.pop("answers").items()}
         return cls(answers, **data)
 

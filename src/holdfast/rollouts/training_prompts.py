@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from holdfast.data.chat import Speech, encode_completion
+from holdfast.data.chat import ChatFormat, encode_completion
 from holdfast.data.example import Example
 from holdfast.data.task import Task
 from holdfast.sampling.episodes import recite
@@ -22,7 +22,7 @@ class TrainingPrompt:
     """The prompt that samples answer, where it is the teacher's and not the student's own."""
 
 
-def demonstrated(speech: Speech, task: Task, example: Example) -> tuple[list[int], list[int] | None, str]:
+def demonstrated(chat_format: ChatFormat, task: Task, example: Example) -> tuple[list[int], list[int] | None, str]:
     """A demonstration's tokens, its `tool_mask` and its text.
 
     Where a task has several turns and an example actions, each of these is a turn, and the demonstration's text, if
@@ -34,11 +34,13 @@ def demonstrated(speech: Speech, task: Task, example: Example) -> tuple[list[int
     where = f"{task.name}: {example.id}"
 
     def encode(text: str) -> list[int]:
-        return encode_completion(speech.tokenizer, text, speech.eos_ids, speech.chat_template_kwargs, where=where)
+        return encode_completion(
+            chat_format.tokenizer, text, chat_format.eos_ids, chat_format.chat_template_kwargs, where=where
+        )
 
     last = [] if example.demonstration is None else [example.demonstration]
     if task.episodes is not None and example.actions is not None:
-        episode = recite(speech, task.episodes, example, [*example.actions, *last], encode)
-        return episode.ids, episode.tool_mask, speech.text(episode.ids)
+        episode = recite(chat_format, task.episodes, example, [*example.actions, *last], encode)
+        return episode.ids, episode.tool_mask, chat_format.text(episode.ids)
     (text,) = last  # guaranteed by the recipe's needs
     return encode(text), None, text

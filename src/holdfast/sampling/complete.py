@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from holdfast import stop
-from holdfast.data.chat import Speech
+from holdfast.data.chat import ChatFormat
 from holdfast.data.example import Example, Verdict
 from holdfast.data.task import Task
 from holdfast.sampling.episodes import Episode, play
@@ -15,7 +15,7 @@ Completed = tuple[Completion | Episode, str, Verdict | None]
 
 def complete(
     engine: CompletionEngine,
-    speech: Speech,
+    chat_format: ChatFormat,
     requests: Sequence[Request],
     owners: Sequence[tuple[Task, Example]],
     *,
@@ -35,7 +35,7 @@ def complete(
         places = [i for i, (owner, _) in enumerate(owners) if owner.name == task.name]
         episodes = play(
             engine,
-            speech,
+            chat_format,
             task.episodes,
             [requests[i] for i in places],
             [owners[i][1] for i in places],
@@ -43,13 +43,13 @@ def complete(
             batch_tokens=batch_tokens,
             poll=stop.poll,
         )
-        found |= {i: (each, speech.text(each.ids), each.verdict) for i, each in zip(places, episodes, strict=True)}
+        found |= {i: (each, chat_format.text(each.ids), each.verdict) for i, each in zip(places, episodes, strict=True)}
     places = [i for i, (task, _) in enumerate(owners) if task.episodes is None]
     single = [requests[i] for i in places]
     completions = engine.generate(single, max_new_tokens=max_new_tokens, batch_tokens=batch_tokens) if single else []
     for i, completion in zip(places, completions, strict=True):
         stop.poll()
         task, example = owners[i]
-        text = speech.text(completion.ids)
+        text = chat_format.text(completion.ids)
         found[i] = (completion, text, task.verify(example, text) if task.verifier is not None else None)
     return [found[i] for i in range(len(owners))]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from holdfast.data.chat import Speech
+from holdfast.data.chat import ChatFormat
 from holdfast.data.environment import Episodes, Watched
 from holdfast.data.example import Example, Verdict
 from holdfast.data.seeds import derive_seed
@@ -44,7 +44,7 @@ class Episode:
 
 def play(
     engine: "CompletionEngine",
-    speech: Speech,
+    chat_format: ChatFormat,
     episodes: Episodes,
     requests: Sequence["Request"],
     examples: Sequence[Example],
@@ -84,13 +84,13 @@ def play(
             if completion.truncated:
                 episode.truncated = True
                 continue
-            reply = environments[i].step(speech.text(completion.ids))
+            reply = environments[i].step(chat_format.text(completion.ids))
             if reply is None:
                 continue
             if turn + 1 == episodes.max_turns:
                 episode.truncated = True
                 continue
-            ids = speech.reply(reply, where=f"environment of example {examples[i].id!r}")
+            ids = chat_format.reply(reply, where=f"environment of example {examples[i].id!r}")
             if len(episode.ids) + len(ids) >= max_new_tokens:
                 episode.truncated = True
                 continue
@@ -104,7 +104,11 @@ def play(
 
 
 def recite(
-    speech: Speech, episodes: Episodes, example: Example, turns: Sequence[str], encode: Callable[[str], list[int]]
+    chat_format: ChatFormat,
+    episodes: Episodes,
+    example: Example,
+    turns: Sequence[str],
+    encode: Callable[[str], list[int]],
 ) -> Episode:
     """The episode in which the model says what it is told to: a demonstration of several turns; not judged.
 
@@ -125,8 +129,8 @@ def recite(
             break
         if reply is None or number == episodes.max_turns:
             what = f"it is over after {number} of the {len(turns)} turns that are demonstrated"
-            raise DataError(what, where=where, mend="give actions that it takes, or raise max_turns")
-        found.add(speech.reply(reply, where=where))
+            raise DataError(what, where=where, fix="give actions that it takes, or raise max_turns")
+        found.add(chat_format.reply(reply, where=where))
     return found
 
 

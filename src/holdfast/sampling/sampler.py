@@ -172,7 +172,7 @@ class _Sampling:
         tokens, logprobs = (torch.cat(column) for column in zip(*parts, strict=True))
         ids, values = torch.stack([tokens.double(), logprobs.double()]).tolist()  # at once: a GPU is waited for once
         if not all(map(math.isfinite, values)):
-            raise RunError("the model's logits are not finite", mend="lower train.learning_rate, or use float32")
+            raise RunError("the model's logits are not finite", fix="lower train.learning_rate, or use float32")
         ended = []
         for place, (row, token, logprob) in enumerate(zip(rows, map(int, ids), values, strict=True)):
             row.ids.append(token)

@@ -47,7 +47,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RunError("no such file", where=str(path), mend="is this a run directory of holdfast?") from None
+        raise RunError("no such file", where=str(path), fix="is this a run directory of holdfast?") from None
     except (OSError, ValueError) as error:
         raise RunError(f"cannot be read: {error}", where=str(path)) from None
 

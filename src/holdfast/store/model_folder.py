@@ -120,7 +120,7 @@ def open_model(path: str | Path, other: str | Path | None = None) -> Model:
         return _open_adapter(str(path), folder, other)
     config = _json(folder / "config.json") if (folder / "config.json").is_file() else {}
     if "quantization_config" in config:
-        raise ModelError("its weights are quantized", where=str(path), mend="name the model that it was made from")
+        raise ModelError("its weights are quantized", where=str(path), fix="name the model that it was made from")
     tensors, left_out = _stored(folder, str(path))
     return Model(str(path), tensors, _ties(config, tensors), left_out)
 
@@ -134,13 +134,13 @@ def locate(path: str | Path) -> Path:
     if folder.is_dir():
         if (folder / "models").is_dir() and not any(folder.glob("*.safetensors")):
             raise ModelError(
-                "is a run, not a model", where=str(path), mend="name one of its stages, e.g. models/stage-1"
+                "is a run, not a model", where=str(path), fix="name one of its stages, e.g. models/stage-1"
             )
         return folder.resolve()
     if folder.exists():
-        raise ModelError("is a file, not a folder", where=str(path), mend="name the folder that it lies in")
+        raise ModelError("is a file, not a folder", where=str(path), fix="name the folder that it lies in")
     if str(path).startswith((".", "/", "~")) or str(path).count("/") != 1:
-        raise ModelError("no such folder", where=str(path), mend="name a model folder, or a hub id as owner/name")
+        raise ModelError("no such folder", where=str(path), fix="name a model folder, or a hub id as owner/name")
     return hub_folder(str(path))
 
 
@@ -154,7 +154,7 @@ def hub_folder(path: str, revision: str | None = None) -> Path:
         return Path(snapshot_download(path, revision=revision, allow_patterns=_HUB_FILES))
     except Exception as error:
         reason = f"is no folder, and cannot be had from the hub: {type(error).__name__}"
-        raise ModelError(reason, where=path, mend="check the path, or the id and the network") from error
+        raise ModelError(reason, where=path, fix="check the path, or the id and the network") from error
 
 
 def _stored(folder: Path, where: str) -> tuple[dict[str, Stored], dict[str, str]]:
@@ -166,7 +166,7 @@ def _stored(folder: Path, where: str) -> tuple[dict[str, Stored], dict[str, str]
     else:
         paths = [one] if one.is_file() else sorted(folder.glob("*.safetensors"))
     if not paths:
-        raise ModelError("the folder has no *.safetensors", where=where, mend="save the model with `save_pretrained`")
+        raise ModelError("the folder has no *.safetensors", where=where, fix="save the model with `save_pretrained`")
     tensors, left_out = {}, {}
     for path in paths:
         try:
@@ -178,7 +178,7 @@ def _stored(folder: Path, where: str) -> tuple[dict[str, Stored], dict[str, str]
                     else:
                         left_out[key] = f"stored as {part.get_dtype()}"
         except (OSError, SafetensorError) as error:
-            raise ModelError(f"cannot be read: {error}", where=str(path), mend="copy the model again") from error
+            raise ModelError(f"cannot be read: {error}", where=str(path), fix="copy the model again") from error
     return tensors, left_out
 
 
@@ -197,7 +197,7 @@ def _open_adapter(where: str, folder: Path, other: str | Path | None) -> Model:
     unusual = [key for key in ("use_dora", "lora_bias", "target_parameters", "layer_replication") if config.get(key)]
     if config.get("peft_type") != "LORA" or unusual:
         kind = unusual[0] if unusual else f"peft_type {config.get('peft_type')}"
-        raise ModelError(f"adapters with {kind} are not read as they are", where=where, mend=merge)
+        raise ModelError(f"adapters with {kind} are not read as they are", where=where, fix=merge)
     base, note = _base_of(config, where, other)
     saved, _ = _stored(folder, where)
     tensors, ties, added = dict(base.tensors), dict(base.tied), {}
@@ -212,13 +212,13 @@ def _open_adapter(where: str, folder: Path, other: str | Path | None) -> Model:
             scale = _scale(config, name.removesuffix(".weight"), right.shape[0])
             shape = (left.shape[0], right.shape[1])
             if name not in tensors or tensors[name].shape != (shape[::-1] if is_transposed else shape):
-                raise ModelError(f"it adds to {name}, which the base does not have so", where=where, mend=merge)
+                raise ModelError(f"it adds to {name}, which the base does not have so", where=where, fix=merge)
             added[name] = _Factors(left, right, scale, is_transposed)
         elif name in base.names and base.source(name).shape == left.shape:
             tensors[name] = left  # trained and saved whole, beside the adapter; no longer tied then
             ties.pop(name, None)
         elif ".lora_A." not in name and not name.endswith(".lora_embedding_A"):
-            raise ModelError(f"it holds {key}, which the base has no place for", where=where, mend=merge)
+            raise ModelError(f"it holds {key}, which the base has no place for", where=where, fix=merge)
     return Model(where, tensors, ties, base.left_out, (*base.notes, *note), added)
 
 
@@ -238,7 +238,7 @@ def _base_of(config: Mapping[str, Any], where: str, other: str | Path | None) ->
     note: tuple[str, ...] = ()
     try:
         if not named:
-            raise ModelError("its adapter_config.json names no base", where=where, mend="compare it with its base")
+            raise ModelError("its adapter_config.json names no base", where=where, fix="compare it with its base")
         path: str | Path = locate(named)
     except ModelError:
         if other is None or (locate(other) / "adapter_config.json").is_file():
@@ -246,7 +246,7 @@ def _base_of(config: Mapping[str, Any], where: str, other: str | Path | None) ->
         path, note = other, (f"{where}: its base {named!r} is not here; {other} is taken for it",)
     base = open_model(path)
     if base.added:
-        raise ModelError("its base is an adapter too", where=where, mend="merge the base and name the merged folder")
+        raise ModelError("its base is an adapter too", where=where, fix="merge the base and name the merged folder")
     return base, note
 
 
@@ -254,5 +254,5 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"cannot be read: {error}", where=str(path), mend="copy the model again") from error
+        raise ModelError(f"cannot be read: {error}", where=str(path), fix="copy the model again") from error
     return found if isinstance(found, dict) else {}

@@ -68,8 +68,8 @@ class RunDirectory:
             return
         begun = f".{self.config.name}."
         if not self.path.is_dir() or any(not entry.name.startswith(begun) for entry in self.path.iterdir()):
-            mend = "go on with `holdfast resume`, choose another output_dir, or remove it"
-            raise RunError("there is something here already", where=str(self.path), mend=mend)
+            fix = "go on with `holdfast resume`, choose another output_dir, or remove it"
+            raise RunError("there is something here already", where=str(self.path), fix=fix)
 
     def sweep(self) -> None:
         """Remove what a kill left half-written."""

@@ -143,7 +143,7 @@ def _discard(run: RunDirectory) -> None:
     if run.path.exists():
         for file in run.path.iterdir():
             if not file.is_file():
-                raise RunError("holds something that is not of this comparison", where=str(run.path), mend="remove it")
+                raise RunError("holds something that is not of this comparison", where=str(run.path), fix="remove it")
             file.unlink()
 
 

@@ -28,15 +28,15 @@ def export_run(source: Path, output: Path) -> Path:
         RunError: there is no run or no whole checkpoint; the model is not what the run began with; `output` exists.
     """
     if output.exists():
-        raise RunError("there is something here already", where=str(output), mend="name a folder that is not there")
+        raise RunError("there is something here already", where=str(output), fix="name a folder that is not there")
     directory, checkpoint = _found(source)
     config = load_kept_config(directory.config, RunConfig)
     # On the CPU: the weights are only passed on.
     policy = load_policy(adapted_model(config).model_copy(update={"device": "cpu"}), seed=config.seed)
     manifest = read_json(directory.manifest)
     if manifest["model"]["sha256"] != weights_hash(policy):
-        mend = "put the model back"
-        raise RunError("the model's weights have changed since the run began", where=str(directory.path), mend=mend)
+        fix = "put the model back"
+        raise RunError("the model's weights have changed since the run began", where=str(directory.path), fix=fix)
     trainable = policy.named_trainable()
     with torch.no_grad():
         for name, value in checkpoint.load("policy").items():
@@ -54,8 +54,8 @@ def _found(source: Path) -> tuple[RunDirectory, Checkpoint]:
         directory = RunDirectory(source)
         checkpoint = load_newest(directory.checkpoints)
     if not directory.config.exists():
-        mend = "name a run directory, or a folder in its checkpoints/"
-        raise RunError("is not a run directory: there is no config.yaml", where=str(directory.path), mend=mend)
+        fix = "name a run directory, or a folder in its checkpoints/"
+        raise RunError("is not a run directory: there is no config.yaml", where=str(directory.path), fix=fix)
     if checkpoint is None:
-        raise RunError("no checkpoint has been saved yet", where=str(source), mend="let the run go on")
+        raise RunError("no checkpoint has been saved yet", where=str(source), fix="let the run go on")
     return directory, checkpoint

@@ -66,8 +66,8 @@ def check_manifest(
     import torch
 
     if manifest["model"]["sha256"] != weights:
-        mend = "put the model back, or start a new run"
-        raise RunError("the model's weights have changed since the run began", where=where, mend=mend)
+        fix = "put the model back, or start a new run"
+        raise RunError("the model's weights have changed since the run began", where=where, fix=fix)
     changed = [name for name in LIBRARIES if manifest["libraries"].get(name) != version(name)]
     if manifest["threads"] != torch.get_num_threads():
         changed.append(f"the number of threads ({manifest['threads']} then)")
@@ -76,5 +76,5 @@ def check_manifest(
         warnings.warn(f"{where}: not as when the run began: {names}; results may differ in rounding", stacklevel=2)
     for each in all_sets(tasks, suites):
         if manifest["data"].get(each.name) != data_hash(each):
-            mend = "put the data back, or start a new run"
-            raise RunError(f"the data of {each.name!r} has changed since the run began", where=where, mend=mend)
+            fix = "put the data back, or start a new run"
+            raise RunError(f"the data of {each.name!r} has changed since the run began", where=where, fix=fix)

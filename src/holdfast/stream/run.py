@@ -87,7 +87,7 @@ class Run(GoesBack):
         if config.model.dtype == "bfloat16" and config.model.lora is None:
             raise ConfigError(
                 "model.dtype bfloat16 without model.lora: most updates of a small learning rate would round to nothing",
-                mend="use dtype float32 with train.bf16: true, or train an adapter with model.lora",
+                fix="use dtype float32 with train.bf16: true, or train an adapter with model.lora",
             )
         self.tasks, self.suites = load_stream(config)
         require(config.recipe, self.tasks)
@@ -401,7 +401,7 @@ def open_run(path: Path, observer: Observer | None = None) -> Run:
     """
     directory = RunDirectory(path)
     if not directory.config.exists():
-        raise RunError("is not a run directory: there is no config.yaml", where=str(path), mend="name one that is")
+        raise RunError("is not a run directory: there is no config.yaml", where=str(path), fix="name one that is")
     config = load_kept_config(directory.config, RunConfig)
     # Where there is no manifest, the run was killed before it began; only a comparison gives labels of its own.
     label = read_json(directory.manifest)["label"] if directory.manifest.exists() else None

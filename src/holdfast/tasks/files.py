@@ -48,17 +48,17 @@ def read_records(path: str | Path) -> list[Record]:
     """
     path = Path(path)
     if path.is_dir():
-        raise DataError("is a folder, not a file", where=str(path), mend="name it as `dataset:`, with `train: SPLIT`")
+        raise DataError("is a folder, not a file", where=str(path), fix="name it as `dataset:`, with `train: SPLIT`")
     if path.suffix.lower() not in SUFFIXES:
-        raise DataError("is no kind of file known here", where=str(path), mend=f"use one of {', '.join(SUFFIXES)}")
+        raise DataError("is no kind of file known here", where=str(path), fix=f"use one of {', '.join(SUFFIXES)}")
     try:
         records = list(_parquet(path) if path.suffix.lower() == ".parquet" else _json(path))
     except FileNotFoundError:
-        raise DataError("no such file", where=str(path), mend="check the path in the configuration") from None
+        raise DataError("no such file", where=str(path), fix="check the path in the configuration") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot be read: {first_line(error)}", where=str(path)) from None
     if not records:
-        raise DataError("holds no records", where=str(path), mend="an example per line or row is needed")
+        raise DataError("holds no records", where=str(path), fix="an example per line or row is needed")
     return records
 
 
@@ -87,15 +87,15 @@ def read_dataset(name: str, split: str, subset: str | None = None) -> list[Recor
         )
         records = [Record(dict(row), n, f"{where}, row {n}") for n, row in enumerate(rows, 1)]
     except DataError as error:
-        raise DataError(error.what, where=where, mend=error.mend) from None
+        raise DataError(error.what, where=where, fix=error.fix) from None
     except Exception as error:
         raise DataError(
             f"the dataset cannot be loaded: {type(error).__name__}: {first_line(error)}",
             where=where,
-            mend="check its name, `subset`, the split, and the connection",
+            fix="check its name, `subset`, the split, and the connection",
         ) from error
     if not records:
-        raise DataError("holds no records", where=where, mend="name a split that has examples")
+        raise DataError("holds no records", where=where, fix="name a split that has examples")
     return records
 
 
@@ -119,7 +119,7 @@ def records_to_examples(records: Sequence[Record], columns: Columns, where: str)
         DataError: a record is malformed, an id is used twice, or there are no records.
     """
     if not records:
-        raise DataError("holds no records", where=where, mend="an example per line or row is needed")
+        raise DataError("holds no records", where=where, fix="an example per line or row is needed")
     _check_named_columns(records, columns, where)
     examples: list[Example] = []
     places: dict[str, str] = {}
@@ -129,7 +129,7 @@ def records_to_examples(records: Sequence[Record], columns: Columns, where: str)
             raise DataError(
                 f"the id {example.id!r} is used twice, first at {places[example.id]}",
                 where=record.where,
-                mend=f"make `{columns.id}` unique, or leave the column out",
+                fix=f"make `{columns.id}` unique, or leave the column out",
             )
         places[example.id] = record.where
         examples.append(example)
@@ -178,7 +178,7 @@ def _parse(text: str, where: str) -> Any:
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}" if error.lineno > 1 else f"column {error.colno}"
         raise DataError(
-            f"is not valid JSON: {error.msg} at {place}", where=where, mend="one object per line, or one array of them"
+            f"is not valid JSON: {error.msg} at {place}", where=where, fix="one object per line, or one array of them"
         ) from None
     except (RecursionError, ValueError) as error:
         raise DataError(f"cannot be read as JSON: {first_line(error)}", where=where) from None
@@ -189,7 +189,7 @@ def _object(value: Any, where: str) -> Mapping[str, Any]:
         raise DataError(
             f"is {_kind(value)}, not an object",
             where=where,
-            mend='write {"prompt": …, "completion": …} for each example',
+            fix='write {"prompt": …, "completion": …} for each example',
         )
     return value
 
@@ -210,7 +210,7 @@ def _saved_split(data: Any, split: str) -> Iterable[Mapping[str, Any]]:
     """A split of what `load_from_disk` gave: a dictionary of splits, or a single one, called "train" if nameless."""
     splits = data if isinstance(data, dict) else {str(data.split or "train"): data}
     if split not in splits:
-        raise DataError(f"no split {split!r}", mend=did_you_mean(split, map(str, splits)))
+        raise DataError(f"no split {split!r}", fix=did_you_mean(split, map(str, splits)))
     rows: Iterable[Mapping[str, Any]] = splits[split]
     return rows
 
@@ -227,8 +227,8 @@ def _check_named_columns(records: Sequence[Record], columns: Columns, where: str
 def _missing(name: str, there: Iterable[str], where: str) -> DataError:
     there = sorted(map(str, there))
     hint = did_you_mean(name, there)
-    mend = hint if hint.startswith("did") else "name the right one under `columns:`"
-    return DataError(f"no column {name!r}; the columns are {', '.join(there) or 'none'}", where=where, mend=mend)
+    fix = hint if hint.startswith("did") else "name the right one under `columns:`"
+    return DataError(f"no column {name!r}; the columns are {', '.join(there) or 'none'}", where=where, fix=fix)
 
 
 def _example(record: Record, columns: Columns, stem: str) -> Example:
@@ -246,7 +246,7 @@ def _example(record: Record, columns: Columns, stem: str) -> Example:
         raise DataError(
             f"`{prompt_column}` does not end with a user turn",
             where=where,
-            mend=f"put the assistant's last turn into `{columns.completion}`",
+            fix=f"put the assistant's last turn into `{columns.completion}`",
         )
     messages = _with_system(messages, values.get(columns.system), columns.system, where)
     used = {prompt_column, *columns.model_dump().values()}
@@ -269,23 +269,23 @@ def _conversation(value: Any, column: str, where: str) -> tuple[Message, ...]:
         return (Message(role="user", content=_text(value, column, where)),)
     if not isinstance(value, list) or not value:
         raise DataError(
-            f"`{column}` is {_kind(value)}", where=where, mend="text, or a list of turns with `role` and `content`"
+            f"`{column}` is {_kind(value)}", where=where, fix="text, or a list of turns with `role` and `content`"
         )
     turns = tuple(_turn(turn, f"{column}[{index}]", where) for index, turn in enumerate(value))
     if any(turn["role"] == "system" for turn in turns[1:]):
-        raise DataError(f"`{column}` has a system turn that is not its first", where=where, mend="put it first")
+        raise DataError(f"`{column}` has a system turn that is not its first", where=where, fix="put it first")
     return turns
 
 
 def _turn(turn: Any, name: str, where: str) -> Message:
     if not isinstance(turn, Mapping) or not {"role", "content"} <= set(turn):
-        raise DataError(f"`{name}` is not a turn", where=where, mend='a turn is {"role": "user", "content": "…"}')
+        raise DataError(f"`{name}` is not a turn", where=where, fix='a turn is {"role": "user", "content": "…"}')
     if turn["role"] not in ROLES:
-        raise DataError(f"`{name}` has the role {turn['role']!r}", where=where, mend=f"roles are {', '.join(ROLES)}")
+        raise DataError(f"`{name}` has the role {turn['role']!r}", where=where, fix=f"roles are {', '.join(ROLES)}")
     lost = [key for key in LOST_KEYS if turn.get(key)]
     if lost:
         raise DataError(
-            f"`{name}` has `{lost[0]}`, which is not read", where=where, mend="write it as text into its `content`"
+            f"`{name}` has `{lost[0]}`, which is not read", where=where, fix="write it as text into its `content`"
         )
     content = turn["content"]
     if isinstance(content, list) and all(isinstance(p, Mapping) and p.get("type") == "text" for p in content):
@@ -297,14 +297,14 @@ def _turn(turn: Any, name: str, where: str) -> Message:
 
 def _text(value: Any, name: str, where: str) -> str:
     if not isinstance(value, str):
-        raise DataError(f"`{name}` is {_kind(value)}, not text", where=where, mend="write it as a string")
+        raise DataError(f"`{name}` is {_kind(value)}, not text", where=where, fix="write it as a string")
     if not value.strip():
-        raise DataError(f"`{name}` is empty", where=where, mend="fill it in, or remove the record")
+        raise DataError(f"`{name}` is empty", where=where, fix="fill it in, or remove the record")
     try:
         value.encode()
     except UnicodeEncodeError:
         raise DataError(
-            f"`{name}` holds half a surrogate pair, which is no character", where=where, mend="save it as UTF-8"
+            f"`{name}` holds half a surrogate pair, which is no character", where=where, fix="save it as UTF-8"
         ) from None
     return value
 
@@ -315,7 +315,7 @@ def _completion(value: Any, column: str, where: str) -> str | None:
     turns = _conversation(value, column, where)
     if len(turns) != 1 or turns[0]["role"] != "assistant":
         raise DataError(
-            f"`{column}` is not one assistant turn", where=where, mend="move the earlier turns into the prompt"
+            f"`{column}` is not one assistant turn", where=where, fix="move the earlier turns into the prompt"
         )
     return turns[0]["content"]
 
@@ -332,7 +332,7 @@ def _lines(value: Any, column: str, where: str) -> tuple[str, ...] | None:
     if isinstance(value, str):
         value = [line for line in _text(value, column, where).splitlines() if line.strip()]
     if not isinstance(value, list) or not value:
-        raise DataError(f"`{column}` is {_kind(value)}", where=where, mend="a list of steps, or a step a line")
+        raise DataError(f"`{column}` is {_kind(value)}", where=where, fix="a list of steps, or a step a line")
     return tuple(_text(step, f"{column}[{index}]", where) for index, step in enumerate(value))
 
 
@@ -344,7 +344,7 @@ def _translation(value: Any, column: str, messages: tuple[Message, ...], where: 
         return (*messages[:-1], Message(role="user", content=_text(value, column, where)))
     turns = _conversation(value, column, where)
     if turns[-1]["role"] != "user":
-        raise DataError(f"`{column}` does not end with a user turn", where=where, mend="leave the answer out of it")
+        raise DataError(f"`{column}` does not end with a user turn", where=where, fix="leave the answer out of it")
     return turns
 
 
@@ -353,7 +353,7 @@ def _with_system(messages: tuple[Message, ...], value: Any, column: str, where: 
         return messages
     if messages[0]["role"] == "system":
         raise DataError(
-            f"the prompt has a system turn and there is a `{column}` column too", where=where, mend="keep one of them"
+            f"the prompt has a system turn and there is a `{column}` column too", where=where, fix="keep one of them"
         )
     return (Message(role="system", content=_text(value, column, where)), *messages)
 
@@ -362,7 +362,7 @@ def _id(value: Any, column: str, where: str) -> str | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
-        raise DataError(f"`{column}` is {_kind(value)}", where=where, mend="an id is text or a whole number")
+        raise DataError(f"`{column}` is {_kind(value)}", where=where, fix="an id is text or a whole number")
     return str(value)
 
 

@@ -186,7 +186,7 @@ class LmEvalSuite(Suite):
             for name, better in found["higher_is_better"].items()
             if name in self.loaded["tasks"]
         ):
-            raise DataError(f"a lower {metric!r} is the better one", where=where, mend="choose another metric")
+            raise DataError(f"a lower {metric!r} is the better one", where=where, fix="choose another metric")
         for task, samples in found["samples"].items():
             for sample in sorted(samples, key=lambda s: s["doc_id"]):
                 if sample["filter"] != wanted or metric not in sample:
@@ -208,7 +208,7 @@ class LmEvalSuite(Suite):
 
 
 def _cannot_judge(example: Example, completion: str) -> Verdict:
-    raise DataError("lm-evaluation-harness measures it as a whole", mend="call its `evaluate`")
+    raise DataError("lm-evaluation-harness measures it as a whole", fix="call its `evaluate`")
 
 
 @cache
@@ -227,7 +227,7 @@ def _load(task: str, settings: LmEvalSettings, where: str) -> dict[str, Any]:
             from lm_eval.tasks import TaskManager
         except ImportError as error:
             raise ConfigError(
-                "lm-evaluation-harness cannot be imported", where=where, mend="install it: pip install 'holdfast[eval]'"
+                "lm-evaluation-harness cannot be imported", where=where, fix="install it: pip install 'holdfast[eval]'"
             ) from error
         if path.is_file():
             manager = TaskManager(include_defaults=False)
@@ -235,14 +235,14 @@ def _load(task: str, settings: LmEvalSettings, where: str) -> dict[str, Any]:
         else:
             manager, name = _manager(), task
             if name not in manager.all_tasks:
-                mend = did_you_mean(name, manager.all_tasks)
-                raise ConfigError(f"the harness has no task {name!r}", where=where, mend=mend)
+                fix = did_you_mean(name, manager.all_tasks)
+                raise ConfigError(f"the harness has no task {name!r}", where=where, fix=fix)
         # Known before it is loaded, because some run a little code even then.
         if (manager.task_index[name].cfg or {}).get("unsafe_code") and not settings.run_code:
             raise ConfigError(
                 f"{task!r} runs code that the model wrote, unprotected",
                 where=where,
-                mend="allow it with `lm_eval_settings: {run_code: true}`, or leave it out",
+                fix="allow it with `lm_eval_settings: {run_code: true}`, or leave it out",
             )
         try:
             with chdir(path.parent if path.is_file() else "."):
@@ -251,11 +251,11 @@ def _load(task: str, settings: LmEvalSettings, where: str) -> dict[str, Any]:
             raise DataError(
                 f"the harness cannot load {task!r}: {type(error).__name__}: {first_line(error)}",
                 where=where,
-                mend="most tasks need the network once; a task file of your own with local data does not",
+                fix="most tasks need the network once; a task file of your own with local data does not",
             ) from error
         if not loaded["groups"] and len(loaded["tasks"]) > 1:
             names = ", ".join(loaded["tasks"])
-            raise ConfigError(f"{task!r} is no task but a tag of several", where=where, mend=f"name one: {names}")
+            raise ConfigError(f"{task!r} is no task but a tag of several", where=where, fix=f"name one: {names}")
         for each in loaded["tasks"].values():
             _set_fewshot(each, settings.num_fewshot)
     return loaded
@@ -271,7 +271,7 @@ def _register(path: Path, manager: Any, where: str) -> str:
     except Exception as error:
         raise DataError(f"cannot be read: {first_line(error)}", where=f"{where}, {path}") from error
     if not {"task", "group"} & set(spec):
-        raise DataError("names no `task`", where=f"{where}, {path}", mend="write it as a task of lm-evaluation-harness")
+        raise DataError("names no `task`", where=f"{where}, {path}", fix="write it as a task of lm-evaluation-harness")
     TaskIndex.process_cfg(spec, path, manager.task_index)
     return str(spec.get("group") or spec["task"])
 
@@ -298,7 +298,7 @@ def _metric(task: str, named: str | None, found: Mapping[str, Any], where: str) 
     matching = [each for each in there if each[0] == metric and name in ("", each[1])]
     if not matching:
         known = sorted({f"{metric},{name}" for metric, name in there} | {metric for metric, _ in there})
-        raise ConfigError(f"the task has no metric {wanted!r}", where=where, mend=did_you_mean(wanted, known))
+        raise ConfigError(f"the task has no metric {wanted!r}", where=where, fix=did_you_mean(wanted, known))
     return matching[0]
 
 
@@ -313,7 +313,7 @@ def _items(by_task: Mapping[str, Sequence[tuple[str, Any]]], reported: float | N
         parts = {item: value if isinstance(value, list | tuple) else [value] for item, value in items}
         if not all(_is_score(part) for values in parts.values() for part in values):
             raise DataError(
-                "is not made of scores from 0 to 1", where=where, mend="choose another with `lm_eval_settings.metric`"
+                "is not made of scores from 0 to 1", where=where, fix="choose another with `lm_eval_settings.metric`"
             )
         weight = sum(map(len, parts.values())) / len(parts) or 1.0
         scores[task] = {item: math.fsum(map(float, values)) / weight for item, values in parts.items()}
@@ -326,7 +326,7 @@ def _items(by_task: Mapping[str, Sequence[tuple[str, Any]]], reported: float | N
         if reported is None or math.isclose(math.fsum(items_of.values()) / total, reported, abs_tol=1e-6):
             return items_of
     raise DataError(
-        "is not a mean over items", where=where, mend="choose another with `lm_eval_settings.metric`, such as acc"
+        "is not a mean over items", where=where, fix="choose another with `lm_eval_settings.metric`, such as acc"
     )
 
 

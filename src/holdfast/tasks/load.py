@@ -13,7 +13,7 @@ from holdfast.data.example import Example, Message, unjudged
 from holdfast.data.seeds import numpy_rng
 from holdfast.data.task import Suite, Task, Verify
 from holdfast.errors import ConfigError, DataError
-from holdfast.recipes.base.needs import MENDS
+from holdfast.recipes.base.needs import FIXES
 from holdfast.store.bundled import BASES
 from holdfast.tasks.files import Record, read_dataset, read_records, records_to_examples
 from holdfast.tasks.sciknoweval import sciknoweval_examples, verify_sciknoweval
@@ -60,7 +60,7 @@ def load_stream(config: StreamSettings) -> tuple[list[Task], list[Suite]]:
     names = [task.name for task in tasks] + [suite.name for suite in suites]
     for name in names:
         if names.count(name) > 1:
-            raise ConfigError(f"two tasks or suites are named {name!r}", mend="give the task a name of its own")
+            raise ConfigError(f"two tasks or suites are named {name!r}", fix="give the task a name of its own")
     return tasks, suites
 
 
@@ -76,7 +76,7 @@ def _refuse_unknown_words(config: StreamSettings) -> None:
 
     for name in named:
         if name in (*WIDE_TASKS, *WIDE_SUITES):
-            raise ConfigError(f"lab:{name} is for the model `lab-wide`, not `{LAB}`", mend="set model.path to lab-wide")
+            raise ConfigError(f"lab:{name} is for the model `lab-wide`, not `{LAB}`", fix="set model.path to lab-wide")
 
 
 def _suites_of_the_lab(tasks: Sequence[str]) -> list[Suite]:
@@ -159,7 +159,7 @@ def load_suite(settings: SuiteSettings) -> Suite:
     episodes = _episodes(settings)
     verifier = _verifier(settings, test) if episodes is None else unjudged
     if verifier is None:
-        raise DataError(f"suite {settings.name!r} has no verifier", mend=MENDS["reward"])
+        raise DataError(f"suite {settings.name!r} has no verifier", fix=FIXES["reward"])
     return Suite(settings.name, settings.kind, _limited(test, settings), verifier, _source(settings), episodes)
 
 
@@ -185,7 +185,7 @@ def _examples(settings: SourceSettings, name: str) -> list[Example]:
     if settings.columns != Columns():
         raise ConfigError(
             f"{settings.name!r} has `columns`, which `reader: {settings.reader}` does not read",
-            mend="remove `columns`, or use `reader: records`",
+            fix="remove `columns`, or use `reader: records`",
         )
     return READERS[settings.reader].examples(records, where)
 
@@ -210,14 +210,14 @@ def _verifier(settings: SourceSettings, examples: Sequence[Example]) -> Verify |
         raise DataError(
             f"{len(without)} of {len(examples)} examples have no answer, the first {without[0]!r}",
             where=f"task or suite {settings.name!r}",
-            mend=f"give every record an `{settings.columns.answer}`, or name a `verifier`",
+            fix=f"give every record an `{settings.columns.answer}`, or name a `verifier`",
         )
     for example in examples:
         try:
             accepted_answers(example.answer)
         except DataError as error:
             where = f"task or suite {settings.name!r}, example {example.id!r}"
-            raise DataError(error.what, where=where, mend=error.mend) from None
+            raise DataError(error.what, where=where, fix=error.fix) from None
     return exact_match
 
 
@@ -226,7 +226,7 @@ def _hold_out(examples: list[Example], settings: TaskSettings, seed: int) -> tup
     if len(prompts) < 2:
         raise DataError(
             f"task {settings.name!r} has one prompt, too few to hold any out",
-            mend="add examples, or name a `test` file",
+            fix="add examples, or name a `test` file",
         )
     count = min(len(prompts) - 1, max(1, round(settings.test_fraction * len(prompts))))
     drawn = numpy_rng(seed, "hold-out", settings.name).permutation(len(prompts))[:count]
@@ -241,7 +241,7 @@ def _check_overlap(train: Sequence[Example], test: Sequence[Example], name: str)
         return
     what = f"{len(shared)} of {len(test)} test prompts of task {name!r} are train prompts too, the first {shared[0]!r}"
     if len(shared) > MAX_OVERLAP * len(test):
-        raise DataError(what, mend="name another `test` file, or leave it out to hold out a part of `train`")
+        raise DataError(what, fix="name another `test` file, or leave it out to hold out a part of `train`")
     warnings.warn(what, stacklevel=3)
 
 
@@ -263,7 +263,7 @@ def _refuse_other_data(settings: SourceSettings, source: str) -> None:
             whose = "the lab" if source == "lab" else f"`{source}`"
             raise ConfigError(
                 f"{settings.name!r} has both `{source}` and `{key}`",
-                mend=f"{whose} brings its own data; keep one of them",
+                fix=f"{whose} brings its own data; keep one of them",
             )
 
 

@@ -59,16 +59,16 @@ def _generator(settings: SourceSettings, count: int) -> Any:
         from reasoning_gym import factory
     except ImportError as error:
         raise ConfigError(
-            "reasoning-gym cannot be imported", where=where, mend="install it: pip install 'holdfast[gym]'"
+            "reasoning-gym cannot be imported", where=where, fix="install it: pip install 'holdfast[gym]'"
         ) from error
     assert settings.gym is not None
     if settings.gym not in factory.DATASETS:
-        raise ConfigError("no such generator", where=where, mend=did_you_mean(settings.gym, factory.DATASETS))
+        raise ConfigError("no such generator", where=where, fix=did_you_mean(settings.gym, factory.DATASETS))
     kind, config = factory.DATASETS[settings.gym]
     known = {name for name in getattr(config, "__dataclass_fields__", {}) if name not in ("seed", "size")}
     for key in settings.gym_settings:
         if key not in known:
-            raise ConfigError(f"it has no setting {key!r}", where=where, mend=did_you_mean(key, known))
+            raise ConfigError(f"it has no setting {key!r}", where=where, fix=did_you_mean(key, known))
     try:
         # Generators add an item's index to their seed, so neighboring seeds would share nearly all items.
         seed = derive_seed("gym", settings.name, settings.seed) % 2**31
@@ -82,7 +82,7 @@ def _generator(settings: SourceSettings, count: int) -> Any:
         raise
     except Exception as error:
         raise ConfigError(
-            f"its settings are refused: {str(error) or type(error).__name__}", where=where, mend="see `gym_settings`"
+            f"its settings are refused: {str(error) or type(error).__name__}", where=where, fix="see `gym_settings`"
         ) from error
 
 
@@ -95,11 +95,11 @@ def _level(settings: SourceSettings, where: str) -> dict[str, Any]:
 
     assert settings.gym is not None
     if not factory.has_curriculum(settings.gym):
-        raise ConfigError("it has no levels", where=where, mend="remove `gym_level`, and use `gym_settings`")
+        raise ConfigError("it has no levels", where=where, fix="remove `gym_level`, and use `gym_settings`")
     curriculum = factory.create_curriculum(settings.gym)
     highest = max(len(attribute.levels) for attribute in curriculum.attributes.values()) - 1
     if settings.gym_level > highest:
-        raise ConfigError(f"it has no level {settings.gym_level}", where=where, mend=f"its highest is {highest}")
+        raise ConfigError(f"it has no level {settings.gym_level}", where=where, fix=f"its highest is {highest}")
     for name, attribute in curriculum.attributes.items():
         curriculum.set_attr_level(name, min(settings.gym_level, len(attribute.levels) - 1))
     resolved = curriculum.generate_configuration(context=DefaultCurriculumContext(RangeAttributeMode.UPPER_BOUND))
@@ -120,7 +120,7 @@ def _distinct(generator: Any, name: str, count: int) -> list[dict[str, Any]]:
                     raise DataError(
                         f"item {index} raised {type(error).__name__}: {error}",
                         where=f"generator of {name!r}",
-                        mend="change `gym_settings` or `gym_level`",
+                        fix="change `gym_settings` or `gym_level`",
                     ) from error
                 continue
             found.setdefault(item["question"], item)
@@ -129,7 +129,7 @@ def _distinct(generator: Any, name: str, count: int) -> list[dict[str, Any]]:
     raise DataError(
         f"has only {len(found)} different questions among {PATIENCE * count}, and {count} are wanted",
         where=f"generator of {name!r}",
-        mend="lower train_size and test_size, or change `gym_settings`",
+        fix="lower train_size and test_size, or change `gym_settings`",
     )
 
 

@@ -61,7 +61,7 @@ def _adapted(record: Record) -> Record:
     letter = answer.strip() if isinstance(answer, str) else ""
     if not re.fullmatch(r"[A-Z]", letter):
         raise DataError(
-            f"`answer` is {answer!r}, not the letter of an option", where=record.where, mend="write A, B, C or D"
+            f"`answer` is {answer!r}, not the letter of an option", where=record.where, fix="write A, B, C or D"
         )
     demonstration = demonstration_text(record)
     if demonstration is None:

@@ -91,7 +91,7 @@ def expected_calls(answer: Any) -> list[Call]:
     if not good or len(good) < len(calls):
         raise DataError(
             "`answer` is not a list of actions",
-            mend='write [{"Action": "toolName", "Action_Input": "{…}"}], with a JSON object as the input',
+            fix='write [{"Action": "toolName", "Action_Input": "{…}"}], with a JSON object as the input',
         )
     return good
 
@@ -178,7 +178,7 @@ def _adapted(record: Record) -> Record:
     try:
         calls = expected_calls(record.values.get("answer"))
     except DataError as error:
-        raise DataError(error.what, where=record.where, mend=error.mend) from None
+        raise DataError(error.what, where=record.where, fix=error.fix) from None
     demonstration = demonstration_text(record)
     if demonstration is None:
         demonstration = _demonstration(calls)

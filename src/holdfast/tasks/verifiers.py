@@ -40,7 +40,7 @@ def accepted_answers(answer: Any) -> frozenset[str]:
     if not answers or not all(isinstance(a, str | int | float) for a in answers):
         raise DataError(
             "its `answer` is not text, a number, or a list of them",
-            mend="name a verifier that reads it: `verifier: module:function`",
+            fix="name a verifier that reads it: `verifier: module:function`",
         )
     return frozenset(_normalized(a if isinstance(a, str) else json.dumps(a)) for a in answers)
 
@@ -62,16 +62,16 @@ def load_function(name: str, where: str, arguments: str) -> Any:
     """
     module_name, _, path = name.partition(":")
     if not module_name or not path:
-        raise ConfigError("is not of the form module:function", where=where, mend="for example my_task:verify")
+        raise ConfigError("is not of the form module:function", where=where, fix="for example my_task:verify")
     found: Any = _import(module_name, where)
     for part in path.split("."):
         if not hasattr(found, part):
             known = [n for n, v in vars(found).items() if callable(v) and not n.startswith("_")]
-            raise ConfigError(f"{module_name!r} has no {path!r}", where=where, mend=did_you_mean(part, known))
+            raise ConfigError(f"{module_name!r} has no {path!r}", where=where, fix=did_you_mean(part, known))
         found = getattr(found, part)
     if not callable(found):
         raise ConfigError(
-            f"is {type(found).__name__}, not a function", where=where, mend=f"name a function of {arguments}"
+            f"is {type(found).__name__}, not a function", where=where, fix=f"name a function of {arguments}"
         )
     return found
 
@@ -82,13 +82,13 @@ def _import(name: str, where: str) -> ModuleType:
             return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
-            raise ConfigError(f"importing it needs {error.name!r}", where=where, mend="install that module") from error
+            raise ConfigError(f"importing it needs {error.name!r}", where=where, fix="install that module") from error
         raise ConfigError(
-            f"no module {error.name!r}", where=where, mend=f"put it into {os.getcwd()} or on PYTHONPATH"
+            f"no module {error.name!r}", where=where, fix=f"put it into {os.getcwd()} or on PYTHONPATH"
         ) from error
     except Exception as error:
         raise ConfigError(
-            f"importing it raised {type(error).__name__}: {error}".splitlines()[0], where=where, mend="mend the module"
+            f"importing it raised {type(error).__name__}: {error}".splitlines()[0], where=where, fix="mend the module"
         ) from error
 
 

@@ -90,7 +90,7 @@ def save_checkpoint(
         return _save(folder, number, groups, position, spare)
     except OSError as error:
         where = str(error.filename or folder)
-        raise RunError(f"a checkpoint cannot be written: {error.strerror}", where=where, mend="make room") from error
+        raise RunError(f"a checkpoint cannot be written: {error.strerror}", where=where, fix="make room") from error
 
 
 def _save(folder: Path, number: int, groups: Groups, position: Mapping[str, Any], spare: Collection[int]) -> Path:
@@ -170,7 +170,7 @@ def load_newest(folder: Path) -> Checkpoint | None:
             raise RunError(
                 f"{fault}, and there is no other checkpoint that is whole",
                 where=str(path),
-                mend="bring it back from a copy, or remove the run directory and run again",
+                fix="bring it back from a copy, or remove the run directory and run again",
             )
         warnings.warn(f"{path}: {fault}; going on from the checkpoint before it", stacklevel=2)
     return None
@@ -205,7 +205,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
         RunError: it is incomplete or damaged.
     """
     if fault := _fault(path):
-        raise RunError(fault, where=str(path), mend="name another checkpoint")
+        raise RunError(fault, where=str(path), fix="name another checkpoint")
     return _opened(path)
 
 

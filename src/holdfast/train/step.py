@@ -49,7 +49,7 @@ class NotFiniteError(RunError):
     """Loss or gradient of a step is not finite; no weight has moved. `numbers` are the step's."""
 
     def __init__(self, what: str, where: str, numbers: dict[str, Any]) -> None:
-        super().__init__(what, where=where, mend="lower train.learning_rate")
+        super().__init__(what, where=where, fix="lower train.learning_rate")
         self.numbers = {"grad_norm": None} | numbers
 
 

@@ -120,8 +120,8 @@ def _common(a: "Model", b: "Model") -> tuple[list[str], dict[str, str]]:
         elif 0 not in here:
             common.append(name)
     if not common:
-        mend = "compare two models of one architecture"
-        raise ModelError("the models have no tensor in common", where=f"{a.where} and {b.where}", mend=mend)
+        fix = "compare two models of one architecture"
+        raise ModelError("the models have no tensor in common", where=f"{a.where} and {b.where}", fix=fix)
     return common, left_out
 
 

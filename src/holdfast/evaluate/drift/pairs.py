@@ -121,7 +121,7 @@ class Pairs:
             raise ModelError(
                 f"{label} has values that are infinite or not a number",
                 where=f"{self.a.where} or {self.b.where}",
-                mend="compare a checkpoint from before that",
+                fix="compare a checkpoint from before that",
             )
         ends = [(after, counts), (control or before, moved(before, control) if control else same)]
         start = None

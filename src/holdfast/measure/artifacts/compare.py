@@ -53,7 +53,7 @@ def artifact_report(
         if encode is None:
             return units_of_text(answer.text)
         if answer.ids is None:
-            raise DataError(f"the answer to {answer.prompt!r} has no token ids", mend="use words as units")
+            raise DataError(f"the answer to {answer.prompt!r} has no token ids", fix="use words as units")
         return answer.ids
 
     sides = [by_prompt(answers) for answers in (a, *between, b)]

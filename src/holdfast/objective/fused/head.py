@@ -31,7 +31,7 @@ def check_head(head: Head) -> None:
         raise ModelError(
             f"the output head is a {type(head if module is None else module).__name__}, and the fused loss knows plain "
             "linear layers alone",
-            mend="set train.engine: readable, or take the head out of the adapter's or the quantizer's modules",
+            fix="set train.engine: readable, or take the head out of the adapter's or the quantizer's modules",
         )
 
 

@@ -6,7 +6,7 @@ from holdfast.data.task import Task
 from holdfast.errors import ConfigError
 from holdfast.recipes.base.recipe import Recipe
 
-MENDS = {
+FIXES = {
     "reward": "name one with `verifier: module:function`, or give every record an `answer`, or name an "
     "`environment_factory`",
     "demonstration": "give every training record a `completion`",
@@ -47,4 +47,4 @@ def require(recipe: Recipe, tasks: Sequence[Task]) -> None:
                     f"recipe {recipe.name!r} needs a {need.replace('_', ' ')}, and {len(without)} of "
                     f"{len(task.train)} training examples of task {task.name!r} have none, the first {without[0]!r}"
                 )
-            raise ConfigError(what, mend=MENDS.get(need, "choose another recipe"))
+            raise ConfigError(what, fix=FIXES.get(need, "choose another recipe"))

@@ -106,7 +106,7 @@ class Scouting:
                 raise ConfigError(
                     f"the recipe goes {self.spec.steps} steps ahead, and the stage has {count}",
                     where=f"task {task!r}",
-                    mend="lower scout_steps, or raise the stage's steps",
+                    fix="lower scout_steps, or raise the stage's steps",
                 )
 
     def wants_checkpoint(self, step: int) -> bool:
