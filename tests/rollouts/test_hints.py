@@ -217,7 +217,7 @@ def test_actions_come_from_a_file_and_are_asked_for(tmp_path: Path) -> None:
     assert all(line["source_log_ratio"] is None or line["source_log_ratio"] > 0 for line in lines)
 
 
-@pytest.mark.slow
+@pytest.mark.learning
 def test_it_learns_what_most_groups_fail_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lab's first task with its answer as the one action, told as the base knows demonstrations to be told."""
     plain = lab.lab_task("calculation")
