@@ -2,9 +2,9 @@
 
     python examples/own_data.py
 
-SFT imitates the demonstration. SDFT shows the demonstration to a teacher only and trains the student on its own samples.
-The settings are tiny, so that the example takes seconds and teaches nothing. For a real comparison set `model.path` to a
-Hugging Face model, use at least three seeds, and raise `steps` and `prompts_per_step`.
+SFT imitates the demonstration. SDFT shows it to a teacher only, and trains the student on the student's own samples. The
+settings are tiny: the example takes seconds and teaches nothing. For a real comparison, set `model.path` to a Hugging
+Face model, use at least three seeds, and raise `steps` and `prompts_per_step`.
 """
 
 import json
@@ -52,10 +52,8 @@ def main(output: Path) -> None:
         output / "comparison",
     )
     for arm in summary["recipes"]:
-        metrics = arm["metrics"]
-        print(
-            f"{arm['label']}: new task {metrics['learned_score']['mean']:.0%}, suites {metrics['retention']['mean']:+.1%}"
-        )
+        learned, retention = (arm["metrics"][name]["mean"] for name in ("learned_score", "retention"))
+        print(f"{arm['label']}: score on the new task {learned:.0%}, change on the suite {retention:+.1%}")
     print(f"report: {output / 'comparison' / 'report.html'}")
 
 

@@ -36,8 +36,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 def test_sft_and_sdft_are_compared_on_own_data(run: Run, tmp_path: Path) -> None:
     printed = run("own_data")
-    assert "sft: new task" in printed
-    assert "sdft: new task" in printed
+    assert "sft: score on the new task" in printed
+    assert "sdft: score on the new task" in printed
     assert (tmp_path / "comparison" / "report.html").is_file()
 
 
