@@ -2,9 +2,9 @@
 
     python examples/own_data.py
 
-SFT imitates the demonstration. SDFT shows it to a teacher only, and trains the student on the student's own samples. The
-settings are tiny: the example takes seconds and teaches nothing. For a real comparison, set `model.path` to a Hugging
-Face model, use at least three seeds, and raise `steps` and `prompts_per_step`.
+SFT imitates the demonstration. SDFT shows it to a teacher only, and trains the student on the student's own samples.
+The settings are tiny: the example takes seconds and teaches nothing. For a real comparison, set `model.path` to a
+Hugging Face model, use at least three seeds, and raise `steps` and `prompts_per_step`.
 """
 
 import json
