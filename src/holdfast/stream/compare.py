@@ -147,7 +147,9 @@ def _discard(run: RunDirectory) -> None:
     if run.path.exists():
         for file in run.path.iterdir():
             if not file.is_file():
-                raise RunError("holds a folder that is not part of this comparison", where=str(run.path), fix="remove it")
+                raise RunError(
+                    "holds a folder that is not part of this comparison", where=str(run.path), fix="remove it"
+                )
             file.unlink()
 
 

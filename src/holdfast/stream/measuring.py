@@ -48,12 +48,12 @@ class Measuring:
         self.world.main(self._load_embedder)
 
     def _load_embedder(self) -> None:
-        """Load the embedding model before training, so that a wrong name fails at once. Only the main process needs it."""
+        """Load the embedding model before training, so that a wrong name fails at once. The main process has it."""
         if self.settings.embedder is not None and self.settings.response_items:
             self._embedder = Embedder(self.settings.embedder)
 
     def probe_is_due(self, step: int, steps: int) -> bool:
-        """Whether a stage of `steps` steps is probed after this one. Its two ends are not: they are evaluated in full."""
+        """Whether a stage of `steps` steps is probed after this one. Its two ends are evaluated in full instead."""
         every = self.settings.probe_steps
         return bool(every) and 0 < step < steps and step % every == 0
 
