@@ -149,7 +149,7 @@ class GuardSettings(_Block):
     mode: Annotated[Literal["warn", "act", "off"], BeforeValidator(_yaml_off)] = "warn"
     """`warn` logs decisions and changes nothing. `act` carries them out."""
     window: int = Field(default=4, ge=2)
-    """Steps in an average; of the reward, twice as many. The latest average is compared with the first or the best one."""
+    """Steps in an average, twice as many for the reward. The latest average is compared with the first or best one."""
     max_roll_backs: int = Field(default=3, ge=0)
     """Roll-backs in one stage after which it continues. One more goes back too, and ends the stage there."""
     rate_factor: float = Field(default=0.5, gt=0, lt=1)
