@@ -63,8 +63,8 @@ def test_rewards_of_a_known_range_are_taken_on_it():
     (expected,) = shown(plain, rewards)
     (found,) = shown(guards((-3.0, 4.0)), [-3 + 7 * reward for reward in rewards])
     assert (found.rule, found.step) == (expected.rule, expected.step) == ("reward_collapse", expected.step)
-    for key, value in expected.saw.items():
-        assert found.saw[key] == pytest.approx(-3 + 7 * value)
+    for key, value in expected.values.items():
+        assert found.values[key] == pytest.approx(-3 + 7 * value)
 
 
 def test_rewards_of_an_unknown_range_are_taken_on_what_was_seen_and_that_is_said_once():
@@ -74,7 +74,7 @@ def test_rewards_of_an_unknown_range_are_taken_on_what_was_seen_and_that_is_said
         (found,) = shown(seen, [-50 + 40 * reward for reward in collapsing()], log)
     assert len(caught) == 1
     assert found.rule == "reward_collapse"
-    assert -50 < found.saw["reward"] < found.saw["best_reward"] < -10
+    assert -50 < found.values["reward"] < found.values["best_reward"] < -10
     # a process that goes on sees the same scale again, and says nothing twice
     again = guards(log=log)
     low, high = again.scale.range

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from holdfast.guard import Decision, Guard, GuardSettings
+from holdfast.guard import Decision, Guard, GuardSettings, message
 from holdfast.integrations.probe_signs import probe_signs
 from holdfast.integrations.rewards import RewardScale
 from holdfast.summary.responses import Answers
@@ -84,9 +84,9 @@ class Guards:
                     task=line["task"],
                     severity=severity,
                     actions=tuple(getattr(self.settings.rules, name).action) if acts else ("warn",),
-                    saw=sign.saw,
+                    values=sign.values,
                     message="in the answers to probes: "
-                    + sign.message.replace("max_completion_length", "max_new_tokens"),
+                    + message(name, sign.values).replace("max_completion_length", "max_new_tokens"),
                 )
             )
         return decisions

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from holdfast.data.batch_metrics import repetition
-from holdfast.guard.rules import RULES, Severity, Sign, Stage
+from holdfast.guard.rules import RULES, Severity, Sign, StageMetrics
 from holdfast.guard.series import Series
 from holdfast.guard.settings import GuardSettings
 from holdfast.measure.artifacts.ngrams import units_of_text
@@ -42,7 +42,7 @@ class _Ends(Series):
         return self._error
 
 
-class _Probed(Stage):
+class _Probed(StageMetrics):
     """Two readings of the same items, as rules ask for them."""
 
     def __init__(self, first: Answers, now: Answers) -> None:

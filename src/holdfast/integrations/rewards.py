@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from holdfast.guard import Decision
+from holdfast.guard import Decision, message
 
 SLACK = 0.25
 """Of the range: a reward that is no further beyond its ends leaves the scale as it is."""
@@ -55,5 +55,7 @@ class RewardScale:
     def as_logged(self, decision: Decision) -> Decision:
         """A decision with the trainer's own rewards."""
         low, high = self.range
-        saw = {key: low + value * (high - low) if key in REWARDS else value for key, value in decision.saw.items()}
-        return replace(decision, saw=saw)
+        if not set(REWARDS) & set(decision.values):
+            return decision
+        values = {key: low + v * (high - low) if key in REWARDS else v for key, v in decision.values.items()}
+        return replace(decision, values=values, message=message(decision.rule, values))

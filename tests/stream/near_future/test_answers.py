@@ -18,8 +18,8 @@ from holdfast.errors import ConfigError, RunError
 from holdfast.recipes import NPO
 from holdfast.recipes.parts.rollouts import GuideSpec
 from holdfast.rollouts.near_future import GuidePool, digest_of, rate_by_prompt
-from holdfast.stream.near_future.scouting import Choice, Scouting
-from holdfast.stream.near_future.triggers import scout_of
+from holdfast.stream.near_future.answers import NearFuture, Return
+from holdfast.stream.near_future.triggers import make_trigger
 from small_runs import RUNS, left_behind, without_times, write_config
 
 EXAMPLE = Example("e", (Message(role="user", content="?"),))
@@ -68,7 +68,7 @@ def test_a_stalled_run_whose_candidates_answer_nothing_goes_on_as_grpo_and_asks_
     asked = ran(tmp_path, "asked", recipe, tasks=tasks)
     decisions = lines(asked, "decisions.jsonl")
     assert [decision["step"] for decision in decisions] == [2, 4], "every second rollout batch, whatever `rounds` says"
-    assert {decision["outcome"] for decision in decisions} == {"none to a prompt that failed; the run goes on"}
+    assert {decision["outcome"] for decision in decisions} == {"no failed prompt has one; the run continues"}
     assert not (asked / "discarded.jsonl").exists()
     weights = [left_behind(run)["models/stage-1/model.safetensors"] for run in (plain, asked)]
     assert weights[0] == weights[1]
@@ -104,7 +104,7 @@ def test_failing_groups_bring_a_guide_and_the_rest_of_the_run_differs(tmp_path: 
 
 
 def test_a_stage_shorter_than_the_way_ahead_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="goes 6 steps ahead, and the stage has 5"):
+    with pytest.raises(ConfigError, match="goes back after 6 steps, but the stage has only 5"):
         ran(tmp_path, "run", {"name": "npo", "scout_steps": 6})
 
 
@@ -161,10 +161,10 @@ def test_a_stalled_run_is_one_whose_reward_stands_still_while_its_entropy_has_fa
     spec = GuideSpec(kind="stalled", samples=1, patience=3, entropy_share=0.8, fast_rate=1.0, slow_rate=0.5)
 
     def steps(rewards: list[float], entropies: list[float], spec: GuideSpec = spec) -> list[bool]:
-        scout, due = scout_of(spec), []
+        trigger, due = make_trigger(spec), []
         for step, (reward, entropy) in enumerate(zip(rewards, entropies, strict=True), 1):
-            scout.see(step, {"reward": reward, "entropy": entropy}, {"e": 0.0})
-            due.append(scout.due)
+            trigger.see(step, {"reward": reward, "entropy": entropy}, {"e": 0.0})
+            due.append(trigger.due)
         return due
 
     falling = [1.0, 0.9, 0.7, 0.7, 0.7]
@@ -175,40 +175,40 @@ def test_a_stalled_run_is_one_whose_reward_stands_still_while_its_entropy_has_fa
 
 def test_a_scout_begins_anew_when_it_has_gone_back() -> None:
     spec = GuideSpec(kind="stalled", samples=1, patience=1, fast_rate=1.0, rounds=2)
-    scout = scout_of(spec)
+    trigger = make_trigger(spec)
     for step, entropy in enumerate((1.0, 0.5), 1):
-        scout.see(step, {"reward": 0.0, "entropy": entropy}, {"e": 0.0, "f": 1.0})
-    assert scout.due
-    assert scout.failed() == ["e"]
-    again = scout_of(spec)
-    again.load_state(json.loads(json.dumps(scout.state())))
-    assert again == scout
-    scout.went_back()
+        trigger.see(step, {"reward": 0.0, "entropy": entropy}, {"e": 0.0, "f": 1.0})
+    assert trigger.due
+    assert trigger.failed_prompts() == ["e"]
+    again = make_trigger(spec)
+    again.load_state(json.loads(json.dumps(trigger.state())))
+    assert again == trigger
+    trigger.went_back()
     for step, entropy in enumerate((0.5, 0.45), 1):
-        scout.see(step, {"reward": 0.0, "entropy": entropy}, {"e": 0.0})
-    assert not scout.due, "it must fall from where it stood then"
-    scout.see(3, {"reward": 0.0, "entropy": 0.3}, {})
-    assert scout.due
-    scout.went_back()
-    assert not scout.is_place(0)
+        trigger.see(step, {"reward": 0.0, "entropy": entropy}, {"e": 0.0})
+    assert not trigger.due, "it must fall from where it stood then"
+    trigger.see(3, {"reward": 0.0, "entropy": 0.3}, {})
+    assert trigger.due
+    trigger.went_back()
+    assert not trigger.is_return_point(0)
 
 
 def test_a_search_that_found_nothing_is_no_way_back() -> None:
-    scout = scout_of(GuideSpec(kind="stalled", samples=1, patience=2, fast_rate=1.0, rounds=1))
+    trigger = make_trigger(GuideSpec(kind="stalled", samples=1, patience=2, fast_rate=1.0, rounds=1))
     for step, entropy in enumerate((1.0, 0.5), 1):
-        scout.see(step, {"reward": 0.0, "entropy": entropy}, {"e": 0.0, "f": 0.0})
-    assert scout.due
-    scout.found_nothing()
-    assert not scout.due, "it watches anew"
-    assert scout.failed() == ["e", "f"]
-    assert scout.is_place(0)
-    scout.see(3, {"reward": 0.0, "entropy": 0.3}, {"f": 0.0})
-    assert not scout.due, "the reward must stand still as long again"
-    scout.see(4, {"reward": 0.0, "entropy": 0.3}, {})
-    assert scout.due
-    assert scout.failed() == ["f", "e"]
-    scout.went_back()
-    assert not scout.is_place(0)
+        trigger.see(step, {"reward": 0.0, "entropy": entropy}, {"e": 0.0, "f": 0.0})
+    assert trigger.due
+    trigger.stayed()
+    assert not trigger.due, "it watches anew"
+    assert trigger.failed_prompts() == ["e", "f"]
+    assert trigger.is_return_point(0)
+    trigger.see(3, {"reward": 0.0, "entropy": 0.3}, {"f": 0.0})
+    assert not trigger.due, "the reward must stand still as long again"
+    trigger.see(4, {"reward": 0.0, "entropy": 0.3}, {})
+    assert trigger.due
+    assert trigger.failed_prompts() == ["f", "e"]
+    trigger.went_back()
+    assert not trigger.is_return_point(0)
 
 
 @pytest.mark.parametrize("candidates", [2, 3])
@@ -216,21 +216,21 @@ def test_the_best_pair_of_checkpoints_is_the_one_of_the_largest_quality_over_var
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, candidates: int
 ) -> None:
     """Q̂ and V̂ of every pair once more, from plain forward passes with each checkpoint's weights."""
-    found: list[tuple[Choice | None, Choice]] = []
-    whole, right = Scouting.choose, Scouting._right
+    found: list[tuple[Return | None, Return]] = []
+    whole, right = NearFuture.choose, NearFuture._correct
     sampled: list[list[Row]] = []
 
-    def remember(self: Scouting, rows: list[Row]) -> list[Row]:
+    def remember(self: NearFuture, rows: list[Row]) -> list[Row]:
         sampled.append(right(self, rows))
         return sampled[-1]
 
-    def choose(self: Scouting, task: Task, stage: int) -> Choice | None:
+    def choose(self: NearFuture, task: Task, stage: int) -> Return | None:
         sampled.clear()
         chosen = whole(self, task, stage)
-        assert self.scout is not None
-        steps = sorted(self.places)
+        assert self.trigger is not None
+        steps = sorted(self.checkpoints)
         answers = dict(zip(steps[1:], list(sampled), strict=True))
-        asked = {e.id for e in task.train} & set(self.scout.failed())
+        asked = {e.id for e in task.train} & set(self.trigger.failed_prompts())
         pairs = {}
         for back in steps[:-1]:
             self._load(back)
@@ -244,11 +244,11 @@ def test_the_best_pair_of_checkpoints_is_the_one_of_the_largest_quality_over_var
                 quality = len({row.example.id for row in answers[ahead]}) / len(asked)
                 pairs[back, ahead] = quality, math.exp(sum(distances) / max(1, len(distances)))
         (back, ahead), (quality, variance) = max(pairs.items(), key=lambda each: each[1][0] / each[1][1])
-        found.append((chosen, Choice(back, ahead, quality, variance)))
+        found.append((chosen, Return(back, ahead, quality, variance)))
         return chosen
 
-    monkeypatch.setattr(Scouting, "_right", remember)
-    monkeypatch.setattr(Scouting, "choose", choose)
+    monkeypatch.setattr(NearFuture, "_correct", remember)
+    monkeypatch.setattr(NearFuture, "choose", choose)
     config = write_config(tmp_path, "auto_npo", recipe={**RUNS["auto_npo"]["recipe"], "candidates": candidates})
     holdfast.run(load_config(config, RunConfig), tmp_path / "run")
     assert found
@@ -261,6 +261,6 @@ def test_the_best_pair_of_checkpoints_is_the_one_of_the_largest_quality_over_var
         assert expected.variance > 1.001
     for decision, (chosen, _) in zip(lines(tmp_path / "run", "decisions.jsonl"), found, strict=True):
         assert chosen is not None
-        assert decision["saw"] == pytest.approx(chosen.saw())
+        assert decision["saw"] == pytest.approx(chosen.values())
         assert decision["saw"]["score"] == pytest.approx(decision["saw"]["quality"] / decision["saw"]["variance"])
-        assert decision["outcome"].startswith(f"back to step {chosen.back_to}, with guides for ")
+        assert decision["outcome"].startswith(f"back to step {chosen.back_to}, with answers to ")

@@ -19,7 +19,8 @@ from holdfast.guard import GuardSettings
 from holdfast.model.load import load_policy
 from holdfast.recipes.parts.teacher import TeacherSpec
 from holdfast.store.run_directory import RunDirectory
-from holdfast.stream.guarding import Guarding, Healthy
+from holdfast.stream.guard_actions import RunGuard
+from holdfast.stream.healthy_checkpoints import HealthyCheckpoints
 from holdfast.summary.schema import summary_schema
 from holdfast.train.step import StageTrainer
 from holdfast.train.teacher import Teacher
@@ -153,7 +154,7 @@ def test_a_step_that_took_nothing_moves_no_teacher(tmp_path: Path) -> None:
         patch.setattr(StageTrainer, "_clipped_norm", spoilt)
         patch.setattr(Teacher, "after_rollout_batch", noted)
         summary = holdfast.run(config, tmp_path / "run")
-    assert [d["outcome"] for d in summary["decisions"]] == ["the learning rate is 0.5 times what is configured"]
+    assert [d["outcome"] for d in summary["decisions"]] == ["the learning rate is 0.5 times the configured rate"]
     assert len(moved) == len(read_lines(tmp_path / "run" / "metrics.jsonl")) - 1
 
 
@@ -162,57 +163,55 @@ def _row(ids: list[int], weights: list[float] | None = None) -> Row:
 
 
 def test_artifacts_are_what_grew_and_what_demonstrations_do_not_say(tmp_path: Path) -> None:
-    guarding = Guarding(GuardSettings(mode="act"), RunDirectory(tmp_path), None)
+    guard = RunGuard(GuardSettings(mode="act"), RunDirectory(tmp_path), None)
     plain = [[10 + i, 40 + i, 70 + i] for i in range(24)]
-    guarding.first = plain
-    guarding.latest = [[[7, 7, 8, *ids] for ids in plain]]
+    guard.completions.first = plain
+    guard.completions.latest = [[[7, 7, 8, *ids] for ids in plain]]
     demonstrations = [[8, *ids] for ids in plain]
-    did = guarding.apply(["mask_tokens"], demonstrations, rolled_back=False)
-    assert did == [f"{len(guarding.remedies.masked)} artifact n-grams carry no loss"]
-    masked = {unit for ngram in guarding.remedies.masked for unit in ngram}
+    did = guard.apply(["mask_tokens"], demonstrations, rolled_back=False)
+    assert did == [f"{len(guard.changes.masked)} artifact n-grams carry no loss"]
+    masked = {unit for ngram in guard.changes.masked for unit in ngram}
     assert 7 in masked
-    assert (8,) not in guarding.remedies.masked
+    assert (8,) not in guard.changes.masked
     row = _row([7, 7, 8, 50], [1.0, 2.0, 3.0, 4.0])
-    guarding.mask([row])
+    guard.mask([row])
     assert row.token_weights is not None
     assert row.token_weights[0] == row.token_weights[1] == 0
     assert row.token_weights[3] == 4
     untouched = _row([50, 51])
-    guarding.mask([untouched])
+    guard.mask([untouched])
     assert untouched.token_weights is None
 
 
 def test_what_is_masked_already_is_nothing_new(tmp_path: Path) -> None:
-    guarding = Guarding(GuardSettings(mode="act"), RunDirectory(tmp_path), None, eos_ids=[2])
+    guard = RunGuard(GuardSettings(mode="act"), RunDirectory(tmp_path), None, eos_ids=[2])
     plain = [[10 + i, 40 + i, 70 + i] for i in range(24)]
-    guarding.first, guarding.latest = plain, [[[7, 7, 8, *ids, 2, 2] for ids in plain]]
-    first = guarding.apply(["mask_tokens"], [], rolled_back=True)
+    guard.completions.first, guard.completions.latest = plain, [[[7, 7, 8, *ids, 2, 2] for ids in plain]]
+    first = guard.apply(["mask_tokens"], [], rolled_back=True)
     assert "carry no loss" in first[0]
-    assert {unit for ngram in guarding.remedies.masked for unit in ngram} == {7}  # 8 is not repeated, and 2 is an end
-    assert guarding.apply(["mask_tokens"], [], rolled_back=True) == [
-        "the learning rate is 0.5 times what is configured"
-    ]
+    assert {unit for ngram in guard.changes.masked for unit in ngram} == {7}  # 8 is not repeated, and 2 is an end
+    assert guard.apply(["mask_tokens"], [], rolled_back=True) == ["the learning rate is 0.5 times the configured rate"]
 
 
 def test_only_what_the_model_wrote_can_be_an_artifact(tmp_path: Path) -> None:
-    guarding = Guarding(GuardSettings(mode="act"), RunDirectory(tmp_path), None)
+    guard = RunGuard(GuardSettings(mode="act"), RunDirectory(tmp_path), None)
     examples = [Example(name, ()) for name in "ab"]
     rows = [Row(examples[0], [1], [5, 6], sampled_logprobs=[0.0, 0.0])] * 3
     rows += [Row(examples[1], [1], [7, 8, 9], sampled_logprobs=[0.0] * 3, tool_mask=[1, 0, 1])]
     rows += [Row(examples[1], [1], [3, 3])]  # a demonstration
     earlier = Example("an earlier task's", ())
     rows += [Row(earlier, [1], [4, 4], sampled_logprobs=[0.0, 0.0], replayed=True)]
-    guarding._keep(rows)
-    assert guarding.latest == [[[5, 6], [7, 9]]]
+    guard.completions.add(rows)
+    assert guard.completions.latest == [[[5, 6], [7, 9]]]
 
 
 def test_where_nothing_else_would_change_a_roll_back_lowers_the_rate(tmp_path: Path) -> None:
-    guarding = Guarding(GuardSettings(mode="act"), RunDirectory(tmp_path), None)
-    assert guarding.apply(["roll_back", "freeze_teacher"], [], rolled_back=True) == [
-        "the learning rate is 0.5 times what is configured"
+    guard = RunGuard(GuardSettings(mode="act"), RunDirectory(tmp_path), None)
+    assert guard.apply(["roll_back", "freeze_teacher"], [], rolled_back=True) == [
+        "the learning rate is 0.5 times the configured rate"
     ]
-    assert guarding.apply(["freeze_teacher"], [], rolled_back=False) == []
-    assert guarding.remedies.rate == 0.5
+    assert guard.apply(["freeze_teacher"], [], rolled_back=False) == []
+    assert guard.changes.rate_factor == 0.5
 
 
 def test_a_teacher_that_does_not_teach_yet_stands_still_later(tmp_path: Path, tiny_model: Path) -> None:
@@ -223,17 +222,17 @@ def test_a_teacher_that_does_not_teach_yet_stands_still_later(tmp_path: Path, ti
         teacher = Teacher(TeacherSpec(kind="periodic", first=3, every=every), policy, None)
         for _ in range(batches):
             teacher.after_rollout_batch({})
-        guarding = Guarding(GuardSettings(mode="act"), RunDirectory(tmp_path), teacher)
-        return guarding.apply(["roll_back", "freeze_teacher"], [], rolled_back=True)
+        guard = RunGuard(GuardSettings(mode="act"), RunDirectory(tmp_path), teacher)
+        return guard.apply(["roll_back", "freeze_teacher"], [], rolled_back=True)
 
-    rate = "the learning rate is 0.5 times what is configured"
-    assert applied(2, 1) == [rate, "the teacher stands still from its first refresh on"]
-    assert applied(3, 1) == ["the teacher stands still from here"]
+    rate = "the learning rate is 0.5 times the configured rate"
+    assert applied(2, 1) == [rate, "the teacher is frozen after its first refresh"]
+    assert applied(3, 1) == ["the teacher is frozen"]
     assert applied(2, 0) == applied(3, 0) == [rate]
 
 
 def test_a_checkpoint_is_healthy_only_after_calm_steps_with_a_reward_as_good_as_any() -> None:
-    healthy = Healthy(0)
+    healthy = HealthyCheckpoints(0)
     healthy.candidates = {10: 10}
     healthy.see(17, True, (0.5, 0.02), 8)
     assert healthy.number == 0
