@@ -58,11 +58,11 @@ def test_a_teacher_without_its_context_teaches_nothing(tmp_path: Path, name: str
     config = config.model_copy(update={"train": config.train.model_copy(update={"steps": 3})})
     run = Run(config, RunDirectory(tmp_path / "run"))
 
-    def blind(self: Any, row: Any) -> None:
-        row.teacher_prompt_ids = list(row.prompt_ids)
+    def blind(self: Any, row: Any) -> list[int]:
+        return list(row.prompt_ids)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("holdfast.rollouts.collect.Collector._encode_teacher_prompt", blind)
+        patch.setattr("holdfast.rollouts.prompt_encoder.PromptEncoder.teacher_prompt", blind)
         run.start()
     assert any(line["active_rows"] for line in _metrics(tmp_path / "run"))
     for line in _metrics(tmp_path / "run"):

@@ -18,7 +18,7 @@ from holdfast.model.base import Base
 from holdfast.model.policy import Policy
 from holdfast.model.processes import Processes
 from holdfast.model.shard import whole
-from holdfast.sampling.episodes import Episode, play
+from holdfast.sampling.episodes import Episode, run_episodes
 from holdfast.sampling.sampler import Completion, Request, Sampler
 from holdfast.tasks.lm_eval import LmEvalSuite
 
@@ -109,7 +109,7 @@ class Evaluator:
             scores[each.name] = sum(self._value(v) for v in verdicts) / len(verdicts)
             if self.settings.response_items and is_compared(each):
                 kept = completions[: self.settings.response_items]
-                answers[each.name] = [self.policy.chat_format.text(c.ids) for c in kept]
+                answers[each.name] = [self.policy.chat_format.decode(c.ids) for c in kept]
         return scores, answers
 
     def items(self, each: Evaluated) -> Sequence[Example]:
@@ -126,7 +126,7 @@ class Evaluator:
 
         def answered() -> list[tuple[Verdict, Any]]:
             if each.episodes is not None:
-                episodes = play(
+                episodes = run_episodes(
                     self.sampler,
                     self.policy.chat_format,
                     each.episodes,
@@ -138,7 +138,7 @@ class Evaluator:
                 )
                 return [(episode.verdict, episode) for episode in episodes]
             completions = self._generate(self.sampler, [requests[i] for i in mine])
-            texts = [self.policy.chat_format.text(c.ids) for c in completions]
+            texts = [self.policy.chat_format.decode(c.ids) for c in completions]
             verdicts = []
             for i, text in zip(mine, texts, strict=True):
                 stop.poll()
@@ -215,7 +215,7 @@ class Evaluator:
                 {
                     "id": examples[i].id,
                     "prompt": last_user_message(examples[i].messages),
-                    "text": self.policy.chat_format.text(completions[i].ids),
+                    "text": self.policy.chat_format.decode(completions[i].ids),
                     "truncated": completions[i].truncated,
                     "reward": verdicts[i].reward,
                 }
@@ -229,7 +229,7 @@ class Evaluator:
                 "id": examples[i].id,
                 "prompt": last_user_message(examples[i].messages),
                 "system": next((m["content"] for m in examples[i].messages if m["role"] == "system"), None),
-                "text": self.policy.chat_format.text(completions[i].ids),
+                "text": self.policy.chat_format.decode(completions[i].ids),
                 "reward": verdicts[i].reward,
             }
             for i in shown

@@ -17,7 +17,7 @@ from holdfast.data.task import Task
 from holdfast.errors import ConfigError, RunError
 from holdfast.recipes import NPO
 from holdfast.recipes.parts.rollouts import GuideSpec
-from holdfast.rollouts.near_future import GuidePool, digest_of, rate_by_prompt
+from holdfast.rollouts.sources.near_future import GuidePool, digest_of, rate_by_prompt
 from holdfast.stream.near_future.answers import NearFuture, Return
 from holdfast.stream.near_future.triggers import make_trigger
 from small_runs import RUNS, left_behind, without_times, write_config

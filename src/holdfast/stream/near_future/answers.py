@@ -23,7 +23,7 @@ from holdfast.model.policy import Policy
 from holdfast.model.processes import Processes
 from holdfast.recipes.parts.rollouts import GuideSpec
 from holdfast.rollouts.collect import Collector
-from holdfast.rollouts.near_future import GuidePool, digest_of, rate_by_prompt
+from holdfast.rollouts.sources.near_future import GuidePool, digest_of, rate_by_prompt
 from holdfast.rollouts.training_prompts import TrainingPrompt
 from holdfast.store.files import read_json
 from holdfast.store.run_directory import RunDirectory
