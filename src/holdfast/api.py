@@ -12,10 +12,9 @@ from holdfast.errors import RunError
 from holdfast.report.build import all_figures, write_report
 from holdfast.report.vector import write_figures
 from holdfast.stop import listening
-from holdfast.store.files import read_json
 from holdfast.store.run_directory import RunDirectory
 from holdfast.stream.observer import Observer
-from holdfast.summary.build import SCHEMA_VERSION
+from holdfast.summary.read import read_summary
 
 Summary = dict[str, Any]
 
@@ -143,14 +142,7 @@ def report(directory: str | Path, output: str | Path | None = None, figures: str
         RunError: there is no summary here, or not one that this version understands.
     """
     run_directory = RunDirectory(directory)
-    summary = read_json(run_directory.summary)
-    version = summary.get("schema_version") if isinstance(summary, dict) else None
-    if version != SCHEMA_VERSION:
-        raise RunError(
-            f"has schema_version {version}, and this version of holdfast reads {SCHEMA_VERSION}",
-            where=str(run_directory.summary),
-            fix="use the version that wrote it",
-        )
+    summary = read_summary(run_directory.summary)
     if figures is not None:
         write_figures(all_figures(summary), Path(figures))
     return write_report(summary, Path(output) if output else run_directory.report)

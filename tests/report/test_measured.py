@@ -26,10 +26,9 @@ from holdfast.report.predicted import predicted
 from holdfast.report.timeline import FIELDS, LOOKS_AT, guard_blocks
 from holdfast.report.vector import figure_as_svg, write_figures
 from holdfast.report.view import View
-from holdfast.summary.build import build_run_summary
 from holdfast.summary.schema import summary_schema
 from report_page import HOSTILE, Page
-from summary_factory import TASKS, make_comparison, make_run, run_inputs
+from summary_factory import TASKS, make_comparison, make_run, run_inputs, summary_of
 
 SVG = "{http://www.w3.org/2000/svg}"
 SECTIONS = {"guard", "drift", "responses", "forgetting", "artifacts"}
@@ -243,7 +242,7 @@ def test_guard_tells_every_decision_and_what_was_undone(run: dict[str, Any]) -> 
 def test_every_rule_has_its_panels() -> None:
     assert set(LOOKS_AT) == set(RULES)
     fields = {field for each in LOOKS_AT.values() for field in each}
-    point = summary_schema()["$defs"]["point"]["properties"]
+    point = summary_schema()["$defs"]["CurvePoint"]["properties"]
     assert fields - {"kl_to_base"} <= set(point)
     assert fields <= set(FIELDS)
 
@@ -270,7 +269,7 @@ def test_what_a_rule_looked_at_has_a_panel(rule: str, field: str) -> None:
     records = inputs["probes" if field == "kl_to_base" else "metrics"]
     for number, record in enumerate(records):
         record[field] = 0.5 + 0.01 * number
-    summary = build_run_summary(**inputs | {"decisions": [_decided(rule, 1, 6)]})
+    summary = summary_of(**inputs | {"decisions": [_decided(rule, 1, 6)]})
     (figure,) = guard_blocks(View(summary))["figures"]
     layout = figure.spec["layout"]
     (axis,) = [k for k in layout if k.startswith("yaxis") and layout[k]["title"]["text"] == FIELDS[field]]
@@ -284,11 +283,11 @@ def test_without_a_reward_the_first_panel_is_what_the_rule_looked_at() -> None:
     inputs = run_inputs("sdpo", order=TASKS[:1], n=20, steps=8)
     for number, record in enumerate(inputs["metrics"]):
         record |= {"reward": None, "entropy": 1.0 - 0.1 * number}
-    blocks = guard_blocks(View(build_run_summary(**inputs | {"decisions": [_decided("entropy_collapse", 1, 6)]})))
+    blocks = guard_blocks(View(summary_of(**inputs | {"decisions": [_decided("entropy_collapse", 1, 6)]})))
     assert blocks["figures"][0].title == "Decisions over the entropy, sdpo"
     assert blocks["figures"][0].alt.startswith("Entropy over optimizer steps")
     inputs["metrics"] = [record | {"entropy": None} for record in inputs["metrics"]]
-    blocks = guard_blocks(View(build_run_summary(**inputs | {"decisions": [_decided("retention", 1, 6)]})))
+    blocks = guard_blocks(View(summary_of(**inputs | {"decisions": [_decided("retention", 1, 6)]})))
     assert blocks["figures"][0].title == "Decisions over the loss, sdpo"
 
 
@@ -298,7 +297,7 @@ def test_what_a_stage_ended_with_undoing_is_in_the_figure_and_over_no_other_stag
     undone = [m for m in inputs["metrics"] if m["stage"] == stage and m["step"] > 4]
     inputs["metrics"] = [m for m in inputs["metrics"] if m not in undone]
     lines = [{"log": "metrics.jsonl", "decision": 0, "record": record} for record in undone]
-    summary = build_run_summary(**inputs | {"decisions": [_decided("reward_collapse", stage, 10)], "discarded": lines})
+    summary = summary_of(**inputs | {"decisions": [_decided("reward_collapse", stage, 10)], "discarded": lines})
     (figure,) = guard_blocks(View(summary))["figures"]
     first = [t for t in figure.spec["data"] if t.get("yaxis", "y") == "y"]
     (gray,) = [t for t in first if t["name"] == "rolled back"]
@@ -322,7 +321,7 @@ def test_a_stage_of_which_nothing_was_kept_is_drawn() -> None:
     inputs = run_inputs("sdpo", order=TASKS[:1], n=20, steps=10, probe_steps=0)
     lines = [{"log": "metrics.jsonl", "decision": 0, "record": record} for record in inputs["metrics"]]
     inputs |= {"metrics": [], "discarded": lines, "decisions": [_decided("reward_collapse", 1, 10)]}
-    summary = build_run_summary(**inputs)
+    summary = summary_of(**inputs)
     (figure,) = guard_blocks(View(summary))["figures"]
     assert [t["x"] for t in figure.spec["data"] if t["name"] == "rolled back"] == [list(range(1, 11))]
     assert figure.spec["layout"]["xaxis"]["range"][1] >= 10

@@ -258,4 +258,4 @@ def test_a_mistake_in_the_guards_settings_is_one_line() -> None:
             parse_config({**data, "guard": guard}, RunConfig)
         assert said in str(error.value)
     assert yaml.safe_load("mode: off") == {"mode": False}
-    assert "decisions" in summary_schema()["$defs"]["run"]["properties"]
+    assert "decisions" in summary_schema()["$defs"]["RunSummary"]["properties"]

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from holdfast.cli.tables import WIDEST, table
-from holdfast.report.numbers import METRIC, ShownEstimate, interval_text, seconds, unit, value_text
+from holdfast.measure.metrics import METRICS
+from holdfast.report.numbers import ShownEstimate, interval_text, seconds, value_text
 from holdfast.report.view import ArmView, View
 
-SHOWN = ("final_score", "learned_score", "loss_of_earlier", "kl_to_base")
-"""Metrics of a comparison that fit beside each other with their intervals; the report has all."""
+SHOWN = [metric for metric in METRICS.values() if metric.headline]
+"""Metrics that the terminal's table of a comparison has room for. The report has all."""
 
 
 def print_summary(summary: Mapping[str, Any]) -> None:
@@ -41,14 +42,14 @@ def _matrix(view: View) -> str:
 
 
 def _metrics(view: View) -> str:
-    header = ["recipe", *(f"{METRIC[key].label.lower()}, {unit(METRIC[key].kind)}" for key in SHOWN), "training"]
+    header = ["recipe", *(f"{metric.label.lower()}, {metric.unit}" for metric in SHOWN), "training"]
     return table(header, [_arm(arm) for arm in view.arms])
 
 
 def _arm(arm: ArmView) -> list[str]:
     values = []
-    for key in SHOWN:
-        value, kind = arm.metrics.get(key, ShownEstimate(None)), METRIC[key].kind
-        spread = f" {interval_text(value, kind)}" if value.ci95 else ""
-        values.append(value_text(value.mean, kind) + spread)
+    for metric in SHOWN:
+        value = arm.metrics.get(metric.name, ShownEstimate(None))
+        spread = f" {interval_text(value, metric.kind)}" if value.ci95 else ""
+        values.append(value_text(value.mean, metric.kind) + spread)
     return [arm.label + (" (front)" if arm.on_front else ""), *values, seconds(arm.budget.get("train"))]

@@ -18,15 +18,13 @@ from holdfast.measure.artifacts.compare import artifact_report
 from holdfast.model.policy import Policy
 from holdfast.store.files import json_safe, read_json, write_json, write_text
 from holdfast.store.run_directory import RunDirectory
-from holdfast.summary.build import build_run_summary
+from holdfast.summary.inputs import Measured, RunDescription, RunLogs
 from holdfast.summary.responses import (
     DEMONSTRATIONS,
     Answers,
-    artifact_entries,
-    repetition_entries,
-    response_entries,
     stage_record,
 )
+from holdfast.summary.run import build_run_summary
 
 if TYPE_CHECKING:
     from holdfast.evaluate.drift import DriftResult
@@ -163,8 +161,8 @@ class WatchedRun:
         evaluations = [read_json(path) for path in stages]
         responses = [self._responses(evaluation["stage"]) for evaluation in evaluations]
         drift = self.directory.path / "drift" / "stage-1.json"
-        probes = list(self.directory.records("probes.jsonl"))
-        summary = build_run_summary(
+        logs = RunLogs.read(self.directory)
+        run = RunDescription(
             name=self.directory.path.name,
             label=self._trainer,
             holdfast_version=__version__,
@@ -178,18 +176,16 @@ class WatchedRun:
             sets=[
                 {"name": s.name, "kind": s.kind, "n": len(s.test), "description": s.description} for s in self.suites
             ],
-            evaluations=evaluations,
-            metrics=list(self.records("metrics.jsonl")),
-            probes=[{k: p[k] for k in ("stage", "step", "task", "scores", "kl_to_base", "seconds")} for p in probes],
-            probe_items=self.items if probes else None,
-            drift=[read_json(drift)] if drift.exists() else [],
-            responses=response_entries(responses),
-            artifacts=artifact_entries(responses, probes),
-            repetition=repetition_entries(responses),
             guard=self.guard.model_dump(mode="json"),
-            decisions=list(self.directory.records("decisions.jsonl")),
-            eval_seconds=sum(e["seconds"] for e in evaluations) + sum(p["seconds"] for p in probes),
         )
+        measured = Measured.from_records(
+            evaluations,
+            responses=responses,
+            drift=[read_json(drift)] if drift.exists() else [],
+            probes=logs.probes,
+            probe_items=self.items,
+        )
+        summary = build_run_summary(run, logs, measured)
         write_json(self.directory.summary, summary)
         return summary
 

@@ -3,20 +3,18 @@
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from itertools import groupby
 from statistics import fmean
 from typing import Any
 
 from markupsafe import Markup
 
+from holdfast.measure.metrics import METRICS, metrics_by_group
 from holdfast.report import drift
 from holdfast.report.answers import answer_blocks
 from holdfast.report.artifacts import artifact_blocks
 from holdfast.report.drift import drift_blocks
 from holdfast.report.numbers import (
     DASH,
-    METRIC,
-    METRICS,
     ShownEstimate,
     count,
     difference_text,
@@ -25,7 +23,6 @@ from holdfast.report.numbers import (
     p_text,
     percent,
     seconds,
-    unit,
     value_text,
 )
 from holdfast.report.predicted import predicted
@@ -98,14 +95,14 @@ def cards(view: View) -> list[dict[str, Any]]:
     """The key numbers: a card per recipe, or, of a single run, a card per number."""
     if view.is_run:
         keys = ["final_score", "learning", "loss_of_earlier", "retention", "kl_to_base"]
-        found = [(METRIC[key], view.arms[0].metrics.get(key, ShownEstimate(None))) for key in keys]
+        found = [(METRICS[key], view.arms[0].metrics.get(key, ShownEstimate(None))) for key in keys]
         return [
             {
                 "arm": None,
                 "title": metric.label,
                 "badge": "",
                 "value": value_text(value.mean, metric.kind),
-                "unit": unit(metric.kind),
+                "unit": metric.unit,
                 "what": "",
                 "interval": "",
                 "more": [],
@@ -117,7 +114,7 @@ def cards(view: View) -> list[dict[str, Any]]:
     for arm in view.arms:
         final = arm.metrics.get("final_score", ShownEstimate(None))
         more = [
-            (METRIC[key].label, f"{value_text(value.mean, METRIC[key].kind)} {unit(METRIC[key].kind)}", _ci(value, key))
+            (METRICS[key].label, f"{value_text(value.mean, METRICS[key].kind)} {METRICS[key].unit}", _ci(value, key))
             for key in ("loss_of_earlier", "learning", "kl_to_base")
             if (value := arm.metrics.get(key, ShownEstimate(None))).mean is not None
         ]
@@ -148,10 +145,10 @@ def _final_interval(final: ShownEstimate) -> str:
 def metric_groups(view: View) -> list[tuple[str, list[dict[str, Any]]]]:
     """The metrics table by group: per row a label, a unit, and (value, interval, is best) per recipe."""
     groups = []
-    for group, members in groupby(METRICS, key=lambda metric: metric.group):
+    for group, members in metrics_by_group().items():
         rows = []
         for metric in members:
-            values = [arm.metrics.get(metric.key, ShownEstimate(None)) for arm in view.arms]
+            values = [arm.metrics.get(metric.name, ShownEstimate(None)) for arm in view.arms]
             known = [value.mean for value in values if value.mean is not None]
             if not known:
                 continue
@@ -166,9 +163,7 @@ def metric_groups(view: View) -> list[tuple[str, list[dict[str, Any]]]]:
                 )
                 for v in values
             ]
-            rows.append(
-                {"label": metric.label, "unit": unit(metric.kind), "cells": cells, "meaning": metric.definition}
-            )
+            rows.append({"label": metric.label, "unit": metric.unit, "cells": cells, "meaning": metric.definition})
         if rows:
             groups.append((group, rows))
     form = _form_rows(view)
@@ -203,7 +198,7 @@ def _form_rows(view: View) -> list[dict[str, Any]]:
 def paired(view: View) -> dict[str, Any]:
     """The paired differences: rows for every pair and metric, with an interval drawn on a scale shared per metric."""
     entries = [e for e in view.summary.get("paired") or [] if number(e.get("difference")) is not None]
-    keys = [metric.key for metric in METRICS if any(e["metric"] == metric.key for e in entries)]
+    keys = [name for name in METRICS if any(e["metric"] == name for e in entries)]
     rows = []
     for key in keys:
         mine = [e for e in entries if e["metric"] == key]
@@ -214,7 +209,7 @@ def paired(view: View) -> dict[str, Any]:
                 {**shown, "metric": keys.index(key), "p": p_text(e.get("p")), "p_holm": p_text(e.get("p_holm"))}
             )
     chosen = keys.index("loss_of_earlier") if "loss_of_earlier" in keys else 0
-    options = [(i, f"{METRIC[key].label} ({unit(METRIC[key].kind)})") for i, key in enumerate(keys)]
+    options = [(i, f"{METRICS[key].label} ({METRICS[key].unit})") for i, key in enumerate(keys)]
     return {"rows": rows, "options": options, "chosen": chosen}
 
 
@@ -255,7 +250,7 @@ def matched(view: View) -> dict[str, Any]:
 
 
 def _difference(entry: Mapping[str, Any], key: str, reach: tuple[float, float]) -> dict[str, Any]:
-    kind = METRIC[key].kind
+    kind = METRICS[key].kind
     ci = entry.get("ci95")
     n = int(entry.get("n") or 0)
     lone = "1 pair: no interval" if n == 1 else "no interval"
@@ -349,7 +344,7 @@ def _runs_text(view: View) -> str:
 
 
 def _ci(value: ShownEstimate, key: str) -> str:
-    return interval_text(value, METRIC[key].kind) if value.ci95 is not None else ""
+    return interval_text(value, METRICS[key].kind) if value.ci95 is not None else ""
 
 
 def _size(parameters: Any) -> str:

@@ -15,9 +15,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from holdfast.measure.metrics import METRICS
 from holdfast.report import blocks, curves, figures
 from holdfast.report.heat import heat_matrices
-from holdfast.report.numbers import GENERAL_TERMS, METRICS
+from holdfast.report.numbers import GENERAL_TERMS
 from holdfast.report.plot import Figure, color, glyph
 from holdfast.report.view import View
 from holdfast.store.files import write_text
@@ -72,7 +73,7 @@ def render_report(summary: Mapping[str, Any]) -> str:
         "curve_groups": curve_groups,
         "score_options": [(i, s["name"]) for i, s in enumerate(view.sets)],
         "order_options": [(i, " → ".join(order)) for i, order in enumerate(view.orders)],
-        "definitions": [(metric.label, metric.definition) for metric in METRICS] + GENERAL_TERMS,
+        "definitions": [(metric.label, metric.definition) for metric in METRICS.values()] + GENERAL_TERMS,
         **blocks.all_blocks(view),
     }
     drawn += measured_figures(context)

@@ -4,150 +4,11 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any
 
-NumberKind = Literal["score", "gain", "loss", "nats"]
+from holdfast.measure.metrics import NumberKind
 
 DASH = "–"
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One number of a recipe.
-
-    Attributes:
-        kind: "score" is a percentage, "gain" a signed change in points, "loss" points lost (positive = lost),
-            "nats" a divergence in nats per token.
-        higher_is_better: None where neither direction is good in itself.
-    """
-
-    key: str
-    label: str
-    group: str
-    kind: NumberKind
-    higher_is_better: bool | None
-    definition: str
-
-
-METRICS = [
-    Metric(
-        "final_score",
-        "Final score",
-        "Learned",
-        "score",
-        True,
-        "Mean score on the stream's tasks after the last stage: what the model is worth at the end.",
-    ),
-    Metric(
-        "learned_score",
-        "Score when learned",
-        "Learned",
-        "score",
-        True,
-        "Each task's score right after its own stage, averaged: what was reached before anything else was taught.",
-    ),
-    Metric(
-        "learning",
-        "Gain when learned",
-        "Learned",
-        "gain",
-        True,
-        "Each task's score right after its own stage, less its score before the first stage, averaged.",
-    ),
-    Metric(
-        "first_task_learned",
-        "First task when learned",
-        "Learned",
-        "score",
-        True,
-        "Score of the first stage's task right after that stage.",
-    ),
-    Metric(
-        "loss_of_earlier",
-        "Earlier skills lost",
-        "Lost",
-        "loss",
-        False,
-        "The one number for forgetting: mean drop, at the end, of earlier tasks (from their score when learned) and of "
-        "retention suites (from the base model's score). Positive is lost.",
-    ),
-    Metric(
-        "forgetting",
-        "Forgetting, from learned",
-        "Lost",
-        "loss",
-        False,
-        "Score right after a task's own stage, less its score at the end, over all tasks but the last.",
-    ),
-    Metric(
-        "forgetting_from_best",
-        "Forgetting, from best",
-        "Lost",
-        "loss",
-        False,
-        "Best score that a task ever had, less its score at the end, over all tasks but the last.",
-    ),
-    Metric(
-        "forgetting_from_base",
-        "Forgetting, from base",
-        "Lost",
-        "loss",
-        False,
-        "Score before the first stage, less the score at the end, over all tasks. "
-        "Negative means better than the base. A failure to learn counts as forgetting here, so never read it alone.",
-    ),
-    Metric(
-        "backward_transfer",
-        "Backward transfer",
-        "Lost",
-        "gain",
-        True,
-        "What later stages did to earlier tasks: score at the end, less the score when learned.",
-    ),
-    Metric(
-        "retention",
-        "Retention, change",
-        "Kept",
-        "gain",
-        True,
-        "Change from the base to the end on suites that no stage trains on.",
-    ),
-    Metric(
-        "retention_final",
-        "Retention, at the end",
-        "Kept",
-        "score",
-        True,
-        "Mean score on the retention suites after the last stage.",
-    ),
-    Metric(
-        "forward_transfer",
-        "Forward transfer",
-        "Carried over",
-        "gain",
-        True,
-        "What earlier stages did for a task not yet taught: score just before its own stage, less the base's score.",
-    ),
-    Metric(
-        "ood",
-        "Out of distribution, change",
-        "Carried over",
-        "gain",
-        True,
-        "Change from the base to the end on the same skills in a new surface form.",
-    ),
-    Metric(
-        "kl_to_base",
-        "KL to base",
-        "Drifted",
-        "nats",
-        None,
-        "How far the answers moved: KL divergence of the model from the base on the tasks' prompts at the end, "
-        "in nats per token.",
-    ),
-]
-
-METRIC = {metric.key: metric for metric in METRICS}
 
 GENERAL_TERMS = [
     ("Score", "Mean reward of greedy answers over a set's test items, judged by the set's verifier, in %."),
@@ -267,11 +128,6 @@ def difference_text(value: Any, kind: NumberKind) -> str:
     if kind == "nats":
         return DASH if x is None else _signed(x, 3)
     return points(value)
-
-
-def unit(kind: NumberKind) -> str:
-    """The unit of a metric's number."""
-    return {"score": "%", "gain": "points", "loss": "points", "nats": "nats"}[kind]
 
 
 def interval_text(value: ShownEstimate, kind: NumberKind) -> str:

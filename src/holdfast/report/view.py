@@ -10,7 +10,7 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any
 
-from holdfast.measure.forgetting import flatten_metrics
+from holdfast.measure.metrics import flatten_metrics
 from holdfast.report.numbers import ShownEstimate, estimate, number
 
 KIND_TITLES = {"task": "Tasks, in order", "retention": "Retention", "ood": "Out of distribution"}

@@ -16,7 +16,9 @@ from holdfast.store.files import read_json, write_json, write_text
 from holdfast.store.run_directory import RunDirectory
 from holdfast.stream.observer import Observer
 from holdfast.stream.run import Run, open_run
-from holdfast.summary.build import build_comparison_summary
+from holdfast.summary.comparison import build_comparison_summary
+from holdfast.summary.inputs import ComparisonDescription
+from holdfast.summary.read import read_summary
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def _warn_of_unequal_prompts(kept: Mapping[str, Mapping[str, frozenset[str]]]) -
 
 
 def _is_complete(run: RunDirectory) -> bool:
-    return run.summary.exists() and read_json(run.summary)["status"] != "running"
+    return run.summary.exists() and read_summary(run.summary)["status"] != "running"
 
 
 def baseline_of(run: RunDirectory) -> dict[str, Any]:
@@ -159,9 +161,9 @@ def _summarize(config: CompareConfig, directory: RunDirectory) -> dict[str, Any]
         own = RunDirectory(directory.path / cell.path)
         if own.summary.exists():
             place = {"label": cell.label, "seed": cell.seed, "order_index": cell.order_index, "path": cell.path}
-            runs.append(place | {"summary": read_json(own.summary)})
+            runs.append(place | {"summary": read_summary(own.summary)})
     complete = sum(run["summary"]["status"] != "running" for run in runs) == len(cells(config))
-    summary = build_comparison_summary(
+    comparison = ComparisonDescription(
         name=config.name,
         holdfast_version=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -169,7 +171,7 @@ def _summarize(config: CompareConfig, directory: RunDirectory) -> dict[str, Any]
         labels=[arm.label for arm in config.recipes],
         seeds=config.seeds,
         orders=config.task_orders(),
-        runs=runs,
     )
+    summary = build_comparison_summary(comparison, runs)
     write_json(directory.summary, summary)
     return summary

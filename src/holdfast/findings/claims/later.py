@@ -24,7 +24,7 @@ from holdfast.findings.claims.two_stages import (
 )
 from holdfast.findings.claims.wide import GRPO_HARD, HARD_GROUP, HARD_STEPS, OPSD
 from holdfast.findings.read import POINTS, kl_to_base, matched_loss, metric, steps_to, suites_lost
-from holdfast.measure.forgetting import mean
+from holdfast.measure.scores import mean
 from holdfast.store.run_directory import RunDirectory
 
 # Set as on the front, where they are compared on other orders.

@@ -14,12 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import linregress, spearmanr, t
 
-from holdfast.measure.forgetting import METRIC_NAMES
+from holdfast.measure.metrics import METRICS
 from holdfast.measure.statistics import mean_interval
 from holdfast.store.files import json_safe
-from holdfast.summary.build import MAX_CURVE_POINTS, build_run_summary, pareto_front
+from holdfast.summary.comparison import pareto_front
+from holdfast.summary.curves import MAX_CURVE_POINTS
 from holdfast.summary.schema import summary_schema
-from summary_factory import FAILING, SUITES, TASKS, make_comparison, make_run, run_inputs
+from summary_factory import FAILING, SUITES, TASKS, make_comparison, make_run, run_inputs, summary_of
 
 SCHEMA = jsonschema.Draft202012Validator(summary_schema())
 
@@ -49,7 +50,7 @@ def test_the_schema_is_one_and_describes_every_field() -> None:
                 walk(value, path)
 
     walk(summary_schema(), "#")
-    assert list(summary_schema()["$defs"]["paired"]["properties"]["metric"]["enum"]) == list(METRIC_NAMES)
+    assert list(summary_schema()["$defs"]["PairedDifference"]["properties"]["metric"]["enum"]) == list(METRICS)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +94,7 @@ def test_every_shape_of_comparison_fits_the_schema(settings: dict[str, Any]) -> 
     [
         (lambda s: s.pop("metrics"), "$"),
         (lambda s: s.update(extra=1), "$"),
-        (lambda s: s.update(schema_version=2), "$.schema_version"),
+        (lambda s: s.update(schema_version=1), "$.schema_version"),
         (lambda s: s.update(status="done"), "$.status"),
         (lambda s: s["evaluations"][0]["scores"]["facts"].update(mean=1.5), "$.evaluations[0].scores.facts.mean"),
         (lambda s: s["evaluations"][0]["scores"]["facts"].update(ci95=[0.1]), "$.evaluations[0].scores.facts.ci95"),
@@ -131,7 +132,7 @@ def test_curves_are_thinned_without_losing_a_spike_or_the_end() -> None:
     inputs["metrics"][1234]["loss"] = 1e6
     inputs["metrics"][5]["reward"] = None
     inputs["metrics"][8]["loss"] = float("nan")
-    curves = build_run_summary(**inputs)["curves"]
+    curves = summary_of(**inputs)["curves"]
     assert len(curves) <= MAX_CURVE_POINTS
     assert max(point["loss"] for point in curves) > 1e4
     assert (curves[-1]["stage"], curves[-1]["step"], curves[-1]["global_step"]) == (4, 700, 2800)
@@ -140,13 +141,13 @@ def test_curves_are_thinned_without_losing_a_spike_or_the_end() -> None:
 
 def test_few_steps_are_kept_as_they_are() -> None:
     inputs = run_inputs("sft", n=20)
-    curves = build_run_summary(**inputs)["curves"]
+    curves = summary_of(**inputs)["curves"]
     assert [c["loss"] for c in curves] == [m["loss"] for m in inputs["metrics"]]
 
 
 def test_a_probed_stage_is_closed_by_its_ends_on_the_probes_items() -> None:
     inputs = run_inputs("sft", n=300)
-    probes = [p for p in build_run_summary(**inputs)["probes"] if p["stage"] == 2]
+    probes = [p for p in summary_of(**inputs)["probes"] if p["stage"] == 2]
     assert [p["step"] for p in probes] == [0, 10, 20, 30, 40]
     assert [p["global_step"] for p in probes] == [40, 50, 60, 70, 80]
     assert all(set(p["scores"]) == {*TASKS[:2], *SUITES} for p in probes)
@@ -154,7 +155,7 @@ def test_a_probed_stage_is_closed_by_its_ends_on_the_probes_items() -> None:
     assert probes[-1]["scores"]["facts"] == pytest.approx(np.mean(end["items"]["facts"][:128]))
     assert probes[-1]["kl_to_base"] == pytest.approx(np.mean([end["sets"][t]["kl_to_base"] for t in TASKS]))
     del end["items"]
-    whole = [p for p in build_run_summary(**inputs)["probes"] if p["stage"] == 2][-1]
+    whole = [p for p in summary_of(**inputs)["probes"] if p["stage"] == 2][-1]
     assert whole["scores"]["facts"] == pytest.approx(end["sets"]["facts"]["mean"])
 
 
@@ -177,7 +178,7 @@ def test_comparison_numbers_follow_from_its_runs(comparison: dict[str, Any]) -> 
     gaps = [by_key["sft", *c]["learned_score"]["mean"] - by_key["grpo", *c]["learned_score"]["mean"] for c in cells]
     assert entry["difference"] == pytest.approx(np.mean(gaps))
     assert entry["n"] == 4
-    assert len(comparison["paired"]) == 6 * len(METRIC_NAMES)
+    assert len(comparison["paired"]) == 6 * len(METRICS)
     assert [(m["a"], m["b"]) for m in comparison["matched"]][:2] == [("sft", "sdft"), ("sft", "sdpo")]
 
 
