@@ -9,8 +9,8 @@ from holdfast.config.overrides import apply_overrides
 from holdfast.config.settings import CompareConfig, RunConfig, StreamSettings
 from holdfast.config.yaml import read_config
 from holdfast.errors import RunError
-from holdfast.report.build import all_figures, write_report
-from holdfast.report.vector import write_figures
+from holdfast.report.page import all_figures, write_report
+from holdfast.report.save_figures import save_figures
 from holdfast.stop import listening
 from holdfast.store.files import read_json
 from holdfast.store.run_directory import RunDirectory
@@ -152,7 +152,7 @@ def report(directory: str | Path, output: str | Path | None = None, figures: str
             fix="use the version that wrote it",
         )
     if figures is not None:
-        write_figures(all_figures(summary), Path(figures))
+        save_figures(all_figures(summary), Path(figures))
     return write_report(summary, Path(output) if output else run_directory.report)
 
 
