@@ -9,8 +9,8 @@ from holdfast.config.overrides import apply_overrides
 from holdfast.config.settings import CompareConfig, RunConfig, StreamSettings
 from holdfast.config.yaml import read_config
 from holdfast.errors import RunError
-from holdfast.report.build import all_figures, write_report
-from holdfast.report.vector import write_figures
+from holdfast.report.page import all_figures, write_report
+from holdfast.report.save_figures import save_figures
 from holdfast.stop import listening
 from holdfast.store.run_directory import RunDirectory
 from holdfast.stream.observer import Observer
@@ -144,7 +144,7 @@ def report(directory: str | Path, output: str | Path | None = None, figures: str
     run_directory = RunDirectory(directory)
     summary = read_summary(run_directory.summary)
     if figures is not None:
-        write_figures(all_figures(summary), Path(figures))
+        save_figures(all_figures(summary), Path(figures))
     return write_report(summary, Path(output) if output else run_directory.report)
 
 

@@ -16,7 +16,7 @@ from holdfast.integrations import HoldfastCallback, Watcher
 from holdfast.integrations.names import translate
 from holdfast.integrations.pace import QuestionRate
 from holdfast.integrations.undisturbed import refuse_unusable, undisturbed
-from holdfast.report.build import write_report
+from holdfast.report.page import write_report
 from holdfast.summary.schema import summary_schema
 from watched_training import KINDS, LORA, QUESTIONS, lines, load, make_trainer, watch, weights, write_suite
 

@@ -6,7 +6,7 @@ from holdfast.measure.scores import ScoreMatrix, mean
 
 @metric(
     label="Backward transfer",
-    group="Lost",
+    group="Forgetting",
     kind="gain",
     higher_is_better=True,
     definition="Effect of later stages on earlier tasks: mean score at the end, minus score when learned.",

@@ -6,7 +6,7 @@ from holdfast.measure.scores import ScoreMatrix, Scores
 
 @metric(
     label="Final score",
-    group="Learned",
+    group="Learning",
     kind="score",
     higher_is_better=True,
     definition="Mean score on the stream's tasks after the last stage.",

@@ -6,7 +6,7 @@ from holdfast.measure.scores import ScoreMatrix
 
 @metric(
     label="First task when learned",
-    group="Learned",
+    group="Learning",
     kind="score",
     higher_is_better=True,
     definition="Score of the first task right after its own stage.",

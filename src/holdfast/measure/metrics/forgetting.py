@@ -11,7 +11,7 @@ from holdfast.measure.scores import ScoreMatrix, Scores, drops
 
 @metric(
     label="Forgetting, from learned",
-    group="Lost",
+    group="Forgetting",
     kind="loss",
     higher_is_better=False,
     definition="Mean drop of the tasks before the last: score right after the task's own stage, minus the "
@@ -26,7 +26,7 @@ def forgetting(scores: ScoreMatrix) -> Scores:
 
 @metric(
     label="Forgetting, from best",
-    group="Lost",
+    group="Forgetting",
     kind="loss",
     higher_is_better=False,
     definition="Mean drop of the tasks before the last: best score in any evaluation, the base model's included, minus "
@@ -42,7 +42,7 @@ def forgetting_from_best(scores: ScoreMatrix) -> Scores:
 
 @metric(
     label="Forgetting, from base",
-    group="Lost",
+    group="Forgetting",
     kind="loss",
     higher_is_better=False,
     definition="Mean drop of all tasks: the base model's score, minus score at the end. Negative means better than the "

@@ -6,7 +6,7 @@ from holdfast.measure.scores import ScoreMatrix, drops, mean
 
 @metric(
     label="Forward transfer",
-    group="Carried over",
+    group="Transfer",
     kind="gain",
     higher_is_better=True,
     definition="Effect of earlier stages on a task that is not trained yet: mean score just before the task's own "

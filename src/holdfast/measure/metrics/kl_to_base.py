@@ -6,7 +6,7 @@ from holdfast.measure.scores import ScoreMatrix, Scores
 
 @metric(
     label="KL to base",
-    group="Drifted",
+    group="Drift",
     kind="nats",
     higher_is_better=None,
     definition="KL(base‖model) at the end, in nats per token, on the prompts of the tasks learned so far. Lower means "

@@ -6,7 +6,7 @@ from holdfast.measure.scores import ScoreMatrix, Scores
 
 @metric(
     label="Score when learned",
-    group="Learned",
+    group="Learning",
     kind="score",
     higher_is_better=True,
     definition="Mean of each task's score right after its own stage, before the next task is trained.",

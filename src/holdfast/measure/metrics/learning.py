@@ -5,8 +5,8 @@ from holdfast.measure.scores import ScoreMatrix, Scores, drops
 
 
 @metric(
-    label="Gain when learned",
-    group="Learned",
+    label="Improvement when learned",
+    group="Learning",
     kind="gain",
     higher_is_better=True,
     definition="Mean gain of the tasks: score right after the task's own stage, minus the base model's score.",

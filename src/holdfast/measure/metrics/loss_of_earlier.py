@@ -5,8 +5,8 @@ from holdfast.measure.scores import ScoreMatrix, Scores, drops
 
 
 @metric(
-    label="Earlier skills lost",
-    group="Lost",
+    label="Forgetting, overall",
+    group="Forgetting",
     kind="loss",
     higher_is_better=False,
     definition="Overall forgetting at the end: mean drop of earlier tasks (from their score when learned) and of "

@@ -6,7 +6,7 @@ from holdfast.measure.scores import ScoreMatrix, Scores, mean
 
 @metric(
     label="Out of distribution, change",
-    group="Carried over",
+    group="Transfer",
     kind="gain",
     higher_is_better=True,
     definition="Mean change of the out-of-distribution suites from the base model to the end. They test the tasks' "
@@ -20,7 +20,7 @@ def ood(scores: ScoreMatrix) -> Scores:
 
 @metric(
     label="Out of distribution, at the end",
-    group="Carried over",
+    group="Transfer",
     kind="score",
     higher_is_better=True,
     definition="Mean score on the out-of-distribution suites after the last stage.",

@@ -6,7 +6,7 @@ from holdfast.measure.scores import ScoreMatrix, Scores, mean
 
 @metric(
     label="Retention, change",
-    group="Kept",
+    group="Retention",
     kind="gain",
     higher_is_better=True,
     definition="Mean change of the retention suites from the base model to the end. No stage trains on them.",
@@ -18,8 +18,8 @@ def retention(scores: ScoreMatrix) -> Scores:
 
 
 @metric(
-    label="Retention, at the end",
-    group="Kept",
+    label="Retention, final",
+    group="Retention",
     kind="score",
     higher_is_better=True,
     definition="Mean score on the retention suites after the last stage.",

@@ -1,4 +1,4 @@
-"""The share of answers with a phrase over the stages: a small curve in its row, and a figure of the clearest ones."""
+"""How the share of answers with a phrase grows over the stages: a small curve per table row, and one figure."""
 
 import html
 from collections.abc import Sequence
@@ -6,24 +6,29 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from holdfast.report.numbers import DASH, percent
-from holdfast.report.plot import COLORS, SYMBOLS, Figure, Spec, layout, line, plot_text
-from holdfast.report.view import ArmView
+from holdfast.report.figure import COLORS, SYMBOLS, Figure, Spec, layout, line, plot_text
+from holdfast.report.number_format import DASH, percent
+from holdfast.report.view import RecipeView
 
 MOST = 6
-"""Phrases in the figure: more lines than that are not told apart."""
+"""Phrases in the figure; more lines cannot be told apart."""
 
 LONGEST = 32
 """Characters of a phrase in the legend."""
 
 WIDTH, HEIGHT = 148, 34
+"""Pixels of a small curve."""
 
 
 @dataclass(frozen=True)
 class GrowthCurve:
-    """A phrase's share of answers, 0 to 1, after each stage (0: the base's), at probes between, and of demonstrations.
+    """The share of answers that contain a phrase, from 0 to 1.
 
-    A probe stands at a fraction of a stage: 0.5 in the middle of the first.
+    Attributes:
+        where: the set of the answers; empty for all sets.
+        points: (stage, share); stage 0 is the base model.
+        between: (fraction of stages, share) at probes; 0.5 is the middle of the first stage.
+        demonstrations: share of the demonstrations that contain the phrase.
     """
 
     phrase: str
@@ -34,7 +39,7 @@ class GrowthCurve:
 
     @property
     def path(self) -> list[tuple[float, float]]:
-        """All in order."""
+        """Points and probes in order."""
         return sorted([*self.points, *self.between])
 
     @property
@@ -43,8 +48,11 @@ class GrowthCurve:
         return f"{short} · {self.where}" if self.where else short
 
 
-def small_curve(arm: ArmView, curve: GrowthCurve) -> Markup:
-    """The share over the stages on a scale from 0 to 100 %, the demonstrations' share as a dotted line."""
+def small_curve(recipe: RecipeView, curve: GrowthCurve) -> Markup:
+    """The curve of a table row as inline SVG, from 0 to 100%; a dotted line is the demonstrations' share.
+
+    This is not a plotly figure: a table has dozens of rows, and a plotly figure for each would make the page slow.
+    """
     if len(curve.points) < 2:
         return Markup("")
     first, last = curve.points[0][0], curve.points[-1][0]
@@ -54,10 +62,10 @@ def small_curve(arm: ArmView, curve: GrowthCurve) -> Markup:
         return f"{x:.1f},{5 + (HEIGHT - 10) * (1 - share):.1f}"
 
     path = " ".join(at(s, x) for s, x in curve.path)
-    told = html.escape("; ".join(f"stage {s}: {percent(x)} %" for s, x in curve.points))
+    spoken = html.escape("; ".join(f"stage {s}: {percent(x)}%" for s, x in curve.points))
     places = [at(s, x).split(",") for s, x in curve.points]
     dots = "".join(f'<circle cx="{x}" cy="{y}" r="2.4"/>' for x, y in places)
-    shade = f"var(--c{arm.index % COLORS})"
+    shade = f"var(--c{recipe.index % COLORS})"
     dotted = ""
     if curve.demonstrations is not None:
         y = 5 + (HEIGHT - 10) * (1 - curve.demonstrations)
@@ -67,15 +75,15 @@ def small_curve(arm: ArmView, curve: GrowthCurve) -> Markup:
     floor = f'<line x1="5" x2="{WIDTH - 5}" y1="{HEIGHT - 5}" y2="{HEIGHT - 5}" stroke="var(--line)"/>'
     return Markup(
         f'<svg class="spark" xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" '
-        f'viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(curve.phrase)}: {told}">'
-        f"<title>{told}</title>"
+        f'viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(curve.phrase)}: {spoken}">'
+        f"<title>{spoken}</title>"
         f'{floor}{dotted}<polyline points="{path}" fill="none" stroke="{shade}" stroke-width="1.8"/>'
         f'<g fill="{shade}">{dots}</g></svg>'
     )
 
 
-def growth_figure(arm: ArmView, curves: Sequence[GrowthCurve]) -> Figure | None:
-    """The clearest phrases of a recipe, a line each."""
+def growth_figure(recipe: RecipeView, curves: Sequence[GrowthCurve]) -> Figure | None:
+    """The first `MOST` phrases of a recipe, a line each; None if no phrase was measured at two stages."""
     drawn = [curve for curve in curves if len(curve.points) > 1][:MOST]
     if not drawn:
         return None
@@ -91,18 +99,18 @@ def growth_figure(arm: ArmView, curves: Sequence[GrowthCurve]) -> Figure | None:
                 "marker": {"color": f"@{shade}", "symbol": SYMBOLS[k], "size": 8},
                 "cliponaxis": False,
                 "name": plot_text(curve.name),
-                "hovertemplate": "%{y:.1f} %<extra>%{fullData.name}</extra>",
+                "hovertemplate": "%{y:.1f}%<extra>%{fullData.name}</extra>",
             }
         )
     names = ["base" if stage == 0 else f"stage {stage}" for stage in stages]
-    told = "; ".join(f"{c.name}: {percent(c.points[0][1])} to {percent(c.points[-1][1])} %" for c in drawn)
+    spoken = "; ".join(f"{c.name}: {percent(c.points[0][1])} to {percent(c.points[-1][1])}%" for c in drawn)
     shares = [dict(curve.points) for curve in drawn]
     return Figure(
-        id=f"fig-artifacts-{arm.index}",
-        title=f"How the clearest grew, {arm.label}",
-        note="Share of answers that have the phrase, of the base and after each stage"
-        + (", between them at probes on the first items." if any(curve.between for curve in drawn) else "."),
-        alt=f"Lines of the share of answers with a phrase by stage. {told}.",
+        id=f"fig-artifacts-{recipe.index}",
+        title=f"Growth of the clearest phrases, {recipe.label}",
+        note="Share of answers that contain the phrase: the base model's, and the model's after each stage."
+        + (" Points between stages are probes on the first items." if any(curve.between for curve in drawn) else ""),
+        alt=f"Lines of the share of answers with a phrase by stage. {spoken}.",
         spec={
             "data": traces,
             "layout": layout(
@@ -123,5 +131,5 @@ def growth_figure(arm: ArmView, curves: Sequence[GrowthCurve]) -> Figure | None:
             (curve.name, *(percent(known.get(s)) if s in known else DASH for s in stages))
             for curve, known in zip(drawn, shares, strict=True)
         ),
-        filters={"recipe": arm.index},
+        filters={"recipe": recipe.index},
     )

@@ -1,4 +1,4 @@
-"""The report as a page of text: what it says, what it cannot be made to do, and that it appears whole or not at all."""
+"""`holdfast.report.page`: the text of the page, that no summary can inject markup, and that the file is written whole."""
 
 import base64
 import copy
@@ -14,22 +14,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.cli.summary import summary_as_text
-from holdfast.report import build, render_report, write_report
-from holdfast.report.curves import curves, losses, scores
-from holdfast.report.figures import by_set, tradeoff
-from holdfast.report.numbers import difference_text, nats, p_text, percent, points, seconds
-from holdfast.report.plot import Figure
+from holdfast.cli.summary_text import summary_as_text
+from holdfast.report import page as report_page_module
+from holdfast.report import render_report, write_report
+from holdfast.report.before_and_after import before_and_after_figure
+from holdfast.report.figure import Figure
+from holdfast.report.number_format import difference_text, nats, p_text, percent, points, seconds
 from holdfast.report.samples import sample_words
-from holdfast.report.view import View, over_runs
+from holdfast.report.step_curves import loss_curves, main_curves, score_curves
+from holdfast.report.tradeoff import tradeoff_figure
+from holdfast.report.view import SummaryView, over_runs
 from report_page import HOSTILE, Page
 from summary_factory import FAILING, SUITES, TASKS, make_comparison, make_run
 
 
 @pytest.fixture(autouse=True)
 def _small_plotly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The library's 5 MB say nothing in these tests; the browser tests have them."""
-    monkeypatch.setattr(build, "_plotly", lambda: "/* plotly */")
+    """These tests do not need the 5 MB of plotly.js; the browser tests use them."""
+    monkeypatch.setattr(report_page_module, "_plotly", lambda: "/* plotly */")
 
 
 def page(summary: Mapping[str, Any]) -> Page:
@@ -37,9 +39,10 @@ def page(summary: Mapping[str, Any]) -> Page:
 
 
 def figures_of(summary: Mapping[str, Any]) -> list[Figure]:
-    view = View(summary)
-    main = [f for f in (tradeoff(view), by_set(view)) if f]
-    return main + [f for i in range(len(view.orders)) for make in (curves, losses, scores) for f in make(view, i)]
+    view = SummaryView(summary)
+    main = [f for f in (tradeoff_figure(view), before_and_after_figure(view)) if f]
+    curves = (main_curves, loss_curves, score_curves)
+    return main + [f for i in range(len(view.orders)) for make in curves for f in make(view, i)]
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +86,7 @@ def test_comparison_has_every_section_and_the_verdict_first(comparison: dict[str
         "running",
         "base-only",
         "bare",
-        "one-arm",
+        "one-recipe",
         "one-task",
         "failing",
         "partial",
@@ -105,28 +108,33 @@ def test_whatever_there_is_is_shown(make: Callable[[], dict[str, Any]]) -> None:
 
 def test_one_run_has_no_interval_and_says_so() -> None:
     shown = page(make_comparison(("sft", "sdft"), seeds=(0,), n=60))
-    assert "1 run: no interval" in shown.text
-    assert "1 pair: no interval" in shown.text
+    assert "1 run: no CI" in shown.text
+    assert "1 pair: no CI" in shown.text
 
 
-def test_runs_that_the_guard_ended_are_told() -> None:
-    shown = page(make_comparison(("sft", "sdft"), stopped=[("sdft", 1, 0)], n=60))
+def test_runs_that_the_guard_ended_are_counted() -> None:
+    summary = make_comparison(("sft", "sdft"), stopped=[("sdft", 1, 0)], n=60)
+    shown = page(summary)
     assert "1 of 3 runs" in shown.text
-    assert "1 of them ended by the guard" in shown.text
-    assert "The guard ended 1 run before the last stage: 1 of 3 of sdft." in shown.text
-    assert "ended by the guard" not in page(make_comparison(("sft", "sdft"), n=60)).text
+    assert "the guard ended 1 of them early" in shown.text
+    (sentence,) = [sentence for sentence in summary["verdict"] if "guard ended" in sentence]
+    assert "1 of 3 of sdft" in sentence
+    assert sentence in shown.text
+    assert "guard ended" not in page(make_comparison(("sft", "sdft"), n=60)).text
 
 
 def test_matrix_holds_every_score(comparison: dict[str, Any]) -> None:
-    view = View(comparison)
+    view = SummaryView(comparison)
     for order_index in (0, 1):
-        for arm in view.arms:
+        for recipe in view.recipes:
             runs = [
-                r["summary"] for r in comparison["runs"] if (r["label"], r["order_index"]) == (arm.label, order_index)
+                r["summary"]
+                for r in comparison["runs"]
+                if (r["label"], r["order_index"]) == (recipe.label, order_index)
             ]
             for stage in range(len(TASKS) + 1):
                 for name in (*TASKS, *SUITES):
-                    cell = view.cell(arm, order_index, stage, name)
+                    cell = view.cell(recipe, order_index, stage, name)
                     means = [run["evaluations"][stage]["scores"][name]["mean"] for run in runs]
                     assert cell is not None
                     assert cell.mean == pytest.approx(sum(means) / len(means))
@@ -135,7 +143,7 @@ def test_matrix_holds_every_score(comparison: dict[str, Any]) -> None:
 
 
 def test_tradeoff_is_drawn_from_the_summary(comparison: dict[str, Any]) -> None:
-    figure = tradeoff(View(comparison))
+    figure = tradeoff_figure(SummaryView(comparison))
     assert figure is not None
     marks = [trace for trace in figure.spec["data"] if trace.get("meta", {}).get("labeled")]
     for recipe, mark in zip(comparison["recipes"], marks, strict=True):
@@ -149,7 +157,7 @@ def test_tradeoff_is_drawn_from_the_summary(comparison: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("make", [make_run, make_comparison])
 def test_figures_are_what_plotly_knows(make: Callable[..., dict[str, Any]]) -> None:
-    css = (Path(build.__file__).parent / "templates" / "style.css").read_text()
+    css = (Path(report_page_module.__file__).parent / "templates" / "style.css").read_text()
 
     def painted(node: Any) -> Any:
         if isinstance(node, str) and node.startswith("@"):
@@ -174,7 +182,7 @@ def test_labels_of_a_crowd_never_cover_each_other() -> None:
     for place, recipe in enumerate(summary["recipes"]):  # all on one spot but the last
         for metric in ("final_score", "loss_of_earlier"):
             recipe["metrics"][metric] = {"mean": 0.5 + 0.4 * (place == 3), "ci95": None, "sd": None, "n": 1}
-    figure = tradeoff(View(summary))
+    figure = tradeoff_figure(SummaryView(summary))
     assert figure is not None
     places = [t["textposition"] if "text" in t["mode"] else None for t in figure.spec["data"] if t["mode"] != "lines"]
     crowd = [place for place in places[-4:-1] if place]
@@ -230,7 +238,7 @@ def test_the_page_runs_its_own_scripts_and_loads_nothing() -> None:
 
 def test_plotly_can_be_carried_in_a_script(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    library = build._plotly()
+    library = report_page_module._plotly()
     assert "</script" not in library.lower()
     assert "<!--" not in library
 
@@ -259,13 +267,13 @@ def test_a_summary_is_not_changed_by_reporting_it() -> None:
     assert summary == before
 
 
-def test_decisions_are_told() -> None:
+def test_decisions_are_shown() -> None:
     seen = {"rule": "repetition", "stage": 1, "step": 7, "task": "facts", "saw": {"x": 1.0}, "message": "It repeats."}
     assert "It repeats." in page(make_run(n=60) | {"decisions": [seen]}).text
     assert "guard" not in page(make_run(n=60) | {"decisions": []}).ids()
 
 
-def test_unequal_budgets_are_told() -> None:
+def test_unequal_budgets_are_stated() -> None:
     summary = make_comparison(("sft", "sdft"), seeds=(0, 1), n=60)
     assert "All recipes made the same 160 optimizer steps" in page(summary).text
     summary["recipes"][0]["budget"]["optimizer_steps"] += 1
@@ -273,7 +281,7 @@ def test_unequal_budgets_are_told() -> None:
 
 
 def test_series_are_averaged_where_all_runs_are_known() -> None:
-    runs = View(make_comparison(("sft",), seeds=(0, 1), n=60)).runs
+    runs = SummaryView(make_comparison(("sft",), seeds=(0, 1), n=60)).runs
     values = {0: [(1.0, 2.0), (2.0, None), (3.0, 4.0)], 1: [(1.0, 4.0), (3.0, float("nan")), (4.0, 1.0)]}
     assert over_runs(runs, lambda run: iter(values[run.seed])) == [(1.0, 3.0, 2.0, 4.0)]
     apart = {0: [(1.0, 2.0)], 1: [(2.0, 3.0)]}

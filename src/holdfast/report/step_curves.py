@@ -1,29 +1,30 @@
-"""The figures over optimizer steps: reward, loss, KL to base, completion length, and the score on every set."""
+"""Curves over optimizer steps: reward, KL to base, completion length, training loss, and the score on each set."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from holdfast.report.numbers import DASH, number
-from holdfast.report.plot import Figure, Spec, band, color, dash, layout, line, plot_text, symbol
-from holdfast.report.view import ArmView, CurvePoints, RunView, View, over_runs, stage_ends
+from holdfast.report.figure import Figure, Spec, band, color, dash, layout, line, plot_text, symbol
+from holdfast.report.number_format import DASH, number
+from holdfast.report.view import CurvePoints, RecipeView, RunView, SummaryView, over_runs, stage_ends
 
 TABLE_ROWS = 12
+"""Steps in the table below a figure; more are thinned evenly."""
 
 CurveValues = Callable[[RunView], Iterator[tuple[float, Any]]]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One figure over steps.
+    """What one figure over steps shows.
 
     Attributes:
         key: the figure's id within a task order.
         values: (global step, value) of a run.
-        probe: the same measured within stages on fewer items; where it has more points it is the line, and `values`
-            stand on it as marks.
-        digits: how values are written, as in format().
+        probe: the same quantity, measured within stages on fewer items. If it has more points it becomes the line, and
+            `values` become marks on it.
+        digits: format specification of the values.
     """
 
     key: str
@@ -37,20 +38,20 @@ class Curve:
     axis: Mapping[str, Any] = field(default_factory=dict)
 
 
-def curves(view: View, order_index: int) -> list[Figure]:
-    """Reward, KL to base and completion length over steps, all recipes of one task order in each."""
+def main_curves(view: SummaryView, order_index: int) -> list[Figure]:
+    """Reward, KL to base and completion length; each figure has all recipes of one task order."""
     wanted = [
         Curve(
             "reward",
             "Reward",
-            "Mean reward of the completions trained on, where they were judged.",
+            "Mean reward of the completions trained on, if the recipe computes rewards.",
             _from_curves("reward"),
             ".2f",
         ),
         Curve(
             "kl",
             "KL to base",
-            "On the tasks' prompts, in nats per token; marks: at the ends of stages.",
+            "On the tasks' prompts, in nats per token. Marks are the ends of stages.",
             _kl_of_evaluations,
             ".3f",
             probe=_kl_of_probes,
@@ -59,34 +60,34 @@ def curves(view: View, order_index: int) -> list[Figure]:
         Curve(
             "length",
             "Completion length",
-            "Mean tokens of the completions trained on; of demonstrations, theirs.",
+            "Mean tokens of the completions trained on. For recipes that train on demonstrations, of those.",
             _from_curves("completion_length"),
             ".1f",
         ),
     ]
-    found = [_draw(view, order_index, curve, view.arms) for curve in wanted]
-    return [figure for figure in found if figure is not None]
+    drawn = [_figure(view, order_index, curve, view.recipes) for curve in wanted]
+    return [figure for figure in drawn if figure is not None]
 
 
-def losses(view: View, order_index: int) -> list[Figure]:
-    """The training loss, one panel per recipe, because losses of different recipes have no common scale."""
-    found = []
-    for arm in view.arms:
-        curve = Curve(f"loss-{arm.index}", arm.label, "", _from_curves("loss"), ".4g", height=200)
-        found.append(_draw(view, order_index, curve, [arm], only=arm.index))
-    return [figure for figure in found if figure is not None]
+def loss_curves(view: SummaryView, order_index: int) -> list[Figure]:
+    """The training loss, one figure per recipe, because losses of different recipes have no common scale."""
+    drawn = []
+    for recipe in view.recipes:
+        curve = Curve(f"loss-{recipe.index}", recipe.label, "", _from_curves("loss"), ".4g", height=200)
+        drawn.append(_figure(view, order_index, curve, [recipe], only=recipe.index))
+    return [figure for figure in drawn if figure is not None]
 
 
-def scores(view: View, order_index: int) -> list[Figure]:
+def score_curves(view: SummaryView, order_index: int) -> list[Figure]:
     """The score on every set along the stream, one figure per set."""
-    found = []
+    drawn = []
     for index, chosen in enumerate(view.sets):
         name = chosen["name"]
         curve = Curve(
             f"score-{index}",
             f"Score on {name}",
-            "In %. Marks: after each stage, on the whole set. Lines between them: probes within the stage on fewer "
-            "items, where there are any.",
+            "In %. Marks are scores on the whole set after each stage. Lines between them are probes within the stage "
+            "on fewer items, if there are probes.",
             _score_of_evaluations(name),
             ".1f",
             probe=_score_of_probes(name),
@@ -94,28 +95,28 @@ def scores(view: View, order_index: int) -> list[Figure]:
             height=320,
             axis={"range": [-3, 105]},
         )
-        found.append(_draw(view, order_index, curve, view.arms, filters={"set": index}))
-    return [figure for figure in found if figure is not None]
+        drawn.append(_figure(view, order_index, curve, view.recipes, filters={"set": index}))
+    return [figure for figure in drawn if figure is not None]
 
 
-def _draw(
-    view: View,
+def _figure(
+    view: SummaryView,
     order_index: int,
     curve: Curve,
-    arms: Sequence[ArmView],
+    recipes: Sequence[RecipeView],
     *,
     filters: Mapping[str, int] | None = None,
     only: int | None = None,
 ) -> Figure | None:
     traces: list[Spec] = []
     drawn: dict[str, CurvePoints] = {}
-    for arm in arms:
-        runs = arm.of_order(order_index)
+    for recipe in recipes:
+        runs = recipe.of_order(order_index)
         series = over_runs(runs, curve.values)
         probed = over_runs(runs, curve.probe) if curve.probe else []
         if series:
-            drawn[arm.label] = series
-            traces += _traces(arm, series, probed if len(probed) > len(series) else [], curve)
+            drawn[recipe.label] = series
+            traces += _traces(recipe, series, probed if len(probed) > len(series) else [], curve)
     if not drawn:
         return None
     ends = view.boundaries(order_index)
@@ -134,14 +135,14 @@ def _draw(
         margin={"l": 40, "r": 8, "t": 26, "b": 28 if small else 44},
     )
     headers, rows = _table(drawn, curve.digits)
-    told = "; ".join(
+    spoken = "; ".join(
         f"{label}: from {s[0][1]:{curve.digits}} to {s[-1][1]:{curve.digits}}" for label, s in drawn.items()
     )
     return Figure(
         id=f"fig-{curve.key}-{order_index}",
         title=curve.title,
         note=curve.note,
-        alt=f"{'Training loss of ' if small else ''}{curve.title} over optimizer steps. {told}.",
+        alt=f"{'Training loss of ' if small else ''}{curve.title} over optimizer steps. {spoken}.",
         spec={"data": traces, "layout": shape},
         headers=headers,
         rows=rows,
@@ -150,21 +151,21 @@ def _draw(
     )
 
 
-def _traces(arm: ArmView, series: CurvePoints, probed: CurvePoints, curve: Curve) -> list[Spec]:
-    """An arm's band, line and marks."""
+def _traces(recipe: RecipeView, series: CurvePoints, probed: CurvePoints, curve: Curve) -> list[Spec]:
+    """A recipe's band, line and marks."""
     path = probed or series
-    traces = [band(path, arm)] if any(high > low for _, _, low, high in path) else []
-    own = {"name": plot_text(arm.label), "meta": {"arm": arm.index}}
+    traces = [band(path, recipe)] if any(high > low for _, _, low, high in path) else []
+    of_recipe = {"name": plot_text(recipe.label), "meta": {"recipe": recipe.index}}
     hover = {"hovertemplate": f"%{{y:{curve.digits}}}<extra>%{{fullData.name}}</extra>"}
     xs, ys = [x for x, *_ in path], [y for _, y, *_ in path]
-    main = line(xs, ys, color(arm), dash=dash(arm), width=2 if curve.marks else 1.6) | own
-    marks = {"cliponaxis": False, "marker": {"color": f"@{color(arm)}", "symbol": symbol(arm), "size": 8}}
+    main = line(xs, ys, color(recipe), dash=dash(recipe), width=2 if curve.marks else 1.6) | of_recipe
+    marks = {"cliponaxis": False, "marker": {"color": f"@{color(recipe)}", "symbol": symbol(recipe), "size": 8}}
     if not curve.marks:
         return [*traces, main | hover]
     if not probed:
         return [*traces, main | marks | hover | {"mode": "lines+markers"}]
     ends = {"type": "scatter", "mode": "markers", "x": [x for x, *_ in series], "y": [y for _, y, *_ in series]}
-    return [*traces, main | {"hoverinfo": "skip", "showlegend": False}, ends | marks | own | hover]
+    return [*traces, main | {"hoverinfo": "skip", "showlegend": False}, ends | marks | of_recipe | hover]
 
 
 def _table(drawn: Mapping[str, CurvePoints], digits: str) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
@@ -202,8 +203,8 @@ def _kl_of_probes(run: RunView) -> Iterator[tuple[float, Any]]:
 def _score_of_evaluations(name: str) -> CurveValues:
     def values(run: RunView) -> Iterator[tuple[float, Any]]:
         for stage, step in stage_ends(run).items():
-            found = run.score(stage, name)
-            mean = number(found.get("mean")) if found else None
+            score = run.score(stage, name)
+            mean = number(score.get("mean")) if score else None
             if mean is not None:
                 yield step, 100 * mean
 

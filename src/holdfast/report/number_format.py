@@ -1,4 +1,4 @@
-"""What each number is called, what it means, and how it is written; shared by the page and the terminal."""
+"""How the report writes numbers: scores, points, nats, counts, durations, intervals and p values."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -9,35 +9,12 @@ from typing import Any
 from holdfast.measure.metrics import NumberKind
 
 DASH = "–"
-
-GENERAL_TERMS = [
-    ("Score", "Mean reward of greedy answers over a set's test items, judged by the set's verifier, in %."),
-    ("Point", "A difference of one percentage point between two scores."),
-    (
-        "95 % interval",
-        "Student's t over runs (seeds and task orders); of a single run's score, over the items of the set. "
-        "One run has no interval over runs.",
-    ),
-    (
-        "Pareto front",
-        "The recipes that no other recipe beats on both the final score and what was lost of earlier skills.",
-    ),
-    (
-        "p and p (Holm)",
-        "Two-sided paired t test over runs; Holm's is corrected for having compared all pairs of recipes.",
-    ),
-    (
-        "Matched new-task score",
-        "A recipe that learns less also loses less. So both are compared, stage by stage, at the moment when "
-        "each first reached the highest score that both reached.",
-    ),
-]
-"""Terms that the report uses besides the metrics' names."""
+"""Shown if there is no number."""
 
 
 @dataclass(frozen=True)
 class ShownEstimate:
-    """A mean over runs with its 95 % interval, which is None where there is only one run."""
+    """A mean over runs with its 95% CI, which is None if there is only one run."""
 
     mean: float | None
     ci95: tuple[float, float] | None = None
@@ -45,14 +22,14 @@ class ShownEstimate:
 
 
 def number(value: Any) -> float | None:
-    """A finite float, or None for anything that is not one."""
+    """A finite float, or None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)
 
 
 def estimate(value: Any) -> ShownEstimate:
-    """An estimate from a summary's `{"mean", "ci95", "n"}`, or from a bare number of one run."""
+    """An estimate from a summary's `{"mean", "ci95", "n"}`, or from the bare number of one run."""
     if not isinstance(value, Mapping):
         return ShownEstimate(number(value))
     ci = value.get("ci95")
@@ -62,13 +39,13 @@ def estimate(value: Any) -> ShownEstimate:
 
 
 def average(values: Iterable[Any]) -> float | None:
-    """The mean of the finite numbers among values, None where there are none."""
+    """The mean of the finite numbers among `values`; None if there are none."""
     known = [x for v in values if (x := number(v)) is not None]
     return fmean(known) if known else None
 
 
 def percent(value: Any, digits: int = 1) -> str:
-    """A score from 0 to 1 as a percentage without its sign."""
+    """A share from 0 to 1 as a percentage, without the % sign."""
     x = number(value)
     return DASH if x is None else _plain(100 * x, digits)
 
@@ -80,7 +57,7 @@ def points(value: Any, digits: int = 1) -> str:
 
 
 def nats(value: Any) -> str:
-    """A divergence to three decimals; a small one keeps two figures."""
+    """A divergence to three decimals; below 0.01 to two significant figures."""
     x = number(value)
     if x is None:
         return DASH
@@ -88,7 +65,7 @@ def nats(value: Any) -> str:
 
 
 def small(value: Any, figures: int = 3) -> str:
-    """A quantity of any size to three figures: 0.0123, 2.60e−5, 41.2."""
+    """A quantity of any size to three significant figures: 0.0123, 2.60e−5, 41.2."""
     x = number(value)
     if x is None:
         return DASH
@@ -100,13 +77,13 @@ def small(value: Any, figures: int = 3) -> str:
 
 
 def count(value: Any) -> str:
-    """A whole number with thin groups of thousands, e.g. 12,345."""
+    """A whole number with commas, e.g. 12,345."""
     x = number(value)
     return DASH if x is None else f"{round(x):,}"
 
 
 def seconds(value: Any) -> str:
-    """A duration in the unit that reads best."""
+    """A duration in seconds, minutes or hours, whichever reads best."""
     x = number(value)
     if x is None:
         return DASH
@@ -116,14 +93,14 @@ def seconds(value: Any) -> str:
 
 
 def value_text(value: Any, kind: NumberKind) -> str:
-    """A metric's number as it is written in tables, without its unit."""
+    """A metric's number as tables show it, without its unit."""
     if kind == "nats":
         return nats(value)
     return points(value) if kind == "gain" else percent(value)
 
 
 def difference_text(value: Any, kind: NumberKind) -> str:
-    """The difference of two such numbers, signed."""
+    """The difference of two numbers of a metric, signed."""
     x = number(value)
     if kind == "nats":
         return DASH if x is None else _signed(x, 3)
@@ -131,16 +108,16 @@ def difference_text(value: Any, kind: NumberKind) -> str:
 
 
 def interval_text(value: ShownEstimate, kind: NumberKind) -> str:
-    """The 95 % interval, or why there is none."""
+    """The 95% CI, or why there is none."""
     if value.mean is None:
         return "not defined here"
     if value.ci95 is None:
-        return "1 run: no interval" if value.n == 1 else f"{value.n} runs: no interval"
+        return "1 run: no CI" if value.n == 1 else f"{value.n} runs: no CI"
     return f"[{value_text(value.ci95[0], kind)}, {value_text(value.ci95[1], kind)}]"
 
 
 def p_text(value: Any) -> str:
-    """A p-value; below a thousandth only that is said."""
+    """A p value to three decimals; anything below 0.001 is written as "< .001"."""
     x = number(value)
     if x is None:
         return DASH
