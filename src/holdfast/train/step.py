@@ -21,7 +21,7 @@ from holdfast.model.hidden_states import longest_packed, loss_token_states, padd
 from holdfast.model.packing import micro_batches
 from holdfast.model.policy import Policy
 from holdfast.model.processes import Processes, deal
-from holdfast.objective.batch import Batch, remember_logprobs, row_coefficients
+from holdfast.objective.batch import Batch, row_coefficients, store_old_logprobs
 from holdfast.objective.fused.loss import fused_loss_and_statistics
 from holdfast.objective.head import Head, TensorHead
 from holdfast.objective.loss import loss_and_statistics, summarize
@@ -330,7 +330,7 @@ class StageTrainer:
     def _remember(self, rows: Sequence[Row], logprobs: Sequence[tuple[list[Row], Tensor]]) -> None:
         """Keep a first iteration's log-probabilities as the rows' `old_logprobs`, on every process."""
         for part, values in logprobs:
-            remember_logprobs(part, values)
+            store_old_logprobs(part, values)
         if self.world.size > 1:
             place = {id(row): i for i, row in enumerate(rows)}
             own = {place[id(row)]: row.old_logprobs for part, _ in logprobs for row in part}
