@@ -58,13 +58,13 @@ def confidence(log_probs: Tensor, top_k: int) -> Tensor:
     return 1 - entropy(kept) / math.log(most)
 
 
-def safety_weights(logprobs: Tensor, batch: "Batch", objective: Objective) -> Tensor | float:
-    """The weight [N] of each token's divergence, see `SafetyWeight`; 1 without one.
+def divergence_weights(logprobs: Tensor, batch: "Batch", objective: Objective) -> Tensor | float:
+    """The weight [N] of each token's divergence, see `DivergenceWeight`; 1 without one.
 
     Args:
         logprobs: [N], detached.
     """
-    spec = objective.safety_weight
+    spec = objective.divergence_weight
     if spec is None:
         return 1.0
     weights = torch.ones_like(logprobs)

@@ -35,7 +35,7 @@ from holdfast.objective.divergence import (
     token_logprobs,
     top_ids,
 )
-from holdfast.objective.importance import confidence, importance_of, safety_weights, token_weights
+from holdfast.objective.importance import confidence, divergence_weights, importance_of, token_weights
 from holdfast.objective.signals import SignalSource, SparseSignal, entries_read, read_on_support
 from holdfast.objective.surrogate import (
     modulated_advantages,
@@ -79,7 +79,7 @@ def sampled_terms(logprobs: Tensor, batch: Batch, objective: Objective) -> Sampl
         loss = loss + importance.sampler * surrogate
         statistics |= {"advised_tokens": (batch.advantage != 0).sum(), "clipped": clipped.sum()}
         statistics |= source_statistics(logprobs.detach(), batch.source_logprobs)
-    div = importance.full * batch.div * safety_weights(logprobs.detach(), batch, objective)
+    div = importance.full * batch.div * divergence_weights(logprobs.detach(), batch, objective)
     return SampledTerms(loss, div.detach(), statistics)
 
 
@@ -153,12 +153,12 @@ def loss_and_statistics(
         teacher_logprobs = _sampled_logprobs(teacher_logits, batch.ids, objective.temperature)
         batch = batch.with_teacher_logprobs(teacher_logprobs, objective)
     if (
-        objective.safety_weight is not None
+        objective.divergence_weight is not None
         and objective.reads_teacher_confidence
         and isinstance(teacher_logits, Tensor)
     ):
         teacher = log_softmax(teacher_logits.detach(), objective.temperature)
-        batch = batch.with_teacher_confidence(confidence(teacher, objective.safety_weight.top_k))
+        batch = batch.with_teacher_confidence(confidence(teacher, objective.divergence_weight.top_k))
     terms = sampled_terms(logprobs, batch, objective)
     token_loss = terms.loss
     statistics = {"entropy_sum": entropy(log_probs.detach()).sum(), **terms.statistics}

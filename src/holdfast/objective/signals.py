@@ -119,15 +119,14 @@ def sampled_logprobs(signal: Signal, ids: Tensor, temperature: float) -> Tensor:
 
 
 def teacher_confidence(signal: Signal, objective: Objective) -> Tensor:
-    """A teacher's confidence [N], for an objective that weights by it; see `SafetyWeight`."""
+    """A teacher's confidence [N], for an objective that weights by it; see `DivergenceWeight`."""
     assert isinstance(signal, HiddenSignal)  # `entries_read` says that such an objective reads the full distribution
-    assert objective.safety_weight is not None
+    assert objective.divergence_weight is not None
+    temperature, top_k = objective.temperature, objective.divergence_weight.top_k
     most = max(1, CHUNK_BYTES // (4 * signal.head.weight.shape[0]))
     with torch.no_grad():
         parts = [
-            confidence(
-                log_softmax(signal.head(signal.hidden[tokens]), objective.temperature), objective.safety_weight.top_k
-            )
+            confidence(log_softmax(signal.head(signal.hidden[tokens]), temperature), top_k)
             for tokens in token_slices(len(signal.hidden), most)
         ]
     return torch.cat(parts)

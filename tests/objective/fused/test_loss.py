@@ -18,7 +18,7 @@ from holdfast.objective.fused.workspace import Workspace
 from holdfast.objective.head import OutputHead, TensorHead
 from holdfast.objective.loss import loss_and_statistics
 from holdfast.objective.signals import HiddenSignal, SparseSignal, compress
-from holdfast.recipes.parts.objective import Objective, PolicyGradient, SafetyWeight, TokenWeight
+from holdfast.recipes.parts.objective import DivergenceWeight, Objective, PolicyGradient, TokenWeight
 from objective_factory import HeadStep, Outcome, make_head_step
 
 ALL = {"ce": 0.7, "div": 1.0, "advantage": -0.8, "base_kl": 0.5}
@@ -77,7 +77,7 @@ def objectives(draw: st.DrawFn) -> Objective:
             off_policy=draw(st.sampled_from(["own", "ratio", "shaped"])),
         ),
         token_weight=draw(st.none() | st.builds(TokenWeight, **WEIGHTS)),
-        safety_weight=draw(st.none() | st.builds(SafetyWeight, **SIDES)),
+        divergence_weight=draw(st.none() | st.builds(DivergenceWeight, **SIDES)),
         importance=draw(st.sampled_from(["none", "token", "sequence_mean"])),
         temperature=draw(st.sampled_from([1.0, 0.7])),
         reference_kl=draw(st.sampled_from([0.0, 0.3])),
