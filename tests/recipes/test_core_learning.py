@@ -15,7 +15,7 @@ from holdfast.objective.head import TensorHead
 from holdfast.objective.signals import HiddenSignal
 from holdfast.store.run_directory import RunDirectory
 from holdfast.stream.run import Run
-from holdfast.train.step import StageTrainer
+from holdfast.train.signal_sources import SignalSources
 
 LEARN: dict[str, Any] = {
     "tasks": ["lab:calculation"],
@@ -99,16 +99,16 @@ def test_the_guard_speaks_up_when_a_teacher_prefers_one_token(tmp_path: Path) ->
     """A forced collapse: the teacher's logits are bent toward one token, so that the student repeats it."""
     config = {**LEARN, "recipe": {"name": "sdft", "num_loss_tokens_to_skip": 0}}
     config["train"] = {**LEARN["train"], "learning_rate": 1e-3}
-    original = StageTrainer._scored
+    original = SignalSources._scored
 
-    def bent(self: StageTrainer, source: str, rows: list[Row]) -> HiddenSignal:
+    def bent(self: SignalSources, source: str, rows: list[Row]) -> HiddenSignal:
         signal = original(self, source, rows)
         bias = torch.zeros(signal.head.weight.shape[0])
         bias[300] = 30
         return HiddenSignal(signal.hidden, TensorHead(signal.head.weight, bias))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(StageTrainer, "_scored", bent)
+        patch.setattr(SignalSources, "_scored", bent)
         summary = holdfast.run(config, tmp_path / "run")
     assert "repetition" in {decision["rule"] for decision in summary["decisions"]}
     logged = [json.loads(line)["rule"] for line in (tmp_path / "run" / "decisions.jsonl").read_text().splitlines()]

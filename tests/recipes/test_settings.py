@@ -101,7 +101,7 @@ def weight(field: str) -> Callable[[Recipe], Any]:
 
 
 def safety(field: str) -> Callable[[Recipe], Any]:
-    return lambda recipe: getattr(recipe.objective().safety_weight, field)
+    return lambda recipe: getattr(recipe.objective().divergence_weight, field)
 
 
 def reference(recipe: Recipe, rewards: Sequence[float]) -> Row:
@@ -345,7 +345,7 @@ def test_a_teacher_that_moves_by_itself_is_not_sampled() -> None:
 
 
 def test_without_either_side_msd_weighs_no_token() -> None:
-    assert MSD(weigh_by_teacher=False, weigh_by_student=False).objective().safety_weight is None
+    assert MSD(weigh_by_teacher=False, weigh_by_student=False).objective().divergence_weight is None
 
 
 @pytest.mark.parametrize(("rate", "where"), [(0.001, 0.999), (0.25, 0.75)])
