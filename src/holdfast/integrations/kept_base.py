@@ -1,12 +1,11 @@
-"""KL of the model at the start from the model now, without keeping the first one.
+"""KL from the model at the start to the model now, without keeping the start's weights.
 
-What the first model said to some prompts is kept, and at each of its tokens the K most probable entries of its
-distribution with the mass of the rest. KL(base‖model) is then taken over these K + 1 outcomes. By the data-processing
-inequality that is never above the KL over the whole vocabulary, and it is the same where the vocabulary has no more
-than K entries; the mass that was put together is given with it.
+What is kept: the start's sampled answers to some prompts and, at each token of them, the K most probable entries of its
+distribution and the mass of all others. KL(start‖now) is then taken over these K + 1 outcomes. By the data-processing
+inequality it is never above the KL over the whole vocabulary. It is equal where the vocabulary has at most K entries.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,14 +14,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from holdfast.measure.response import PerToken, per_token
-from holdfast.model.hidden_states import padded_states
+from holdfast.model.logprobs import vocabulary_logprobs
 from holdfast.model.policy import Policy
 
 KEPT = 1024
 """Entries of each distribution that are kept: 8 KB a token."""
-
-LOGIT_BUDGET = 2**25
-"""Entries of one [tokens × vocabulary] tensor: 128 MB in float32."""
 
 ESTIMATOR = (
     f"base's own samples at temperature 1; its {KEPT} most probable entries and the rest as one, a lower bound of the "
@@ -32,14 +28,14 @@ ESTIMATOR = (
 
 @dataclass(frozen=True)
 class KeptBase:
-    """The first model's answers to prompts, and its distributions at their tokens.
+    """The start's answers to prompts, and its distributions at their tokens.
 
     Attributes:
-        names: of the prompts [R], the suite first.
+        names: suite and item of each prompt [R].
         prompts, completions: token ids [R][·].
-        ids: the kept entries [N, K], over all tokens of all completions.
-        logprobs: of them [N, K].
-        rest: log of the mass of all others [N]; −inf where there are none.
+        ids: the kept entries [N, K], int32, over all tokens of all completions in order.
+        logprobs: their log-probabilities [N, K].
+        rest: log of the mass of all other entries [N]; −inf if there are none.
     """
 
     names: Sequence[tuple[str, str]]
@@ -58,38 +54,39 @@ class KeptBase:
         completions: Sequence[Sequence[int]],
         batch_tokens: int,
     ) -> "KeptBase":
-        """What a policy says of given completions now."""
-        parts: list[tuple[Tensor, Tensor, Tensor]] = []
-        for logits in _logits(policy, prompts, completions, batch_tokens):
-            logprobs = logits.log_softmax(-1)
-            top = logprobs.topk(min(KEPT, logprobs.shape[-1]), dim=-1)
-            parts.append((top.indices.int().cpu(), top.values.cpu(), _rest(logprobs, top.indices).cpu()))
-        if not parts:
-            empty = torch.zeros(0, 1)
-            return cls(names, prompts, completions, empty.int(), empty, torch.zeros(0))
-        ids, values, rest = (torch.cat(column) for column in zip(*parts, strict=True))
+        """Keep a policy's distributions on given completions, as the policy is now."""
+        kept = min(KEPT, policy.head.weight.shape[0])
+        tokens = sum(map(len, completions))
+        ids = torch.zeros(tokens, kept, dtype=torch.int32)
+        values, rest = torch.zeros(tokens, kept), torch.zeros(tokens)
+        # Not packed: packing would replace the attention implementation of a model that its own trainer is training.
+        scored = vocabulary_logprobs([policy], prompts, completions, batch_tokens=batch_tokens, may_pack=False)
+        for index, (logprobs,) in scored:
+            top = logprobs.topk(kept, dim=-1)
+            ids[index], values[index] = top.indices.int().cpu(), top.values.float().cpu()
+            rest[index] = _rest(logprobs, top.indices).float().cpu()
         return cls(names, prompts, completions, ids, values, rest)
 
     def kl(self, policy: Policy, batch_tokens: int) -> dict[tuple[str, str], tuple[float, int]]:
-        """By prompt: the sum of KL(base‖policy) over its tokens, in nats, and their number."""
-        sums: list[Tensor] = []
-        start = 0
-        for logits in _logits(policy, self.prompts, self.completions, batch_tokens):
-            part = slice(start, start + len(logits))
-            start += len(logits)
-            ids = self.ids[part].to(logits.device).long()
-            p, p_rest = self.logprobs[part].to(logits.device), self.rest[part].to(logits.device)
-            logprobs = logits.log_softmax(-1)
+        """By prompt: the sum of KL(start‖policy) over its tokens, in nats, and the number of tokens."""
+        lengths = [len(completion) for completion in self.completions]
+        sums = torch.zeros(sum(lengths), dtype=torch.float64)
+        scored = vocabulary_logprobs(
+            [policy], self.prompts, self.completions, batch_tokens=batch_tokens, may_pack=False
+        )
+        for index, (logprobs,) in scored:
+            ids = self.ids[index].to(logprobs.device).long()
+            p, p_rest = self.logprobs[index].to(logprobs.device), self.rest[index].to(logprobs.device)
             kl = (p.exp() * (p - logprobs.gather(-1, ids))).sum(-1)
             if ids.shape[-1] < logprobs.shape[-1]:
                 kl = kl + p_rest.exp() * (p_rest - _rest(logprobs, ids))
-            sums.append(kl.clamp_min(0).double().cpu())
-        lengths = [len(completion) for completion in self.completions]
-        each = torch.cat(sums).split(lengths) if sums else []
+            # A KL divergence of 0 is a sum that cancels only up to rounding, and may come out below 0.
+            sums[index] = kl.clamp_min(0).double().cpu()
+        each = sums.split(lengths) if lengths else []
         return {name: (float(kl.sum()), len(kl)) for name, kl in zip(self.names, each, strict=True)}
 
     def save(self, path: Path) -> None:
-        """Write the distributions; names, prompts and completions are plain data and kept elsewhere."""
+        """Write the distributions. Names, prompts and completions are plain data, which the run directory keeps."""
         save_file({"ids": self.ids, "logprobs": self.logprobs, "rest": self.rest}, path)
 
     @classmethod
@@ -100,13 +97,13 @@ class KeptBase:
         prompts: Sequence[Sequence[int]],
         completions: Sequence[Sequence[int]],
     ) -> "KeptBase":
-        """What `save` has written."""
-        held = load_file(path)
-        return cls(names, prompts, completions, held["ids"], held["logprobs"], held["rest"])
+        """Read what `save` wrote."""
+        tensors = load_file(path)
+        return cls(names, prompts, completions, tensors["ids"], tensors["logprobs"], tensors["rest"])
 
 
 def mean_kl(sums: dict[tuple[str, str], tuple[float, int]], suite: str | None = None) -> PerToken | None:
-    """Mean per token with its standard error over prompts, of one suite's or of all; None where nothing was kept."""
+    """Mean per token with its standard error over prompts, of one suite or of all; None if nothing was kept."""
     own = {f"{name}/{prompt}": value for (name, prompt), value in sums.items() if suite in (None, name)}
     if not own:
         return None
@@ -114,24 +111,5 @@ def mean_kl(sums: dict[tuple[str, str], tuple[float, int]], suite: str | None = 
 
 
 def _rest(logprobs: Tensor, ids: Tensor) -> Tensor:
-    """Log of the mass outside of some entries [N, K] of distributions [N, V]."""
+    """Log of the mass outside the given entries [N, K] of distributions [N, V]."""
     return logprobs.scatter(-1, ids, -torch.inf).logsumexp(-1)
-
-
-def _logits(
-    policy: Policy, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], batch_tokens: int
-) -> Iterator[Tensor]:
-    """Logits [n, V], in float32, at all tokens of all completions in order, in parts."""
-    per_part = max(1, LOGIT_BUDGET // policy.head.weight.shape[0])
-    start = 0
-    while start < len(prompts):
-        end, longest = start, 0
-        while end < len(prompts):
-            longest = max(longest, len(prompts[end]) + len(completions[end]))
-            if end > start and longest * (end + 1 - start) > batch_tokens:
-                break
-            end += 1
-        rows = (prompts[start:end], completions[start:end], [range(len(c)) for c in completions[start:end]])
-        for states in padded_states(policy, *rows).split(per_part):
-            yield policy.logits(states).float()
-        start = end
