@@ -32,7 +32,7 @@ Scorer = Policy | Callable[[], AbstractContextManager[Policy]]
 class ScoredTokens(NamedTuple):
     """Distributions at some of the loss tokens."""
 
-    index: Tensor
+    places: Tensor
     """[n], on the CPU: the place of each token among all loss tokens, counted through the rows in their given order."""
     logprobs: tuple[Tensor, ...]
     """For each model, log-probabilities over the vocabulary [n, V], in nats, in at least float32."""
@@ -51,7 +51,7 @@ def vocabulary_logprobs(
 ) -> Iterator[ScoredTokens]:
     """Score given completions, in parts that respect `LOGIT_BUDGET`. Every loss token is in exactly one part.
 
-    Parts come in the order of the batches, which is not the order of the rows. Write results to `index`.
+    Parts come in the order of the batches, which is not the order of the rows. Write results to their `places`.
 
     Args:
         models: score the same tokens, which must mean the same to all of them.

@@ -27,7 +27,7 @@ ESTIMATOR = (
 
 
 @dataclass(frozen=True)
-class KeptBase:
+class BaseDistributions:
     """The start's answers to prompts, and its distributions at their tokens.
 
     Attributes:
@@ -53,7 +53,7 @@ class KeptBase:
         prompts: Sequence[Sequence[int]],
         completions: Sequence[Sequence[int]],
         batch_tokens: int,
-    ) -> "KeptBase":
+    ) -> "BaseDistributions":
         """Keep a policy's distributions on given completions, as the policy is now."""
         kept = min(KEPT, policy.head.weight.shape[0])
         tokens = sum(map(len, completions))
@@ -96,7 +96,7 @@ class KeptBase:
         names: Sequence[tuple[str, str]],
         prompts: Sequence[Sequence[int]],
         completions: Sequence[Sequence[int]],
-    ) -> "KeptBase":
+    ) -> "BaseDistributions":
         """Read what `save` wrote."""
         tensors = load_file(path)
         return cls(names, prompts, completions, tensors["ids"], tensors["logprobs"], tensors["rest"])
