@@ -182,25 +182,15 @@ def evaluate(
     Returns:
         The evaluation: scores by set under "sets".
     """
-    from holdfast.evaluate.evaluator import Evaluator
-    from holdfast.model.context_length import check_context
-    from holdfast.model.load import load_policy
-    from holdfast.model.processes import Processes
-    from holdfast.model.shard import shard
+    from holdfast.evaluate.standalone import EvaluationPlan, evaluate_model
     from holdfast.tasks.load import load_stream
 
-    world = Processes.current()
     resolved = _config(config, RunConfig, overrides)
     tasks, suites = load_stream(resolved)  # by the configured model, which decides on default suites
-    settings = resolved.model
+    plan = EvaluationPlan(resolved.model, tasks, suites, resolved.train, resolved.eval)
     if model is not None:
-        settings = settings.model_copy(update={"path": str(model), "lora": None})
-    policy = load_policy(settings, seed=resolved.seed)
-    check_context(policy, resolved.train, resolved.eval)
-    if world.size > 1:
-        shard(policy, world)
-    evaluator = Evaluator(policy, None, resolved.train, resolved.eval)
-    return evaluator.evaluate(0, None, tasks, suites).as_json()
+        plan = plan.for_model(str(model))
+    return dict(evaluate_model(plan, seed=resolved.seed))
 
 
 def export(source: str | Path, output: str | Path) -> Path:

@@ -121,13 +121,13 @@ def _scores_between(run: RunDirectory, stages: int) -> dict[str, float]:
     """Scores on a run's sets half-way between the lab's base and the run's last model; empty where there is none."""
     if not run.model(stages).exists():
         return {}
-    from holdfast.evaluate.standalone import evaluate, plan_of
+    from holdfast.evaluate.standalone import evaluate_model, evaluation_plan
     from holdfast.model.blend import Blend
 
     with TemporaryDirectory() as folder:
         between = Path(folder) / "between"
         Blend("lab", [str(run.model(stages))]).write(AVERAGED, between)
-        found = evaluate(str(between), plan_of(run.config, (), None, False), lambda model, name: None)
+        found = evaluate_model(evaluation_plan(run.config, (), None, False).for_model(str(between)))
     return {name: each["mean"] for name, each in found["sets"].items()}
 
 

@@ -1,4 +1,4 @@
-"""Looking at a model that someone else trains, and leaving everything as it was found."""
+"""Evaluate a model in the middle of someone else's training, and leave no trace."""
 
 import random
 from collections.abc import Iterator
@@ -13,14 +13,14 @@ from holdfast.errors import ModelError
 
 
 @contextmanager
-def undisturbed(model: nn.Module, autocast: torch.dtype | None = None) -> Iterator[None]:
-    """Within it, a model is in evaluation mode and nothing builds a graph.
+def evaluation_mode(model: nn.Module, autocast: torch.dtype | None = None) -> Iterator[None]:
+    """Context in which a model is in evaluation mode and no autograd graph is built.
 
-    Afterwards every module's own mode and the global generators of random numbers (Python's, NumPy's, torch's on the
-    CPU and on every device that holds a parameter) are as before, so that training goes on as if nobody had looked.
+    At exit every module has its own mode back, and so have the global random generators: Python's, NumPy's, and torch's
+    on the CPU and on every device that holds a parameter. The training continues exactly as without the evaluation.
 
     Args:
-        autocast: the dtype that the training's forward passes are computed in, where it is another than the weights'.
+        autocast: dtype of the training's forward passes, if it differs from the weights' dtype.
     """
     modes = {module: module.training for module in model.modules()}
     python, numpy = random.getstate(), np.random.get_state()
@@ -29,7 +29,7 @@ def undisturbed(model: nn.Module, autocast: torch.dtype | None = None) -> Iterat
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=[]))  # the CPU's
         for device in devices:
-            if device.type not in ("cpu", "meta", "mps"):  # fork_rng does not know MPS
+            if device.type not in ("cpu", "meta", "mps"):  # fork_rng does not support MPS
                 stack.enter_context(torch.random.fork_rng(devices=[device], device_type=device.type))
         stack.enter_context(torch.no_grad())
         if autocast is not None:
@@ -38,17 +38,18 @@ def undisturbed(model: nn.Module, autocast: torch.dtype | None = None) -> Iterat
             model.eval()
             yield
         finally:
+            # Module by module: model.train() would also change modules that the user keeps in evaluation mode.
             for module, mode in modes.items():
                 module.training = mode
             random.setstate(python)
             np.random.set_state(numpy)
 
 
-def refuse_unusable(model: nn.Module) -> None:
-    """Refuse a model of which a process holds only a part, or that is more than its modules.
+def refuse_unsupported(model: nn.Module) -> None:
+    """Refuse a model that this process cannot sample from.
 
     Raises:
-        ModelError: it is sharded by FSDP or DeepSpeed, quantized, or has a prompt-learning adapter.
+        ModelError: it is sharded by FSDP, tensor parallelism or DeepSpeed, or has a prompt-learning adapter.
     """
     for module in model.modules():
         if type(module).__name__ == "FullyShardedDataParallel":
@@ -61,16 +62,15 @@ def refuse_unusable(model: nn.Module) -> None:
     configs = getattr(model, "peft_config", None)
     if isinstance(configs, dict) and any(getattr(c, "is_prompt_learning", False) for c in configs.values()):
         raise ModelError(
-            "its adapter adds learned tokens to prompts, which the sampler does not know",
+            "its adapter adds learned tokens to prompts, which the sampler does not support",
             where="the watched model",
-            fix="watch a model with a LoRA adapter, or a whole one",
+            fix="watch a model with a LoRA adapter, or one without an adapter",
         )
 
 
 def _sharded(how: str) -> ModelError:
     return ModelError(
-        f"its weights are sharded by {how}, and answering would need them whole",
+        f"its weights are sharded by {how}, but each process needs all of them to generate answers",
         where="the watched model",
-        fix="watch a run whose processes each hold the model (one process, or DDP), or use `holdfast gate` on its "
-        "checkpoints",
+        fix="train with one process or with DDP, or use `holdfast gate` on the checkpoints",
     )

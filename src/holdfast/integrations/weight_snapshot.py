@@ -1,4 +1,4 @@
-"""The weights that are trained, as they are at one moment, in a folder that drift can be measured from."""
+"""Write the trained weights of a live model to a folder that `holdfast.evaluate.drift` reads."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,33 +7,33 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-PART = 2**31
-"""Bytes of one file, so that weights on a device come to the host by parts."""
+FILE_BYTES = 2**31
+"""Bytes of one file. Weights on a device reach host memory one file at a time."""
 
 
 def write_weights(model: nn.Module, folder: Path) -> None:
-    """Write what training changes: of a model without adapters every weight; under LoRA the adapted matrices merged.
+    """Write what training changes: every weight of a plain model; with adapters, the adapted matrices, merged.
 
-    A merged matrix is written in float32, because in the base's bfloat16 most of an adapter would round to nothing.
+    A merged matrix is written in float32. In the base's bfloat16 most of an adapter would round to nothing.
 
     Raises:
         TypeError: an adapted matrix is quantized.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    held: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     size = number = 0
     for name, value in trained_weights(model):
-        here = value.detach().cpu().contiguous()
-        if held and size + here.nbytes > PART:
-            save_file(held, folder / f"part-{number:05d}.safetensors")
-            held, size, number = {}, 0, number + 1
-        held[name] = here
-        size += here.nbytes
-    save_file(held, folder / f"part-{number:05d}.safetensors")
+        on_host = value.detach().cpu().contiguous()
+        if tensors and size + on_host.nbytes > FILE_BYTES:
+            save_file(tensors, folder / f"part-{number:05d}.safetensors")
+            tensors, size, number = {}, 0, number + 1
+        tensors[name] = on_host
+        size += on_host.nbytes
+    save_file(tensors, folder / f"part-{number:05d}.safetensors")
 
 
 def trained_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Name and value of each; tied ones once."""
+    """Name and value of each trained weight; tied weights once."""
     if not hasattr(model, "peft_config"):
         yield from model.named_parameters()
         return

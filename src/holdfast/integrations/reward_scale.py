@@ -1,4 +1,4 @@
-"""Rewards of other people's trainers, on the scale that the guard's bounds are set on. Importable without torch."""
+"""Scale a trainer's rewards to 0 to 1, the range that the guard's bounds are set for. Importable without torch."""
 
 import math
 from collections.abc import Mapping
@@ -8,24 +8,24 @@ from typing import Any
 from holdfast.guard import Decision, message
 
 SLACK = 0.25
-"""Of the range: a reward that is no further beyond its ends leaves the scale as it is."""
+"""Share of the range. A reward outside the range by no more than this leaves the range as it is."""
 
 REWARDS = ("reward", "best_reward")
-"""What a decision calls the rewards that it was taken on."""
+"""Keys of a decision's `saw` that hold rewards."""
 
 
 class RewardScale:
-    """The range of the rewards, which stands for 0 to 1.
+    """The range of a training's rewards, which is mapped to 0 to 1.
 
-    The guard's bounds are set for rewards from 0 to 1; TRL's are sums of whatever functions a user has. A range that is
-    not given is 0 to 1 until a reward lies beyond it; from then on it is what has been seen, at least 1 wide, so that
-    small movements of rewards that hardly move are not taken for a collapse.
+    The guard's bounds are set for rewards from 0 to 1, but a TRL reward is a sum of any functions. If no range is
+    given, it is 0 to 1 until a reward is outside. From then on it is the range seen so far, at least 1 wide: otherwise
+    small changes of an almost constant reward would look like a collapse.
 
     Args:
         given: lowest and highest reward.
 
     Attributes:
-        range: as it is now.
+        range: the current range.
     """
 
     def __init__(self, given: tuple[float, float] | None = None) -> None:
@@ -34,7 +34,7 @@ class RewardScale:
         self._seen = (math.inf, -math.inf)
 
     def see(self, reward: Any) -> bool:
-        """Take in a reward; whether the scale is another one now."""
+        """Take in a reward. Returns whether the range has changed."""
         if self._is_given or not isinstance(reward, int | float) or not math.isfinite(reward):
             return False
         least, most = self._seen = min(self._seen[0], reward), max(self._seen[1], reward)
@@ -46,14 +46,14 @@ class RewardScale:
         return True
 
     def scaled(self, line: Mapping[str, Any]) -> Mapping[str, Any]:
-        """A line of numbers as the guard is to see it."""
+        """A line of metrics with the reward scaled, as the guard takes it."""
         low, high = self.range
         if line.get("reward") is None:
             return line
         return {**line, "reward": (line["reward"] - low) / (high - low)}
 
     def as_logged(self, decision: Decision) -> Decision:
-        """A decision with the trainer's own rewards."""
+        """A decision with its rewards scaled back to the trainer's."""
         low, high = self.range
         if not set(REWARDS) & set(decision.values):
             return decision
