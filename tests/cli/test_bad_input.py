@@ -197,7 +197,7 @@ def test_prompts_that_do_not_fit_are_dropped_and_counted(
     changes = {"tasks.sums.test": "test.jsonl", "train.long_prompts": "drop"}
     outcome = command("run", command.config(file_run, **changes), "--output-dir", "out")
     assert outcome.code == 0, outcome.err
-    assert "holdfast: warning: sums: 5 examples do not fit and are left out" in outcome.err
+    assert "holdfast: warning: sums: 5 examples are too long and are left out" in outcome.err
     assert json.loads((in_folder / "out" / "manifest.json").read_text())["dropped"] == {"sums": 5}
     assert json.loads((in_folder / "out" / "summary.json").read_text())["sets"][0]["n"] == 6
 

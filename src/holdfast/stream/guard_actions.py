@@ -135,7 +135,7 @@ class RunGuard:
             record: the step's line of metrics.jsonl.
             rows: what the step was taken on.
         """
-        if self.acts and record.get("completions"):
+        if self.acts and record.get("completions"):  # only the first step on a rollout batch has new completions
             self.completions.add(rows)
         reading = self.world.main(lambda: self._reading(self._guard.see(record)))
         if self.acts:

@@ -89,6 +89,8 @@ class Run:
             if not isinstance(each, LmEvalSuite):
                 try_verifier(each)
         self._load_model()
+        # Each process samples a share without waiting for the others, so sampling polls alone. `Processes.each`, which
+        # collects the shares, raises on all processes what one has raised.
         self.collector = Collector(
             self.policy, Sampler(self.policy, stop.poll), config.recipe, config.train, config.seed, self.base
         )
@@ -187,6 +189,7 @@ class Run:
         else:  # the run was killed between writing its configuration and its manifest
             self._write_manifest()
         checkpoint = load_newest(self.directory.checkpoints)
+        # Steps after the checkpoint are taken again, and write their lines again.
         self.world.main(lambda: self.directory.cut(checkpoint.position["logs"] if checkpoint else {}))
         return self._execute(Position(1, 0) if checkpoint is None else self.checkpoints.resume(checkpoint))
 
@@ -207,9 +210,10 @@ class Run:
                 self._evaluate(0)
                 self.world.main(lambda: self._summarize("running"))
             self.guard.watch(*self.world.main(self.measuring.retention_before))
+            # A run that can go back needs a checkpoint before its first step. Later stages have the last stage's.
             may_go_back = self.guard.acts or self.near_future.acts
             if position.trainer is None and may_go_back and position.stage == 1:
-                self.checkpoints.save(position)  # the start of the first stage, to go back to
+                self.checkpoints.save(position)
             for stage in range(position.stage, len(self.tasks) + 1):
                 if self.guard.changes.ends == "run":
                     break
@@ -218,6 +222,7 @@ class Run:
                 self.stage_loop.train(position)
                 self._evaluate(stage)
                 after = Position(stage + 1, 0)
+                # Before the checkpoint: it holds the next stage's guard, and counts as that stage's first healthy one.
                 self.guard.start_stage(self.checkpoints.number(after))
                 self.near_future.start_stage()
                 self.checkpoints.save(after)
