@@ -1,4 +1,4 @@
-"""Token ids of prompts and completions by the tokenizer's chat template."""
+"""`holdfast.data.chat`: token ids of prompts and completions with the tokenizer's chat template."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def test_template_arguments_reach_the_template(tokenizer: PreTrainedTokenizerBas
     assert tokenizer.decode(ids).endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
 
 
-def test_a_refused_conversation_is_one_line(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_a_refused_conversation_gives_one_line(tokenizer: PreTrainedTokenizerBase) -> None:
     tokenizer.chat_template = "{{ raise_exception('System role not supported') }}"
     with pytest.raises(DataError, match=r"^task a: the chat template refuses .*System role not supported"):
         encode_prompt(tokenizer, MESSAGES, where="task a")
@@ -70,13 +70,13 @@ def test_completion_keeps_text_that_the_template_drops(tokenizer: PreTrainedToke
     assert tokenizer.decode(ids) == "<think>hm</think>four<|im_end|>"
 
 
-def test_completion_ends_even_where_the_template_ends_no_turn(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_completion_ends_even_if_the_template_ends_no_turn(tokenizer: PreTrainedTokenizerBase) -> None:
     tokenizer.chat_template = "{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}"
     assert turn_end_id(tokenizer) is None
     assert encode_completion(tokenizer, "four", eos(tokenizer))[-1] == tokenizer.eos_token_id
 
 
-def test_turn_end_is_the_templates_not_the_tokenizers(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_turn_end_is_that_of_the_template_not_of_the_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
     tokenizer.eos_token = "<|endoftext|>"
     assert turn_end_id(tokenizer) == tokenizer.convert_tokens_to_ids("<|im_end|>")
 
