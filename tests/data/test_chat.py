@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from holdfast.data.chat import PromptTooLong, check_fits, decode, encode_completion, encode_prompt, turn_end_id
+from holdfast.data.chat import (
+    ChatFormat,
+    PromptTooLong,
+    check_fits,
+    decode,
+    encode_completion,
+    encode_prompt,
+    turn_end_id,
+)
 from holdfast.data.example import Message
 from holdfast.errors import DataError
 
@@ -98,3 +106,18 @@ def test_a_prompt_that_does_not_fit_is_named() -> None:
         PromptTooLong, match=r"example 't-1': the prompt has 9 tokens.*limit of 8.*max_prompt_length to 9"
     ):
         check_fits("t-1", [0] * 9, 8)
+
+
+def test_chat_format_keeps_its_contract(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Prompt, completion and reply are, joined, the conversation as the template writes it."""
+    chat_format = ChatFormat(tokenizer, eos(tokenizer))
+    reply = [Message(role="tool", content="42")]
+    ids = [
+        *chat_format.encode_prompt(MESSAGES),
+        *chat_format.encode_completion(TEXT),
+        *chat_format.encode_reply(reply),
+    ]
+    conversation = [*MESSAGES, Message(role="assistant", content=TEXT), *reply]
+    assert ids == encode_prompt(tokenizer, conversation)
+    assert chat_format.decode(chat_format.encode_completion(TEXT)) == TEXT
+    assert chat_format.decode(chat_format.encode_text(TEXT)) == TEXT

@@ -116,7 +116,7 @@ def test_replayed_prompts_are_sampled_and_judged_by_their_own_task(tiny_model: P
     earlier = [group.example.id for group in groups[4:]]
     assert {name[0] for name in earlier} <= {"a", "b"}
     demonstrated, same = collector(tiny_model, replay_ratio=0.5)
-    assert replayed(demonstrated, same, 3, 2)[1] == earlier, "the same prompts, whoever completes them"
+    assert replayed(demonstrated, same, 3, 2)[1] == earlier, "the same prompts with and without sampling"
 
 
 def test_the_reward_of_a_batch_is_that_of_the_stages_own_task(tiny_model: Path) -> None:

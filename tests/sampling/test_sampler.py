@@ -324,7 +324,7 @@ MODELS: dict[str, tuple[PretrainedConfig, type]] = {
     "sliding and full": (Gemma3TextConfig(**COMMON, head_dim=8, sliding_window=5), LeftPaddedBatch),
     "positions by mask": (BloomConfig(vocab_size=300, hidden_size=32, n_layer=2, n_head=4), LeftPaddedBatch),
     "convolution states": (Lfm2Config(**COMMON, full_attn_idxs=[1, 3]), EqualLengthBatch),
-    "a cache of its own": (
+    "own cache class": (
         MambaConfig(vocab_size=300, hidden_size=32, num_hidden_layers=2, state_size=4),
         UncachedBatch,
     ),

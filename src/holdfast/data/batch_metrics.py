@@ -43,11 +43,12 @@ def rollout_numbers(groups: Sequence[Group]) -> dict[str, Any]:
 
     Which rows count:
 
-    - If the stage's own prompts were sampled, the sampled rows count. Otherwise the demonstrations count, also if
-      completions were sampled for replay.
+    - If the stage's own prompts were sampled, the sampled rows count, those of replayed prompts included.
+    - Otherwise the other rows count: demonstrations, or completions that were sampled with the teacher's prompt.
+      Completions that were sampled for replay do not.
     - `reward` is the mean over first answers to the stage's own task. Replayed and revised rows do not count in it.
-    - Completions with a hint, with the teacher's prompt or of a near-future model count only in `completions` and
-      `generated_tokens`, which are the cost.
+    - `completions` and `generated_tokens` are the cost. They include everything that was sampled for the batch, also
+      with a hint or by a near-future model.
     """
     all_rows = [row for group in groups for row in group.rows]
     sampled = [row for row in all_rows if row.is_sampled]

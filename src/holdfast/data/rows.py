@@ -20,11 +20,10 @@ class Row:
     completion_ids: list[int]
     completion: str = ""
     sampled_logprobs: list[float] | None = None
-    """Log-probability of each completion token as the student sampled it, after temperature; None for
-    demonstrations."""
+    """Log-probability of each completion token as it was sampled, after temperature; None for demonstrations."""
     source_logprobs: list[float] | None = None
-    """Log-probability of each completion token as it was sampled, if the student with this prompt did not sample it: if
-    a near-future model did, a teacher, or the student with a hint. `sampled_logprobs` is then None."""
+    """Log-probability of each completion token as it was sampled, if it was sampled by a near-future model, with the
+    teacher's prompt, or with a hint. `sampled_logprobs` is then None."""
     seed: int = 0
     """Names the row in its run. A recipe's random draws for the row follow from it."""
     tool_mask: list[int] | None = None
@@ -69,7 +68,7 @@ class Row:
 
     @property
     def is_sampled(self) -> bool:
-        """Whether the student sampled the completion with this prompt. False for a demonstration."""
+        """Whether the student, or the base, sampled the completion with this prompt. False for a demonstration."""
         return self.sampled_logprobs is not None
 
     @property
@@ -105,5 +104,5 @@ class Group:
     """Tokens of these completions."""
 
     def sampled(self) -> "Group":
-        """A group of the student's own samples alone."""
+        """A group of only those rows that were sampled with its own prompt."""
         return Group(self.example, [row for row in self.rows if row.is_sampled])

@@ -16,7 +16,7 @@ PASSES = 8
 
 
 class DecodingHead:
-    """A policy's output head. It gives logits in float32, and must be made anew whenever the weights have changed.
+    """A policy's output head. Its logits are float32. After the weights have changed, a new one must be made.
 
     On a CPU in float32 it keeps a second copy of the weights, reordered for oneDNN, after `PASSES` passes.
     """

@@ -109,7 +109,7 @@ class TokenDraws:
         """How many tokens each row keeps [R], and whether the row is truncated at all [R].
 
         The count is more than K if the K largest do not add up to the row's `top_p`. It is 1 for a row that is not
-        truncated, whose count nobody reads.
+        truncated, whose count is not used.
 
         Args:
             logits: [R, V].

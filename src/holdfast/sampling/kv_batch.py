@@ -1,7 +1,7 @@
 """What the sampler asks of a decoding batch: the rows that are sampled together, with their keys and values.
 
 A row is one completion in progress. In the terms of transformers, a decoding batch is a `Cache` together with
-everything that each forward pass needs beside the tokens: positions, attention mask, and the place of each row.
+everything that each forward pass needs in addition to the tokens: positions, attention mask, and the place of each row.
 """
 
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ def compact(count: int, removed: Sequence[int]) -> tuple[list[int], list[int], l
         removed: places that become free.
 
     Returns:
-        For each remaining place, the place that it was; the places that move; and where each of these moves to.
+        For each remaining place, its former place; the places that move; and the new place of each of these.
     """
     remaining = count - len(removed)
     gaps = [place for place in removed if place < remaining]

@@ -23,8 +23,8 @@ from holdfast.sampling.llama_decoder import llama_decoder
 from holdfast.sampling.prefill import Forward, PromptPrefill
 
 TOLERANCE, DEVICE_TOLERANCE, HALF_TOLERANCE = 1e-4, 2e-3, 5e-2
-"""Largest difference of a state, relative to its norm: in float32 on a CPU, in float32 on other devices (where it may
-be TF32), and in dtypes of 16 bits. They are close to the rounding error: what a wrong kind leaves out may be small in
+"""Largest difference of a state, relative to its norm: in float32 on a CPU, in float32 on other devices (which may
+use TF32), and in dtypes of 16 bits. They are close to the rounding error: what a wrong kind leaves out may be small in
 an untrained model and grow as the weights do."""
 
 STEPS = 3
@@ -56,7 +56,7 @@ def decoding_batch(policy: Policy, poll: Callable[[], None]) -> DecodingBatch:
 
     model = policy.causal_lm
     layers = DynamicCache(config=model.config).layers
-    # Chunked attention has the cache layers of a sliding window, but begins anew at fixed positions.
+    # Chunked attention has the cache layers of a sliding window, but starts again at fixed positions.
     in_chunks = getattr(model.config.get_text_config(decoder=True), "attention_chunk_size", None) is not None
     may_mix_lengths = attends_everywhere(model) and not in_chunks
     if may_mix_lengths and (decoder := llama_decoder(policy)) is not None:

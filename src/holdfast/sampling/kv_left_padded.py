@@ -130,7 +130,7 @@ class PreallocatedLayer(DynamicLayer):
         return self.first_column if self._window is None else max(self.first_column, self._end - self._window + 1)
 
     def reserve(self, rows: int, columns: int, *like: Tensor) -> None:
-        """Make sure that there is memory for `rows` rows of `columns` tokens. What is attended to is copied along.
+        """Allocate memory for `rows` rows of `columns` tokens. What is attended to is copied along.
 
         Args:
             rows: how many rows.
@@ -138,7 +138,7 @@ class PreallocatedLayer(DynamicLayer):
             like: keys and values [..., heads, ..., D], whose sizes and dtype the memory gets.
         """
         if self._window is not None:
-            # Spare columns after the window, so that columns move to the front only once in so many steps.
+            # Spare columns after the window, so that columns move to the front only once in 64 steps or more.
             columns = min(columns, self._window + max(64, self._window // 4))
         if self._memory and self._memory[0].shape[0] >= rows and self._memory[0].shape[2] >= columns:
             return

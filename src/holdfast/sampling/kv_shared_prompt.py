@@ -1,7 +1,7 @@
 """A decoding batch whose rows share their prompts' keys and values, for Llama-like decoders.
 
 A prompt's keys and values are stored once, however many rows it has, and its attention scores with all of them are one
-matrix product. Each row has memory of its own only for the tokens after the prompt. One softmax goes over both parts.
+matrix product. Only the tokens after the prompt have memory per row. One softmax goes over both parts.
 
 This needs control over the attention of every layer, which `LlamaDecoder` gives and a model's own forward does not.
 """
@@ -16,8 +16,8 @@ from holdfast.sampling.llama_decoder import LlamaDecoder
 from holdfast.sampling.prefill import Prompt, PromptPrefill
 
 FIRST_COLUMNS = 16
-"""Tokens of its own for which a row first has memory. The memory doubles when it is full, because most completions are
-much shorter than `max_new_tokens`."""
+"""Tokens after the prompt for which a row first gets memory. The memory doubles when it is full, because most
+completions are much shorter than `max_new_tokens`."""
 
 
 class KeyValueBuffer:
@@ -176,7 +176,8 @@ class SharedPromptBatch:
             self._from_groups = torch.tensor(place, device=self._device)
 
     def _mask_bias(self) -> Tensor | None:
-        """Bias [R, 1, 1, L + C] for the scores: −inf where a row must not attend, else 0; None if nothing is masked.
+        """Bias [R, 1, 1, L + C] for the scores: −inf at tokens that a row must not attend to, else 0; None if nothing
+        is masked.
 
         L are the columns of the longest prompt, C those of the rows' own tokens.
         """

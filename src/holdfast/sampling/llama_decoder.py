@@ -46,7 +46,7 @@ _approved: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 class LlamaDecoder:
     """The decoder of a model that `llama_decoder` approves.
 
-    It must be made anew whenever the weights have changed. It joins the projections of the same states if the weights
+    After the weights have changed, a new one must be made. It joins the projections of the same states if the weights
     are small enough to be copied; see `MAX_COPIED_WEIGHTS`. Everything else, including projections with adapters, are
     the model's own modules.
     """

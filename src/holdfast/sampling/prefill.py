@@ -74,7 +74,8 @@ class PromptPrefill:
         lengths = [len(prompt) for prompt in prompts]
         ids = torch.tensor([[*prompt, *[self._pad_id] * (lengths[0] - len(prompt))] for prompt in prompts])
         positions = torch.arange(lengths[0], device=self.device).expand(len(prompts), -1)
-        # Full layers even where the model has a sliding window: a sliding layer would drop what short prompts need.
+        # Full layers, even for a model with a sliding window: a sliding layer keeps only the last columns, which are
+        # padding for short prompts.
         cache = Cache(layers=[DynamicLayer() for _ in range(self._layers)])
         hidden = self._forward(ids.to(self.device), None, positions, cache)
         ends = torch.tensor(lengths, device=self.device) - 1

@@ -263,7 +263,7 @@ def _limited(examples: Sequence[Example], settings: SourceSettings) -> Sequence[
 
 
 def _refuse_other_data(settings: SourceSettings, source: str) -> None:
-    """Refuse a second source of data beside the lab, reasoning-gym or lm-evaluation-harness."""
+    """Refuse another source of data in an entry for the lab, reasoning-gym or lm-evaluation-harness."""
     for key in ("train", "test", "dataset", "verifier", "environment_factory", "gym", "lm_eval"):
         if key != source and getattr(settings, key, None) is not None:
             whose = "the lab" if source == "lab" else f"`{source}`"
