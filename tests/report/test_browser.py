@@ -111,7 +111,12 @@ def test_every_figure_is_drawn_in_silence(opened: Opened) -> None:
     page = opened.page
     page.set_viewport_size(WIDE)
     drawn = set(_draw_all(page))
-    chosen = {"guard": ["run"], "drift": ["order", "recipe", "measure"], "responses": ["order", "stage"], "artifacts": ["recipe"]}
+    chosen = {
+        "guard": ["run"],
+        "drift": ["order", "recipe", "measure"],
+        "responses": ["order", "stage"],
+        "artifacts": ["recipe"],
+    }
     for section, names in chosen.items():
         choices = [page.locator(f"#{section} select[data-filter={name}]") for name in names]
         known = [c.locator("option").evaluate_all("all => all.map(o => o.value)") or [None] for c in choices]

@@ -1,4 +1,4 @@
-"""`holdfast.report.page`: the text of the page, that no summary can inject markup, and that the file is written whole."""
+"""`holdfast.report.page`: the text of the page; no summary can inject markup; the file is replaced in one step."""
 
 import base64
 import copy
@@ -128,7 +128,9 @@ def test_matrix_holds_every_score(comparison: dict[str, Any]) -> None:
     for order_index in (0, 1):
         for recipe in view.recipes:
             runs = [
-                r["summary"] for r in comparison["runs"] if (r["label"], r["order_index"]) == (recipe.label, order_index)
+                r["summary"]
+                for r in comparison["runs"]
+                if (r["label"], r["order_index"]) == (recipe.label, order_index)
             ]
             for stage in range(len(TASKS) + 1):
                 for name in (*TASKS, *SUITES):
