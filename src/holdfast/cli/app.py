@@ -108,7 +108,7 @@ def run(
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of all random draws.")] = None,
     recipe: Annotated[
         str | None,
-        typer.Option("--recipe", help="Use this recipe instead. If CONFIG is a comparison: the label of one of its."),
+        typer.Option("--recipe", help="Use this recipe instead. If CONFIG is a comparison, give the label of one recipe."),
     ] = None,
     settings: Overrides = None,
     quiet: Quiet = False,
@@ -165,7 +165,7 @@ def report(
         typer.Option(
             "--figures",
             metavar="FOLDER",
-            help="Also save every figure as SVG into this folder. Needs `pip install holdfast[figures]` and Chrome.",
+            help="Also save every figure as SVG into this folder. Needs the extra `figures` and Chrome or Chromium.",
         ),
     ] = None,
 ) -> None:
