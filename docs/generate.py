@@ -17,7 +17,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from holdfast.cli.tables import recipe_facts
+from holdfast.cli.methods import recipe_facts
 from holdfast.config import settings as config
 from holdfast.guard.settings import Rules
 from holdfast.lab.tasks import SUITES, TASKS, lab_suite, lab_task

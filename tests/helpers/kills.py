@@ -36,9 +36,9 @@ def kill_again_and_again(folder: Path, config: Path, *, kills: int, seed: str, s
             assert_same(folder / "whole", run)
             run = run.with_name(f"{run.name}+")
         else:
-            assert codes[of] == -signal.SIGKILL, f"{codes}: {command.said()}"
+            assert codes[of] == -signal.SIGKILL, f"{codes}: {command.output()}"
             assert all(codes), "the others must not go on without it"
-            assert "Traceback" not in command.said()
+            assert "Traceback" not in command.output()
             done += 1
             print(f"kill {done}: {log.read_text()}")
         arguments = ("resume", run) if (run / "config.yaml").exists() else ("run", config, "-o", run)

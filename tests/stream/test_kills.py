@@ -64,9 +64,9 @@ def test_a_run_asked_to_stop_saves_and_resumes(tmp_path: Path, name: str, size: 
         log, last = tmp_path / "signal.txt", rng.randrange(10500, 14000)
         asked = partial(count_in, of=size - 1, kind="operation", run=str(run), last=last, log=str(log), number=number)
         command = start(*arguments, size=size, before=asked)
-        assert set(command.join()) == {code}, command.said()
-        output = [line for line in command.said().splitlines() if line.startswith("holdfast: ")]
-        assert output == [f"holdfast: stopped; go on with `holdfast resume {run}`"]
+        assert set(command.join()) == {code}, command.output()
+        output = [line for line in command.output().splitlines() if line.startswith("holdfast: ")]
+        assert output == [f"holdfast: stopped; resume with `holdfast resume {run}`"]
         saved = sorted(run.glob("checkpoints/[0-9]*"))
         steps.append(int(saved[-1].name) if saved else 0)
         assert _steps_taken(run) == steps[-1]
@@ -82,7 +82,7 @@ def test_a_second_interrupt_ends_at_once(tmp_path: Path) -> None:
     config = write_config(tmp_path, "grpo")
     command = start("run", config, "-o", tmp_path / "run", before=interrupt_twice)
     assert command.join() == [130]
-    assert re.search("^holdfast: stopped", command.said(), re.MULTILINE)
+    assert re.search("^holdfast: stopped", command.output(), re.MULTILINE)
 
 
 def interrupt_twice(rank: int) -> None:

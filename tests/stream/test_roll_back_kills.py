@@ -55,7 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _killed(folder: Path, action: str, name: str) -> Path:
     run = folder / name
     command = start("run", folder / "config.yaml", "-o", run, before=partial(kill_after, action=action))
-    assert command.join() == [-signal.SIGKILL], command.said()
+    assert command.join() == [-signal.SIGKILL], command.output()
     assert not (run / "models").exists(), "the first stage is under way"
     return run
 

@@ -67,8 +67,8 @@ def test_where_no_checkpoint_is_whole_nothing_is_thrown_away(tmp_path: Path) -> 
     logs = {path.name: path.read_bytes() for path in run.glob("*.jsonl")}
     command = start("resume", run)
     assert command.join() == [2]
-    assert "no other checkpoint that is whole" in command.said()
-    assert "Traceback" not in command.said()
+    assert "no other checkpoint that is whole" in command.output()
+    assert "Traceback" not in command.output()
     assert {path.name: path.read_bytes() for path in run.glob("*.jsonl")} == logs
 
 

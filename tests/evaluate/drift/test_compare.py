@@ -139,7 +139,7 @@ def test_matrices_that_training_left_alone_are_in_no_median_and_are_counted(tmp_
         assert entry[f"{side}_largest"] == pytest.approx(max(each[side] for each in own), rel=1e-3)
     alone = found.by_type()["mlp.down_proj"]
     assert (alone.matrices, alone.unmoved, alone.median["spectral_shift"]) == (1, 1, 0.0)
-    assert "Not an entry moved in 2 of 5 matrices." in as_text(found)
+    assert "2 of 5 matrices did not move at all." in as_text(found)
 
 
 def test_tied_head_is_measured_once(tmp_path: Path) -> None:
