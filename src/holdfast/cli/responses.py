@@ -50,7 +50,7 @@ def responses(
             seed=seed,
             max_new_tokens=max_new_tokens,
             embedder=reader,
-            told=told,
+            progress=told,
         )
     print(as_text(found))
     if json_file is not None:
