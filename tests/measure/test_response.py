@@ -245,7 +245,7 @@ def test_answers_that_do_not_fit() -> None:
     lab = load("lab")
     prompts = load_prompts(["lab:facts"], limit=2)
     assert len(sample_answers(lab, prompts, Sampling())) == 2  # as much as the context of 256 holds
-    with pytest.raises(DataError, match=r"the model's context 256 .lower --max-new-tokens"):
+    with pytest.raises(DataError, match=r"the model's context has 256 .lower --max-new-tokens"):
         sample_answers(lab, prompts, Sampling(max_new_tokens=250))
 
 

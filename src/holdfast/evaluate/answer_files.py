@@ -82,7 +82,7 @@ def read_answers(path: str | Path, prompts: PromptSet) -> list[Answer]:
     named = [record for record in records if "id" in record.values]
     if not named and len(records) != len(prompts.examples):
         raise DataError(
-            f"there are {len(records)} answers without `id`, but {len(prompts.examples)} prompts",
+            f"{len(records)} answers without `id`, but {len(prompts.examples)} prompts",
             where=str(path),
             fix="give each answer the `id` of its prompt, or write one answer for each prompt, in order",
         )
