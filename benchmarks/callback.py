@@ -96,7 +96,7 @@ class Timed(HoldfastCallback):
 
 
 def train(kind: str, model: Path, folder: Path, watched: bool, steps: int) -> dict[str, float]:
-    """Run one training. Returns the seconds of its steps, of `train()` and of the callback, and the number of probes."""
+    """Run one training. Returns the seconds of its steps, of `train()` and of the callback, and its probes' number."""
     folder.mkdir(parents=True)
     clock = Clock()
     suite = write_suite(folder / "sums.jsonl")

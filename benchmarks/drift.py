@@ -44,8 +44,8 @@ def shapes(hidden: int, layers: int, vocabulary: int) -> dict[str, tuple[int, ..
         "input_layernorm": (hidden,),
         "post_attention_layernorm": (hidden,),
     }
-    found = {f"model.layers.{n}.{name}.weight": shape for n in range(layers) for name, shape in block.items()}
-    return {"model.embed_tokens.weight": (vocabulary, hidden), **found, "model.norm.weight": (hidden,)}
+    layer_shapes = {f"model.layers.{n}.{name}.weight": shape for n in range(layers) for name, shape in block.items()}
+    return {"model.embed_tokens.weight": (vocabulary, hidden), **layer_shapes, "model.norm.weight": (hidden,)}
 
 
 def write_pair(folder: Path, of: Mapping[str, tuple[int, ...]]) -> tuple[Path, Path]:
@@ -122,12 +122,12 @@ def measure(hidden: int, layers: int, vocabulary: int) -> dict[str, Any]:
         command = [sys.executable, "-m", "holdfast", "drift", a, b, "--json", out, "--quiet"]
         peak = _peak(subprocess.Popen(command, stdout=subprocess.DEVNULL))
         seconds = time.perf_counter() - started
-        found = {matrix["name"]: matrix for matrix in json.loads(out.read_text())["matrices"]}
+        matrices = {matrix["name"]: matrix for matrix in json.loads(out.read_text())["matrices"]}
         errors = {}
         for name in CHECKED:
-            expected = by_numpy(a, b, name, found[name]["measured"]["k"])
+            expected = by_numpy(a, b, name, matrices[name]["measured"]["k"])
             errors[name] = {
-                key: abs(found[name]["measured"][key] - value) / abs(value) for key, value in expected.items()
+                key: abs(matrices[name]["measured"][key] - value) / abs(value) for key, value in expected.items()
             }
     return {
         "shape": {"hidden": hidden, "layers": layers, "vocabulary": vocabulary},
@@ -135,7 +135,9 @@ def measure(hidden: int, layers: int, vocabulary: int) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "seconds": round(seconds, 1),
         "peak_gigabytes": round(peak, 2),
-        "methods": {m: sum(each["method"] == m for each in found.values()) for m in ("exact", "randomized", "vector")},
+        "methods": {
+            m: sum(each["method"] == m for each in matrices.values()) for m in ("exact", "randomized", "vector")
+        },
         "relative_errors": errors,
     }
 
@@ -147,11 +149,11 @@ def main() -> int:
     parser.add_argument("--vocabulary", type=int, default=151_936)
     parser.add_argument("--output", type=Path, default=RESULTS)
     settings = parser.parse_args()
-    found = measure(settings.hidden, settings.layers, settings.vocabulary)
-    settings.output.write_text(json.dumps(found, indent=1) + "\n")
-    worst = max(error for errors in found["relative_errors"].values() for error in errors.values())
-    print(f"{found['seconds']} s, {found['peak_gigabytes']} GB at most, largest relative error {worst:.1e}")
-    return int(found["seconds"] > SECONDS or found["peak_gigabytes"] > GIGABYTES or worst > ERROR)
+    record = measure(settings.hidden, settings.layers, settings.vocabulary)
+    settings.output.write_text(json.dumps(record, indent=1) + "\n")
+    worst = max(error for errors in record["relative_errors"].values() for error in errors.values())
+    print(f"{record['seconds']} s, {record['peak_gigabytes']} GB at most, largest relative error {worst:.1e}")
+    return int(record["seconds"] > SECONDS or record["peak_gigabytes"] > GIGABYTES or worst > ERROR)
 
 
 if __name__ == "__main__":

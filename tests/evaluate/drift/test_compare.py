@@ -204,7 +204,7 @@ def test_large_matrices_are_randomized_unless_exact(pair: tuple[Path, Path], mon
 
 
 def stages(folder: Path, directions: list[tuple[int, int]]) -> list[Path]:
-    """Models, each one direction [left, right] of a fixed basis further than the one before."""
+    """Models that each differ from the one before by one direction [left, right] of a fixed basis."""
     left, right = orthonormal(40, 40).float(), orthonormal(24, 24, seed=1).float()
     weight = random(40, 24)
     made = [save_model(folder / "base", {"layers.0.up.weight": weight})]
@@ -247,7 +247,7 @@ def test_update_that_did_not_happen_is_aligned_with_nothing(tmp_path: Path) -> N
 
 
 def adapted(base: Path, folder: Path, **settings: Any) -> tuple[Path, Path]:
-    """An adapter with random factors on a model, by peft; and the model that peft merges from it."""
+    """An adapter with random factors, written by peft, and the model that peft merges from it."""
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
