@@ -18,7 +18,7 @@ from holdfast.config.settings import ModelSettings, RunConfig
 from holdfast.errors import ModelError
 from holdfast.evaluate.divergences import response_drift
 from holdfast.evaluate.drift import drift
-from holdfast.evaluate.drift.stages import decomposed, drift_entry
+from holdfast.evaluate.drift.stages import drift_entry, tensors_to_decompose
 from holdfast.evaluate.embedding import Embedder
 from holdfast.evaluate.sampled import load
 from holdfast.measure.answers import PromptSet
@@ -115,11 +115,11 @@ def test_a_budget_thins_layers_out_evenly_and_keeps_all_norms(tmp_path: Path) ->
     shapes = {f"model.layers.{n}.mlp.up_proj.weight": (4, 5) for n in range(9)} | {"model.embed_tokens.weight": (50, 4)}
 
     def layers(budget: int) -> list[str]:
-        return sorted(name.split(".")[2] for name in decomposed(shapes, budget) if "layers" in name)
+        return sorted(name.split(".")[2] for name in tensors_to_decompose(shapes, budget) if "layers" in name)
 
-    assert decomposed(shapes, 380) == set(shapes)
+    assert tensors_to_decompose(shapes, 380) == set(shapes)
     assert layers(379) == sorted("012345678")
-    assert "model.embed_tokens.weight" not in decomposed(shapes, 379)
+    assert "model.embed_tokens.weight" not in tensors_to_decompose(shapes, 379)
     assert layers(60) == ["0", "4", "8"]
     assert layers(1) == ["0"]
     start = weights()

@@ -108,7 +108,9 @@ def run(
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of all random draws.")] = None,
     recipe: Annotated[
         str | None,
-        typer.Option("--recipe", help="Use this recipe instead. If CONFIG is a comparison, give the label of one recipe."),
+        typer.Option(
+            "--recipe", help="Use this recipe instead. If CONFIG is a comparison, give the label of one recipe."
+        ),
     ] = None,
     settings: Overrides = None,
     quiet: Quiet = False,

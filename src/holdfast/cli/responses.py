@@ -52,7 +52,7 @@ def responses(
             seed=seed,
             max_new_tokens=max_new_tokens,
             embedder=reader,
-            told=progress_of,
+            progress=progress_of,
         )
     print(as_text(result))
     if json_file is not None:
