@@ -45,7 +45,7 @@ def _world() -> Any:
 def _say_last(say: Callable[[], object]) -> None:
     """Say how a command ended: of several processes that fail, the first does, because it knows why."""
     if world := _world():
-        world.last_word(say)
+        world.report_first_failure(say)
     elif is_main_process():
         say()
 
@@ -104,7 +104,7 @@ def _outcome(app: typer.Typer, arguments: Sequence[str] | None) -> tuple[str, in
     except Exception as error:
         if type(error).__name__ == "OutOfMemoryError":
             return "error: the device has too little memory (lower train.micro_batch_tokens, or use model.lora)", 2
-        if (world := _world()) and world.has_lost_another(error):
+        if (world := _world()) and world.is_about_a_lost_process(error):
             return "error: another process of this run has ended (go on with `holdfast resume`)", 1
         if not hasattr(error, "format_message"):  # what typer raises for a wrong command line has one
             raise

@@ -1,4 +1,4 @@
-"""What a policy says of completions that are there already: log-probabilities of their tokens, without gradients."""
+"""Log-probabilities of given completions under a policy, without gradients."""
 
 from collections.abc import Sequence
 

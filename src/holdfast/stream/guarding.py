@@ -204,7 +204,7 @@ class Guarding:
         if "refresh_teacher" in actions and self.teacher is not None and self.teacher.average is not None:
             self.teacher.average.reset("student")
             (later if self.teacher.waits else did).append("the teacher is a copy of the student")
-        if "freeze_teacher" in actions and self.teacher is not None and self.teacher.can_stand_still and not own.frozen:
+        if "freeze_teacher" in actions and self.teacher is not None and self.teacher.can_freeze and not own.frozen:
             own.frozen = True
             if self.teacher.waits:
                 later.append("the teacher stands still from its first refresh on")

@@ -22,7 +22,7 @@ from holdfast.guard.guard import Decision
 from holdfast.model.base import Base
 from holdfast.model.context_length import check_context
 from holdfast.model.hidden_states import longest_packed
-from holdfast.model.load import load_policy, tell_of_slow_products
+from holdfast.model.load import load_policy, warn_of_slow_products
 from holdfast.model.processes import Processes
 from holdfast.model.shard import abandon, shard
 from holdfast.model.stage_adapters import adapted_model
@@ -95,7 +95,7 @@ class Run(GoesBack):
             if not isinstance(each, LmEvalSuite):
                 try_verifier(each)
         self.policy = load_policy(adapted_model(config), seed=config.seed)
-        tell_of_slow_products(self.policy, config.train)
+        warn_of_slow_products(self.policy, config.train)
         check_context(self.policy, config.train, config.eval)
         offload = config.train.offload_teacher
         self.base = Base(self.policy, offload=offload) if config.recipe.uses_base() or config.eval.kl_items else None
@@ -294,7 +294,7 @@ class Run(GoesBack):
             if is_last and self.teacher is not None and end is None:
                 self.teacher.after_rollout_batch(batch.measured)
             elif is_last and self.teacher is not None:
-                self.teacher.after_lost_batch()
+                self.teacher.after_skipped_batch()
             if self.teacher is not None and self.teacher.spec.kind in ("periodic", "gated"):
                 numbers["teacher_refreshes"] = self.teacher.refreshes
             position = Position(stage, step + 1, trainer, None if is_last else batch, controls)
