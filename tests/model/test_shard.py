@@ -275,7 +275,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path, size: int) -> None:
     assert set(command.join()) == {2}
     (said,) = [line for line in command.output().splitlines() if "holdfast: " in line or "Traceback" in line]
     assert re.fullmatch(
-        rf"holdfast: error: {run}\S*: a checkpoint cannot be written: File too large \(make room\); "
+        rf"holdfast: error: {run}\S*: a checkpoint cannot be written: File too large \(free some disk space\); "
         rf"then resume with `holdfast resume {run}`",
         said,
     )

@@ -13,9 +13,9 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from holdfast.cli.summary_text import summary_as_text
 
 from holdfast.api import report
+from holdfast.cli.summary_text import summary_as_text
 from holdfast.errors import RunError
 from holdfast.measure.metrics import METRICS
 from holdfast.stream.compare import resume_comparison

@@ -45,7 +45,7 @@ def _processes() -> Any:
 def _print_last(write: Callable[[], object]) -> None:
     """Call `write` in one process only: of several that fail, the first to fail, because it knows the cause."""
     if processes := _processes():
-        processes.last_word(write)
+        processes.report_first_failure(write)
     elif is_main_process():
         write()
 
@@ -106,7 +106,7 @@ def _outcome(app: typer.Typer, arguments: Sequence[str] | None) -> tuple[str, in
         # Compared by name, so that torch need not be imported.
         if type(error).__name__ == "OutOfMemoryError":
             return "error: out of device memory (lower train.micro_batch_tokens, or use model.lora)", 2
-        if (processes := _processes()) and processes.has_lost_another(error):
+        if (processes := _processes()) and processes.is_about_a_lost_process(error):
             return "error: another process of this run has ended (resume with `holdfast resume`)", 1
         if not hasattr(error, "format_message"):  # typer's errors about a command line have it
             raise

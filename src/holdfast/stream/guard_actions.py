@@ -171,7 +171,7 @@ class RunGuard:
             self.teacher.average.reset("student")
             (later if self.teacher.waits else done).append("the teacher is a copy of the student")
         freezes = "freeze_teacher" in actions and not changes.teacher_frozen
-        if freezes and self.teacher is not None and self.teacher.can_stand_still:
+        if freezes and self.teacher is not None and self.teacher.can_freeze:
             changes.teacher_frozen = True
             if self.teacher.waits:
                 later.append("the teacher is frozen after its first refresh")

@@ -16,7 +16,7 @@ from holdfast.evaluate.evaluator import Evaluator
 from holdfast.model.base import Base
 from holdfast.model.context_length import check_context
 from holdfast.model.hidden_states import longest_packed
-from holdfast.model.load import load_policy, tell_of_slow_products
+from holdfast.model.load import load_policy, warn_of_slow_products
 from holdfast.model.processes import Processes
 from holdfast.model.shard import abandon, shard
 from holdfast.model.stage_adapters import adapted_model
@@ -114,7 +114,7 @@ class Run:
         """The student, and the base, teacher and penalty that the recipe asks for."""
         config = self.config
         self.policy = load_policy(adapted_model(config), seed=config.seed)
-        tell_of_slow_products(self.policy, config.train)
+        warn_of_slow_products(self.policy, config.train)
         check_context(self.policy, config.train, config.eval)
         offload = config.train.offload_teacher
         self.base = Base(self.policy, offload=offload) if config.recipe.uses_base() or config.eval.kl_items else None

@@ -176,7 +176,7 @@ class StageLoop:
         if self.teacher is None:
             return
         if failed:
-            self.teacher.after_lost_batch()
+            self.teacher.after_skipped_batch()
         else:
             self.teacher.after_rollout_batch(batch.rollout_metrics)
 
