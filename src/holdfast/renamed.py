@@ -156,3 +156,7 @@ def explain_moved_modules() -> None:
     """Have imports by an old name say the new one."""
     if not any(isinstance(finder, MovedModules) for finder in sys.meta_path):
         sys.meta_path.append(MovedModules())
+
+
+CLAIM_NAMES: Mapping[str, str] = {"holdfast-on-the-front": "anchored-on-the-front"}
+"""Claims of `holdfast findings`."""

@@ -10,6 +10,7 @@ import typer
 
 from holdfast.cli.options import JsonFile, Quiet
 from holdfast.errors import ConfigError, did_you_mean
+from holdfast.renamed import CLAIM_NAMES
 
 
 def findings(
@@ -20,7 +21,7 @@ def findings(
         bool,
         typer.Option(
             "--quick",
-            help="Three seeds, smaller batches, fewer test items, and only the closest competitor of `holdfast`.",
+            help="Three seeds, smaller batches, fewer test items, and only the closest competitors of `anchored`.",
         ),
     ] = False,
     seeds: Annotated[int | None, typer.Option("--seeds", min=2, help="Number of seeds, from 0.")] = None,
@@ -30,7 +31,12 @@ def findings(
     ] = Path("runs/findings"),
     json_file: JsonFile = None,
     page: Annotated[
-        Path | None, typer.Option("--page", metavar="FILE", help="Also write the results as a Markdown page.")
+        Path | None,
+        typer.Option(
+            "--page",
+            metavar="FILE",
+            help="Also write a Markdown page, with a page per claim in the folder FILE without its suffix.",
+        ),
     ] = None,
     listed: Annotated[bool, typer.Option("--list", help="Only list the claims.")] = False,
     quiet: Quiet = False,
@@ -38,7 +44,7 @@ def findings(
     """Test claims of papers on the lab, and show which hold, with 95% CIs over seeds."""
     from holdfast.cli.tables import table
     from holdfast.findings.claims import CLAIMS
-    from holdfast.findings.page import HEADER, as_json, as_markdown, table_rows
+    from holdfast.findings.page import HEADER, as_json, as_pages, table_rows
     from holdfast.findings.provenance import commit
     from holdfast.findings.run import FULL_SEEDS, QUICK_SEEDS, find, made_by
     from holdfast.store.files import write_json, write_text
@@ -46,7 +52,8 @@ def findings(
     by_name = {claim.name: claim for claim in CLAIMS}
     for name in names or ():
         if name not in by_name:
-            raise ConfigError(f"no claim is called {name!r}", fix=did_you_mean(name, by_name))
+            renamed = f"it is called {CLAIM_NAMES[name]!r} now" if name in CLAIM_NAMES else None
+            raise ConfigError(f"no claim is called {name!r}", fix=renamed or did_you_mean(name, by_name))
     chosen = [by_name[name] for name in dict.fromkeys(names)] if names else list(CLAIMS)
     if listed:
         print(table(("claim", "source", "statement"), [(c.name, c.source, c.statement) for c in chosen]))
@@ -72,4 +79,5 @@ def findings(
     if json_file is not None:
         write_json(json_file, as_json(results, made))
     if page is not None:
-        write_text(page, as_markdown(results, made))
+        for path, text in as_pages(results, made, page).items():
+            write_text(Path(path), text)
