@@ -222,25 +222,25 @@ def _ended(learned: float, lost: float) -> dict[str, Any]:
 
 
 def test_our_recipe_is_measured_by_what_it_learns_and_loses() -> None:
-    (claim,) = (claim for claim in CLAIMS if claim.name == "holdfast-on-the-front")
+    (claim,) = (claim for claim in CLAIMS if claim.name == "anchored-on-the-front")
     assert claim.measure is not None
     first, second = ORDERS
     runs = {
         f"{recipe}/{order}": [_ended(*end)]
         for order, ends in (
-            (first, {"holdfast": (0.8, 0.0), "eager": (0.9, 0.3), "near": (0.7, 0.0)}),
-            (second, {"holdfast": (0.6, 0.1), "eager": (0.7, 0.2), "near": (0.6, 0.0)}),
+            (first, {"anchored": (0.8, 0.0), "eager": (0.9, 0.3), "near": (0.7, 0.0)}),
+            (second, {"anchored": (0.6, 0.1), "eager": (0.7, 0.2), "near": (0.6, 0.0)}),
         )
         for recipe, end in ends.items()
     }
     eager, near = claim.measure(Evidence(runs, {}))
-    # Over both orders holdfast learns 70 and loses 5, eager 80 and 25, near 65 and 0.
+    # Over both orders anchored learns 70 and loses 5, eager 80 and 25, near 65 and 0.
     assert eager.values == [pytest.approx(65 - 55)]
     assert near.values == [pytest.approx(65 - 65)]
 
 
 def test_what_is_gained_since_pays_for_nothing_that_was_lost() -> None:
-    (claim,) = (claim for claim in CLAIMS if claim.name == "holdfast-on-the-front")
+    (claim,) = (claim for claim in CLAIMS if claim.name == "anchored-on-the-front")
     assert claim.measure is not None
     gaining = _ended(0.8, 0.0)
     gaining["metrics"]["loss_of_earlier"]["per_set"] = {"first task": -0.3, "suite": 0.3}
@@ -470,12 +470,12 @@ def test_every_prompt_that_is_looked_at_names_a_form() -> None:
 
 
 def test_recipes_stand_in_the_order_of_what_they_learn_less_what_they_lose() -> None:
-    (claim,) = [each for each in CLAIMS if each.name == "holdfast-on-the-front"]
-    ends = {"holdfast": (0.8, 0.1), "eager": (0.9, 0.5), "worse": (0.7, 0.1), "still": (0.0, 0.0)}
+    (claim,) = [each for each in CLAIMS if each.name == "anchored-on-the-front"]
+    ends = {"anchored": (0.8, 0.1), "eager": (0.9, 0.5), "worse": (0.7, 0.1), "still": (0.0, 0.0)}
     found = {f"{label}/{order}": [_ended(*end), _ended(*end)] for label, end in ends.items() for order in ORDERS}
     assert claim.table is not None
     table = claim.table(Evidence(found, {}))
-    assert [row[0] for row in table.rows] == ["holdfast", "worse", "eager", "still"]
+    assert [row[0] for row in table.rows] == ["anchored", "worse", "eager", "still"]
     assert table.rows[0][1:8] == ("70.0", "80.0", "10.0", "80.0 / 10.0", "80.0 / 10.0", "", "")
     assert table.rows[2][6:8] == ("+10.0 (+10.0 to +10.0)", "+40.0 (+40.0 to +40.0)")
 
@@ -493,7 +493,7 @@ def test_every_recipe_is_on_the_front_or_wants_what_its_tasks_lack() -> None:
     def name(recipe: Any) -> str:
         return recipe if isinstance(recipe, str) else recipe["name"]
 
-    compared = {name(recipe) for recipe in RIVALS.values()} | {"holdfast"}
+    compared = {name(recipe) for recipe in RIVALS.values()} | {"anchored"}
     provided = frozenset.intersection(*(lab_task(task).provides() for task in TASKS))
     for recipe in RECIPES.values():
         assert (recipe.name in compared) == (recipe().required() <= provided), recipe.name

@@ -357,7 +357,7 @@ def test_an_unknown_setting_is_refused(name: str) -> None:
         (SDPO, {"solution_template": "Look:"}, "solution_template has no place {solution}"),
         (SDPO, {"reprompt_template": "{prompt}{solution}"}, "reprompt_template has no place {feedback}"),
         (SDFT, {"template": "{prompt}"}, "template has no place {demonstration}"),
-        (GRPO, {"surrogate": "cispo"}, "epsilon_high is the cap"),
+        (GRPO, {"surrogate": "cispo"}, "epsilon_high is 0.2; with surrogate: cispo it caps the ratio itself"),
         (GRPO, {"variant": "ppo"}, "variant"),
         (GRPO, {"variant": ["dapo"]}, "variant"),
         (GRPO, {"num_generations": 1}, "num_generations"),

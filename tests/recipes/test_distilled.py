@@ -23,9 +23,9 @@ from holdfast.recipes import (
     SDPO,
     SFT,
     VOPD,
+    Anchored,
     BetaOPSD,
     CorrectOnly,
-    Holdfast,
     Replay,
     SDZero,
     StableOPD,
@@ -181,14 +181,14 @@ def test_every_one_of_these_losses_is_another() -> None:
 
 SAMPLED: list[Callable[[float], Recipe]] = [
     lambda cap: ISDFT(importance_cap=cap, num_loss_tokens_to_skip=0),
-    lambda cap: Holdfast(importance_cap=cap),
+    lambda cap: Anchored(importance_cap=cap),
     lambda cap: BetaOPSD(importance_cap=cap),
     lambda cap: MSD(importance_cap=cap),
     lambda cap: CorrectOnly(importance_cap=cap),
 ]
 
 
-@pytest.mark.parametrize("make", SAMPLED, ids=["isdft", "holdfast", "beta_opsd", "msd", "correct_only"])
+@pytest.mark.parametrize("make", SAMPLED, ids=["isdft", "anchored", "beta_opsd", "msd", "correct_only"])
 def test_a_cap_that_all_ratios_reach_is_what_a_row_is_multiplied_by(make: Callable[[float], Recipe]) -> None:
     step = make_step([5], div=1.0)
     student = step.student[0].log_softmax(-1)
@@ -227,39 +227,47 @@ def test_samples_drawn_from_few_tokens_are_not_corrected() -> None:
     drawn = make_step([6, 3, 8], div=1.0)
     assert drawn.loss(truncated.objective())[0].item() == pytest.approx(alone, rel=1e-12)
     for kind in (VOPD, StableOPD):
-        with pytest.raises(ValidationError, match="estimates from them are off"):
+        with pytest.raises(ValidationError, match="estimates from sampled tokens are biased"):
             kind(sampling_top_p=0.95)
     StableOPD(sampling_top_p=0.95, beta=0.0)
     VOPD(sampling_top_p=0.95, support="full")
 
 
 UNREAD: list[tuple[type[Recipe], dict[str, Any], str]] = [
-    *((ATESD, {"exposure": 0.5, name: value}, f"{name} is for exposure unset, not 0.5") for name, value in {
+    *((ATESD, {"exposure": 0.5, name: value}, f"{name} is used only if exposure is unset, but exposure is 0.5")
+      for name, value in {
         "hold": 5, "discount": 0.7, "entropy_weight": 0.5, "controller_rate": 0.5, "probe_exposure": 0.5,
         "probe_prompts": 5,
     }.items()),
-    (VOPD, {"support": "full", "baseline": "topk"}, "baseline is for support sampled, not full"),
-    (VOPD, {"top_k": 20}, "top_k is for .* or support sampled and baseline topk, not support sampled and"),
-    (MSD, {"weigh_by_teacher": False, "entropy_top_k": 5}, "entropy_top_k is for weigh_by_teacher true, not false"),
-    (MSD, {"sampled_by": "teacher", "importance_cap": 3.0}, "importance_cap is for sampled_by student, not teacher"),
-    *((kind, {"divergence": "forward_kl", "jsd_beta": 0.3}, "jsd_beta is for divergence jsd, not forward_kl")
-      for kind in (SDFT, ISDFT, Holdfast, CorrectOnly, OPSD, BetaOPSD, ATESD, StableOPD, SDPO, SCSDPO)),
-    *((kind, {"support": "full", "top_k": 7}, "top_k is for support topk_tail or topk_renormalized, not full")
-      for kind in (SDFT, ISDFT, Holdfast, CorrectOnly, OPSD, BetaOPSD, ATESD, StableOPD, SDPO, SCSDPO)),
-    *((kind, {"support": "full", "top_k_by": "teacher"}, "top_k_by is for support")
+    (VOPD, {"support": "full", "baseline": "topk"}, "baseline is used only if support is sampled, but support is full"),
+    (VOPD, {"top_k": 20},
+     "top_k is used only if .* or support is sampled and baseline is topk, but support is sampled and"),
+    (MSD, {"weigh_by_teacher": False, "entropy_top_k": 5},
+     "entropy_top_k is used only if weigh_by_teacher is true, but weigh_by_teacher is false"),
+    (MSD, {"sampled_by": "teacher", "importance_cap": 3.0},
+     "importance_cap is used only if sampled_by is student, but sampled_by is teacher"),
+    *((kind, {"divergence": "forward_kl", "jsd_beta": 0.3},
+       "jsd_beta is used only if divergence is jsd, but divergence is forward_kl")
+      for kind in (SDFT, ISDFT, Anchored, CorrectOnly, OPSD, BetaOPSD, ATESD, StableOPD, SDPO, SCSDPO)),
+    *((kind, {"support": "full", "top_k": 7},
+       "top_k is used only if support is topk_tail or topk_renormalized, but support is full")
+      for kind in (SDFT, ISDFT, Anchored, CorrectOnly, OPSD, BetaOPSD, ATESD, StableOPD, SDPO, SCSDPO)),
+    *((kind, {"support": "full", "top_k_by": "teacher"}, "top_k_by is used only if support is")
       for kind in (SDFT, OPSD, VOPD, SDPO)),
-    *((kind, {"clip": "none", "clip_at": 0.1}, "clip_at is for clip entry or token, not none")
+    *((kind, {"clip": "none", "clip_at": 0.1}, "clip_at is used only if clip is entry or token, but clip is none")
       for kind in (OPSD, BetaOPSD, ATESD, VOPD, StableOPD)),
-    (OPSD, {"sampling_top_k": 20, "importance_cap": 3.0}, "importance_cap is for sampling_top_k 0"),
+    (OPSD, {"sampling_top_k": 20, "importance_cap": 3.0}, "importance_cap is used only if sampling_top_k is 0"),
     (StableOPD, {"demonstration_share": 0.0, "demonstration_weight": 0.5},
-     "demonstration_weight is for demonstration_share above 0, not 0.0; leave it out"),
-    *((SDZero, {"phase": 1, name: value}, f"{name} is for .*phase unset or 2") for name, value in {
+     "demonstration_weight is used only if demonstration_share is above 0, but demonstration_share is 0.0; leave "
+     "demonstration_weight out"),
+    *((SDZero, {"phase": 1, name: value}, f"{name} is used only if .*phase is unset or 2") for name, value in {
         "sync_every": 5, "divergence": "forward_kl", "jsd_beta": 0.3, "support": "full", "top_k": 7,
         "top_k_by": "teacher",
     }.items()),
-    (SDZero, {"phase": 1, "srt_steps": 5}, "srt_steps is for phase unset, not 1"),
-    (SDZero, {"phase": 2, "srt_steps": 5}, "srt_steps is for phase unset, not 2"),
-    (Replay, {"replay_source": "base", "prompts": "p.jsonl", "buffer_size": 3}, "buffer_size is for prompts unset"),
+    (SDZero, {"phase": 1, "srt_steps": 5}, "srt_steps is used only if phase is unset, but phase is 1"),
+    (SDZero, {"phase": 2, "srt_steps": 5}, "srt_steps is used only if phase is unset, but phase is 2"),
+    (Replay, {"replay_source": "base", "prompts": "p.jsonl", "buffer_size": 3},
+     "buffer_size is used only if prompts is unset"),
 ]  # fmt: skip
 
 
@@ -271,7 +279,7 @@ def test_a_setting_that_nothing_reads_is_refused(kind: type[Recipe], settings: d
 
 def test_defaults_may_be_written_out() -> None:
     """As a run's resolved configuration does."""
-    for kind in (ATESD, VOPD, MSD, SDZero, Replay, Holdfast, SDPO, OPSD):
+    for kind in (ATESD, VOPD, MSD, SDZero, Replay, Anchored, SDPO, OPSD):
         assert kind(**{name: getattr(kind(), name) for name in kind.model_fields}) == kind()
     assert ATESD(exposure=0.5, hold=10) == ATESD(exposure=0.5)
     assert SDZero(phase=1, srt_steps=20) == SDZero(phase=1)

@@ -83,7 +83,7 @@ CASES = (
     # So that it goes back on the lab, whose reward rises without a halt.
     Learns("auto_npo", 0.6, settings={"every": 3, "patience": 1, "entropy_share": 1.0, "least_gain": 1.0}),
     Learns("isdft", 0.6, settings={"num_loss_tokens_to_skip": 0, "ramp_steps": 8}),
-    Learns("holdfast", 0.6),
+    Learns("anchored", 0.6),
     # The lab's base knows how a demonstration is shown to it, and learns no new answer under the default clip by entry,
     # which turns the gradient around wherever it bites: this ends at 0.0, 0.0 and 0.04 with it, at 0.0 in the default
     # words, and on the wider lab's steps at 0.08, from 0.15.

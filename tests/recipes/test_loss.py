@@ -37,9 +37,9 @@ from holdfast.recipes import (
     SORT,
     VOPD,
     ActGuide,
+    Anchored,
     BetaOPSD,
     CorrectOnly,
-    Holdfast,
     Replay,
     SDZero,
     SFTThenGRPO,
@@ -320,7 +320,7 @@ def isdft(groups: Sequence[Sequence[Seen]]) -> Tensor:
     return total([loss[1:].mean() for loss in losses], len(rows))
 
 
-def holdfast(groups: Sequence[Sequence[Seen]]) -> Tensor:
+def anchored(groups: Sequence[Sequence[Seen]]) -> Tensor:
     """All three at temperature 1.25."""
 
     def loss(s: Seen) -> Tensor:
@@ -461,13 +461,13 @@ CASES: dict[str, tuple[Recipe, Formula]] = {
     "sc_sdpo": (SCSDPO(divergence="forward_kl", support="full"), sc_sdpo),
     "rlsd": (RLSD(), rlsd),
     "sort": (SORT(reference_weight=1.5, plan_share=0.3, rising_only=True, normalize_weights=True), sort),
-    "npo": (NPO(gate=0.4), npo),
+    "npo": (NPO(max_success_fraction=0.4), npo),
     "actguide": (ActGuide(beta=0.2), actguide),
     "actguide, shaped": (ActGuide(beta=0.2, luffy_gamma=0.3), partial(actguide, gamma=0.3)),
     "sft_then_grpo, at first": (SFTThenGRPO(), imitated),
     "sft_then_grpo, later": (SFTThenGRPO(imitation=0.0), rewarded),
     "isdft": (ISDFT(target_fraction=0.4, mu=0.3, num_loss_tokens_to_skip=1), isdft),
-    "holdfast": (Holdfast(beta=2.5, mu=0.2, temperature=1.25), holdfast),
+    "anchored": (Anchored(beta=2.5, mu=0.2, temperature=1.25), anchored),
     "opsd": (OPSD(clip_at=0.002, temperature=1.0), opsd),
     "opsd, top-k": (OPSD(support="topk_renormalized", top_k=5, clip="none", temperature=1.0), opsd_topk),
     "opsd, rescaled": (OPSD(divergence="jsd", clip="token", temperature=1.0), opsd_rescaled),
@@ -477,7 +477,7 @@ CASES: dict[str, tuple[Recipe, Formula]] = {
     "msd, off-policy": (MSD(sampled_by="teacher", entropy_top_k=5, temperature=0.2), msd),
     "vopd": (VOPD(), vopd),
     "vopd, top-k baseline": (VOPD(baseline="topk", top_k=5), vopd_topk),
-    "sdpg": (SDPG(distillation=0.2, beta=0.4, gate_positive=True), sdpg),
+    "sdpg": (SDPG(distillation=0.2, beta=0.4, positive_advantages_only=True), sdpg),
 }
 
 
@@ -508,12 +508,12 @@ def groups_for(recipe: Recipe) -> list[Group]:
             if number == 1:
                 for row in group.rows[:-1]:
                     row.verdict = Verdict(row.reward / 2)
-        if recipe.guide() is not None:
+        if recipe.near_future() is not None:
             own = ids(5)
             guide = Row(example, prompt, own, verdict=Verdict(1.0))
             guide.source_logprobs = [-rng.uniform(4.5, 7) for _ in own]
             group.rows.append(guide)
-        if recipe.guidance() is not None and number == 1:
+        if recipe.hints() is not None and number == 1:
             for row, reward in zip(list(group.rows), (0.0, 1.0, 1.0, 0.4), strict=True):
                 row.verdict = Verdict(0.0)
                 own = ids(5)

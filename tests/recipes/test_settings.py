@@ -29,10 +29,10 @@ from holdfast.recipes import (
     SORT,
     VOPD,
     ActGuide,
+    Anchored,
     AutoNPO,
     BetaOPSD,
     CorrectOnly,
-    Holdfast,
     OLoRA,
     Replay,
     SDZero,
@@ -149,11 +149,11 @@ def phases(recipe: Recipe) -> list[float]:
 
 
 def helped(field: str) -> Callable[[Recipe], Any]:
-    return lambda recipe: getattr(recipe.guidance(), field)
+    return lambda recipe: getattr(recipe.hints(), field)
 
 
 def guide(field: str) -> Callable[[Recipe], Any]:
-    return lambda recipe: getattr(recipe.guide(), field)
+    return lambda recipe: getattr(recipe.near_future(), field)
 
 
 SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]] = [
@@ -171,8 +171,8 @@ SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]]
     (SCSDPO, "weight_exponent", 1.0, each("div"), [3**0.5 / 4] * 4, [3 / 16] * 4),
     (SCSDPO, "success_threshold", 1.0, each("div"), [3**0.5 / 4] * 4, [0.5] * 4),
     (CorrectOnly, "num_generations", 2, lambda r: cost_of(r).step.completions, 4, 2),
-    (CorrectOnly, "distil", "wrong", each("div"), [1, 0, 0, 1], [0, 1, 1, 0]),
-    (CorrectOnly, "distil", "all", each("div"), [1, 0, 0, 1], [1, 1, 1, 1]),
+    (CorrectOnly, "distill", "wrong", each("div"), [1, 0, 0, 1], [0, 1, 1, 0]),
+    (CorrectOnly, "distill", "all", each("div"), [1, 0, 0, 1], [1, 1, 1, 1]),
     (CorrectOnly, "success_threshold", 0.5, each("div"), [1, 0, 0, 1], [1, 1, 0, 1]),
     (RLSD, "modulation", 0.2, gradient("modulation", 25), 0.25, 0.1),
     (RLSD, "modulation_steps", 0, gradient("modulation", 60), 0.0, 0.5),
@@ -196,7 +196,7 @@ SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]]
     (NPO, "guide_samples", 1, guide("samples"), 4, 1),
     (NPO, "success_threshold", 0.5, guide("success_threshold"), 1.0, 0.5),
     (NPO, "success_threshold", 0.5, guided, [True, True, False], [True, False, False]),
-    (NPO, "gate", 0.4, guided, [True, True, False], [True, False, False]),
+    (NPO, "max_success_fraction", 0.4, guided, [True, True, False], [True, False, False]),
     (AutoNPO, "every", 2, guide("every"), 5, 2),
     (AutoNPO, "candidates", 2, guide("candidates"), 4, 2),
     (AutoNPO, "fast_rate", 1.0, guide("fast_rate"), 0.3, 1.0),
@@ -210,7 +210,7 @@ SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]]
     (ActGuide, "hard_threshold", 0.5, helped("hard_threshold"), 0.0, 0.5),
     (ActGuide, "probes", 1, helped("probes"), 2, 1),
     (ActGuide, "most_probe_steps", 3, helped("most_probe_steps"), 5, 3),
-    (ActGuide, "template", "{actions}{prompt}", lambda r: r.guidance().template[:9] == "{actions}", False, True),
+    (ActGuide, "template", "{actions}{prompt}", lambda r: r.hints().template[:9] == "{actions}", False, True),
     (ActGuide, "luffy_gamma", 0.1, gradient("off_policy"), "ratio", "shaped"),
     (ActGuide, "luffy_gamma", 0.3, gradient("off_policy_gamma"), 0.1, 0.3),
     (ActGuide, "beta", 0.0, each("base_kl"), [1.0] * 4, [0.0] * 4),
@@ -258,16 +258,16 @@ SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]]
     (ISDFT, "ramp_steps", 1.0, fraction(200), 1.0, 1.0),
     (ISDFT, "ramp_steps", 2, fraction(2), 0.26, 1.0),
     (ISDFT, "mu", 0.1, lambda r: r.objective().reference_kl, 2e-3, 0.1),
-    (Holdfast, "replay_ratio", 0.25, lambda r: r.rollouts().replay_ratio, 0.5, 0.25),
-    (Holdfast, "buffer_size", 3, lambda r: r.rollouts().replay_buffer_size, None, 3),
-    (Holdfast, "num_generations", 3, lambda r: r.rollouts().num_generations, 1, 3),
-    (Holdfast, "teacher_kind", "ema", lambda r: r.teacher() and r.teacher().kind, "frozen", "ema"),
-    (Holdfast, "mu", 0.0, each("base_kl"), [1.0] * 4, [0.0] * 4),
-    (Holdfast, "mu", 0.1, lambda r: r.objective().reference_kl, 0.05, 0.1),
-    (Holdfast, "divergence", "jsd", lambda r: r.objective().divergence, "reverse_kl", "jsd"),
-    (Holdfast, "beta", 4.0, lambda r: r.objective().target_weight, 0.5, 0.25),
-    (Holdfast, "temperature", 1.0, lambda r: (r.rollouts().temperature, r.objective().temperature), (1.1, 1.1), (1, 1)),
-    (Holdfast, "template", "{prompt}={demonstration}", lambda r: teacher_prompt(r) == "Q=D", False, True),
+    (Anchored, "replay_ratio", 0.25, lambda r: r.rollouts().replay_ratio, 0.5, 0.25),
+    (Anchored, "buffer_size", 3, lambda r: r.rollouts().replay_buffer_size, None, 3),
+    (Anchored, "num_generations", 3, lambda r: r.rollouts().num_generations, 1, 3),
+    (Anchored, "teacher_kind", "ema", lambda r: r.teacher() and r.teacher().kind, "frozen", "ema"),
+    (Anchored, "mu", 0.0, each("base_kl"), [1.0] * 4, [0.0] * 4),
+    (Anchored, "mu", 0.1, lambda r: r.objective().reference_kl, 0.05, 0.1),
+    (Anchored, "divergence", "jsd", lambda r: r.objective().divergence, "reverse_kl", "jsd"),
+    (Anchored, "beta", 4.0, lambda r: r.objective().target_weight, 0.5, 0.25),
+    (Anchored, "temperature", 1.0, lambda r: (r.rollouts().temperature, r.objective().temperature), (1.1, 1.1), (1, 1)),
+    (Anchored, "template", "{prompt}={demonstration}", lambda r: teacher_prompt(r) == "Q=D", False, True),
     (OPSD, "clip", "token", lambda r: r.objective().clip, "entry", "token"),
     (OPSD, "clip_at", 0.06, lambda r: r.objective().clip_at, 0.05, 0.06),
     (OPSD, "temperature", 0.9, lambda r: (r.rollouts().temperature, r.objective().temperature), (1.1, 1.1), (0.9, 0.9)),
@@ -320,7 +320,7 @@ SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]]
     (SDPG, "distillation", 0.5, each("div"), [1e-3] * 4, [0.5] * 4),
     (SDPG, "beta", 0.0, each("base_kl"), [1.0] * 4, [0.0] * 4),
     (SDPG, "divergence", "forward_kl", lambda r: r.objective().divergence, "reverse_kl", "forward_kl"),
-    (SDPG, "gate_positive", True, each("div"), [1e-3] * 4, [1e-3, 0, 0, 1e-3]),
+    (SDPG, "positive_advantages_only", True, each("div"), [1e-3] * 4, [1e-3, 0, 0, 1e-3]),
 ]
 
 

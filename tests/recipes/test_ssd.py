@@ -150,7 +150,8 @@ def test_the_bases_own_distribution_is_refused() -> None:
 
 @pytest.mark.parametrize("of", [GRPO, SDFT])
 @pytest.mark.parametrize(
-    ("changes", "message"), [({"source": "base"}, "the base's have none"), ({"top_k": 5}, "with top_k or top_p")]
+    ("changes", "message"),
+    [({"source": "base"}, "samples of the student, not of the base"), ({"top_k": 5}, "with top_k or top_p")],
 )
 def test_ratios_take_the_students_own_samples_untruncated(
     of: type[Recipe], changes: dict[str, Any], message: str

@@ -21,7 +21,7 @@ from holdfast.lab import tasks as lab
 from holdfast.model.load import load_policy
 from holdfast.model.policy import Policy
 from holdfast.recipes import ActGuide
-from holdfast.recipes.parts.rollouts import GuidanceSpec
+from holdfast.recipes.parts.rollouts import HintSpec
 from holdfast.rollouts.collect import Collector
 from holdfast.rollouts.hints import Hinted, guide_failing
 from holdfast.sampling.draws import Request
@@ -55,7 +55,7 @@ def failed(of: Example, *rewards: float) -> Group:
     return Group(of, [Row(of, [1], [2], sampled_logprobs=[-1.0], verdict=Verdict(r)) for r in rewards or (0.0,) * 4])
 
 
-SPEC = GuidanceSpec(template=ACTIONS_TEMPLATE)
+SPEC = HintSpec(template=ACTIONS_TEMPLATE)
 
 
 @pytest.mark.parametrize("actions", [1, 2, 3, 7, 12])
@@ -75,11 +75,11 @@ def test_the_fewest_actions_that_help_are_found(actions: int) -> None:
 
 def test_a_search_ends_after_its_steps_with_the_best_so_far() -> None:
     groups = [failed(example("a", 16, 3)), failed(example("b", 16, 12))]
-    guide_failing(groups, GuidanceSpec(template=ACTIONS_TEMPLATE, most_probe_steps=2), Knowing(groups))
+    guide_failing(groups, HintSpec(template=ACTIONS_TEMPLATE, most_probe_steps=2), Knowing(groups))
     assert [group.shown_actions for group in groups] == [4, 12]
     assert groups[0].more_completions == 2 * 2 + 4
     at_once = [failed(example("a", 16, 3))]
-    guide_failing(at_once, GuidanceSpec(template=ACTIONS_TEMPLATE, most_probe_steps=0), Knowing(at_once))
+    guide_failing(at_once, HintSpec(template=ACTIONS_TEMPLATE, most_probe_steps=0), Knowing(at_once))
     assert at_once[0].shown_actions == 16
 
 
@@ -89,7 +89,7 @@ def test_only_prompts_that_fail_are_helped() -> None:
     assert [len(group.rows) for group in groups] == [2, 4]
     assert groups[0].more_completions == 0
     groups = [failed(example("a", 3), 0.0, 0.2)]
-    guide_failing(groups, GuidanceSpec(template=ACTIONS_TEMPLATE, hard_threshold=0.2), Knowing(groups))
+    guide_failing(groups, HintSpec(template=ACTIONS_TEMPLATE, hard_threshold=0.2), Knowing(groups))
     assert len(groups[0].rows) == 4
 
 

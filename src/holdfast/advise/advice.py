@@ -68,7 +68,7 @@ class Beginning:
 
 BEGINNINGS = (
     Beginning(
-        "holdfast",
+        "anchored",
         "demonstrations or solutions that the model can follow in its prompt, and old skills that matter: it learns on "
         "its own samples and stays near the base",
         "docs/front.md, beside other recipes on the lab",

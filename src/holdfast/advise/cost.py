@@ -12,7 +12,7 @@ from holdfast.config.settings import TrainSettings
 from holdfast.recipes.base.recipe import Recipe
 from holdfast.recipes.parts.controllers import Moment
 from holdfast.recipes.parts.penalty import FisherPenalty
-from holdfast.recipes.parts.rollouts import GuideSpec, RolloutSpec
+from holdfast.recipes.parts.rollouts import NearFutureSpec, RolloutSpec
 from holdfast.recipes.parts.teacher import TeacherSpec
 
 BACKWARD = 2
@@ -139,7 +139,7 @@ def _asked(recipe: Recipe) -> tuple[int, int]:
 
 def _step(recipe: Recipe, *, is_first: bool) -> Passes:
     """Per training prompt, but for what a probe measures."""
-    rollouts, guide, guidance = recipe.rollouts(), recipe.guide(), recipe.guidance()
+    rollouts, guide, guidance = recipe.rollouts(), recipe.near_future(), recipe.hints()
     asked, asked_of_demonstrations = _asked(recipe)
     own = rollouts.num_generations if rollouts.is_sampled else 1
     # Replayed prompts are answered, scored and trained on like the stage's own.
@@ -162,7 +162,7 @@ def _step(recipe: Recipe, *, is_first: bool) -> Passes:
     )
 
 
-def _guides(guide: GuideSpec) -> int:
+def _guides(guide: NearFutureSpec) -> int:
     """Answers of the near future to each prompt of a stage, at most."""
     return guide.samples * (guide.rounds if guide.kind == "stalled" else 1)
 
@@ -174,7 +174,7 @@ def _stage(recipe: Recipe, *, is_first: bool, prompts_per_step: int) -> Passes:
         is_sampled = penalty.sequences == "samples"
         known = is_sampled or not is_first
         found += Passes(completions=is_sampled, forwards=known, backwards=known) * penalty.count
-    if (guide := recipe.guide()) is not None:
+    if (guide := recipe.near_future()) is not None:
         found += _measured(guide)
         if guide.kind == "ahead":
             # The steps ahead are taken once more, with guides then.
@@ -183,7 +183,7 @@ def _stage(recipe: Recipe, *, is_first: bool, prompts_per_step: int) -> Passes:
     return found
 
 
-def _measured(guide: GuideSpec) -> Passes:
+def _measured(guide: NearFutureSpec) -> Passes:
     """Of quality and variance: a stalled run has each candidate but the first answer the prompts that failed, and each
     but the last score the right answers of those after it; where there is no choice, guides alone are scored."""
     answers = guide.failures * guide.samples

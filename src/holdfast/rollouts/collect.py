@@ -61,7 +61,7 @@ class Collector:
         self.dropped: dict[str, int] = {}
         """Training examples left out of each task because they do not fit."""
         self.max_reprompt_length = longest_reprompt(policy, train)
-        self.guidance = recipe.guidance()
+        self.guidance = recipe.hints()
         self.guides: GuidePool | None = None
         """What groups bring along, from when the run has gone back; see `holdfast.stream.near_future.triggers`."""
         self._told = False
@@ -121,7 +121,7 @@ class Collector:
             probes = [Row(example, prompt_ids, [], sampled_logprobs=[])]
             if self.spec.with_demonstration:
                 probes.append(Row(example, prompt_ids, []))
-            if self.recipe.context_is_known:
+            if self.recipe.context_from_example:
                 self.recipe.annotate([Group(example, probes)])
             for probe in probes:
                 if probe.teacher_messages is not None:

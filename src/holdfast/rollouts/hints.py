@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from holdfast.data.rows import Group, Row
-from holdfast.recipes.parts.rollouts import GuidanceSpec
+from holdfast.recipes.parts.rollouts import HintSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class _Search:
         return (self.low + self.high) // 2
 
 
-def guide_failing(groups: Sequence[Group], spec: GuidanceSpec, roll: Roll) -> None:
+def guide_failing(groups: Sequence[Group], spec: HintSpec, roll: Roll) -> None:
     """Add rows to the groups that fail: as many as they have, with the fewest actions in the prompt that help.
 
     Of each the length is searched by bisection (ActGuide-RL, arXiv 2605.12004): it helps where any probe succeeds.

@@ -117,7 +117,7 @@ class Run(GoesBack):
             self.evaluator, self.directory, self.tasks, self.suites, self.observer, self.baseline, config.model
         )
         self.guarding = Guarding(guard_of(config), self.directory, self.teacher, self.policy.eos_ids)
-        self.scouting = Scouting(config.recipe.guide(), self.directory, self.collector, self.policy, config.seed)
+        self.scouting = Scouting(config.recipe.near_future(), self.directory, self.collector, self.policy, config.seed)
         self.scouting.check({task.name: steps for task, steps in zip(self.tasks, self.steps, strict=True)})
         for name, count in self.dropped().items():
             warnings.warn(f"{name}: {count} examples do not fit and are left out", stacklevel=2)

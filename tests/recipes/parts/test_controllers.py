@@ -6,7 +6,7 @@ from holdfast.data.example import Example, Message
 from holdfast.data.rows import Group, Row
 from holdfast.data.teacher_prompts import exposed_steps, privileged_text
 from holdfast.recipes import SDFT
-from holdfast.recipes.base.taught import Taught
+from holdfast.recipes.base.distillation import TeacherSettings
 from holdfast.recipes.parts.controllers import Moment, Ramp, Until
 from holdfast.stream.controls import Controls
 
@@ -79,5 +79,5 @@ def test_a_random_mask_is_the_rows_own_and_keeps_the_scale() -> None:
 
 def test_a_gate_needs_a_reward() -> None:
     assert SDFT(teacher_kind="gated").required() == {"privileged_context", "reward"}
-    assert issubclass(SDFT, Taught)
+    assert issubclass(SDFT, TeacherSettings)
     assert SDFT().required() == SDFT.needs

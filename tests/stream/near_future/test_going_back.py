@@ -16,7 +16,7 @@ from holdfast.data.rows import Group, Row
 from holdfast.data.task import Task
 from holdfast.errors import ConfigError, RunError
 from holdfast.recipes import NPO
-from holdfast.recipes.parts.rollouts import GuideSpec
+from holdfast.recipes.parts.rollouts import NearFutureSpec
 from holdfast.rollouts.near_future import GuidePool, digest_of, rate_by_prompt
 from holdfast.stream.near_future.scouting import Choice, Scouting
 from holdfast.stream.near_future.triggers import scout_of
@@ -158,9 +158,9 @@ def test_only_the_students_own_samples_say_whether_a_prompt_fails() -> None:
 
 
 def test_a_stalled_run_is_one_whose_reward_stands_still_while_its_entropy_has_fallen() -> None:
-    spec = GuideSpec(kind="stalled", samples=1, patience=3, entropy_share=0.8, fast_rate=1.0, slow_rate=0.5)
+    spec = NearFutureSpec(kind="stalled", samples=1, patience=3, entropy_share=0.8, fast_rate=1.0, slow_rate=0.5)
 
-    def steps(rewards: list[float], entropies: list[float], spec: GuideSpec = spec) -> list[bool]:
+    def steps(rewards: list[float], entropies: list[float], spec: NearFutureSpec = spec) -> list[bool]:
         scout, due = scout_of(spec), []
         for step, (reward, entropy) in enumerate(zip(rewards, entropies, strict=True), 1):
             scout.see(step, {"reward": reward, "entropy": entropy}, {"e": 0.0})
@@ -174,7 +174,7 @@ def test_a_stalled_run_is_one_whose_reward_stands_still_while_its_entropy_has_fa
 
 
 def test_a_scout_begins_anew_when_it_has_gone_back() -> None:
-    spec = GuideSpec(kind="stalled", samples=1, patience=1, fast_rate=1.0, rounds=2)
+    spec = NearFutureSpec(kind="stalled", samples=1, patience=1, fast_rate=1.0, rounds=2)
     scout = scout_of(spec)
     for step, entropy in enumerate((1.0, 0.5), 1):
         scout.see(step, {"reward": 0.0, "entropy": entropy}, {"e": 0.0, "f": 1.0})
@@ -194,7 +194,7 @@ def test_a_scout_begins_anew_when_it_has_gone_back() -> None:
 
 
 def test_a_search_that_found_nothing_is_no_way_back() -> None:
-    scout = scout_of(GuideSpec(kind="stalled", samples=1, patience=2, fast_rate=1.0, rounds=1))
+    scout = scout_of(NearFutureSpec(kind="stalled", samples=1, patience=2, fast_rate=1.0, rounds=1))
     for step, entropy in enumerate((1.0, 0.5), 1):
         scout.see(step, {"reward": 0.0, "entropy": entropy}, {"e": 0.0, "f": 0.0})
     assert scout.due

@@ -59,7 +59,7 @@ RIVALS: Mapping[str, _Recipe] = {
     "ssd": "ssd",
 }
 """Every recipe that these tasks have the data for, and variants that are known to keep more. Those left out want plans,
-steps, translations or an expert's actions. Replay takes as many earlier prompts as holdfast; settings counted in steps
+steps, translations or an expert's actions. Replay takes as many earlier prompts as anchored; settings counted in steps
 are cut to the length of a stage."""
 
 NEAREST = ("beta-opsd", "replay")
@@ -85,7 +85,7 @@ def _net(summary: RunSummary) -> float | None:
 
 
 def _arms(rivals: Mapping[str, _Recipe]) -> tuple[ClaimArm, ...]:
-    recipes = {"holdfast": "holdfast", **rivals}
+    recipes = {"anchored": "anchored", **rivals}
     return tuple(
         ClaimArm(
             f"{label}/{order}",
@@ -143,7 +143,7 @@ def _said(values: Sequence[float | None]) -> str:
 
 
 def _recipes(found: Evidence) -> list[str]:
-    """Labels of recipes, holdfast's first."""
+    """Labels of recipes, anchored first."""
     return list(dict.fromkeys(label.split("/")[0] for label in found.summaries))
 
 
@@ -160,8 +160,8 @@ def _of_order(found: Evidence, recipe: str, order: str) -> str:
 
 OWN: tuple[Claim, ...] = (
     Claim(
-        name="holdfast-on-the-front",
-        statement="Under one default setting holdfast learns more, less what it loses, than every other recipe that "
+        name="anchored-on-the-front",
+        statement="Under one default setting anchored learns more, less what it loses, than every other recipe that "
         "the lab's tasks have the data for; it practices earlier tasks, on up to half as many prompts again.",
         source="our own, of arXiv 2607.28582 and 2609.24646",
         arms=_arms(RIVALS),

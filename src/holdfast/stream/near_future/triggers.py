@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from holdfast.recipes.parts.rollouts import GuideSpec
+from holdfast.recipes.parts.rollouts import NearFutureSpec
 
 
 class Scout(Protocol):
@@ -57,7 +57,7 @@ class _Failures:
 class Ahead:
     """So many steps ahead from the beginning of a stage, once."""
 
-    spec: GuideSpec
+    spec: NearFutureSpec
     step: int = 0
     done: bool = False
     failures: _Failures = field(default_factory=_Failures)
@@ -94,7 +94,7 @@ class Ahead:
 class Stalled:
     """AutoNPO's trigger: the reward stands still while the entropy has fallen."""
 
-    spec: GuideSpec
+    spec: NearFutureSpec
     fast: float | None = None
     slow: float | None = None
     entropy: float | None = None
@@ -151,6 +151,6 @@ def _moved(average: float | None, value: float, rate: float) -> float:
     return value if average is None else (1 - rate) * average + rate * value
 
 
-def scout_of(spec: GuideSpec) -> Scout:
+def scout_of(spec: NearFutureSpec) -> Scout:
     """A fresh scout for a stage."""
     return Ahead(spec) if spec.kind == "ahead" else Stalled(spec)
