@@ -213,7 +213,7 @@ def test_where_no_documented_recipe_fits_the_cheapest_is_named_as_such() -> None
     found = beginning(advise([_task("a", demonstration="x")], [100], is_lora=False, recipes=[Practicing, DFT, KLSFT]))
     assert found is not None
     assert (found.recipe, found.source) == ("dft", None)
-    assert "cheapest that fits, and we know of nothing that says where to begin" in found.reason
+    assert "cheapest recipe that fits; we know of no evidence for this case" in found.reason
     assert "Begin with dft: it is" in as_text({}, [], found)
 
 

@@ -31,6 +31,8 @@ class Anchored(BetaOPSD):
     )
     when: ClassVar[str] = "The first choice: demonstrations, old skills matter, and earlier tasks' data may be kept."
 
+    beta: float = Field(default=2.0, ge=1)
+    """β; higher is more conservative. On the lab, 1.25 and 1.7 fail on one task order."""
     mu: float = Field(default=0.05, ge=0)
     """Coefficient of KL(base‖student), iSDFT's anchor, but stronger. The divergence from the target looks at tokens
     that the student already samples; this KL also looks at tokens that the base would sample. Of four task orders on

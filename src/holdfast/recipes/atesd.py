@@ -42,7 +42,7 @@ class ATESD(OPSD):
     keep_answer: bool = True
     """Show the last step, which states the answer, at every exposure. Reconstruction: not stated."""
     hold: int = Field(default=10, ge=1)
-    """Optimizer steps per exposure: a window. Reconstruction, as are all settings below."""
+    """Optimizer steps per exposure: a window. Reconstruction, as are all controller settings below."""
     discount: float = Field(default=0.5, ge=0, le=1)
     """Weight of the next window's progress in a choice's reward. Close to 1, every choice is credited with the effects
     of many others, and a policy with a few dozen windows drifts."""

@@ -37,11 +37,13 @@ class AutoNPO(NearFutureSettings):
     slow_rate: float = Field(default=0.1, gt=0, le=1)
     """Rate of the slow moving average. Reconstruction, as `fast_rate`."""
     least_gain: float = 0.01
-    """δ, in reward. Reconstruction: a difference of 0.01 is within the noise between batches."""
+    """δ: the reward stalls if the fast average is less than this above the slow one. Reconstruction: 0.01 is within the
+    noise between batches."""
     patience: int = Field(default=5, ge=1)
-    """W, in rollout batches. Reconstruction: we could not find the paper's number."""
+    """W, the rollout batches for which it must stall. Reconstruction: we could not find the paper's number."""
     entropy_share: float = Field(default=0.8, gt=0)
-    """κ. Reconstruction: the paper says that the entropy has dropped, not by how much."""
+    """κ: the entropy must be below this fraction of its value at the last trigger. Reconstruction: the paper says that
+    the entropy has dropped, not by how much."""
     failures: int = Field(default=32, ge=1)
     """Prompts on which Q̂ is measured: those that failed most often. Reconstruction: the number is not stated."""
     rounds: int = Field(default=1, ge=1)

@@ -26,9 +26,9 @@ class EWC(SFT):
     when: ClassVar[str] = "Demonstrations, old skills matter, and data of earlier tasks must not be trained on again."
 
     strength: float = Field(default=100.0, ge=0)
-    """λ. Reconstruction: users tune it per task over orders of magnitude, and no value is standard. On the lab's stream
-    of findings, SFT's steps would have a penalty of 0.01 to 0.8 nats at 100, with a loss of 2 to 9. Both terms have an
-    effect."""
+    """λ, the weight of the penalty. Reconstruction: users tune it per task over orders of magnitude, and no value is
+    standard. On the lab's stream of findings, SFT's steps would have a penalty of 0.01 to 0.8 nats at 100, with a loss
+    of 2 to 9. Both terms have an effect."""
     decay: float = Field(default=1.0, ge=0, le=1)
     """γ of the online form: the weight of earlier stages. Reconstruction: 1 weights all stages equally."""
     sequences: Sequences = "samples"

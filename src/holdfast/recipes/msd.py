@@ -57,7 +57,7 @@ class MSD(CorrectionSettings, TeacherSettings):
     weigh_by_student: bool = True
     """Use w_S, which is high if the student's own token was unlikely. Reconstruction: we do not know the exact form."""
     entropy_top_k: int = Field(default=20, ge=2)
-    """K. Reconstruction: we could not find the paper's value."""
+    """K, the number of the teacher's entries. Reconstruction: we could not find the paper's value."""
     teacher_kind: TeacherKind = "frozen"
     """How the teacher's weights move. Reconstruction: the paper says "the same model", not whether its weights follow
     the student's. A frozen teacher cannot drift."""

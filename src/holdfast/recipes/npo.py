@@ -64,7 +64,7 @@ class NPO(NearFutureSettings):
     when: ClassVar[str] = "A verifier, and prompts that samples solve too rarely for GRPO. Part of the run runs twice."
 
     scout_steps: int = Field(default=20, ge=1)
-    """Δ. In the paper, quality/variance is best between 20 and 70 steps."""
+    """Δ, the optimizer steps ahead. In the paper, quality/variance is best between 20 and 70 steps."""
 
     def near_future(self) -> NearFutureSpec:
         return NearFutureSpec(

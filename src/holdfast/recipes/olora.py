@@ -24,10 +24,10 @@ class OLoRA(SFT):
     when: ClassVar[str] = "LoRA, demonstrations and many stages. Of earlier tasks only their adapters are kept."
 
     orthogonality: float = Field(default=0.5, ge=0)
-    """λ1. The released code's default; its experiments use 0 to 5."""
+    """λ1, the weight of orthogonality. The released code's default; its experiments use 0 to 5."""
     norm: float = Field(default=0.0, ge=0)
-    """λ2; the paper's experiments use 0 to 0.3. Reconstruction: the factors' norms are added unsquared, as in the
-    code."""
+    """λ2, the weight of the factors' norms. The paper's experiments use 0 to 0.3. Reconstruction: norms are added
+    unsquared, as in the code."""
 
     def penalty(self) -> OrthogonalPenalty:
         return OrthogonalPenalty(strength=self.orthogonality, norm=self.norm)

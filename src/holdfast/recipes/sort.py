@@ -35,9 +35,9 @@ class SORT(GRPO):
     when: ClassVar[str] = "A verifier, references and plans, and many prompts that no sample solves."
 
     reference_weight: float = Field(default=1.0, ge=0)
-    """λ. Reconstruction: we could not find the paper's value."""
+    """λ, the weight of references. Reconstruction: we could not find the paper's value."""
     plan_share: float = Field(default=0.5, ge=0, le=1)
-    """α; 0 is DFT on references. Reconstruction: the paper says "geometric mean", which is ½."""
+    """α, the plan's exponent; 0 is DFT on references. Reconstruction: the paper says "geometric mean", which is ½."""
     rising_only: bool = False
     """Leave out tokens that the plan does not make likelier. Reconstruction: one reading of "likelihood increases"."""
     normalize_weights: bool = False
