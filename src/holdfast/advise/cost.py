@@ -204,7 +204,7 @@ def _choice(spec: NearFutureSpec) -> Passes:
 
 
 def _held(recipe: Recipe) -> tuple[str, ...]:
-    """The copies: a teacher with weights of its own, the base if it is needed, and what a penalty stores."""
+    """The copies: a teacher with its own weights, the base if it is needed, and what a penalty stores."""
     teacher = recipe.teacher()
     teachers = () if teacher is None or teacher.kind == "live" or _is_base(teacher) else (_name(teacher),)
     base = ("the base",) if recipe.uses_base() else ()

@@ -1,4 +1,4 @@
-"""The typed configuration of runs and comparisons. The blocks inside it are in the modules beside this one.
+"""The typed configuration of runs and comparisons. Its blocks are in the other modules of this folder.
 
 It is strict. An unknown key, a wrong type or an impossible combination is one line that names the key and the fix.
 """
