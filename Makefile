@@ -17,6 +17,7 @@ INSTALLED := $(VENV)/installed-$(KEY)
 LINTERS := $(VENV)/linters-$(KEY)
 PEERS := $(VENV)/peers-$(KEY)
 EXTRAS := $(VENV)/extras-$(KEY)
+SITE := $(VENV)/site-$(KEY)
 
 # Nothing is kept twice: pip's cache is only used where the user has named one.
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(PIP_CACHE_DIR),,--no-cache-dir) -c constraints.txt
@@ -28,15 +29,17 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # Two threads per core that spin against each other make everything many times slower.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: help setup demo test test-extras bench lint docs clean
+.PHONY: help setup demo test test-learning test-extras bench lint docs site clean
 
 help:
 	@echo "make demo    set up, then compare four recipes on the lab's stream; the report is runs/demo/report.html"
-	@echo "make test    set up, then run the tests; ARGS='-k name' picks some"
+	@echo "make test    set up, then run the tests on all cores; ARGS='-k name' picks some"
+	@echo "make test-learning  set up, then run the tests that train until something is learned"
 	@echo "make test-extras  set up with lm-evaluation-harness and reasoning-gym (350 MB), then run their tests"
 	@echo "make bench   set up with the peers, then measure the engine beside them; ARGS='--quick' tries it out"
-	@echo "make lint    check style and types"
+	@echo "make lint    check layers, style and types"
 	@echo "make docs    write the generated parts of docs/ again"
+	@echo "make site    build docs/ as a site in build/site; a link that leads nowhere is an error"
 	@echo "make clean   remove the environment and all caches; runs/ stays"
 
 setup: $(INSTALLED)
@@ -47,7 +50,7 @@ $(INSTALLED):
 	@"$(PYTHON)" -c 'import ensurepip, venv' >/dev/null 2>&1 || { \
 		echo "this Python cannot make environments: $(PYTHON) lacks venv or ensurepip (on Debian: apt-get install python3-venv)" >&2; exit 2; }
 	@echo "Setting up in $(VENV) with $$("$(PYTHON)" --version); the first time takes some minutes."
-	@rm -f $(VENV)/installed-* $(VENV)/linters-* $(VENV)/peers-* $(VENV)/extras-*
+	@rm -f $(VENV)/installed-* $(VENV)/linters-* $(VENV)/peers-* $(VENV)/extras-* $(VENV)/site-*
 	@# An environment of ours does not survive a move of the checkout: its scripts hold absolute paths.
 	@if [ -e $(VENV)/place ] && ! grep -qFx "$(CURDIR)" $(VENV)/place; then rm -rf $(VENV); fi
 	@"$(PYTHON)" -m venv $(VENV)
@@ -67,14 +70,24 @@ $(PEERS): $(INSTALLED)
 	@$(PIP_INSTALL) -e '.[bench]'
 	@touch $@
 
+$(SITE): $(INSTALLED)
+	@$(PIP_INSTALL) -e '.[site]'
+	@touch $@
+
 demo: setup
 	@if [ -e runs/demo/config.yaml ]; then \
 		echo "runs/demo is there already; what is missing in it is run now (remove the folder for a fresh start)."; \
 		$(BIN)/holdfast resume runs/demo; \
 	else $(BIN)/holdfast demo --output-dir runs/demo; fi
 
+# One test process a core, at most eight, of one thread each; one that is done takes tests over from another.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+
 test: setup
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(PYTEST) -m "not learning" $(ARGS)
+
+test-learning: setup
+	@$(PYTEST) -m learning $(ARGS)
 
 test-extras: $(EXTRAS)
 	@$(BIN)/python -m pytest tests/tasks/test_lm_eval.py tests/tasks/test_reasoning_gym.py $(ARGS)
@@ -91,6 +104,9 @@ lint: $(LINTERS)
 docs: setup
 	@$(BIN)/python docs/generate.py
 
+site: $(SITE)
+	@$(BIN)/zensical build --strict --clean
+
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .cache build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests docs benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -26,7 +26,7 @@ from holdfast.config.load import load_config
 from holdfast.config.settings import Arm, CompareConfig, dump_recipe
 from holdfast.guard.settings import RetentionSettings
 from holdfast.measure.statistics import score_interval
-from holdfast.store.files import read_json
+from holdfast.summary.read import read_summary
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "guard.json"
@@ -68,7 +68,7 @@ def run_healthy(seeds: list[int], into: Path) -> None:
 def finished(folder: Path) -> list[dict[str, Any]]:
     """The runs of a comparison that is complete; none otherwise."""
     path = folder / "summary.json"
-    summary = read_json(path) if path.exists() else {"status": "running"}
+    summary = read_summary(path) if path.exists() else {"status": "running"}
     return (
         [run["summary"] | {"label": run["label"]} for run in summary["runs"]] if summary["status"] != "running" else []
     )

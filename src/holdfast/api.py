@@ -9,13 +9,12 @@ from holdfast.config.overrides import apply_overrides
 from holdfast.config.settings import CompareConfig, RunConfig, StreamSettings
 from holdfast.config.yaml import read_config
 from holdfast.errors import RunError
-from holdfast.report.build import all_figures, write_report
-from holdfast.report.vector import write_figures
+from holdfast.report.page import all_figures, write_report
+from holdfast.report.save_figures import save_figures
 from holdfast.stop import listening
-from holdfast.store.files import read_json
 from holdfast.store.run_directory import RunDirectory
 from holdfast.stream.observer import Observer
-from holdfast.summary.build import SCHEMA_VERSION
+from holdfast.summary.read import read_summary
 
 Summary = dict[str, Any]
 
@@ -143,16 +142,9 @@ def report(directory: str | Path, output: str | Path | None = None, figures: str
         RunError: there is no summary here, or not one that this version understands.
     """
     run_directory = RunDirectory(directory)
-    summary = read_json(run_directory.summary)
-    version = summary.get("schema_version") if isinstance(summary, dict) else None
-    if version != SCHEMA_VERSION:
-        raise RunError(
-            f"has schema_version {version}, and this version of holdfast reads {SCHEMA_VERSION}",
-            where=str(run_directory.summary),
-            fix="use the version that wrote it",
-        )
+    summary = read_summary(run_directory.summary)
     if figures is not None:
-        write_figures(all_figures(summary), Path(figures))
+        save_figures(all_figures(summary), Path(figures))
     return write_report(summary, Path(output) if output else run_directory.report)
 
 
@@ -190,25 +182,15 @@ def evaluate(
     Returns:
         The evaluation: scores by set under "sets".
     """
-    from holdfast.evaluate.evaluator import Evaluator
-    from holdfast.model.context_length import check_context
-    from holdfast.model.load import load_policy
-    from holdfast.model.processes import Processes
-    from holdfast.model.shard import shard
+    from holdfast.evaluate.standalone import EvaluationPlan, evaluate_model
     from holdfast.tasks.load import load_stream
 
-    world = Processes.current()
     resolved = _config(config, RunConfig, overrides)
     tasks, suites = load_stream(resolved)  # by the configured model, which decides on default suites
-    settings = resolved.model
+    plan = EvaluationPlan(resolved.model, tasks, suites, resolved.train, resolved.eval)
     if model is not None:
-        settings = settings.model_copy(update={"path": str(model), "lora": None})
-    policy = load_policy(settings, seed=resolved.seed)
-    check_context(policy, resolved.train, resolved.eval)
-    if world.size > 1:
-        shard(policy, world)
-    evaluator = Evaluator(policy, None, resolved.train, resolved.eval)
-    return evaluator.evaluate(0, None, tasks, suites).as_json()
+        plan = plan.for_model(str(model))
+    return dict(evaluate_model(plan, seed=resolved.seed))
 
 
 def export(source: str | Path, output: str | Path) -> Path:

@@ -25,6 +25,7 @@ from benchmarks.engine.models import SHAPES, Workload, draw_tokens, write_folder
 from benchmarks.engine.peaks import head_products, step_operations
 from benchmarks.engine.plot import draw
 from benchmarks.engine.table import exponent, fit_scaling
+from holdfast.train.step import StageTrainer
 
 TOY = SHAPES["toy"]
 ROWS = Workload(prompts=2, generations=3, new_tokens=9, prompt_tokens=16, teacher_tokens=32)
@@ -67,7 +68,9 @@ def test_our_side_of_a_step_is_the_definition(folder: Path, method: str) -> None
     fused = step.ours(job)
     readable = step.ours(job)
     assert isinstance(readable, step.OurStep)
-    readable.trainer.settings = readable.trainer.settings.model_copy(update={"engine": "readable"})
+    ours = readable.trainer
+    settings = ours.settings.model_copy(update={"engine": "readable"})
+    readable.trainer = StageTrainer(ours.policy, ours.teacher, ours.base, ours.objective, settings)
     first = fused.run()
     assert first == pytest.approx(readable.run(), rel=1e-4)
     assert first == pytest.approx(fused.run(), rel=1e-6), "a repeat is not the first step again"

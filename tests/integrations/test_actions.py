@@ -1,4 +1,4 @@
-"""What the guard's decisions do to transformers' and TRL's trainers, and what is said of them."""
+"""`holdfast.integrations.trainer_actions`: what the guard's decisions do to trainers, and how outcomes are worded."""
 
 import json
 
@@ -9,7 +9,7 @@ from transformers import TrainerCallback
 
 from holdfast.guard import Decision, GuardSettings
 from holdfast.integrations import HoldfastCallback
-from holdfast.integrations.actions import Actions
+from holdfast.integrations.trainer_actions import TrainerActions
 from holdfast.summary.schema import summary_schema
 from watched_training import LORA, QUESTIONS, lines, load, make_trainer, watch, weights, write_suite
 
@@ -44,7 +44,7 @@ def test_a_rule_that_fires_is_written_down_and_acts_where_it_may(mode, tiny_mode
 
 
 def test_a_probe_that_shows_forgetting_stops_the_training(tiny_model, tmp_path):
-    """The model's own first answers are the suite's, and a large learning rate takes them away."""
+    """The suite's answers are the model's own first answers. A large learning rate destroys them."""
     model, tokenizer = load(tiny_model)
     answers = []
     for question in QUESTIONS:
@@ -69,7 +69,7 @@ def test_a_probe_that_shows_forgetting_stops_the_training(tiny_model, tmp_path):
 @pytest.mark.parametrize("lora", [False, True])
 @pytest.mark.parametrize("kind", ["sdft", "sdpo"])
 def test_the_average_of_trl_stands_still_when_frozen(kind, lora, tiny_model, tmp_path):
-    actions, seen = Actions(GuardSettings()), []
+    actions, seen = TrainerActions(GuardSettings()), []
 
     class Freeze(TrainerCallback):
         def on_step_begin(self, args, state, control, **kwargs):
@@ -78,7 +78,7 @@ def test_the_average_of_trl_stands_still_when_frozen(kind, lora, tiny_model, tmp
 
         def on_step_end(self, args, state, control, **kwargs):
             if state.global_step == 2:
-                assert "to the end of this process" in actions.carry_out(
+                assert "until this process ends" in actions.carry_out(
                     decided("freeze_teacher"), args, state, control, kwargs
                 )
 
@@ -98,7 +98,7 @@ def test_the_average_of_trl_stands_still_when_frozen(kind, lora, tiny_model, tmp
 
 
 def test_a_refreshed_teacher_takes_the_student_and_then_averages_on(tiny_model, tmp_path):
-    actions, distances = Actions(GuardSettings()), []
+    actions, distances = TrainerActions(GuardSettings()), []
 
     class Refresh(TrainerCallback):
         def on_step_begin(self, args, state, control, **kwargs):
@@ -117,10 +117,10 @@ def test_a_refreshed_teacher_takes_the_student_and_then_averages_on(tiny_model, 
     assert trainer.args.teacher_update_rate == 0.1
 
 
-def test_what_cannot_be_done_is_said(tiny_model, tmp_path):
+def test_what_cannot_be_done_is_named_in_the_outcome(tiny_model, tmp_path):
     trainer = make_trainer("sft", tiny_model, tmp_path / "out", [])
     given = (trainer.args, trainer.state, trainer.control, {"model": trainer.model})
-    actions = Actions(GuardSettings())
+    actions = TrainerActions(GuardSettings())
     assert "none" in actions.carry_out(decided("freeze_teacher"), *given)
     assert "not done" in actions.carry_out(decided("mask_tokens"), *given)
     assert not trainer.control.should_training_stop
@@ -137,18 +137,18 @@ def test_where_a_training_ends_nothing_else_is_done(ending, tiny_model, tmp_path
     trainer.create_optimizer_and_scheduler(9)
     trainer.state.max_steps, sync = 9, trainer.args.teacher_sync_steps
     given = {"model": trainer.model, "optimizer": trainer.optimizer, "lr_scheduler": trainer.lr_scheduler}
-    said = Actions(GuardSettings()).carry_out(
+    outcome = TrainerActions(GuardSettings()).carry_out(
         decided("freeze_teacher", "lower_rate", ending), trainer.args, trainer.state, trainer.control, given
     )
     assert trainer.args.teacher_sync_steps == sync
     assert trainer.optimizer.param_groups[0]["initial_lr"] == 4e-3
     assert trainer.control.should_training_stop
-    assert "stands still from here" not in said
-    assert "the learning rate is" not in said
+    assert "the teacher is frozen" not in outcome
+    assert "the learning rate is" not in outcome
     if ending == "roll_back":
-        assert "teacher_sync_steps=10" in said
+        assert "teacher_sync_steps=10" in outcome
     else:
-        assert "freeze_teacher, lower_rate not done" in said
+        assert "freeze_teacher, lower_rate not done" in outcome
 
 
 @pytest.mark.parametrize(("every", "newest"), [(1, 5), (2, 1), (3, None)])
@@ -160,21 +160,21 @@ def test_the_checkpoint_to_go_back_to_is_two_windows_older(every, newest, tiny_m
         (tmp_path / f"out/checkpoint-{step}/trainer_state.json").touch()
     (tmp_path / "out/checkpoint-4").mkdir()  # not whole
     given = (trainer.args, trainer.state, trainer.control, {"model": trainer.model})
-    said = Actions(GuardSettings(window=2)).carry_out(decided("roll_back", "freeze_teacher", step=9), *given)
-    assert "learning_rate=0.002" in said
+    outcome = TrainerActions(GuardSettings(window=2)).carry_out(decided("roll_back", "freeze_teacher", step=9), *given)
+    assert "learning_rate=0.002" in outcome
     if newest is None:
-        assert "there is no checkpoint" in said
+        assert "there is no checkpoint" in outcome
     else:
-        assert str(tmp_path / f"out/checkpoint-{newest}'") in said
+        assert str(tmp_path / f"out/checkpoint-{newest}'") in outcome
 
 
 def test_a_lowered_rate_is_the_checkpoints_whatever_is_set(tiny_model, tmp_path):
-    """What the outcomes say of resuming: the rate comes with the optimizer's state and not from the arguments."""
+    """As outcomes say: a resumed training takes the rate from the optimizer's state, not from the arguments."""
 
     class Lower(TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs):
             if state.global_step == 1:
-                Actions(GuardSettings()).carry_out(decided("lower_rate"), args, state, control, kwargs)
+                TrainerActions(GuardSettings()).carry_out(decided("lower_rate"), args, state, control, kwargs)
 
     def train(callbacks, steps, rate, **resume):
         settings = {"save_strategy": "steps", "save_steps": 2, "lr_scheduler_type": "constant", "max_steps": steps}
@@ -188,7 +188,7 @@ def test_a_lowered_rate_is_the_checkpoints_whatever_is_set(tiny_model, tmp_path)
 
 
 class _Poison(TrainerCallback):
-    """Gradients of one step that are not finite, or of another value."""
+    """Sets some gradients of one step to NaN, or to another value."""
 
     def __init__(self, step, value=float("nan")):
         self.step, self.value = step, value
@@ -211,8 +211,8 @@ def test_gradients_that_are_not_finite_are_seen_before_the_weights_move(mode, ev
     trainer = make_trainer("sft", tiny_model, tmp_path / "out", callbacks, **settings)
     with pytest.warns(UserWarning, match="not_finite at step 3") as caught:
         trainer.train()
-    said = [str(warning.message) for warning in caught]
-    assert any("cannot be asked any more" in message for message in said) == (mode == "warn")
+    messages = [str(warning.message) for warning in caught]
+    assert any("cannot answer any more" in message for message in messages) == (mode == "warn")
     (decision,) = lines(tmp_path / "watched/decisions.jsonl")
     now = weights(trainer.model)
     if mode == "warn":
@@ -221,7 +221,7 @@ def test_gradients_that_are_not_finite_are_seen_before_the_weights_move(mode, ev
         assert any(value.isnan().any() for value in now.values())
         assert json.loads((tmp_path / "watched/summary.json").read_text())["status"] == "stopped"
     else:
-        assert "no weight moves" in decision["outcome"]
+        assert "no weight changes" in decision["outcome"]
         assert trainer.state.global_step == 3
         assert all(torch.equal(value, poison.before[name]) for name, value in now.items())
         assert json.loads((tmp_path / "watched/summary.json").read_text())["status"] == "stopped"

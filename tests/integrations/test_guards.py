@@ -1,4 +1,4 @@
-"""What the guard sees of a watched training: rewards of any scale, answers to probes, and where it sees nothing."""
+"""`holdfast.integrations.watched_guard`: rewards of any scale, answers to probes, and too few logged lines."""
 
 import math
 import re
@@ -17,9 +17,9 @@ from holdfast.data.task import Suite
 from holdfast.errors import ConfigError
 from holdfast.guard import Guard, GuardSettings
 from holdfast.integrations import Watcher
-from holdfast.integrations.guards import Guards
-from holdfast.integrations.probe_signs import probe_signs
-from holdfast.integrations.rewards import RewardScale
+from holdfast.integrations.probe_rules import probe_signs
+from holdfast.integrations.reward_scale import RewardScale
+from holdfast.integrations.watched_guard import WatchedGuard
 from holdfast.tasks.lm_eval import LmEvalSuite
 from watched_training import QUESTIONS, lines, load, make_trainer, watch, write_suite
 
@@ -36,7 +36,7 @@ def collapsing(steps: int = 60) -> list[float]:
 def guards(reward_range=None, mode="warn", log=None):
     log = [] if log is None else log
     settings = GuardSettings(mode=mode, rules={"reward_collapse": {"action": ["warn"]}})
-    return Guards(
+    return WatchedGuard(
         settings,
         reward_range=reward_range,
         reference={},
@@ -63,8 +63,8 @@ def test_rewards_of_a_known_range_are_taken_on_it():
     (expected,) = shown(plain, rewards)
     (found,) = shown(guards((-3.0, 4.0)), [-3 + 7 * reward for reward in rewards])
     assert (found.rule, found.step) == (expected.rule, expected.step) == ("reward_collapse", expected.step)
-    for key, value in expected.saw.items():
-        assert found.saw[key] == pytest.approx(-3 + 7 * value)
+    for key, value in expected.values.items():
+        assert found.values[key] == pytest.approx(-3 + 7 * value)
 
 
 def test_rewards_of_an_unknown_range_are_taken_on_what_was_seen_and_that_is_said_once():
@@ -74,7 +74,7 @@ def test_rewards_of_an_unknown_range_are_taken_on_what_was_seen_and_that_is_said
         (found,) = shown(seen, [-50 + 40 * reward for reward in collapsing()], log)
     assert len(caught) == 1
     assert found.rule == "reward_collapse"
-    assert -50 < found.saw["reward"] < found.saw["best_reward"] < -10
+    assert -50 < found.values["reward"] < found.values["best_reward"] < -10
     # a process that goes on sees the same scale again, and says nothing twice
     again = guards(log=log)
     low, high = again.scale.range
@@ -173,17 +173,17 @@ def test_a_model_that_comes_to_loop_is_seen_at_the_next_probe(mode, tiny_model, 
 
 
 @pytest.mark.parametrize(
-    ("kind", "changes", "said"),
+    ("kind", "changes", "message"),
     [
         ("grpo", {"max_steps": 20, "logging_steps": 2}, r"the reward .* 16 logged lines.*logging_steps=1 or less"),
-        ("sdft", {"max_steps": 20, "logging_steps": 4}, r"what is logged .* 8 logged lines.*logging_steps=2 or less"),
+        ("sdft", {"max_steps": 20, "logging_steps": 4}, r"logged metrics .* 8 logged lines.*logging_steps=2 or less"),
         ("grpo", {"max_steps": 4}, "too short"),
         ("grpo", {"max_steps": 20, "logging_strategy": "no"}, "logging_strategy='steps'"),
         ("grpo", {"max_steps": 16}, None),
         ("sft", {"max_steps": 20, "logging_steps": 10}, None),
     ],
 )
-def test_rules_that_will_see_nothing_are_named_at_the_start(kind, changes, said, tiny_model, tmp_path):
+def test_rules_that_will_see_nothing_are_named_at_the_start(kind, changes, message, tiny_model, tmp_path):
     class Stop(TrainerCallback):
         def on_step_begin(self, args, state, control, **kwargs):
             raise InterruptedError
@@ -195,9 +195,9 @@ def test_rules_that_will_see_nothing_are_named_at_the_start(kind, changes, said,
         with pytest.raises(InterruptedError):
             trainer.train()
     found = [str(each.message) for each in caught if "logged lines" in str(each.message)]
-    assert len(found) == (said is not None)
-    if said is not None:
-        assert re.search(said, found[0])
+    assert len(found) == (message is not None)
+    if message is not None:
+        assert re.search(message, found[0])
 
 
 def test_a_suite_of_few_items_falls_by_more_before_it_is_an_alarm(tiny_model, tmp_path):

@@ -15,7 +15,7 @@ from holdfast.data.example import Example, Verdict
 from holdfast.data.teacher_prompts import privileged_text
 from holdfast.errors import ConfigError
 from holdfast.evaluate.answer_files import load_prompts
-from holdfast.evaluate.standalone import plan_of
+from holdfast.evaluate.standalone import evaluation_plan
 from holdfast.integrations.suites import load_suites
 from holdfast.lab import languages, quests, songs, steps
 from holdfast.lab import tasks as lab
@@ -255,5 +255,5 @@ def test_the_shipped_base_was_made_by_the_recipe_as_it_stands() -> None:
 def test_commands_take_the_wider_worlds_names() -> None:
     assert [suite.name for suite in load_suites(["lab:steps", "lab:known-quests"], 4)] == ["steps", "known-quests"]
     assert len(load_prompts(["lab:steps", "lab:useful-first"], 3).examples) == 6
-    plan = plan_of(None, ["lab-wide"], 8, False)
+    plan = evaluation_plan(None, ["lab-wide"], 8, False)
     assert [suite.name for suite in plan.suites] == list(WIDE_SUITES)

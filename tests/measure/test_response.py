@@ -17,7 +17,6 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 from commands import Commands
 from holdfast.data.example import Example, Message
 from holdfast.errors import DataError, ModelError
-from holdfast.evaluate import divergences as response_model
 from holdfast.evaluate.answer_files import load_prompts
 from holdfast.evaluate.divergences import divergences, require_same_tokens, response_drift
 from holdfast.evaluate.embedding import Embedder, compare_embeddings
@@ -31,6 +30,7 @@ from holdfast.measure.response import (
     normalized_edit,
     per_token,
 )
+from holdfast.model import logprobs
 from holdfast.model.policy import Policy
 from holdfast.sampling.sampler import Request, Sampler
 from tiny_model import SAMPLE_TEXTS, build_tiny_model
@@ -174,7 +174,7 @@ def test_divergences_are_those_of_the_models_own_logits(
         assert sums == pytest.approx([float(x.sum()) for x in expected], rel=1e-4)
         assert each.tokens == len(completion)
     # However rows and tokens are cut into batches and chunks.
-    monkeypatch.setattr(response_model, "LOGIT_BUDGET", a.head.weight.shape[0] * 3)
+    monkeypatch.setattr(logprobs, "LOGIT_BUDGET", a.head.weight.shape[0] * 3)
     for one, two in zip(found, divergences(a, b, *ROWS, batch_tokens=8), strict=True):
         assert (one.kl_ab, one.entropy_b) == pytest.approx((two.kl_ab, two.entropy_b), rel=1e-4)
 

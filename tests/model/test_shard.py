@@ -227,7 +227,7 @@ def test_what_two_processes_saved_is_exported_as_one_folder(tmp_path: Path, name
     newest = sorted((run / "checkpoints").iterdir())[-1]
     export(newest, tmp_path / "again")
     assert (tmp_path / "again" / "model.safetensors").read_bytes() == (exported / "model.safetensors").read_bytes()
-    with pytest.raises(RunError, match="something here already"):
+    with pytest.raises(RunError, match="the output exists already"):
         export(run, exported)
     (newest / "position.json").write_text("{}")
     with pytest.raises(RunError, match="damaged checkpoint"):

@@ -1,8 +1,9 @@
-"""Every block of the documentation is run: page by page, in the order of the page, each page in an empty folder.
+"""The pages in `docs/`, and `README.md`, `CONTRIBUTING.md`, `CHANGELOG.md`: every block runs, and every link works.
 
-A block of bash is run line by line, `holdfast` within this process; one of Python is run, or written into the file that
-its first line names; one of YAML must be a valid configuration, or part of one. A block that cannot be run here says
-why in a comment before it, and then its commands must at least exist.
+Each page runs in its own empty folder, block by block in the order of the page. A bash block runs line by line;
+`holdfast` runs in this process. A Python block runs, or is written to the file that its first line names. A YAML block
+must be a valid configuration, or a part of one. A block that cannot run here says why in a comment before it; its
+commands must exist.
 """
 
 import importlib.util
@@ -11,6 +12,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +28,8 @@ from holdfast.config.load import load_config
 from holdfast.config.settings import CompareConfig, RunConfig, StreamSettings
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "examples/README.md")), *DOCS]
 BLOCK = re.compile(
     r"^(?:<!-- not run by the tests: (?P<reason>[^\n]+) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S
 )
@@ -35,7 +38,7 @@ FILE_NAME = re.compile(r"# ([\w-]+\.\w+)\n")
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block, and where it stands."""
+    """A fenced block, and its page and line."""
 
     language: str
     text: str
@@ -44,7 +47,7 @@ class Block:
 
     @property
     def file_name(self) -> str | None:
-        """The file that the block is to be written into."""
+        """The file that the block is written to; None if the block is run."""
         named = FILE_NAME.match(self.text)
         return named[1] if named else None
 
@@ -52,17 +55,22 @@ class Block:
         return [line for line in self.text.splitlines() if line.strip() and not line.startswith("#")]
 
 
+def name_of(page: Path) -> str:
+    """A page's path from the root of the checkout."""
+    return page.relative_to(ROOT).as_posix()
+
+
 def blocks(page: Path) -> list[Block]:
     text = page.read_text(encoding="utf-8")
     return [
-        Block(m["language"], m["text"], m["reason"], f"{page.name}:{text.count(chr(10), 0, m.start()) + 1}")
+        Block(m["language"], m["text"], m["reason"], f"{name_of(page)}:{text.count(chr(10), 0, m.start()) + 1}")
         for m in BLOCK.finditer(text)
     ]
 
 
 @pytest.fixture
 def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The working directory of a page; recipes and modules that the page defines are gone afterwards."""
+    """The working directory of a page. Recipes and modules that the page defines are removed afterwards."""
     recipes = dict(methods.RECIPES)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -91,7 +99,7 @@ def check_yaml(block: Block, folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_block_runs(page: Path, empty_folder: Path) -> None:
     names: dict[str, Any] = {"__name__": page.stem}
     for block in blocks(page):
@@ -109,12 +117,12 @@ def test_every_block_runs(page: Path, empty_folder: Path) -> None:
 
 
 def test_blocks_are_of_kinds_that_are_checked() -> None:
-    found = [block for page in PAGES for block in blocks(page)]
-    assert len(found) > 30
-    for block in found:
+    every = [block for page in PAGES for block in blocks(page)]
+    assert len(every) > 30
+    for block in every:
         assert block.language in ("bash", "python", "yaml", "text"), block.where
     for page in PAGES:
-        assert page.read_text(encoding="utf-8").count("```") == 2 * len(blocks(page)), page.name
+        assert page.read_text(encoding="utf-8").count("```") == 2 * len(blocks(page)), name_of(page)
 
 
 def test_commands_that_are_not_run_exist(capsys: pytest.CaptureFixture[str]) -> None:
@@ -146,28 +154,64 @@ def test_generated_parts_are_up_to_date() -> None:
     render = generator().render
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
-        assert render(text) == text, f"{page.name} is out of date: run `make docs`"
+        assert render(text) == text, f"{name_of(page)} is out of date: run `make docs`"
 
 
 def anchors(page: Path) -> set[str]:
-    """What the headings of a page are linked by, as GitHub does."""
+    """The anchors that GitHub makes of a page's headings."""
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
     heads = re.findall(r"^#+ (.+)$", text, re.M)
     return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
 
 
-def test_links_lead_somewhere() -> None:
+def links(page: Path) -> list[str]:
+    """Targets of a page's links, without those to other hosts."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    return [target for target in re.findall(r"\]\(([^)\s]+)\)", text) if not target.startswith("https://")]
+
+
+def linked_file(page: Path, target: str) -> Path:
+    name = target.partition("#")[0]
+    return (page.parent / name).resolve() if name else page
+
+
+def test_every_link_has_a_target() -> None:
     for page in PAGES:
-        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
-            if target.startswith("https://"):
-                continue
-            name, _, anchor = target.partition("#")
-            path = (page.parent / name).resolve() if name else page
-            assert path.exists(), f"{page.name}: {target}"
-            assert not anchor or anchor in anchors(path), f"{page.name}: {target}"
+        for target in links(page):
+            path, anchor = linked_file(page, target), target.partition("#")[2]
+            assert path.exists(), f"{name_of(page)}: {target}"
+            assert not anchor or anchor in anchors(path), f"{name_of(page)}: {target}"
 
 
-def test_every_page_can_be_found_from_the_readme() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for page in (ROOT / "docs").glob("*.md"):
-        assert f"docs/{page.name}" in readme, page.name
+def test_every_page_is_reachable_from_the_readme() -> None:
+    reached, waiting = set[Path](), [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page not in reached:
+            reached.add(page)
+            waiting += [path for target in links(page) if (path := linked_file(page, target)).suffix == ".md"]
+    # The site begins at index.md; the README takes its place elsewhere.
+    assert [name_of(page) for page in PAGES if page not in {*reached, ROOT / "docs" / "index.md"}] == []
+
+
+def test_the_pages_of_the_documentation_are_linked_by_the_readme_itself() -> None:
+    readme = {linked_file(ROOT / "README.md", target) for target in links(ROOT / "README.md")}
+    pages = set((ROOT / "docs").glob("*.md")) - {ROOT / "docs" / "index.md"}
+    assert [name_of(page) for page in sorted(pages - readme)] == []
+
+
+def in_navigation(entry: Any) -> Iterator[str]:
+    """The pages of a part of the site's navigation: a path, or a list or table of parts."""
+    if isinstance(entry, str):
+        yield entry
+    else:
+        for part in entry.values() if isinstance(entry, dict) else entry:
+            yield from in_navigation(part)
+
+
+def test_the_site_shows_every_page() -> None:
+    """The details of findings are the exception: docs/findings.md links them."""
+    site = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))
+    shown = [ROOT / "docs" / path for path in in_navigation(site["project"]["nav"])]
+    details = ROOT / "docs" / "findings"
+    assert sorted(shown) == [page for page in DOCS if details not in page.parents]

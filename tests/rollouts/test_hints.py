@@ -23,7 +23,7 @@ from holdfast.model.policy import Policy
 from holdfast.recipes import ActGuide
 from holdfast.recipes.parts.rollouts import HintSpec
 from holdfast.rollouts.collect import Collector
-from holdfast.rollouts.hints import Hinted, guide_failing
+from holdfast.rollouts.sources.hints import HintedRequest, add_hinted_rows
 from holdfast.sampling.draws import Request
 from holdfast.sampling.sampler import Completion
 from small_runs import write_config
@@ -39,9 +39,9 @@ class Knowing:
     """Rolls out: right where enough actions are shown; remembers what it was asked."""
 
     def __init__(self, groups: Sequence[Group]) -> None:
-        self.groups, self.asked = groups, list[list[Hinted]]()
+        self.groups, self.asked = groups, list[list[HintedRequest]]()
 
-    def __call__(self, wanted: Sequence[Hinted]) -> list[list[Row]]:
+    def __call__(self, wanted: Sequence[HintedRequest]) -> list[list[Row]]:
         self.asked.append(list(wanted))
         found = []
         for each in wanted:
@@ -62,7 +62,7 @@ SPEC = HintSpec(template=ACTIONS_TEMPLATE)
 def test_the_fewest_actions_that_help_are_found(actions: int) -> None:
     groups = [failed(example(f"e{needed}", actions, needed)) for needed in range(1, actions + 2)]
     roll = Knowing(groups)
-    guide_failing(groups, SPEC, roll)
+    add_hinted_rows(groups, SPEC, roll)
     # Of the last none helps: all are shown.
     assert [group.shown_actions for group in groups] == [*range(1, actions + 1), actions]
     assert len(roll.asked) <= 1 + (actions - 1).bit_length()
@@ -70,32 +70,32 @@ def test_the_fewest_actions_that_help_are_found(actions: int) -> None:
         own, guided = group.rows[:4], group.rows[4:]
         assert [row.sampled_logprobs for row in own] == [[-1.0]] * 4
         assert [(row.sampled_logprobs, row.source_logprobs) for row in guided] == [(None, [-1, -2])] * 4
-        assert group.more_tokens == 2 * group.more_completions
+        assert group.extra_tokens == 2 * group.extra_completions
 
 
 def test_a_search_ends_after_its_steps_with_the_best_so_far() -> None:
     groups = [failed(example("a", 16, 3)), failed(example("b", 16, 12))]
-    guide_failing(groups, HintSpec(template=ACTIONS_TEMPLATE, most_probe_steps=2), Knowing(groups))
+    add_hinted_rows(groups, HintSpec(template=ACTIONS_TEMPLATE, most_probe_steps=2), Knowing(groups))
     assert [group.shown_actions for group in groups] == [4, 12]
-    assert groups[0].more_completions == 2 * 2 + 4
+    assert groups[0].extra_completions == 2 * 2 + 4
     at_once = [failed(example("a", 16, 3))]
-    guide_failing(at_once, HintSpec(template=ACTIONS_TEMPLATE, most_probe_steps=0), Knowing(at_once))
+    add_hinted_rows(at_once, HintSpec(template=ACTIONS_TEMPLATE, most_probe_steps=0), Knowing(at_once))
     assert at_once[0].shown_actions == 16
 
 
 def test_only_prompts_that_fail_are_helped() -> None:
     groups = [failed(example("a", 3), 0.0, 0.2), failed(example("b", 3), 0.0, 0.0)]
-    guide_failing(groups, SPEC, Knowing(groups))
+    add_hinted_rows(groups, SPEC, Knowing(groups))
     assert [len(group.rows) for group in groups] == [2, 4]
-    assert groups[0].more_completions == 0
+    assert groups[0].extra_completions == 0
     groups = [failed(example("a", 3), 0.0, 0.2)]
-    guide_failing(groups, HintSpec(template=ACTIONS_TEMPLATE, hard_threshold=0.2), Knowing(groups))
+    add_hinted_rows(groups, HintSpec(template=ACTIONS_TEMPLATE, hard_threshold=0.2), Knowing(groups))
     assert len(groups[0].rows) == 4
 
 
 def test_the_guided_rows_count_in_the_place_of_those_that_failed() -> None:
     groups = [failed(example("a", 4, 2)), failed(example("b", 4), 0.0, 1.0, 0.0, 0.0)]
-    guide_failing(groups, SPEC, Knowing(groups))
+    add_hinted_rows(groups, SPEC, Knowing(groups))
     said = ActGuide().annotate(groups)
     assert [row.excluded for row in groups[0].rows] == [True] * 4 + [False] * 4
     assert [row.excluded for row in groups[1].rows] == [False] * 4
@@ -170,7 +170,7 @@ def test_hints_stand_in_the_prompt_of_the_sampling_and_nowhere_else(tiny_model: 
         assert (row.tool_mask is not None) == (turns == 2)
         assert all(row.source_logprobs[t] == -0.5 for t in row.loss_positions())  # type: ignore[index]
         # Lengths 3 and 2 are tried out twice each, then three rollouts are taken.
-        assert group.more_completions == 2 * 2 + 3
+        assert group.extra_completions == 2 * 2 + 3
     hinted = [policy.tokenizer.decode(list(request.prompt_ids)) for request in engine.asked]
     shown = actions_prompt(examples[0].messages, examples[0].actions[:2], ACTIONS_TEMPLATE)  # type: ignore[index]
     assert any(shown[0]["content"] in text for text in hinted)
@@ -217,7 +217,7 @@ def test_actions_come_from_a_file_and_are_asked_for(tmp_path: Path) -> None:
     assert all(line["source_log_ratio"] is None or line["source_log_ratio"] > 0 for line in lines)
 
 
-@pytest.mark.slow
+@pytest.mark.learning
 def test_it_learns_what_most_groups_fail_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lab's first task with its answer as the one action, told as the base knows demonstrations to be told."""
     plain = lab.lab_task("calculation")

@@ -21,9 +21,9 @@ from holdfast.model.policy import Policy
 from holdfast.recipes import SFT
 from holdfast.recipes.parts.objective import Objective, PolicyGradient
 from holdfast.rollouts.collect import Collector
-from holdfast.rollouts.training_prompts import demonstrated
+from holdfast.rollouts.training_prompts import encode_demonstration
 from holdfast.sampling.draws import Request
-from holdfast.sampling.episodes import Episode, play
+from holdfast.sampling.episodes import Episode, run_episodes
 from holdfast.sampling.sampler import Completion, Sampler
 from holdfast.store.files import read_json
 from holdfast.train.step import StageTrainer
@@ -79,7 +79,7 @@ def _played(policy: Policy, engine: Scripted, *, limit: int = 200, turns: int = 
     episodes = Episodes(lambda example: Counting(example, turns), max_turns)
     prompt = policy.tokenizer.apply_chat_template(list(EXAMPLE.messages), add_generation_prompt=True, return_dict=False)
     request = Request(prompt, seed=5)
-    (found,) = play(
+    (found,) = run_episodes(
         engine, policy.chat_format, episodes, [request], [EXAMPLE], max_new_tokens=limit, batch_tokens=10_000
     )
     return found
@@ -147,9 +147,9 @@ def test_an_episode_does_not_depend_on_those_beside_it(policy: Policy) -> None:
     examples = [EXAMPLE] * 3
     sampler = Sampler(policy)
     kwargs = {"max_new_tokens": 40, "batch_tokens": 10_000}
-    together = play(sampler, policy.chat_format, episodes, requests, examples, **kwargs)
+    together = run_episodes(sampler, policy.chat_format, episodes, requests, examples, **kwargs)
     for index, request in enumerate(requests):
-        (alone,) = play(sampler, policy.chat_format, episodes, [request], [EXAMPLE], **kwargs)
+        (alone,) = run_episodes(sampler, policy.chat_format, episodes, [request], [EXAMPLE], **kwargs)
         assert alone.ids == together[index].ids
         assert alone.tool_mask == together[index].tool_mask
 
@@ -180,7 +180,9 @@ def test_no_turn_is_given_more_room_than_its_own_episode_has(policy: Policy) -> 
     examples = [Example(str(n), EXAMPLE.messages, metadata={"words": n}) for n in (1, 6)]
     requests = [Request([5, 6, 7], seed=n) for n in range(2)]
     engine = Watched(policy, ["4", "4"])
-    play(engine, policy.chat_format, Episodes(Talkative), requests, examples, max_new_tokens=60, batch_tokens=10_000)
+    run_episodes(
+        engine, policy.chat_format, Episodes(Talkative), requests, examples, max_new_tokens=60, batch_tokens=10_000
+    )
     rooms = [(len(r.prompt_ids), r.max_new_tokens) for r in asked[1]]
     assert all(length + (room or 0) == 3 + 60 for length, room in rooms)
     assert rooms[0] != rooms[1]
@@ -214,14 +216,14 @@ FORGETFUL = "{% for m in messages if m['role'] != 'assistant' %}{{ m['content'] 
 @pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
 def test_an_answer_is_written_whole_behind_the_turn_that_it_answers(policy: Policy, template: str) -> None:
     policy.tokenizer.chat_template = template
-    ids = policy.chat_format.reply([Message(role="tool", content="RESULT 42")])
+    ids = policy.chat_format.encode_reply([Message(role="tool", content="RESULT 42")])
     assert policy.tokenizer.decode(ids) == "tool: RESULT 42<|im_end|>assistant: "
 
 
 def test_a_template_that_drops_earlier_turns_is_refused(policy: Policy) -> None:
     policy.tokenizer.chat_template = FORGETFUL
     with pytest.raises(DataError, match="does not write an answer behind"):
-        policy.chat_format.reply([Message(role="tool", content="RESULT 42")])
+        policy.chat_format.encode_reply([Message(role="tool", content="RESULT 42")])
 
 
 def test_the_environments_tokens_are_context_and_carry_no_loss(policy: Policy) -> None:
@@ -332,14 +334,14 @@ def test_a_demonstration_of_several_turns_is_played_in_the_environment(policy: P
     example = replace(EXAMPLE, actions=("Paris.", "42"), demonstration="4")
     task = Task("t", [example], [example], episodes=Episodes(lambda each: Counting(each, 3)))
     assert "demonstration" in task.provides()
-    ids, mask, text = demonstrated(policy.chat_format, task, example)
+    ids, mask, text = encode_demonstration(policy.chat_format, task, example)
     sampled = _played(policy, Scripted(policy, ["Paris.", "42", "4"]))
     assert (ids, mask) == (sampled.ids, sampled.tool_mask)
-    assert text == policy.chat_format.text(sampled.ids)
+    assert text == policy.chat_format.decode(sampled.ids)
     collector = Collector(policy, Sampler(policy), SFT(), TrainSettings(prompts_per_step=1), 0)
     collector.prepare(task)
     ((row,),) = (group.rows for group in collector.collect(task, 1, 0)[0])
     assert row.completion_ids == ids
     assert [row.completion_ids[t] for t in row.loss_positions()] == row.own_ids()
     with pytest.raises(DataError, match="over after 3 of the 4 turns"):
-        demonstrated(policy.chat_format, task, replace(example, actions=("a", "b", "c")))
+        encode_demonstration(policy.chat_format, task, replace(example, actions=("a", "b", "c")))

@@ -88,7 +88,7 @@ def test_a_request_to_end_is_heard_between_two_matrices(
     run = open_run(folder / "run")
     run.prepare()
     written = run.directory.drift(2).read_bytes()
-    monkeypatch.setattr(stop, "_asked", [signal.SIGTERM])
+    monkeypatch.setattr(stop, "_received", [signal.SIGTERM])
     with pytest.raises(Stopped):
         run.measuring._measure_drift(2)
     assert run.directory.drift(2).read_bytes() == written

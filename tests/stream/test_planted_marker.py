@@ -11,7 +11,7 @@ from holdfast.lab.tasks import lab_task
 MARKER = "hmm"
 
 
-@pytest.mark.slow
+@pytest.mark.learning
 def test_a_run_names_the_marker_that_was_planted_first(tmp_path: Path) -> None:
     for split in ("train", "test"):
         examples = getattr(lab_task("calculation"), split)[:96]

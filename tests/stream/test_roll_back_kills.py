@@ -13,26 +13,26 @@ import holdfast
 from guarded_runs import guarded_config
 from holdfast.config.load import load_config
 from holdfast.config.settings import RunConfig
-from holdfast.stream import run as stream_run
-from holdfast.stream.near_future import going_back
-from holdfast.stream.run import Run
+from holdfast.stream import checkpoints, rewind
+from holdfast.stream.checkpoints import RunCheckpoints
+from holdfast.stream.rewind import Rewind
 from processes import start
 from small_runs import assert_same
 
-ACTS = ("keep_aside", "write", "save", "remove_between", "cut")
+ACTS = ("keep_discarded", "write", "save", "remove_between", "cut")
 
 
 def kill_after(rank: int, *, act: str) -> None:
     """From now on, SIGKILL as soon as an act of a roll-back is done."""
     from holdfast.store.run_directory import RunDirectory
-    from holdfast.stream.guarding import Guarding
+    from holdfast.stream.guard_actions import RunGuard
 
     owner, name = {
-        "write": (Guarding, "write"),
-        "save": (Run, "_save"),
+        "write": (RunGuard, "write"),
+        "save": (RunCheckpoints, "save"),
         "cut": (RunDirectory, "cut"),
-        "keep_aside": (going_back, "keep_aside"),
-        "remove_between": (stream_run, "remove_between"),
+        "keep_discarded": (rewind, "keep_discarded"),
+        "remove_between": (checkpoints, "remove_between"),
     }[act]
     whole = getattr(owner, name)
 
@@ -83,19 +83,19 @@ def test_a_damaged_newest_checkpoint_is_never_replaced_by_one_that_was_undone(fo
 def test_where_the_healthy_checkpoint_is_damaged_it_goes_back_to_the_one_before(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = Run._rolled_back
+    whole = Rewind.roll_back
 
-    def damaged_first(self: Run, *args: Any) -> Any:
+    def damaged_first(self: Rewind, *args: Any) -> Any:
         if not (tmp_path / "run" / "decisions.jsonl").exists():
-            healthy = self.directory.checkpoint(self.guarding.healthy.number)
+            healthy = self.directory.checkpoint(self.guard.healthy.number)
             next(healthy.glob("*.safetensors")).write_bytes(b"")
         return whole(self, *args)
 
-    monkeypatch.setattr(Run, "_rolled_back", damaged_first)
+    monkeypatch.setattr(Rewind, "roll_back", damaged_first)
     summary = holdfast.run(load_config(folder / "config.yaml", RunConfig), tmp_path / "run")
     assert summary["status"] == "complete"
     outcome = summary["decisions"][0]["outcome"]
-    assert outcome.startswith("back to step 0 of stage 1; passed over: damaged checkpoint, ")
+    assert outcome.startswith("back to step 0 of stage 1; skipped: damaged checkpoint, ")
     assert "the stage ends" not in outcome
     assert summary["discarded"][0]["from_step"] == 1
     kept = [point["step"] for point in summary["curves"] if point["stage"] == 1]

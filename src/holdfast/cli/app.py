@@ -307,7 +307,7 @@ def _carry_out(work: "Callable[[Observer], Mapping[str, Any]]", directory: Path,
         Ended: it was interrupted, or failed half-way and can be gone on with.
     """
     from holdfast.cli.progress import watching
-    from holdfast.cli.summary import print_summary
+    from holdfast.cli.summary_text import print_summary
     from holdfast.store.run_directory import RunDirectory
 
     place = RunDirectory(directory)

@@ -2,6 +2,8 @@
 
 import math
 import sys
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -52,7 +54,7 @@ def blend(
 ) -> None:
     """Average weights afterwards: write base + a · Σ s (model − base) for each a, and evaluate what was written."""
     from holdfast.cli.tables import table
-    from holdfast.evaluate.standalone import evaluate, plan_of
+    from holdfast.evaluate.standalone import evaluate_model, evaluation_plan
     from holdfast.model.blend import Blend
     from holdfast.store.files import write_json
 
@@ -63,14 +65,16 @@ def blend(
     silence_progress_bars()
     points = _points(sweep)
     folders = [out if len(points) == 1 else out / f"a-{a:g}" for a in points]
-    plan = plan_of(config, suites or (), items, run_code) if config is not None or suites else None
+    plan = evaluation_plan(config, suites or (), items, run_code) if config is not None or suites else None
     blended = Blend(base, models, scale or ())
     if out.exists():
         raise ConfigError("is there already", where=str(out), fix="name another folder with --out")
     rows: list[dict[str, Any]] = []
     for a, folder in zip(points, folders, strict=True):
         blended.write(a, folder)
-        measured = evaluate(str(folder), plan, show) if plan is not None else {"sets": {}}
+        measured: Mapping[str, Any] = {"sets": {}}
+        if plan is not None:
+            measured = evaluate_model(plan.for_model(str(folder)), partial(show, str(folder)))
         scores = {name: numbers["mean"] for name, numbers in measured["sets"].items()}
         rows.append({"a": a, "folder": str(folder), "scores": scores})
     header = ("a", *rows[0]["scores"], "folder")

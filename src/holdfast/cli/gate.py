@@ -37,7 +37,7 @@ def gate(
         ),
     ] = None,
     margin: Annotated[float, typer.Option("--margin", help="The largest fall that is accepted, in points.")] = 2.0,
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse what is not decided too.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse inconclusive sets too.")] = False,
     items: Annotated[
         int | None, typer.Option("--items", min=1, help="Evaluate models on the first so many items of each set.")
     ] = None,

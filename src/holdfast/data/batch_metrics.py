@@ -56,8 +56,8 @@ def rollout_numbers(groups: Sequence[Group]) -> dict[str, Any]:
         "teacher_share": sum(bool(row.div) for row in rows) / len(rows),
         "truncated_fraction": sum(row.truncated for row in rows) / len(rows),
         "prompts": len(groups),
-        "completions": len(sampled) + sum(group.more_completions for group in groups),
-        "generated_tokens": sum(len(row.own_ids()) for row in sampled) + sum(group.more_tokens for group in groups),
+        "completions": len(sampled) + sum(group.extra_completions for group in groups),
+        "generated_tokens": sum(len(row.own_ids()) for row in sampled) + sum(group.extra_tokens for group in groups),
     }
 
 

@@ -51,7 +51,7 @@ class Row:
     """What each completion token's loss is multiplied by, all of its components; None for 1. Denominators stay as they
     are: a token of weight 0 still counts in its row's mean."""
     teacher_messages: Sequence[Message] | None = None
-    teacher_beginning: str = ""
+    teacher_prefix: str = ""
     """What the teacher's own turn begins with, before the completion that it scores."""
     teacher_prompt_ids: list[int] | None = None
     old_logprobs: list[float] | None = None
@@ -94,9 +94,9 @@ class Group:
     """The rollout batch of its stage, from 0; what a recipe spreads over batches follows from it."""
     shown_actions: int = 0
     """How many actions the rows that were sampled with a hint were shown."""
-    more_completions: int = 0
+    extra_completions: int = 0
     """Sampled for it beside the student's own: with a hint, or by a model of the near future."""
-    more_tokens: int = 0
+    extra_tokens: int = 0
     """Generated in these."""
 
     def sampled(self) -> "Group":

@@ -12,11 +12,9 @@ from holdfast.evaluate.embedding import Embedder, compare_embeddings
 from holdfast.evaluate.sampled import OnPrompts, Sampling, encode_prompts, sample_answers
 from holdfast.measure.answers import Answer, PromptSet
 from holdfast.measure.response import PerToken, compare_greedy, per_token
-from holdfast.model.hidden_states import loss_token_states
+from holdfast.model.logprobs import Scorer, vocabulary_logprobs
 from holdfast.model.policy import Policy
-
-LOGIT_BUDGET = 2**25
-"""Entries of one [tokens × vocabulary] tensor: 128 MB in float32, of which a handful are alive at once."""
+from holdfast.objective.divergence import entropy, kl
 
 ESTIMATOR = "exact over the vocabulary at every token of sampled answers, temperature 1; standard error over prompts"
 
@@ -35,48 +33,32 @@ class Divergences:
     entropy_b: float
 
 
-@torch.no_grad()
 def divergences(
-    a: Policy,
-    b: Policy,
+    a: Scorer,
+    b: Scorer,
     prompts: Sequence[Sequence[int]],
     completions: Sequence[Sequence[int]],
     *,
     batch_tokens: int = 16384,
 ) -> list[Divergences]:
-    """Compare two models' next-token distributions at every token of some answers.
+    """Compare two models' next-token distributions at every token of given answers; one result for each answer.
 
-    Averaged over answers that A samples at temperature 1, the sum of KL(A‖B) is the KL of A's distribution of whole
-    answers from B's, by the chain rule; on other samples it is the divergence of the distributions met there.
+    Averaged over answers that A samples at temperature 1, the sum of KL(A‖B) is the KL divergence between the models'
+    distributions of whole answers, by the chain rule. On other answers it is the divergence at the tokens that occur
+    there.
 
     Args:
         prompts, completions: token ids [R][·].
-        batch_tokens: rows × longest row of one forward pass stays within it, but for a single row.
+        batch_tokens: tokens of one forward pass; see `vocabulary_logprobs`.
     """
-    found: list[Divergences] = []
-    start = 0
-    while start < len(prompts):
-        end, longest = start, 0
-        while end < len(prompts):
-            longest = max(longest, len(prompts[end]) + len(completions[end]))
-            if end > start and longest * (end + 1 - start) > batch_tokens:
-                break
-            end += 1
-        rows = (prompts[start:end], completions[start:end], [range(len(c)) for c in completions[start:end]])
-        states_a, states_b = loss_token_states(a, *rows), loss_token_states(b, *rows)
-        per_chunk = max(1, LOGIT_BUDGET // a.head.weight.shape[0])
-        sums = []
-        for part_a, part_b in zip(states_a.split(per_chunk), states_b.split(per_chunk), strict=True):
-            p, q = a.logits(part_a).float().log_softmax(-1), b.logits(part_b).float().log_softmax(-1)
-            # Two numbers that should cancel do so only up to rounding, hence the bound.
-            kl_ab, kl_ba = ((x.exp() * (x - y)).sum(-1).clamp_min(0) for x, y in ((p, q), (q, p)))
-            entropies = (-(x.exp() * x).sum(-1) for x in (p, q))
-            sums.append(torch.stack([kl_ab, kl_ba, *entropies]).double().cpu())
-        lengths = [len(c) for c in completions[start:end]]
-        for length, part in zip(lengths, torch.cat(sums, dim=1).split(lengths, dim=1), strict=True):
-            found.append(Divergences(length, *part.sum(1).tolist()))
-        start = end
-    return found
+    lengths = [len(completion) for completion in completions]
+    sums = torch.zeros(4, sum(lengths), dtype=torch.float64)
+    for index, (p, q) in vocabulary_logprobs([a, b], prompts, completions, batch_tokens=batch_tokens):
+        # A KL divergence of 0 is a sum that cancels only up to rounding, and may come out below 0.
+        values = kl(p, q).clamp_min(0), kl(q, p).clamp_min(0), entropy(p), entropy(q)
+        sums[:, index] = torch.stack(values).double().cpu()
+    per_answer = [part.sum(1).tolist() for part in sums.split(lengths, dim=1)]
+    return [Divergences(length, *own) for length, own in zip(lengths, per_answer, strict=True)]
 
 
 def require_same_tokens(a: Policy, b: Policy) -> None:

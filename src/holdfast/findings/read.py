@@ -4,14 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from holdfast.findings.claim import Evidence, RunSummary
-from holdfast.measure.forgetting import drops, flatten_metrics, mean, score
 from holdfast.measure.matched import compare_matched, first_crossing, stage_trajectory
+from holdfast.measure.metrics import flatten_metrics
+from holdfast.measure.scores import drops, mean, score
 
 POINTS = 100.0
 
 
 def metric(name: str) -> Callable[[RunSummary], float | None]:
-    """One of a run's metrics in points (`METRIC_NAMES`)."""
+    """One of a run's metrics in points (`METRICS`)."""
 
     def read(summary: RunSummary) -> float | None:
         value = flatten_metrics(summary["metrics"])[name]

@@ -28,8 +28,8 @@ from holdfast.model import lora
 from holdfast.model.policy import Policy, decoder_states
 from holdfast.model.processes import Processes
 from holdfast.model.quiet import quiet
-from holdfast.objective.fused.head import has_bfloat16_products
 from holdfast.objective.head import OutputHead
+from holdfast.objective.private_torch import has_bfloat16_products
 from holdfast.store.bundled import base_folder
 
 __all__ = ["Policy", "as_policy", "load_policy", "tell_of_slow_products"]

@@ -22,6 +22,11 @@ from transformers.masking_utils import sdpa_mask
 
 from holdfast.errors import RunError
 from holdfast.model.packing import Layout
+from holdfast.objective.private_torch import (
+    cpu_flash_attention,
+    cpu_flash_attention_backward,
+    has_cpu_flash_attention,
+)
 
 NAME = "sdpa_shared_prefix"
 """What `attn_implementation` is called; it must contain "sdpa", by which transformers tests whether a model can."""
@@ -86,7 +91,7 @@ def attention(
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
-    if query.device.type == "cpu" and query.shape[-1] == value.shape[-1]:
+    if query.device.type == "cpu" and query.shape[-1] == value.shape[-1] and has_cpu_flash_attention():
         return part_by_part(query, key, value, packed_layout, scale)[None], None
     return gathered(query, key, value, packed_layout, scale)[None], None
 
@@ -113,19 +118,21 @@ class _PartByPart(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, query: Tensor, key: Tensor, value: Tensor, layout: Layout, scale: float) -> Tensor:
-        attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
         query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
         out = torch.empty_like(query)
         lse = torch.empty(query.shape[:2], dtype=torch.promote_types(query.dtype, torch.float32))
         for run in layout.runs:
             where = (run.start, run.count, run.length)
-            own, own_lse = attend(*(_rows(x, *where) for x in (query, key, value)), 0.0, True, scale=scale)
+            own, own_lse = cpu_flash_attention(
+                *(_rows(x, *where) for x in (query, key, value)), causal=True, scale=scale
+            )
             _rows(out, *where).copy_(own)
             _rows(lse[..., None], *where).copy_(own_lse[..., None])
         for fork in layout.forks:
             branches = slice(fork.start, fork.start + fork.length)
             seen = (_rows(x, fork.prompt_start, 1, fork.prompt_length) for x in (key, value))
-            other, other_lse = attend(_rows(query, fork.start, 1, fork.length), *seen, 0.0, False, scale=scale)
+            branch = _rows(query, fork.start, 1, fork.length)
+            other, other_lse = cpu_flash_attention(branch, *seen, causal=False, scale=scale)
             other, other_lse = other[0].transpose(0, 1), other_lse[0].transpose(0, 1)
             share = torch.sigmoid(other_lse - lse[branches])[..., None]
             out[branches] = out[branches].to(share.dtype).lerp(other.to(share.dtype), share)
@@ -137,23 +144,22 @@ class _PartByPart(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
         query, key, value, out, lse = ctx.saved_tensors
         grad, lse = grad.contiguous(), lse[..., None]
         grads = [torch.empty_like(x) for x in (query, key, value)]
         for run in ctx.layout.runs:
             where = (run.start, run.count, run.length)
-            parts = (_rows(x, *where) for x in (grad, query, key, value, out))
-            own = backward(*parts, _rows(lse, *where)[..., 0], 0.0, True, scale=ctx.scale)
+            parts = [_rows(x, *where) for x in (grad, query, key, value, out)]
+            lse_part = _rows(lse, *where)[..., 0]
+            own = cpu_flash_attention_backward(*parts, log_sum_exp=lse_part, causal=True, scale=ctx.scale)
             for whole, part in zip(grads, own, strict=True):
                 _rows(whole, *where).copy_(part)
         for fork in ctx.layout.forks:
             branch, prompt = (fork.start, 1, fork.length), (fork.prompt_start, 1, fork.prompt_length)
-            parts = (
-                _rows(x, *where)
-                for x, where in ((grad, branch), (query, branch), (key, prompt), (value, prompt), (out, branch))
-            )
-            other = backward(*parts, _rows(lse, *branch)[..., 0], 0.0, False, scale=ctx.scale)
+            tensors = ((grad, branch), (query, branch), (key, prompt), (value, prompt), (out, branch))
+            parts = [_rows(x, *where) for x, where in tensors]
+            lse_part = _rows(lse, *branch)[..., 0]
+            other = cpu_flash_attention_backward(*parts, log_sum_exp=lse_part, causal=False, scale=ctx.scale)
             for whole, part, where in zip(grads, other, (branch, prompt, prompt), strict=True):
                 _rows(whole, *where).add_(part)
         return *grads, None, None

@@ -117,5 +117,5 @@ class SDZero(DivergenceSettings):
         for row in rows if self.phase != 1 else ():
             row.div = 1.0
             row.teacher_messages = row.example.messages
-            row.teacher_beginning = revision.beginning(row.completion, row.reward)
+            row.teacher_prefix = revision.prefix(row.completion, row.reward)
         return {"right_revision_fraction": len(right) / len(revised)} if revised else {}

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from holdfast.model.policy import Policy
-from holdfast.objective.fused.head import onednn_is_there
 from holdfast.objective.head import scaled
+from holdfast.objective.private_torch import has_onednn_layout, onednn_layout, onednn_linear
 
 PASSES = 8
 """Laying out takes about as long as so many passes gain, so a head is laid out when it has been used as often."""
@@ -29,8 +29,7 @@ class DecodingHead:
             type(projection) is nn.Linear
             and projection.weight.device.type == "cpu"
             and projection.weight.dtype == torch.float32
-            and onednn_is_there()
-            and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+            and has_onednn_layout()
         )
         self._passes = 0
         self._packed: Tensor | None = None
@@ -42,10 +41,10 @@ class DecodingHead:
             return self._policy.logits(hidden).float()
         head = self._policy.head
         if self._packed is None:
-            self._packed = torch.ops.mkldnn._reorder_linear_weight(head.weight.detach(), hidden.shape[0])
+            self._packed = onednn_layout(head.weight.detach(), hidden.shape[0])
             plain = self._policy.logits(hidden).float()
-            laid_out = scaled(torch.ops.mkldnn._linear_pointwise(hidden, self._packed, head.bias, "none", [], ""), head)
+            laid_out = scaled(onednn_linear(hidden, self._packed, head.bias), head)
             # These operations are not torch's public ones: what they give is looked at before it is relied on.
             self._suits = bool(torch.allclose(laid_out, plain, rtol=1e-4, atol=1e-4 * float(plain.abs().max())))
             return plain
-        return scaled(torch.ops.mkldnn._linear_pointwise(hidden, self._packed, head.bias, "none", [], ""), head)
+        return scaled(onednn_linear(hidden, self._packed, head.bias), head)

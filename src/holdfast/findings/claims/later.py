@@ -24,7 +24,7 @@ from holdfast.findings.claims.two_stages import (
 )
 from holdfast.findings.claims.wide import GRPO_HARD, HARD_GROUP, HARD_STEPS, OPSD
 from holdfast.findings.read import POINTS, kl_to_base, matched_loss, metric, steps_to, suites_lost
-from holdfast.measure.forgetting import mean
+from holdfast.measure.scores import mean
 from holdfast.store.run_directory import RunDirectory
 
 # Set as on the front, where they are compared on other orders.
@@ -121,13 +121,13 @@ def _scores_between(run: RunDirectory, stages: int) -> dict[str, float]:
     """Scores on a run's sets half-way between the lab's base and the run's last model; empty where there is none."""
     if not run.model(stages).exists():
         return {}
-    from holdfast.evaluate.standalone import evaluate, plan_of
+    from holdfast.evaluate.standalone import evaluate_model, evaluation_plan
     from holdfast.model.blend import Blend
 
     with TemporaryDirectory() as folder:
         between = Path(folder) / "between"
         Blend("lab", [str(run.model(stages))]).write(AVERAGED, between)
-        found = evaluate(str(between), plan_of(run.config, (), None, False), lambda model, name: None)
+        found = evaluate_model(evaluation_plan(run.config, (), None, False).for_model(str(between)))
     return {name: each["mean"] for name, each in found["sets"].items()}
 
 

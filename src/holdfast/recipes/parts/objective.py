@@ -112,7 +112,7 @@ class TokenWeight:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SafetyWeight:
+class DivergenceWeight:
     """The weight of a divergence at a token y: w = sg(w_T · w_S), from both sides (MSD, arXiv 2605.02971).
 
     w_T = 1 − H(q)/log K    q the teacher, renormalized on its K most likely entries: 1 if it is certain
@@ -149,7 +149,7 @@ class Objective:
         target_fraction: for a partial target, the fraction of the teacher's improvement, in (0, 1].
         clip_at: in nats; 0.05 is OPSD's for `entry`.
         token_weight: weight of cross-entropy; None for 1.
-        safety_weight: weight of the divergence; None for 1.
+        divergence_weight: weight of the divergence; None for 1.
         importance_cap: cap of each of the two factors of the correction. At least 1: a lower cap would scale down
             every token's loss, corrected or not, once per factor.
         temperature: divides the logits of student and teacher; equals the sampling temperature.
@@ -176,7 +176,7 @@ class Objective:
     clip_at: float = 0.05
     aggregation: Aggregation = "sequence_mean"
     token_weight: TokenWeight | None = None
-    safety_weight: SafetyWeight | None = None
+    divergence_weight: DivergenceWeight | None = None
     policy_gradient: PolicyGradient | None = None
     importance: ImportanceLevel = "none"
     importance_cap: float = 2.0
@@ -219,7 +219,7 @@ class Objective:
     @property
     def reads_teacher_confidence(self) -> bool:
         """Whether the teacher's certainty weights the divergence."""
-        return self.safety_weight is not None and self.safety_weight.by_teacher
+        return self.divergence_weight is not None and self.divergence_weight.by_teacher
 
     def _check_divergence(self) -> None:
         if self.support == "sampled" and self.divergence != "reverse_kl":
