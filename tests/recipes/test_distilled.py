@@ -1,4 +1,4 @@
-"""What the settings of a divergence do to the loss, recipe by recipe, and which settings are refused because unread.
+"""`holdfast.recipes.base.distillation`: the settings of a divergence change the loss; unused settings are refused.
 
 The losses are written out in numpy, in float64, from the papers' formulas.
 """
@@ -37,7 +37,7 @@ Floats = NDArray[np.float64]
 
 
 class Loss(NamedTuple):
-    """A loss as a paper would write it down: what `expected` computes."""
+    """A loss as in a paper; `expected` computes it."""
 
     divergence: str
     beta: float = 0.5
@@ -59,7 +59,7 @@ def log_softmax(logits: Floats) -> Floats:
 
 
 def expected(step: Step, loss: Loss) -> float:
-    """The loss of a step whose rows are all taught."""
+    """The loss of a step in which every row has a teacher."""
     rows: list[Floats] = []
     for row, *sides in zip(step.rows, step.student, step.teacher, step.base, strict=True):
         student, teacher, base = (log_softmax(side.numpy() / loss.temperature) for side in sides)
@@ -165,14 +165,14 @@ SETTINGS: list[tuple[type[Recipe], dict[str, Any], Loss]] = [
 
 
 @pytest.mark.parametrize(("kind", "settings", "loss"), SETTINGS, ids=str)
-def test_a_setting_does_to_the_loss_what_it_says(kind: type[Recipe], settings: dict[str, Any], loss: Loss) -> None:
+def test_a_setting_changes_the_loss_as_described(kind: type[Recipe], settings: dict[str, Any], loss: Loss) -> None:
     step = make_step([6, 3, 8], div=1.0, base_kl=1.0)
     objective = kind(**settings).objective()
     assert step.loss(objective)[0].item() == pytest.approx(expected(step, loss), rel=1e-6)
 
 
-def test_every_one_of_these_losses_is_another() -> None:
-    """So that a setting that did nothing would be found out."""
+def test_all_these_losses_differ() -> None:
+    """Otherwise a setting without an effect would pass the test above."""
     step = make_step([6, 3, 8], div=1.0, base_kl=1.0)
     found: dict[float, Loss] = {}
     for _, _, loss in SETTINGS:
@@ -189,7 +189,7 @@ SAMPLED: list[Callable[[float], Recipe]] = [
 
 
 @pytest.mark.parametrize("make", SAMPLED, ids=["isdft", "anchored", "beta_opsd", "msd", "correct_only"])
-def test_a_cap_that_all_ratios_reach_is_what_a_row_is_multiplied_by(make: Callable[[float], Recipe]) -> None:
+def test_a_row_is_multiplied_by_the_cap_if_all_ratios_reach_it(make: Callable[[float], Recipe]) -> None:
     step = make_step([5], div=1.0)
     student = step.student[0].log_softmax(-1)
     step.rows[0].sampled_logprobs = [student[t, i].item() - 5 for t, i in enumerate(step.rows[0].completion_ids)]
@@ -199,15 +199,15 @@ def test_a_cap_that_all_ratios_reach_is_what_a_row_is_multiplied_by(make: Callab
 
 
 @pytest.mark.parametrize("kind", [kind for kind in RECIPES.values() if "importance_cap" in kind.model_fields])
-def test_a_cap_below_the_ratio_of_tokens_that_need_no_correction_is_refused(kind: type[Recipe]) -> None:
-    """They would count for less, all alike, and once for each of the two ratios."""
+def test_a_cap_below_one_is_refused(kind: type[Recipe]) -> None:
+    """It would scale down every token, corrected or not, once for each of the two ratios."""
     with pytest.raises(ValidationError, match="importance_cap"):
         kind(importance_cap=0.99)
     assert kind(importance_cap=1.0).objective().importance_cap == 1
 
 
 def test_rows_that_the_student_did_not_sample_are_not_corrected() -> None:
-    """The teacher's samples of off-policy MSD, and demonstrations."""
+    """These are the teacher's samples in off-policy MSD, and demonstrations."""
     off = MSD(sampled_by="teacher").objective()
     assert off.importance == "none"
     taught, drawn = (make_step([4, 3], div=1.0, sampled=sampled) for sampled in (False, True))
@@ -217,7 +217,7 @@ def test_rows_that_the_student_did_not_sample_are_not_corrected() -> None:
     assert shown.item() == pytest.approx(imitated.item(), rel=1e-12)
 
 
-def test_samples_drawn_from_few_tokens_are_not_corrected() -> None:
+def test_truncated_samples_are_not_corrected() -> None:
     truncated = OPSD(sampling_top_k=20, sampling_top_p=0.95)
     assert (truncated.rollouts().top_k, truncated.rollouts().top_p) == (20, 0.95)
     step = make_step([6, 3, 8], div=1.0)
@@ -233,7 +233,7 @@ def test_samples_drawn_from_few_tokens_are_not_corrected() -> None:
     VOPD(sampling_top_p=0.95, support="full")
 
 
-UNREAD: list[tuple[type[Recipe], dict[str, Any], str]] = [
+UNUSED: list[tuple[type[Recipe], dict[str, Any], str]] = [
     *((ATESD, {"exposure": 0.5, name: value}, f"{name} is used only if exposure is unset, but exposure is 0.5")
       for name, value in {
         "hold": 5, "discount": 0.7, "entropy_weight": 0.5, "controller_rate": 0.5, "probe_exposure": 0.5,
@@ -271,21 +271,21 @@ UNREAD: list[tuple[type[Recipe], dict[str, Any], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "settings", "said"), UNREAD, ids=str)
-def test_a_setting_that_nothing_reads_is_refused(kind: type[Recipe], settings: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValidationError, match=said):
+@pytest.mark.parametrize(("kind", "settings", "message"), UNUSED, ids=str)
+def test_an_unused_setting_is_refused(kind: type[Recipe], settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         kind(**settings)
 
 
 def test_defaults_may_be_written_out() -> None:
-    """As a run's resolved configuration does."""
+    """A run's config.yaml has all of them."""
     for kind in (ATESD, VOPD, MSD, SDZero, Replay, Anchored, SDPO, OPSD):
         assert kind(**{name: getattr(kind(), name) for name in kind.model_fields}) == kind()
     assert ATESD(exposure=0.5, hold=10) == ATESD(exposure=0.5)
     assert SDZero(phase=1, srt_steps=20) == SDZero(phase=1)
 
 
-def test_what_is_read_is_taken() -> None:
+def test_used_settings_have_an_effect() -> None:
     assert VOPD(baseline="topk", top_k=20).objective().top_k == 20
     assert VOPD(support="topk_renormalized", top_k=20).objective().top_k == 20
     assert SDZero(jsd_beta=0.3, top_k=7, sync_every=5).objective().jsd_beta == 0.3
@@ -299,20 +299,20 @@ def taught(recipe: Recipe) -> Sequence[float]:
     return [row.div for row in step.rows]
 
 
-def test_the_phase_of_revisions_alone_has_no_teacher() -> None:
+def test_the_phase_of_revisions_has_no_teacher() -> None:
     assert SDZero(phase=1).teacher() is None
     assert not SDZero(phase=1).uses_base()
     assert taught(SDZero(phase=1)) == [0.0, 0.0]
     assert taught(SDZero(phase=2)) == [1.0, 1.0]
 
 
-def test_stable_opd_needs_demonstrations_where_it_imitates_some() -> None:
+def test_stable_opd_needs_demonstrations_only_if_it_imitates_some() -> None:
     assert StableOPD().required() == {"privileged_context", "demonstration"}
     assert StableOPD(demonstration_share=0.0).required() == {"privileged_context"}
     assert StableOPD(demonstration_share=0.0, teacher_kind="gated").required() == {"privileged_context", "reward"}
 
 
-def test_sft_weighs_tokens_or_rows_alike() -> None:
+def test_sft_weights_tokens_or_rows_equally() -> None:
     step = make_step([6, 2], sampled=False, ce=1.0)
     rows = [
         -log_softmax(logits.numpy())[np.arange(len(logits)), row.completion_ids]
