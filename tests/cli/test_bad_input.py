@@ -103,7 +103,7 @@ def test_the_run_that_other_tests_break_works(command: Commands, file_run: dict[
         ({"tasks": []}, ["tasks", "at least 1 item"]),
         ({"tasks": ["calculation"]}, ["tasks.0", "'calculation'", "lab:NAME"]),
         ({"tasks": ["lab:calculus"]}, ["'calculus'", "calculation"]),
-        ({"tasks": ["lab:facts", "lab:facts"]}, ["'facts'", "a name of its own"]),
+        ({"tasks": ["lab:facts", "lab:facts"]}, ["two tasks or suites are named 'facts'", "give each its own name"]),
         ({"train.max_prompt_length": 9000}, ["9048", "256"]),
         ({"eval.max_completion_length": 200}, ["eval.max_completion_length", "360", "256"]),
         ({"model.path": "./nowhere"}, ["./nowhere", "no such folder", "model.path"]),

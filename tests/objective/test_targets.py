@@ -128,10 +128,10 @@ def test_a_base_that_is_missing_is_named() -> None:
         ({"target_weight": 0.5}, "target_weight is for target: geometric"),
         ({"anchor": "base"}, "anchor: base is for target: geometric"),
         ({"target_fraction": 0.5}, "target_fraction is for target: partial"),
-        ({"target": "geometric", "target_weight": 0.0}, "raise target_weight"),
+        ({"target": "geometric", "target_weight": 0.0}, "set it above 0"),
         ({"target": "geometric", "target_fraction": 0.5}, "target_fraction is for target: partial"),
-        ({"target": "partial", "target_fraction": 0.0}, "share above 0"),
-        ({"target": "partial", "target_fraction": 1.5}, "share above 0"),
+        ({"target": "partial", "target_fraction": 0.0}, "must be above 0 and at most 1"),
+        ({"target": "partial", "target_fraction": 1.5}, "must be above 0 and at most 1"),
         ({"target": "partial", "anchor": "base"}, "anchor: base is for target: geometric"),
     ],
 )

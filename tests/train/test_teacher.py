@@ -238,7 +238,7 @@ def test_the_gate_compares_moving_averages_and_is_asked_now_and_then() -> None:
 @pytest.mark.parametrize("lora", [False, True])
 def test_a_gated_teacher_copies_the_student_when_the_gate_opens(tiny_model: Path, lora: bool) -> None:
     policy = _policy(tiny_model, lora=lora)
-    spec = TeacherSpec(kind="gated", every=1, gate_rate=1.0)
+    spec = TeacherSpec(kind="gated", every=1, average_rate=1.0)
     teacher = Teacher(spec, policy, None)
     start = _teacher_logits(teacher)
     teacher.after_rollout_batch(_measured(0.2))
@@ -297,12 +297,20 @@ def test_a_teacher_that_makes_no_sense_is_refused(setting: str, value: float) ->
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"teacher_kind": "periodic", "ema_rate": 0.3}, "ema_rate is for teacher_kind ema, not periodic"),
-        ({"refresh_every": 3}, "refresh_every is for teacher_kind periodic or gated, not ema"),
-        ({"teacher_kind": "live", "stage_start": "student"}, "not live"),
+        (
+            {"teacher_kind": "periodic", "ema_rate": 0.3},
+            "ema_rate is used only if teacher_kind is ema, but teacher_kind is periodic",
+        ),
+        (
+            {"refresh_every": 3},
+            "refresh_every is used only if teacher_kind is periodic or gated, but teacher_kind is ema",
+        ),
+        ({"teacher_kind": "live", "stage_start": "student"}, "but teacher_kind is live"),
     ],
 )
 def test_a_setting_that_the_teacher_does_not_read_is_refused(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         SDFT(**settings)
-    assert SDFT(**SDFT(teacher_kind="gated", gate_rate=0.5).model_dump()).gate_rate == 0.5  # as a run writes it down
+    assert (
+        SDFT(**SDFT(teacher_kind="gated", refresh_average_rate=0.5).model_dump()).refresh_average_rate == 0.5
+    )  # as a run writes it down
