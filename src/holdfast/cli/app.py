@@ -108,7 +108,9 @@ def run(
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of all random draws.")] = None,
     recipe: Annotated[
         str | None,
-        typer.Option("--recipe", help="Use this recipe instead. If CONFIG is a comparison, give the label of one recipe."),
+        typer.Option(
+            "--recipe", help="Use this recipe instead. If CONFIG is a comparison, give the label of one recipe."
+        ),
     ] = None,
     settings: Overrides = None,
     quiet: Quiet = False,
@@ -255,7 +257,7 @@ def _carry_out(work: "Callable[[Observer], Mapping[str, Any]]", directory: Path,
     """Do work that writes a run directory; show its progress, and then its summary.
 
     Raises:
-        EndedEarly: the work was interrupted, or it failed after the run directory was begun and can be resumed.
+        EndedEarly: the work was interrupted, or it failed after it wrote the run directory, so that it can be resumed.
     """
     from holdfast.cli.run_progress import watching
     from holdfast.cli.summary_text import print_summary
