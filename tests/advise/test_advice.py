@@ -292,13 +292,13 @@ def test_the_command_uses_the_configurations_settings(tmp_path: Path, capsys: py
     base = {"tasks": ["lab:calculation"], "train": {"steps": 10, "prompts_per_step": 3}}
     single = holdfast.config(base | {"recipe": {"name": "sdpo", "num_generations": 2}})
     done = holdfast("advise", single, "--budget", "5", "--json", tmp_path / "advice.json")
-    assert "Judged as the configuration sets it: sdpo with num_generations 2. All others" in done.out
+    assert "Rated with the settings of this configuration: sdpo with num_generations 2. All others" in done.out
     by_name = {each["recipe"]: each for each in json.loads((tmp_path / "advice.json").read_text())["recipes"]}
     assert (by_name["sdpo"]["fits"], by_name["sdpo"]["completions"]) == (True, 60)
     arms = [{"name": "sdpo", "num_generations": 2, "label": "few"}, "sdpo"]
     done = holdfast("advise", holdfast.config(base | {"recipes": arms}), "--budget", "5")
     assert re.search(r"^few \(sdpo\) +fits ", done.out, re.M)
-    assert re.search(r"^sdpo +over the budget ", done.out, re.M)
+    assert re.search(r"^sdpo +over budget ", done.out, re.M)
 
 
 def test_an_environment_keeps_a_recipe_of_one_turn_from_fitting(

@@ -37,7 +37,7 @@ def _matrix(view: SummaryView) -> str:
         for each in sets:
             cells = [view.cell(view.recipes[0], 0, stage, each["name"]) for stage in stages]
             marked = [f"{value_text(c.mean, 'score')}{'*' if c.own else ' '}" if c else "–" for c in cells]
-            rows.append([each["name"], each["kind"], *marked])
+            rows.append([each["name"], KIND_NAMES[each["kind"]], *marked])
     return table(header, rows) + "\n* right after the task's own stage"
 
 

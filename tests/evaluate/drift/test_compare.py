@@ -391,7 +391,7 @@ def test_command_says_what_is_not_exact_and_what_is_earlier(
     base, _, second = stages(tmp_path, [(0, 0), (1, 0)])
     outcome = command("drift", base, second)
     assert outcome.code == 0
-    assert "By randomized SVD: 1 large matrices" in outcome.out
+    assert "Large matrices decomposed by randomized SVD: 1. Their" in outcome.out
     assert "models/stage-1" in outcome.out
 
 
