@@ -203,7 +203,7 @@ def test_pareto_front_keeps_ties_and_drops_the_beaten() -> None:
         st.text(min_size=1, max_size=3), st.tuples(st.floats(0, 1), st.floats(-1, 1)), min_size=1, max_size=8
     )
 )
-def test_whoever_is_off_the_front_is_beaten_by_someone_on_it(points: dict[str, tuple[float, float]]) -> None:
+def test_a_point_off_the_front_is_beaten_by_one_on_it(points: dict[str, tuple[float, float]]) -> None:
     front = pareto_front(points)
     assert front
     for label, (x, y) in points.items():

@@ -1,4 +1,4 @@
-"""Artifacts: counts against brute force, tests against closed forms, and how often both are right."""
+"""`holdfast.measure.artifacts`: counts against brute force, tests against closed forms, and error rates."""
 
 import json
 import math
@@ -100,7 +100,7 @@ def test_shares_average_over_a_prompts_answers() -> None:
         paired_shares({"p": []}, {"p": [["x"]]})
 
 
-# The numbers behind what grew
+# The numbers for what grew
 
 
 def test_log_odds_by_hand() -> None:
@@ -265,7 +265,7 @@ def test_families() -> None:
     assert one.phrase == ("b", "c", "d", "e")
     assert one.members == (0, 3, 4, 5)
     assert [other.phrase for other in others] == [("a", "b"), ("z",), ("c", "q")]
-    # What holds a part of the phrase that stands hardly anywhere else belongs to it.
+    # An n-gram belongs to the phrase if it contains a part that rarely occurs elsewhere.
     assert families([("x", "y"), ("y", "q"), ("y",)], [10, 3, 10])[0].members == (0, 1, 2)
     assert families([("x", "y"), ("y", "q"), ("y",)], [10, 3, 30])[0].members == (0, 2)
     assert contains(("a", "b"), ("b",))
@@ -311,7 +311,7 @@ def test_markers_need_two_tasks() -> None:
     assert task_markers({}) == {}
 
 
-def test_tasks_alike_have_no_markers() -> None:
+def test_similar_tasks_have_no_markers() -> None:
     for seed in range(20):
         rng = random.Random(seed)
         tasks = {name: [answer(rng, "same") for _ in range(40)] for name in ("one", "two")}
@@ -474,7 +474,7 @@ def test_demonstrations_count_in_the_proportion_of_the_prompts() -> None:
 
 def test_command_on_models(command: Commands, tmp_path: Path) -> None:
     arguments = ["lab", "lab", "lab:facts", "lab:tools", "--limit", "6", "--max-new-tokens", "24", "--tokens"]
-    outcome = command("artifacts", *arguments, "--answers", tmp_path / "said", "--json", tmp_path / "found.json")
+    outcome = command("artifacts", *arguments, "--answers", tmp_path / "answers", "--json", tmp_path / "found.json")
     assert outcome.code == 0, outcome.err
     assert outcome.err == "answers of a: 12 prompts\nanswers of b: 12 prompts\n"
     found = json.loads((tmp_path / "found.json").read_text())
@@ -483,7 +483,7 @@ def test_command_on_models(command: Commands, tmp_path: Path) -> None:
     assert found["markers"]["tools"]
     assert "Grown: nothing" in outcome.out
     # The answers that were kept can be compared again, without a model.
-    files = [tmp_path / "said" / f"{name}.jsonl" for name in ("a", "b")]
+    files = [tmp_path / "answers" / f"{name}.jsonl" for name in ("a", "b")]
     again = command("artifacts", *files, "lab:facts", "lab:tools", "--limit", "6", "--quiet")
     assert (again.code, again.err) == (0, "")
     assert command("artifacts", *files, "lab:facts", "lab:tools", "--limit", "6", "--tokens").code == 2
