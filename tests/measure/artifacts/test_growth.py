@@ -88,7 +88,7 @@ def test_shares_average_over_a_prompts_answers() -> None:
     a = {"p": [["x", "y"], ["x"]], "q": [["y"]]}
     b = {"q": [["x"]], "p": [["z"], ["x", "x"]]}
     shares = paired_shares(a, b, [["x"]], 1)
-    rows = {shares.found.ngram(row)[0]: row for row in range(shares.found.matrix.shape[0])}
+    rows = {shares.presence.ngram(row)[0]: row for row in range(shares.presence.matrix.shape[0])}
     assert shares.prompts == ["p", "q"]
     assert shares.a[[rows["x"]]].toarray().tolist() == [[1.0, 0.0]]
     assert shares.a[[rows["y"]]].toarray().tolist() == [[0.5, 1.0]]
@@ -138,10 +138,10 @@ def test_paired_deviation_is_the_jackknifes() -> None:
     dense_a, dense_b = shares.a.toarray(), shares.b.toarray()
 
     def delta(row: int, weight: np.ndarray) -> float:
-        same = shares.found.order == shares.found.order[row]
+        same = shares.presence.order == shares.presence.order[row]
         y_b, y_a = dense_b[row] @ weight, dense_a[row] @ weight
         n_b, n_a = (dense_b[same] @ weight).sum(), (dense_a[same] @ weight).sum()
-        prior, total = weights.prior[row], weights.prior_total[shares.found.order[row]]
+        prior, total = weights.prior[row], weights.prior_total[shares.presence.order[row]]
         return math.log((y_b + prior) / (n_b + total - y_b - prior)) - math.log(
             (y_a + prior) / (n_a + total - y_a - prior)
         )
@@ -166,7 +166,7 @@ def test_q_values_are_benjamini_hochberg() -> None:
         exact = binomtest(more, more + fewer, chance, alternative="greater").pvalue
         delta = log_odds(*weights.counts(np.array([row])))[0][0]
         larger = ndtr(-delta / weights.paired_deviation(np.array([row]))[0])
-        p[shares.found.ngram(row)] = max(exact, larger)
+        p[shares.presence.ngram(row)] = max(exact, larger)
     ranked = sorted(p.values())
     q = {w: min(v * len(p) / (i + 1) for i, v in enumerate(ranked) if v >= value) for w, value in p.items()}
     assert found.tested == len(p)
