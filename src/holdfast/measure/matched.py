@@ -100,7 +100,7 @@ def match_stage(a: Trajectory, b: Trajectory) -> StageMatch | None:
     """Compare two runs in one stage, on the earlier sets that every point of both has. None if there are none.
 
     There is no match (None in its numbers) without probes, or if s* is not above both starting scores: a recipe that
-    learns nothing forgets nothing, which is no merit.
+    learns nothing forgets nothing, which proves nothing.
     """
     names = [n for n in a.reference if n in b.reference]
     names = [n for n in names if all(n in p for t in (a, b) for p in (*t.points, t.before, t.after))]

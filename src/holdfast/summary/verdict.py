@@ -172,10 +172,10 @@ def _beyond_headline(fair: Sequence[Summary]) -> list[str]:
     else:
         sentences.append(f"Without probes, {a} and {b} could not be matched on the new task. {scores}")
     if within and abs(within["difference"] - first["difference"]) > 1e-9:
-        start = "Inconclusive within the stages" if _is_inconclusive(within) else "Within the stages"
+        open_end = " This is inconclusive." if _is_inconclusive(within) else ""
         sentences.append(
-            f"{start}: counted from the start of the stage, the forgetting of {a} minus that of {b} is "
-            f"{points(within['difference'])} points at the match ({_evidence(within)})."
+            f"Counted only from the start of each stage to the match, {a} minus {b} is "
+            f"{points(within['difference'])} points ({_evidence(within)}).{open_end}"
         )
     claims, unclear = [], []
     for m in fair[1:]:
@@ -238,8 +238,8 @@ def _not_learned(summary: Summary, recipes: Sequence[Summary]) -> list[str]:
     below = f"below {points(LEARNED)} points right after a task's own stage"
     sentences = []
     if failed:
-        them = "it" if len(failed) == 1 else "them"
-        sentences.append(f"{_join(failed)} failed to learn the tasks ({below}). Low forgetting is no merit of {them}.")
+        its = "its" if len(failed) == 1 else "their"
+        sentences.append(f"{_join(failed)} failed to learn the tasks ({below}), so {its} forgetting is not comparable.")
     if partly:
         sentences.append(f"Not learned ({below}): {'; '.join(partly)}.")
     return sentences
