@@ -94,7 +94,7 @@ def test_shares_average_over_a_prompts_answers() -> None:
     assert shares.a[[rows["y"]]].toarray().tolist() == [[0.5, 1.0]]
     assert shares.b[[rows["x"]]].toarray().tolist() == [[0.5, 1.0]]
     assert shares.others[[rows["x"]]].toarray().tolist() == [[1.0]]
-    with pytest.raises(ValueError, match="not asked the same"):
+    with pytest.raises(ValueError, match="the two models have different prompts"):
         paired_shares(a, {"p": b["p"]})
     with pytest.raises(ValueError, match="no answer"):
         paired_shares({"p": []}, {"p": [["x"]]})
