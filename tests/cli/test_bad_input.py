@@ -270,7 +270,7 @@ def test_directories(command: Commands, refused: Refused, tmp_path: Path) -> Non
     for name in ("run", "compare"):
         own = config if name == "run" else command.config(LAB_RUN, "compare.yaml", recipe=None, recipes=["sft"])
         line = refused(name, own, "--output-dir", full)
-        assert f"{full}: there is something here already" in line
+        assert f"{full}: the directory exists and is not empty" in line
         assert "holdfast resume" in line
     assert "is not a run directory" in refused("resume", full)
     assert "is not a run directory" in refused("resume", tmp_path / "nowhere")
@@ -279,7 +279,7 @@ def test_directories(command: Commands, refused: Refused, tmp_path: Path) -> Non
     assert "schema_version None" in refused("report", full)
     (full / "summary.json").write_text('{"schema')
     assert "summary.json: cannot be read" in refused("report", full)
-    assert "cannot be made" in refused("run", config, "--output-dir", full / "notes.txt" / "run")
+    assert "cannot be created" in refused("run", config, "--output-dir", full / "notes.txt" / "run")
 
 
 @pytest.mark.parametrize(

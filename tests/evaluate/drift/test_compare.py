@@ -298,7 +298,7 @@ def test_adapter_whose_base_is_elsewhere(tiny_model: Path, tmp_path: Path) -> No
     settings["base_model_name_or_path"] = "/nowhere/model"
     (adapter / "adapter_config.json").write_text(json.dumps(settings))
     result = drift(tiny_model, adapter)
-    assert result.notes == (f"{adapter}: its base '/nowhere/model' is not here; {tiny_model} is taken for it",)
+    assert result.notes == (f"{adapter}: its base '/nowhere/model' is missing; {tiny_model} is used instead",)
     assert result.overall().relative_norm == pytest.approx(drift(tiny_model, merged).overall().relative_norm, rel=1e-5)
     with pytest.raises(ModelError, match="no such folder"):
         drift(adapter, adapter)
