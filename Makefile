@@ -29,14 +29,15 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # Two threads per core that spin against each other make everything many times slower.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: help setup demo test test-extras bench lint docs site clean
+.PHONY: help setup demo test test-learning test-extras bench lint docs site clean
 
 help:
 	@echo "make demo    set up, then compare four recipes on the lab's stream; the report is runs/demo/report.html"
-	@echo "make test    set up, then run the tests; ARGS='-k name' picks some"
+	@echo "make test    set up, then run the tests on all cores; ARGS='-k name' picks some"
+	@echo "make test-learning  set up, then run the tests that train until something is learned"
 	@echo "make test-extras  set up with lm-evaluation-harness and reasoning-gym (350 MB), then run their tests"
 	@echo "make bench   set up with the peers, then measure the engine beside them; ARGS='--quick' tries it out"
-	@echo "make lint    check style and types"
+	@echo "make lint    check layers, style and types"
 	@echo "make docs    write the generated parts of docs/ again"
 	@echo "make site    build docs/ as a site in build/site; a link that leads nowhere is an error"
 	@echo "make clean   remove the environment and all caches; runs/ stays"
@@ -79,8 +80,14 @@ demo: setup
 		$(BIN)/holdfast resume runs/demo; \
 	else $(BIN)/holdfast demo --output-dir runs/demo; fi
 
+# One test process a core, at most eight, of one thread each; one that is done takes tests over from another.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+
 test: setup
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(PYTEST) -m "not learning" $(ARGS)
+
+test-learning: setup
+	@$(PYTEST) -m learning $(ARGS)
 
 test-extras: $(EXTRAS)
 	@$(BIN)/python -m pytest tests/tasks/test_lm_eval.py tests/tasks/test_reasoning_gym.py $(ARGS)

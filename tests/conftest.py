@@ -15,9 +15,11 @@ from hypothesis import HealthCheck, settings
 from commands import Commands
 from tiny_model import SAMPLE_TEXTS, build_tiny_model
 
-# Set before any test imports torch or a Hugging Face library, since they read these once. Two threads, because more
-# of them only spin against each other on small tensors.
-os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
+# Set before any test imports torch or a Hugging Face library, since they read these once. Two threads at most, because
+# more only spin against each other on small tensors; one each where several test processes share the cores.
+THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, os.cpu_count() or 1)
+os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))
+os.environ.setdefault("MKL_NUM_THREADS", str(THREADS))
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"

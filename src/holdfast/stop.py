@@ -1,21 +1,24 @@
-"""A polite end: SIGTERM, or Ctrl-C once, asks a run to save itself and end. Importable without torch."""
+"""SIGTERM, or one Ctrl-C, asks a run to save and stop. Importable without torch.
+
+The signal is only noted. The run checks for it where it can stop without losing work.
+"""
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-_asked: list[int] = []
+_received: list[int] = []
 
 
 class Stopped(KeyboardInterrupt):
-    """A run that was asked to end, and has saved what it needs to go on.
+    """The run stopped because a signal asked for it. It has saved what `resume` needs.
 
     Args:
-        signal_number: what asked for it; the exit code is 128 more, as shells count.
+        signal_number: the signal. The exit code is 128 plus this number, which is the shell's convention.
     """
 
     def __init__(self, signal_number: int) -> None:
@@ -25,15 +28,15 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """Within it, a first signal is noted for `asked` and `poll`; a second Ctrl-C interrupts at once, as ever.
+    """Note the first signal for `asked` and `poll` while the block runs. A second Ctrl-C interrupts at once.
 
-    Handlers belong to the main thread; in another one nothing is changed.
+    Only the main thread can install signal handlers. In any other thread this changes nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    _asked.clear()
+    _received.clear()
     for number in SIGNALS:
         signal.signal(number, _note)
     try:
@@ -44,17 +47,30 @@ def listening() -> Iterator[None]:
 
 
 def _note(number: int, _: FrameType | None) -> None:
-    if number == signal.SIGINT and _asked:
+    if number == signal.SIGINT and _received:
         raise KeyboardInterrupt
-    _asked.append(number)
+    _received.append(number)
 
 
 def asked() -> int:
-    """The number of the signal that asked for an end, or 0."""
-    return _asked[0] if _asked else 0
+    """The number of the signal that asked this process to stop, or 0."""
+    return _received[0] if _received else 0
 
 
 def poll() -> None:
-    """Raise `Stopped` where an end was asked for; called wherever work can be left without loss."""
-    if _asked:
-        raise Stopped(_asked[0])
+    """Raise `Stopped` if this process was asked to stop. Call it where work can be left without loss."""
+    if _received:
+        raise Stopped(_received[0])
+
+
+def poll_together(highest: Callable[[int], int]) -> None:
+    """Raise `Stopped` on every process of a run if any of them was asked to stop.
+
+    All processes must call it at the same point. A signal may reach only one of them, or reach them at different steps,
+    and a process that stopped alone would leave the others waiting in their next collective operation.
+
+    Args:
+        highest: the maximum of a number over all processes.
+    """
+    if number := highest(asked()):
+        raise Stopped(number)

@@ -1,4 +1,4 @@
-"""The gate: its tests against closed forms and simulation, its verdicts, its outputs, and the command end to end."""
+"""`holdfast.gate.judge`: its tests against closed forms and simulation, its verdicts, outputs and command."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ ALPHA = 0.05
 
 
 def items(worse: int, better: int, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of 0 and 1 of two models that disagree so often, and are right where they agree."""
+    """Scores of 0 and 1 of two models that disagree on `worse` and `better` items and are right on all others."""
     base, candidate = np.ones(n), np.ones(n)
     candidate[:worse] = base[worse : worse + better] = 0
     return base, candidate
@@ -44,7 +44,7 @@ def compared(worse: int, better: int, n: int, margin: float) -> ItemComparison:
 
 
 def likelihood_share(up: int, down: int, n: int, delta: float) -> float:
-    """By search: the most likely share that goes down, where the share that goes up is that plus delta."""
+    """By search: the most likely share that goes down, if the share that goes up is larger by delta."""
 
     def cost(q: float) -> float:
         shares = np.clip([q + delta, q, 1 - 2 * q - delta], 1e-300, 1)
@@ -57,7 +57,7 @@ def likelihood_share(up: int, down: int, n: int, delta: float) -> float:
 
 
 def chance(outcomes: Sequence[tuple[int, int]], n: int, up: Any, down: Any) -> Any:
-    """Of any of these outcomes, where such shares go up and down."""
+    """Probability of any of these outcomes, given the shares of items that go up and down."""
     total = 0.0
     for i, j in outcomes:
         k = n - i - j
@@ -81,7 +81,7 @@ def test_at_margin_zero_it_is_mcnemars_test() -> None:
 
 
 def test_exact_p_is_the_largest_chance_of_an_outcome_as_extreme() -> None:
-    """Against all outcomes of twelve items, ordered by a statistic whose likelihood is maximized by search."""
+    """Compare with all outcomes of twelve items, ordered by a statistic whose likelihood is maximized by search."""
     n = 12
     outcomes = [(up, down) for up in range(n + 1) for down in range(n + 1 - up)]
     for delta in (0.1, -0.1):
@@ -96,7 +96,7 @@ def test_exact_p_is_the_largest_chance_of_an_outcome_as_extreme() -> None:
 @pytest.mark.parametrize("margin", [0.02, 0.1])
 @pytest.mark.parametrize("n", [8, 15])
 def test_at_the_margin_the_exact_tests_err_at_most_so_often(n: int, margin: float) -> None:
-    """The whole distribution, for every share of items on which the models disagree."""
+    """Use the whole distribution, for every share of items on which the models disagree."""
     outcomes = [(worse, better) for worse in range(n + 1) for better in range(n + 1 - worse)]
     for fell in (True, False):
         refused = [
@@ -187,7 +187,7 @@ def test_at_the_margin_graded_tests_err_at_most_so_often(values: Sequence[float]
 
 
 def test_simulated_errors_and_power_of_the_whole_comparison() -> None:
-    """At the margin the verdict "fell" is wrong at most so often; at the detectable fall it comes 4 times out of 5."""
+    """At the margin the outcome "fell" is wrong in at most 5%; at the detectable drop it comes 4 times out of 5."""
     rng, n, margin = np.random.default_rng(1), 400, 0.03
     detectable = compared(28, 16, n, margin).detectable_fall(margin, ALPHA)
     assert detectable is not None
@@ -234,9 +234,9 @@ def test_detectable_fall_of_graded_scores_is_the_approximation_of_the_exact_one(
 def test_who_scores_nothing_cannot_be_seen_to_fall() -> None:
     nothing = judge(evaluation(empty=(0, 50)), evaluation(empty=(0, 50)))
     assert nothing.sets[0].detectable is None
-    assert "not even a fall of all 0.0 points would have been found" in nothing.sets[0].sentence(nothing.margin)
-    assert "| – | **not decided** |" in as_markdown(nothing, "a", "b")
-    assert judge(evaluation(empty=(1, 50)), evaluation(empty=(0, 50))).sets[0].outcome == "not decided"
+    assert "This set is too small: it cannot detect any drop with 80% power" in nothing.sets[0].sentence(nothing.margin)
+    assert "| – | **inconclusive** |" in as_markdown(nothing, "a", "b")
+    assert judge(evaluation(empty=(1, 50)), evaluation(empty=(0, 50))).sets[0].outcome == "inconclusive"
 
 
 GRADED = st.lists(st.tuples(*[st.sampled_from([0.0, 0.2, 0.3, 0.5, 1.0])] * 2), min_size=1, max_size=40)
@@ -283,7 +283,7 @@ def test_what_cannot_be_compared_is_refused() -> None:
 
 
 def evaluation(**sets: tuple[int, int]) -> dict[str, Any]:
-    """Of a model that is right on so many of so many items."""
+    """An evaluation of a model, given the numbers of right answers and of items for each set."""
     scores = {name.replace("_", "-"): [1.0] * right + [0.0] * (n - right) for name, (right, n) in sets.items()}
     return {"stage": 0, "task": None, "sets": {}, "items": scores, "samples": {}}
 
@@ -297,24 +297,26 @@ def test_the_three_verdicts() -> None:
     assert {each.name: each.outcome for each in verdict.sets} == {
         "kept": "holds",
         "lost": "fell",
-        "small": "not decided",
+        "small": "inconclusive",
     }
     assert not verdict.passed
     assert verdict.sentence() == (
-        "The candidate is refused: of 3 sets 1 fell, 1 holds, 1 not decided, at a margin of 2.0 points."
+        "The candidate is refused: of 3 sets 1 fell, 1 holds, 1 is inconclusive, at a margin of 2.0 points."
     )
     lost, small = verdict.sets[1], verdict.sets[2]
     assert "lost fell by more than 2.0 points: -12.5 points" in lost.sentence(verdict.margin)
-    assert "small is not decided: -5.0 points" in small.sentence(verdict.margin)
-    assert "would have been found with a chance of 80%" in small.sentence(verdict.margin)
-    assert judge(BASE, CANDIDATE, 20).named("fell") == []
+    assert "small is inconclusive: -5.0 points" in small.sentence(verdict.margin)
+    assert "items would be needed to rule out a drop of more than 2.0 points with 80% power" in small.sentence(
+        verdict.margin
+    )
+    assert judge(BASE, CANDIDATE, 20).names_of("fell") == []
 
 
-def test_strictly_what_is_not_decided_is_refused() -> None:
+def test_a_strict_gate_refuses_inconclusive_sets() -> None:
     base, candidate = evaluation(small=(18, 20)), evaluation(small=(17, 20))
     assert judge(base, candidate).passed
     assert not judge(base, candidate, strict=True).passed
-    assert "what is not decided is refused" in judge(base, candidate, strict=True).sentence()
+    assert "Inconclusive sets are refused too" in judge(base, candidate, strict=True).sentence()
 
 
 def test_more_sets_ask_for_clearer_falls() -> None:
@@ -323,7 +325,7 @@ def test_more_sets_ask_for_clearer_falls() -> None:
     assert alone.sets[0].outcome == "fell"
     others = {f"b{i}": (180, 200) for i in range(9)}
     among = judge(evaluation(a=(180, 200), **others), evaluation(a=(171, 200), **others))
-    assert among.sets[0].outcome == "not decided"
+    assert among.sets[0].outcome == "inconclusive"
     assert among.sets[0].p_fell == pytest.approx(10 * alone.sets[0].p_fell)
     assert among.sets[0].detectable > alone.sets[0].detectable
 
@@ -338,14 +340,14 @@ def test_more_sets_ask_for_clearer_falls() -> None:
         ),
         ({"items": {**CANDIDATE["items"], "kept": [None] * 640}}, "'kept': an item's score is not a number"),
         ({"items": {**CANDIDATE["items"], "kept": "right"}}, "'kept': its items are not a list of scores"),
-        ({"samples": {"kept": [{"id": "i", "prompt": "another"}]}}, "item 'i' asks something else of the two"),
+        ({"samples": {"kept": [{"id": "i", "prompt": "another"}]}}, "item 'i' has different prompts for the two"),
     ],
 )
 def test_evaluations_of_other_items_are_refused(changes: Mapping[str, Any], message: str) -> None:
     base = BASE | {"samples": {"kept": [{"id": "i", "prompt": "a question"}]}}
     with pytest.raises(RunError, match=message):
         judge(base, CANDIDATE | dict(changes))
-    with pytest.raises(RunError, match="no scores of items"):
+    with pytest.raises(RunError, match="no item scores"):
         judge({"items": {}}, CANDIDATE)
 
 
@@ -359,8 +361,8 @@ def test_junit_is_xml_that_counts_right(strict: bool) -> None:
         counts = [int(element.get(key, "")) for key in ("tests", "failures", "errors", "skipped")]
         assert counts == [3, 2, 0, 0] if strict else counts == [3, 1, 0, 1]
     cases = {case.get("name"): [child.tag for child in case] for case in suite.findall("testcase")}
-    not_decided = ["failure"] if strict else ["skipped"]
-    assert cases == {"kept": ["system-out"], "lost": ["failure"], "small": not_decided}
+    inconclusive = ["failure"] if strict else ["skipped"]
+    assert cases == {"kept": ["system-out"], "lost": ["failure"], "small": inconclusive}
 
 
 def test_markdown_is_a_table_with_a_row_for_each_set() -> None:
@@ -392,7 +394,7 @@ def test_exit_codes_and_outputs(command: Commands, files: tuple[Path, Path], tmp
     assert "**fell**" in outputs[1].read_text()
     found = json.loads(outputs[2].read_text())
     assert (found["passed"], found["margin"], found["base"]) == (False, 0.02, str(base))
-    assert [each["outcome"] for each in found["sets"]] == ["holds", "fell", "not decided"]
+    assert [each["outcome"] for each in found["sets"]] == ["holds", "fell", "inconclusive"]
     assert command("gate", base, candidate, "--margin", "20").code == 0
     assert command("gate", base, candidate, "--margin", "20", "--strict").code == 1
     assert command("gate", base, base).code == 0
@@ -401,9 +403,9 @@ def test_exit_codes_and_outputs(command: Commands, files: tuple[Path, Path], tmp
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["BASE"], "a candidate is missing"),
-        (["BASE", "CANDIDATE", "--margin", "-1"], "a margin of -1.0 points"),
-        (["BASE", "lab"], "nothing to evaluate the models on"),
+        (["BASE"], "no candidate is named"),
+        (["BASE", "CANDIDATE", "--margin", "-1"], "the margin is -1.0 points"),
+        (["BASE", "lab"], "nothing is named to evaluate the models on"),
         (["BASE", "lab", "--suites", "lab:nothing"], "the lab has no suite 'nothing'"),
         (["BASE", "lab", "--config", "none.yaml"], "no such file"),
         (["BASE", "TEXT"], "is not an evaluation"),

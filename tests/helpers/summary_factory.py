@@ -5,7 +5,7 @@ package's own builders make the summary.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any
 
@@ -15,7 +15,9 @@ from holdfast.config.settings import dump_recipe
 from holdfast.data.seeds import derive_seed, numpy_rng
 from holdfast.measure.statistics import score_interval
 from holdfast.recipes import RECIPES
-from holdfast.summary.build import build_comparison_summary, build_run_summary
+from holdfast.summary.comparison import build_comparison_summary
+from holdfast.summary.inputs import ComparisonDescription, Measured, RunDescription, RunLogs
+from holdfast.summary.run import build_run_summary
 
 TASKS = ("calculation", "facts", "tools", "programs")
 SUITES = ("old-skills", "old-facts", "in-context", "format")
@@ -291,7 +293,7 @@ def run_inputs(
     samples: int = 2,
     measures: bool = True,
 ) -> dict[str, Any]:
-    """Keyword arguments of `build_run_summary` for one run.
+    """Arguments of `summary_of` for one run.
 
     Args:
         recipe: a recipe's name; `profile` says how it behaves where it is not to be as in `PROFILES`.
@@ -364,7 +366,18 @@ def _measures(profile: Profile, order: Sequence[str], suites: Sequence[str], don
 
 def make_run(recipe: str = "sdft", **settings: Any) -> dict[str, Any]:
     """The summary of one synthetic run; settings as in `run_inputs`."""
-    return build_run_summary(**run_inputs(recipe, **settings))
+    return summary_of(**run_inputs(recipe, **settings))
+
+
+def summary_of(**inputs: Any) -> dict[str, Any]:
+    """The summary of a run from the fields of `RunDescription`, `RunLogs` and `Measured`, all in one."""
+
+    def own(kind: type[Any]) -> dict[str, Any]:
+        return {field.name: inputs.pop(field.name) for field in fields(kind) if field.name in inputs}
+
+    run, logs, measured = (kind(**own(kind)) for kind in (RunDescription, RunLogs, Measured))
+    assert not inputs, f"unknown fields {list(inputs)}"
+    return build_run_summary(run, logs, measured)
 
 
 def make_comparison(
@@ -404,7 +417,7 @@ def make_comparison(
         for i, order in enumerate(orders)
         if (recipe, seed, i) not in missing
     ]
-    return build_comparison_summary(
+    comparison = ComparisonDescription(
         name="synthetic",
         holdfast_version=VERSION,
         created=CREATED,
@@ -412,5 +425,5 @@ def make_comparison(
         labels=list(recipes),
         seeds=list(seeds),
         orders=[list(order) for order in orders],
-        runs=runs,
     )
+    return build_comparison_summary(comparison, runs)

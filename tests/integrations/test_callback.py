@@ -1,4 +1,4 @@
-"""The callback in transformers' and TRL's own trainers: it sees what is there, and changes nothing."""
+"""`holdfast.integrations.callback` in transformers' and TRL's own trainers: it measures, and changes nothing."""
 
 import json
 import math
@@ -13,10 +13,10 @@ from torch import nn
 
 from holdfast.errors import ConfigError, ModelError, RunError
 from holdfast.integrations import HoldfastCallback, Watcher
-from holdfast.integrations.names import translate
-from holdfast.integrations.pace import QuestionRate
-from holdfast.integrations.undisturbed import refuse_unusable, undisturbed
-from holdfast.report.build import write_report
+from holdfast.integrations.evaluation_mode import evaluation_mode, refuse_unsupported
+from holdfast.integrations.metric_names import rename_metrics
+from holdfast.integrations.probe_schedule import ProbeSchedule
+from holdfast.report.page import write_report
 from holdfast.summary.schema import summary_schema
 from watched_training import KINDS, LORA, QUESTIONS, lines, load, make_trainer, watch, weights, write_suite
 
@@ -91,7 +91,7 @@ def test_what_is_measured_is_what_generate_and_full_distributions_say(lora, tiny
     assert not (tmp_path / "watched/start/weights-now").exists()
 
 
-@pytest.mark.parametrize("kind", ["sft", "grpo"])  # whose counts of tokens begin anew, and go on
+@pytest.mark.parametrize("kind", ["sft", "grpo"])  # whose token counts restart at 0, and continue
 def test_a_resumed_training_keeps_its_start_and_its_lines(kind, tiny_model, tmp_path):
     def train(folder, callback, steps, **resume):
         trainer = make_trainer(kind, tiny_model, folder, [callback], max_steps=6, save_strategy="steps", save_steps=3)
@@ -108,7 +108,7 @@ def test_a_resumed_training_keeps_its_start_and_its_lines(kind, tiny_model, tmp_
     train(tmp_path / "out-b", parts[1], 6, resume_from_checkpoint=str(tmp_path / "out-b/checkpoint-3"))
     for log in ("metrics.jsonl", "probes.jsonl"):
         a, b = ([_untimed(line) for line in lines(tmp_path / run / log)] for run in "ab")
-        # TRL's GRPO trainer itself does not go on bit for bit.
+        # TRL's GRPO trainer itself does not resume bit for bit.
         assert a == b if kind == "sft" else [line["step"] for line in a] == [line["step"] for line in b]
     tokens = [line["trained_tokens"] for line in lines(tmp_path / "b/metrics.jsonl")]
     assert len(tokens) == 6
@@ -138,7 +138,7 @@ class _StopAt:
 def test_a_directory_of_another_training_is_refused(tiny_model, tmp_path):
     (tmp_path / "watched").mkdir()
     (tmp_path / "watched" / "notes.txt").write_text("mine")
-    with pytest.raises(RunError, match="something here already"):
+    with pytest.raises(RunError, match="the directory is not empty"):
         make_trainer("sft", tiny_model, tmp_path / "out", [watch(tmp_path)]).train()
 
 
@@ -155,21 +155,20 @@ def test_a_training_that_was_begun_unwatched_does_not_count_what_came_before(tin
 
 
 def test_what_grew_is_compared_with_demonstrations(tiny_model, tmp_path):
-    told = "hello hello hello hello"
+    demonstration = "hello hello hello hello"
     model, tokenizer = load(tiny_model)
     watcher = Watcher(
         [write_suite(tmp_path / "sums.jsonl")],
         tmp_path / "run",
         max_new_tokens=6,
         drift=False,
-        demonstrations=[told] * 3,
+        demonstrations=[demonstration] * 3,
     )
     watcher.start(model, tokenizer)
     ask = watcher.questions.answer
 
     def answer():
-        replies = ask()
-        return {name: replace(reply, answer=replace(reply.answer, text=told)) for name, reply in replies.items()}
+        return {name: replace(own, texts=[demonstration] * len(own.texts)) for name, own in ask().items()}
 
     watcher.questions.answer = answer
     summary = watcher.finish()
@@ -178,7 +177,7 @@ def test_what_grew_is_compared_with_demonstrations(tiny_model, tmp_path):
     assert "hello" in grown["phrase"]
     assert grown["share_demonstrations"] == 1.0
     with pytest.raises(ConfigError, match="one text"):
-        Watcher([tmp_path / "sums.jsonl"], tmp_path / "other", demonstrations=told)
+        Watcher([tmp_path / "sums.jsonl"], tmp_path / "other", demonstrations=demonstration)
 
 
 def test_evaluations_are_no_steps_and_silence_is_no_error(tiny_model, tmp_path):
@@ -219,7 +218,7 @@ def test_modes_and_generators_are_put_back_even_after_an_error():
     seen = []
 
     def look():
-        with undisturbed(model):
+        with evaluation_mode(model):
             seen.append(model.training)
             torch.rand(3)
             raise ZeroDivisionError
@@ -257,44 +256,44 @@ def test_the_generators_of_all_devices_of_a_model_are_put_back(monkeypatch):
     model = nn.Linear(2, 2)
     places = [SimpleNamespace(device=torch.device(name)) for name in ("cpu", "cuda:1", "cuda:0", "cuda:1")]
     monkeypatch.setattr(model, "parameters", lambda: iter(places))
-    with undisturbed(model):
+    with evaluation_mode(model):
         pass
     assert forked == [torch.device("cuda:1"), torch.device("cuda:0")]
 
 
 def test_a_part_of_a_model_is_refused():
     model = nn.Linear(2, 2)
-    refuse_unusable(model)
+    refuse_unsupported(model)
     model.weight.ds_id = 3
     with pytest.raises(ModelError, match="ZeRO-3"):
-        refuse_unusable(model)
+        refuse_unsupported(model)
 
 
 def test_names_of_trainers_become_ours():
     grpo = {"loss": 0.1, "completions/clipped_ratio": 0.25, "frac_reward_zero_std": 0.75, "kl": 0.5, "epoch": 1}
-    assert translate(grpo) == {"loss": 0.1, "truncated_fraction": 0.25, "active_rows": 0.25, "kl_base": 0.5}
+    assert rename_metrics(grpo) == {"loss": 0.1, "truncated_fraction": 0.25, "active_rows": 0.25, "kl_base": 0.5}
     sdpo = {"self_distillation/reward_mean": 0.5, "self_distillation/distillation_loss": 0.2, "reward_std": None}
-    assert translate(sdpo) == {"reward": 0.5, "teacher_divergence": 0.2}
-    assert translate({"kl_teacher": 0.1, "repetition": 0.2}) == {"kl_teacher": 0.1, "repetition": 0.2}
+    assert rename_metrics(sdpo) == {"reward": 0.5, "teacher_divergence": 0.2}
+    assert rename_metrics({"kl_teacher": 0.1, "repetition": 0.2}) == {"kl_teacher": 0.1, "repetition": 0.2}
 
 
 def test_probes_take_their_share_of_the_time_and_no_more():
     now = [0.0]
-    pace = QuestionRate(0.05, None, lambda: now[0])
-    pace.begin(expected=4.0)
-    looks = 0
+    schedule = ProbeSchedule(0.05, None, lambda: now[0])
+    schedule.begin(4.0)
+    probes = 0
     for step in range(1, 2001):
         now[0] += 1.0 if step % 7 else 3.0
-        pace.step()
+        schedule.step()
         now[0] += 0.01
-        pace.spent(0.01)
-        if pace.wants_plan():
-            pace.set_plan(pace.plan())
-        if pace.is_due(step):
+        schedule.spent(0.01)
+        if schedule.needs_plan():
+            schedule.set_plan(schedule.plan())
+        if schedule.is_due(step):
             now[0] += 4.0
-            pace.looked_for(4.0)
-            looks += 1
-    assert pace.looked <= 0.05 * pace.trained * 1.02
-    assert looks == pytest.approx((0.05 * pace.trained - 20.0) / 4.0, rel=0.1)
-    assert math.isclose(pace.looked, 4.0 * looks + 20.0)
-    assert pace.trained == pytest.approx(sum(1.0 if step % 7 else 3.0 for step in range(1, 2001)))
+            schedule.probed(4.0)
+            probes += 1
+    assert schedule.overhead <= 0.05 * schedule.trained * 1.02
+    assert probes == pytest.approx((0.05 * schedule.trained - 20.0) / 4.0, rel=0.1)
+    assert math.isclose(schedule.overhead, 4.0 * probes + 20.0)
+    assert schedule.trained == pytest.approx(sum(1.0 if step % 7 else 3.0 for step in range(1, 2001)))

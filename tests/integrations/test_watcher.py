@@ -1,4 +1,4 @@
-"""Two processes that hold one model each share the questions out, and one of them writes."""
+"""`holdfast.integrations.watcher` with two processes, each with the model: they share the items, and one writes."""
 
 import json
 from pathlib import Path

@@ -15,7 +15,7 @@ from holdfast.data.example import Example, Verdict
 from holdfast.data.teacher_prompts import privileged_text
 from holdfast.errors import ConfigError
 from holdfast.evaluate.answer_files import load_prompts
-from holdfast.evaluate.standalone import plan_of
+from holdfast.evaluate.standalone import evaluation_plan
 from holdfast.integrations.suites import load_suites
 from holdfast.lab import languages, quests, songs, steps
 from holdfast.lab import tasks as lab
@@ -255,5 +255,5 @@ def test_the_bundled_base_was_made_with_the_default_settings() -> None:
 def test_commands_accept_the_names_of_the_wider_world() -> None:
     assert [suite.name for suite in load_suites(["lab:steps", "lab:known-quests"], 4)] == ["steps", "known-quests"]
     assert len(load_prompts(["lab:steps", "lab:useful-first"], 3).examples) == 6
-    plan = plan_of(None, ["lab-wide"], 8, False)
+    plan = evaluation_plan(None, ["lab-wide"], 8, False)
     assert [suite.name for suite in plan.suites] == list(WIDE_SUITES)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from holdfast.data.rows import Row
-from holdfast.objective.batch import Batch, remember_logprobs, row_coefficients
+from holdfast.objective.batch import Batch, row_coefficients, store_old_logprobs
 from holdfast.objective.divergence import token_divergence
 from holdfast.objective.loss import loss_and_statistics, summarize
 from holdfast.recipes import GRPO, SDFT, SDPO, SFT
@@ -106,7 +106,7 @@ def test_a_step_is_the_declared_combination_of_its_rows_however_it_is_cut(
 
 def test_statistics_add_up_over_micro_batches() -> None:
     step = make_step([4, 2, 6], div=[1.0, 0.0, 1.0], advantage=[1.0, -1.0, 0.5], base_kl=1.0)
-    remember_logprobs(step.rows, torch.cat(step.student).log_softmax(-1)[:, 0] - 0.3)
+    store_old_logprobs(step.rows, torch.cat(step.student).log_softmax(-1)[:, 0] - 0.3)
     step.rows[2].source_logprobs = [-1.0, -2.0, -3.0, -2.5, -1.5, -0.5]
     seen = set()
     for objective in (OBJECTIVES["all"], replace(OBJECTIVES["all"], clip="token", reference_kl_form="forward_kl")):
@@ -385,7 +385,7 @@ def test_remembered_logprobs_keep_the_next_step_on_policy() -> None:
     step = make_step([4, 3], skip=1, advantage=[1.0, -1.0], div=0.5)
     objective = OBJECTIVES["all"]
     first, (statistics,) = step.loss(objective)
-    remember_logprobs(step.rows, statistics["logprobs"])
+    store_old_logprobs(step.rows, statistics["logprobs"])
     assert [len(row.old_logprobs or []) for row in step.rows] == [4, 3]
     assert math.isnan((step.rows[0].old_logprobs or [0.0])[0])
     torch.testing.assert_close(step.loss(objective)[0], first, rtol=1e-6, atol=0)

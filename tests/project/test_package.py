@@ -45,7 +45,6 @@ def test_wheel_holds_the_whole_package(tmp_path: Path) -> None:
         "lab/base-wide/model.safetensors",
         "lab/base-wide/chat_template.jinja",
         "report/templates/report.html.j2",
-        "summary/schema/summary.schema.json",
     ],
 )
 def test_package_data_is_found(name: str) -> None:

@@ -15,7 +15,7 @@ from holdfast.objective.head import TensorHead
 from holdfast.objective.signals import HiddenSignal
 from holdfast.store.run_directory import RunDirectory
 from holdfast.stream.run import Run
-from holdfast.train.step import StageTrainer
+from holdfast.train.signal_sources import SignalSources
 
 LEARN: dict[str, Any] = {
     "tasks": ["lab:calculation"],
@@ -36,7 +36,7 @@ def _metrics(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.slow
+@pytest.mark.learning
 @pytest.mark.parametrize("name", ["sft", "sdft", "sdpo", "grpo"])
 def test_the_first_recipes_learn_a_task(tmp_path: Path, name: str) -> None:
     recipe = {"name": name, **SETTINGS.get(name, {})}
@@ -50,7 +50,7 @@ def test_the_first_recipes_learn_a_task(tmp_path: Path, name: str) -> None:
         assert sum(m["reward"] for m in metrics[-5:]) > sum(m["reward"] for m in metrics[:5])
 
 
-@pytest.mark.slow
+@pytest.mark.learning
 @pytest.mark.parametrize("name", ["sdft", "sdpo"])
 def test_a_teacher_without_its_context_teaches_nothing(tmp_path: Path, name: str) -> None:
     """A live teacher that is shown the student's own prompt is the student: there is nothing to learn from it."""
@@ -58,18 +58,18 @@ def test_a_teacher_without_its_context_teaches_nothing(tmp_path: Path, name: str
     config = config.model_copy(update={"train": config.train.model_copy(update={"steps": 3})})
     run = Run(config, RunDirectory(tmp_path / "run"))
 
-    def blind(self: Any, row: Any) -> None:
-        row.teacher_prompt_ids = list(row.prompt_ids)
+    def blind(self: Any, row: Any) -> list[int]:
+        return list(row.prompt_ids)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("holdfast.rollouts.collect.Collector._encode_teacher_prompt", blind)
+        patch.setattr("holdfast.rollouts.prompt_encoder.PromptEncoder.teacher_prompt", blind)
         run.start()
     assert any(line["active_rows"] for line in _metrics(tmp_path / "run"))
     for line in _metrics(tmp_path / "run"):
         assert abs(line["loss"]) < 1e-6
 
 
-@pytest.mark.slow
+@pytest.mark.learning
 def test_prompts_without_success_or_feedback_give_exactly_no_gradient(tmp_path: Path) -> None:
     recipe = {"name": "sdpo", "feedback": "never", "success_threshold": 1.0}
     config = parse_config({**LEARN, "recipe": recipe}, RunConfig)
@@ -85,7 +85,7 @@ def test_prompts_without_success_or_feedback_give_exactly_no_gradient(tmp_path: 
     assert all(torch.equal(before[name], p) for name, p in run.policy.named_trainable().items())
 
 
-@pytest.mark.slow
+@pytest.mark.learning
 def test_the_privileged_teacher_is_far_better_than_the_student_before_training() -> None:
     for recipe in ({"name": "sdft"}, {"name": "sdpo"}):
         found = holdfast.check({**LEARN, "recipe": recipe}, items=50)["teacher"][0]
@@ -94,21 +94,21 @@ def test_the_privileged_teacher_is_far_better_than_the_student_before_training()
         assert found["items"] == 50
 
 
-@pytest.mark.slow
+@pytest.mark.learning
 def test_the_guard_speaks_up_when_a_teacher_prefers_one_token(tmp_path: Path) -> None:
     """A forced collapse: the teacher's logits are bent toward one token, so that the student repeats it."""
     config = {**LEARN, "recipe": {"name": "sdft", "num_loss_tokens_to_skip": 0}}
     config["train"] = {**LEARN["train"], "learning_rate": 1e-3}
-    original = StageTrainer._scored
+    original = SignalSources._scored
 
-    def bent(self: StageTrainer, source: str, rows: list[Row]) -> HiddenSignal:
+    def bent(self: SignalSources, source: str, rows: list[Row]) -> HiddenSignal:
         signal = original(self, source, rows)
         bias = torch.zeros(signal.head.weight.shape[0])
         bias[300] = 30
         return HiddenSignal(signal.hidden, TensorHead(signal.head.weight, bias))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(StageTrainer, "_scored", bent)
+        patch.setattr(SignalSources, "_scored", bent)
         summary = holdfast.run(config, tmp_path / "run")
     assert "repetition" in {decision["rule"] for decision in summary["decisions"]}
     logged = [json.loads(line)["rule"] for line in (tmp_path / "run" / "decisions.jsonl").read_text().splitlines()]

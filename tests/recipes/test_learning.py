@@ -153,7 +153,7 @@ def trained(config: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
     return evaluations
 
 
-@pytest.mark.slow
+@pytest.mark.learning
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.recipe} {case.variant}".strip())
 def test_a_recipe_learns(tmp_path: Path, case: Learns) -> None:
     reached = []
@@ -172,7 +172,7 @@ def test_a_recipe_learns(tmp_path: Path, case: Learns) -> None:
 KEPT = ("old-skills", "instruction-format", "old-facts")
 
 
-@pytest.mark.slow
+@pytest.mark.learning
 def test_self_replay_learns_and_keeps_what_sft_loses(tmp_path: Path) -> None:
     """Beside each demonstration the base's own answer to a prompt of other kinds, none of which is evaluated."""
     prompts = tmp_path / "prompts.jsonl"
@@ -195,7 +195,7 @@ def test_self_replay_learns_and_keeps_what_sft_loses(tmp_path: Path) -> None:
     assert all(own > sfts + 0.2 for own, sfts in zip(kept["replay"], kept["sft"], strict=True))
 
 
-@pytest.mark.slow
+@pytest.mark.learning
 def test_what_ssds_decoder_makes_of_the_base_becomes_more_probable(tmp_path: Path) -> None:
     """At its paper's settings, on prompts and samples that were not trained on."""
     case = Learns("ssd", 0.0, steps=30, prompts=32, rate=1e-4, task="songs", base="lab-wide")

@@ -54,7 +54,7 @@ def test_off_policy_answers_are_the_teachers_to_its_own_prompt() -> None:
     assert said["student"][True] < 0.5 * said["student"].total()
 
 
-@pytest.mark.slow
+@pytest.mark.learning
 @pytest.mark.parametrize("sampled_by", ["student", "teacher"])
 def test_msd_carries_refusals_over_without_any_response(tmp_path: Path, sampled_by: str) -> None:
     """Half of the task is forbidden and hardly ever refused before, half is allowed and answered."""

@@ -83,7 +83,7 @@ def test_the_teacher_is_taken_at_the_phase_change_whatever_a_step_before_it_took
 
 
 @pytest.mark.parametrize("interrupted", [False, True])
-@pytest.mark.parametrize(("frozen_at", "since"), [(2, "its first refresh on"), (SRT_STEPS, "here")])
+@pytest.mark.parametrize(("frozen_at", "since"), [(2, " after its first refresh"), (SRT_STEPS, "")])
 def test_a_teacher_that_is_frozen_in_the_first_phase_is_taken_at_its_end_and_stands_still_from_there(
     tmp_path: Path,
     seen: tuple[Weights, Weights],
@@ -114,7 +114,7 @@ def test_a_teacher_that_is_frozen_in_the_first_phase_is_taken_at_its_end_and_sta
     else:
         decided = holdfast.run(config, run)["decisions"]
     assert [(d["stage"], d["step"], d["outcome"]) for d in decided] == [
-        (stage, frozen_at, f"the teacher stands still from {since}") for stage in (1, 2)
+        (stage, frozen_at, f"the teacher is frozen{since}") for stage in (1, 2)
     ]
     for stage in (1, 2):
         changed, last = named(stage, SRT_STEPS + 1), named(stage, 5)

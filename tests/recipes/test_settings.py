@@ -101,7 +101,7 @@ def weight(field: str) -> Callable[[Recipe], Any]:
 
 
 def safety(field: str) -> Callable[[Recipe], Any]:
-    return lambda recipe: getattr(recipe.objective().safety_weight, field)
+    return lambda recipe: getattr(recipe.objective().divergence_weight, field)
 
 
 def reference(recipe: Recipe, rewards: Sequence[float]) -> Row:
@@ -236,9 +236,9 @@ SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]]
     (SDZero, "srt_steps", 5, lambda r: r.teacher().first, 20, 5),
     (SDZero, "sync_every", 5, lambda r: r.teacher().every, 0, 5),
     (SDZero, "num_generations", 4, lambda r: r.rollouts().num_generations, 1, 4),
-    (SDZero, "cue_if_right", "Y", lambda r: rows_of(r)[0].teacher_beginning[-3:-2], ".", "Y"),
-    (SDZero, "cue_if_wrong", "N", lambda r: rows_of(r)[2].teacher_beginning[-3:-2], ".", "N"),
-    (SDZero, "success_threshold", 0.5, lambda r: "wrong" in rows_of(r)[1].teacher_beginning, True, False),
+    (SDZero, "cue_if_right", "Y", lambda r: rows_of(r)[0].teacher_prefix[-3:-2], ".", "Y"),
+    (SDZero, "cue_if_wrong", "N", lambda r: rows_of(r)[2].teacher_prefix[-3:-2], ".", "N"),
+    (SDZero, "success_threshold", 0.5, lambda r: "wrong" in rows_of(r)[1].teacher_prefix, True, False),
     (SDZero, "divergence", "reverse_kl", lambda r: r.objective().divergence, "jsd", "reverse_kl"),
     (SDZero, "top_k", 5, lambda r: r.objective().top_k, 64, 5),
     (SDZero, "temperature", 0.7, lambda r: (r.rollouts().temperature, r.objective().temperature), (1, 1), (0.7, 0.7)),
@@ -345,7 +345,7 @@ def test_a_teacher_that_moves_by_itself_is_not_sampled() -> None:
 
 
 def test_without_either_side_msd_weighs_no_token() -> None:
-    assert MSD(weigh_by_teacher=False, weigh_by_student=False).objective().safety_weight is None
+    assert MSD(weigh_by_teacher=False, weigh_by_student=False).objective().divergence_weight is None
 
 
 @pytest.mark.parametrize(("rate", "where"), [(0.001, 0.999), (0.25, 0.75)])

@@ -246,7 +246,7 @@ def test_the_loss_is_the_mean_cross_entropy_of_what_is_kept(tiny_model: Path, ag
         torch.testing.assert_close(found[name], parameter.grad, atol=1e-5, rtol=1e-3)
 
 
-@pytest.mark.slow
+@pytest.mark.learning
 @pytest.mark.parametrize("decoder", [{"temperature": 1.0, "top_k": 1}, {"temperature": 3.0, "top_k": 2}], ids=str)
 def test_what_the_decoder_makes_of_the_base_becomes_more_probable(tmp_path: Path, decoder: dict[str, Any]) -> None:
     """Sharper than the base or flatter, on prompts and samples that were not trained on."""

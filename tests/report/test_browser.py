@@ -1,4 +1,4 @@
-"""The report as a browser shows it: drawn, silent, by keyboard, in both themes, on paper and on a telephone."""
+"""`holdfast.report.page` in a browser: drawn without any request, by keyboard, in both themes, on paper and phones."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=\"
 
 
 def _unavailable(reason: str) -> None:
-    """Skip, or fail where the caller has said that a browser must be there."""
+    """Skip; fail instead if HOLDFAST_REQUIRE_BROWSER says that a browser must be available."""
     if os.environ.get("HOLDFAST_REQUIRE_BROWSER") == "1":
         pytest.fail(f"HOLDFAST_REQUIRE_BROWSER is 1, but {reason}")
     pytest.skip(reason)
@@ -49,7 +49,7 @@ def browser() -> "Iterator[Browser]":
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A report of each kind; the comparison has two task orders, decisions of the guard and a hostile completion."""
+    """A report of each kind. The comparison has two task orders, guard decisions and a hostile completion."""
     folder = tmp_path_factory.mktemp("reports")
     small: dict[str, Any] = {"suites": SUITES[:2], "n": 60, "samples": 1}
     tasks = TASKS[:2]
@@ -66,10 +66,10 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @dataclass
 class Opened:
-    """A page with everything that it complained of or asked for."""
+    """A page with all its console messages, errors and requests."""
 
     page: "Page"
-    complaints: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
 
 
@@ -77,15 +77,15 @@ def _open(browser: "Browser", path: Path, **context: Any) -> Opened:
     page = browser.new_context(viewport=WIDE, **context).new_page()
     page.set_default_timeout(120_000)
     opened = Opened(page)
-    page.on("console", lambda message: opened.complaints.append(message.text))
-    page.on("pageerror", lambda error: opened.complaints.append(str(error)))
+    page.on("console", lambda message: opened.messages.append(message.text))
+    page.on("pageerror", lambda error: opened.messages.append(str(error)))
     page.on("request", lambda request: opened.requests.append(request.url))
     page.goto(path.as_uri())
     return opened
 
 
 def _draw_all(page: "Page") -> list[str]:
-    """Bring every visible figure into view until it is drawn; the ids of those that were."""
+    """Scroll to every visible figure and wait until it is drawn; returns their ids."""
     ids: list[str] = page.evaluate("[...document.querySelectorAll('.plot')].filter(e => e.offsetWidth).map(e => e.id)")
     for name in ids:
         page.locator(f"#{name}").scroll_into_view_if_needed()
@@ -111,7 +111,12 @@ def test_every_figure_is_drawn_in_silence(opened: Opened) -> None:
     page = opened.page
     page.set_viewport_size(WIDE)
     drawn = set(_draw_all(page))
-    chosen = {"guard": ["run"], "drift": ["order"], "responses": ["order", "stage"], "artifacts": ["recipe"]}
+    chosen = {
+        "guard": ["run"],
+        "drift": ["order", "recipe", "measure"],
+        "responses": ["order", "stage"],
+        "artifacts": ["recipe"],
+    }
     for section, names in chosen.items():
         choices = [page.locator(f"#{section} select[data-filter={name}]") for name in names]
         known = [c.locator("option").evaluate_all("all => all.map(o => o.value)") or [None] for c in choices]
@@ -130,8 +135,9 @@ def test_every_figure_is_drawn_in_silence(opened: Opened) -> None:
     sizes = page.locator(".plot:visible .main-svg").evaluate_all("all => all.map(e => [e.clientWidth, e.clientHeight])")
     assert sizes
     assert all(width > 100 and height > 100 for width, height in sizes)
-    assert page.locator(".plot:visible .scatterlayer .trace").count() >= page.locator(".plot:visible").count()
-    assert opened.complaints == []
+    traces = ":is(.scatterlayer .trace, .barlayer .trace)"
+    assert page.locator(f".plot:visible {traces}").count() >= page.locator(".plot:visible").count()
+    assert opened.messages == []
     assert opened.requests == [page.url]
 
 
@@ -144,7 +150,7 @@ def test_narrow_screen_never_scrolls_sideways(opened: Opened) -> None:
         "[...document.querySelectorAll('.plot .main-svg')].every(e => !e.clientWidth || e.clientWidth <= 360)"
     )
     assert page.evaluate("document.querySelector('#matrix .scroll:not([hidden])').tabIndex") == 0
-    assert opened.complaints == []
+    assert opened.messages == []
 
 
 def test_theme_follows_the_system_and_the_button(browser: "Browser", reports: dict[str, Path]) -> None:
@@ -218,23 +224,25 @@ def test_selectors_and_buttons_choose_what_is_shown(browser: "Browser", reports:
     page.locator("#matrix select").select_option("1")
     assert page.locator("#matrix table:visible thead").inner_text().index("facts") < 100
     assert "Entropy fell" in page.locator("#guard").inner_text()
-    assert page.locator("#drift .drawing:visible").count() == 1
+    maps = page.locator("#drift .plot[id^=fig-layers]:visible")
+    assert maps.count() == 1
     page.locator("#drift select[data-filter=measure]").select_option("1")
-    assert "spectral" in page.locator("#drift .drawing:visible").get_attribute("aria-label")
+    assert maps.count() == 1
+    assert "spectral" in str(maps.get_attribute("aria-label"))
     assert page.title().startswith("synthetic")
 
     page.locator("#fig-tradeoff").scroll_into_view_if_needed()
     marks = page.locator("#fig-tradeoff .points path")
     marks.first.wait_for()
     before = marks.count()
-    page.locator("#tradeoff button[data-arm='0']").press("Enter")
-    assert page.locator("button[data-arm='0'][aria-pressed=false]").count() == 5
+    page.locator("#tradeoff button[data-toggle='0']").press("Enter")
+    assert page.locator("button[data-toggle='0'][aria-pressed=false]").count() == 5
     assert marks.count() < before
     assert not page.locator("figure[data-only='0']").first.is_visible()
-    page.locator("#curves button[data-arm='0']").press("Enter")
+    page.locator("#curves button[data-toggle='0']").press("Enter")
     page.locator("#fig-tradeoff").scroll_into_view_if_needed()
     page.wait_for_function(f"document.querySelectorAll('#fig-tradeoff .points path').length == {before}")
-    assert opened.complaints == []
+    assert opened.messages == []
     page.context.close()
 
 
@@ -244,7 +252,7 @@ def test_all_figures_are_on_paper(browser: "Browser", reports: dict[str, Path]) 
     plots = ".plot:visible"
     assert opened.page.locator(plots).count() == opened.page.locator(f"{plots}:has(.main-svg)").count() > 4
     assert opened.page.evaluate("document.documentElement.dataset.theme") == "dark"
-    assert opened.complaints == []
+    assert opened.messages == []
     opened.page.context.close()
 
 
@@ -256,7 +264,10 @@ def test_the_numbers_are_there_without_scripts(browser: "Browser", reports: dict
     page.context.close()
 
 
-@pytest.mark.parametrize("figure", ["fig-tradeoff", "fig-reward-0", "fig-guard-0", "fig-predicted", "fig-layers-0-0-0"])
+SAVED = ["fig-tradeoff", "fig-reward-0", "fig-guard-0", "fig-predicted", "fig-layers-0-0-0", "fig-artifacts-0"]
+
+
+@pytest.mark.parametrize("figure", SAVED)
 def test_figures_are_saved_as_svg_from_the_page(browser: "Browser", reports: dict[str, Path], figure: str) -> None:
     opened = _open(browser, reports["comparison"], color_scheme="dark")
     page = opened.page
@@ -269,8 +280,8 @@ def test_figures_are_saved_as_svg_from_the_page(browser: "Browser", reports: dic
     assert len(list(root.iter("{http://www.w3.org/2000/svg}path"))) > 5
     assert "var(" not in text
     assert "<image" not in text
-    if figure == "fig-reward-0":  # the page's legend stands outside; the file has its own
+    if figure == "fig-reward-0":  # the page's legend is outside the figure; the file has its own
         assert all(f">{label}</text>" in text for label in ("sft", "sdft", "sdpo", "grpo"))
-    assert opened.complaints == []
+    assert opened.messages == []
     assert all(url == page.url or url.startswith(("blob:", "data:")) for url in opened.requests)
     page.context.close()

@@ -17,7 +17,7 @@ from holdfast.model.load import load_policy
 from holdfast.model.policy import Policy
 from holdfast.recipes.parts.objective import Objective, PolicyGradient
 from holdfast.recipes.parts.teacher import TeacherSpec
-from holdfast.train import step as step_module
+from holdfast.train import forward_pass
 from holdfast.train.step import StageTrainer
 from holdfast.train.teacher import Teacher
 
@@ -91,13 +91,13 @@ def test_the_teacher_of_later_iterations_is_that_of_the_first(tiny_model: Path, 
 def test_teacher_and_base_are_asked_once_per_rollout_batch(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = _trainer(tiny_model, OBJECTIVES["full"])
     asked: dict[str, int] = {"student": 0, "other": 0}
-    original = step_module.loss_token_states
+    original = forward_pass.loss_token_states
 
     def counting(policy: Policy, prompts: list[list[int]], *rest: object, **kwargs: object) -> torch.Tensor:
         asked["student" if policy is trainer.policy else "other"] += len(prompts)
         return original(policy, prompts, *rest, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(step_module, "loss_token_states", counting)
+    monkeypatch.setattr(forward_pass, "loss_token_states", counting)
     _steps(trainer, _rows(), 3)
     assert asked == {"student": 3 * 6, "other": 4 + 2}
 

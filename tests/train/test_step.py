@@ -120,7 +120,7 @@ def test_a_row_without_signal_costs_no_forward_and_changes_nothing(
     policy.model.zero_grad(set_to_none=True)
     seen: list[int] = []
     monkeypatch.setattr(
-        "holdfast.train.step.loss_token_states",
+        "holdfast.train.forward_pass.loss_token_states",
         lambda p, prompts, *rest, **kwargs: seen.append(len(prompts)) or loss_token_states(p, prompts, *rest, **kwargs),
     )
     together = _gradients(policy, objective, [*taught, *silent], 10_000)

@@ -273,7 +273,7 @@ def test_a_trust_region_mixes_the_logits_of_its_frozen_part_and_the_student(
     trainer = StageTrainer(policy, teacher, base, Objective(), TrainSettings(engine=engine))
     row = Row(Example("e", ()), [5, 6], [7, 8, 9], div=1.0, teacher_prompt_ids=[3, 4, 5])
     with torch.no_grad():
-        signal = trainer._scored("teacher", [row])
+        signal = trainer.signals._scored("teacher", [row])
         ids = torch.tensor([[3, 4, 5, 7, 8, 9]])
         live = policy.logits(policy.hidden_states(ids))[0, 2:-1]
         with teacher.scoring() as frozen:

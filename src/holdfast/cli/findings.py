@@ -1,4 +1,4 @@
-"""`holdfast findings`: tests the papers' claims with experiments on the lab."""
+"""`holdfast findings`: claims of papers, tested as experiments on the lab."""
 
 import sys
 import time
@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from holdfast.cli.options import JsonFile, Quiet
 from holdfast.errors import ConfigError, did_you_mean
 from holdfast.renamed import CLAIM_NAMES
 
@@ -20,19 +21,15 @@ def findings(
         bool,
         typer.Option(
             "--quick",
-            help="Three seeds, smaller batches, fewer test items, and only the closest rivals of the recipe anchored.",
+            help="Three seeds, smaller batches, fewer test items, and only the closest competitors of `anchored`.",
         ),
     ] = False,
-    seeds: Annotated[int | None, typer.Option("--seeds", min=2, help="Number of seeds, starting at 0.")] = None,
-    workers: Annotated[
-        int, typer.Option("--workers", min=1, help="Number of runs at the same time, one thread each.")
-    ] = 2,
+    seeds: Annotated[int | None, typer.Option("--seeds", min=2, help="Number of seeds, from 0.")] = None,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Runs in parallel, with one thread each.")] = 2,
     output_dir: Annotated[
-        Path, typer.Option("--output-dir", "-o", help="Folder for the runs. Finished runs are reused.")
+        Path, typer.Option("--output-dir", "-o", help="Where to write runs. Finished runs are not repeated.")
     ] = Path("runs/findings"),
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Also write the results as JSON.")
-    ] = None,
+    json_file: JsonFile = None,
     page: Annotated[
         Path | None,
         typer.Option(
@@ -41,10 +38,10 @@ def findings(
             help="Also write a Markdown page, with a page per claim in the folder FILE without its suffix.",
         ),
     ] = None,
-    listed: Annotated[bool, typer.Option("--list", help="List the claims and exit.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    listed: Annotated[bool, typer.Option("--list", help="Only list the claims.")] = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Test the papers' claims on the lab, with 95% intervals over seeds."""
+    """Test claims of papers on the lab, and show which hold, with 95% CIs over seeds."""
     from holdfast.cli.tables import table
     from holdfast.findings.claims import CLAIMS
     from holdfast.findings.page import HEADER, as_json, as_pages, table_rows
@@ -66,21 +63,21 @@ def findings(
         if not quiet:
             print(line, file=sys.stderr, flush=True)
 
-    used_seeds = tuple(range(seeds)) if seeds is not None else QUICK_SEEDS if quick else FULL_SEEDS
+    chosen_seeds = tuple(range(seeds)) if seeds is not None else QUICK_SEEDS if quick else FULL_SEEDS
     started = time.perf_counter()
-    tested = find(chosen, output_dir, seeds=used_seeds, full=not quick, workers=workers, watch=watch)
-    print(table(HEADER, table_rows(tested)))
+    results = find(chosen, output_dir, seeds=chosen_seeds, full=not quick, workers=workers, watch=watch)
+    print(table(HEADER, table_rows(results)))
     made: dict[str, Any] = {
         "command": " ".join(["holdfast findings", *(names or ()), *(["--quick"] if quick else [])])
         + (f" --seeds {seeds}" if seeds is not None else ""),
-        "seeds": list(used_seeds),
+        "seeds": list(chosen_seeds),
         "commit": commit(),
-        **made_by(chosen, output_dir, seeds=used_seeds, full=not quick).as_json(),
+        **made_by(chosen, output_dir, seeds=chosen_seeds, full=not quick).as_json(),
         "date": datetime.now(UTC).date().isoformat(),
         "minutes": (time.perf_counter() - started) / 60,
     }
     if json_file is not None:
-        write_json(json_file, as_json(tested, made))
+        write_json(json_file, as_json(results, made))
     if page is not None:
-        for path, text in as_pages(tested, made, page).items():
+        for path, text in as_pages(results, made, page).items():
             write_text(Path(path), text)

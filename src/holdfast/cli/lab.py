@@ -1,4 +1,4 @@
-"""`holdfast lab`: commands for the bundled lab."""
+"""`holdfast lab`: commands about the lab, the small synthetic world in the package."""
 
 import os
 import shutil
@@ -12,11 +12,12 @@ from typing import Annotated, Any
 
 import typer
 
-from holdfast.cli.console import AsJson, Ended, print_json
+from holdfast.cli.options import AsJson
+from holdfast.cli.run_command import EndedEarly, print_json
 from holdfast.errors import ConfigError
 from holdfast.model.quiet import silence_progress_bars
 
-lab = typer.Typer(help="The lab: evaluate its base model, or pretrain it again.")
+lab = typer.Typer(help="The lab, a small synthetic world: pretrain its base model, and measure its skills.")
 
 
 @lab.callback(invoke_without_command=True)
@@ -27,21 +28,21 @@ def _lab(ctx: typer.Context) -> None:
 
 @lab.command("pretrain")
 def lab_pretrain(
-    folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Working folder. An interrupted pretraining resumes.")
-    ],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Working folder. A stopped run resumes.")],
     world: Annotated[
-        str, typer.Option("--world", help="`lab`, or `wide`, which continues from the base of `lab`.")
+        str, typer.Option("--world", help="`lab`, or `wide`, which continues from the base model of `lab`.")
     ] = "lab",
     steps: Annotated[
-        int | None, typer.Option("--steps", min=1, help="Optimizer steps; by default those of the bundled base.")
+        int | None,
+        typer.Option("--steps", min=1, help="Optimizer steps. Default: as for the base model in the package."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed for weights and documents.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of weights and documents.")] = 0,
     compile_model: Annotated[
-        bool, typer.Option("--compile/--no-compile", help="Compile the model: half the time, but needs a C++ compiler.")
+        bool,
+        typer.Option("--compile/--no-compile", help="Compile the model. Halves the time, but needs a C++ compiler."),
     ] = True,
 ) -> None:
-    """Pretrain a base of the lab in the way that the bundled one was made."""
+    """Pretrain a base model of the lab in the same way as the one in the package."""
     from holdfast.pretrain.skills import SKILLS, WIDE_SKILLS, skills_while_pretraining
     from holdfast.pretrain.train import WIDE, PretrainSettings, pretrain
 
@@ -49,7 +50,7 @@ def lab_pretrain(
         raise ConfigError(f"there is no world {world!r}", where="--world", fix="choose `lab` or `wide`")
     if compile_model and not any(shutil.which(os.environ.get("CXX", name)) for name in ("c++", "g++", "clang++")):
         warnings.warn(
-            "there is no C++ compiler, so the model is not compiled and training takes twice as long", stacklevel=1
+            "no C++ compiler was found, so the model is not compiled; pretraining takes twice as long", stacklevel=1
         )
         compile_model = False
     settings = replace(WIDE if world == "wide" else PretrainSettings(), seed=seed, compile=compile_model)
@@ -67,18 +68,18 @@ def lab_pretrain(
         evaluate = partial(skills_while_pretraining, skills=skills)
         print(f"model: {pretrain(folder, settings, evaluate=evaluate, on_step=show)}")
     except KeyboardInterrupt:
-        raise Ended("stopped; run the same command to resume from the last saved state", 130) from None
+        raise EndedEarly("stopped; the same command resumes from the last saved state", 130) from None
 
 
 @lab.command("eval")
 def lab_eval(
     model: Annotated[str, typer.Option("--model", metavar="PATH", help="A model folder, `lab` or `lab-wide`.")] = "lab",
     items: Annotated[
-        int | None, typer.Option("--items", min=1, help="Number of items per suite. Default: all.")
+        int | None, typer.Option("--items", min=1, help="Use only the first N items of each suite.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a base's skills on held-out items; for the wider base also its success with privileged context."""
+    """Measure the skills of a lab model on held-out items. For `lab-wide`, also what extra prompt information adds."""
     from holdfast.cli.tables import interval, table
     from holdfast.config.settings import ModelSettings
     from holdfast.model.load import load_policy
@@ -87,18 +88,20 @@ def lab_eval(
     silence_progress_bars()
     policy = load_policy(ModelSettings(path=model))
     is_wide = "<|tool|>" in policy.tokenizer.get_vocab()
-    results = lab_skills(policy, items, {**SKILLS, **WIDE_SKILLS} if is_wide else SKILLS)
+    skills = lab_skills(policy, items, {**SKILLS, **WIDE_SKILLS} if is_wide else SKILLS)
     before = []
     if is_wide:
         from holdfast.pretrain.wide_skills import ITEMS, before_stages
 
         before = before_stages(policy, items or ITEMS)
     if as_json:
-        print_json({**results, "before": [asdict(each) for each in before]} if is_wide else results)
+        print_json({**skills, "before": [asdict(each) for each in before]} if is_wide else skills)
         return
-    rows = [(skill, s["suite"], s["n"], f"{s['mean']:.1%}", interval(s["ci95"])) for skill, s in results.items()]
-    print(table(("skill", "suite", "items", "score", "95% interval"), rows))
+    rows = [(skill, s["suite"], s["n"], f"{s['mean']:.1%}", interval(s["ci95"])) for skill, s in skills.items()]
+    print(table(("skill", "suite", "items", "score", "95% CI"), rows))
     if before:
-        head = ("task", "shown", "prompts", "success", "95% interval", "all samples wrong")
-        cells = [(s.task, s.shown, s.prompts, f"{s.mean:.1%}", interval(s.ci95), f"{s.all_failed:.1%}") for s in before]
-        print("\n" + table(head, cells))
+        head = ("task", "shown", "prompts", "success", "95% CI", "all samples wrong")
+        before_rows = [
+            (s.task, s.shown, s.prompts, f"{s.mean:.1%}", interval(s.ci95), f"{s.all_failed:.1%}") for s in before
+        ]
+        print("\n" + table(head, before_rows))

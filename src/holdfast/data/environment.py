@@ -1,4 +1,4 @@
-"""Tasks of several turns: an environment answers what the model says, until the episode is over. Torch-free."""
+"""Tasks of several turns: an environment answers what the model writes, until the episode is over. Torch-free."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,68 +11,83 @@ if TYPE_CHECKING:
 
 
 class Environment(Protocol):
-    """One episode. What it says depends on its example and on what it was told, on nothing else."""
+    """One episode.
+
+    Its answers must depend only on its example and on the model's turns. Then the same seed gives the same episode,
+    also after a resume.
+    """
 
     def step(self, completion: str) -> "Sequence[Message] | None":
-        """Take in a turn of the model; the messages that answer it, such as a tool's, or None where all is over."""
+        """Take one turn of the model.
+
+        Returns:
+            The messages that answer it, e.g. the result of a tool; None if the episode is over.
+        """
 
     def verdict(self) -> "Verdict":
-        """What the episode was worth; asked for once, when it is over or has run out of turns or tokens."""
+        """Judge the episode. Called once: when it is over, or when a limit on turns or tokens is reached."""
 
 
 EnvironmentFactory = Callable[["Example"], Environment]
-"""Makes the episode of an example; its prompt is the example's own messages."""
+"""Makes the episode of an example. The prompt is the example's own messages."""
 
 
 @dataclass(frozen=True, slots=True)
 class Episodes:
-    """How a task of several turns is played.
+    """How a task of several turns is run.
 
     Args:
-        factory: called for every episode anew.
-        max_turns: turns of the model; after the last one the episode is judged as it stands, and counts as truncated
-            where the environment would have gone on.
+        factory: called for every episode.
+        max_turns: most turns of the model in an episode. After the last one the episode is judged as it is. It counts
+            as truncated if the environment would have continued.
     """
 
     factory: EnvironmentFactory
     max_turns: int = 8
 
-    def begin(self, example: "Example") -> "Watched":
+    def begin(self, example: "Example") -> "CheckedEnvironment":
+        """A new episode of an example."""
         where = f"environment of example {example.id!r}"
-        return Watched(_tried(lambda: self.factory(example), where), where)
+        return CheckedEnvironment(_call(lambda: self.factory(example), where), where)
 
 
-class Watched:
-    """An environment whose mistakes are one line that names the example."""
+class CheckedEnvironment:
+    """A user's environment. Whatever it does wrong becomes a `DataError` of one line that names the example."""
 
     def __init__(self, environment: Environment, where: str) -> None:
         self._environment, self._where = environment, where
 
     def step(self, completion: str) -> "list[Message] | None":
-        found = _tried(lambda: self._environment.step(completion), self._where)
-        if found is None:
+        """See `Environment.step`. An empty list of messages also ends the episode."""
+        answer = _call(lambda: self._environment.step(completion), self._where)
+        if answer is None:
             return None
-        messages: list[Any] = list(found) if not isinstance(found, str | bytes) else [found]
+        messages: list[Any] = list(answer) if not isinstance(answer, str | bytes) else [answer]
         for message in messages:
             if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
                 raise DataError(
-                    f"step returned {type(message).__name__} where a message was expected",
+                    f"`step` returned {type(message).__name__} instead of a message",
                     where=self._where,
                     fix="return a list of {'role': ..., 'content': ...}, or None at the end",
                 )
             if message["role"] == "assistant":
-                raise DataError("step spoke for the assistant", where=self._where, fix="use the role tool or user")
+                raise DataError(
+                    "`step` returned a message with the role 'assistant'",
+                    where=self._where,
+                    fix="use the role tool or user",
+                )
         return messages or None
 
     def verdict(self) -> "Verdict":
+        """See `Environment.verdict`."""
         from holdfast.data.example import as_verdict
 
-        return as_verdict(_tried(self._environment.verdict, self._where), self._where)
+        return as_verdict(_call(self._environment.verdict, self._where), self._where)
 
 
-def _tried(call: Callable[[], Any], where: str) -> Any:
+def _call(user_code: Callable[[], Any], where: str) -> Any:
     try:
-        return call()
+        return user_code()
     except DataError:
         raise
     except Exception as error:

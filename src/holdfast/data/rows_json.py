@@ -8,11 +8,14 @@ from holdfast.data.example import Example, Verdict
 from holdfast.data.rows import Row
 from holdfast.errors import RunError
 
+JSON_KEYS = {"teacher_prefix": "teacher_beginning"}
+"""Fields whose JSON key is their name of an earlier version, so that checkpoints of all versions have the same keys."""
+
 
 def rows_as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Everything of rows as plain data; of their examples the ids."""
+    """All fields of rows as plain data. Of an example only the id is kept."""
     return [
-        {field.name: getattr(row, field.name) for field in fields(row)}
+        {JSON_KEYS.get(field.name, field.name): getattr(row, field.name) for field in fields(row)}
         | {
             "example": row.example.id,
             "verdict": None if row.verdict is None else asdict(row.verdict),
@@ -25,21 +28,26 @@ def rows_as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def rows_from_json(
     data: Sequence[Mapping[str, Any]], examples: Sequence[Example], earlier: Sequence[Example] = ()
 ) -> list[Row]:
-    """The rows that `rows_as_json` made plain data of.
+    """The rows that `rows_as_json` turned into plain data.
 
     Args:
-        examples: the training examples of their task.
-        earlier: those of earlier tasks, which replayed rows are of.
+        data: what `rows_as_json` gave.
+        examples: the training examples of the stage's task.
+        earlier: the training examples of earlier tasks, for replayed rows.
 
     Raises:
-        RunError: an example is not there.
+        RunError: an example is missing.
     """
-    own, old = ({example.id: example for example in those} for those in (examples, earlier))
+    by_id, earlier_by_id = ({example.id: example for example in those} for those in (examples, earlier))
+    names = {key: name for name, key in JSON_KEYS.items()}
     rows = []
     for each in data:
-        known = old if each.get("replayed") else own
+        known = earlier_by_id if each.get("replayed") else by_id
         if each["example"] not in known:
-            raise RunError(f"the training example {each['example']!r} is gone", fix="put the data back")
+            raise RunError(
+                f"the training example {each['example']!r} is missing", fix="restore the training data of the run"
+            )
+        values = {names.get(key, key): value for key, value in each.items()}
         verdict = None if each["verdict"] is None else Verdict(**each["verdict"])
-        rows.append(Row(**{**each, "example": known[each["example"]], "verdict": verdict}))
+        rows.append(Row(**{**values, "example": known[each["example"]], "verdict": verdict}))
     return rows

@@ -1,4 +1,4 @@
-"""How far a model's answers have moved from another's, with both models in memory."""
+"""How a model's answers differ from another's: KL, entropy, edits, similarity. Both models are in memory."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,16 +12,14 @@ from holdfast.evaluate.embedding import Embedder, compare_embeddings
 from holdfast.evaluate.sampled import OnPrompts, Sampling, encode_prompts, sample_answers
 from holdfast.measure.answers import Answer, PromptSet
 from holdfast.measure.response import PerToken, compare_greedy, per_token
-from holdfast.model.hidden_states import loss_token_states
+from holdfast.model.logprobs import Scorer, vocabulary_logprobs
 from holdfast.model.policy import Policy
-
-LOGIT_BUDGET = 2**25
-"""Entries of one [tokens × vocabulary] tensor: 128 MB in float32, of which a handful are alive at once."""
+from holdfast.objective.divergence import entropy, kl
 
 ESTIMATOR = "exact over the vocabulary at every token of sampled answers, temperature 1; standard error over prompts"
 
 MOVED = 10
-"""Prompts that are shown with both answers."""
+"""Number of prompts that are shown with both answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,59 +33,45 @@ class Divergences:
     entropy_b: float
 
 
-@torch.no_grad()
 def divergences(
-    a: Policy,
-    b: Policy,
+    a: Scorer,
+    b: Scorer,
     prompts: Sequence[Sequence[int]],
     completions: Sequence[Sequence[int]],
     *,
     batch_tokens: int = 16384,
 ) -> list[Divergences]:
-    """Compare two models' next-token distributions at every token of some answers.
+    """Compare two models' next-token distributions at every token of given answers; one result for each answer.
 
-    Averaged over answers that A samples at temperature 1, the sum of KL(A‖B) is the KL of A's distribution of whole
-    answers from B's, by the chain rule; on other samples it is the divergence of the distributions met there.
+    Averaged over answers that A samples at temperature 1, the sum of KL(A‖B) is the KL divergence between the models'
+    distributions of whole answers, by the chain rule. On other answers it is the divergence at the tokens that occur
+    there.
 
     Args:
         prompts, completions: token ids [R][·].
-        batch_tokens: rows × longest row of one forward pass stays within it, but for a single row.
+        batch_tokens: tokens of one forward pass; see `vocabulary_logprobs`.
     """
-    found: list[Divergences] = []
-    start = 0
-    while start < len(prompts):
-        end, longest = start, 0
-        while end < len(prompts):
-            longest = max(longest, len(prompts[end]) + len(completions[end]))
-            if end > start and longest * (end + 1 - start) > batch_tokens:
-                break
-            end += 1
-        rows = (prompts[start:end], completions[start:end], [range(len(c)) for c in completions[start:end]])
-        states_a, states_b = loss_token_states(a, *rows), loss_token_states(b, *rows)
-        per_chunk = max(1, LOGIT_BUDGET // a.head.weight.shape[0])
-        sums = []
-        for part_a, part_b in zip(states_a.split(per_chunk), states_b.split(per_chunk), strict=True):
-            p, q = a.logits(part_a).float().log_softmax(-1), b.logits(part_b).float().log_softmax(-1)
-            # Two numbers that should cancel do so only up to rounding, hence the bound.
-            kl_ab, kl_ba = ((x.exp() * (x - y)).sum(-1).clamp_min(0) for x, y in ((p, q), (q, p)))
-            entropies = (-(x.exp() * x).sum(-1) for x in (p, q))
-            sums.append(torch.stack([kl_ab, kl_ba, *entropies]).double().cpu())
-        lengths = [len(c) for c in completions[start:end]]
-        for length, part in zip(lengths, torch.cat(sums, dim=1).split(lengths, dim=1), strict=True):
-            found.append(Divergences(length, *part.sum(1).tolist()))
-        start = end
-    return found
+    lengths = [len(completion) for completion in completions]
+    sums = torch.zeros(4, sum(lengths), dtype=torch.float64)
+    for index, (p, q) in vocabulary_logprobs([a, b], prompts, completions, batch_tokens=batch_tokens):
+        # A KL divergence of 0 is a sum that cancels only up to rounding, and may come out below 0.
+        values = kl(p, q).clamp_min(0), kl(q, p).clamp_min(0), entropy(p), entropy(q)
+        sums[:, index] = torch.stack(values).double().cpu()
+    per_answer = [part.sum(1).tolist() for part in sums.split(lengths, dim=1)]
+    return [Divergences(length, *own) for length, own in zip(lengths, per_answer, strict=True)]
 
 
 def require_same_tokens(a: Policy, b: Policy) -> None:
-    """Refuse two models whose token ids do not mean the same.
+    """Refuse two models whose token ids have different meanings.
 
     Raises:
         ModelError: tokenizers or vocabularies differ.
     """
     if a.tokenizer.get_vocab() != b.tokenizer.get_vocab() or a.head.weight.shape[0] != b.head.weight.shape[0]:
         raise ModelError(
-            f"its tokens are not those of {a.source}", where=b.source, fix="compare models of one vocabulary"
+            f"its vocabulary differs from that of {a.source}",
+            where=b.source,
+            fix="compare models with the same vocabulary",
         )
 
 
@@ -100,33 +84,33 @@ def response_drift(
     seed: int = 0,
     max_new_tokens: int | None = None,
     embedder: Embedder | None = None,
-    told: Callable[[str], OnPrompts] | None = None,
+    progress: Callable[[str], OnPrompts] | None = None,
 ) -> dict[str, Any]:
-    """All measures of how B's answers to fixed prompts differ from A's.
+    """All metrics of how B's answers to fixed prompts differ from A's.
 
     Args:
-        samples: answers to each prompt that KL and entropy are measured on, by each model, at temperature 1.
-        told: from who answers, such as "a, greedy", to what is told how many prompts were answered.
+        samples: answers to each prompt, by each model at temperature 1, on which KL and entropy are measured.
+        progress: from a label of the answers, such as "a, greedy", to a function that is called with the progress.
 
     Returns:
-        `greedy`, see `compare_greedy`; `kl`, four entries: either direction on either model's samples; `entropy` of
-        each model on its own; `embedding` where there is an embedder; `moved`, the prompts whose greedy answers
-        moved most, by edit distance and then by KL. Nats throughout.
+        `greedy`, see `compare_greedy`; `kl`, four entries, for both directions on both models' samples; `entropy` of
+        each model on its own samples; `embedding`, if there is an embedder; `moved`, the prompts whose greedy answers
+        differ most, by edit distance and then by KL. All in nats.
 
     Raises:
-        ModelError: the two have different tokens.
+        ModelError: the two have different vocabularies.
         DataError: a prompt does not fit.
     """
     require_same_tokens(a, b)
 
     def answers(name: str, policy: Policy, temperature: float, count: int) -> list[Answer]:
         sampling = Sampling(temperature, count, seed, max_new_tokens)
-        return sample_answers(policy, prompts, sampling, told(name) if told else None)
+        return sample_answers(policy, prompts, sampling, progress(name) if progress else None)
 
     greedy = [answers(f"{name}, greedy", policy, 0.0, 1) for name, policy in (("a", a), ("b", b))]
-    drawn = [answers(f"{name}, sampled", policy, 1.0, samples) for name, policy in (("a", a), ("b", b))]
+    sampled = [answers(f"{name}, sampled", policy, 1.0, samples) for name, policy in (("a", a), ("b", b))]
     encoded, _ = encode_prompts(a, prompts, max_new_tokens)
-    on_a, on_b = (_ByPrompt(a, b, encoded, own) for own in drawn)
+    on_a, on_b = (_ByPrompt(a, b, encoded, own) for own in sampled)
     compared = compare_greedy(*greedy)
     edits = compared.pop("per_prompt")
     result: dict[str, Any] = {
@@ -162,17 +146,17 @@ class _ByPrompt:
     """Divergences on one model's sampled answers, grouped by prompt."""
 
     def __init__(self, a: Policy, b: Policy, encoded: Mapping[str, Sequence[int]], answers: Sequence[Answer]) -> None:
-        found = divergences(a, b, [encoded[x.prompt] for x in answers], [x.ids or () for x in answers])
+        results = divergences(a, b, [encoded[x.prompt] for x in answers], [x.ids or () for x in answers])
         self.groups: dict[str, list[Divergences]] = {}
-        for answer, each in zip(answers, found, strict=True):
+        for answer, each in zip(answers, results, strict=True):
             self.groups.setdefault(answer.prompt, []).append(each)
 
     def mean(self, field: str) -> PerToken:
-        """A field per token."""
+        """Mean of a field per token, with its standard error over prompts."""
         sums = {prompt: [getattr(each, field) for each in group] for prompt, group in self.groups.items()}
         return per_token(sums, {prompt: [each.tokens for each in group] for prompt, group in self.groups.items()})
 
     def of(self, prompt: str, field: str) -> float:
-        """A field per token of one prompt's answers."""
+        """Mean of a field per token of one prompt's answers."""
         group = self.groups[prompt]
         return float(sum(getattr(each, field) for each in group)) / max(1, sum(each.tokens for each in group))

@@ -1,8 +1,8 @@
-"""Score a model outside a run: for `eval`, the gate and `blend`."""
+"""Evaluate a model that is not in a run: for `holdfast eval`, the gate and `holdfast blend`. Imports without torch."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,29 +27,27 @@ from holdfast.store.bundled import BASES
 
 if TYPE_CHECKING:
     from holdfast.data.task import Suite, Task
+    from holdfast.evaluate.evaluator import OnSet
 
-LENGTHS = TrainSettings(max_prompt_length=200, max_completion_length=56)
-"""Longest prompt and answer of the lab, in tokens; together they fit the base's context of 256."""
+LAB_LENGTHS = TrainSettings(max_prompt_length=200, max_completion_length=56)
+"""Longest prompt and answer of the lab, in tokens. Together they fit the lab base's context of 256."""
 
-Evaluation = Mapping[str, Any]
-"""Of one model: what `holdfast eval --json` and a run's `evals/stage-N.json` hold."""
-
-OnSet = Callable[[str, str], None]
-"""Called with the model and the name of each set before it is evaluated."""
+EvaluationJson = Mapping[str, Any]
+"""One model's evaluation as plain data: what `holdfast eval --json` and a run's `evals/stage-N.json` hold."""
 
 
 class GateConfig(StreamSettings):
-    """What both models are evaluated on. Any configuration will do, and it needs neither tasks nor a recipe."""
+    """A configuration that only names what is evaluated. It needs neither tasks nor a recipe."""
 
     tasks: list[Annotated[TaskSettings, BeforeValidator(shorthand)]] = Field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How a model is evaluated.
+class EvaluationPlan:
+    """A model, and what it is evaluated on.
 
     Attributes:
-        model: how its weights are held; the path is each model's own.
+        model: where the weights are, and their dtype and device.
         tasks: evaluated on their test items.
         suites: evaluated too.
         train: lengths of prompts and answers.
@@ -62,9 +60,15 @@ class Plan:
     train: TrainSettings
     settings: EvalSettings
 
+    def for_model(self, path: str) -> "EvaluationPlan":
+        """The same evaluation of another model. Its weights are complete, so no LoRA adapter is added."""
+        return replace(self, model=self.model.model_copy(update={"path": path, "lora": None}))
 
-def plan_of(config: str | Path | None, suites: Sequence[str], items: int | None, run_code: bool) -> Plan:
-    """How models are evaluated: arguments and errors as for `gate`."""
+
+def evaluation_plan(
+    config: str | Path | None, suites: Sequence[str], items: int | None, run_code: bool
+) -> EvaluationPlan:
+    """What models are evaluated on. Arguments and errors are those of `holdfast.gate.sources.gate`."""
     from holdfast.tasks.load import load_stream
 
     settings: StreamSettings
@@ -74,7 +78,7 @@ def plan_of(config: str | Path | None, suites: Sequence[str], items: int | None,
         settings = GateConfig()
     else:
         raise ConfigError(
-            "there is nothing to evaluate the models on",
+            "nothing is named to evaluate the models on",
             fix="name a configuration with --config, or suites with --suites, e.g. --suites lab",
         )
     if suites:
@@ -83,19 +87,17 @@ def plan_of(config: str | Path | None, suites: Sequence[str], items: int | None,
         settings = settings.model_copy(update={"tasks": [], "suites": chosen.suites})
     tasks, loaded = load_stream(settings)
     if not tasks and not loaded:
-        raise ConfigError("names neither tasks nor suites", where=str(config), fix="list some under `suites`")
+        raise ConfigError("it names neither tasks nor suites", where=str(config), fix="list some under `suites`")
     train = settings.train
     own = [suite for suite in settings.suites or () if suite.lm_eval is None]
     if config is None and all(suite.lab is not None for suite in own):
-        from holdfast.evaluate.standalone import LENGTHS
-
-        train = LENGTHS
+        train = LAB_LENGTHS
     limited = settings.eval.model_copy(update={"max_items": items}) if items is not None else settings.eval
-    return Plan(settings.model, tasks, loaded, train, limited)
+    return EvaluationPlan(settings.model, tasks, loaded, train, limited)
 
 
 def _settings(path: Path) -> StreamSettings:
-    """A configuration of any kind: of a run, of a comparison, or only of what is evaluated."""
+    """A configuration of any kind: of a run, of a comparison, or one that only names what is evaluated."""
     data = read_config(path)
     kind = CompareConfig if "recipes" in data else RunConfig if "recipe" in data else GateConfig
     return parse_config(data, kind, where=str(path), base_dir=path.parent)
@@ -119,8 +121,16 @@ def _suite_entries(name: str, run_code: bool) -> list[Any]:
     ]
 
 
-def evaluate(model: str, plan: Plan, on_set: OnSet) -> Evaluation:
-    """Score one model on every task and suite of a plan; trains and writes nothing."""
+def evaluate_model(plan: EvaluationPlan, on_set: "OnSet | None" = None, *, seed: int = 0) -> EvaluationJson:
+    """Score a model on every task and suite of a plan. Nothing is trained or written.
+
+    Args:
+        on_set: called with the name of each set before it is evaluated.
+        seed: of a LoRA adapter's random initialization.
+
+    Raises:
+        HoldfastError: the model cannot be loaded, or an item does not fit its context or the plan's lengths.
+    """
     from holdfast.evaluate.evaluator import Evaluator
     from holdfast.model.context_length import check_context
     from holdfast.model.load import load_policy
@@ -129,11 +139,11 @@ def evaluate(model: str, plan: Plan, on_set: OnSet) -> Evaluation:
     from holdfast.tasks.lm_eval import LmEvalSuite
 
     world = Processes.current()
-    policy = load_policy(plan.model.model_copy(update={"path": model, "lora": None}))
-    own = [suite for suite in plan.suites if not isinstance(suite, LmEvalSuite)]
-    if plan.tasks or own:
+    policy = load_policy(plan.model, seed=seed)
+    if plan.tasks or not all(isinstance(suite, LmEvalSuite) for suite in plan.suites):
+        # lm-evaluation-harness cuts its requests to the context itself.
         check_context(policy, plan.train, plan.settings)
     if world.size > 1:
         shard(policy, world)
-    evaluator = Evaluator(policy, None, plan.train, plan.settings, on_set=lambda name: on_set(model, name))
+    evaluator = Evaluator(policy, None, plan.train, plan.settings, on_set)
     return evaluator.evaluate(0, None, plan.tasks, plan.suites).as_json()

@@ -2,7 +2,8 @@
 
 from holdfast.findings.claim import Evidence, Table
 from holdfast.findings.read import POINTS
-from holdfast.measure.forgetting import flatten_metrics, mean
+from holdfast.measure.metrics import flatten_metrics
+from holdfast.measure.scores import mean
 
 _SCORES = {"learned_score": POINTS, "final_score": POINTS, "loss_of_earlier": POINTS, "retention": -POINTS}
 """Metrics and their factors. `retention` is a change, so the loss is its negative."""

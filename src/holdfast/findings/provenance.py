@@ -8,6 +8,7 @@ from typing import Any
 
 from holdfast.store.files import read_json, write_json
 from holdfast.store.run_directory import RunDirectory
+from holdfast.summary.read import read_summary
 
 _FILE = "commit.json"
 
@@ -56,6 +57,6 @@ def sign(run: Path, by: str | None) -> None:
 def provenance(runs: Sequence[Path]) -> Provenance:
     """The provenance of finished runs."""
     signed = [read_json(run / _FILE)["commit"] if (run / _FILE).exists() else None for run in runs]
-    spent = [read_json(RunDirectory(run).summary)["budget"]["seconds"] for run in runs]
+    spent = [read_summary(RunDirectory(run).summary)["budget"]["seconds"] for run in runs]
     commits = dict.fromkeys(each or "unknown" for each in signed)
     return Provenance(len(runs), tuple(commits), sum(sum(seconds.values()) for seconds in spent))

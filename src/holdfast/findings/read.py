@@ -4,14 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from holdfast.findings.claim import Evidence, RunSummary
-from holdfast.measure.forgetting import drops, flatten_metrics, mean, score
 from holdfast.measure.matched import compare_matched, first_crossing, stage_trajectory
+from holdfast.measure.metrics import flatten_metrics
+from holdfast.measure.scores import drops, mean, score
 
 POINTS = 100.0
 
 
 def metric(name: str) -> Callable[[RunSummary], float | None]:
-    """A function that reads one of a run's metrics (`METRIC_NAMES`), in points."""
+    """A function that reads one of a run's metrics (`METRICS`), in points."""
 
     def read(summary: RunSummary) -> float | None:
         value = flatten_metrics(summary["metrics"])[name]

@@ -22,6 +22,7 @@ from holdfast.findings.claim import Claim, ClaimArm, Evidence, Experiment, Quant
 from holdfast.findings.provenance import commit, sign
 from holdfast.store.files import read_json, write_json
 from holdfast.store.run_directory import RunDirectory
+from holdfast.summary.read import read_summary
 
 STREAM: Mapping[str, Any] = {
     "name": "findings",
@@ -144,12 +145,12 @@ def _joined(parts: Sequence[Quantity]) -> Quantity:
 def evidence(claim: Claim, seeds: Sequence[int], folder: Path, *, full: bool) -> Evidence:
     """The finished runs of a claim."""
     places = {arm.label: [folder / job(arm, seed, full=full).name for seed in seeds] for arm in claim.taken(full=full)}
-    summaries = {label: [read_json(RunDirectory(p).summary) for p in paths] for label, paths in places.items()}
+    summaries = {label: [read_summary(RunDirectory(p).summary) for p in paths] for label, paths in places.items()}
     return Evidence(summaries, places)
 
 
 def _is_complete(directory: RunDirectory) -> bool:
-    return directory.summary.exists() and read_json(directory.summary)["status"] == "complete"
+    return directory.summary.exists() and read_summary(directory.summary)["status"] == "complete"
 
 
 def beginning_of(config: RunConfig) -> str:

@@ -1,14 +1,13 @@
-"""The gate: does a candidate hold on to what its base could do, set by set? Torch-free.
+"""Judge a candidate against its base, set by set: has it lost more than an accepted margin? Needs no torch.
 
-Each set gets one of three verdicts, from the paired tests of
-`holdfast.measure.item_tests` at a margin of so many points:
+Each set gets one of three outcomes, from the paired tests of `holdfast.measure.item_tests` at a margin in points:
 
-- `holds`: it is shown that the true score has not fallen by more than the margin.
-- `fell`: it is shown that it has.
-- `not decided`: neither; the items are too few for so small a margin.
+- `holds`: the true score has not dropped by more than the margin. This is shown.
+- `fell`: the true score has dropped by more than the margin. This is shown.
+- `inconclusive`: neither is shown. The set has too few items for so small a margin.
 
-Each of the first two families of tests is corrected over the sets by Holm's method, so that the chance that any set is
-said to have fallen that has not is at most 5%, and the same for any that is said to hold and does not.
+Both families of tests are corrected over the sets by Holm's method. So the probability that any set is wrongly said to
+have fallen is at most 5%, and the probability that any set is wrongly said to hold is at most 5%.
 """
 
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from holdfast.errors import RunError
-from holdfast.evaluate.standalone import Evaluation
+from holdfast.evaluate.standalone import EvaluationJson
 from holdfast.measure.item_tests import POWER, ItemComparison, compare_items
 from holdfast.measure.statistics import LEVEL, holm
 from holdfast.summary.verdict import ALPHA, points
@@ -26,22 +25,22 @@ from holdfast.summary.verdict import ALPHA, points
 MARGIN = 2.0
 """The default margin, in points."""
 
-GateOutcome = Literal["holds", "fell", "not decided"]
+GateOutcome = Literal["holds", "fell", "inconclusive"]
 
 
 @dataclass(frozen=True, slots=True)
 class SetVerdict:
-    """One set at the gate.
+    """The verdict on one set.
 
     Attributes:
         name: of the task or suite.
-        outcome: the verdict.
+        outcome: what is shown.
         items: the comparison on the set's items.
-        p_fell: of a fall beyond the margin, corrected over the sets.
-        p_holds: of holding, corrected over the sets.
-        detectable: the smallest true fall that would have been found with a chance of 80%, at the strictest level that
-            the correction may ask for; None where not even a fall to nothing would have been.
-        items_needed: how many items would show that the set holds, if in truth nothing has changed; None at margin 0.
+        p_fell: p value of a drop beyond the margin, Holm-adjusted over the sets.
+        p_holds: p value of no drop beyond the margin, Holm-adjusted over the sets.
+        detectable: the smallest true drop that is detected with 80% power, as a fraction of 1, at the strictest level
+            that the correction may use. None if even a drop to a score of 0 has less power.
+        items_needed: items that would show with 80% power that the set holds if nothing has changed. None at margin 0.
     """
 
     name: str
@@ -74,33 +73,40 @@ class SetVerdict:
         }
 
     def sentence(self, margin: float) -> str:
-        """The verdict in words; the margin is a fraction of 1."""
-        c, beyond = self.items, f"{points(margin)} points"
+        """The verdict in words.
+
+        Args:
+            margin: as a fraction of 1.
+        """
+        c, allowed = self.items, f"{points(margin)} points"
         low, high = map(signed_points, c.ci95)
-        seen = f"{signed_points(c.change)} points (95% interval {low} to {high}, {c.n} items)"
+        change = f"{signed_points(c.change)} points (95% CI {low} to {high}, {c.n} items)"
         if self.outcome == "fell":
-            return f"{self.name} fell by more than {beyond}: {seen}, Holm's p {self.p_fell:.2g}."
+            return f"{self.name} fell by more than {allowed}: {change}, Holm-adjusted p {self.p_fell:.2g}."
         if self.outcome == "holds":
-            return f"{self.name} holds: {seen}; a fall beyond {beyond} is ruled out, Holm's p {self.p_holds:.2g}."
-        text = f"{self.name} is not decided: {seen}; "
+            p = f"Holm-adjusted p {self.p_holds:.2g}"
+            return f"{self.name} holds: {change}. A drop of more than {allowed} is ruled out, {p}."
         if self.detectable is None:
-            text += f"not even a fall of all {points(c.base)} points would have been found with a chance of {POWER:.0%}"
+            detects = f"it cannot detect any drop with {POWER:.0%} power, not even one to a score of 0"
         else:
-            text += f"a fall of {points(self.detectable)} points or more would have been found with a chance of"
-            text += f" {POWER:.0%}"
+            detects = f"with {POWER:.0%} power it detects only drops of {points(self.detectable)} points or more"
+        text = f"{self.name} is inconclusive: {change}. This set is too small: {detects}."
         if self.items_needed is None:
-            return text + "."
-        return text + f"; if nothing has changed, some {self.items_needed:,} items would show it."
+            return text
+        return (
+            f"{text} About {self.items_needed:,} items would be needed to rule out a drop of more than {allowed} with "
+            f"{POWER:.0%} power, if nothing has changed."
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class GateVerdict:
-    """All sets at the gate.
+    """The verdict on a candidate.
 
     Attributes:
-        margin: the largest fall that is accepted, as a fraction of 1.
-        strict: whether a set that is not decided is refused too.
-        sets: the verdict on each, in the order of the base's evaluation.
+        margin: the largest drop that is accepted, as a fraction of 1.
+        strict: whether an inconclusive set is refused too.
+        sets: the verdict on each set, in the order of the base's evaluation.
     """
 
     margin: float
@@ -109,22 +115,32 @@ class GateVerdict:
 
     @property
     def passed(self) -> bool:
-        """Whether the candidate is let through."""
-        refused = {"fell", "not decided"} if self.strict else {"fell"}
-        return not any(each.outcome in refused for each in self.sets)
+        """Whether the candidate passes the gate."""
+        return not any(each.outcome in self.refused_outcomes for each in self.sets)
 
-    def named(self, outcome: GateOutcome) -> list[str]:
-        """Names of the sets with this verdict."""
+    @property
+    def refused_outcomes(self) -> frozenset[GateOutcome]:
+        """Outcomes that no set of a passing candidate has."""
+        return frozenset({"fell", "inconclusive"}) if self.strict else frozenset({"fell"})
+
+    def names_of(self, outcome: GateOutcome) -> list[str]:
+        """Names of the sets with this outcome."""
         return [each.name for each in self.sets if each.outcome == outcome]
 
     def sentence(self) -> str:
-        """The gate's verdict in one sentence."""
-        counts = {outcome: len(self.named(outcome)) for outcome in ("fell", "holds", "not decided")}
-        told = ", ".join(f"{n} {'hold' if o == 'holds' and n > 1 else o}" for o, n in counts.items() if n)
-        verdict = "passes" if self.passed else "is refused"
-        strictly = ", and what is not decided is refused" if self.strict and counts["not decided"] else ""
+        """The verdict in words."""
+        fell, holds, inconclusive = (len(self.names_of(o)) for o in ("fell", "holds", "inconclusive"))
+        counts = [
+            f"{fell} fell" if fell else "",
+            f"{holds} hold{'s' if holds == 1 else ''}" if holds else "",
+            f"{inconclusive} {'is' if inconclusive == 1 else 'are'} inconclusive" if inconclusive else "",
+        ]
         sets = f"{len(self.sets)} set{'' if len(self.sets) == 1 else 's'}"
-        return f"The candidate {verdict}: of {sets} {told}, at a margin of {points(self.margin)} points{strictly}."
+        verdict = f"The candidate {'passes' if self.passed else 'is refused'}"
+        counted = (
+            f"{verdict}: of {sets} {', '.join(filter(None, counts))}, at a margin of {points(self.margin)} points."
+        )
+        return counted + (" Inconclusive sets are refused too." if self.strict and inconclusive else "")
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -138,17 +154,19 @@ class GateVerdict:
         }
 
 
-def judge(base: Evaluation, candidate: Evaluation, margin: float = MARGIN, *, strict: bool = False) -> GateVerdict:
-    """Judge a candidate by its base, on every set that the base was evaluated on.
+def judge(
+    base: EvaluationJson, candidate: EvaluationJson, margin: float = MARGIN, *, strict: bool = False
+) -> GateVerdict:
+    """Judge a candidate against its base, on every set that the base was evaluated on.
 
     Args:
         base: an evaluation with a score per item under "items".
         candidate: an evaluation of the same items.
-        margin: the largest fall that is accepted, in points.
-        strict: whether a set that is not decided is refused too.
+        margin: the largest drop that is accepted, in points.
+        strict: whether an inconclusive set is refused too.
 
     Raises:
-        RunError: the two were not evaluated on the same items, or a score is no score.
+        RunError: the two were evaluated on different items, or a score is not a number of 0 or more.
     """
     fraction = margin / 100
     scores = {name: _paired_scores(name, base, candidate) for name in _shared_sets(base, candidate)}
@@ -162,7 +180,7 @@ def judge(base: Evaluation, candidate: Evaluation, margin: float = MARGIN, *, st
         [
             SetVerdict(
                 name,
-                "fell" if p_fell <= ALPHA else "holds" if p_holds <= ALPHA else "not decided",
+                "fell" if p_fell <= ALPHA else "holds" if p_holds <= ALPHA else "inconclusive",
                 each,
                 p_fell,
                 p_holds,
@@ -175,10 +193,10 @@ def judge(base: Evaluation, candidate: Evaluation, margin: float = MARGIN, *, st
     )
 
 
-def _shared_sets(base: Evaluation, candidate: Evaluation) -> list[str]:
+def _shared_sets(base: EvaluationJson, candidate: EvaluationJson) -> list[str]:
     names, others = list(base.get("items") or ()), candidate.get("items") or ()
     if not names:
-        raise RunError("the base's evaluation holds no scores of items", fix="evaluate it with `holdfast eval --json`")
+        raise RunError("the base's evaluation has no item scores", fix="evaluate it with `holdfast eval --json`")
     missing = [name for name in names if name not in others]
     if missing:
         raise RunError(
@@ -187,20 +205,21 @@ def _shared_sets(base: Evaluation, candidate: Evaluation) -> list[str]:
     return names
 
 
-def _paired_scores(name: str, base: Evaluation, candidate: Evaluation) -> tuple[np.ndarray, np.ndarray]:
+def _paired_scores(name: str, base: EvaluationJson, candidate: EvaluationJson) -> tuple[np.ndarray, np.ndarray]:
+    fix = "evaluate both with the same configuration and version"
     try:
         a, b = (np.asarray(each["items"][name], dtype=float) for each in (base, candidate))
     except (TypeError, ValueError):
-        raise RunError("its items are not a list of scores", where=f"set {name!r}") from None
-    fix = "evaluate both with the same configuration and version"
+        raise RunError("its items are not a list of scores", where=f"set {name!r}", fix=fix) from None
     if a.shape != b.shape or a.ndim != 1 or not len(a):
         raise RunError(f"the base has {a.size} items and the candidate {b.size}", where=f"set {name!r}", fix=fix)
     if not (np.isfinite([a, b]).all() and min(a.min(), b.min()) >= 0):
-        raise RunError("an item's score is not a number of 0 or more", where=f"set {name!r}")
-    shown = [{s["id"]: s.get("prompt") for s in each.get("samples", {}).get(name, ())} for each in (base, candidate)]
-    other = [item for item, prompt in shown[0].items() if shown[1].get(item, prompt) != prompt]
-    if other:
-        raise RunError(f"item {other[0]!r} asks something else of the two", where=f"set {name!r}", fix=fix)
+        raise RunError("an item's score is not a number of 0 or more", where=f"set {name!r}", fix=fix)
+    # Only the prompts of samples are stored. They reveal most changes of a set that keep its number of items.
+    prompts = [{s["id"]: s.get("prompt") for s in each.get("samples", {}).get(name, ())} for each in (base, candidate)]
+    different = [item for item, prompt in prompts[0].items() if prompts[1].get(item, prompt) != prompt]
+    if different:
+        raise RunError(f"item {different[0]!r} has different prompts for the two", where=f"set {name!r}", fix=fix)
     return a, b
 
 

@@ -1,15 +1,15 @@
-"""The gate's verdict for a pipeline: JUnit XML and Markdown."""
+"""Write the gate's verdict for a pipeline: JUnit XML and Markdown."""
 
 from xml.etree import ElementTree
 
 from holdfast.gate.judge import GateVerdict, SetVerdict, signed_points
 from holdfast.summary.verdict import points
 
-_HEADER = ("set", "items", "base", "candidate", "change", "95% interval", "worse / better", "could see", "verdict")
+_HEADER = ("set", "items", "base", "candidate", "change", "95% CI", "worse / better", "detectable", "verdict")
 
 
 def rows(verdict: GateVerdict) -> list[tuple[str, ...]]:
-    """The header and one row for each set; scores and changes in points."""
+    """A header and one row for each set. Scores, changes and the smallest detectable drop are in points."""
     return [_HEADER, *(_row(each) for each in verdict.sets)]
 
 
@@ -33,23 +33,22 @@ def as_markdown(verdict: GateVerdict, base: str, candidate: str) -> str:
 
     Args:
         verdict: the gate's.
-        base: what the base is called.
-        candidate: what the candidate is called.
+        base: name of the base.
+        candidate: name of the candidate.
     """
     header, *body = rows(verdict)
     lines = [f"## {'Passed' if verdict.passed else 'Refused'}: {candidate} against {base}", ""]
     lines += [verdict.sentence(), ""]
     lines += [_line(header), _line(["---", *["---:"] * 7, "---"])]
     lines += [_line([name, *cells, f"**{outcome}**"]) for name, *cells, outcome in body]
-    told = [f"- {each.sentence(verdict.margin)}" for each in verdict.sets if each.outcome != "holds"]
-    return "\n".join([*lines, *([""] if told else []), *told]) + "\n"
+    sentences = [f"- {each.sentence(verdict.margin)}" for each in verdict.sets if each.outcome != "holds"]
+    return "\n".join([*lines, *([""] if sentences else []), *sentences]) + "\n"
 
 
 def as_junit(verdict: GateVerdict, base: str, candidate: str) -> str:
-    """JUnit XML: one test case for each set; what is not decided is skipped, or a failure where the gate is strict."""
-    refused = {"fell", "not decided"} if verdict.strict else {"fell"}
-    failed = sum(each.outcome in refused for each in verdict.sets)
-    skipped = 0 if verdict.strict else len(verdict.named("not decided"))
+    """JUnit XML with one test case for each set. An inconclusive set is skipped, or fails if the gate is strict."""
+    failed = sum(each.outcome in verdict.refused_outcomes for each in verdict.sets)
+    skipped = 0 if verdict.strict else len(verdict.names_of("inconclusive"))
     counts = {"tests": str(len(verdict.sets)), "failures": str(failed), "errors": "0", "skipped": str(skipped)}
     root = ElementTree.Element("testsuites", {"name": "holdfast gate", **counts})
     suite = ElementTree.SubElement(root, "testsuite", {"name": f"{candidate} against {base}", **counts})
@@ -59,10 +58,10 @@ def as_junit(verdict: GateVerdict, base: str, candidate: str) -> str:
     for each in verdict.sets:
         case = ElementTree.SubElement(suite, "testcase", {"classname": "holdfast.gate", "name": each.name})
         sentence = each.sentence(verdict.margin)
-        if each.outcome in refused:
+        if each.outcome in verdict.refused_outcomes:
             failure = ElementTree.SubElement(case, "failure", {"message": sentence, "type": each.outcome})
             failure.text = sentence
-        elif each.outcome == "not decided":
+        elif each.outcome == "inconclusive":
             ElementTree.SubElement(case, "skipped", {"message": sentence})
         else:
             ElementTree.SubElement(case, "system-out").text = sentence

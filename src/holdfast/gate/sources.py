@@ -1,11 +1,12 @@
-"""Where the gate's evaluations come from: a file, a run, or a model evaluated now. Imports without torch."""
+"""Where the gate's two evaluations come from: a file, a run, or a model evaluated now. Imports without torch."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from holdfast.errors import ConfigError, RunError
-from holdfast.evaluate.standalone import Evaluation, OnSet, evaluate, plan_of
+from holdfast.evaluate.standalone import EvaluationJson, evaluate_model, evaluation_plan
 from holdfast.gate.judge import MARGIN, GateVerdict, judge
 from holdfast.store.files import read_json
 
@@ -20,66 +21,67 @@ def gate(
     strict: bool = False,
     items: int | None = None,
     run_code: bool = False,
-    on_set: OnSet | None = None,
+    on_set: Callable[[str, str], None] | None = None,
 ) -> tuple[GateVerdict, str, str]:
-    """Judge a candidate by its base.
+    """Judge a candidate against its base.
 
     Args:
-        base: a model (folder, hub id or `lab`), a file written by `holdfast eval --json`, or a run directory, of which
+        base: a model (folder, hub id or `lab`), a file written by `holdfast eval --json`, or a run directory. Of a run
             it is the model before the first stage.
-        candidate: the same; of a run directory it is the model after the last finished stage. May be left out where
-            `base` is a run directory.
+        candidate: the same. Of a run it is the model after the last finished stage. Optional if `base` is a run.
         config: a configuration whose tasks and suites models are evaluated on.
-        suites: in place of those: `lab`, `lab-wide`, `lab:NAME`, `gym:NAME`, `sdft`, tasks or task files of
+        suites: used instead of `config`'s: `lab`, `lab-wide`, `lab:NAME`, `gym:NAME`, `sdft`, tasks or task files of
             lm-evaluation-harness.
-        margin: the largest fall that is accepted, in points.
-        strict: whether a set that is not decided is refused too.
-        items: evaluate models on the first so many items of each set.
-        run_code: let suites run code that a model wrote.
-        on_set: called before each set is evaluated.
+        margin: the largest drop that is accepted, in points.
+        strict: whether an inconclusive set is refused too.
+        items: evaluate models on the first `items` items of each set.
+        run_code: allow suites to run code that a model wrote.
+        on_set: called with the model and the name of each set before it is evaluated.
 
     Returns:
-        The verdict, and what base and candidate are called.
+        The verdict, and the names of base and candidate.
 
     Raises:
-        HoldfastError: a source cannot be read or evaluated, or the two are not of the same items.
+        HoldfastError: a source cannot be read or evaluated, or the two have different items.
     """
     if not 0 <= margin < 100:
-        raise ConfigError(f"a margin of {margin} points", fix="it is between 0 and 100")
+        raise ConfigError(f"the margin is {margin} points", fix="set it from 0 to below 100")
     if candidate is None and not _is_run(Path(base)):
-        raise ConfigError("a candidate is missing", fix="name it after the base, or name one run directory")
+        raise ConfigError("no candidate is named", fix="name it after the base, or name one run directory")
     sources = (str(base), str(base if candidate is None else candidate))
     models = [source for source in sources if not Path(source).is_file() and not _is_run(Path(source))]
-    plan = plan_of(config, suites, items, run_code) if models else None
-    # What can be wrong with either is told before the first model is evaluated, which may take an hour.
-    read = [None if source in models else _kept(source, is_base) for source, is_base in zip(sources, (True, False))]
+    plan = evaluation_plan(config, suites, items, run_code) if models else None
+    # Files are read and models located first, so that a mistake appears before an evaluation that may take an hour.
+    evaluated = [None if source in models else _saved(source, i == 0) for i, source in enumerate(sources)]
     if plan is not None:
         from holdfast.model.load import locate
 
         for model in models:
             locate(model)
-    found: list[Evaluation] = []
+    evaluations: list[EvaluationJson] = []
     names: list[str] = []
-    for source, kept in zip(sources, read, strict=True):
-        if kept is None:
+    for source, saved in zip(sources, evaluated, strict=True):
+        if saved is None:
             assert plan is not None
-            kept = evaluate(source, plan, on_set or (lambda model, name: None)), source
-        found.append(kept[0])
-        names.append(kept[1])
-    return judge(found[0], found[1], margin, strict=strict), names[0], names[1]
+            show = partial(on_set, source) if on_set is not None else None
+            saved = evaluate_model(plan.for_model(source), show), source
+        evaluations.append(saved[0])
+        names.append(saved[1])
+    return judge(evaluations[0], evaluations[1], margin, strict=strict), names[0], names[1]
 
 
-def _kept(source: str, is_base: bool) -> tuple[Evaluation, str]:
-    """The evaluation that a file or a run holds, and what its model is called."""
+def _saved(source: str, is_base: bool) -> tuple[EvaluationJson, str]:
+    """The evaluation in a file or a run, and the name of its model."""
     path = Path(source)
     if path.is_file():
         return _read(path), source
     stages = _stages(path)
     stage = 0 if is_base else max(stages)
     if stage not in stages:
-        raise RunError("has no evaluation before the first stage", where=source, fix="let the run begin first")
+        fix = "wait until the run has evaluated its base"
+        raise RunError("it has no evaluation before the first stage", where=source, fix=fix)
     if not is_base and stage == 0:
-        raise RunError("has no finished stage yet", where=source, fix="let it finish one first")
+        raise RunError("it has no finished stage yet", where=source, fix="wait until one stage is finished")
     return _read(stages[stage]), f"{source}, stage {stage}" if stage else f"{source}, before the first stage"
 
 
@@ -88,16 +90,17 @@ def _is_run(path: Path) -> bool:
 
 
 def _stages(path: Path) -> dict[int, Path]:
-    found = {re.fullmatch(r"stage-(\d+)\.json", file.name): file for file in (path / "evals").iterdir()}
-    stages = {int(match[1]): file for match, file in found.items() if match}
+    matches = {re.fullmatch(r"stage-(\d+)\.json", file.name): file for file in (path / "evals").iterdir()}
+    stages = {int(match[1]): file for match, file in matches.items() if match}
     if not stages:
-        raise RunError("has no evaluations yet", where=str(path), fix="let the run begin first")
+        fix = "wait until the run has evaluated its base"
+        raise RunError("it has no evaluations yet", where=str(path), fix=fix)
     return stages
 
 
-def _read(path: Path) -> Evaluation:
+def _read(path: Path) -> EvaluationJson:
     evaluation = read_json(path)
     if not isinstance(evaluation, dict) or not isinstance(evaluation.get("items"), dict):
-        fix = "name what `holdfast eval --json FILE` wrote, or a run's evals/stage-N.json"
-        raise RunError("is not an evaluation: it has no scores of items", where=str(path), fix=fix)
+        fix = "name a file that `holdfast eval --json FILE` wrote, or a run's evals/stage-N.json"
+        raise RunError("it is not an evaluation: it has no item scores", where=str(path), fix=fix)
     return evaluation

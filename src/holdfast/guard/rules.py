@@ -1,9 +1,9 @@
-"""The named rules: what each sees in the live numbers of a stage, and how near it is to firing.
+"""The rules: which numbers of a stage each compares, and how close it is to firing.
 
-A rule compares the latest window of steps with the stage's first or best one, so that none needs tuning to a model or a
-task. Each asks for a change that is large in itself and large against the noise of the steps. What also happens in
-healthy learning, such as entropy that falls, counts only together with a reward that falls. The reward, a few answers
-that are right or wrong, is averaged over two windows.
+A rule compares the latest window of steps with the first window of the stage, or with the best one. So no rule needs
+tuning to a model or task. Every rule asks for a change that is large in itself, and large against the noise of the
+steps. What also happens in a healthy run, such as falling entropy, counts only if the reward falls too. The reward is
+averaged over two windows, because it comes from a few answers that are right or wrong.
 """
 
 import math
@@ -15,13 +15,14 @@ from holdfast.guard.series import Series
 from holdfast.guard.settings import Rules
 
 ERRORS = 5.0
-"""Standard errors that a change must exceed: every step is a look, and the best window is so by chance too."""
+"""Standard errors that a change must exceed. The bound is high because every step is another look at the same series,
+and because the best window is partly the best by chance."""
 
 LOOKS = 3.5
-"""Standard errors that a probe's score must fall by."""
+"""Standard errors that a probe's score must fall by. Probes are rarer looks than steps."""
 
-TO_LOSE = 0.1
-"""A best reward below this has nothing to fall from, and tells nothing."""
+LEAST_REWARD = 0.1
+"""A best reward below this has nothing to fall from, so it says nothing about a collapse."""
 
 MetricsRecord = Mapping[str, Any]
 
@@ -30,19 +31,22 @@ Severity = Literal["note", "warning", "critical"]
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """How far a rule's sign has come: it fires from a level of 1 on; and what it was seen in."""
+    """How close a rule is to firing, and the numbers that it compared. `guard.messages` puts them into words."""
 
     level: float
-    saw: dict[str, float]
-    message: str
+    """The rule fires from 1 on."""
+    values: dict[str, float]
+    subject: str = ""
+    """The retention suite that the values belong to, for `retention`."""
 
 
-class Stage:
-    """The live numbers of one stage so far.
+class StageMetrics:
+    """The metrics of one stage so far.
 
     Args:
+        window: steps in an average.
         reference: scores of the retention suites before the first stage, by name.
-        probe_items: items that a probe uses of every suite, or of each by name; None where that is not known.
+        probe_items: items that a probe uses of every suite, or of each by name; None if that is unknown.
     """
 
     def __init__(
@@ -54,45 +58,46 @@ class Stage:
         self._series: dict[str, Series] = {}
 
     def see(self, record: MetricsRecord) -> None:
-        self.latest = record
+        self.latest = record  # with values that are not finite, which the series leave out
         for key, value in record.items():
             if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
                 window = 2 * self.window if key == "reward" else self.window
                 self._series.setdefault(key, Series(window)).append(float(value))
 
     def series(self, key: str) -> Series | None:
-        """A number's series once it is long enough to compare its ends."""
-        found = self._series.get(key)
-        return found if found is not None and found.is_long_enough else None
+        """The series of a metric; None until its first and latest window have no step in common."""
+        series = self._series.get(key)
+        return series if series is not None and series.is_long_enough else None
 
     def items_of(self, suite: str) -> int | None:
         """How many items a probe uses of a suite."""
         return self.probe_items.get(suite) if isinstance(self.probe_items, Mapping) else self.probe_items
 
     def knows(self, key: str) -> bool:
-        """Whether a number has been seen at all."""
+        """Whether any step has had this metric."""
         return key in self._series
 
     def ever(self, key: str) -> bool:
-        """Whether a number was anything but 0 in any step."""
+        """Whether the metric was different from 0 in any step."""
         return key in self._series and any(self._series[key].values)
 
     def tail(self, key: str, steps: int) -> list[float]:
-        """The latest values of a number, none where there are fewer."""
-        found = self._series.get(key)
-        return found.values[-steps:] if found is not None and len(found.values) >= steps else []
+        """The latest `steps` values of a metric; empty if there are fewer."""
+        series = self._series.get(key)
+        return series.values[-steps:] if series is not None and len(series.values) >= steps else []
 
 
-Rule = Callable[[Stage, Rules], Sign | None]
+Rule = Callable[[StageMetrics, Rules], Sign | None]
+"""Returns None if the stage lacks the rule's metrics."""
 
 
 def _rise(series: Series, at_least: float, rise: float) -> float:
-    """Level of a number that is high, and higher than at the stage's start by more than noise."""
+    """Level of a metric that is high, and higher than at the stage's start by more than noise."""
     return min(series.last / at_least, (series.last - series.first) / max(rise, ERRORS * series.error))
 
 
 def _fall_to(series: Series, ratio: float) -> float:
-    """Level of a number that has fallen to a share of what it was at the stage's start, by more than noise."""
+    """Level of a metric that has fallen to a share of its value at the stage's start, by more than noise."""
     if series.first <= 0:
         return 0.0
     fall = series.first - series.last
@@ -100,20 +105,23 @@ def _fall_to(series: Series, ratio: float) -> float:
 
 
 def _reward_fall(reward: Series, fall: float) -> float:
-    """Level of a reward that has fallen from its best: by so much, by a third of it, and by more than noise."""
-    lost = reward.best - reward.last
-    return min(lost / max(fall, ERRORS * reward.error), lost / max(1e-12, abs(reward.best) / 3))
+    """Level of a reward that has fallen from its best: by `fall`, by a third of the best, and by more than noise."""
+    drop = reward.best - reward.last
+    return min(drop / max(fall, ERRORS * reward.error), drop / max(1e-12, abs(reward.best) / 3))
 
 
-def _company(stage: Stage, other: str, ratio: float) -> tuple[float, dict[str, float]] | None:
-    """Level of what must go along with a falling entropy or variety before it is a collapse and not learning.
+def _confirmation(stage: StageMetrics, other: str, ratio: float) -> tuple[float, dict[str, float]] | None:
+    """Level and values of what must fall along with entropy or diversity before their fall counts as a collapse.
 
-    The reward, where there is any to lose; else the other of the two. None where neither is known.
+    That is the reward, if it was ever high enough to fall. Otherwise it is the other one of the two.
+
+    Returns:
+        None if neither is known.
     """
     reward = stage.series("reward")
     if reward is None and stage.knows("reward"):
-        return None  # too few steps to say whether it falls
-    if reward is not None and reward.best >= TO_LOSE:
+        return None  # too few steps to see whether it falls
+    if reward is not None and reward.best >= LEAST_REWARD:
         return _reward_fall(reward, 0.15), {"best_reward": reward.best, "reward": reward.last}
     series = stage.series(other)
     if series is None:
@@ -121,85 +129,84 @@ def _company(stage: Stage, other: str, ratio: float) -> tuple[float, dict[str, f
     return _fall_to(series, ratio), {f"{other}_first": series.first, other: series.last}
 
 
-def agreement_without_success(stage: Stage, rules: Rules) -> Sign | None:
+def agreement_without_success(stage: StageMetrics, rules: Rules) -> Sign | None:
     """Teacher and student agree more and more while the reward falls.
 
-    The collapse of arXiv 2607.01763 (finding 6): a formatting token is repeated, the teacher's average takes it over,
-    and their divergence goes to 0 with the accuracy.
+    The collapse of arXiv 2607.01763 (finding 6): the student repeats a formatting token, the teacher's average adopts
+    it, and their divergence goes to 0 together with the accuracy.
     """
-    # Other trainers log whatever divergence they minimize.
+    # Other trainers log the divergence that they minimize, whichever that is.
     key = "kl_teacher" if stage.knows("kl_teacher") else "teacher_divergence"
     kl, reward, own = stage.series(key), stage.series("reward"), rules.agreement_without_success
     if kl is None or reward is None:
         return None
-    saw = {f"{key}_first": kl.first, key: kl.last, "best_reward": reward.best, "reward": reward.last}
-    level = min(_fall_to(kl, own.kl_ratio), _reward_fall(reward, own.reward_fall))
-    return Sign(level, saw, "teacher and student agree more and more while the reward falls")
+    values = {f"{key}_first": kl.first, key: kl.last, "best_reward": reward.best, "reward": reward.last}
+    return Sign(min(_fall_to(kl, own.kl_ratio), _reward_fall(reward, own.reward_fall)), values)
 
 
-def reward_collapse(stage: Stage, rules: Rules) -> Sign | None:
-    """The reward has fallen to half of its best or less, whatever else is seen.
+def reward_collapse(stage: StageMetrics, rules: Rules) -> Sign | None:
+    """The reward has fallen to half of its best or less, whatever the other metrics are.
 
-    Tool use with self-distillation goes from 65 points to 0 within 100 steps in the thread lasgroup/SDPO #25.
+    In the thread lasgroup/SDPO #25, tool use with self-distillation falls from 65 points to 0 within 100 steps.
     """
     reward = stage.series("reward")
-    if reward is None or reward.best < TO_LOSE:
+    if reward is None or reward.best < LEAST_REWARD:
         return None
-    lost = reward.best - reward.last
-    level = min(_reward_fall(reward, rules.reward_collapse.reward_fall), lost / (reward.best / 2))
-    return Sign(level, {"best_reward": reward.best, "reward": reward.last}, "the reward has fallen off")
+    drop = reward.best - reward.last
+    level = min(_reward_fall(reward, rules.reward_collapse.reward_fall), drop / (reward.best / 2))
+    return Sign(level, {"best_reward": reward.best, "reward": reward.last})
 
 
-def entropy_collapse(stage: Stage, rules: Rules) -> Sign | None:
-    """The entropy falls off, and success with it; without a reward, the variety of the answers.
+def entropy_collapse(stage: StageMetrics, rules: Rules) -> Sign | None:
+    """The entropy collapses, and the reward falls with it; without a reward, the diversity of answers.
 
-    Entropy that is spent without success is what DAPO (arXiv 2503.14476, 3.1) calls its collapse. Entropy alone is no
-    sign: it falls in every run that learns.
+    DAPO (arXiv 2503.14476, 3.1) calls it a collapse if entropy is lost without success. Entropy alone is no sign: it
+    falls in every run that learns.
     """
-    entropy, company = stage.series("entropy"), _company(stage, "distinct_2", 0.7)
-    if entropy is None or company is None:
+    entropy, confirmation = stage.series("entropy"), _confirmation(stage, "distinct_2", 0.7)
+    if entropy is None or confirmation is None:
         return None
-    level, saw = company
+    level, values = confirmation
     level = min(level, _fall_to(entropy, rules.entropy_collapse.ratio))
-    return Sign(level, {"entropy_first": entropy.first, "entropy": entropy.last} | saw, "the entropy falls off")
+    return Sign(level, {"entropy_first": entropy.first, "entropy": entropy.last} | values)
 
 
-def distinct_collapse(stage: Stage, rules: Rules) -> Sign | None:
-    """The answers to different prompts become the same, and success falls; without a reward, the entropy.
+def distinct_collapse(stage: StageMetrics, rules: Rules) -> Sign | None:
+    """Answers to different prompts become the same, and the reward falls with it; without a reward, the entropy.
 
-    distinct-n is Li et al.'s (arXiv 1510.03055); as a sign of collapse, arXiv 2607.01763.
+    distinct-n is from Li et al. (arXiv 1510.03055); arXiv 2607.01763 uses it as a sign of collapse.
     """
-    variety, company = stage.series("distinct_2"), _company(stage, "entropy", 0.25)
-    if variety is None or company is None:
+    diversity, confirmation = stage.series("distinct_2"), _confirmation(stage, "entropy", 0.25)
+    if diversity is None or confirmation is None:
         return None
-    level, saw = company
-    level = min(level, _fall_to(variety, rules.distinct_collapse.ratio))
-    saw = {"distinct_2_first": variety.first, "distinct_2": variety.last} | saw
-    return Sign(level, saw, "answers to different prompts become the same")
+    level, values = confirmation
+    level = min(level, _fall_to(diversity, rules.distinct_collapse.ratio))
+    return Sign(level, {"distinct_2_first": diversity.first, "distinct_2": diversity.last} | values)
 
 
-def repetition(stage: Stage, rules: Rules) -> Sign | None:
-    """Completions repeat themselves: StableOPD (arXiv 2604.08527), where a teacher grows confident on loops."""
+def repetition(stage: StageMetrics, rules: Rules) -> Sign | None:
+    """Completions repeat themselves, as in StableOPD (arXiv 2604.08527): the teacher grows confident on loops."""
     series, own = stage.series("repetition"), rules.repetition
     if series is None:
         return None
-    saw = {"repetition_first": series.first, "repetition": series.last}
-    return Sign(_rise(series, own.at_least, own.rise), saw, "completions repeat themselves more and more")
+    values = {"repetition_first": series.first, "repetition": series.last}
+    return Sign(_rise(series, own.at_least, own.rise), values)
 
 
-def truncation(stage: Stage, rules: Rules) -> Sign | None:
-    """Most completions run into their limit: StableOPD's other detector, and the length gate of CGTR (2606.03532)."""
+def truncation(stage: StageMetrics, rules: Rules) -> Sign | None:
+    """Most completions reach their length limit: StableOPD's other detector, and CGTR's length gate (2606.03532)."""
     series, own = stage.series("truncated_fraction"), rules.truncation
     if series is None:
         return None
-    saw = {"truncated_first": series.first, "truncated": series.last}
-    return Sign(_rise(series, own.at_least, own.rise), saw, "most completions run into max_completion_length")
+    values = {"truncated_first": series.first, "truncated": series.last}
+    return Sign(_rise(series, own.at_least, own.rise), values)
 
 
-def silent_stall(stage: Stage, rules: Rules) -> Sign | None:
-    """No row has carried a signal, or had a teacher where rows had one, for three windows, and the task is not solved.
+def silent_stall(stage: StageMetrics, rules: Rules) -> Sign | None:
+    """For three windows no row has carried a signal, or none has had a teacher although some had before.
 
-    The loss is then 0 and looks like success; the SDPO of small models in rlhf-book #387.
+    The loss is then 0, which looks like success; rlhf-book #387 reports it for the SDPO of small models. A reward near
+    its maximum means instead that the task is solved.
     """
     steps = 3 * stage.window
     reward = stage.tail("reward", stage.window)
@@ -207,31 +214,30 @@ def silent_stall(stage: Stage, rules: Rules) -> Sign | None:
         return None
     for key in ("active_rows", "teacher_share"):
         tail = stage.tail(key, steps)
-        # A recipe without a teacher has a share of 0 throughout; only one that had some can lose it.
+        # A recipe without a teacher has a share of 0 throughout. Only a recipe that had teachers can lose them.
         if tail and not any(tail) and (key == "active_rows" or stage.ever(key)):
-            message = "no row has carried a signal for several steps: nothing is learned"
-            return Sign(1.0, {key: 0.0}, message)
+            return Sign(1.0, {key: 0.0})
     return None
 
 
-def stale_sampler(stage: Stage, rules: Rules) -> Sign | None:
-    """Sampler and trainer part: the mean ratio of their probabilities of sampled tokens is not 1, in every step.
+def stale_sampler(stage: StageMetrics, rules: Rules) -> Sign | None:
+    """Sampler and trainer differ: in every step of a window, the mean ratio of their probabilities is far from 1.
 
-    Its expectation is 1 while the sampler has the trainer's weights; TRL #5312, a sampler with the base's, had 1e-7.
+    The expectation of the ratio is 1 while the sampler has the trainer's weights. TRL #5312, whose sampler had the
+    base's weights, logged 1e-7.
     """
     ratios = stage.tail("is_ratio_mean", stage.window)
     if not ratios:
         return None
     bound = math.log1p(rules.stale_sampler.deviation)
     level = min(abs(math.log(max(ratio, 1e-300))) / bound for ratio in ratios)
-    saw = {"is_ratio_mean": ratios[-1]}
-    return Sign(level, saw, "sampler and trainer part: completions come from other weights than are trained")
+    return Sign(level, {"is_ratio_mean": ratios[-1]})
 
 
-def kl_budget(stage: Stage, rules: Rules) -> Sign | None:
-    """KL to the base, from probes or the objective's own, exceeds what the user will spend.
+def kl_budget(stage: StageMetrics, rules: Rules) -> Sign | None:
+    """KL to the base, from a probe or from the objective itself, exceeds the user's budget.
 
-    KL to base on the new task's prompts predicts forgetting in arXiv 2509.04259.
+    KL to the base on the new task's prompts predicts forgetting in arXiv 2509.04259.
     """
     budget, live = rules.kl_budget.budget, stage.tail("kl_base", stage.window)
     if budget is None:
@@ -240,25 +246,24 @@ def kl_budget(stage: Stage, rules: Rules) -> Sign | None:
     known += [stage.probe["kl_to_base"]] if stage.probe.get("kl_to_base") is not None else []
     if not known:
         return None
-    saw = {"kl_to_base": max(known), "budget": budget}
-    return Sign(max(known) / budget, saw, "the budget of KL to the base is spent")
+    return Sign(max(known) / budget, {"kl_to_base": max(known), "budget": budget})
 
 
-def not_finite(stage: Stage, rules: Rules) -> Sign | None:
-    """Loss or gradient norm of the step is not a finite number: the check that torchtitan makes before weights move."""
+def not_finite(stage: StageMetrics, rules: Rules) -> Sign | None:
+    """Loss or gradient norm of the step is not finite; torchtitan checks the same before weights move."""
     values = {key: stage.latest[key] for key in ("loss", "grad_norm") if isinstance(stage.latest.get(key), float)}
     if not values:
         return None
-    bad = [key for key, value in values.items() if not math.isfinite(value)]
-    return Sign(float(bool(bad)), values if bad else {}, f"{' and '.join(bad)} not finite" if bad else "")
+    bad = not all(map(math.isfinite, values.values()))
+    return Sign(float(bad), values if bad else {})
 
 
-def retention(stage: Stage, rules: Rules) -> Sign | None:
-    """A retention suite's probe falls below the base's score by a bound, and by more than its items can explain.
+def retention(stage: StageMetrics, rules: Rules) -> Sign | None:
+    """A retention suite's score at a probe is below the base's, by a bound and by more than chance.
 
-    The library's own measure. The standard error is that of two independent scores at their pooled rate, with one right
-    and one wrong answer added to each (Agresti & Caffo 2000), so that it is not 0 where all are right; that the items
-    are the same ones makes it cautious, and so do `LOOKS` errors, for every suite of every probe is a look.
+    The standard error is that of two independent scores at their pooled rate. One correct and one wrong answer are
+    added to each (Agresti & Caffo 2000), so that the error is not 0 if all answers are correct. It is cautious, because
+    the items are in fact the same ones. `LOOKS` errors are asked for, because every suite of every probe is a look.
     """
     worst: Sign | None = None
     for name, before in stage.reference.items():
@@ -271,7 +276,7 @@ def retention(stage: Stage, rules: Rules) -> Sign | None:
             error = math.sqrt(2 * rate * (1 - rate) / (items + 2))
         level = (before - now) / max(rules.retention.fall, LOOKS * error)
         if worst is None or level > worst.level:
-            worst = Sign(level, {"base": before, "score": now}, f"what was known is being lost: {name}")
+            worst = Sign(level, {"base": before, "score": now}, name)
     return worst
 
 
@@ -288,7 +293,7 @@ RULES: Mapping[str, tuple[Rule, Severity]] = {
     "kl_budget": (kl_budget, "warning"),
     "retention": (retention, "critical"),
 }
-"""Every rule by name, with its severity, in the order in which they are asked."""
+"""Every rule by name with its severity, in the order in which they are asked."""
 
 PROBE_RULES = frozenset({"kl_budget", "retention"})
-"""What is asked when a probe has been taken; `kl_budget` after every step too."""
+"""The rules that are asked after a probe. `kl_budget` is also asked after every step."""

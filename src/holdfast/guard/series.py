@@ -1,10 +1,10 @@
-"""A live number over the steps of one stage: its first, latest and best averages, and how noisy it is."""
+"""One metric over the steps of a stage: its first, latest and best averages, and its noise."""
 
 import math
 
 
 class Series:
-    """Values in order of steps; what is missing or not finite in a step is left out by whoever appends.
+    """Values in the order of steps. The caller leaves out missing and non-finite values.
 
     Args:
         window: values in an average.
@@ -16,6 +16,7 @@ class Series:
         self.best = -math.inf
         """The highest average over a window so far."""
         self._squares = 0.0
+        """Sum of the squared differences of successive values."""
 
     def append(self, value: float) -> None:
         if self.values:
@@ -26,7 +27,7 @@ class Series:
 
     @property
     def is_long_enough(self) -> bool:
-        """Whether the latest window and the first have no value in common."""
+        """Whether the first and the latest window have no value in common."""
         return len(self.values) >= 2 * self.window
 
     @property
@@ -39,10 +40,10 @@ class Series:
 
     @property
     def error(self) -> float:
-        """Standard error of the difference of two windows' averages.
+        """Standard error of the difference between the averages of two windows.
 
-        From the differences of successive values (von Neumann 1941), which a trend hardly touches, while a standard
-        deviation around the mean would take what is learned for noise.
+        It is estimated from the differences of successive values (von Neumann 1941), which a trend hardly changes. A
+        standard deviation around the mean would count learning as noise.
         """
         variance = self._squares / (2 * max(1, len(self.values) - 1))
         return math.sqrt(2 * variance / self.window)

@@ -1,4 +1,4 @@
-"""What the guard watches for, at which bounds, and what it does then. Importable without torch."""
+"""Settings of the guard: the bounds of each rule, and its actions. Importable without torch."""
 
 from typing import Annotated, Any, Literal
 
@@ -14,7 +14,7 @@ class _Block(BaseModel):
 
 
 class RuleSettings(_Block):
-    """What a rule does when it fires; no action at all leaves the rule out."""
+    """What a rule does when it fires. An empty list of actions turns the rule off."""
 
     action: list[Action]
 
@@ -23,10 +23,10 @@ class RuleSettings(_Block):
     def _makes_sense(cls, action: list[Action]) -> list[Action]:
         if "refresh_teacher" in action and "roll_back" not in action:
             raise ValueError(
-                "refresh_teacher without roll_back would copy the student that has just given an alarm; add roll_back"
+                "refresh_teacher without roll_back would copy the student that has just set off the rule; add roll_back"
             )
         if {"end_stage", "stop"} <= set(action):
-            raise ValueError("end_stage and stop exclude each other; name one")
+            raise ValueError("end_stage and stop exclude each other; choose one")
         return action
 
 
@@ -35,9 +35,9 @@ class AgreementSettings(RuleSettings):
 
     action: list[Action] = ["roll_back", "freeze_teacher", "lower_rate"]
     kl_ratio: float = Field(default=0.5, gt=0, lt=1)
-    """KL(student‖teacher) at most this share of what it was at the stage's start."""
+    """KL(student‖teacher) is at most this share of its value at the stage's start."""
     reward_fall: float = Field(default=0.2, gt=0)
-    """Below the best of the stage, in units of the reward."""
+    """How far the reward is below its best in the stage, in units of the reward."""
 
 
 class RewardSettings(RuleSettings):
@@ -45,6 +45,7 @@ class RewardSettings(RuleSettings):
 
     action: list[Action] = ["roll_back", "freeze_teacher", "lower_rate"]
     reward_fall: float = Field(default=0.3, gt=0)
+    """How far the reward is below its best in the stage, in units of the reward."""
 
 
 class EntropySettings(RuleSettings):
@@ -52,7 +53,7 @@ class EntropySettings(RuleSettings):
 
     action: list[Action] = ["roll_back", "freeze_teacher", "lower_rate"]
     ratio: float = Field(default=0.25, gt=0, lt=1)
-    """At most this share of the entropy at the stage's start."""
+    """The entropy is at most this share of its value at the stage's start."""
 
 
 class DistinctSettings(RuleSettings):
@@ -60,7 +61,7 @@ class DistinctSettings(RuleSettings):
 
     action: list[Action] = ["roll_back", "freeze_teacher", "lower_rate"]
     ratio: float = Field(default=0.5, gt=0, lt=1)
-    """At most this share of distinct_2 at the stage's start."""
+    """`distinct_2` is at most this share of its value at the stage's start."""
 
 
 class RepetitionSettings(RuleSettings):
@@ -68,8 +69,9 @@ class RepetitionSettings(RuleSettings):
 
     action: list[Action] = ["roll_back", "freeze_teacher", "lower_rate", "mask_tokens"]
     at_least: float = Field(default=0.3, gt=0, le=1)
+    """Share of bigrams that repeat within their completion."""
     rise: float = Field(default=0.2, gt=0, le=1)
-    """Above the stage's start."""
+    """How far the share is above its value at the stage's start."""
 
 
 class TruncationSettings(RuleSettings):
@@ -77,8 +79,9 @@ class TruncationSettings(RuleSettings):
 
     action: list[Action] = ["roll_back", "freeze_teacher", "lower_rate"]
     at_least: float = Field(default=0.5, gt=0, le=1)
+    """Share of completions that reach `max_completion_length`."""
     rise: float = Field(default=0.3, gt=0, le=1)
-    """Above the stage's start."""
+    """How far the share is above its value at the stage's start."""
 
 
 class StallSettings(RuleSettings):
@@ -86,7 +89,7 @@ class StallSettings(RuleSettings):
 
     action: list[Action] = ["warn"]
     solved: float = 0.9
-    """From this reward on, no signal means that nothing is left to learn."""
+    """At this reward or above, no signal means that the task is solved, so the rule does not fire."""
 
 
 class SamplerSettings(RuleSettings):
@@ -94,7 +97,7 @@ class SamplerSettings(RuleSettings):
 
     action: list[Action] = ["stop"]
     deviation: float = Field(default=0.2, gt=0)
-    """Mean ratio above 1 + deviation or below 1/(1 + deviation)."""
+    """The mean ratio is above 1 + deviation, or below 1/(1 + deviation)."""
 
 
 class BudgetSettings(RuleSettings):
@@ -102,11 +105,11 @@ class BudgetSettings(RuleSettings):
 
     action: list[Action] = ["end_stage"]
     budget: float | None = Field(default=None, gt=0)
-    """Nats per token; none: the rule is off, because what may be spent depends on what is to be kept."""
+    """Nats per token. None turns the rule off: how much KL is too much depends on what must be retained."""
 
 
 class FiniteSettings(RuleSettings):
-    """What `not_finite` does."""
+    """Actions of `not_finite`."""
 
     action: list[Action] = ["roll_back", "lower_rate"]
 
@@ -116,11 +119,11 @@ class RetentionSettings(RuleSettings):
 
     action: list[Action] = ["roll_back", "lower_rate"]
     fall: float = Field(default=0.1, gt=0)
-    """Below the base, as a fraction of the score's range."""
+    """How far the score is below the base's, as a fraction of the score's range."""
 
 
 class Rules(_Block):
-    """Every rule by name."""
+    """The settings of every rule, by name."""
 
     agreement_without_success: AgreementSettings = AgreementSettings()
     reward_collapse: RewardSettings = RewardSettings()
@@ -136,25 +139,25 @@ class Rules(_Block):
 
 
 def _yaml_off(value: Any) -> Any:
-    """`off` without quotes is false in YAML."""
+    """YAML reads `off` without quotes as false."""
     return "off" if value is False else value
 
 
 class GuardSettings(_Block):
-    """The collapse guard: rules over live numbers, and what is done when one fires."""
+    """The collapse guard: rules over live metrics, and the actions when a rule fires."""
 
     mode: Annotated[Literal["warn", "act", "off"], BeforeValidator(_yaml_off)] = "warn"
-    """`warn` writes decisions down and changes nothing; `act` does what they say."""
+    """`warn` logs decisions and changes nothing. `act` carries them out."""
     window: int = Field(default=4, ge=2)
-    """Steps in an average (of the reward twice as many); a stage's latest are compared with its first, or its best."""
+    """Steps in an average, twice as many for the reward. The latest average is compared with the first or best one."""
     max_roll_backs: int = Field(default=3, ge=0)
-    """Of one stage; the next one after these goes back too, and ends the stage there."""
+    """Roll-backs in one stage after which it continues. One more goes back too, and ends the stage there."""
     rate_factor: float = Field(default=0.5, gt=0, lt=1)
-    """What `lower_rate` multiplies the learning rate by, to the end of the stage."""
+    """`lower_rate` multiplies the learning rate by this, until the end of the stage."""
     rules: Rules = Rules()
 
     @model_validator(mode="after")
     def _budget_has_an_action(self) -> "GuardSettings":
         if self.rules.kl_budget.budget is not None and not self.rules.kl_budget.action:
-            raise ValueError("rules.kl_budget has a budget and no action; give it one, such as [end_stage]")
+            raise ValueError("rules.kl_budget has a budget but no action; add one, such as [end_stage]")
         return self

@@ -1,4 +1,4 @@
-"""holdfast in a transformers or TRL trainer: retention probes, drift, artifacts and the guard, as a callback."""
+"""A callback for transformers and TRL trainers: retention probes, drift, artifacts and the guard."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -10,17 +10,17 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from holdfast.data.task import Suite, Task
 from holdfast.guard import Decision
-from holdfast.integrations.actions import Actions
+from holdfast.integrations.trainer_actions import TrainerActions
 from holdfast.integrations.watcher import Watcher
 
 WINDOWS = {"GRPO": 4, "SDPO": 4, "SDFT": 2}
-"""Windows of logged lines that the guard's rules need before they can fire: four for rewards, two for other numbers.
+"""By trainer, how many windows of logged lines the guard's rules need before one can fire.
 
-The trainers that log what such rules are about.
+Rules over rewards need four, others two. Trainers that are not listed log nothing that these rules read.
 """
 
 COUNTS_ANEW = "SFT"
-"""The trainer whose `num_tokens` begins at 0 when it is resumed; GRPO's is part of the checkpoint."""
+"""The trainer whose `num_tokens` restarts at 0 when it resumes. GRPO keeps it in the checkpoint."""
 
 
 class HoldfastCallback(TrainerCallback):
@@ -32,28 +32,28 @@ class HoldfastCallback(TrainerCallback):
         trainer = SFTTrainer(..., callbacks=[HoldfastCallback(["data/arithmetic.jsonl"], output_dir="runs/watched")])
         trainer.train()
 
-    The training itself stays as it is, bit for bit, unless the guard acts.
+    The training is the same, bit for bit, unless the guard acts.
 
     Args:
         suites, output_dir, settings: see `holdfast.integrations.Watcher`. With `guard="act"`, or settings of that mode,
-            what a rule asks for is done as far as a callback can, and the decision's outcome says what was.
+            the callback does what a rule asks for, as far as a callback can. The decision's outcome says what it did.
     """
 
     def __init__(self, suites: Sequence[str | Path | Suite | Task], output_dir: str | Path, **settings: Any) -> None:
         self.watcher = Watcher(suites, output_dir, on_decision=self._carry_out, **settings)
-        self._actions = Actions(self.watcher.guard)
+        self._actions = TrainerActions(self.watcher.guard)
         self._event: tuple[TrainingArguments, TrainerState, TrainerControl, dict[str, Any]] | None = None
-        self._is_moving = False
+        self._is_before_update = False
 
     def _carry_out(self, decision: Decision) -> str:
         assert self._event is not None
         outcome = self._actions.carry_out(decision, *self._event)
-        if self._is_moving and decision.actions != ("warn",):
+        if self._is_before_update and decision.actions != ("warn",):
             outcome += "; " + self._actions.drop_gradients(self._event[-1]["model"])
         return outcome
 
-    def _warn_of_blindness(self, kinds: Sequence[str], args: TrainingArguments, state: TrainerState) -> None:
-        """Say where too few lines are logged for the guard's rules over them."""
+    def _warn_of_few_logs(self, kinds: Sequence[str], args: TrainingArguments, state: TrainerState) -> None:
+        """Warn if the training logs too few lines for the guard's rules to fire."""
         lines = [WINDOWS[kind] * self.watcher.guard.window for kind in kinds if kind in WINDOWS]
         if not lines or self.watcher.guard.mode == "off" or not state.is_world_process_zero:
             return
@@ -62,15 +62,15 @@ class HoldfastCallback(TrainerCallback):
         if logged >= lines[0]:
             return
         if state.max_steps < lines[0]:
-            fix = f"the training is too short for them with the guard's window of {self.watcher.guard.window}"
+            fix = f"The training is too short for the guard's window of {self.watcher.guard.window}."
         elif args.logging_strategy != "steps":
-            fix = "set logging_strategy='steps'"
+            fix = "Set logging_strategy='steps'."
         else:
-            fix = f"set logging_steps={state.max_steps // lines[0]} or less"
-        what = "what is logged" if "SDFT" in kinds else "the reward"
+            fix = f"Set logging_steps={state.max_steps // lines[0]} or less."
+        what = "logged metrics" if "SDFT" in kinds else "the reward"
         warnings.warn(
-            f"the guard's rules over {what} will see nothing: they need {lines[0]} logged lines, and of "
-            f"{state.max_steps} steps {logged} are logged; {fix}",
+            f"the guard's rules over {what} cannot fire: they need {lines[0]} logged lines, but {logged} of "
+            f"{state.max_steps} steps will be logged. {fix}",
             stacklevel=3,
         )
 
@@ -79,7 +79,7 @@ class HoldfastCallback(TrainerCallback):
     ) -> None:
         kinds = [kind.__name__.removesuffix("Config").removesuffix("Arguments") for kind in type(args).__mro__]
         trainer = kinds[0]
-        self._warn_of_blindness(kinds, args, state)
+        self._warn_of_few_logs(kinds, args, state)
         self.watcher.start(
             kwargs["model"],
             kwargs["processing_class"],
@@ -97,18 +97,18 @@ class HoldfastCallback(TrainerCallback):
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if args.fp16:  # the loss scaler looks itself, and leaves such a step out
+        if args.fp16:  # the loss scaler checks the gradients itself and skips such a step
             return
-        self._event, self._is_moving = (args, state, control, kwargs), True
+        self._event, self._is_before_update = (args, state, control, kwargs), True
         try:
             self.watcher.see_gradients()
         finally:
-            self._is_moving = False
+            self._is_before_update = False
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self._event = args, state, control, kwargs
         self.watcher.count(state.global_step)
-        if state.global_step < state.max_steps:  # at the end all is measured anyway
+        if state.global_step < state.max_steps:  # the end is evaluated in full anyway
             self.watcher.probe_if_due()
 
     def on_log(
@@ -119,7 +119,7 @@ class HoldfastCallback(TrainerCallback):
         logs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> TrainerControl:
-        # Evaluations log "eval_loss", the end of training "train_loss"; only steps log "loss".
+        # Evaluations log "eval_loss" and the end of training "train_loss". Only steps log "loss".
         if not logs or "loss" not in logs or not self.watcher.is_started:
             return control
         self._event = args, state, control, kwargs
@@ -135,5 +135,5 @@ class HoldfastCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        is_cut = self._actions.has_ended and state.global_step < state.max_steps
-        self.watcher.finish(status="stopped" if is_cut else "complete")
+        ended_early = self._actions.has_ended and state.global_step < state.max_steps
+        self.watcher.finish(status="stopped" if ended_early else "complete")

@@ -1,4 +1,4 @@
-"""What a watched model is asked: suites given as objects, files, or names of the lab's and reasoning-gym's."""
+"""The suites that a watched model is asked: objects, files, or names of lab tasks and reasoning-gym generators."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,19 +13,20 @@ from holdfast.tasks.load import load_suite
 
 
 def load_suites(sources: Sequence[str | Path | Suite | Task], items: int) -> list[Suite]:
-    """The first `items` items of each source, all as retention suites unless a `Suite` says otherwise.
+    """The first `items` items of each source. All are retention suites, unless a `Suite` object says otherwise.
 
     Args:
-        sources: a file (JSON Lines, JSON or Parquet) whose records carry `answer`; `lab:NAME`; `gym:NAME`; a `Suite`; a
-            `Task`, of which the test split is taken.
+        sources: a file (JSON Lines, JSON or Parquet) whose records have an `answer`; `lab:NAME`; `gym:NAME`; a `Suite`;
+            a `Task`, of which the test split is used.
 
     Raises:
-        ConfigError: nothing is named, two have one name, or a source is not understood.
-        DataError: a file cannot be read, or nothing can judge its answers.
+        ConfigError: no source is given, two have the same name, or a source is not understood.
+        DataError: a file cannot be read, or has nothing to judge answers by.
     """
     suites = [_suite(source) for source in sources]
     if not suites:
-        raise ConfigError("no suites", where="suites", fix="name at least one, e.g. a file of questions and answers")
+        fix = "name at least one, e.g. a file of questions and answers"
+        raise ConfigError("no suite is given", where="suites", fix=fix)
     names = [suite.name for suite in suites]
     for name in names:
         if names.count(name) > 1:
@@ -35,7 +36,7 @@ def load_suites(sources: Sequence[str | Path | Suite | Task], items: int) -> lis
 
 def _suite(source: str | Path | Suite | Task) -> Suite:
     if isinstance(source, LmEvalSuite):
-        fix = "measure it on the start's weights and the end's with `holdfast gate`"
+        fix = "compare the weights of start and end on it with `holdfast gate`"
         raise ConfigError(f"{source.name!r} cannot be asked within a training", where="suites", fix=fix)
     if isinstance(source, Suite):
         return source
@@ -53,5 +54,5 @@ def _suite(source: str | Path | Suite | Task) -> Suite:
     path = Path(source)
     if path.suffix.lower() not in SUFFIXES:
         fix = f"name a file ({', '.join(sorted(SUFFIXES))}), `lab:NAME` or `gym:NAME`, or pass a Suite"
-        raise ConfigError(f"{str(source)!r} is no suite", where="suites", fix=fix)
+        raise ConfigError(f"{str(source)!r} is not a suite", where="suites", fix=fix)
     return load_suite(SuiteSettings(name=path.stem, test=str(path)))

@@ -1,4 +1,4 @@
-"""A watcher for any training loop: probes, drift, artifacts and the guard, in a run directory of its own."""
+"""Watch any training loop: retention probes, drift, artifacts and the guard, written to a run directory."""
 
 import math
 import shutil
@@ -15,31 +15,32 @@ from torch import nn
 
 from holdfast.data.task import Suite, Task
 from holdfast.errors import ConfigError, HoldfastError, RunError
+from holdfast.evaluate.set_answers import ScoredBy, SetAnswers
 from holdfast.guard import Decision, GuardSettings
-from holdfast.integrations.guards import Guards
-from holdfast.integrations.kept_base import KeptBase, mean_kl
-from holdfast.integrations.names import translate
-from holdfast.integrations.pace import QuestionRate
-from holdfast.integrations.questions import Name, Questions, Reply, answers_by_set, reading
-from holdfast.integrations.record import WatchedRun
-from holdfast.integrations.snapshot import write_weights
+from holdfast.integrations.base_distributions import BaseDistributions, mean_kl
+from holdfast.integrations.evaluation_mode import evaluation_mode, refuse_unsupported
+from holdfast.integrations.metric_names import rename_metrics
+from holdfast.integrations.probe_schedule import ProbeSchedule
+from holdfast.integrations.questions import ItemName, Questions, answer_records, text_metrics
 from holdfast.integrations.suites import load_suites
-from holdfast.integrations.undisturbed import refuse_unusable, undisturbed
+from holdfast.integrations.watched_guard import WatchedGuard
+from holdfast.integrations.watched_run import WatchedRun
+from holdfast.integrations.weight_snapshot import write_weights
 from holdfast.model.load import as_policy
 from holdfast.model.processes import Processes
 from holdfast.summary.responses import Answers
 
-SHARE = 0.05
-"""Of the training's time, for probes, where no cadence is set."""
+PROBE_SHARE = 0.05
+"""Default share of the training time that probes may take."""
 
-LEFT = "left to the loop, which was told"
-"""The outcome of a decision that asks for more than a warning where nothing was given to carry it out."""
+LEFT_TO_THE_LOOP = "left to the training loop, which received the decision"
+"""The outcome of a decision that asks for more than a warning when no `on_decision` was given."""
 
 
 class Watcher:
-    """Watches a model that a loop trains, and changes nothing about its training.
+    """Watches a model that a loop trains. It changes nothing about the training.
 
-    `start`, then `step` after every optimizer step, then `finish`::
+    Call `start`, then `step` after every optimizer step, then `finish`::
 
         watcher = Watcher(["data/arithmetic.jsonl"], output_dir="runs/watched")
         watcher.start(model, tokenizer)
@@ -48,23 +49,24 @@ class Watcher:
         watcher.finish()
 
     Args:
-        suites: what the model is asked; see `holdfast.integrations.suites.load_suites`.
-        output_dir: the run directory, new or of a run that is resumed; `holdfast report` shows it.
-        items: asked of each suite, from the first on.
-        max_new_tokens: of an answer.
-        probe_steps: optimizer steps between probes; None: as often as `probe_share` pays for; 0: only start and end.
-        probe_share: of the time of training that probes may take, where `probe_steps` is None.
-        kl_items: prompts of each suite for KL to the start's weights; 0 leaves it out.
-        score: what a suite is scored by, the share of answers with the full reward or the mean reward.
-        guard: the guard's settings, or its mode alone.
-        on_decision: carries out what a decision asks for, and says in words what came of it; called on every process.
-            None: decisions are written down, and what they ask for is left to whoever reads them.
-        reward_range: the lowest and the highest reward that the training can give, which the guard's bounds are taken
-            on. None: 0 to 1, until a reward lies well beyond; then the range seen so far, which a warning says.
-        drift: whether the trained weights are kept at the start, on disk, to measure the drift at the end.
-        task: what the training is called in the report.
-        demonstrations: completions that it is trained on, as text; what has grown in the answers is compared with them.
-        batch_tokens: memory's measure of one forward pass; see `Sampler.generate`.
+        suites: retention benchmarks; see `holdfast.integrations.suites.load_suites`.
+        output_dir: the run directory: a new one, or that of a training that is resumed.
+        items: how many of each suite's items are asked, from the first on.
+        max_new_tokens: longest answer.
+        probe_steps: optimizer steps between probes. None: as often as `probe_share` allows. 0: only start and end.
+        probe_share: share of the training time that probes may take, if `probe_steps` is None.
+        kl_items: prompts of each suite on which KL to the start's weights is measured; 0 leaves KL out.
+        score: a suite's score is its share of answers with the full reward (accuracy), or its mean reward.
+        guard: the guard's settings, or only its mode.
+        on_decision: carries out what a decision asks for and returns the outcome in words. Called on every process.
+            None: decisions are recorded and returned, and the caller carries them out.
+        reward_range: the lowest and highest reward of this training; the guard's bounds are scaled to it. None: 0 to 1
+            until a reward is well outside; from then on the range seen so far, with a warning.
+        drift: whether to write the trained weights to disk at the start, so that drift can be measured at the end.
+        task: name of the training in the report.
+        demonstrations: completions that the model is trained on, as text. Phrases that grow in its answers are compared
+            with them.
+        batch_tokens: tokens of one forward pass, a bound on memory; see `Sampler.generate`.
         chat_template_kwargs: passed to the chat template.
     """
 
@@ -76,9 +78,9 @@ class Watcher:
         items: int = 32,
         max_new_tokens: int = 128,
         probe_steps: int | None = None,
-        probe_share: float = SHARE,
+        probe_share: float = PROBE_SHARE,
         kl_items: int = 8,
-        score: Literal["accuracy", "reward"] = "accuracy",
+        score: ScoredBy = "accuracy",
         guard: GuardSettings | Literal["warn", "act", "off"] = "warn",
         on_decision: Callable[[Decision], str] | None = None,
         reward_range: tuple[float, float] | None = None,
@@ -94,25 +96,27 @@ class Watcher:
             ("kl_items", kl_items, 0),
         ):
             if value < least:
-                raise ConfigError(f"{name} is {value}", fix=f"it is at least {least}")
+                raise ConfigError(f"{name} is {value}", fix=f"set it to {least} or more")
         if not 0 < probe_share < 1:
-            raise ConfigError(f"probe_share is {probe_share}", fix="it is a share of 1, such as 0.05")
+            raise ConfigError(f"probe_share is {probe_share}", fix="set it between 0 and 1, such as 0.05")
         if reward_range is not None and not reward_range[0] < reward_range[1]:
             raise ConfigError(f"reward_range is {reward_range}", fix="give the lowest reward, then the highest")
         if isinstance(demonstrations, str):
-            raise ConfigError("demonstrations is one text", fix="give a list of them")
+            raise ConfigError("demonstrations is one text", fix="give a list of texts")
         self.suites = load_suites(suites, items)
         if task in {suite.name for suite in self.suites}:
-            raise ConfigError(f"task and suite are both named {task!r}", fix="name the task otherwise")
+            raise ConfigError(f"task and suite are both named {task!r}", fix="give another `task` name")
         self.guard = guard if isinstance(guard, GuardSettings) else GuardSettings(mode=guard)
-        self.on_decision = on_decision or (lambda decision: "warned" if decision.actions == ("warn",) else LEFT)
-        self.record = WatchedRun(Path(output_dir), self.suites, task, items, self.guard, demonstrations)
+        self.on_decision = on_decision or (
+            lambda decision: "warned" if decision.actions == ("warn",) else LEFT_TO_THE_LOOP
+        )
+        self.run = WatchedRun(Path(output_dir), self.suites, task, items, self.guard, demonstrations)
         self._reward_range = reward_range
         self.task, self.score = task, score
         self._max_new_tokens, self._batch_tokens = max_new_tokens, batch_tokens
         self._kl_items, self._drift = kl_items, drift
         self._kwargs = dict(chat_template_kwargs or {})
-        self._pace = QuestionRate(probe_share, probe_steps)
+        self._schedule = ProbeSchedule(probe_share, probe_steps)
         self._started = False
 
     def start(
@@ -125,21 +129,21 @@ class Watcher:
         autocast: torch.dtype | None = None,
         counts_anew: bool = False,
     ) -> None:
-        """Look at a model for the first time, before its first step or, with `step`, where its training goes on.
+        """Evaluate the model before its first step or, with `step`, take up the record of a resumed training.
 
         Args:
-            model: a transformers model, or one inside a PEFT model; watched from now on.
+            model: a transformers model, or one inside a PEFT model. It is watched from now on.
             tokenizer: with a chat template.
-            step: optimizer steps that it has taken, 0 for a new run. The run directory is then gone on with, and
-                what it says of later steps is taken back.
-            trainer: what trains it, for the report.
-            autocast: the dtype that forward passes are computed in, where it is another than the weights'.
-            counts_anew: whether its `num_tokens` begins at 0 when it is resumed.
+            step: optimizer steps taken so far, 0 for a new training. Otherwise the run directory is continued, and its
+                records of later steps are removed.
+            trainer: name of the trainer in the report.
+            autocast: dtype of the forward passes, if it differs from the weights' dtype.
+            counts_anew: whether the trainer's `num_tokens` restarts at 0 when it resumes.
 
         Raises:
             HoldfastError: the model or the run directory cannot be used.
         """
-        refuse_unusable(model)
+        refuse_unsupported(model)
         self.model, self._autocast = model, autocast
         self.world = Processes(dist.get_rank(), dist.get_world_size()) if _is_distributed() else Processes()
         self.global_step, self._seconds = step, 0.0
@@ -147,46 +151,48 @@ class Watcher:
         if not getattr(tokenizer, "chat_template", None):
             raise ConfigError("has no chat template", where="the tokenizer", fix="set tokenizer.chat_template")
         if step:
-            self.world.main(lambda: self.record.go_on(step))
+            self.world.main(lambda: self.run.resume_at(step))
         else:
-            self.world.main(self.record.create)
-        with undisturbed(model):
+            self.world.main(self.run.create)
+        with evaluation_mode(model):
             self.policy = as_policy(model, tokenizer, where="the watched model", chat_template_kwargs=self._kwargs)
-            self.questions = Questions(self.policy, self.suites, self.world, self._max_new_tokens, self._batch_tokens)
-        self.record.describe(self.policy, trainer)
-        is_known = self.world.main(self.record.has_start)
-        self._total_tokens = self.world.main(self.record.total_tokens)
-        # Of a training that was begun without a watcher the tokens before are not known.
-        self._counted = 0.0 if counts_anew or not step else self._total_tokens if is_known else None
-        expected = self._restore() if is_known else self._look_at_start()
+            self.questions = Questions(
+                self.policy, self.suites, self.world, self._max_new_tokens, self._batch_tokens, self.score
+            )
+        self.run.describe(self.policy, trainer)
+        has_start = self.world.main(self.run.has_start)
+        self._total_tokens = self.world.main(self.run.total_tokens)
+        # If the training began without a watcher, the tokens before this point are unknown.
+        self._counted_tokens = 0.0 if counts_anew or not step else self._total_tokens if has_start else None
+        seconds = self._load_start() if has_start else self._evaluate_start()
         if self.world.is_main:
-            self._guards = Guards(
+            self._guard = WatchedGuard(
                 self.guard,
                 reward_range=self._reward_range,
-                reference=self.record.scores_of_start(),
+                reference=self.run.start_scores(),
                 probe_items={suite.name: len(suite.test) for suite in self.suites},
                 first=self.first,
-                records=self.record.records,
+                records=self.run.records,
             )
         self._started = True
-        self._pace.begin(expected)
+        self._schedule.begin(seconds)
 
-    def _look_at_start(self) -> float:
-        """Ask and keep; the seconds that asking took."""
+    def _evaluate_start(self) -> float:
+        """Evaluate the start and keep the results. Returns the seconds that asking took."""
         began = time.perf_counter()
-        with undisturbed(self.model, self._autocast):
-            replies = self.questions.answer()
+        with evaluation_mode(self.model, self._autocast):
+            answers = self.questions.answer()
             names, completions = self.questions.sample(self._kl_items)
-            prompts = [self.questions.prompts[name] for name in names]
-            self.base = KeptBase.of(self.policy, names, prompts, completions, self._batch_tokens)
+            prompts = [self.questions.prompt_ids[name] for name in names]
+            self.base = BaseDistributions.of(self.policy, names, prompts, completions, self._batch_tokens)
         seconds = time.perf_counter() - began
-        self.first: Answers = answers_by_set(self.suites, replies)
+        self.first: Answers = answer_records(answers)
 
         def keep() -> None:
             if self._drift:
-                self._keep_weights(self.record.start / "weights")
-            self.record.keep_start(self.first, self.base, self.questions.evaluation(replies, self.score), seconds)
-            self.record.summarize("running")
+                self._keep_weights(self.run.start / "weights")
+            self.run.keep_start(self.first, self.base, self.questions.evaluation(0, None, answers), seconds)
+            self.run.summarize("running")
 
         self.world.main(keep)
         return seconds
@@ -195,32 +201,33 @@ class Watcher:
         try:
             write_weights(self.model, folder)
         except TypeError as error:
-            warnings.warn(f"drift is left out: {error}", stacklevel=2)
+            warnings.warn(f"drift is not measured: {error}", stacklevel=2)
             shutil.rmtree(folder)
 
-    def _restore(self) -> float:
-        """Take back what was kept; the seconds that asking took then."""
+    def _load_start(self) -> float:
+        """Load what the start kept. Returns the seconds that asking took then."""
 
-        def read() -> float:
-            self.first, names, completions, seconds = self.record.load_start()
-            prompts = [self.questions.prompts[name] for name in names]
-            self.base = KeptBase.load(self.record.start / "base.safetensors", names, prompts, completions)
+        def load() -> float:
+            self.first, names, completions, seconds = self.run.load_start()
+            prompts = [self.questions.prompt_ids[name] for name in names]
+            path = self.run.start / "base.safetensors"
+            self.base = BaseDistributions.load(path, names, prompts, completions)
             return seconds
 
-        return self.world.main(read)
+        return self.world.main(load)
 
-    def step(self, numbers: Mapping[str, Any] | None = None) -> list[Decision]:
-        """An optimizer step was taken; probes where that is due.
+    def step(self, metrics: Mapping[str, Any] | None = None) -> list[Decision]:
+        """Record that an optimizer step was taken, and probe if a probe is due.
 
         Args:
-            numbers: what is known of it, under our names or a trainer's; see `holdfast.integrations.names.NAMES`.
+            metrics: of the step, under our names or a trainer's; see `holdfast.integrations.metric_names.METRIC_NAMES`.
 
         Returns:
-            The guard's decisions, with what came of them.
+            The guard's decisions, with their outcomes.
         """
         self._require_start()
         self.count(self.global_step + 1)
-        decisions = self.see(numbers) if numbers else []
+        decisions = self.see(metrics) if metrics else []
         return decisions + self.probe_if_due()
 
     @property
@@ -228,51 +235,51 @@ class Watcher:
         return self._started
 
     def skip(self) -> None:
-        """What has passed since the last step was not training."""
-        self._pace.skip()
+        """The time since the last step was not training time, such as an evaluation or a checkpoint."""
+        self._schedule.skip()
 
-    def _decide(self, found: Sequence[Decision]) -> list[Decision]:
-        """Have decisions carried out, and write down what came of them."""
-        decided = [replace(decision, outcome=self.on_decision(decision)) for decision in found]
+    def _decide(self, new: Sequence[Decision]) -> list[Decision]:
+        """Have decisions carried out, and record them with their outcomes."""
+        decided = [replace(decision, outcome=self.on_decision(decision)) for decision in new]
 
-        def written() -> None:
+        def write() -> None:
             for decision in decided:
-                self.record.append("decisions.jsonl", decision.as_json())
+                self.run.append("decisions.jsonl", decision.as_json())
                 where = f"{decision.rule} at step {decision.step}"
                 warnings.warn(f"{where}: {decision.message} ({decision.outcome})", stacklevel=6)
 
         if decided:
-            self.world.main(written)
+            self.world.main(write)
         return decided
 
     def count(self, step: int) -> None:
-        """Optimizer step `step` has ended just now."""
+        """Optimizer step `step` has just ended."""
         self.global_step = step
-        self._seconds += self._pace.step()
+        self._seconds += self._schedule.step()
 
-    def see(self, numbers: Mapping[str, Any]) -> list[Decision]:
-        """Take in the numbers of the steps since the last call; on several processes all must call it."""
+    def see(self, metrics: Mapping[str, Any]) -> list[Decision]:
+        """Take in the metrics of the steps since the last call. Every process must call it."""
         self._require_start()
         began = time.perf_counter()
-        known = translate(numbers)
+        known = rename_metrics(metrics)
         known |= self._count_tokens(known.pop("num_tokens", None))
         line = {"stage": 1, "step": self.global_step, "task": self.task, **known, "seconds": self._seconds}
         self._seconds = 0.0
 
-        def seen() -> list[Decision]:
-            found = self._guards.see(line)
-            self.record.append("metrics.jsonl", line)
-            return found
+        def apply_rules() -> list[Decision]:
+            new = self._guard.see(line)
+            self.run.append("metrics.jsonl", line)
+            return new
 
-        decisions = self._decide(self.world.main(seen))
-        self._pace.spent(time.perf_counter() - began)
+        decisions = self._decide(self.world.main(apply_rules))
+        self._schedule.spent(time.perf_counter() - began)
         return decisions
 
     def _count_tokens(self, count: float | None) -> dict[str, float]:
-        """What a trainer's count of all tokens says of those since the last line, and the total with them."""
+        """From a trainer's running count of tokens: the tokens since the last line, and the total."""
         if count is None:
             return {}
-        before, self._counted = self._counted, count
+        before, self._counted_tokens = self._counted_tokens, count
         if before is None:
             return {}
         grown = max(0.0, count - before)
@@ -280,9 +287,9 @@ class Watcher:
         return {"trained_tokens": grown, "num_tokens": self._total_tokens}
 
     def see_gradients(self) -> list[Decision]:
-        """Called before the optimizer moves the weights: looks whether the gradients that it will move by are finite.
+        """Check that the gradients are finite. Call it before the optimizer applies them.
 
-        On several processes all must call it, and the gradients must be those of all, as under DDP.
+        Every process must call it. The gradients must be those of all processes together, as under DDP.
         """
         self._require_start()
         if self.guard.mode == "off" or not self.guard.rules.not_finite.action:
@@ -291,61 +298,60 @@ class Watcher:
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None and not p.grad.is_sparse]
         norm = float(nn.utils.get_total_norm(gradients)) if gradients else 0.0
         if not math.isfinite(norm):
-            # Squares overflow where gradients are large but finite. The largest entry does not, and takes longer.
+            # The squares of large, finite gradients may overflow. The largest entry does not, but takes longer.
             norm = float(nn.utils.get_total_norm(gradients, math.inf))
-        self._pace.aside(time.perf_counter() - began)
+        self._schedule.spent_within_step(time.perf_counter() - began)
         if math.isfinite(norm):
             return []
         step = self.global_step + 1
-        return self._decide(self.world.main(lambda: self._guards.see_gradients(step, self.task, norm)))
+        return self._decide(self.world.main(lambda: self._guard.see_gradients(step, self.task, norm)))
 
     def probe_if_due(self) -> list[Decision]:
-        """Probe where the cadence says so; on several processes all must call it after the same steps."""
-        if self._pace.wants_plan():
-            self._pace.set_plan(self.world.main(self._pace.plan))
-        return self.probe() if self._pace.is_due(self.global_step) else []
+        """Probe if the schedule says so. Every process must call it after the same steps."""
+        if self._schedule.needs_plan():
+            # Processes measure different times. The main process decides, or they would probe at different steps.
+            self._schedule.set_plan(self.world.main(self._schedule.plan))
+        return self.probe() if self._schedule.is_due(self.global_step) else []
 
     def probe(self) -> list[Decision]:
-        """Ask the model now, and write a line of `probes.jsonl`; the guard's decisions that follow."""
+        """Evaluate the model now and add a line to `probes.jsonl`. Returns the guard's decisions."""
         self._require_start()
         began = time.perf_counter()
         if (asked := self._ask()) is None:
-            self._pace.looked_for(time.perf_counter() - began)
+            self._schedule.probed(time.perf_counter() - began)
             return []
-        replies, sums = asked
-        answers = answers_by_set(self.suites, replies)
-        scores = {name: sum(v) / len(v) for name, v in self.questions.scores(replies, self.score).items()}
-        kl = mean_kl(sums)
+        answers, kl_sums = asked
+        records, kl = answer_records(answers), mean_kl(kl_sums)
         line: dict[str, Any] = {
             "stage": 1,
             "step": self.global_step,
             "task": self.task,
-            "scores": scores,
+            "scores": {name: own.mean_score(self.score) for name, own in answers.items()},
             "kl_to_base": None if kl is None else kl.mean,
-            **reading(replies),
-            "answers": {name: [each["text"] for each in own] for name, own in answers.items()},
+            **text_metrics(answers),
+            "answers": {name: list(own.texts) for name, own in answers.items()},
         }
         line["seconds"] = time.perf_counter() - began
 
-        def seen() -> list[Decision]:
-            self.record.append("probes.jsonl", line)
-            return self._guards.see_probe(line, answers)
+        def apply_rules() -> list[Decision]:
+            self.run.append("probes.jsonl", line)
+            return self._guard.see_probe(line, records)
 
-        found = self.world.main(seen)
-        self._pace.looked_for(time.perf_counter() - began)
-        return self._decide(found)
+        new = self.world.main(apply_rules)
+        self._schedule.probed(time.perf_counter() - began)
+        return self._decide(new)
 
-    def _ask(self) -> tuple[dict[Name, Reply], dict[Name, tuple[float, int]]] | None:
-        """What the model says now; None, with a warning, where it says nothing any more, as one of NaNs.
+    def _ask(self) -> tuple[dict[str, SetAnswers], dict[ItemName, tuple[float, int]]] | None:
+        """Greedy answers, and KL sums by prompt. None, with a warning, if the model cannot answer, as with NaN weights.
 
-        Somebody else's training is not ended by that.
+        An error here must not end someone else's training.
         """
-        with undisturbed(self.model, self._autocast):
+        with evaluation_mode(self.model, self._autocast):
             try:
-                replies = self.questions.answer()
-                return replies, self.world.main(lambda: self.base.kl(self.policy, self._batch_tokens))
+                answers = self.questions.answer()
+                return answers, self.world.main(lambda: self.base.kl(self.policy, self._batch_tokens))
             except RunError as error:
-                warnings.warn(f"the model cannot be asked any more: {error}", stacklevel=5)
+                warnings.warn(f"the model cannot answer any more: {error}", stacklevel=5)
                 return None
 
     def finish(
@@ -354,49 +360,49 @@ class Watcher:
         status: Literal["complete", "stopped"] = "complete",
         progress: Callable[[str, int, int], None] | None = None,
     ) -> dict[str, Any]:
-        """Look at the model for the last time, measure what changed and write the summary.
+        """Evaluate the end, measure what changed since the start and write the summary.
 
         Args:
-            status: `stopped` where the training ended before it was to.
-            progress: told how far the drift is; see `holdfast.evaluate.drift.drift`.
+            status: `stopped` if the training ended early.
+            progress: receives the progress of the drift measurement; see `holdfast.evaluate.drift.drift`.
 
         Returns:
-            The summary; of a model that can no longer be asked it says `stopped`, and nothing of how it ended.
+            The summary. If the model can no longer answer, its status is `stopped` and it has no evaluation of the end.
         """
         self._require_start()
         began = time.perf_counter()
         if (asked := self._ask()) is None:
-            return self.world.main(lambda: self.record.summarize("stopped"))
-        replies, sums = asked
+            return self.world.main(lambda: self.run.summarize("stopped"))
+        answers, kl_sums = asked
 
-        def written() -> dict[str, Any]:
-            evaluation = self.questions.evaluation(replies, self.score)
+        def write() -> dict[str, Any]:
+            evaluation = self.questions.evaluation(1, self.task, answers)
             divergence: dict[str, Any] = {}
-            for name, values in evaluation["sets"].items():
-                if (kl := mean_kl(sums, name)) is not None:
-                    values |= {"kl_to_base": kl.mean, "kl_to_base_se": kl.se}
+            for name, metrics in evaluation.sets.items():
+                if (kl := mean_kl(kl_sums, name)) is not None:
+                    metrics |= {"kl_to_base": kl.mean, "kl_to_base_se": kl.se}
                     divergence[name] = {"n_kl": kl.prompts, "kl_base_to_model": kl.mean, "kl_base_to_model_se": kl.se}
-            answers = answers_by_set(self.suites, replies)
-            self.record.keep_end(answers, self.first, divergence, evaluation, time.perf_counter() - began)
+            records = answer_records(answers)
+            self.run.keep_end(records, self.first, divergence, evaluation, time.perf_counter() - began)
             self._measure_drift(progress)
-            return self.record.summarize(status)
+            return self.run.summarize(status)
 
-        summary = self.world.main(written)
-        self._pace.skip()
+        summary = self.world.main(write)
+        self._schedule.skip()
         return summary
 
     def _measure_drift(self, progress: Callable[[str, int, int], None] | None) -> None:
-        """Compare the weights with those of the start; what was kept for that goes."""
-        first, last = self.record.start / "weights", self.record.start / "weights-now"
+        """Compare the weights with those of the start. The copy of the end's weights is deleted afterwards."""
+        first, last = self.run.start / "weights", self.run.start / "weights-now"
         if not first.is_dir():
             return
         from holdfast.evaluate.drift import drift
 
         try:
             write_weights(self.model, last)
-            self.record.keep_drift(drift(first, last, earlier=(), progress=progress))
+            self.run.keep_drift(drift(first, last, earlier=(), progress=progress))
         except HoldfastError as error:
-            warnings.warn(f"drift is left out: {error}", stacklevel=2)
+            warnings.warn(f"drift is not measured: {error}", stacklevel=2)
         finally:
             shutil.rmtree(last, ignore_errors=True)
 

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from holdfast.measure.forgetting import Json, mean
+from holdfast.measure.scores import Json, mean
 from holdfast.measure.statistics import holm, paired_difference
 
 Scores = Mapping[str, float]

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from holdfast.measure.forgetting import Json, compute_metrics
+from holdfast.measure.metrics import compute_metrics
 from holdfast.measure.response import fit_forgetting
+from holdfast.measure.scores import Json
 
 FEWEST = 3
 """Runs that a fit takes at least."""

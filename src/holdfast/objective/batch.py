@@ -1,4 +1,7 @@
-"""Batch."""
+"""The loss tokens of a micro-batch, laid out flat, and what each of them counts for.
+
+Rows have different lengths. The loss sums over tokens, so they are laid out one after the other, without padding.
+"""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -13,15 +16,18 @@ from holdfast.recipes.parts.objective import Objective
 
 
 def row_coefficients(rows: Sequence[Row], objective: Objective, max_completion_length: int) -> list[float]:
-    """What one loss token of each row weighs, over all rows of one optimizer step, those without signal included.
+    """The weight of one loss token of each row, by the objective's `aggregation`.
 
         sequence_mean   1 / (rows · loss tokens of the row)
         token_mean      1 / (loss tokens of all rows)
         constant        1 / (rows · max_completion_length)
 
-    Rows that carry no signal count among `rows` and their tokens if the objective says `count_silent_rows`; excluded
-    rows never do.
-    A row without loss tokens weighs 0, and counts like any other silent row.
+    A row without a signal, or without loss tokens, counts in these denominators if the objective sets
+    `count_silent_rows`. An excluded row never counts.
+
+    Args:
+        rows: all rows of one optimizer step, those without a signal included. Micro-batches use these weights, so their
+            losses add up to the step's however the rows are split.
     """
     tokens = [len(row.loss_positions()) for row in rows]
     counted = [
@@ -40,33 +46,42 @@ def row_coefficients(rows: Sequence[Row], objective: Objective, max_completion_l
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """The loss tokens of one micro-batch, flat [N], in the order of its rows; every row whole."""
+    """The N loss tokens of one micro-batch. Tensors are [N], in the order of its rows; every row is whole."""
 
     rows: int
     ids: Tensor
-    """The completion's tokens."""
+    """int64, the completion's tokens."""
     row_index: Tensor
     """Which row of the micro-batch each token belongs to."""
     coef: Tensor
-    """What the token's loss counts for: its row's coefficient times its own weight."""
+    """The weight of the token's loss: the row's coefficient from `row_coefficients`, times the token's own weight."""
     ce: Tensor
+    """The row's weight of cross-entropy."""
     div: Tensor
+    """The row's weight of the divergence from the teacher."""
     advantage: Tensor
+    """The row's advantage in the policy gradient."""
     base_kl: Tensor
+    """The row's weight of the KL to the base."""
     sampled_logprobs: Tensor
-    """As the sampler gave them; NaN where nothing was sampled."""
+    """Log-probabilities that the sampler computed when it drew the tokens. NaN if they were not sampled."""
     old_logprobs: Tensor
-    """From the training forward at the start of the rollout batch; NaN where this is that forward."""
+    """Log-probabilities from the training forward at the start of the rollout batch. NaN in that forward itself."""
     source_logprobs: Tensor
-    """As who wrote the completion gave them, where that is not the student with this prompt; NaN where it is."""
+    """Log-probabilities under which the completion was written by another model or from another prompt. NaN if the
+    student wrote it from this prompt."""
     teacher_logprobs: Tensor
-    """Of the completion's tokens, for weights and advantages that follow from them; NaN where no teacher was asked."""
+    """The teacher's log-probabilities of the tokens, if weights or advantages depend on them. NaN without a teacher."""
     teacher_confidence: Tensor
-    """How sure the teacher is, for weights that follow from it; NaN where no teacher was asked."""
+    """See `holdfast.objective.importance.confidence`, if weights depend on it. NaN without a teacher."""
 
     @classmethod
     def from_rows(cls, rows: Sequence[Row], coefficients: Sequence[float], device: torch.device | str = "cpu") -> Self:
-        """Lay rows out flat. `coefficients`: those of these rows, from `row_coefficients` over the whole step."""
+        """Lay rows out flat.
+
+        Args:
+            coefficients: of these rows, from `row_coefficients` over the whole step.
+        """
         lengths = torch.tensor([len(row.loss_positions()) for row in rows], dtype=torch.long)
 
         def spread(values: Iterable[float]) -> Tensor:
@@ -93,23 +108,23 @@ class Batch:
             teacher_confidence=torch.full((int(lengths.sum()),), math.nan, device=device),
         )
 
-    def told(self, teacher_logprobs: Tensor, objective: Objective) -> Self:
-        """The batch with the teacher's log-probabilities [N] of its tokens, where its rows ask for them."""
-        asked = self.asks_teacher(objective)
-        return replace(self, teacher_logprobs=torch.where(asked, teacher_logprobs.detach(), math.nan))
+    def with_teacher_logprobs(self, teacher_logprobs: Tensor, objective: Objective) -> Self:
+        """The batch with the teacher's log-probabilities [N] of its tokens; NaN for rows that do not use them."""
+        used = self.uses_teacher_logprobs(objective)
+        return replace(self, teacher_logprobs=torch.where(used, teacher_logprobs.detach(), math.nan))
 
-    def confided(self, confidence: Tensor) -> Self:
-        """The batch with how sure the teacher is [N], where a divergence from it counts."""
+    def with_teacher_confidence(self, confidence: Tensor) -> Self:
+        """The batch with the teacher's confidence [N]; NaN for rows that have no divergence from it."""
         return replace(self, teacher_confidence=torch.where(self.div != 0, confidence.detach(), math.nan))
 
-    def asks_teacher(self, objective: Objective) -> Tensor:
-        """Where [N] weights or advantages follow from the teacher's probabilities of the sampled tokens."""
+    def uses_teacher_logprobs(self, objective: Objective) -> Tensor:
+        """[N], True if the token's weight or advantage depends on the teacher's probability of it."""
         by_weight = objective.asks_teacher(ce=1.0, div=0.0, advantage=0.0)
         by_advantage = objective.asks_teacher(ce=0.0, div=0.0, advantage=1.0)
         return (by_weight & (self.ce != 0)) | (by_advantage & (self.advantage != 0))
 
     def select(self, tokens: slice | Tensor) -> Self:
-        """The batch of some of the tokens; row indices stay as they are."""
+        """The batch of some of the tokens. Row indices do not change."""
         parts = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "rows"}
         return type(self)(rows=self.rows, **{name: part[tokens] for name, part in parts.items()})
 
@@ -118,12 +133,15 @@ def _on_loss_tokens(row: Row, values: list[float] | None, missing: float) -> lis
     if values is None:
         return [missing] * len(row.loss_positions())
     if len(values) != len(row.completion_ids):
-        raise ValueError(f"{len(values)} log-probabilities or weights for {len(row.completion_ids)} completion tokens")
+        raise ValueError(
+            f"a row has {len(values)} log-probabilities or weights for {len(row.completion_ids)} completion tokens; "
+            "it needs one for each"
+        )
     return [values[t] for t in row.loss_positions()]
 
 
-def remember_logprobs(rows: Sequence[Row], logprobs: Tensor) -> None:
-    """Keep a first iteration's log-probabilities, flat over these rows' loss tokens, as their `old_logprobs`."""
+def store_old_logprobs(rows: Sequence[Row], logprobs: Tensor) -> None:
+    """Store a rollout batch's first log-probabilities, flat over the rows' loss tokens, as the rows' `old_logprobs`."""
     values = iter(logprobs.tolist())
     for row in rows:
         row.old_logprobs = [math.nan] * len(row.completion_ids)

@@ -1,7 +1,7 @@
 """Divergences between the student's next-token distribution and a target's: the readable definition.
 
-Tensors are flat over loss tokens: N tokens, V vocabulary entries. Everything is computed in fp32 (fp64 where the
-logits are), the target is always detached, and the logits are taken as they come: a temperature has been applied.
+Tensors are flat over loss tokens: N tokens, V vocabulary entries. Everything is computed in float32, or in float64 if
+the logits are. The target is always detached. The temperature is applied before: logits are used as they are given.
 
 With s the student, q the target (the teacher, or a mix with it, see `holdfast.objective.targets`) and
 m = (1−beta)·s + beta·q (SDPO, arXiv 2601.20802; SDFT, arXiv 2601.19897; the generalized JSD of on-policy
@@ -11,7 +11,7 @@ distillation, arXiv 2306.13649):
     reverse_kl   KL(s‖q)
     jsd          beta·KL(q‖m) + (1−beta)·KL(s‖m)
 
-The Kullback–Leibler divergences are not the ends of the JSD's dial: it tends to 0 as beta tends to 0 or 1.
+The JSD does not become one of the KLs at the ends of its range: it tends to 0 as beta tends to 0 or 1.
 """
 
 import math
@@ -23,20 +23,20 @@ from torch import Tensor
 from holdfast.recipes.parts.objective import Objective
 
 MAX_LOG_MASS = -1e-7
-"""Largest log-probability that the top-k entries together may have: it keeps the log of the tail finite."""
+"""Largest log-probability of all top-k entries together. It keeps the log of the tail, log(1 − mass), finite."""
 
 
 class TokenDivergence(NamedTuple):
-    """At every token [N], in nats."""
+    """[N] each, in nats."""
 
     value: Tensor
-    """What is trained on."""
-    cut: Tensor
-    """Detached; the share of its summands, one for each entry, that the objective's `clip` changes."""
+    """The value that is trained on."""
+    clipped_share: Tensor
+    """Detached. The share of the divergence's summands, one for each entry, that the objective's `clip` changes."""
 
 
 def log_softmax(logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """Log-probabilities over the last dimension in at least fp32; narrow logits are widened before anything else."""
+    """Log-probabilities over the last dimension, in at least float32. Narrower logits are converted first."""
     widened = logits.float() if logits.dtype.itemsize < 4 else logits
     return torch.log_softmax(widened if temperature == 1 else widened / temperature, dim=-1)
 
@@ -59,15 +59,16 @@ def entropy(log_probs: Tensor) -> Tensor:
 def top_ids(values: Tensor, k: int) -> Tensor:
     """Indices of the k largest entries of each row, in no order: [N, V] → [N, k].
 
-    A row's k largest entries lie in the k blocks with the largest maxima. Finding blocks first and entries within them
-    second is exact, and several times faster than a top-k over a whole vocabulary.
+    The k largest entries are all in the k blocks with the largest maxima. So the function finds these blocks, and then
+    the entries in them. This is exact, and several times faster than a top-k over the whole vocabulary.
     """
     tokens, vocabulary = values.shape
+    # The two searches cost about V/height and k·height entries; a height of √(V/k) makes their sum smallest.
     height = min(32, 2 ** round(math.log2(max(1, vocabulary / k)) / 2))
     blocks = vocabulary // height
     if height < 4:
         return values.topk(k, dim=-1, sorted=False).indices
-    # Block j is {j, j + blocks, j + 2·blocks, …}, so that maxima are taken along contiguous memory.
+    # Block j is {j, j + blocks, j + 2·blocks, …}, so the maxima of neighboring blocks are taken in contiguous memory.
     grid = values[:, : height * blocks].view(tokens, height, blocks)
     best = grid.amax(1).topk(k, dim=-1, sorted=False).indices
     rows = torch.arange(height, device=values.device).unsqueeze(-1) * blocks
@@ -83,10 +84,10 @@ def token_divergence(
     """The objective's divergence from the teacher at every token, in nats.
 
     Args:
-        student_logits: [N, V], temperature applied; gradient flows through them.
-        teacher_logits: [N, V], temperature applied, of the same completion tokens under the teacher's prompt.
+        student_logits: [N, V], with the temperature applied; the gradient flows through them.
+        teacher_logits: [N, V], with the temperature applied, of the same completion tokens after the teacher's prompt.
         objective: `divergence`, `jsd_beta`, the support's settings and `clip` are read.
-        sampled_ids: [N], the completion's tokens; read by support `sampled` alone.
+        sampled_ids: [N], the completion's tokens; only support `sampled` reads them.
 
     Returns:
         [N]. With support `sampled` it is a surrogate, see `sampled_surrogate`.
@@ -98,11 +99,11 @@ def token_divergence(
 def log_prob_divergence(
     student: Tensor, target: Tensor, objective: Objective, sampled_ids: Tensor, ranking: Tensor | None = None
 ) -> TokenDivergence:
-    """The divergence from a target, of log-probabilities [N, V] that are normalized over the vocabulary.
+    """The divergence between log-probabilities [N, V] that are normalized over the vocabulary.
 
     Args:
-        ranking: [N, V], what `top_k_by: teacher` ranks the entries by: the teacher's log-probabilities, where the
-            target is a mix with others.
+        ranking: [N, V], by which `top_k_by: teacher` chooses the entries. If the target is a mix, these are the
+            teacher's own log-probabilities; None for the target's.
     """
     target = target.detach()
     if objective.support == "sampled":
@@ -118,7 +119,11 @@ def log_prob_divergence(
 
 
 def sampled_baseline(student: Tensor, target: Tensor, objective: Objective) -> Tensor | float:
-    """What the objective subtracts from log s(y) − log q(y) [N], of log-probabilities [N, V]; the same for all y."""
+    """The baseline [N] that the objective subtracts from log s(y) − log q(y). It is the same for all tokens y.
+
+    Args:
+        student, target: log-probabilities [N, V].
+    """
     if objective.sampled_baseline == "none":
         return 0.0
     if objective.sampled_baseline == "topk_kl" and objective.top_k < student.shape[-1]:
@@ -128,25 +133,29 @@ def sampled_baseline(student: Tensor, target: Tensor, objective: Objective) -> T
 
 
 def sampled_surrogate(chosen: Tensor, target: Tensor, baseline: Tensor | float = 0.0) -> Tensor:
-    """sg(log s(y) − log q(y) − baseline)·log s(y), of the sampled tokens' log-probabilities [N].
+    """sg(log s(y) − log q(y) − baseline)·log s(y), from the sampled tokens' log-probabilities [N]; sg stops gradients.
 
-    Its gradient in expectation over y ~ s is that of the reverse KL; its value is no divergence. The baseline KL(s‖q)
-    is the mean of log s(y) − log q(y) over y ~ s, so subtracting it changes the variance alone (vOPD,
-    arXiv 2605.07865); so does whatever else does not depend on y, such as the KL of a few entries.
+    Its expected gradient over y ~ s is that of the reverse KL. Its value is not a divergence. A baseline that does not
+    depend on y changes only the variance: KL(s‖q), the mean of log s(y) − log q(y) over y ~ s (vOPD,
+    arXiv 2605.07865), or the KL over a few entries.
     """
     return (chosen - target - baseline).detach() * chosen
 
 
 def support_divergence(student: Tensor, target: Tensor, objective: Objective) -> TokenDivergence:
-    """The divergence over the entries of a top-k support: their log-probabilities over the whole vocabulary [N, K]."""
+    """The divergence over a top-k support.
+
+    Args:
+        student, target: the support's log-probabilities [N, K], normalized over the whole vocabulary.
+    """
     close = with_tail if objective.support == "topk_tail" else log_softmax
     return _divergence(close(student), close(target.detach()), objective)
 
 
 def with_tail(log_probs: Tensor) -> Tensor:
-    """True log-probabilities of some entries [N, K], and of all the others together as one more: [N, K + 1].
+    """Log-probabilities of K entries, and of all others together as one more: [N, K] → [N, K + 1] (SDPO, eq. 9).
 
-    SDPO's eq. 9. Rounding can bring the K entries' mass to 1 or beyond it, hence the clamp.
+    The clamp is needed because rounding can bring the K entries' mass to 1 or above.
     """
     log_mass = log_probs.logsumexp(dim=-1, keepdim=True).clamp(max=MAX_LOG_MASS)
     return torch.cat((log_probs, torch.log(-torch.expm1(log_mass))), dim=-1)
@@ -157,7 +166,7 @@ def _kl_terms(p: Tensor, q: Tensor) -> Tensor:
 
 
 def _divergence(student: Tensor, target: Tensor, objective: Objective) -> TokenDivergence:
-    """Of closed distributions [N, K]: a weighted sum of KLs, clipped."""
+    """A weighted sum of KLs between distributions [N, K] that add up to 1, clipped."""
     if objective.divergence == "forward_kl":
         parts = [(1.0, _kl_terms(target, student))]
     elif objective.divergence == "reverse_kl":
@@ -168,18 +177,19 @@ def _divergence(student: Tensor, target: Tensor, objective: Objective) -> TokenD
         parts = [(beta, _kl_terms(target, mixture)), (1 - beta, _kl_terms(student, mixture))]
     if objective.clip == "entry":
         entries = torch.stack([weight * terms for weight, terms in parts]).sum(0)
-        cut = (entries.detach() > objective.clip_at).to(entries.dtype).mean(-1)
-        return TokenDivergence(entries.clamp(max=objective.clip_at).sum(-1), cut)
+        share = (entries.detach() > objective.clip_at).to(entries.dtype).mean(-1)
+        return TokenDivergence(entries.clamp(max=objective.clip_at).sum(-1), share)
     whole = torch.stack([weight * terms.sum(-1) for weight, terms in parts]).sum(0)
-    return TokenDivergence(whole * token_clip(whole.detach(), objective), token_cut(whole.detach(), objective))
+    factor = token_clip_factor(whole.detach(), objective)
+    return TokenDivergence(whole * factor, token_clipped(whole.detach(), objective))
 
 
-def token_clip(divergence: Tensor, objective: Objective) -> Tensor | float:
-    """What `clip: token` multiplies each token's divergence [N] by, so that none is above `clip_at`; or else 1."""
+def token_clip_factor(divergence: Tensor, objective: Objective) -> Tensor | float:
+    """The factor [N] with which `clip: token` brings each divergence [N] down to `clip_at`; 1 with another `clip`."""
     return objective.clip_at / divergence.clamp(min=objective.clip_at) if objective.clip == "token" else 1.0
 
 
-def token_cut(divergence: Tensor, objective: Objective) -> Tensor:
-    """1 where `clip: token` scales a token's divergence [N] down, all of its summands alike; elsewhere 0."""
+def token_clipped(divergence: Tensor, objective: Objective) -> Tensor:
+    """[N], 1 if `clip: token` scales the token's divergence down, 0 otherwise. It scales all summands or none."""
     above = divergence > (objective.clip_at if objective.clip == "token" else math.inf)
     return above.to(divergence.dtype)

@@ -1,4 +1,4 @@
-"""Head."""
+"""Output heads: from final hidden states to logits."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class Head(Protocol):
-    """From a final hidden state to logits: softcap(scale · (W h + b))."""
+    """softcap(scale · (W h + b)), from a final hidden state h [H] to logits [V]."""
 
     @property
     def weight(self) -> Tensor:
@@ -24,7 +24,7 @@ class Head(Protocol):
 
     @property
     def softcap(self) -> float | None:
-        """Logits are squeezed to softcap · tanh(logits / softcap) (Gemma 2); None where they are not."""
+        """c in c · tanh(logits / c), which keeps logits between −c and c (Gemma 2); None for no cap."""
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """[..., H] to [..., V]."""
@@ -32,7 +32,7 @@ class Head(Protocol):
 
 @dataclass(frozen=True)
 class OutputHead:
-    """A model's output head. `projection` is the model's own module, so that its weight is never stale."""
+    """A model's output head. It keeps the model's own module, so its weight is always the current one."""
 
     projection: nn.Module
     scale: float = 1.0
@@ -52,7 +52,7 @@ class OutputHead:
 
 @dataclass(frozen=True)
 class TensorHead:
-    """An output head of given tensors: a copy of a model's at one moment, or its weights in another dtype."""
+    """An output head of given tensors, such as a copy of a model's, or its weights in another dtype."""
 
     weight: Tensor
     bias: Tensor | None = None
@@ -64,11 +64,12 @@ class TensorHead:
 
     @classmethod
     def like(cls, head: Head, of: Callable[[Tensor], Tensor]) -> Self:
-        """A head whose tensors are a function of another's."""
+        """A head with another's scale and soft cap, whose tensors are `of` the other's."""
         return cls(of(head.weight), None if head.bias is None else of(head.bias), head.scale, head.softcap)
 
 
 def scaled(logits: Tensor, head: Head) -> Tensor:
+    """Apply a head's scale and soft cap to W h + b."""
     if head.scale != 1.0:
         logits = logits * head.scale
     return logits if head.softcap is None else torch.tanh(logits / head.softcap) * head.softcap

@@ -1,4 +1,4 @@
-"""Factors that a token's loss is multiplied by: correction for who drew it, and weights from its probabilities."""
+"""Factors that multiply a token's loss: importance ratios, and weights that depend on its probabilities."""
 
 import math
 from dataclasses import dataclass
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Importance:
-    """Detached factors [N], and what the log says about them."""
+    """Detached factors [N] and their statistics."""
 
     full: Tensor
-    """Of the losses on student's tokens that have no ratio of their own."""
+    """For cross-entropy and divergence: sampler against trainer, times the steps since the rollout."""
     sampler: Tensor
-    """Of the policy gradient, whose own ratio accounts for the steps since the rollout."""
+    """For the policy gradient: sampler against trainer. Its own ratio already covers the steps since the rollout."""
     statistics: dict[str, Tensor]
 
 
 def importance_of(logprobs: Tensor, batch: "Batch", objective: Objective) -> Importance:
-    """Correct for tokens that were drawn from a distribution other than the student's now; the one place for it.
+    """Correct for tokens that were sampled from another distribution than the student's present one.
 
-    Two factors, each capped from above only: trainer against sampler at the time of the rollout, per token (SDPO) or
-    its mean over the row (SDFT); and the student now against then, which is 1 in a rollout batch's first step.
-    Tokens that nobody sampled have the factor 1.
+    There are two factors, each capped from above only. The first is trainer against sampler at the time of the rollout,
+    per token (SDPO) or as a mean over the row (SDFT). The second is the student now against then; it is 1 in a rollout
+    batch's first step. Tokens that were not sampled have the factor 1.
     """
     sampled = ~batch.sampled_logprobs.isnan()
     old = torch.where(batch.old_logprobs.isnan(), logprobs, batch.old_logprobs)
@@ -52,19 +52,19 @@ def importance_of(logprobs: Tensor, batch: "Batch", objective: Objective) -> Imp
 
 
 def confidence(log_probs: Tensor, top_k: int) -> Tensor:
-    """1 − H/log K of distributions [N, V] on their own K most likely entries, renormalized: 1 where all lies on one."""
+    """[N], 1 − H/log K of distributions [N, V], renormalized on their K most likely entries; 1 if one entry has all."""
     most = min(top_k, log_probs.shape[-1])
     kept = log_probs.topk(most, dim=-1).values.log_softmax(-1)
     return 1 - entropy(kept) / math.log(most)
 
 
-def safety_weights(logprobs: Tensor, batch: "Batch", objective: Objective) -> Tensor | float:
-    """What a divergence counts for at every token [N], see `SafetyWeight`.
+def divergence_weights(logprobs: Tensor, batch: "Batch", objective: Objective) -> Tensor | float:
+    """The weight [N] of each token's divergence, see `DivergenceWeight`; 1 without one.
 
     Args:
         logprobs: [N], detached.
     """
-    spec = objective.safety_weight
+    spec = objective.divergence_weight
     if spec is None:
         return 1.0
     weights = torch.ones_like(logprobs)
@@ -74,18 +74,18 @@ def safety_weights(logprobs: Tensor, batch: "Batch", objective: Objective) -> Te
 
 
 def token_weights(logprobs: Tensor, batch: "Batch", objective: Objective) -> Tensor | float:
-    """What cross-entropy counts for at every token [N], see `TokenWeight`.
+    """The weight [N] of each token's cross-entropy, see `TokenWeight`; 1 without one.
 
     Args:
-        logprobs: [N], detached. All tokens of a row must be there where weights are normalized.
+        logprobs: [N], detached. If weights are normalized, all tokens of a row must be there.
     """
     spec = objective.token_weight
     if spec is None:
         return 1.0
-    said = torch.where(batch.teacher_logprobs.isnan(), logprobs, batch.teacher_logprobs)
-    weights = torch.lerp(logprobs, said.to(logprobs.dtype), spec.teacher_share).exp()
+    teacher = torch.where(batch.teacher_logprobs.isnan(), logprobs, batch.teacher_logprobs)
+    weights = torch.lerp(logprobs, teacher.to(logprobs.dtype), spec.teacher_share).exp()
     if spec.rising_only:
-        weights = torch.where(said > logprobs, weights, 0.0)
+        weights = torch.where(teacher > logprobs, weights, 0.0)
     if spec.normalized:
         mean = row_mean(weights, batch.row_index, batch.rows)
         weights = torch.where(mean > 0, weights / mean, 0.0)

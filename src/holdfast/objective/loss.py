@@ -1,12 +1,20 @@
-"""One loss for every recipe: what its rows are annotated with, weighed, corrected and reduced; the readable form.
+"""One loss for every recipe, in the readable form: the annotated components, weighted, corrected and summed.
 
     L = Σ_t coef_t · { is_t · [ce_t·w_t·CE_t + div_t·v_t·D_t] + is'_t·PG_t + r·base_kl_t·KL_t(student, base) }
 
-with r the objective's `reference_kl`. The sum runs over loss tokens, flat and without padding. `coef` holds the whole
-reduction, worked out once over an optimizer step's rows so that losses and gradients of micro-batches add up to the
-step's however they are cut, times the token's own weight; w and v are weights that follow from probabilities.
+The sum runs over loss tokens t, flat and without padding.
 
-`holdfast.objective.fused.loss` computes the same from hidden states, without the logits of all tokens at a time.
+    coef                the reduction, from `row_coefficients`, times the token's own weight
+    is, is'             importance ratios, see `holdfast.objective.importance`
+    ce, div, base_kl    the row's weights of cross-entropy CE, divergence D from the target, and KL to the base
+    w, v                weights that depend on the token's probabilities
+    PG                  the policy gradient
+    r                   the objective's `reference_kl`
+
+`coef` is computed once over all rows of an optimizer step. So losses and gradients of micro-batches add up to those of
+the step, however the rows are split.
+
+`holdfast.objective.fused.loss` computes the same from hidden states, without logits of all tokens at once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,8 +35,8 @@ from holdfast.objective.divergence import (
     token_logprobs,
     top_ids,
 )
-from holdfast.objective.importance import confidence, importance_of, safety_weights, token_weights
-from holdfast.objective.signals import SparseSignal, Speaker, entries_read, read_on_support
+from holdfast.objective.importance import confidence, divergence_weights, importance_of, token_weights
+from holdfast.objective.signals import SignalSource, SparseSignal, entries_read, read_on_support
 from holdfast.objective.surrogate import (
     modulated_advantages,
     off_policy_terms,
@@ -43,12 +51,12 @@ from holdfast.recipes.parts.objective import Objective
 
 @dataclass(frozen=True, slots=True)
 class SampledTerms:
-    """All of the objective that follows from the student's log-probabilities of the sampled tokens alone."""
+    """The part of the objective that needs only the student's log-probabilities of the sampled tokens."""
 
     loss: Tensor
-    """[N], cross-entropy and policy gradient, weighted; before `coef`."""
+    """[N], weighted cross-entropy and policy gradient, without `coef`."""
     div: Tensor
-    """[N], detached: what a divergence at the token counts for; before `coef`."""
+    """[N], detached: the weight of the divergence, without `coef`."""
     statistics: dict[str, Tensor]
 
 
@@ -56,23 +64,22 @@ def sampled_terms(logprobs: Tensor, batch: Batch, objective: Objective) -> Sampl
     """Cross-entropy, policy gradient and importance.
 
     Args:
-        logprobs: [N], with gradient. All tokens of a row must be there where something is averaged over a row.
+        logprobs: [N], with gradient. If something is averaged over a row, all of the row's tokens must be there.
     """
     importance = importance_of(logprobs.detach(), batch, objective)
     loss = importance.full * batch.ce * token_weights(logprobs.detach(), batch, objective) * -logprobs
     statistics = {"tokens": torch.tensor(len(batch.ids)), "logprobs": logprobs.detach(), **importance.statistics}
     if objective.policy_gradient is not None:
-        own = torch.where(batch.old_logprobs.isnan(), logprobs.detach(), batch.old_logprobs)
-        said = torch.where(batch.teacher_logprobs.isnan(), own, batch.teacher_logprobs)
-        advantages = modulated_advantages(batch.advantage, own, said, objective.policy_gradient)
-        old, advantages = off_policy_terms(logprobs, own, batch.source_logprobs, advantages, objective.policy_gradient)
-        surrogate, held = policy_gradient_loss(
-            logprobs, old, advantages, batch.row_index, batch.rows, objective.policy_gradient
-        )
+        spec = objective.policy_gradient
+        at_rollout = torch.where(batch.old_logprobs.isnan(), logprobs.detach(), batch.old_logprobs)
+        teacher = torch.where(batch.teacher_logprobs.isnan(), at_rollout, batch.teacher_logprobs)
+        advantages = modulated_advantages(batch.advantage, at_rollout, teacher, spec)
+        old, advantages = off_policy_terms(logprobs, at_rollout, batch.source_logprobs, advantages, spec)
+        surrogate, clipped = policy_gradient_loss(logprobs, old, advantages, batch.row_index, batch.rows, spec)
         loss = loss + importance.sampler * surrogate
-        statistics |= {"advised_tokens": (batch.advantage != 0).sum(), "clipped": held.sum()}
+        statistics |= {"advised_tokens": (batch.advantage != 0).sum(), "clipped": clipped.sum()}
         statistics |= source_statistics(logprobs.detach(), batch.source_logprobs)
-    div = importance.full * batch.div * safety_weights(logprobs.detach(), batch, objective)
+    div = importance.full * batch.div * divergence_weights(logprobs.detach(), batch, objective)
     return SampledTerms(loss, div.detach(), statistics)
 
 
@@ -82,35 +89,38 @@ def reference_terms(
     """The weighted k3 or k2 estimate [N] of KL(student‖base), and its statistics."""
     anchored = batch.base_kl != 0
     distance = squared_log_ratio if objective.reference_kl_form == "k2" else reference_kl
-    # Where nobody asks the base, what stands there must not be read: 0 times NaN is NaN.
+    # Tokens with base_kl 0 may have anything here, NaN included, and 0 times NaN is NaN.
     estimate = distance(logprobs, torch.where(anchored, base_logprobs, logprobs.detach()))
     loss = objective.reference_kl * batch.base_kl * estimate
     return loss, {"anchored_tokens": anchored.sum(), "base_kl_sum": torch.where(anchored, estimate.detach(), 0.0).sum()}
 
 
 def check_components(batch: Batch, objective: Objective, teacher: object, base: object) -> None:
-    """Whether there is all that the batch's rows are annotated for.
+    """Check that everything that the batch's rows are annotated with can be computed.
 
     Args:
-        teacher, base: what they say, in any form; or None.
+        teacher, base: their signals in any form, or None.
 
     Raises:
-        ValueError: rows have a component that the objective or the caller has not provided.
+        ValueError: rows are annotated for a component that the objective or the caller does not provide.
     """
     if batch.div.any() and teacher is None:
-        raise ValueError("rows have a divergence to count, but there are no teacher logits")
-    if teacher is None and bool(batch.asks_teacher(objective).any()):
-        raise ValueError("rows are weighed by what a teacher says, but there are no teacher logits")
+        raise ValueError("rows have a divergence (div is not 0), but there are no teacher logits; pass them")
+    if teacher is None and bool(batch.uses_teacher_logprobs(objective).any()):
+        raise ValueError("rows are weighted by the teacher's probabilities, but there are no teacher logits; pass them")
     if objective.policy_gradient is None and batch.advantage.any():
-        raise ValueError("rows have an advantage, but the objective has no policy gradient")
+        raise ValueError("rows have an advantage, but the objective has no policy gradient; set `policy_gradient`")
     if objective.reference_kl and batch.base_kl.any() and base is None:
-        raise ValueError("rows have a KL to the base to count, but there are no base logits")
+        raise ValueError("rows have a KL to the base (base_kl is not 0), but there are no base logits; pass them")
     if objective.anchor == "base" and batch.div.any() and base is None:
-        raise ValueError("the target is anchored to the base, but there are no base logits")
-    said: list[tuple[object, Speaker]] = [(teacher, "teacher"), (base, "base")]
-    for signal, of in said:
-        if isinstance(signal, SparseSignal) and entries_read(objective, of) is None:
-            raise ValueError(f"the objective reads all that the {of} says, but only some entries were kept")
+        raise ValueError("the target is anchored to the base, but there are no base logits; pass them")
+    signals: list[tuple[object, SignalSource]] = [(teacher, "teacher"), (base, "base")]
+    for signal, source in signals:
+        if isinstance(signal, SparseSignal) and entries_read(objective, source) is None:
+            raise ValueError(
+                f"the objective reads the {source}'s full distribution, but only some entries were kept; pass a "
+                "HiddenSignal"
+            )
 
 
 def loss_and_statistics(
@@ -120,33 +130,35 @@ def loss_and_statistics(
     teacher_logits: Tensor | SparseSignal | None = None,
     base_logits: Tensor | SparseSignal | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of one micro-batch and what the log says about it.
+    """The loss of one micro-batch, and its statistics.
 
     Args:
-        student_logits: [N, V] as the model gives them (the temperature is applied here, to all three alike).
-        teacher_logits: [N, V], or what was kept of them; needed where any `div` is not 0; only read at such tokens.
-        base_logits: likewise; needed where the objective has a `reference_kl` and any `base_kl` is not 0, or where the
-            base anchors the target.
+        student_logits: [N, V], as the model computes them. The temperature is applied here, to all three models.
+        teacher_logits: [N, V], or the entries that were kept of them. Needed if any `div` is not 0, and read at such
+            tokens only.
+        base_logits: the same of the base. Needed if the objective has a `reference_kl` and any `base_kl` is not 0, or
+            if the target is anchored to the base.
 
     Returns:
-        The loss, a scalar in at least fp32, to be added up over a step's micro-batches; and detached statistics for
-        `summarize`, among them `logprobs` [N], the sampled tokens' log-probabilities, for `remember_logprobs`.
+        The loss, a scalar in at least float32, to be added up over the step's micro-batches; and detached statistics
+        for `summarize`. Among them is `logprobs` [N], the sampled tokens' log-probabilities, for `store_old_logprobs`.
 
     Raises:
-        ValueError: rows are annotated for a component that the objective or the caller has not provided.
+        ValueError: rows are annotated for a component that the objective or the caller does not provide.
     """
     check_components(batch, objective, teacher_logits, base_logits)
     log_probs = log_softmax(student_logits, objective.temperature)
     logprobs = token_logprobs(log_probs, batch.ids)
     if objective.reads_teacher_tokens and teacher_logits is not None:
-        batch = batch.told(_sampled_logprobs(teacher_logits, batch.ids, objective.temperature), objective)
+        teacher_logprobs = _sampled_logprobs(teacher_logits, batch.ids, objective.temperature)
+        batch = batch.with_teacher_logprobs(teacher_logprobs, objective)
     if (
-        objective.safety_weight is not None
+        objective.divergence_weight is not None
         and objective.reads_teacher_confidence
         and isinstance(teacher_logits, Tensor)
     ):
-        said = log_softmax(teacher_logits.detach(), objective.temperature)
-        batch = batch.confided(confidence(said, objective.safety_weight.top_k))
+        teacher = log_softmax(teacher_logits.detach(), objective.temperature)
+        batch = batch.with_teacher_confidence(confidence(teacher, objective.divergence_weight.top_k))
     terms = sampled_terms(logprobs, batch, objective)
     token_loss = terms.loss
     statistics = {"entropy_sum": entropy(log_probs.detach()).sum(), **terms.statistics}
@@ -166,22 +178,25 @@ def loss_and_statistics(
         token_loss = token_loss.index_add(0, taught, terms.div[taught] * divergence.value)
         statistics |= {"teacher_tokens": torch.tensor(len(taught)), **numbers}
         if objective.clip != "none":
-            statistics |= {"clipped_tokens": (divergence.cut > 0).sum(), "clipped_share_sum": divergence.cut.sum()}
+            statistics |= {
+                "clipped_tokens": (divergence.clipped_share > 0).sum(),
+                "clipped_share_sum": divergence.clipped_share.sum(),
+            }
 
     anchored = batch.base_kl.nonzero().squeeze(-1)
     if objective.reference_kl and len(anchored):
         if objective.reference_kl_form == "forward_kl":
             assert base is not None
-            warm = objective.reference_temperature
+            temperature = objective.reference_temperature
             sides = base[anchored], log_probs[anchored]
-            distance = warm**2 * kl(*(log_softmax(side, warm) for side in sides))
+            distance = temperature**2 * kl(*(log_softmax(side, temperature) for side in sides))
             weight = objective.reference_kl * batch.base_kl[anchored]
             token_loss = token_loss.index_add(0, anchored, weight * distance)
             count = torch.tensor(len(anchored))
             statistics |= {"anchored_tokens": count, "base_forward_kl_sum": kl(*sides).detach().sum()}
         else:
-            given = base_logits.sampled_logprobs if isinstance(base_logits, SparseSignal) else None
-            base_logprobs = token_logprobs(base, batch.ids) if base is not None else given
+            kept = base_logits.sampled_logprobs if isinstance(base_logits, SparseSignal) else None
+            base_logprobs = token_logprobs(base, batch.ids) if base is not None else kept
             assert base_logprobs is not None
             loss, numbers = reference_terms(logprobs, base_logprobs, batch, objective)
             token_loss = token_loss + loss
@@ -190,11 +205,11 @@ def loss_and_statistics(
     return (batch.coef * token_loss).sum(), statistics
 
 
-def _sampled_logprobs(said: Tensor | SparseSignal, ids: Tensor, temperature: float) -> Tensor:
-    """The log-probabilities [N] that a teacher gives to the sampled tokens."""
-    if isinstance(said, SparseSignal):
-        return said.sampled_logprobs
-    return token_logprobs(log_softmax(said.detach(), temperature), ids)
+def _sampled_logprobs(teacher: Tensor | SparseSignal, ids: Tensor, temperature: float) -> Tensor:
+    """The teacher's log-probabilities [N] of the sampled tokens."""
+    if isinstance(teacher, SparseSignal):
+        return teacher.sampled_logprobs
+    return token_logprobs(log_softmax(teacher.detach(), temperature), ids)
 
 
 def _teacher_statistics(student: Tensor, teacher: Tensor, objective: Objective) -> dict[str, Tensor]:
@@ -211,29 +226,36 @@ def _teacher_statistics(student: Tensor, teacher: Tensor, objective: Objective) 
 def _divergence_from_sparse(
     student: Tensor, teacher: SparseSignal, objective: Objective, ids: Tensor
 ) -> tuple[TokenDivergence, dict[str, Tensor]]:
-    """The divergence from the entries that were kept of a teacher, whose first is its most likely."""
+    """The divergence from the kept entries of a teacher's distribution, and its statistics."""
     kept = teacher.ids.long()
     if objective.support == "sampled":
         surrogate = sampled_surrogate(token_logprobs(student, ids), teacher.sampled_logprobs)
         divergence = TokenDivergence(surrogate, torch.zeros_like(surrogate))
     else:
         divergence = support_divergence(student.gather(-1, kept), teacher.logprobs, objective)
-    agreed = top_ids(student.detach(), 1)[:, 0] == kept[:, 0]
+    agreed = top_ids(student.detach(), 1)[:, 0] == kept[:, 0]  # the most likely entry is kept first
     return divergence, {"teacher_entropy_sum": teacher.entropy.sum(), "agreed": agreed.sum()}
 
 
 def summarize(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, float | None]:
-    """The statistics of a step's micro-batches as the numbers of its log line; None where there is nothing to average.
+    """The metrics of a step's log line, from the statistics of its micro-batches; None if there is nothing to average.
 
-    `kl_teacher` is KL(student‖teacher) whatever the divergence trained on: over the full vocabulary, and where the
-    support is the student's renormalized top-k, over that support, for the teacher is asked for no more;
-    `teacher_entropy` and `agreement` are then of the support too. `is_ratio_*` are
-    trainer against sampler before capping, so that recipes can be compared. Nats, per token. `agreement` is the share
-    of tokens at which student and teacher find the same token most likely. `clipped_token_fraction` is the share of
-    tokens at whose divergence the objective's clip changes anything, `clipped_entry_fraction` that of all entries of
-    the support, a tail bucket among them, whose summand it changes: `entry` cuts each by itself, `token` scales all of
-    a token's or none, so that both shares are the same. `source_*` are of tokens that the student did not write with
-    this prompt, trainer against who wrote them: variance of the ratio, and mean size of its logarithm.
+    Entropies and KLs are in nats per token.
+
+    kl_teacher                  KL(student‖teacher), whatever divergence is trained on. It is over the full vocabulary.
+                                If the support is the student's renormalized top-k, only that support of the teacher is
+                                computed, and `kl_teacher`, `teacher_entropy` and `agreement` are over the support.
+    agreement                   The share of tokens at which student and teacher have the same most likely token.
+    clipped_token_fraction      The share of tokens whose divergence the objective's `clip` changes.
+    clipped_entry_fraction      The share of entries of the support, tail bucket included, whose summand it changes.
+                                `clip: entry` changes entries one by one. `clip: token` scales all entries of a token or
+                                none, so both shares are equal.
+    clip_fraction               The share of tokens with an advantage whose ratio the policy gradient clips.
+    is_ratio_*                  Trainer against sampler, before the cap, so that recipes can be compared.
+    is_capped_fraction          The share of sampled tokens whose ratio the cap changes.
+    source_*                    Trainer against the model or prompt that wrote a completion, if that is not the student
+                                with this prompt: variance of the ratio, and mean size of its logarithm.
+    kl_base_estimate, kl_base   KL(student‖base) estimated from sampled tokens; KL(base‖student) over the vocabulary.
     """
 
     def total(key: str) -> float:

@@ -1,4 +1,4 @@
-"""What a teacher or the base says at every loss token, in the form it is kept in."""
+"""Signals: the teacher's or the base's distribution at every loss token, in the form that costs least."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from holdfast.objective.importance import confidence
 from holdfast.recipes.parts.objective import Objective
 
 CHUNK_BYTES = 32 * 2**20
-"""Of logits in fp32 that are computed at a time."""
+"""Of float32 logits that are computed at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class HiddenSignal:
-    """Final hidden states [N, H] and the output head that reads them: all that can be said, for N·H numbers."""
+    """Final hidden states [N, H] and their output head: the full distributions, stored in N·H numbers."""
 
     hidden: Tensor
     head: Head
 
     def logits(self) -> Tensor:
-        """[N, V], for the readable form."""
+        """[N, V], for the readable form of the loss."""
         return self.head(self.hidden)
 
     def select(self, tokens: slice | Tensor) -> Self:
@@ -34,17 +34,18 @@ class HiddenSignal:
 
 
 def mixed(first: HiddenSignal, second: HiddenSignal, share: float) -> HiddenSignal:
-    """What says (1 − share)·first + share·second in logits, and so ∝ first^(1−share)·second^share.
+    """The signal whose logits are (1 − share)·first + share·second, so that it is ∝ first^(1−share)·second^share.
 
-    Of one head it is the mix of the hidden states; two heads are put side by side, for states as wide as both.
+    If both have one head, their hidden states are mixed. Two heads are concatenated, for hidden states that are
+    concatenated too.
 
     Raises:
-        ModelError: a head squeezes its logits, so that no head says their mix.
+        ModelError: a head has a soft cap. Then the mix of the logits is not the output of any one head.
     """
     heads = first.head, second.head
     if any(head.softcap is not None for head in heads):
         raise ModelError(
-            "the model squeezes its logits, and a trust region's mix of two such models has no output head",
+            "the model has a soft cap on its logits, and teacher_kind: trust_region cannot mix two such models",
             fix="choose another teacher_kind",
         )
     if heads[0].weight.data_ptr() == heads[1].weight.data_ptr():
@@ -58,16 +59,16 @@ def mixed(first: HiddenSignal, second: HiddenSignal, share: float) -> HiddenSign
 
 @dataclass(frozen=True, slots=True)
 class SparseSignal:
-    """Some entries of a distribution. Log-probabilities are over the full vocabulary, the temperature applied."""
+    """K entries of a distribution. Log-probabilities are over the full vocabulary, with the temperature applied."""
 
     ids: Tensor
-    """[N, K] int32, the entries kept; the most likely comes first."""
+    """[N, K] int32, the entries; the most likely comes first."""
     logprobs: Tensor
-    """[N, K]"""
+    """[N, K], log-probabilities of the entries."""
     sampled_logprobs: Tensor
-    """[N], of the completion's tokens."""
+    """[N], log-probabilities of the completion's tokens."""
     entropy: Tensor
-    """[N], of the whole distribution."""
+    """[N], of the full distribution, in nats."""
 
     def select(self, tokens: slice | Tensor) -> Self:
         """The signal at some of the tokens."""
@@ -76,19 +77,19 @@ class SparseSignal:
 
 Signal = HiddenSignal | SparseSignal
 
-Speaker = Literal["teacher", "base"]
+SignalSource = Literal["teacher", "base"]
 
 
-def compress(signal: Signal, ids: Tensor, objective: Objective, *, of: Speaker = "teacher") -> Signal:
-    """The form that the objective can do with, and that costs least when it is asked again.
+def compress(signal: Signal, ids: Tensor, objective: Objective, *, of: SignalSource = "teacher") -> Signal:
+    """The smallest form of a signal that the objective can be computed from.
 
-    A sparse signal spares the projection onto the vocabulary too; what it can't tell, the full KL(student‖teacher), is
-    then missing from the log.
+    A sparse signal also saves the projection onto the vocabulary in later steps. The log then lacks the full
+    KL(student‖teacher), which a sparse signal does not contain.
 
     Args:
         signal: at N tokens.
         ids: [N], the completion's tokens.
-        of: whose signal it is; it is asked for different things.
+        of: whose signal it is. The objective reads different entries of the two.
     """
     if isinstance(signal, SparseSignal):
         return signal
@@ -105,7 +106,7 @@ def compress(signal: Signal, ids: Tensor, objective: Objective, *, of: Speaker =
 
 
 def sampled_logprobs(signal: Signal, ids: Tensor, temperature: float) -> Tensor:
-    """The log-probabilities [N] that a signal gives to the completion's tokens `ids` [N], the temperature applied."""
+    """A signal's log-probabilities [N] of the completion's tokens `ids` [N], with the temperature applied."""
     if isinstance(signal, SparseSignal):
         return signal.sampled_logprobs
     most = max(1, CHUNK_BYTES // (4 * signal.head.weight.shape[0]))
@@ -118,43 +119,42 @@ def sampled_logprobs(signal: Signal, ids: Tensor, temperature: float) -> Tensor:
 
 
 def teacher_confidence(signal: Signal, objective: Objective) -> Tensor:
-    """How sure a teacher is at each of its N tokens, for an objective that weighs by it; see `SafetyWeight`."""
-    assert isinstance(signal, HiddenSignal)  # `entries_read` asks for all of it
-    assert objective.safety_weight is not None
+    """A teacher's confidence [N], for an objective that weights by it; see `DivergenceWeight`."""
+    assert isinstance(signal, HiddenSignal)  # `entries_read` says that such an objective reads the full distribution
+    assert objective.divergence_weight is not None
+    temperature, top_k = objective.temperature, objective.divergence_weight.top_k
     most = max(1, CHUNK_BYTES // (4 * signal.head.weight.shape[0]))
     with torch.no_grad():
         parts = [
-            confidence(
-                log_softmax(signal.head(signal.hidden[tokens]), objective.temperature), objective.safety_weight.top_k
-            )
+            confidence(log_softmax(signal.head(signal.hidden[tokens]), temperature), top_k)
             for tokens in token_slices(len(signal.hidden), most)
         ]
     return torch.cat(parts)
 
 
 def token_slices(tokens: int, most: int) -> Iterator[slice]:
-    """Slices of at most so many tokens, of nearly equal length; one empty slice where there are none."""
+    """Slices of at most `most` tokens, of nearly equal length. For 0 tokens there is one empty slice."""
     count = max(1, -(-tokens // most))
     for i in range(count):
         yield slice(tokens * i // count, tokens * (i + 1) // count)
 
 
-def entries_read(objective: Objective, of: Speaker) -> int | None:
-    """How many entries of a distribution the objective reads, the sampled token apart; None for all."""
+def entries_read(objective: Objective, of: SignalSource) -> int | None:
+    """How many entries of a distribution the objective reads besides the sampled token; None for all."""
     if of == "base":
         return None if objective.anchor == "base" or objective.reference_kl_form == "forward_kl" else 0
     if objective.target != "teacher" or objective.reads_teacher_confidence:
         return None
     if objective.support == "sampled":
-        # The most likely entry is for the log.
+        # The surrogate reads the sampled token only; the most likely entry is for `agreement` in the log.
         return 1 if objective.sampled_baseline == "none" else None
     return objective.top_k if objective.top_k_by == "teacher" else None
 
 
 def read_on_support(objective: Objective, vocabulary: int) -> bool:
-    """Whether a teacher is read at the student's top-k entries alone, which are renormalized: so is what the log says.
+    """Whether the objective reads the teacher at the student's top-k entries only, and renormalizes them.
 
-    Then the teacher's projection onto the rest of the vocabulary is spared.
+    Then the teacher is not projected onto the rest of the vocabulary, and its statistics are over these entries too.
     """
     by_student = objective.top_k_by == "student" and objective.target == "teacher"
     return objective.support == "topk_renormalized" and by_student and objective.top_k < vocabulary

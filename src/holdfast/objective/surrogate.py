@@ -1,7 +1,7 @@
-"""Losses on the log-probability of the sampled token: the policy gradient and the estimate of KL to a reference.
+"""Losses on the log-probability of the sampled token: the policy gradient, and estimates of the KL to a reference.
 
-Tensors are flat over loss tokens [N]; `row_index` says which of the R rows each token belongs to. All of a row's
-tokens must be there, for some of these average over a row.
+Tensors are flat over loss tokens [N]. `row_index` is the row of each token. Some of these functions average over a row,
+so all of a row's tokens must be there.
 """
 
 import torch
@@ -10,16 +10,16 @@ from torch import Tensor
 from holdfast.recipes.parts.objective import PolicyGradient
 
 MAX_LOG_RATIO = 20.0
-"""Log-ratios are clamped to ± this before they are exponentiated, so that no ratio overflows (as SDPO's code does)."""
+"""Log-ratios are clamped to ± this before the exponential, so that no ratio overflows (as in SDPO's code)."""
 
 
 def ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """exp(numerator − denominator) of log-probabilities, finite whatever they are."""
+    """exp(numerator − denominator) of log-probabilities; always finite, because the difference is clamped."""
     return (numerator - denominator).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
 
 
 def row_mean(values: Tensor, row_index: Tensor, rows: int) -> Tensor:
-    """Each row's mean over its tokens, back on every one of them: [N] → [N]."""
+    """Each row's mean over its tokens, repeated at every token of the row: [N] → [N]."""
     sums = values.new_zeros(rows).index_add(0, row_index, values)
     counts = values.new_zeros(rows).index_add(0, row_index, torch.ones_like(values))
     return (sums / counts.clamp(min=1))[row_index]
@@ -28,10 +28,10 @@ def row_mean(values: Tensor, row_index: Tensor, rows: int) -> Tensor:
 def policy_gradient_loss(
     logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, row_index: Tensor, rows: int, spec: PolicyGradient
 ) -> tuple[Tensor, Tensor]:
-    """The policy-gradient loss at every token, before any weighting or reduction.
+    """The policy-gradient loss [N], before weights and reduction.
 
-    With ρ_t = p(y_t)/p_old(y_t), or for ratio `sequence` the row's geometric mean of these, on every one of its
-    tokens and differentiated as such (GSPO, arXiv 2507.18071):
+    ρ_t = p(y_t)/p_old(y_t). For ratio `sequence`, every token of a row has the row's geometric mean of these, and is
+    differentiated as such (GSPO, arXiv 2507.18071).
 
         clip    −min(ρ A, clip(ρ, 1 − epsilon, 1 + epsilon_high) A)     arXiv 1707.06347, 2402.03300, 2503.14476
         cispo   −sg(min(ρ, epsilon_high)) A log p                       arXiv 2506.13585; epsilon_high is the cap itself
@@ -42,12 +42,12 @@ def policy_gradient_loss(
 
     Args:
         logprobs: [N], of the sampled tokens, with gradient.
-        old_logprobs: [N], the same at the start of the rollout batch; pass the detached `logprobs` in its first step.
+        old_logprobs: [N], the same at the start of the rollout batch; in its first step, the detached `logprobs`.
         advantages: [N].
         row_index: [N], integers below `rows`.
 
     Returns:
-        loss [N], and a mask [N] of the tokens whose ratio the clip or the cap held back; `sapo` and `raw` hold none.
+        The loss [N], and a mask [N] of tokens whose ratio was clipped or capped; `sapo` and `raw` clip none.
     """
     old_logprobs, advantages = old_logprobs.detach(), advantages.detach()
     if spec.ratio == "sequence":
@@ -55,31 +55,31 @@ def policy_gradient_loss(
     else:
         rho = ratio(logprobs, old_logprobs)
     if spec.surrogate == "cispo":
-        held = (rho > spec.epsilon_high) & (advantages != 0)
-        return -rho.detach().clamp(max=spec.epsilon_high) * advantages * logprobs, held
+        clipped = (rho > spec.epsilon_high) & (advantages != 0)
+        return -rho.detach().clamp(max=spec.epsilon_high) * advantages * logprobs, clipped
     if spec.surrogate == "raw":
         return -rho * advantages, torch.zeros_like(advantages, dtype=torch.bool)
     if spec.surrogate == "sapo":
         tau = torch.where(advantages > 0, spec.gate_positive, spec.gate_negative)
         return -4 / tau * torch.sigmoid(tau * (rho - 1)) * advantages, torch.zeros_like(advantages, dtype=torch.bool)
     low, high = 1 - spec.epsilon, 1 + spec.epsilon_high
-    held = ((rho < low) & (advantages < 0)) | ((rho > high) & (advantages > 0))
+    clipped = ((rho < low) & (advantages < 0)) | ((rho > high) & (advantages > 0))
     gain = torch.minimum(rho * advantages, rho.clamp(low, high) * advantages)
     if spec.dual_clip is not None:
         bounded = (advantages < 0) & (rho > spec.dual_clip)
-        gain, held = torch.where(bounded, spec.dual_clip * advantages, gain), held | bounded
-    return -gain, held
+        gain, clipped = torch.where(bounded, spec.dual_clip * advantages, gain), clipped | bounded
+    return -gain, clipped
 
 
 def modulated_advantages(
     advantages: Tensor, logprobs: Tensor, teacher_logprobs: Tensor, spec: PolicyGradient
 ) -> Tensor:
-    """Advantages [N] whose size a teacher decides a part of, and never their sign (RLSD, arXiv 2604.03128).
+    """Advantages [N] whose size, but never their sign, depends in part on a teacher (RLSD, arXiv 2604.03128).
 
         A · [(1 − λ) + λ · clip(exp(sign(A) · (log q − log p)), 1 ± modulation_clip)]
 
     Args:
-        logprobs: [N], of the sampled tokens at the start of the rollout batch, as advantages are.
+        logprobs: [N], of the sampled tokens at the start of the rollout batch, when advantages were computed.
         teacher_logprobs: [N], of the same tokens.
     """
     if not spec.modulation:
@@ -92,12 +92,12 @@ def modulated_advantages(
 def off_policy_terms(
     logprobs: Tensor, own: Tensor, source: Tensor, advantages: Tensor, spec: PolicyGradient
 ) -> tuple[Tensor, Tensor]:
-    """Denominators [N] and advantages [N] of the ratio, where some tokens were not written by the student alone.
+    """The ratio's denominators [N] and advantages [N], if another model or prompt wrote some completions.
 
     Args:
         logprobs: [N], of the sampled tokens now.
-        own: [N], of the student at the start of the rollout batch.
-        source: [N], of who wrote them, NaN where that is the student with this prompt.
+        own: [N], the student's at the start of the rollout batch.
+        source: [N], those under which they were written; NaN if the student wrote them from this prompt.
     """
     foreign = ~source.isnan()
     if spec.off_policy == "ratio":
@@ -111,7 +111,7 @@ def off_policy_terms(
 
 
 def source_statistics(logprobs: Tensor, source: Tensor) -> dict[str, Tensor]:
-    """Sums over tokens that were not written by the student alone of ρ = p/p_source, of ρ² and of |log ρ|."""
+    """Sums of ρ = p/p_source, of ρ² and of |log ρ|, over tokens that another model or prompt wrote."""
     foreign = ~source.isnan()
     rho = torch.where(foreign, ratio(logprobs, source), 0.0)
     size = torch.where(foreign, (logprobs - source).abs(), 0.0)
@@ -126,7 +126,7 @@ def source_statistics(logprobs: Tensor, source: Tensor) -> dict[str, Tensor]:
 def reference_kl(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
     """The k3 estimate of KL(student‖reference) on sampled tokens: e^d − d − 1 with d = log p_ref − log p; [N] → [N].
 
-    Never negative, and unbiased over tokens sampled from the student (arXiv 2402.03300, eq. 4).
+    It is never negative, and unbiased for tokens sampled from the student (arXiv 2402.03300, eq. 4).
     """
     d = (reference_logprobs.detach() - logprobs).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
     return d.exp() - d - 1
@@ -135,6 +135,6 @@ def reference_kl(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
 def squared_log_ratio(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
     """The k2 estimate, ½ (log p − log p_ref)², of the sampled tokens (SDPG, arXiv 2606.04036); [N] → [N].
 
-    Biased as a value, but over tokens sampled from the student its gradient is that of KL(student‖reference).
+    Its value is biased. For tokens sampled from the student, its expected gradient is that of KL(student‖reference).
     """
     return (logprobs - reference_logprobs.detach()).square() / 2

@@ -1,16 +1,17 @@
-"""What the student is drawn toward: the teacher, or a mix of the teacher with an anchor; the readable definition.
+"""The target of a divergence: the teacher, or a mix of the teacher with an anchor; the readable definition.
 
-All targets have one form, a geometric mix of log-probabilities [N, V], normalized over the whole vocabulary:
+All targets have one form: a geometric mix of distributions [N, V], normalized over the whole vocabulary.
 
     target ∝ anchor^(1−λ) · teacher^λ
 
     target       anchor            λ
     teacher      –                 1
-    geometric    student or base   given: β-OPSD (arXiv 2607.28582) 1/β ≤ 1 with the base; SDPO's trust-region teacher
-                                   the share of the teacher in it; G-OPD (arXiv 2602.12125) 1.25, beyond the teacher
+    geometric    student or base   a setting. β-OPSD (arXiv 2607.28582): 1/β ≤ 1 with the base. SDPO's trust-region
+                                   teacher: the teacher's share in it. G-OPD (arXiv 2602.12125): 1.25, which goes
+                                   beyond the teacher
     partial      student           chosen for every token (iSDFT, arXiv 2609.24646)
 
-Targets are detached, the student in them too.
+Targets are detached, and so is the student in them.
 """
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 from holdfast.recipes.parts.objective import Objective
 
 BISECTIONS = 40
-"""Halvings of the interval that λ lies in, as in iSDFT's code; more than fp32 can tell apart."""
+"""Halvings of the interval that contains λ, as in iSDFT's code. 2^−40 is finer than float32 resolves."""
 
 
 def geometric_mix(anchor: Tensor, teacher: Tensor, weight: float | Tensor) -> Tensor:
@@ -28,11 +29,12 @@ def geometric_mix(anchor: Tensor, teacher: Tensor, weight: float | Tensor) -> Te
 
 
 def partial_weight(student: Tensor, teacher: Tensor, fraction: float) -> Tensor:
-    """λ [N] of the mix nearest to the student that makes the given part of the teacher's improvement on it.
+    """λ [N] of the mix that is nearest to the student and makes the given fraction of the teacher's improvement on it.
 
-    The distribution q* that minimizes KL(q*‖s) under E_q*[log q − log s] ≥ fraction · KL(q‖s), with s the student and q
-    the teacher, is the mix whose G(λ) = E_mix(λ)[log q − log s] meets that bound. G rises from −KL(s‖q) at 0 to KL(q‖s)
-    at 1, and is halved upon; the fraction is one of improvement, and not λ.
+    With s the student and q the teacher, q* is the distribution that minimizes KL(q*‖s) under
+    E_q*[log q − log s] ≥ fraction · KL(q‖s). It is the geometric mix whose G(λ) = E_mix(λ)[log q − log s] equals that
+    bound. G rises from −KL(s‖q) at λ = 0 to KL(q‖s) at λ = 1, so bisection finds it. The fraction is one of the
+    improvement; λ is another number.
     """
     gap = teacher - student
     wanted = fraction * (teacher.exp() * gap).sum(-1)
@@ -50,7 +52,7 @@ def target_log_probs(student: Tensor, teacher: Tensor, base: Tensor | None, obje
 
     Args:
         student, teacher: log-probabilities [N, V], temperature applied.
-        base: the base's, likewise; read only where it is the anchor.
+        base: the base's, likewise; read only if it is the anchor.
     """
     student, teacher = student.detach(), teacher.detach()
     if objective.target == "teacher":
@@ -61,5 +63,5 @@ def target_log_probs(student: Tensor, teacher: Tensor, base: Tensor | None, obje
     if objective.anchor == "student":
         return geometric_mix(student, teacher, objective.target_weight)
     if base is None:
-        raise ValueError("the target is anchored to the base, but there are no base logits")
+        raise ValueError("the target is anchored to the base, but there are no base logits; pass them")
     return geometric_mix(base.detach(), teacher, objective.target_weight)

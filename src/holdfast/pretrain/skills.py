@@ -5,7 +5,7 @@ from typing import Any
 
 from holdfast.config.settings import EvalSettings
 from holdfast.evaluate.evaluator import Evaluator
-from holdfast.evaluate.standalone import LENGTHS
+from holdfast.evaluate.standalone import LAB_LENGTHS
 from holdfast.lab.tasks import lab_suite
 from holdfast.model.policy import Policy
 from holdfast.objective.head import OutputHead
@@ -45,7 +45,7 @@ def lab_skills(
     Returns:
         For every skill: "suite", "mean", "n" and "ci95", the 95% interval of the mean over items.
     """
-    evaluator = Evaluator(policy, None, LENGTHS, EvalSettings(max_items=items, samples=0))
+    evaluator = Evaluator(policy, None, LAB_LENGTHS, EvalSettings(max_items=items, samples=0))
     suites = [lab_suite(name) for name in skills.values()]
     sets = evaluator.evaluate(0, None, [], suites).sets
     return {

@@ -14,7 +14,7 @@ from holdfast.lab.wide_tasks import wide_task
 from holdfast.measure.statistics import mean_interval
 from holdfast.model.policy import Policy
 from holdfast.sampling.draws import Request
-from holdfast.sampling.episodes import play
+from holdfast.sampling.episodes import run_episodes
 from holdfast.sampling.sampler import Sampler
 
 SAMPLES = 8
@@ -127,7 +127,7 @@ def sampled_rewards(
     repeated = [example for example in examples for _ in range(SAMPLES)]
     sampler = Sampler(policy)
     if task.episodes is not None:
-        episodes = play(
+        episodes = run_episodes(
             sampler,
             policy.chat_format,
             task.episodes,
@@ -139,6 +139,6 @@ def sampled_rewards(
         rewards = [episode.verdict.reward >= 1 for episode in episodes]
     else:
         completions = sampler.generate(requests, max_new_tokens=LONGEST_ANSWER, batch_tokens=BATCH_TOKENS)
-        texts = [policy.chat_format.text(completion.ids) for completion in completions]
+        texts = [policy.chat_format.decode(completion.ids) for completion in completions]
         rewards = [task.verify(example, text).reward >= 1 for example, text in zip(repeated, texts, strict=True)]
     return [rewards[i : i + SAMPLES] for i in range(0, len(rewards), SAMPLES)]

@@ -17,7 +17,7 @@ from holdfast.data.teacher_prompts import (
 from holdfast.recipes.base.distilled import Corrected
 from holdfast.recipes.base.recipe import Condition
 from holdfast.recipes.base.taught import Taught
-from holdfast.recipes.parts.objective import Aggregation, Objective, SafetyWeight
+from holdfast.recipes.parts.objective import Aggregation, DivergenceWeight, Objective
 from holdfast.recipes.parts.rollouts import RolloutSpec
 from holdfast.recipes.parts.teacher import StageStart, TeacherKind
 
@@ -90,12 +90,12 @@ class MSD(Corrected, Taught):
         return replace(own, source="student" if self.teacher_kind == "live" else "base", prompt="teacher")
 
     def objective(self) -> Objective:
-        weight = SafetyWeight(
+        weight = DivergenceWeight(
             by_teacher=self.weigh_by_teacher, by_student=self.weigh_by_student, top_k=self.entropy_top_k
         )
         return Objective(
             divergence="reverse_kl",
-            safety_weight=weight if self.weigh_by_teacher or self.weigh_by_student else None,
+            divergence_weight=weight if self.weigh_by_teacher or self.weigh_by_student else None,
             importance="sequence_mean" if self.sampled_by == "student" else "none",
             importance_cap=self.importance_cap,
             temperature=self.temperature,

@@ -111,5 +111,5 @@ class SDZero(Distilled):
         for row in rows if self.phase != 1 else ():
             row.div = 1.0
             row.teacher_messages = row.example.messages
-            row.teacher_beginning = how.beginning(row.completion, row.reward)
+            row.teacher_prefix = how.prefix(row.completion, row.reward)
         return {"right_revision_fraction": len(mended) / len(revised)} if revised else {}

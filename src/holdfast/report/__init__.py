@@ -1,5 +1,5 @@
-"""The report: one self-contained HTML file made from a summary, and the same numbers as terminal tables."""
+"""The report of a run or a comparison: one self-contained HTML file, made from its summary alone."""
 
-from holdfast.report.build import render_report, write_report
+from holdfast.report.page import render_report, write_report
 
 __all__ = ["render_report", "write_report"]

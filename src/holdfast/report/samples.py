@@ -1,26 +1,17 @@
-"""What the model said before and after each stage, with what is new in it marked."""
+"""Sample completions before and after each stage, with new words marked."""
 
-import difflib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast.report.numbers import number
-from holdfast.report.view import View
-
-
-@dataclass(frozen=True)
-class Word:
-    """A piece of a completion; `new` where the stage before did not say it."""
-
-    text: str
-    new: bool
+from holdfast.report.number_format import number
+from holdfast.report.view import SummaryView
+from holdfast.report.word_changes import Word, new_words, pieces_of
 
 
 @dataclass(frozen=True)
 class ShownCompletion:
-    """One stage's answer, split so that what changed since the stage before can be marked."""
+    """One stage's completion, split into words so that changes since the stage before can be marked."""
 
     stage: int
     reward: float | None
@@ -28,49 +19,47 @@ class ShownCompletion:
     change: str
 
 
-def samples(view: View) -> dict[str, Any]:
-    """Completions by recipe and set, from each recipe's first run."""
+def sample_panels(view: SummaryView) -> dict[str, Any]:
+    """Completions by recipe and set, from each recipe's first run that has samples."""
     places = {s["name"]: i for i, s in enumerate(view.sets)}
     panels = []
     shown_sets: set[int] = set()
-    for arm in view.arms:
-        run = next((run for run in arm.runs if run.summary.get("samples")), None)
-        found = run.summary["samples"] if run else []
+    for recipe in view.recipes:
+        run = next((run for run in recipe.runs if run.summary.get("samples")), None)
+        samples = run.summary["samples"] if run else []
         for name, place in places.items():
-            items = [sample for sample in found if sample["set"] == name]
+            items = [sample for sample in samples if sample["set"] == name]
             if not items or run is None:
                 continue
             shown_sets.add(place)
-            shown = [_item(view, run.order_index, item) for item in items]
-            panels.append({"recipe": arm.index, "set": place, "label": arm.label, "name": name, "prompts": shown})
-    first = next((arm.runs[0] for arm in view.arms if arm.runs), None)
-    of = ""
-    if not view.is_run and first is not None and len(view.runs) > len(view.arms):
-        of = f"the run with seed {first.seed}" + (", first task order," if len(view.orders) > 1 else "")
+            prompts = [_prompt(view, run.order_index, item) for item in items]
+            panels.append(
+                {"recipe": recipe.index, "set": place, "label": recipe.label, "name": name, "prompts": prompts}
+            )
+    first = next((recipe.runs[0] for recipe in view.recipes if recipe.runs), None)
+    which = ""
+    if not view.is_run and first is not None and len(view.runs) > len(view.recipes):
+        which = f"seed {first.seed}" + (", first task order" if len(view.orders) > 1 else "")
+    with_panels = {panel["recipe"] for panel in panels}
     return {
         "panels": panels,
-        "of": of,
-        "recipes": [(arm.index, arm.label) for arm in view.arms if any(p["recipe"] == arm.index for p in panels)],
+        "which": which,
+        "recipes": [(recipe.index, recipe.label) for recipe in view.recipes if recipe.index in with_panels],
         "sets": [(place, name) for name, place in places.items() if place in shown_sets],
     }
 
 
-def _item(view: View, order_index: int, item: Mapping[str, Any]) -> dict[str, Any]:
-    answers = []
-    for completion in sample_words(item.get("completions") or []):
-        reward = completion.reward
-        grade = "none" if reward is None else "good" if reward >= 0.5 else "bad"
-        answers.append(
-            {
-                "stage": view.stage_name(completion.stage, order_index),
-                "reward": "no reward"
-                if reward is None
-                else f"reward {reward:.2f}".removesuffix("0").removesuffix(".0"),
-                "grade": grade,
-                "change": completion.change,
-                "words": completion.words,
-            }
-        )
+def _prompt(view: SummaryView, order_index: int, item: Mapping[str, Any]) -> dict[str, Any]:
+    answers = [
+        {
+            "stage": view.stage_name(completion.stage, order_index),
+            "reward": reward_text(completion.reward),
+            "grade": grade(completion.reward),
+            "change": completion.change,
+            "words": completion.words,
+        }
+        for completion in sample_words(item.get("completions") or [])
+    ]
     return {
         "id": item.get("id") or "",
         "prompt": item.get("prompt") or "",
@@ -80,13 +69,12 @@ def _item(view: View, order_index: int, item: Mapping[str, Any]) -> dict[str, An
 
 
 def sample_words(completions: Sequence[Mapping[str, Any]]) -> list[ShownCompletion]:
-    """One item's completions by stage, each with what is new against the stage before it."""
+    """One item's completions by stage, each with what is new since the stage before it."""
     shown: list[ShownCompletion] = []
     before: list[str] | None = None
     for completion in completions:
-        text = str(completion.get("text") or "")
-        pieces = re.findall(r"\S+|\s+", text)
-        words, change = _changes(before, pieces)
+        pieces = pieces_of(str(completion.get("text") or ""))
+        words, change = new_words(before, pieces)
         shown.append(
             ShownCompletion(int(completion.get("stage") or 0), number(completion.get("reward")), words, change)
         )
@@ -94,18 +82,11 @@ def sample_words(completions: Sequence[Mapping[str, Any]]) -> list[ShownCompleti
     return shown
 
 
-def _changes(before: list[str] | None, now: list[str]) -> tuple[tuple[Word, ...], str]:
-    plain = (Word("".join(now), False),)
-    if before is None:
-        return plain, ""
-    if before == now:
-        return plain, "unchanged"
-    if len(before) * len(now) > 4_000_000:  # the comparison is quadratic; such texts are shown without marks
-        return plain, "changed"
-    matcher = difflib.SequenceMatcher(None, before, now, autojunk=False)
-    if matcher.ratio() < 0.4:  # with most of it new, marks would only be noise
-        return plain, "rewritten"
-    words = [
-        Word("".join(now[start:end]), tag != "equal") for tag, _, _, start, end in matcher.get_opcodes() if end > start
-    ]
-    return tuple(words), "changed"
+def reward_text(reward: float | None) -> str:
+    """A reward for the reader: "reward 1", "reward 0.25", "no reward"."""
+    return "no reward" if reward is None else f"reward {reward:.2f}".removesuffix("0").removesuffix(".0")
+
+
+def grade(reward: float | None) -> str:
+    """The CSS class that colors a reward."""
+    return "none" if reward is None else "good" if reward >= 0.5 else "bad"

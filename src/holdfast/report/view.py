@@ -1,7 +1,7 @@
-"""A summary, of a run or a comparison, as the page and the terminal show it: arms, orders, matrices, series.
+"""A summary as the page and the terminal show it: recipes, runs, task orders, accuracy matrices, series over steps.
 
-A run is shown as a comparison of one arm with one run, so that everything below reads one shape. Whatever a
-half-finished run has not measured yet is simply absent.
+The summary of a single run is shown as a comparison of one recipe with one run, so all other modules read one shape.
+A number that a half-finished run has not measured yet is absent (None), never an error.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,10 +10,10 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any
 
-from holdfast.measure.forgetting import flatten_metrics
-from holdfast.report.numbers import ShownEstimate, estimate, number
+from holdfast.measure.metrics import flatten_metrics
+from holdfast.report.number_format import ShownEstimate, estimate, number
 
-KIND_TITLES = {"task": "Tasks, in order", "retention": "Retention", "ood": "Out of distribution"}
+KIND_TITLES = {"task": "Tasks, in stream order", "retention": "Held-out suites", "ood": "Out of distribution"}
 
 CurvePoints = list[tuple[float, float, float, float]]
 """Rows of (x, mean, smallest, largest) over runs."""
@@ -23,7 +23,7 @@ BUDGET_FIELDS = ["optimizer_steps", "prompts", "completions", "generated_tokens"
 
 @dataclass(frozen=True)
 class RunView:
-    """One run of an arm and its own summary."""
+    """One run of a recipe, with its own summary."""
 
     seed: int
     order_index: int
@@ -34,21 +34,25 @@ class RunView:
         return self.summary.get("evaluations") or []
 
     def score(self, stage: int, name: str) -> Mapping[str, Any] | None:
-        """The SetScore of one set after one stage, None where it was not measured."""
+        """The score block of one set after one stage; None if it was not measured."""
         for evaluation in self.evaluations:
             if evaluation.get("stage") == stage:
-                found = (evaluation.get("scores") or {}).get(name)
-                return found if isinstance(found, Mapping) else None
+                score = (evaluation.get("scores") or {}).get(name)
+                return score if isinstance(score, Mapping) else None
         return None
 
 
 @dataclass(frozen=True)
-class ArmView:
-    """One recipe under its label, with its runs."""
+class RecipeView:
+    """One recipe under its label, with all its runs.
+
+    Attributes:
+        index: its place in the comparison; it decides on color and marker.
+        on_front: whether it is on the Pareto front of final score and forgetting.
+    """
 
     index: int
     label: str
-    recipe: str
     runs: tuple[RunView, ...]
     metrics: Mapping[str, ShownEstimate]
     budget: Mapping[str, float | None]
@@ -56,21 +60,21 @@ class ArmView:
 
     @property
     def stopped(self) -> int:
-        """Runs that the guard ended before their last stage."""
+        """Number of runs that the guard ended before their last stage."""
         return sum(run.summary.get("status") == "stopped" for run in self.runs)
 
     def of_order(self, order_index: int) -> list[RunView]:
-        """The arm's runs over one task order."""
+        """The recipe's runs over one task order."""
         return [run for run in self.runs if run.order_index == order_index]
 
 
 @dataclass(frozen=True)
 class MatrixCell:
-    """One entry A[stage][set] of a matrix: the mean over runs and what surrounds it.
+    """One entry A[stage][set] of an accuracy matrix: the mean over runs, and its spread.
 
     Attributes:
-        low, high: smallest and largest of the runs; of a single run, its 95 % interval over items.
-        own: the set is the task of the stage that has just ended.
+        low, high: smallest and largest of the runs; for a single run, its 95% CI over items.
+        own: whether the set is the task of the stage that has just ended.
     """
 
     mean: float
@@ -83,8 +87,8 @@ class MatrixCell:
     truncated: float | None
 
 
-class View:
-    """What the report says, computed once from a summary."""
+class SummaryView:
+    """What the report shows, computed once from a summary."""
 
     def __init__(self, summary: Mapping[str, Any]) -> None:
         self.summary = summary
@@ -92,7 +96,7 @@ class View:
         self.name = str(summary.get("name") or "run")
         self.status = str(summary.get("status") or "complete")
         self.verdict = [str(sentence) for sentence in summary.get("verdict") or []]
-        self.arms = [_arm_of_run(summary)] if self.is_run else _arms_of_comparison(summary)
+        self.recipes = [_recipe_of_run(summary)] if self.is_run else _recipes_of_comparison(summary)
         self.orders: list[list[str]] = (
             [list(summary.get("order") or [])] if self.is_run else [list(o) for o in summary.get("orders") or []]
         )
@@ -100,23 +104,23 @@ class View:
 
     @property
     def single(self) -> bool:
-        """Whether no recipe has more than one complete run, so that there are no intervals."""
-        return all(value.n <= 1 for arm in self.arms for value in arm.metrics.values())
+        """Whether no recipe has more than one complete run, so that there are no intervals over runs."""
+        return all(value.n <= 1 for recipe in self.recipes for value in recipe.metrics.values())
 
     @property
     def runs(self) -> list[RunView]:
-        return [run for arm in self.arms for run in arm.runs]
+        return [run for recipe in self.recipes for run in recipe.runs]
 
     @cached_property
     def sets(self) -> list[Mapping[str, Any]]:
-        """The evaluated sets: tasks, then retention suites, then out-of-distribution suites."""
+        """The evaluated sets: tasks, then held-out suites, then out-of-distribution suites."""
         known: Sequence[Mapping[str, Any]] = self.summary.get("sets") or next(
             (run.summary["sets"] for run in self.runs if run.summary.get("sets")), []
         )
         return sorted(known, key=lambda s: list(KIND_TITLES).index(s["kind"]))
 
     def sets_in_order(self, order_index: int) -> list[tuple[str, list[Mapping[str, Any]]]]:
-        """(title, sets) per kind that has any; the tasks as the stream of this order meets them."""
+        """(title, sets) for each kind that has any; tasks are in the order of this stream."""
         order = self.orders[order_index] if order_index < len(self.orders) else []
         groups = []
         for kind, title in KIND_TITLES.items():
@@ -128,7 +132,7 @@ class View:
         return groups
 
     def stages(self, order_index: int) -> list[int]:
-        """The stages that any run of this order has evaluated, 0 being before the first."""
+        """The stages that at least one run of this order has evaluated; 0 is before the first stage."""
         runs = [run for run in self.runs if run.order_index == order_index]
         return sorted({int(e["stage"]) for run in runs for e in run.evaluations})
 
@@ -139,9 +143,9 @@ class View:
             return "before"
         return f"after {stage} · {order[stage - 1]}" if stage <= len(order) else f"after {stage}"
 
-    def cell(self, arm: ArmView, order_index: int, stage: int, name: str) -> MatrixCell | None:
-        """The matrix entry of an arm; None where no run has measured it."""
-        scores = [s for run in arm.of_order(order_index) if (s := run.score(stage, name)) is not None]
+    def cell(self, recipe: RecipeView, order_index: int, stage: int, name: str) -> MatrixCell | None:
+        """The accuracy-matrix entry of a recipe; None if no run has measured it."""
+        scores = [s for run in recipe.of_order(order_index) if (s := run.score(stage, name)) is not None]
         means = [m for s in scores if (m := number(s.get("mean"))) is not None]
         if not means:
             return None
@@ -162,17 +166,17 @@ class View:
 
     @cached_property
     def shared_budget(self) -> dict[str, float]:
-        """Budget fields that are equal for every arm."""
+        """Budget fields that have the same value for every recipe."""
         return {
             field: values[0]
             for field in BUDGET_FIELDS
-            if (values := [v for arm in self.arms if (v := arm.budget.get(field)) is not None])
-            and len(values) == len(self.arms)
+            if (values := [v for recipe in self.recipes if (v := recipe.budget.get(field)) is not None])
+            and len(values) == len(self.recipes)
             and len(set(values)) == 1
         }
 
     def boundaries(self, order_index: int) -> list[int]:
-        """The global step at which each stage ended, as far as the runs have come."""
+        """The global step at which each stage ended; of a running run, the last logged step of its current stage."""
         ends: dict[int, int] = {}
         for run in self.runs:
             if run.order_index == order_index:
@@ -183,9 +187,10 @@ class View:
 
 
 def over_runs(runs: Sequence[RunView], points: Callable[[RunView], Iterator[tuple[float, Any]]]) -> CurvePoints:
-    """A series of several runs as (x, mean, smallest, largest), at every x that all runs with values share.
+    """Combine a series of several runs into (x, mean, smallest, largest).
 
-    Where runs share no x at all (they were thinned or stopped differently), every x of any run is kept.
+    Only an x that all runs with values share is used, so that the mean is over the same runs everywhere. If the runs
+    share no x at all (their curves were thinned or stopped differently), every x of any run is used.
     """
     series = []
     for run in runs:
@@ -200,7 +205,7 @@ def over_runs(runs: Sequence[RunView], points: Callable[[RunView], Iterator[tupl
 
 
 def stage_ends(run: RunView) -> dict[int, float]:
-    """Stage to global step at its end, 0 before the first."""
+    """Stage to the global step at its end; stage 0 (before the first) ends at step 0."""
     ends: dict[int, float] = {0: 0.0}
     for point in run.summary.get("curves") or []:
         stage = int(point["stage"])
@@ -208,31 +213,29 @@ def stage_ends(run: RunView) -> dict[int, float]:
     return ends
 
 
-def _arms_of_comparison(summary: Mapping[str, Any]) -> list[ArmView]:
-    recipes = {r["label"]: r for r in summary.get("recipes") or []}
-    labels = list(summary.get("labels") or recipes)
+def _recipes_of_comparison(summary: Mapping[str, Any]) -> list[RecipeView]:
+    by_label = {r["label"]: r for r in summary.get("recipes") or []}
+    labels = list(summary.get("labels") or by_label)
     front = set(summary.get("pareto") or [])
-    arms = []
+    recipes = []
     for index, label in enumerate(labels):
-        recipe = recipes.get(label) or {}
+        block = by_label.get(label) or {}
         runs = tuple(
             RunView(int(run.get("seed") or 0), int(run.get("order_index") or 0), run.get("summary") or {})
             for run in summary.get("runs") or []
             if run.get("label") == label
         )
-        metrics = {name: estimate(value) for name, value in (recipe.get("metrics") or {}).items()}
-        name = str(recipe.get("name") or label)
-        arms.append(ArmView(index, label, name, runs, metrics, _budget(recipe.get("budget")), label in front))
-    return arms
+        metrics = {name: estimate(value) for name, value in (block.get("metrics") or {}).items()}
+        recipes.append(RecipeView(index, label, runs, metrics, _budget(block.get("budget")), label in front))
+    return recipes
 
 
-def _arm_of_run(summary: Mapping[str, Any]) -> ArmView:
+def _recipe_of_run(summary: Mapping[str, Any]) -> RecipeView:
     label = str(summary.get("label") or summary.get("name") or "run")
     run = RunView(int(summary.get("seed") or 0), 0, summary)
     measured = summary.get("metrics")
     metrics = {key: estimate(value) for key, value in flatten_metrics(measured).items()} if measured else {}
-    name = str((summary.get("recipe") or {}).get("name") or label)
-    return ArmView(0, label, name, (run,), metrics, _budget(summary.get("budget")), False)
+    return RecipeView(0, label, (run,), metrics, _budget(summary.get("budget")), False)
 
 
 def _budget(budget: Mapping[str, Any] | None) -> dict[str, float | None]:

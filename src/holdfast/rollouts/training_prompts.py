@@ -1,46 +1,99 @@
-"""A training example in tokens: its prompt, its demonstration, and the lengths that there is room for. Torch-free."""
+"""Training examples in tokens: prompts, demonstrations, and the check that they fit."""
 
 from dataclasses import dataclass
 
-from holdfast.data.chat import ChatFormat, encode_completion
+from holdfast.config.settings import TrainSettings
+from holdfast.data.chat import ChatFormat, PromptTooLong
 from holdfast.data.example import Example
+from holdfast.data.rows import Group, Row
 from holdfast.data.task import Task
-from holdfast.sampling.episodes import recite
+from holdfast.recipes.base.recipe import Recipe
+from holdfast.rollouts.prompt_encoder import PromptEncoder
+from holdfast.sampling.episodes import demonstration_episode
 
 
 @dataclass(frozen=True)
 class TrainingPrompt:
-    """A training example as the engine needs it: its prompt, and for demonstrations the completion, in tokens."""
+    """A training example in tokens."""
 
     example: Example
     prompt_ids: list[int]
+    """The student's prompt."""
     demonstration_ids: list[int] | None = None
+    """The demonstration; None if the recipe does not train on it."""
     demonstration_mask: list[int] | None = None
-    """Of several turns, as a row's `tool_mask`."""
+    """The `tool_mask` of a demonstration of several turns; None for one turn."""
     demonstration: str = ""
-    asked_ids: list[int] | None = None
-    """The prompt that samples answer, where it is the teacher's and not the student's own."""
+    sampling_prompt_ids: list[int] | None = None
+    """The prompt that is sampled from, if it is the teacher's; None if it is `prompt_ids`."""
 
 
-def demonstrated(chat_format: ChatFormat, task: Task, example: Example) -> tuple[list[int], list[int] | None, str]:
-    """A demonstration's tokens, its `tool_mask` and its text.
+def encode_training_prompts(
+    task: Task, recipe: Recipe, encoder: PromptEncoder, train: TrainSettings
+) -> list[TrainingPrompt]:
+    """Encode a task's training examples.
 
-    Where a task has several turns and an example actions, each of these is a turn, and the demonstration's text, if
-    there is one, the last.
+    An example that does not fit is left out with `train.long_prompts: drop`.
 
     Raises:
-        DataError: the text itself ends a turn, or the environment does not take the actions.
+        DataError: an example does not fit with `train.long_prompts: refuse`, or the chat template refuses it.
+    """
+    kept = []
+    for example in task.train:
+        try:
+            kept.append(_encode(example, task, recipe, encoder, train.max_completion_length))
+        except PromptTooLong:
+            if train.long_prompts == "refuse":
+                raise
+    return kept
+
+
+def _encode(
+    example: Example, task: Task, recipe: Recipe, encoder: PromptEncoder, max_completion_length: int
+) -> TrainingPrompt:
+    """Encode an example and check every prompt of it whose text is known before sampling."""
+    spec, guidance = recipe.rollouts(), recipe.guidance()
+    prompt_ids = encoder.student_prompt(example, task)
+    if spec.is_sampled:
+        # Stand-ins for the rows of this example. Annotating them shows which teacher's prompts the recipe will ask for.
+        stand_ins = [Row(example, prompt_ids, [], sampled_logprobs=[])]
+        if spec.with_demonstration:
+            stand_ins.append(Row(example, prompt_ids, []))
+        if recipe.context_is_known:
+            recipe.annotate([Group(example, stand_ins)])
+        for row in stand_ins:
+            if row.teacher_messages is not None:
+                row.teacher_prompt_ids = encoder.teacher_prompt(row)
+        if guidance is not None and example.actions is not None:
+            encoder.hinted_prompt(example, len(example.actions), guidance.template)  # the longest hint
+        if not spec.with_demonstration:
+            teacher_ids = stand_ins[0].teacher_prompt_ids if spec.prompt == "teacher" else None
+            return TrainingPrompt(example, prompt_ids, sampling_prompt_ids=teacher_ids)
+    ids, mask, text = encode_demonstration(encoder.chat_format, task, example)
+    if len(ids) > max_completion_length:
+        raise PromptTooLong(example.id, len(ids), max_completion_length, "demonstration", "max_completion_length")
+    return TrainingPrompt(example, prompt_ids, ids, mask, text)
+
+
+def encode_demonstration(
+    chat_format: ChatFormat, task: Task, example: Example
+) -> tuple[list[int], list[int] | None, str]:
+    """Token ids of a demonstration, its `tool_mask` and its text.
+
+    If the task has several turns and the example has actions, each action is one turn. The demonstration's text, if
+    there is one, is the last turn.
+
+    Raises:
+        DataError: the text contains an end-of-turn token, or the environment ends before the last action.
     """
     where = f"{task.name}: {example.id}"
 
     def encode(text: str) -> list[int]:
-        return encode_completion(
-            chat_format.tokenizer, text, chat_format.eos_ids, chat_format.chat_template_kwargs, where=where
-        )
+        return chat_format.encode_completion(text, where=where)
 
     last = [] if example.demonstration is None else [example.demonstration]
     if task.episodes is not None and example.actions is not None:
-        episode = recite(chat_format, task.episodes, example, [*example.actions, *last], encode)
-        return episode.ids, episode.tool_mask, chat_format.text(episode.ids)
+        episode = demonstration_episode(chat_format, task.episodes, example, [*example.actions, *last], encode)
+        return episode.ids, episode.tool_mask, chat_format.decode(episode.ids)
     (text,) = last  # guaranteed by the recipe's needs
     return encode(text), None, text

@@ -1,4 +1,4 @@
-"""Requests completed and judged, each by its own task: in one turn, or in an episode with an environment."""
+"""From requests to judged completions: in one turn with a verifier, or in an episode with an environment."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,11 @@ from holdfast import stop
 from holdfast.data.chat import ChatFormat
 from holdfast.data.example import Example, Verdict
 from holdfast.data.task import Task
-from holdfast.sampling.episodes import Episode, play
+from holdfast.sampling.episodes import Episode, run_episodes
 from holdfast.sampling.sampler import Completion, CompletionEngine, Request
 
 Completed = tuple[Completion | Episode, str, Verdict | None]
-"""A completion, its text and, where something judges it, its verdict."""
+"""A completion, its text, and its verdict. The verdict is None if the task has neither verifier nor environment."""
 
 
 def complete(
@@ -22,18 +22,22 @@ def complete(
     max_new_tokens: int,
     batch_tokens: int,
 ) -> list[Completed]:
-    """What becomes of requests, in their order.
+    """Sample and judge requests, in their order.
 
     Args:
-        owners: of each request, its task and its example.
-        max_new_tokens: of a completion, or of a whole episode.
-        batch_tokens: at a time, without gradients.
+        engine: samples.
+        chat_format: decodes completions.
+        requests: what is sampled.
+        owners: for each request, its task and its example.
+        max_new_tokens: longest completion, or longest episode.
+        batch_tokens: see `CompletionEngine.generate`.
     """
-    found: dict[int, Completed] = {}
+    completed: dict[int, Completed] = {}
+    # Episodes go task by task, because each task has its own limit of turns.
     for task in {task.name: task for task, _ in owners if task.episodes is not None}.values():
         assert task.episodes is not None
         places = [i for i, (owner, _) in enumerate(owners) if owner.name == task.name]
-        episodes = play(
+        episodes = run_episodes(
             engine,
             chat_format,
             task.episodes,
@@ -43,13 +47,17 @@ def complete(
             batch_tokens=batch_tokens,
             poll=stop.poll,
         )
-        found |= {i: (each, chat_format.text(each.ids), each.verdict) for i, each in zip(places, episodes, strict=True)}
+        for i, episode in zip(places, episodes, strict=True):
+            completed[i] = episode, chat_format.decode(episode.ids), episode.verdict
+    # Requests of one turn go together, whatever their tasks: a larger batch is sampled faster.
     places = [i for i, (task, _) in enumerate(owners) if task.episodes is None]
-    single = [requests[i] for i in places]
-    completions = engine.generate(single, max_new_tokens=max_new_tokens, batch_tokens=batch_tokens) if single else []
+    of_one_turn = [requests[i] for i in places]
+    completions = (
+        engine.generate(of_one_turn, max_new_tokens=max_new_tokens, batch_tokens=batch_tokens) if of_one_turn else []
+    )
     for i, completion in zip(places, completions, strict=True):
-        stop.poll()
+        stop.poll()  # a verifier may take long
         task, example = owners[i]
-        text = chat_format.text(completion.ids)
-        found[i] = (completion, text, task.verify(example, text) if task.verifier is not None else None)
-    return [found[i] for i in range(len(owners))]
+        text = chat_format.decode(completion.ids)
+        completed[i] = completion, text, task.verify(example, text) if task.verifier is not None else None
+    return [completed[i] for i in range(len(owners))]

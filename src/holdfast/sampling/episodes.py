@@ -1,11 +1,11 @@
-"""Episodes of several turns: the model writes, an environment answers, until it is over or something has run out."""
+"""Episodes of several turns: the model writes, an environment answers, until the episode ends or a limit is reached."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from holdfast.data.chat import ChatFormat
-from holdfast.data.environment import Episodes, Watched
+from holdfast.data.environment import CheckedEnvironment, Episodes
 from holdfast.data.example import Example, Verdict
 from holdfast.data.seeds import derive_seed
 from holdfast.errors import DataError
@@ -17,15 +17,17 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Episode:
-    """What was said after a prompt, by the model and by the environment.
+    """Everything that follows the prompt of one episode: the model's turns and the environment's answers.
 
     Args:
-        ids: tokens of all turns, with everything that the chat template writes between them.
-        tool_mask: 1 for the model's tokens, 0 for the others.
-        logprobs: of the model's tokens as sampled; 0 at the others, which no loss reads.
-        turns: of the model.
-        truncated: tokens or turns ran out before the episode was over: the environment answered a turn, such as a call
-            of a tool, and there was no room or no turn left to go on from it.
+        ids: tokens of all turns and answers, with what the chat template writes between them.
+        tool_mask: for each token, 1 if the model wrote it, else 0.
+        logprobs: for each token of the model, its log-probability as sampled. It is 0 at all others, which no loss
+            reads.
+        turns: how many turns the model has written.
+        truncated: a limit on tokens or turns was reached before the episode ended. So the model never saw the
+            environment's last answer, such as the result of a tool, or could not reply to it.
+        verdict: what the episode was worth.
     """
 
     ids: list[int] = field(default_factory=list)
@@ -36,13 +38,13 @@ class Episode:
     verdict: Verdict = field(default_factory=lambda: Verdict(0.0))
 
     def add(self, ids: Sequence[int], *, logprobs: Sequence[float] | None = None) -> None:
-        """Append a turn of the model, with its log-probabilities, or without them an answer to it."""
+        """Append a turn of the model with its log-probabilities, or an answer to it without any."""
         self.ids += ids
         self.tool_mask += [int(logprobs is not None)] * len(ids)
         self.logprobs += logprobs if logprobs is not None else [0.0] * len(ids)
 
 
-def play(
+def run_episodes(
     engine: "CompletionEngine",
     chat_format: ChatFormat,
     episodes: Episodes,
@@ -53,89 +55,111 @@ def play(
     batch_tokens: int,
     poll: Callable[[], None] = lambda: None,
 ) -> list[Episode]:
-    """One episode per request, whose prompt begins it and whose seed names all its draws.
+    """Run one episode per request.
 
-    All episodes that are still going take their next turn together; what a turn says depends on its own episode alone.
+    All unfinished episodes sample their next turn in one call of the engine. What a turn contains depends only on its
+    own episode.
 
     Args:
-        max_new_tokens: longest episode, the environment's tokens included.
-        poll: called between an environment's answers; may raise to end all.
+        engine: samples the model's turns.
+        chat_format: writes turns and answers as tokens.
+        episodes: makes the environments.
+        requests: the prompt of each episode, and the seed that names all its draws.
+        examples: the example of each request.
+        max_new_tokens: longest episode, in tokens, the environment's included.
+        batch_tokens: see `CompletionEngine.generate`.
+        poll: called before each step of an environment; may raise to stop everything.
 
     Raises:
-        DataError: an environment fails, or the chat template cannot write what it says.
+        DataError: an environment fails, or the chat template cannot write its answer.
     """
-    found = [Episode() for _ in requests]
-    environments: list[Watched] = [episodes.begin(example) for example in examples]
-    going = list(range(len(requests)))
+    results = [Episode() for _ in requests]
+    environments: list[CheckedEnvironment] = [episodes.begin(example) for example in examples]
+    unfinished = list(range(len(requests)))
     for turn in range(episodes.max_turns):
-        if not going:
+        if not unfinished:
             break
         completions = engine.generate(
-            [_next(requests[i], found[i], turn, max_new_tokens) for i in going],
-            max_new_tokens=max(max_new_tokens - len(found[i].ids) for i in going),
+            [_next_turn(requests[i], results[i], turn, max_new_tokens) for i in unfinished],
+            max_new_tokens=max(max_new_tokens - len(results[i].ids) for i in unfinished),
             batch_tokens=batch_tokens,
         )
-        still = []
-        for i, completion in zip(going, completions, strict=True):
+        still_unfinished = []
+        for i, completion in zip(unfinished, completions, strict=True):
             poll()
-            episode = found[i]
+            episode = results[i]
             episode.add(completion.ids, logprobs=completion.logprobs)
             episode.turns += 1
+            # The environment does not get a turn that was cut off: it might act on half a tool call.
             if completion.truncated:
                 episode.truncated = True
                 continue
-            reply = environments[i].step(chat_format.text(completion.ids))
+            reply = environments[i].step(chat_format.decode(completion.ids))
             if reply is None:
                 continue
             if turn + 1 == episodes.max_turns:
                 episode.truncated = True
                 continue
-            ids = chat_format.reply(reply, where=f"environment of example {examples[i].id!r}")
+            ids = chat_format.encode_reply(reply, where=f"environment of example {examples[i].id!r}")
+            # An answer that leaves no room for another turn is left out: nothing would be sampled after it.
             if len(episode.ids) + len(ids) >= max_new_tokens:
                 episode.truncated = True
                 continue
             episode.add(ids)
-            still.append(i)
-        going = still
-    for episode, environment in zip(found, environments, strict=True):
+            still_unfinished.append(i)
+        unfinished = still_unfinished
+    for episode, environment in zip(results, environments, strict=True):
         poll()
         episode.verdict = environment.verdict()
-    return found
+    return results
 
 
-def recite(
+def demonstration_episode(
     chat_format: ChatFormat,
     episodes: Episodes,
     example: Example,
     turns: Sequence[str],
     encode: Callable[[str], list[int]],
 ) -> Episode:
-    """The episode in which the model says what it is told to: a demonstration of several turns; not judged.
+    """The episode of a demonstration of several turns: the given turns, with the environment's real answers.
+
+    It has no verdict.
 
     Args:
-        encode: a turn as the template writes it, up to and including the token that ends it.
+        chat_format: writes the answers as tokens.
+        episodes: makes the environment.
+        example: the example of the demonstration.
+        turns: the model's turns.
+        encode: a turn as the chat template writes it, up to and including the token that ends it.
 
     Raises:
-        DataError: the environment fails, or is over before the last of the turns.
+        DataError: the environment fails, or ends before the last turn.
     """
     where = f"environment of example {example.id!r}"
-    found, environment = Episode(), episodes.begin(example)
+    episode, environment = Episode(), episodes.begin(example)
     for number, turn in enumerate(turns, 1):
         ids = encode(turn)
-        found.add(ids, logprobs=[0.0] * len(ids))
-        found.turns += 1
+        episode.add(ids, logprobs=[0.0] * len(ids))
+        episode.turns += 1
         reply = environment.step(turn)
         if number == len(turns):
             break
         if reply is None or number == episodes.max_turns:
-            what = f"it is over after {number} of the {len(turns)} turns that are demonstrated"
-            raise DataError(what, where=where, fix="give actions that it takes, or raise max_turns")
-        found.add(chat_format.reply(reply, where=where))
-    return found
+            raise DataError(
+                f"the episode is over after {number} of the {len(turns)} turns of the demonstration",
+                where=where,
+                fix="give actions that the environment accepts, or raise max_turns",
+            )
+        episode.add(chat_format.encode_reply(reply, where=where))
+    return episode
 
 
-def _next(request: "Request", episode: Episode, turn: int, max_new_tokens: int) -> "Request":
-    """An episode's next turn, with the room that it has left: no other's room may take it beyond the context."""
+def _next_turn(request: "Request", episode: Episode, turn: int, max_new_tokens: int) -> "Request":
+    """The request for an episode's next turn.
+
+    Its `max_new_tokens` is what its own episode has left. Without it, an episode with more tokens left could let this
+    one grow beyond the model's context.
+    """
     prompt_ids, seed = [*request.prompt_ids, *episode.ids], derive_seed(request.seed, "turn", turn)
     room = max_new_tokens - len(episode.ids)
     return replace(request, prompt_ids=prompt_ids, seed=seed if turn else request.seed, max_new_tokens=room)

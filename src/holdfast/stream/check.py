@@ -1,4 +1,4 @@
-"""Before any training: does everything fit, how much memory will it take, and does privilege help at all?"""
+"""Checks before training: does everything fit, how much memory is needed, and is the teacher better at all?"""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -19,16 +19,23 @@ from holdfast.stream.run import Run
 from holdfast.train.teacher import Teacher
 
 LOGIT_COPIES = 7
-"""Float32 [tokens × vocabulary] tensors alive at the peak of the readable loss: student's and teacher's logits and
-log-probabilities, the divergence, and gradients."""
+"""Float32 tensors of [tokens, vocabulary] at the peak of the readable loss: logits and log-probabilities of student and
+teacher, the divergence, and gradients."""
+
+ACTIVATION_COPIES = 16
+"""Tensors of [tokens, hidden size] that a layer keeps for the backward pass, roughly."""
 
 
 @dataclass(frozen=True)
 class TeacherCheck:
-    """Whether the teacher, with its privilege in the prompt, answers a task better than the student without.
+    """Whether the teacher, which sees privileged context in its prompt, answers a task better than the student.
 
-    `verdict` is "better" where the 95% interval of the paired difference lies above 0, "not shown" where it does not,
-    "no teacher" where no prompt has one, and "not measured" where nothing judges the answers.
+    Attributes:
+        verdict: "better" if the 95% CI of the paired difference is above 0, else "not shown"; "no teacher" if no prompt
+            has one; "not measured" if the task has no verifier.
+        items: training prompts that were tried.
+        teacher, student: shares of answers with the full reward, on the prompts that have a teacher.
+        ci95: of the paired difference teacher − student; None if there are too few prompts for one.
     """
 
     task: str
@@ -40,42 +47,52 @@ class TeacherCheck:
     ci95: list[float] | None = None
 
     def sentence(self) -> str:
-        """What was found, in words."""
-        shown = f"{self.prompts_with_teacher} of {self.items} prompts have a teacher"
+        """The result in words."""
         if self.verdict == "not measured":
-            return f"{self.task}: no verifier, so the teacher could not be tested"
+            return f"{self.task}: there is no verifier, so teacher and student cannot be compared"
         if self.verdict == "no teacher":
-            return f"{self.task}: no prompt of {self.items} has a teacher; there is nothing to learn from yet"
-        scores = f"teacher {self.teacher:.0%}, student {self.student:.0%}"
+            return f"{self.task}: 0 of {self.items} prompts have a teacher, so there is nothing to learn from yet"
+        scores = f"{self.task}: the teacher scores {self.teacher:.0%}, the student {self.student:.0%}"
+        prompts = f"{self.prompts_with_teacher} of {self.items} prompts have a teacher"
+        if self.ci95 is None:
+            return f"{scores}. Inconclusive: too few prompts ({prompts})"
+        low, high = (f"{100 * end:+.0f}" for end in self.ci95)
+        evidence = f"95% CI of the difference {low} to {high} points; {prompts}"
         if self.verdict == "better":
-            return f"{self.task}: the privileged teacher is better ({scores}; {shown})"
-        return f"{self.task}: the privileged teacher could NOT be shown to beat the student ({scores}; {shown})"
+            return f"{scores}. The teacher is better ({evidence})"
+        if self.ci95[1] < 0:
+            return f"{scores}. The teacher is WORSE ({evidence}). Give it more context, or use a stronger model"
+        return (
+            f"{scores}. Inconclusive: the teacher is NOT shown to be better ({evidence}). Compare more prompts, give "
+            "the teacher more context, or use a stronger model"
+        )
 
 
 def check_run(config: RunConfig, *, items: int) -> dict[str, Any]:
-    """Load everything that a run would load, and look at it; nothing is trained or written.
+    """Load everything that a run would load, and check it. Nothing is trained or written.
 
     Args:
-        items: training prompts per task that student and teacher are compared on.
+        items: training prompts of each task that teacher and student are compared on.
 
     Returns:
-        "tasks": examples per split, dropped ones, longest prompt; "memory": bytes by purpose and their sum;
-        "teacher": one `TeacherCheck` per task as plain data, with its "sentence"; absent for recipes without a teacher,
-        and for those whose teacher is there to be held to.
+        "tasks": examples of each split, dropped examples, longest prompt in tokens.
+        "memory": bytes by purpose, and their sum.
+        "teacher": a `TeacherCheck` of each task as plain data, with its "sentence". It is missing for recipes without a
+        teacher, and for recipes whose teacher only anchors the student.
 
     Raises:
-        HoldfastError: what a run would refuse.
+        HoldfastError: the first problem that would stop a run.
     """
     run = Run(config, RunDirectory("."))
     run.prepare()
-    found: dict[str, Any] = {
+    results: dict[str, Any] = {
         "tasks": [_task_facts(task, run.collector) for task in run.tasks],
         "memory": memory_estimate(config, run.policy, run.teacher, has_base=run.base is not None),
     }
     if run.teacher is not None and config.recipe.objective().reference == "base":
         checks = [_check_teacher(task, run, items) for task in run.tasks]
-        found["teacher"] = [asdict(check) | {"sentence": check.sentence()} for check in checks]
-    return found
+        results["teacher"] = [asdict(check) | {"sentence": check.sentence()} for check in checks]
+    return results
 
 
 def _task_facts(task: Task, collector: Collector) -> dict[str, Any]:
@@ -89,7 +106,7 @@ def _task_facts(task: Task, collector: Collector) -> dict[str, Any]:
 
 
 def memory_estimate(config: RunConfig, policy: Policy, teacher: Teacher | None, *, has_base: bool) -> dict[str, int]:
-    """Bytes that training will need, by purpose: an estimate of the peak, without the libraries' own overhead."""
+    """Estimated bytes at the peak of training, by purpose, without the overhead of the libraries."""
     counts = policy.parameter_counts()
     width = {"float32": 4, "bfloat16": 2}[config.model.dtype]
     weights = counts.total * width
@@ -107,14 +124,20 @@ def memory_estimate(config: RunConfig, policy: Policy, teacher: Teacher | None, 
         "optimizer": 2 * counts.trainable * 4,
         "teacher_and_base": copies,
         "penalty": 2 * counts.trainable * 4 if isinstance(config.recipe.penalty(), FisherPenalty) else 0,
-        "activations": tokens * model.hidden_size * model.num_hidden_layers * 16 * width,
+        "activations": tokens * model.hidden_size * model.num_hidden_layers * ACTIVATION_COPIES * width,
         "logits": _logits(config, policy, model.vocab_size, 1 + (teacher is not None) + has_base),
     }
     return estimate | {"total": sum(estimate.values())}
 
 
 def _logits(config: RunConfig, policy: Policy, vocabulary: int, distributions: int) -> int:
-    """Bytes of all that has an entry per token and word: of a micro-batch in the readable loss, else of a chunk."""
+    """Bytes of all tensors of [tokens, vocabulary].
+
+    The readable loss holds them for a whole micro-batch, the fused loss only for one chunk of tokens.
+
+    Args:
+        distributions: models whose logits the loss compares.
+    """
     train = config.train
     tokens = train.micro_batch_tokens * train.max_completion_length
     tokens = max(1, tokens // (train.max_completion_length + train.max_prompt_length))
@@ -130,6 +153,7 @@ def _check_teacher(task: Task, run: Run, items: int) -> TeacherCheck:
     with_teacher: dict[str, Row] = {}
     seen: set[str] = set()
     batch = 0
+    # Batches go through the task epoch by epoch, so a prompt may come again: count distinct prompts.
     wanted = min(items, len(run.collector.pool.kept_ids(task.name)))
     while len(seen) < wanted:
         groups, _ = run.collector.collect(task, stage=0, batch=batch)
@@ -137,9 +161,9 @@ def _check_teacher(task: Task, run: Run, items: int) -> TeacherCheck:
             if len(seen) == wanted and group.example.id not in seen:
                 break
             seen.add(group.example.id)
-            taught = next((row for row in group.rows if row.div and row.teacher_prompt_ids), None)
-            if taught is not None:
-                with_teacher.setdefault(group.example.id, taught)
+            row = next((row for row in group.rows if row.div and row.teacher_prompt_ids), None)
+            if row is not None:
+                with_teacher.setdefault(group.example.id, row)
         batch += 1
     rows = list(with_teacher.values())
     if not rows:
@@ -160,7 +184,12 @@ def _check_teacher(task: Task, run: Run, items: int) -> TeacherCheck:
 
 
 def _scores(task: Task, run: Run, rows: Sequence[Row], prompts: Sequence[list[int]]) -> list[float]:
-    """Greedy answers to prompts, judged as answers to the rows' examples: 1 for the full reward, else 0."""
+    """Scores of greedy answers: 1 for the full reward, else 0.
+
+    Args:
+        rows: whose examples the answers are judged by.
+        prompts: token ids of the prompt for each row.
+    """
     completions = Sampler(run.policy).generate(
         [Request(ids, temperature=0.0) for ids in prompts],
         max_new_tokens=run.config.train.max_completion_length,

@@ -1,4 +1,4 @@
-"""Recipes × seeds × task orders over one stream at equal budget, run one after the other."""
+"""A comparison: recipes × seeds × task orders over one stream at equal budget, one run after the other."""
 
 import warnings
 from collections.abc import Callable, Mapping
@@ -16,7 +16,9 @@ from holdfast.store.files import read_json, write_json, write_text
 from holdfast.store.run_directory import RunDirectory
 from holdfast.stream.observer import Observer
 from holdfast.stream.run import Run, open_run
-from holdfast.summary.build import build_comparison_summary
+from holdfast.summary.comparison import build_comparison_summary
+from holdfast.summary.inputs import ComparisonDescription
+from holdfast.summary.read import read_summary
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class ComparisonCell:
 
 
 def cells(config: CompareConfig) -> list[ComparisonCell]:
-    """The runs of a comparison; all recipes of one seed and order come before the next, so that pairs fill up early."""
+    """The runs of a comparison. All recipes of one seed and order run first, so that paired results come early."""
     return [
         ComparisonCell(arm.label, seed, index, config.run_config(arm, seed, order))
         for seed in config.seeds
@@ -50,15 +52,15 @@ def compare(
     *,
     on_progress: Callable[[], object] | None = None,
 ) -> dict[str, Any]:
-    """Run a comparison in a new directory; returns its summary.
+    """Run a comparison in a new directory, and return its summary.
 
-    Every configuration is checked, with tasks and model loaded, before anything is written.
+    Every recipe is checked, with tasks and model loaded, before anything is written.
 
     Args:
-        on_progress: called on the main process whenever the summary on disk has changed.
+        on_progress: called on the main process after each change of the summary on disk.
 
     Raises:
-        HoldfastError: the first thing that cannot work.
+        HoldfastError: the first problem that would stop a run.
     """
     world = Processes.current()
     directory = RunDirectory(path)
@@ -72,20 +74,20 @@ def compare(
     _warn_of_unequal_prompts(kept)
     world.main(directory.create)
     world.main(lambda: write_text(directory.config, dump_config(config)))
-    return _go_on(config, directory, observer, on_progress)
+    return _run_cells(config, directory, observer, on_progress)
 
 
 def resume_comparison(
     path: Path, observer: Observer | None = None, *, on_progress: Callable[[], object] | None = None
 ) -> dict[str, Any]:
-    """Go on with a comparison: complete runs are kept, a run under way is resumed, the others are run."""
+    """Resume a comparison: keep complete runs, resume the interrupted one, and start the others."""
     directory = RunDirectory(path)
     config = load_kept_config(directory.config, CompareConfig)
     Processes.current().main(directory.sweep)
-    return _go_on(config, directory, observer, on_progress)
+    return _run_cells(config, directory, observer, on_progress)
 
 
-def _go_on(
+def _run_cells(
     config: CompareConfig, directory: RunDirectory, observer: Observer | None, on_progress: Callable[[], object] | None
 ) -> dict[str, Any]:
     world = Processes.current()
@@ -102,7 +104,7 @@ def _go_on(
         if not world.main(lambda own=own: _is_complete(own)):  # type: ignore[misc]
             if observer is not None and world.is_main:
                 observer.comparison_run(number, len(cells(config)))
-            if world.main(own.manifest.exists):
+            if world.main(own.manifest.exists):  # a run with a manifest can be resumed
                 run = open_run(own.path, observer)
                 run.baseline = baseline
                 run.resume()
@@ -111,39 +113,45 @@ def _go_on(
                 Run(cell.config, own, label=cell.label, baseline=baseline, observer=observer).start()
             world.main(summarize)
         if baseline is None:
-            # Every run starts from the same model: what is known of it is measured once.
+            # Every run starts from the same model, so it is evaluated once, by the first run.
             baseline = world.main(lambda own=own: baseline_of(own))  # type: ignore[misc]
     return world.main(lambda: _summarize(config, directory))
 
 
 def _warn_of_unequal_prompts(kept: Mapping[str, Mapping[str, frozenset[str]]]) -> None:
-    """Say so where recipes leave out different examples, so that their prompts are not the same."""
+    """Warn if recipes leave out different examples, because then they do not train on the same prompts.
+
+    Args:
+        kept: by recipe and task, the examples that fit.
+    """
     (first, prompts), *others = kept.items()
     for label, own in others:
         for task in (task for task in prompts if own[task] != prompts[task]):
             warnings.warn(
-                f"{task}: {first} and {label} leave out different examples that do not fit, so their prompts differ "
+                f"{task}: {first} and {label} leave out different examples that are too long, so their prompts differ "
                 "(raise train.max_prompt_length or train.max_completion_length)",
                 stacklevel=2,
             )
 
 
 def _is_complete(run: RunDirectory) -> bool:
-    return run.summary.exists() and read_json(run.summary)["status"] != "running"
+    return run.summary.exists() and read_summary(run.summary)["status"] != "running"
 
 
 def baseline_of(run: RunDirectory) -> dict[str, Any]:
-    """What a run found before its first stage, for others that start from the same model."""
+    """A run's evaluation before its first stage, for other runs that start from the same model."""
     answers = read_json(run.responses(0)) if run.responses(0).exists() else None
     return {**read_json(run.evaluation(0)), "responses": answers}
 
 
 def _discard(run: RunDirectory) -> None:
-    """Remove what a kill left of a run that had not written its manifest yet."""
+    """Remove the files of a run that was killed before it wrote its manifest."""
     if run.path.exists():
         for file in run.path.iterdir():
             if not file.is_file():
-                raise RunError("holds something that is not of this comparison", where=str(run.path), fix="remove it")
+                raise RunError(
+                    "holds a folder that is not part of this comparison", where=str(run.path), fix="remove it"
+                )
             file.unlink()
 
 
@@ -153,9 +161,9 @@ def _summarize(config: CompareConfig, directory: RunDirectory) -> dict[str, Any]
         own = RunDirectory(directory.path / cell.path)
         if own.summary.exists():
             place = {"label": cell.label, "seed": cell.seed, "order_index": cell.order_index, "path": cell.path}
-            runs.append(place | {"summary": read_json(own.summary)})
+            runs.append(place | {"summary": read_summary(own.summary)})
     complete = sum(run["summary"]["status"] != "running" for run in runs) == len(cells(config))
-    summary = build_comparison_summary(
+    comparison = ComparisonDescription(
         name=config.name,
         holdfast_version=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -163,7 +171,7 @@ def _summarize(config: CompareConfig, directory: RunDirectory) -> dict[str, Any]
         labels=[arm.label for arm in config.recipes],
         seeds=config.seeds,
         orders=config.task_orders(),
-        runs=runs,
     )
+    summary = build_comparison_summary(comparison, runs)
     write_json(directory.summary, summary)
     return summary

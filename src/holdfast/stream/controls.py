@@ -1,4 +1,4 @@
-"""Controls."""
+"""The recipe's controllers during one stage: they set settings of the recipe anew for every step."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,8 @@ class Controls:
     """A recipe and its controllers during one stage.
 
     Args:
-        name: of the stage, for draws: the run's seed and the stage's number.
+        steps: optimizer steps of the stage.
+        name: names the stage for random draws: the run's seed and the stage's number.
     """
 
     def __init__(self, recipe: "Recipe", steps: int, *name: int | str) -> None:
@@ -23,7 +24,7 @@ class Controls:
         self._controllers = recipe.controllers()
 
     def settings(self, step: int) -> dict[str, float]:
-        """What the controllers set for an optimizer step (from 0)."""
+        """What the controllers set for an optimizer step (from 0), by the setting's name."""
         moment = Moment(step, self._steps, self._seed)
         return {name: controller.value(moment) for name, controller in self._controllers.items()}
 
@@ -31,9 +32,10 @@ class Controls:
         """The recipe with these settings."""
         return self._recipe.model_copy(update=dict(settings)) if settings else self._recipe
 
-    def see(self, numbers: Mapping[str, Any]) -> None:
+    def see(self, metrics: Mapping[str, Any]) -> None:
+        """Show the metrics of a step to the controllers, which may learn from them."""
         for controller in self._controllers.values():
-            controller.see(numbers)
+            controller.see(metrics)
 
     def state(self) -> dict[str, Any]:
         return {name: controller.state() for name, controller in self._controllers.items()}

@@ -1,8 +1,6 @@
-"""A run's weights as one folder that transformers loads."""
+"""Exports the weights of a run as one folder that transformers loads."""
 
 from pathlib import Path
-
-import torch
 
 from holdfast.config.load import load_kept_config
 from holdfast.config.settings import RunConfig
@@ -11,42 +9,40 @@ from holdfast.model.load import load_policy
 from holdfast.model.stage_adapters import adapted_model
 from holdfast.store.files import read_json
 from holdfast.store.run_directory import RunDirectory
+from holdfast.stream.learner import load_weights
 from holdfast.stream.manifest import weights_hash
 from holdfast.train.checkpoint import Checkpoint, load_newest, open_checkpoint
 
 
 def export_run(source: Path, output: Path) -> Path:
-    """Write the weights of a run's newest whole checkpoint, or of a given checkpoint, as `Policy.save_folder` does.
+    """Write the weights of a run's newest undamaged checkpoint, or of a given one, as `Policy.save_folder` does.
 
-    The model is loaded again as the run loaded it, and takes its weights from the checkpoint: the folder has its
-    tokenizer and configuration too.
+    The model is loaded as the run loaded it, so that the folder has the tokenizer and configuration too. Then it gets
+    the checkpoint's weights.
 
     Args:
         source: a run directory, or a folder in its `checkpoints/`.
 
     Raises:
-        RunError: there is no run or no whole checkpoint; the model is not what the run began with; `output` exists.
+        RunError: there is no run, or no undamaged checkpoint; the model has changed; `output` exists.
     """
     if output.exists():
-        raise RunError("there is something here already", where=str(output), fix="name a folder that is not there")
-    directory, checkpoint = _found(source)
+        raise RunError("the output exists already", where=str(output), fix="name a folder that does not exist")
+    directory, checkpoint = _locate(source)
     config = load_kept_config(directory.config, RunConfig)
-    # On the CPU: the weights are only passed on.
+    # On the CPU, because the weights are only copied.
     policy = load_policy(adapted_model(config).model_copy(update={"device": "cpu"}), seed=config.seed)
     manifest = read_json(directory.manifest)
     if manifest["model"]["sha256"] != weights_hash(policy):
         fix = "put the model back"
         raise RunError("the model's weights have changed since the run began", where=str(directory.path), fix=fix)
-    trainable = policy.named_trainable()
-    with torch.no_grad():
-        for name, value in checkpoint.load("policy").items():
-            trainable[name].copy_(value)
+    load_weights(checkpoint, policy)
     policy.save_folder(output, merged=True)
     return output
 
 
-def _found(source: Path) -> tuple[RunDirectory, Checkpoint]:
-    """The run that a path belongs to, and its checkpoint."""
+def _locate(source: Path) -> tuple[RunDirectory, Checkpoint]:
+    """The run that a path belongs to, and the checkpoint to export."""
     if (source / "position.json").exists():
         directory = RunDirectory(source.resolve().parents[1])
         checkpoint: Checkpoint | None = open_checkpoint(source)
@@ -55,7 +51,7 @@ def _found(source: Path) -> tuple[RunDirectory, Checkpoint]:
         checkpoint = load_newest(directory.checkpoints)
     if not directory.config.exists():
         fix = "name a run directory, or a folder in its checkpoints/"
-        raise RunError("is not a run directory: there is no config.yaml", where=str(directory.path), fix=fix)
+        raise RunError("is not a run directory: config.yaml is missing", where=str(directory.path), fix=fix)
     if checkpoint is None:
-        raise RunError("no checkpoint has been saved yet", where=str(source), fix="let the run go on")
+        raise RunError("the run has not saved a checkpoint yet", where=str(source), fix="resume the run first")
     return directory, checkpoint

@@ -1,8 +1,4 @@
-"""Back to the healthy checkpoint: what the logs hold of the steps that are undone is kept aside.
-
-A kill at any moment leaves a run that comes to the same: until the new checkpoint is in its place, the newest one is
-from before the decision, which is then made again; from then on the logs are cut to where it stands.
-"""
+"""What going back does to the logs of a run: undone steps are copied to discarded.jsonl, and cut from the others."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,11 +8,11 @@ from holdfast.store.run_directory import RunDirectory
 from holdfast.train.checkpoint import Checkpoint, open_checkpoint
 
 UNDONE_LOGS = ("metrics.jsonl", "probes.jsonl", "rollouts.jsonl")
-"""What a roll-back cuts back to its checkpoint; the lines of the first two are kept in discarded.jsonl."""
+"""The logs that are cut back. The undone lines of the first two are kept in discarded.jsonl."""
 
 
-def first_whole(directory: RunDirectory, numbers: Iterable[int]) -> tuple[Checkpoint | None, list[str]]:
-    """The first of some checkpoints that is whole, None where none is, and what is wrong with those before it."""
+def first_undamaged(directory: RunDirectory, numbers: Iterable[int]) -> tuple[Checkpoint | None, list[str]]:
+    """The first undamaged checkpoint among some, or None, and what is wrong with those before it."""
     faults: list[str] = []
     for number in numbers:
         try:
@@ -26,25 +22,22 @@ def first_whole(directory: RunDirectory, numbers: Iterable[int]) -> tuple[Checkp
     return None, faults
 
 
-def keep_aside(directory: RunDirectory, lengths: Mapping[str, int], decision: int) -> int:
-    """Copy what is about to be cut off from the logs into discarded.jsonl; the number of optimizer steps in it.
+def keep_discarded(directory: RunDirectory, lengths: Mapping[str, int], decision: int) -> None:
+    """Copy the lines that are about to be cut from the logs to discarded.jsonl.
 
     Args:
-        lengths: of the logs at the checkpoint, in bytes.
-        decision: index of the decision that undoes them, from 0.
+        lengths: of the logs at the checkpoint that the run goes back to, in bytes.
+        decision: index in decisions.jsonl (from 0) of the decision that undoes the lines.
     """
-    counts = {}
     for log in UNDONE_LOGS[:2]:
-        known = list(directory.records(log))
-        lines = [line for line, end in zip(known, _ends(directory.path / log), strict=True) if end > lengths[log]]
-        for line in lines:
-            directory.append("discarded.jsonl", {"decision": decision, "log": log, "record": line})
-        counts[log] = len(lines)
-    return counts["metrics.jsonl"]
+        records = directory.records(log)
+        for record, end in zip(records, _line_ends(directory.path / log), strict=True):
+            if end > lengths[log]:
+                directory.append("discarded.jsonl", {"decision": decision, "log": log, "record": record})
 
 
-def _ends(log: Path) -> list[int]:
-    """Where each whole line of a log ends, in bytes."""
+def _line_ends(log: Path) -> list[int]:
+    """The position after each complete line of a log, in bytes."""
     ends, position = [], 0
     for line in log.read_bytes().splitlines(keepends=True) if log.exists() else ():
         position += len(line)
@@ -54,7 +47,7 @@ def _ends(log: Path) -> list[int]:
 
 
 def steps_before(directory: RunDirectory, stage: int) -> int:
-    """Optimizer steps that the stages before one have taken; one that was ended early has fewer than configured."""
+    """Optimizer steps that the earlier stages have really taken. A stage that the guard ended early has fewer."""
     taken: dict[int, int] = {}
     for record in directory.records("metrics.jsonl"):
         taken[record["stage"]] = max(taken.get(record["stage"], 0), record["step"])
@@ -62,5 +55,10 @@ def steps_before(directory: RunDirectory, stage: int) -> int:
 
 
 def cut_lengths(now: Mapping[str, int], checkpoint: Mapping[str, int]) -> dict[str, int]:
-    """Lengths of the logs once a roll-back is done: decisions and discarded steps grow, the others are cut."""
+    """Lengths of the logs after the run has gone back, in bytes: decisions and discarded steps stay in theirs.
+
+    Args:
+        now: current lengths.
+        checkpoint: lengths at the checkpoint that the run goes back to.
+    """
     return {log: checkpoint[log] if log in UNDONE_LOGS else length for log, length in now.items()}

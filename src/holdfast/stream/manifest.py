@@ -1,4 +1,4 @@
-"""What a run was made from: versions, seeds, and hashes of data and model."""
+"""manifest.json: the versions, seeds and hashes of data and model that a run was made with."""
 
 import hashlib
 import platform
@@ -22,7 +22,11 @@ LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "safetensors", "data
 def build_manifest(
     config: RunConfig, label: str, tasks: Sequence[Task], suites: Sequence[Suite], weights: str
 ) -> dict[str, Any]:
-    """Everything that one needs to know to make the run again; `weights` is the hash of the model's."""
+    """Everything that is needed to repeat a run.
+
+    Args:
+        weights: hash of the model's weights.
+    """
     import torch
 
     return {
@@ -41,12 +45,12 @@ def build_manifest(
 
 
 def weights_hash(policy: Policy) -> str:
-    """SHA-256 over the names and values of the model's weights as they were loaded."""
+    """SHA-256 over the names and values of the model's weights as they were loaded, without adapters."""
     import torch
 
     digest = hashlib.sha256()
     for name, value in sorted(policy.causal_lm.state_dict().items()):
-        if ".lora_" not in name:
+        if ".lora_" not in name:  # adapters are made for the run, and are not part of the model
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
@@ -55,13 +59,14 @@ def weights_hash(policy: Policy) -> str:
 def check_manifest(
     manifest: Mapping[str, Any], tasks: Sequence[Task], suites: Sequence[Suite], weights: str, *, where: str
 ) -> None:
-    """Refuse to go on with data or a model other than the run began with; warn of other threads or libraries.
+    """Refuse to resume with other data or another model; warn about another number of threads or other libraries.
 
     Args:
-        weights: hash of the model's, as it was loaded.
+        weights: hash of the model's weights as they were loaded.
+        where: the manifest's path.
 
     Raises:
-        RunError: names what has changed.
+        RunError: data or model have changed.
     """
     import torch
 
@@ -70,10 +75,10 @@ def check_manifest(
         raise RunError("the model's weights have changed since the run began", where=where, fix=fix)
     changed = [name for name in LIBRARIES if manifest["libraries"].get(name) != version(name)]
     if manifest["threads"] != torch.get_num_threads():
-        changed.append(f"the number of threads ({manifest['threads']} then)")
+        changed.append(f"the number of threads (it was {manifest['threads']})")
     if changed:
         names = ", ".join(changed)
-        warnings.warn(f"{where}: not as when the run began: {names}; results may differ in rounding", stacklevel=2)
+        warnings.warn(f"{where}: changed since the run began: {names}. Results may differ by rounding", stacklevel=2)
     for each in all_sets(tasks, suites):
         if manifest["data"].get(each.name) != data_hash(each):
             fix = "put the data back, or start a new run"

@@ -1,4 +1,4 @@
-"""What a run measures of its model, within stages and at their ends, and where it keeps that."""
+"""Measures the model of a run within stages (probes) and after them (evaluations), and writes the results."""
 
 import time
 import warnings
@@ -23,11 +23,11 @@ from holdfast.summary.responses import Answers, stage_record
 
 
 class Measuring:
-    """Probes within stages and the evaluation at their ends.
+    """Probes within stages and evaluations after them.
 
     Args:
-        baseline: the evaluation before the first stage as an earlier run with the same model and sets found it.
-        model: which the run begins with; the lab's base where it is left out.
+        baseline: the evaluation before the first stage, from an earlier run with the same model and sets.
+        model: the model that the run starts from; by default the lab's base.
     """
 
     def __init__(
@@ -48,22 +48,23 @@ class Measuring:
         self.world.main(self._load_embedder)
 
     def _load_embedder(self) -> None:
-        """Before anything is trained, so that a wrong name is told at once; one process has the answers of all."""
+        """Load the embedding model before training, so that a wrong name fails at once. The main process has it."""
         if self.settings.embedder is not None and self.settings.response_items:
             self._embedder = Embedder(self.settings.embedder)
 
     def probe_is_due(self, step: int, steps: int) -> bool:
-        """Whether a stage of so many steps is probed after this one; its ends are evaluated in full anyway."""
+        """Whether a stage of `steps` steps is probed after this one. Its two ends are evaluated in full instead."""
         every = self.settings.probe_steps
         return bool(every) and 0 < step < steps and step % every == 0
 
     def probe(self, stage: int, step: int) -> dict[str, Any] | None:
-        """Probe after a step of a stage; None where an interrupted process has done so already."""
+        """Probe after a step of a stage. None if an interrupted process has probed it already."""
 
-        def made_before() -> bool:
+        def is_probed() -> bool:
             return any((p["stage"], p["step"]) == (stage, step) for p in self.directory.records("probes.jsonl"))
 
-        if self.world.main(made_before):
+        # The newest checkpoint may be from before a probe that is already in the log.
+        if self.world.main(is_probed):
             return None
         started = time.perf_counter()
         retention = [suite for suite in self.suites if suite.kind == "retention"]
@@ -79,9 +80,10 @@ class Measuring:
         return record
 
     def retention_before(self) -> tuple[dict[str, float], dict[str, int]]:
-        """Mean score of a probe's items of each retention suite before the first stage, once that is evaluated.
+        """Scores of the retention suites before the first stage, for the items that a probe uses.
 
-        And how many items these are: a suite may have fewer than a probe would take.
+        Returns:
+            The mean score of each suite, and its number of items. A suite may have fewer than a probe would use.
         """
         items = read_json(self.directory.evaluation(0))["items"]
         names = [suite.name for suite in self.suites if suite.kind == "retention"]
@@ -91,7 +93,7 @@ class Measuring:
         return means, {name: len(values) for name, values in known.items()}
 
     def evaluate(self, stage: int) -> None:
-        """Evaluate everything after a stage (0: before the first), whose model has been saved."""
+        """Evaluate all sets after a stage (0: before the first). The stage's model must have been saved."""
         started = time.perf_counter()
         self.observer.evaluation_started(stage, len(self.tasks) + len(self.suites))
         result: dict[str, Any]
@@ -101,39 +103,44 @@ class Measuring:
                 self.world.main(lambda: write_json(self.directory.responses(0), answers))
         else:
             task = self.tasks[stage - 1].name if stage else None
-            found = self.evaluator.evaluate(stage, task, self.tasks, self.suites)
-            self._compare_answers(found)
+            evaluation = self.evaluator.evaluate(stage, task, self.tasks, self.suites)
+            self._compare_answers(evaluation)
             if stage and self.settings.drift_weights:
                 self._measure_drift(stage)
-            result = found.as_json() | {"seconds": time.perf_counter() - started}
+            result = evaluation.as_json() | {"seconds": time.perf_counter() - started}
         self.world.main(lambda: write_json(self.directory.evaluation(stage), json_safe(result)))
         self.observer.evaluation_done(stage, {name: s["mean"] for name, s in result["sets"].items()})
 
-    def _compare_answers(self, found: Evaluation) -> None:
-        """Write down greedy answers, and how they compare with those before the first stage."""
-        if not any(found.answers.values()):
+    def _compare_answers(self, evaluation: Evaluation) -> None:
+        """Write the greedy answers, and how they differ from those before the first stage."""
+        stage, answers = evaluation.stage, evaluation.answers
+        if not any(answers.values()):
             return
 
         def write() -> None:
-            base = read_json(self.directory.responses(0))["answers"] if found.stage else found.answers
+            base = read_json(self.directory.responses(0))["answers"] if stage else answers
             kinds: dict[str, str] = {task.name: "task" for task in self.tasks}
             kinds |= {suite.name: suite.kind for suite in self.suites}
-            shown = {t.name: [e.demonstration for e in t.train if e.demonstration is not None] for t in self.tasks}
-            like = self._similarity(base, found.answers) if found.stage else {}
-            record = stage_record(found.stage, found.task, found.answers, found.kl, base, kinds, shown, like)
-            write_json(self.directory.responses(found.stage), json_safe(record))
+            demonstrations = {
+                task.name: [e.demonstration for e in task.train if e.demonstration is not None] for task in self.tasks
+            }
+            similarity = self._similarity(base, answers) if stage else {}
+            record = stage_record(
+                stage, evaluation.task, answers, evaluation.kl, base, kinds, demonstrations, similarity
+            )
+            write_json(self.directory.responses(stage), json_safe(record))
 
         self.world.main(write)
 
-    def _similarity(self, base: Answers, own: Answers) -> dict[str, dict[str, Any]]:
-        """How alike the embeddings of answers are, by set; nothing where no embedding model is named."""
+    def _similarity(self, base: Answers, now: Answers) -> dict[str, dict[str, Any]]:
+        """How similar the embeddings of answers are, by set. Empty if the configuration names no embedding model."""
         if self._embedder is None:
             return {}
-        texts = {name: ([a["text"] for a in base[name]], [a["text"] for a in answers]) for name, answers in own.items()}
+        texts = {name: ([a["text"] for a in base[name]], [a["text"] for a in answers]) for name, answers in now.items()}
         return {name: compare_embeddings(self._embedder, *sides) for name, sides in texts.items()}
 
     def _measure_drift(self, stage: int) -> None:
-        """Compare a stage's saved weights with the base's; under LoRA base and adapter, which are not rounded."""
+        """Compare a stage's saved weights with the base's. Under LoRA that is the adapter, because merging rounds."""
         folders = [self.directory.model(number) for number in range(1, stage + 1)]
         if self.model.lora is not None:
             folders = [folder / "adapter" for folder in folders]
@@ -141,7 +148,7 @@ class Measuring:
         try:
             if self.model.revision is not None and not Path(base).is_dir():
                 base = str(hub_folder(base, self.model.revision))
-            found = drift(
+            result = drift(
                 base,
                 folders[-1],
                 earlier=folders[:-1],
@@ -149,20 +156,21 @@ class Measuring:
                 share=self._shared,
                 progress=lambda *_: stop.poll(),
             )
-        except ModelError as error:  # a run of hours does not end for want of a measurement
+        except ModelError as error:  # a failed measurement must not end a run of hours
             warnings.warn(f"drift after stage {stage} could not be measured: {error}", stacklevel=2)
             return
-        entry = drift_entry(found, stage, self.tasks[stage - 1].name)
-        record = _relative(json_safe(found.as_json() | {"entry": entry}), f"{self.directory.path}/")
+        entry = drift_entry(result, stage, self.tasks[stage - 1].name)
+        record = _relative(json_safe(result.as_json() | {"entry": entry}), f"{self.directory.path}/")
         self.world.main(lambda: write_json(self.directory.drift(stage), record))
 
     def _shared(self, measure: Callable[[Sequence[str]], list[MatrixDrift]], names: Sequence[str]) -> list[MatrixDrift]:
+        """Measure matrices on all processes, each a share of the names."""
         parts = self.world.each(lambda: measure(self.world.share(names)))
         return [each for part in parts for each in part]
 
 
 def _relative(value: Any, folder: str) -> Any:
-    """Plain data with the paths within a run given from its folder, so that they hold where it is moved to."""
+    """Plain data with paths relative to the run's folder, so that they stay valid if the folder is moved."""
     if isinstance(value, dict):
         return {key.removeprefix(folder): _relative(each, folder) for key, each in value.items()}
     if isinstance(value, list):

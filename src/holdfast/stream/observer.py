@@ -1,4 +1,4 @@
-"""What a run tells whoever watches it. Importable without torch."""
+"""The events of a run, for whatever displays them. Importable without torch."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,34 +7,40 @@ from holdfast.guard.guard import Decision
 
 
 class Observer:
-    """Receives a run's events; every method does nothing by default."""
+    """Receives the events of a run. Every method does nothing by default."""
 
     def comparison_run(self, number: int, runs: int) -> None:
-        """Run `number` (from 1) of a comparison's `runs` is about to begin or to go on."""
+        """Run `number` (from 1) of a comparison's `runs` starts or resumes."""
 
     def run_started(self, label: str, stages: int, steps: int, done: int) -> None:
-        """A run begins, or goes on after `done` of its optimizer steps: its label, stages, and steps of them all."""
+        """A run starts or resumes.
+
+        Args:
+            label: the recipe's name in the report.
+            steps: optimizer steps of all stages.
+            done: how many of them earlier processes have taken.
+        """
 
     def stage_started(self, stage: int, task: str, steps: int, done: int) -> None:
-        """Stage `stage` (from 1) begins, or goes on after `done` of its `steps`."""
+        """Stage `stage` (from 1) starts, or resumes after `done` of its `steps`."""
 
     def step_done(self, numbers: Mapping[str, Any]) -> None:
-        """An optimizer step was taken; its line of metrics.jsonl."""
+        """An optimizer step was taken. `numbers` is its line of metrics.jsonl."""
 
     def decided(self, decision: Decision) -> None:
-        """The guard has decided; its line of decisions.jsonl."""
+        """The guard has decided. `decision` holds its line of decisions.jsonl."""
 
     def rolled_back(self, steps: int) -> None:
-        """The guard has undone the last so many optimizer steps."""
+        """The last `steps` optimizer steps have been undone, by the guard or by the recipe's plan."""
 
     def evaluation_started(self, stage: int, sets: int) -> None:
-        """All sets are about to be evaluated after `stage` (0: before the first)."""
+        """The evaluation of all `sets` after stage `stage` starts (0: before the first stage)."""
 
     def set_started(self, name: str) -> None:
-        """A set is about to be evaluated."""
+        """The evaluation of one set starts."""
 
     def evaluation_done(self, stage: int, scores: Mapping[str, float]) -> None:
-        """All sets have been evaluated; mean score of each."""
+        """All sets have been evaluated. `scores` is the mean score of each."""
 
     def run_done(self, summary: Mapping[str, Any]) -> None:
-        """The run is complete."""
+        """The run is over: complete, or stopped by the guard."""

@@ -1,4 +1,4 @@
-"""`summary.json` of a run, from what its directory holds."""
+"""Writes `summary.json` of a run from the files of its directory."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -10,8 +10,8 @@ from holdfast.data.task import Suite, Task
 from holdfast.evaluate.evaluator import set_descriptions
 from holdfast.store.files import read_json, write_json
 from holdfast.store.run_directory import RunDirectory
-from holdfast.summary.build import build_run_summary
-from holdfast.summary.responses import artifact_entries, repetition_entries, response_entries
+from holdfast.summary.inputs import Measured, RunDescription, RunLogs
+from holdfast.summary.run import build_run_summary
 
 
 def summarize(
@@ -24,18 +24,16 @@ def summarize(
     parameters: tuple[int, int],
     status: str,
 ) -> dict[str, Any]:
-    """Write the summary of a run as it stands, and return it.
+    """Write the summary of a run as far as it has come, and return it.
 
     Args:
-        parameters: of the model, all and those that are trained.
+        parameters: number of the model's parameters, and of those that are trained.
     """
     evaluations = [read_json(path) for n in range(len(tasks) + 1) if (path := directory.evaluation(n)).exists()]
-    records = [read_json(path) for n in range(len(evaluations)) if (path := directory.responses(n)).exists()]
-    drifts = [read_json(path)["entry"] for n in range(len(evaluations)) if (path := directory.drift(n)).exists()]
-    probes = list(directory.records("probes.jsonl"))
-    counts = {name: s["n"] for name, s in evaluations[0]["sets"].items()}
+    finished = range(len(evaluations))
+    logs = RunLogs.read(directory)
     total, trainable = parameters
-    summary = build_run_summary(
+    run = RunDescription(
         name=config.name,
         label=label,
         holdfast_version=__version__,
@@ -51,19 +49,16 @@ def summarize(
             "dtype": config.model.dtype,
         },
         status=status,
-        sets=set_descriptions(tasks, suites, counts),
-        evaluations=evaluations,
-        metrics=list(directory.records("metrics.jsonl")),
-        probes=probes,
-        probe_items=config.eval.probe_items if probes else None,
-        drift=drifts,
-        responses=response_entries(records),
-        artifacts=artifact_entries(records, probes),
-        repetition=repetition_entries(records),
+        sets=set_descriptions(tasks, suites, {name: s["n"] for name, s in evaluations[0]["sets"].items()}),
         guard=config.guard.model_dump(mode="json"),
-        decisions=list(directory.records("decisions.jsonl")),
-        discarded=list(directory.records("discarded.jsonl")),
-        eval_seconds=sum(e["seconds"] for e in evaluations) + sum(p["seconds"] for p in probes),
     )
+    measured = Measured.from_records(
+        evaluations,
+        responses=[read_json(path) for n in finished if (path := directory.responses(n)).exists()],
+        drift=[read_json(path)["entry"] for n in finished if (path := directory.drift(n)).exists()],
+        probes=logs.probes,
+        probe_items=config.eval.probe_items,
+    )
+    summary = build_run_summary(run, logs, measured)
     write_json(directory.summary, summary)
     return summary

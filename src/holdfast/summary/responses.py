@@ -16,8 +16,8 @@ from holdfast.measure.artifacts.ngrams import Ngram, Unit, units_of_text
 from holdfast.measure.artifacts.phrases import words
 from holdfast.measure.artifacts.repetition import LOOPING, compression_ratio, repeated_share
 from holdfast.measure.artifacts.rounds import amplification
-from holdfast.measure.forgetting import Json, mean
 from holdfast.measure.response import compare_greedy
+from holdfast.measure.scores import Json, mean
 
 MOVED = 3
 """Answers that are shown of each set."""

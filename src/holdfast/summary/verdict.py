@@ -9,7 +9,7 @@ interval, what was observed is stated together with why there is none.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from holdfast.measure.forgetting import mean
+from holdfast.measure.scores import mean
 from holdfast.measure.statistics import largest_margin
 
 Summary = Mapping[str, Any]

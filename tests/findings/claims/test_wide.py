@@ -10,7 +10,7 @@ from holdfast.findings import decoding
 from holdfast.findings.claim import Evidence
 from holdfast.findings.claims.wide import SCORE, WIDE, gained
 from holdfast.lab.tasks import lab_task
-from holdfast.measure.forgetting import compute_metrics
+from holdfast.measure.metrics import compute_metrics
 
 
 def _run(scores: list[float], tokens_per_step: int) -> dict[str, Any]:

@@ -14,10 +14,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from holdfast.errors import ModelError
 from holdfast.objective.fused.head import ONEDNN_TILE_BYTES, HeadGradient, Projection
 from holdfast.objective.fused.loss import fused_loss_and_statistics
+from holdfast.objective.fused.workspace import Workspace
 from holdfast.objective.head import OutputHead, TensorHead
 from holdfast.objective.loss import loss_and_statistics
 from holdfast.objective.signals import HiddenSignal, SparseSignal, compress
-from holdfast.recipes.parts.objective import Objective, PolicyGradient, SafetyWeight, TokenWeight
+from holdfast.recipes.parts.objective import DivergenceWeight, Objective, PolicyGradient, TokenWeight
 from objective_factory import HeadStep, Outcome, make_head_step
 
 ALL = {"ce": 0.7, "div": 1.0, "advantage": -0.8, "base_kl": 0.5}
@@ -76,7 +77,7 @@ def objectives(draw: st.DrawFn) -> Objective:
             off_policy=draw(st.sampled_from(["own", "ratio", "shaped"])),
         ),
         token_weight=draw(st.none() | st.builds(TokenWeight, **WEIGHTS)),
-        safety_weight=draw(st.none() | st.builds(SafetyWeight, **SIDES)),
+        divergence_weight=draw(st.none() | st.builds(DivergenceWeight, **SIDES)),
         importance=draw(st.sampled_from(["none", "token", "sequence_mean"])),
         temperature=draw(st.sampled_from([1.0, 0.7])),
         reference_kl=draw(st.sampled_from([0.0, 0.3])),
@@ -175,7 +176,9 @@ def test_many_tokens_in_blocks_and_chunks_of_the_default_size(monkeypatch: pytes
     """Default sizes, made small: chunks of one kind and of several, blocks of an odd number of tokens left over."""
     monkeypatch.setattr("holdfast.objective.fused.plan.LEAST_CHUNK", 1)
     monkeypatch.setattr("holdfast.objective.fused.plan.CHUNK_BYTES", dict.fromkeys(("cpu", "cuda"), 7 * 2 * 30 * 8))
-    monkeypatch.setattr("holdfast.objective.fused.chunks.BLOCK_BYTES", dict.fromkeys(("cpu", "cuda"), 3 * 2 * 30 * 8))
+    monkeypatch.setattr(
+        "holdfast.objective.fused.distributions.BLOCK_BYTES", dict.fromkeys(("cpu", "cuda"), 3 * 2 * 30 * 8)
+    )
     objective = Objective(divergence="jsd", importance="sequence_mean", reference_kl=0.1)
     for div in (1.0, [1.0, 0.0, 1.0, 0.0, 1.0]):
         step = make_head_step([4, 3, 6, 0, 9], vocabulary=30, div=div, ce=0.5, base_kl=1.0)
@@ -474,7 +477,7 @@ def test_a_product_with_the_head_in_tiles_is_the_product(tokens: int, bias: bool
     hidden, weight = (torch.randn(n, 3, generator=generator) for n in (tokens, vocabulary))
     head = TensorHead(weight, torch.randn(vocabulary, generator=generator) if bias else None)
     out = torch.full((tokens, 2, vocabulary), math.nan)
-    Projection(0.5).into(out[:, 1], head, hidden)
+    Projection(0.5, Workspace(vocabulary, torch.float32, hidden.device, 0)).into(out[:, 1], head, hidden)
     expected = 2 * (hidden.double() @ weight.double().t() + (0 if head.bias is None else head.bias.double()))
     torch.testing.assert_close(out[:, 1].double(), expected, rtol=1e-5, atol=1e-5)
     assert out[:, 0].isnan().all()

@@ -1,4 +1,4 @@
-"""Runs that a guard takes back while their recipe plans ways back of its own."""
+"""`holdfast.stream.rewind`: runs that the guard rolls back, with a recipe that also plans returns."""
 
 import json
 import math
@@ -11,8 +11,8 @@ import holdfast
 from holdfast.config.load import load_config
 from holdfast.config.settings import RunConfig
 from holdfast.guard.settings import Rules
-from holdfast.stream.near_future.scouting import Scouting
-from holdfast.stream.near_future.triggers import Stalled
+from holdfast.stream.near_future.answers import NearFuture
+from holdfast.stream.near_future.triggers import WhenStalled
 from holdfast.train.step import NotFiniteError, StageTrainer
 from small_runs import RUNS, write_config
 
@@ -33,26 +33,26 @@ def test_after_a_roll_back_only_checkpoints_that_are_still_there_are_candidates(
         eval={"max_items": 2, "kl_items": 0, "samples": 0},
     )
     run = tmp_path / "run"
-    step, choose = StageTrainer.step, Scouting.choose
+    step, choose = StageTrainer.step, NearFuture.choose
     candidates: list[list[int]] = []
 
-    def spoilt(self: StageTrainer, *args: Any, where: str, **kwargs: Any) -> dict[str, Any]:
+    def not_finite_once(self: StageTrainer, *args: Any, where: str, **kwargs: Any) -> dict[str, Any]:
         numbers = step(self, *args, where=where, **kwargs)
         if where == "stage 1 (plus-0), step 34" and not (run / "decisions.jsonl").exists():
             raise NotFiniteError("the gradient's norm is inf", where, numbers | {"grad_norm": math.inf})
         return numbers
 
-    def noted(self: Scouting, *args: Any) -> Any:
-        candidates.append(sorted(self.places))
+    def noted(self: NearFuture, *args: Any) -> Any:
+        candidates.append(sorted(self.checkpoints))
         return choose(self, *args)
 
-    def is_due(self: Stalled) -> bool:
+    def is_due(self: WhenStalled) -> bool:
         """Three rollout batches after the roll-back."""
-        return self.rounds == 0 and self.still == 23 and (run / "decisions.jsonl").exists()
+        return self.rounds == 0 and self.stalled_batches == 23 and (run / "decisions.jsonl").exists()
 
-    monkeypatch.setattr(StageTrainer, "step", spoilt)
-    monkeypatch.setattr(Scouting, "choose", noted)
-    monkeypatch.setattr(Stalled, "due", property(is_due))
+    monkeypatch.setattr(StageTrainer, "step", not_finite_once)
+    monkeypatch.setattr(NearFuture, "choose", noted)
+    monkeypatch.setattr(WhenStalled, "due", property(is_due))
     holdfast.run(load_config(config, RunConfig), run)
     first, second = [json.loads(line) for line in (run / "decisions.jsonl").read_text().splitlines()][:2]
     assert (first["rule"], first["step"]) == ("not_finite", 34)

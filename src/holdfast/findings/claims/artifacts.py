@@ -14,7 +14,7 @@ from holdfast.findings.read import POINTS
 from holdfast.lab.conventions import MEMORIZED, read
 from holdfast.lab.documents import system
 from holdfast.lab.tasks import lab_suite
-from holdfast.measure.forgetting import mean
+from holdfast.measure.scores import mean
 from holdfast.store.files import read_json
 from holdfast.store.run_directory import RunDirectory
 

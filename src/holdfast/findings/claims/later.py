@@ -24,7 +24,7 @@ from holdfast.findings.claims.two_stages import (
 )
 from holdfast.findings.claims.wide import GRPO_HARD, HARD_GROUP, HARD_STEPS, OPSD
 from holdfast.findings.read import POINTS, kl_to_base, matched_loss, metric, steps_to, suites_lost
-from holdfast.measure.forgetting import mean
+from holdfast.measure.scores import mean
 from holdfast.store.run_directory import RunDirectory
 
 # The settings are those of the comparison in own.py, which uses other orders.
@@ -123,13 +123,13 @@ def _scores_between(run: RunDirectory, stages: int) -> dict[str, float]:
     """Scores of the mean of the lab's base and the run's last model, by set; empty if the run kept no model."""
     if not run.model(stages).exists():
         return {}
-    from holdfast.evaluate.standalone import evaluate, plan_of
+    from holdfast.evaluate.standalone import evaluate_model, evaluation_plan
     from holdfast.model.blend import Blend
 
     with TemporaryDirectory() as folder:
         between = Path(folder) / "between"
         Blend("lab", [str(run.model(stages))]).write(AVERAGED, between)
-        scored = evaluate(str(between), plan_of(run.config, (), None, False), lambda model, name: None)
+        scored = evaluate_model(evaluation_plan(run.config, (), None, False).for_model(str(between)))
     return {name: each["mean"] for name, each in scored["sets"].items()}
 
 

@@ -8,7 +8,7 @@ from holdfast.findings.claim import Claim, ClaimArm, Evidence, Quantity, RunSumm
 from holdfast.findings.claims.keeping import LWF, OLORA
 from holdfast.findings.claims.two_stages import SDFT, SDPO_FROZEN
 from holdfast.findings.read import POINTS, generated_tokens, metric
-from holdfast.measure.forgetting import mean
+from holdfast.measure.scores import mean
 from holdfast.measure.statistics import mean_interval
 
 ORDERS: Mapping[str, list[str]] = {

@@ -97,7 +97,7 @@ class TokenWeight:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SafetyWeight:
+class DivergenceWeight:
     """What a divergence counts for at a token y: w = sg(w_T · w_S), seen from both sides (MSD, arXiv 2605.02971).
 
     w_T = 1 − H(q)/log K    q the teacher, renormalized on its K most likely entries: 1 where it is sure
@@ -145,7 +145,7 @@ class Objective:
     aggregation: Aggregation = "sequence_mean"
     token_weight: TokenWeight | None = None
     """Of cross-entropy; None for 1."""
-    safety_weight: SafetyWeight | None = None
+    divergence_weight: DivergenceWeight | None = None
     """Of the divergence; None for 1."""
     policy_gradient: PolicyGradient | None = None
     importance: ImportanceLevel = "none"
@@ -211,7 +211,7 @@ class Objective:
     @property
     def reads_teacher_confidence(self) -> bool:
         """Whether the divergence is weighed by how sure the teacher is."""
-        return self.safety_weight is not None and self.safety_weight.by_teacher
+        return self.divergence_weight is not None and self.divergence_weight.by_teacher
 
     def _check_support(self) -> None:
         if self.top_k_by == "teacher" and not self.support.startswith("topk"):

@@ -55,8 +55,8 @@ class Revision:
     if_wrong: str
     threshold: float
 
-    def beginning(self, answer: str, reward: float) -> str:
-        """What a turn begins with that is to end in a revision."""
+    def prefix(self, answer: str, reward: float) -> str:
+        """The text that the model continues with a revision: its answer, then the cue."""
         return f"{answer}\n\n{self.if_right if reward >= self.threshold else self.if_wrong}\n\n"
 
 

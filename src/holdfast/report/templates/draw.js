@@ -1,16 +1,17 @@
 (() => {
   const specs = JSON.parse(document.getElementById("figures").textContent);
-  const narrow = 520;
-  const off = new Set();
-  const paper = { whole: 640, half: 300 }; // widths of figures on a printed page, which cannot be measured beforehand
+  const narrow = 520; // pixels; narrower figures lose their labels
+  const off = new Set(); // recipes that are switched off
+  const paper = { whole: 640, half: 300 }; // widths of figures on a printed page, which cannot be measured before printing
   let printing = false;
-  const near = new Set();
-  const fresh = new Set();
+  const near = new Set(); // figures in or near the visible part of the page
+  const fresh = new Set(); // figures drawn with the current theme, width and recipes
 
-  // "@name/opacity" stands for a CSS variable of the page, so that the theme decides.
+  // "@name/opacity" stands for a CSS variable of the page, so a figure follows the theme.
   const paint = (token, style) => {
     const [name, opacity] = token.slice(1).split("/");
     const value = style.getPropertyValue(`--${name}`).trim();
+    if (!value) return token; // a label may begin with "@" too
     if (opacity === undefined) return value;
     const [r, g, b] = [1, 3, 5].map((at) => parseInt(value.slice(at, at + 2), 16));
     return `rgba(${r},${g},${b},${opacity})`;
@@ -22,35 +23,35 @@
     return Object.fromEntries(Object.entries(node).map(([key, value]) => [key, resolve(value, style)]));
   };
 
-  // A figure as plotly takes it, in the colors of a style, without the recipes that are switched off.
-  const made = (id, style) => {
+  // A figure's specification for plotly: colors from `style`, recipes that are switched off hidden.
+  const prepared = (id, style) => {
     const figure = resolve(specs[id], style);
-    for (const trace of figure.data) if (trace.meta && off.has(String(trace.meta.arm))) trace.visible = false;
+    for (const trace of figure.data) if (trace.meta && off.has(String(trace.meta.recipe))) trace.visible = false;
     return figure;
   };
-  window.holdfastFigure = made;
+  window.holdfastFigure = prepared;
 
   const draw = (box) => {
     const width = !printing || !box.clientWidth ? box.clientWidth : box.closest(".grid") ? paper.half : paper.whole;
     if (!width || fresh.has(box)) return;
     fresh.add(box);
-    const { data, layout } = made(box.id, getComputedStyle(document.documentElement));
+    const { data, layout } = prepared(box.id, getComputedStyle(document.documentElement));
     for (const trace of data) if (trace.meta?.labeled && width < narrow) trace.mode = "markers";
     Plotly.react(box, data, { ...layout, width }, { displayModeBar: false });
   };
   const boxes = [...document.querySelectorAll(".plot")];
-  // What is in sight is drawn at once, the rest one by one when there is time.
-  const later = window.requestIdleCallback ?? ((work) => setTimeout(work, 50));
+  // Visible figures are drawn at once, all others one by one when the browser is idle.
+  const whenIdle = window.requestIdleCallback ?? ((work) => setTimeout(work, 50));
   const drawRest = () => {
     const next = boxes.find((box) => box.clientWidth && !fresh.has(box));
     if (!next) return;
     draw(next);
-    later(drawRest);
+    whenIdle(drawRest);
   };
   const redraw = () => {
     fresh.clear();
     near.forEach(draw);
-    later(drawRest);
+    whenIdle(drawRest);
   };
 
   const approach = new IntersectionObserver((entries) => {
@@ -73,7 +74,7 @@
     approach.observe(box);
     resize.observe(box);
   }
-  later(drawRest);
+  whenIdle(drawRest);
   document.addEventListener("themechange", redraw);
   addEventListener("beforeprint", () => {
     printing = true;
@@ -85,13 +86,13 @@
     redraw();
   });
 
-  const buttons = [...document.querySelectorAll("button[data-arm]")];
+  const buttons = [...document.querySelectorAll("button[data-toggle]")];
   for (const button of buttons) {
     button.addEventListener("click", () => {
-      const arm = button.dataset.arm;
-      if (!off.delete(arm)) off.add(arm);
-      for (const twin of buttons) twin.setAttribute("aria-pressed", String(!off.has(twin.dataset.arm)));
-      for (const alone of document.querySelectorAll(`figure[data-only="${CSS.escape(arm)}"]`)) alone.classList.toggle("off", off.has(arm));
+      const recipe = button.dataset.toggle;
+      if (!off.delete(recipe)) off.add(recipe);
+      for (const twin of buttons) twin.setAttribute("aria-pressed", String(!off.has(twin.dataset.toggle)));
+      for (const alone of document.querySelectorAll(`figure[data-only="${CSS.escape(recipe)}"]`)) alone.classList.toggle("off", off.has(recipe));
       redraw();
     });
   }

@@ -1,18 +1,17 @@
 (() => {
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
 
-  // Of a section's panels, those are shown that agree with every choice made in it.
+  // A section shows the panels that match every choice made in it.
   const filter = (scope) => {
     const choices = all("select[data-filter]", scope).map((select) => [select.dataset.filter, select.value]);
     for (const panel of all("[data-panel]", scope)) {
       panel.hidden = choices.some(([key, value]) => key in panel.dataset && panel.dataset[key] !== value);
     }
-    reach(scope);
-    document.dispatchEvent(new Event("layoutchange"));
+    updateTabStops(scope);
   };
 
-  // What scrolls must be reachable by keyboard; what does not should not be a stop on the way.
-  const reach = (scope) => {
+  // A box that scrolls must be reachable with the Tab key; one that does not scroll must not be a stop.
+  const updateTabStops = (scope) => {
     for (const box of all(".scroll, .sample pre, .answers", scope)) {
       if (box.scrollWidth > box.clientWidth + 1 || box.scrollHeight > box.clientHeight + 1) box.tabIndex = 0;
       else box.removeAttribute("tabindex");
@@ -23,9 +22,9 @@
     scope.addEventListener("change", (event) => event.target.matches("select[data-filter]") && filter(scope));
     filter(scope);
   }
-  reach(document);
-  addEventListener("resize", () => reach(document));
-  addEventListener("toggle", (event) => reach(event.target), true);
+  updateTabStops(document);
+  addEventListener("resize", () => updateTabStops(document));
+  addEventListener("toggle", (event) => updateTabStops(event.target), true);
 
   const links = new Map(all("nav a").map((link) => [link.hash.slice(1), link]));
   const seen = new IntersectionObserver((entries) => {

@@ -1,5 +1,5 @@
 (() => {
-  // Figures are saved as they belong on paper, in the light theme, whatever the page shows.
+  // Saved figures are for paper: they use the light theme, whatever theme the page shows.
   const probe = document.createElement("div");
   probe.dataset.theme = "light";
   probe.hidden = true;
@@ -7,7 +7,7 @@
   const style = getComputedStyle(probe);
   const value = (name) => style.getPropertyValue(`--${name}`).trim();
 
-  const hand = (svg, name) => {
+  const download = (svg, name) => {
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob([svg], { type: "image/svg+xml" }));
     link.download = `${name}.svg`;
@@ -15,12 +15,13 @@
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
   };
 
-  // An SVG of the page's own: its variables become the values that they stand for.
-  const drawing = (svg) => {
+  // A small curve is inline SVG; in the file, its CSS variables become their values.
+  const smallCurve = (svg) => {
     const text = new XMLSerializer().serializeToString(svg);
     return text.replace(/var\(--([\w-]+)\)/g, (_, name) => value(name).replaceAll('"', "'"));
   };
 
+  // The page's recipe buttons are not in the file, so a figure with several named traces gets a legend.
   const plotted = async (id, width) => {
     const { data, layout } = holdfastFigure(id, style);
     const named = data.filter((trace) => trace.name && trace.visible !== false && trace.showlegend !== false);
@@ -34,9 +35,9 @@
   document.addEventListener("click", async (event) => {
     const button = event.target.closest("button.save");
     if (!button) return;
-    if (button.dataset.save === "spark") return hand(drawing(button.querySelector("svg")), button.dataset.name);
+    if (button.dataset.save === "spark") return download(smallCurve(button.querySelector("svg")), button.dataset.name);
     const id = button.dataset.save;
-    const svg = document.querySelector(`#${id}.drawing > svg`);
-    hand(svg ? drawing(svg) : await plotted(id, Math.max(640, document.getElementById(id).clientWidth)), id.replace(/^fig-/, ""));
+    const width = Math.max(640, document.getElementById(id).clientWidth);
+    download(await plotted(id, width), id.replace(/^fig-/, ""));
   });
 })();

@@ -1,5 +1,5 @@
 (() => {
-  // Storage may be forbidden, e.g. for a page opened from a file; the choice then lasts as long as the page.
+  // A browser may forbid storage, e.g. for a page opened from a file. Then the choice lasts as long as the page is open.
   const stored = () => { try { return localStorage.getItem("holdfast-theme"); } catch { return null; } };
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const root = document.documentElement;
@@ -19,7 +19,7 @@
     show(current());
     document.getElementById("theme").addEventListener("click", () => {
       chosen = current() === "dark" ? "light" : "dark";
-      try { localStorage.setItem("holdfast-theme", chosen); } catch { /* kept in memory */ }
+      try { localStorage.setItem("holdfast-theme", chosen); } catch { /* `chosen` still holds it */ }
       show(chosen);
     });
   });

@@ -1,7 +1,8 @@
-"""When a run goes back, and takes along what its own near future has answered. Torch-free.
+"""When a run goes back to an earlier step with answers from its own near future. Torch-free.
 
-A recipe names it in `Recipe.guide`; a stage starts with a fresh scout. Until the scout says so, the run goes on as
-ever; then it goes back exactly, and the answers stand in its rollout batches as rows for the recipe to judge.
+A recipe names the trigger in `Recipe.guide`. Every stage starts with a new one. Until the trigger fires, the run trains
+as it would without one. Then it goes back exactly, and the rollout batches bring the answers as additional rows, for
+the recipe to judge.
 """
 
 from collections.abc import Mapping
@@ -11,75 +12,82 @@ from typing import Any, Protocol
 from holdfast.recipes.parts.rollouts import GuideSpec
 
 
-class Scout(Protocol):
-    """Told of every optimizer step; its state is plain data for a checkpoint."""
+class Trigger(Protocol):
+    """Sees every optimizer step of a stage. Its state is plain data for a checkpoint."""
 
     @property
     def due(self) -> bool:
         """Whether the run goes back now."""
 
-    def is_place(self, step: int) -> bool:
-        """Whether the run may go back to where it stands after so many steps of the stage."""
+    def is_return_point(self, step: int) -> bool:
+        """Whether the run may later go back to the point after `step` steps of the stage."""
 
-    def see(self, step: int, numbers: Mapping[str, Any], shares: Mapping[str, float]) -> None:
-        """After a step: its line of metrics.jsonl, and of a new rollout batch the share of right samples by prompt."""
+    def see(self, step: int, metrics: Mapping[str, Any], success_rates: Mapping[str, float]) -> None:
+        """Take in a step.
 
-    def failed(self) -> list[str]:
-        """Ids of prompts that quality is measured on."""
+        Args:
+            metrics: its line of metrics.jsonl.
+            success_rates: by prompt, the share of correct samples in a new rollout batch; empty for later steps on it.
+        """
 
-    def went_back(self) -> None: ...
-    def found_nothing(self) -> None:
-        """It was due, and no answer was found that is worth going back for: the run goes on."""
+    def failed_prompts(self) -> list[str]:
+        """Ids of the prompts that the quality of answers is measured on: those that failed most often."""
+
+    def went_back(self) -> None:
+        """The run has gone back."""
+
+    def stayed(self) -> None:
+        """The trigger fired, but no checkpoint had an answer that is worth going back for: the run continues."""
 
     def state(self) -> dict[str, Any]: ...
     def load_state(self, state: Mapping[str, Any]) -> None: ...
 
 
 @dataclass
-class _Failures:
-    """Prompts without a single right sample, and how often that was."""
+class FailedPrompts:
+    """How often each prompt had no correct sample since it last had one."""
 
     counts: dict[str, int] = field(default_factory=dict)
 
-    def see(self, shares: Mapping[str, float]) -> None:
-        for prompt, share in shares.items():
-            if share:
+    def see(self, success_rates: Mapping[str, float]) -> None:
+        for prompt, rate in success_rates.items():
+            if rate:
                 self.counts.pop(prompt, None)
             else:
                 self.counts[prompt] = self.counts.get(prompt, 0) + 1
 
-    def most(self, limit: int) -> list[str]:
-        """Those that failed most often, of these the ones that failed first."""
+    def most_frequent(self, limit: int) -> list[str]:
+        """The prompts that failed most often. Ties keep the order in which they first failed."""
         return sorted(self.counts, key=lambda prompt: -self.counts[prompt])[:limit]
 
 
 @dataclass
-class Ahead:
-    """So many steps ahead from the beginning of a stage, once."""
+class AfterSteps:
+    """Fires once in a stage, after a fixed number of steps. The run goes back to the start of the stage."""
 
     spec: GuideSpec
     step: int = 0
     done: bool = False
-    failures: _Failures = field(default_factory=_Failures)
+    failures: FailedPrompts = field(default_factory=FailedPrompts)
 
     @property
     def due(self) -> bool:
         return not self.done and self.step == self.spec.steps
 
-    def is_place(self, step: int) -> bool:
+    def is_return_point(self, step: int) -> bool:
         return step == 0 and not self.done
 
-    def see(self, step: int, numbers: Mapping[str, Any], shares: Mapping[str, float]) -> None:
+    def see(self, step: int, metrics: Mapping[str, Any], success_rates: Mapping[str, float]) -> None:
         self.step = step
-        self.failures.see(shares)
+        self.failures.see(success_rates)
 
-    def failed(self) -> list[str]:
-        return self.failures.most(self.spec.failures)
+    def failed_prompts(self) -> list[str]:
+        return self.failures.most_frequent(self.spec.failures)
 
     def went_back(self) -> None:
         self.done = True
 
-    def found_nothing(self) -> None:
+    def stayed(self) -> None:
         self.done = True
 
     def state(self) -> dict[str, Any]:
@@ -87,70 +95,85 @@ class Ahead:
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         self.step, self.done = state["step"], state["done"]
-        self.failures = _Failures(dict(state["failures"]))
+        self.failures = FailedPrompts(dict(state["failures"]))
+
+
+STALLED_STATE = {
+    "fast": "fast_reward",
+    "slow": "slow_reward",
+    "entropy": "entropy",
+    "entropy_then": "entropy_before",
+    "still": "stalled_batches",
+    "rounds": "rounds",
+}
+"""Key in a checkpoint → attribute of `WhenStalled`. The keys are those of earlier versions."""
 
 
 @dataclass
-class Stalled:
-    """AutoNPO's trigger: the reward stands still while the entropy has fallen."""
+class WhenStalled:
+    """AutoNPO's trigger: fires when the reward has stopped rising although the entropy has fallen."""
 
     spec: GuideSpec
-    fast: float | None = None
-    slow: float | None = None
+    fast_reward: float | None = None
+    slow_reward: float | None = None
+    """Moving averages. The reward rises while the fast one is above the slow one."""
     entropy: float | None = None
-    entropy_then: float | None = None
-    """At the last time that the run was due to go back, or at the stage's beginning."""
-    still: int = 0
-    """Rollout batches for which the reward has stood still."""
+    entropy_before: float | None = None
+    """The entropy when the trigger last fired, or at the start of the stage."""
+    stalled_batches: int = 0
+    """Rollout batches since the reward last rose."""
     rounds: int = 0
-    failures: _Failures = field(default_factory=_Failures)
+    """How often the stage has gone back."""
+    failures: FailedPrompts = field(default_factory=FailedPrompts)
 
     @property
     def due(self) -> bool:
-        if self.rounds >= self.spec.rounds or self.still < self.spec.patience or not self.failures.counts:
+        if self.rounds >= self.spec.rounds or self.stalled_batches < self.spec.patience or not self.failures.counts:
             return False
-        known = self.entropy is not None and self.entropy_then is not None
-        return known and self.entropy < self.spec.entropy_share * self.entropy_then  # type: ignore[operator]
+        known = self.entropy is not None and self.entropy_before is not None
+        return known and self.entropy < self.spec.entropy_share * self.entropy_before  # type: ignore[operator]
 
-    def is_place(self, step: int) -> bool:
+    def is_return_point(self, step: int) -> bool:
         return self.rounds < self.spec.rounds and step % self.spec.every == 0
 
-    def see(self, step: int, numbers: Mapping[str, Any], shares: Mapping[str, float]) -> None:
-        self.failures.see(shares)
-        if (entropy := numbers.get("entropy")) is not None:
-            self.entropy = _moved(self.entropy, entropy, self.spec.fast_rate)
-            self.entropy_then = self.entropy if self.entropy_then is None else self.entropy_then
-        if (reward := numbers.get("reward")) is not None:
-            self.fast = _moved(self.fast, reward, self.spec.fast_rate)
-            self.slow = _moved(self.slow, reward, self.spec.slow_rate)
-            self.still = self.still + 1 if self.fast - self.slow < self.spec.least_gain else 0
+    def see(self, step: int, metrics: Mapping[str, Any], success_rates: Mapping[str, float]) -> None:
+        self.failures.see(success_rates)
+        if (entropy := metrics.get("entropy")) is not None:
+            self.entropy = _moving_average(self.entropy, entropy, self.spec.fast_rate)
+            self.entropy_before = self.entropy if self.entropy_before is None else self.entropy_before
+        if (reward := metrics.get("reward")) is not None:
+            self.fast_reward = _moving_average(self.fast_reward, reward, self.spec.fast_rate)
+            self.slow_reward = _moving_average(self.slow_reward, reward, self.spec.slow_rate)
+            stalled = self.fast_reward - self.slow_reward < self.spec.least_gain
+            self.stalled_batches = self.stalled_batches + 1 if stalled else 0
 
-    def failed(self) -> list[str]:
-        return self.failures.most(self.spec.failures)
+    def failed_prompts(self) -> list[str]:
+        return self.failures.most_frequent(self.spec.failures)
 
     def went_back(self) -> None:
-        self.found_nothing()
+        self.stayed()
         self.rounds += 1
-        self.failures = _Failures()
+        self.failures = FailedPrompts()
 
-    def found_nothing(self) -> None:
-        """Begin to watch anew; what the entropy must fall from now is what it is."""
-        self.fast = self.slow = None
-        self.entropy_then, self.still = self.entropy, 0
+    def stayed(self) -> None:
+        """Watch from here again: the entropy must fall from its current value."""
+        self.fast_reward = self.slow_reward = None
+        self.entropy_before, self.stalled_batches = self.entropy, 0
 
     def state(self) -> dict[str, Any]:
-        numbers = ("fast", "slow", "entropy", "entropy_then", "still", "rounds")
-        return {name: getattr(self, name) for name in numbers} | {"failures": self.failures.counts}
+        values = {key: getattr(self, attribute) for key, attribute in STALLED_STATE.items()}
+        return values | {"failures": self.failures.counts}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        for name, value in state.items():
-            setattr(self, name, _Failures(dict(value)) if name == "failures" else value)
+        for key, attribute in STALLED_STATE.items():
+            setattr(self, attribute, state[key])
+        self.failures = FailedPrompts(dict(state["failures"]))
 
 
-def _moved(average: float | None, value: float, rate: float) -> float:
+def _moving_average(average: float | None, value: float, rate: float) -> float:
     return value if average is None else (1 - rate) * average + rate * value
 
 
-def scout_of(spec: GuideSpec) -> Scout:
-    """A fresh scout for a stage."""
-    return Ahead(spec) if spec.kind == "ahead" else Stalled(spec)
+def make_trigger(spec: GuideSpec) -> Trigger:
+    """A new trigger for a stage."""
+    return AfterSteps(spec) if spec.kind == "ahead" else WhenStalled(spec)

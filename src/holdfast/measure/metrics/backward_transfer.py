@@ -1,0 +1,17 @@
+"""Backward transfer (Lopez-Paz & Ranzato 2017, arXiv 1706.08840)."""
+
+from holdfast.measure.metric import metric
+from holdfast.measure.scores import ScoreMatrix, mean
+
+
+@metric(
+    label="Backward transfer",
+    group="Forgetting",
+    kind="gain",
+    higher_is_better=True,
+    definition="Effect of later stages on earlier tasks: mean score at the end, minus score when learned.",
+    formula="mean of A[T][j] − A[j][j], over tasks before the last",
+)
+def backward_transfer(scores: ScoreMatrix) -> float | None:
+    forgotten = mean(scores.forgotten.values())
+    return None if forgotten is None else 0.0 - forgotten  # unlike −x, this never gives −0.0

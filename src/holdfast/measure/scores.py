@@ -1,0 +1,96 @@
+"""The matrix of evaluations that every metric is computed from.
+
+A[s][j] is the score of task j in the evaluation after stage s. Row 0 is the base model. Task j is learned in stage j.
+T is the last finished stage.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+Json = dict[str, Any]
+
+Scores = dict[str, float]
+"""Score by the name of a task or suite."""
+
+
+def mean(values: Iterable[float]) -> float | None:
+    """The mean, or None if there are no values."""
+    values = list(values)
+    return sum(values) / len(values) if values else None
+
+
+def score(evaluation: Mapping[str, Any], name: str, field: str = "mean") -> float | None:
+    """One number of one set in an evaluation of a summary. None if the set was not evaluated."""
+    value = evaluation["scores"].get(name, {}).get(field)
+    return None if value is None else float(value)
+
+
+def drops(before: Mapping[str, float], after: Mapping[str, float]) -> Scores:
+    """before − after for each name in both. Positive means lost."""
+    return {name: before[name] - after[name] for name in before if name in after}
+
+
+@dataclass(frozen=True)
+class ScoreMatrix:
+    """The scores of one run, finished or not, as metrics read them.
+
+    A set that was never scored is absent from every result.
+
+    Attributes:
+        evaluations: as in the summary: `stage`, `task` and `scores`, for stages 0 (the base) to T, in order.
+        order: the tasks in the order of their stages. It may be longer than T while the run is under way.
+        sets: `name` and `kind` of everything evaluated.
+    """
+
+    evaluations: Sequence[Mapping[str, Any]]
+    order: Sequence[str]
+    sets: Sequence[Mapping[str, Any]]
+
+    @cached_property
+    def rows(self) -> list[Scores]:
+        """A[0] to A[T]."""
+        return [{name: scores["mean"] for name, scores in e["scores"].items()} for e in self.evaluations]
+
+    @property
+    def base(self) -> Scores:
+        """A[0], tasks and suites."""
+        return self.rows[0]
+
+    @property
+    def end(self) -> Scores:
+        """A[T], tasks and suites."""
+        return self.rows[-1]
+
+    @property
+    def tasks(self) -> list[str]:
+        """Tasks 1 to T: those whose stage is finished."""
+        return list(self.order[: len(self.rows) - 1])
+
+    @cached_property
+    def learned(self) -> Scores:
+        """A[j][j] by task: the score right after the task's own stage."""
+        return {task: self.rows[j][task] for j, task in enumerate(self.tasks, 1) if task in self.rows[j]}
+
+    @cached_property
+    def final(self) -> Scores:
+        """A[T][j] by task."""
+        return {task: self.end[task] for task in self.tasks if task in self.end}
+
+    @cached_property
+    def forgotten(self) -> Scores:
+        """A[j][j] − A[T][j] by task, for the tasks before the last."""
+        return drops({task: self.learned[task] for task in self.tasks[:-1] if task in self.learned}, self.final)
+
+    def suites(self, kind: str) -> list[str]:
+        """Names of the suites of one kind, `retention` or `ood`."""
+        return [s["name"] for s in self.sets if s["kind"] == kind]
+
+    def change_of_suites(self, kind: str) -> Scores:
+        """A[T] − A[0] by suite of one kind. Negative means lost."""
+        return drops({name: self.end[name] for name in self.suites(kind) if name in self.end}, self.base)
+
+    def at_end(self, name: str, field: str) -> float | None:
+        """One number of one set in the last evaluation, such as `kl_to_base`."""
+        return score(self.evaluations[-1], name, field)

@@ -1,0 +1,1 @@
+"""Row sources. Each file holds one source of the rows of a rollout batch; `source` holds their common protocol."""

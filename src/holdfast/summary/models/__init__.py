@@ -1,0 +1,1 @@
+"""The fields of `summary.json`, as pydantic models. The schema is generated from them."""

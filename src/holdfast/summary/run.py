@@ -1,0 +1,152 @@
+"""The summary of one run, from plain records."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from holdfast.measure.metrics import compute_metrics
+from holdfast.measure.prediction import forgetting_prediction, prediction_points
+from holdfast.measure.scores import Json, score
+from holdfast.store.files import json_safe
+from holdfast.summary.curves import defined_mean, discarded_curves, stage_offsets, thin_curves
+from holdfast.summary.inputs import Measured, Record, RunDescription, RunLogs
+from holdfast.summary.verdict import run_verdict
+from holdfast.summary.version import SCHEMA_VERSION
+
+COUNTS = ("prompts", "completions", "generated_tokens", "trained_tokens")
+"""What a budget counts in addition to optimizer steps and seconds."""
+
+_SCORE_FIELDS = ("mean", "n", "ci95", "format_ok", "length", "truncated", "kl_to_base", "kl_to_base_se")
+
+
+def build_run_summary(run: RunDescription, logs: RunLogs, measured: Measured) -> Json:
+    """The `summary.json` of one run, finished or not. `holdfast.summary.models.run` describes every field."""
+    evaluations = [{"stage": e["stage"], "task": e["task"], "scores": _scores(e["sets"])} for e in measured.evaluations]
+    offsets = stage_offsets(logs.metrics, len(run.order))
+    summary: Json = {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "run",
+        "name": run.name,
+        "label": run.label,
+        "holdfast_version": run.holdfast_version,
+        "created": run.created,
+        "recipe": run.recipe,
+        "wiring": run.wiring,
+        "seed": run.seed,
+        "order": run.order,
+        "model": run.model,
+        "status": run.status,
+        "budget": _budget(logs, max(offsets.values()), measured.eval_seconds),
+        "sets": run.sets,
+        "evaluations": evaluations,
+        "metrics": compute_metrics(evaluations, run.order, run.sets) if evaluations else None,
+        "curves": thin_curves(logs.metrics, offsets),
+        "probes": _probes(run.order, logs, measured, evaluations, offsets),
+        "drift": measured.drift,
+        "responses": measured.responses,
+        "artifacts": measured.artifacts,
+        "repetition": measured.repetition,
+        "forgetting_prediction": predicted_forgetting(evaluations, run.order, run.sets, label=run.label, seed=run.seed),
+        "samples": _samples(measured.evaluations, run.sets),
+        "guard": run.guard,
+        "decisions": [
+            {**decision, "global_step": offsets.get(decision["stage"], 0) + decision["step"]}
+            for decision in logs.decisions
+        ],
+        "discarded": discarded_curves(logs.discarded, offsets),
+        "verdict": [],
+    }
+    summary = json_safe(summary)
+    summary["verdict"] = run_verdict(summary)
+    return summary
+
+
+def predicted_forgetting(
+    evaluations: Sequence[Record], order: Sequence[str], sets: Sequence[Record], *, label: str, seed: int
+) -> Json:
+    """The `forgetting_prediction` of a run: points only, because one run has no fit."""
+    points = prediction_points(evaluations, order, sets, label=label, seed=seed) if evaluations else ()
+    return forgetting_prediction(points)
+
+
+def _scores(sets: Mapping[str, Record]) -> Json:
+    return {name: {field: values.get(field) for field in _SCORE_FIELDS} for name, values in sets.items()}
+
+
+def _budget(logs: RunLogs, steps: int, eval_seconds: float) -> Json:
+    """What the training took. Discarded steps and probes count, because they were computed."""
+    discarded = [line["record"] for line in logs.discarded if line["log"] == "metrics.jsonl"]
+    probed = math.fsum(line["record"]["seconds"] for line in logs.discarded if line["log"] == "probes.jsonl")
+    taken = [*logs.metrics, *discarded]
+    return {
+        "optimizer_steps": steps + len(discarded),
+        **{count: _total(record.get(count) for record in taken) for count in COUNTS},
+        "seconds": {"train": math.fsum(record["seconds"] for record in taken), "eval": eval_seconds + probed},
+    }
+
+
+def _probes(
+    order: Sequence[str],
+    logs: RunLogs,
+    measured: Measured,
+    evaluations: Sequence[Record],
+    offsets: Mapping[int, int],
+) -> list[Json]:
+    """All probes in order. A probed stage also gets its two ends, from the evaluations around it."""
+    by_key: dict[tuple[int, int], Json] = {}
+    for p in logs.probes:
+        distances = {key: p.get(key) for key in ("kl_to_base", "relative_norm")}
+        by_key[p["stage"], p["step"]] = {"task": p["task"], "scores": p["scores"], **distances}
+    norms = {0: 0.0} | {entry["stage"]: entry["overall"]["relative_norm"] for entry in measured.drift}
+    for stage in sorted({stage for stage, _ in by_key}):
+        names = {name for (s, _), p in by_key.items() if s == stage for name in p["scores"]}
+        last = max((m["step"] for m in logs.metrics if m["stage"] == stage), default=0)
+        for index, step in ((stage - 1, 0), (stage, last)):
+            if index < len(evaluations):
+                ends = _first_items(measured.evaluations[index], evaluations[index], measured.probe_items)
+                end = {
+                    "task": order[stage - 1],
+                    "scores": {name: value for name, value in ends.items() if name in names},
+                    "kl_to_base": defined_mean(score(evaluations[index], task, "kl_to_base") for task in order),
+                    "relative_norm": norms.get(index),
+                }
+                by_key.setdefault((stage, step), end)  # a probe at the last step stays as it was measured
+    return [
+        {"stage": stage, "step": step, "global_step": offsets.get(stage, 0) + step, **by_key[stage, step]}
+        for stage, step in sorted(by_key)
+    ]
+
+
+def _first_items(kept: Record, evaluation: Record, probe_items: int | None) -> dict[str, float]:
+    """Mean score by set over the items that a probe uses. Over all items if single scores were not kept."""
+    items = kept.get("items") or {}
+    whole = {name: s["mean"] for name, s in evaluation["scores"].items()}
+    part = {name: math.fsum(first) / len(first) for name in items if (first := items[name][:probe_items])}
+    return {**whole, **part} if probe_items else whole
+
+
+def _samples(evaluations: Sequence[Record], sets: Sequence[Record]) -> list[Json]:
+    """The kept completions: one entry per example, its completions in the order of the stages."""
+    by_example: dict[tuple[str, str], Json] = {}
+    kinds = {s["name"]: s["kind"] for s in sets}
+    for evaluation in evaluations:
+        for name, samples in (evaluation.get("samples") or {}).items():
+            for s in samples:
+                entry = by_example.setdefault(
+                    (name, s["id"]),
+                    {
+                        "set": name,
+                        "kind": kinds[name],
+                        "id": s["id"],
+                        "prompt": s["prompt"],
+                        "system": s.get("system"),
+                        "completions": [],
+                    },
+                )
+                entry["completions"].append({"stage": evaluation["stage"], "text": s["text"], "reward": s["reward"]})
+    return [by_example[key] for s in sets for key in by_example if key[0] == s["name"]]
+
+
+def _total(values: Iterable[float | None]) -> float | None:
+    """The sum. None if a value is not known."""
+    known = list(values)
+    return None if None in known else sum(v for v in known if v is not None)

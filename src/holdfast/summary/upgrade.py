@@ -1,0 +1,88 @@
+"""Summaries of earlier versions, brought up to today's: the one place that knows what has changed.
+
+Version 2 (from 1):
+
+- Settings in `recipe` and `guard` have their new names (`holdfast.renamed`), e.g. "topk_renormalized" for
+  "topk_renormalised".
+- Metrics that were registered since are there. They follow from the evaluations.
+- `drift`, `responses`, `artifacts`, `repetition` and `forgetting_prediction` are always there. A curve point has every
+  value, and a recipe of a comparison has `stopped`.
+- `verdict` has today's sentences. They follow from the numbers.
+
+No number that a summary has is changed.
+"""
+
+from holdfast.measure.metrics import METRICS, compute_metrics
+from holdfast.measure.scores import Json
+from holdfast.renamed import with_new_names
+from holdfast.summary.comparison import build_comparison_summary
+from holdfast.summary.curves import CURVE_VALUES
+from holdfast.summary.inputs import ComparisonDescription
+from holdfast.summary.run import predicted_forgetting
+from holdfast.summary.verdict import run_verdict
+from holdfast.summary.version import SCHEMA_VERSION
+
+
+def upgrade(summary: Json) -> Json:
+    """A summary of any version up to today's, as today's version. One that is already up to date comes back as it is.
+
+    The caller checks that `schema_version` is known; see `holdfast.summary.read`.
+    """
+    if summary["kind"] == "run":
+        return _upgrade_run(summary)
+    runs = [{**run, "summary": _upgrade_run(run["summary"])} for run in summary["runs"]]
+    unchanged = all(new["summary"] is old["summary"] for new, old in zip(runs, summary["runs"], strict=True))
+    if unchanged and summary["schema_version"] == SCHEMA_VERSION and _has_all_metrics(summary):
+        return summary
+    # All numbers of a comparison follow from its runs.
+    return build_comparison_summary(
+        ComparisonDescription(
+            name=summary["name"],
+            holdfast_version=summary["holdfast_version"],
+            created=summary["created"],
+            status=summary["status"],
+            labels=summary["labels"],
+            seeds=summary["seeds"],
+            orders=summary["orders"],
+        ),
+        runs,
+    )
+
+
+def _has_all_metrics(comparison: Json) -> bool:
+    return all(recipe["metrics"].keys() == METRICS.keys() for recipe in comparison["recipes"])
+
+
+def _upgrade_run(run: Json) -> Json:
+    return _with_all_metrics(_run_from_1(run) if run["schema_version"] == 1 else run)
+
+
+def _run_from_1(run: Json) -> Json:
+    """A run's summary of version 1 as version 2."""
+    where = {"label": run["label"], "seed": run["seed"]}
+    empty: Json = {"drift": [], "responses": [], "artifacts": [], "repetition": []}
+    run = empty | run
+    if "forgetting_prediction" not in run:
+        run["forgetting_prediction"] = predicted_forgetting(run["evaluations"], run["order"], run["sets"], **where)
+    run |= {
+        "schema_version": 2,
+        "recipe": with_new_names(run["recipe"]),
+        "guard": with_new_names(run["guard"]),
+        "curves": [_with_all_values(point) for point in run["curves"]],
+        "discarded": [
+            {**each, "curve": [_with_all_values(point) for point in each["curve"]]} for each in run["discarded"]
+        ],
+    }
+    return run | {"verdict": run_verdict(run)}
+
+
+def _with_all_values(point: Json) -> Json:
+    return dict.fromkeys(CURVE_VALUES) | point
+
+
+def _with_all_metrics(run: Json) -> Json:
+    """The summary with metrics that were registered after it was written. They follow from its evaluations."""
+    missing = run["metrics"] is not None and any(metric.is_missing(run["metrics"]) for metric in METRICS.values())
+    if not missing:
+        return run
+    return run | {"metrics": compute_metrics(run["evaluations"], run["order"], run["sets"])}

@@ -1,0 +1,4 @@
+"""The version of `summary.json`."""
+
+SCHEMA_VERSION = 2
+"""Raised by a change that breaks readers. `holdfast.summary.upgrade` reads earlier versions."""

@@ -1,0 +1,117 @@
+"""`holdfast.measure.metrics`: each metric against a matrix worked by hand."""
+
+from typing import Any
+
+import pytest
+
+from holdfast.measure.metrics import METRICS, compute_metrics, flatten_metrics
+
+ORDER = ["a", "b", "c"]
+SETS = [
+    *({"name": t, "kind": "task"} for t in ORDER),
+    {"name": "old", "kind": "retention"},
+    {"name": "older", "kind": "retention"},
+    {"name": "a-ood", "kind": "ood"},
+]
+#        a    b    c    old  older a-ood
+MATRIX = [
+    [0.1, 0.2, 0.3, 0.9, 1.0, 0.0],
+    [0.8, 0.3, 0.3, 0.8, 1.0, 0.5],
+    [0.9, 0.7, 0.4, 0.7, 0.9, 0.4],
+    [0.6, 0.6, 0.9, 0.7, 0.8, 0.2],
+]
+
+
+def evaluations(rows: list[list[float]], kl: float | None = None) -> list[dict[str, Any]]:
+    names = [s["name"] for s in SETS]
+    return [
+        {
+            "stage": i,
+            "task": ORDER[i - 1] if i else None,
+            "scores": {
+                n: {"mean": v, "kl_to_base": kl if n in ORDER else None} for n, v in zip(names, row, strict=True)
+            },
+        }
+        for i, row in enumerate(rows)
+    ]
+
+
+def test_the_worked_example() -> None:
+    m = compute_metrics(evaluations(MATRIX, kl=0.25), ORDER, SETS)
+    approx = pytest.approx
+    assert m["learning"] == approx({"per_task": approx({"a": 0.7, "b": 0.5, "c": 0.6}), "mean": approx(0.6)})
+    assert m["learned_score"]["per_task"] == approx({"a": 0.8, "b": 0.7, "c": 0.9})
+    assert m["final_score"] == {"per_task": approx({"a": 0.6, "b": 0.6, "c": 0.9}), "mean": approx(0.7)}
+    forgetting = m["forgetting"]
+    assert forgetting["from_learned"] == {"per_task": approx({"a": 0.2, "b": 0.1}), "mean": approx(0.15)}
+    assert forgetting["from_best"] == {"per_task": approx({"a": 0.3, "b": 0.1}), "mean": approx(0.2)}
+    assert forgetting["from_base"] == {"per_task": approx({"a": -0.5, "b": -0.4, "c": -0.6}), "mean": approx(-0.5)}
+    assert m["backward_transfer"] == approx(-0.15)
+    assert m["forward_transfer"] == approx((0.1 + 0.1) / 2)
+    assert m["retention"] == {
+        "per_suite": approx({"old": -0.2, "older": -0.2}),
+        "mean": approx(-0.2),
+        "final": approx(0.75),
+    }
+    assert m["ood"] == {"per_suite": approx({"a-ood": 0.2}), "mean": approx(0.2), "final": approx(0.2)}
+    assert m["kl_to_base"] == {"per_task": {"a": 0.25, "b": 0.25, "c": 0.25}, "mean": 0.25}
+    assert m["first_task_learned"] == 0.8
+    lost = {"a": 0.2, "b": 0.1, "old": 0.2, "older": 0.2}
+    assert m["loss_of_earlier"] == {"per_set": approx(lost), "mean": approx(0.175)}
+
+
+def test_every_metric_has_its_one_number() -> None:
+    flat = flatten_metrics(compute_metrics(evaluations(MATRIX, kl=0.25), ORDER, SETS))
+    assert list(flat) == list(METRICS)
+    assert flat["forgetting"] == pytest.approx(0.15)
+    assert flat["forgetting_from_best"] == pytest.approx(0.2)
+    assert flat["retention_final"] == pytest.approx(0.75)
+    assert all(value is not None for value in flat.values())
+
+
+def test_one_task_has_nothing_earlier() -> None:
+    sets = SETS[:1]
+    m = compute_metrics(evaluations(MATRIX[:2]), ["a"], sets)
+    flat = flatten_metrics(m)
+    undefined = {name for name, value in flat.items() if value is None}
+    assert undefined == {
+        "forgetting", "forgetting_from_best", "backward_transfer", "forward_transfer",
+        "retention", "retention_final", "ood", "ood_final", "kl_to_base", "loss_of_earlier",
+    }  # fmt: skip
+    assert flat["learning"] == pytest.approx(0.7)
+    assert m["forgetting"]["from_base"]["mean"] == pytest.approx(-0.7)
+
+
+def test_an_unfinished_stream_speaks_of_the_tasks_learned_so_far() -> None:
+    m = compute_metrics(evaluations(MATRIX[:3], kl=0.25), ORDER, SETS)
+    assert set(m["kl_to_base"]["per_task"]) == {"a", "b"}
+    assert set(m["final_score"]["per_task"]) == {"a", "b"}
+    assert m["forgetting"]["from_learned"]["per_task"] == pytest.approx({"a": -0.1})
+    before_any = compute_metrics(evaluations(MATRIX[:1]), ORDER, SETS)
+    assert before_any["learning"] == {"per_task": {}, "mean": None}
+    assert before_any["first_task_learned"] is None
+    assert before_any["retention"]["mean"] == 0.0
+
+
+def test_a_task_that_was_never_scored_is_left_out() -> None:
+    rows = evaluations(MATRIX)
+    for row in rows:
+        del row["scores"]["b"]
+    m = compute_metrics(rows, ORDER, SETS)
+    assert set(m["learning"]["per_task"]) == {"a", "c"}
+    assert set(m["loss_of_earlier"]["per_set"]) == {"a", "old", "older"}
+
+
+def test_no_forgetting_is_no_negative_zero() -> None:
+    m = compute_metrics(evaluations([MATRIX[1]] * 4), ORDER, SETS)
+    assert str(m["backward_transfer"]) == "0.0"
+
+
+def test_average_incremental_score_is_the_mean_over_stages() -> None:
+    # Stage 1: a. Stage 2: a and b. Stage 3: a, b and c.
+    stages = [0.8, (0.9 + 0.7) / 2, (0.6 + 0.6 + 0.9) / 3]
+    m = compute_metrics(evaluations(MATRIX), ORDER, SETS)
+    assert m["average_incremental_score"] == pytest.approx(sum(stages) / 3)
+    unfinished = compute_metrics(evaluations(MATRIX[:3]), ORDER, SETS)
+    assert unfinished["average_incremental_score"] == pytest.approx(0.8)
+    assert compute_metrics(evaluations(MATRIX[:1]), ORDER, SETS)["average_incremental_score"] is None
