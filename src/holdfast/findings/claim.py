@@ -118,7 +118,7 @@ def minus(a: Sequence[float | None], b: Sequence[float | None]) -> list[float | 
 
 @dataclass(frozen=True)
 class Table:
-    """The data behind a claim's quantities: column names and rows of text."""
+    """A table of the data that a claim's quantities come from: column names and rows of text."""
 
     head: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]

@@ -79,7 +79,7 @@ def as_pages(findings: Sequence[Finding], made: Mapping[str, Any], path: PurePat
     folder = path.with_suffix("")
     lines = ["# Findings", "", *INTRODUCTION, "", *_origin(made), "", f"Of {len(findings)} claims, {_tally(findings)}."]
     lines += ["", *HOW_TO_READ, "", "## Results", ""]
-    lines += ["Each claim links to its details: the values by seed, and the runs behind them.", ""]
+    lines += ["Each claim links to its details: the values by seed, and its runs.", ""]
     lines += _markdown_table(("claim", *OUTCOMES[:3], "n", "verdict"), _rows(findings, folder.name))
     pages = {path: _text(lines)}
     for finding in findings:
@@ -125,7 +125,7 @@ def _origin(made: Mapping[str, Any]) -> list[str]:
 
 
 def _details(finding: Finding) -> list[str]:
-    """A claim's quantities by seed, the runs behind them, and why a quantity does not hold."""
+    """A claim's quantities by seed, why a quantity does not hold, and the runs."""
     rows = [(q.name, number(q), interval(q), q.outcome, _values(q)) for q in finding.quantities]
     lines = ["## Quantities", "", *_markdown_table(OUTCOMES, rows), ""]
     reasons: dict[str, list[str]] = {}

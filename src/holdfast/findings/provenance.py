@@ -34,7 +34,7 @@ def commit() -> str | None:
 
 @dataclass(frozen=True)
 class Provenance:
-    """The origin of the runs behind a set of findings.
+    """The origin of the runs that findings were read from.
 
     Attributes:
         commits: those that completed the runs. Several, if code changed in between: finished runs are reused.

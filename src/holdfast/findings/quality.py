@@ -35,8 +35,8 @@ def quality_over_variance(task: Task, ahead: Mapping[int, Path], seed: int) -> d
         seed: for all samples.
     """
     base = load_policy(ModelSettings())
-    asked = _answers(base, task, GRPO(), PROMPTS, seed)
-    failed = [group.example for group in asked if not any(row.reward >= 1 for row in group.rows)]
+    sampled = _answers(base, task, GRPO(), PROMPTS, seed)
+    failed = [group.example for group in sampled if not any(row.reward >= 1 for row in group.rows)]
     if not failed:
         return dict.fromkeys(ahead)
     of_failed = replace(task, train=failed)
