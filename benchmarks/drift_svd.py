@@ -1,4 +1,4 @@
-"""The decompositions of `holdfast.evaluate.drift` against torch's own: error, seconds, memory at the same passes.
+"""The decompositions of `holdfast.evaluation.drift` against torch's own: error, seconds, memory at the same passes.
 
 Run: python -m benchmarks.drift_svd   (two minutes on one core)
 
@@ -48,8 +48,8 @@ def write_matrix(path: Path, left: Tensor, right: Tensor, decay: float) -> None:
 
 
 def holdfast_spectrum(weight: Tensor, exact: bool) -> tuple[Tensor, Tensor, float]:
-    from holdfast.evaluate.drift import subspaces
-    from holdfast.evaluate.drift.tall import Matrix
+    from holdfast.evaluation.drift import subspaces
+    from holdfast.evaluation.drift.tall import Matrix
 
     spectrum = subspaces.spectrum(Matrix(lambda: weight), LEADING, exact=exact)
     return spectrum.values[:LEADING], spectrum.leading(LEADING), spectrum.angle_error(LEADING)
@@ -57,7 +57,7 @@ def holdfast_spectrum(weight: Tensor, exact: bool) -> tuple[Tensor, Tensor, floa
 
 def low_rank(weight: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, float]:
     """torch's randomized SVD with as many random vectors and products as block Krylov in all of its passes."""
-    from holdfast.evaluate.drift.subspaces import OVERSAMPLING, PASSES
+    from holdfast.evaluation.drift.subspaces import OVERSAMPLING, PASSES
 
     torch.manual_seed(0)
     tall = (weight.T if weight.shape[0] < weight.shape[1] else weight).to(dtype)
@@ -109,7 +109,7 @@ def measure(path: Path, method: str) -> dict[str, Any]:
         "stated_angle_error": None if math.isnan(bound) else bound,
     }
     if right is not None:
-        from holdfast.evaluate.drift.subspaces import largest_angle
+        from holdfast.evaluation.drift.subspaces import largest_angle
 
         result["angle_error"] = largest_angle(vectors, torch.linalg.qr(right.double()).Q)
     return result

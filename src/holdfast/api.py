@@ -9,8 +9,8 @@ from holdfast.config.overrides import apply_overrides
 from holdfast.config.settings import CompareConfig, RunConfig, StreamSettings
 from holdfast.config.yaml import read_config
 from holdfast.errors import RunError
-from holdfast.report.page import all_figures, write_report
-from holdfast.report.save_figures import save_figures
+from holdfast.reporting.page import all_figures, write_report
+from holdfast.reporting.save_figures import save_figures
 from holdfast.stop import listening
 from holdfast.store.run_directory import RunDirectory
 from holdfast.stream.observer import Observer
@@ -187,7 +187,7 @@ def evaluate(
     Returns:
         The evaluation; the scores by set are under "sets".
     """
-    from holdfast.evaluate.standalone import EvaluationPlan, evaluate_model
+    from holdfast.evaluation.standalone import EvaluationPlan, evaluate_model
     from holdfast.tasks.load import load_stream
 
     resolved = _config(config, RunConfig, overrides)

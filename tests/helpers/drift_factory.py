@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from holdfast.evaluate.drift import Metrics
+from holdfast.evaluation.drift import Metrics
 
 Weights = Mapping[str, Tensor]
 

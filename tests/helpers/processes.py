@@ -25,7 +25,7 @@ def server() -> ForkServerContext:
         [
             "holdfast.cli.app",
             "holdfast.stream.compare",
-            "holdfast.report.page",
+            "holdfast.reporting.page",
             "transformers.models.qwen3",
             "processes",
         ]

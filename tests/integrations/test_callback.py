@@ -16,7 +16,7 @@ from holdfast.integrations import HoldfastCallback, Watcher
 from holdfast.integrations.evaluation_mode import evaluation_mode, refuse_unsupported
 from holdfast.integrations.metric_names import rename_metrics
 from holdfast.integrations.probe_schedule import ProbeSchedule
-from holdfast.report.page import write_report
+from holdfast.reporting.page import write_report
 from holdfast.summary.schema import summary_schema
 from watched_training import KINDS, LORA, QUESTIONS, lines, load, make_trainer, watch, weights, write_suite
 

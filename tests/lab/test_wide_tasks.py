@@ -14,8 +14,8 @@ from holdfast.config.settings import ModelSettings, RunConfig
 from holdfast.data.example import Example, Verdict
 from holdfast.data.teacher_prompts import privileged_text
 from holdfast.errors import ConfigError
-from holdfast.evaluate.answer_files import load_prompts
-from holdfast.evaluate.standalone import evaluation_plan
+from holdfast.evaluation.answer_files import load_prompts
+from holdfast.evaluation.standalone import evaluation_plan
 from holdfast.integrations.suites import load_suites
 from holdfast.lab import languages, quests, songs, steps
 from holdfast.lab import tasks as lab

@@ -1,4 +1,4 @@
-"""`holdfast.measure.response` and `holdfast.evaluate.divergences`: numbers against direct computation and scipy."""
+"""`holdfast.measure.response` and `holdfast.evaluation.divergences`: numbers against direct computation and scipy."""
 
 import json
 import math
@@ -17,10 +17,10 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 from commands import Commands
 from holdfast.data.example import Example, Message
 from holdfast.errors import DataError, ModelError
-from holdfast.evaluate.answer_files import load_prompts
-from holdfast.evaluate.divergences import divergences, require_same_tokens, response_drift
-from holdfast.evaluate.embedding import Embedder, compare_embeddings
-from holdfast.evaluate.sampled import Sampling, load, sample_answers
+from holdfast.evaluation.answer_files import load_prompts
+from holdfast.evaluation.divergences import divergences, require_same_tokens, response_drift
+from holdfast.evaluation.embedding import Embedder, compare_embeddings
+from holdfast.evaluation.sampled import Sampling, load, sample_answers
 from holdfast.measure.answers import Answer, PromptSet
 from holdfast.measure.response import (
     compare_greedy,

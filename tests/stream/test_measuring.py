@@ -16,11 +16,11 @@ from holdfast import stop
 from holdfast.config.load import load_config
 from holdfast.config.settings import ModelSettings, RunConfig
 from holdfast.errors import ModelError
-from holdfast.evaluate.divergences import response_drift
-from holdfast.evaluate.drift import drift
-from holdfast.evaluate.drift.stages import drift_entry, tensors_to_decompose
-from holdfast.evaluate.embedding import Embedder
-from holdfast.evaluate.sampled import load
+from holdfast.evaluation.divergences import response_drift
+from holdfast.evaluation.drift import drift
+from holdfast.evaluation.drift.stages import drift_entry, tensors_to_decompose
+from holdfast.evaluation.embedding import Embedder
+from holdfast.evaluation.sampled import load
 from holdfast.measure.answers import PromptSet
 from holdfast.measure.response import edit_distance
 from holdfast.model.base import Base
@@ -158,7 +158,7 @@ def test_responses_are_those_of_the_command_on_the_same_prompts(small: tuple[Pat
 
 def test_greedy_answers_are_not_made_twice(small: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     """The comparison generates no greedy answers. It only adds the sampled answers for KL."""
-    from holdfast.evaluate.evaluator import Evaluator
+    from holdfast.evaluation.evaluator import Evaluator
     from holdfast.sampling.sampler import Sampler
 
     folder, _ = small

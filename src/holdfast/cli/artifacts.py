@@ -54,8 +54,8 @@ def artifacts(
     quiet: Quiet = False,
 ) -> None:
     """Find what B's answers have more of than A's: n-grams, other tasks' markers, teacher phrases, repetition."""
-    from holdfast.evaluate.answer_files import load_prompts
-    from holdfast.evaluate.sampled import Sampling
+    from holdfast.evaluation.answer_files import load_prompts
+    from holdfast.evaluation.sampled import Sampling
     from holdfast.measure.artifacts import artifact_report
     from holdfast.store.files import write_json
 

@@ -49,7 +49,7 @@ def blend(
 ) -> None:
     """Average weights after training: write base + a · Σ s (model − base) for each a, and evaluate each result."""
     from holdfast.cli.tables import table
-    from holdfast.evaluate.standalone import evaluate_model, evaluation_plan
+    from holdfast.evaluation.standalone import evaluate_model, evaluation_plan
     from holdfast.model.blend import Blend
     from holdfast.store.files import write_json
 

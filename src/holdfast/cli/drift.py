@@ -12,7 +12,7 @@ from holdfast.cli.run_command import is_main_process
 from holdfast.model.quiet import silence_progress_bars
 
 if TYPE_CHECKING:
-    from holdfast.evaluate.drift import DriftResult, MatrixDrift, Pooled
+    from holdfast.evaluation.drift import DriftResult, MatrixDrift, Pooled
 
 DriftModel = Annotated[
     str, typer.Argument(help="A model folder, a PEFT adapter's folder, a hub id, or `lab`.", show_default=False)
@@ -45,7 +45,7 @@ def drift(
     quiet: Quiet = False,
 ) -> None:
     """Measure how far B's weights moved from A's: norms, singular values, subspaces, and which entries changed."""
-    from holdfast.evaluate.drift import drift
+    from holdfast.evaluation.drift import drift
     from holdfast.store.files import write_json
 
     silence_progress_bars()

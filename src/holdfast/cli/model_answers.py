@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from holdfast.cli.progress_bars import answer_progress
 
 if TYPE_CHECKING:
-    from holdfast.evaluate.sampled import Sampling
+    from holdfast.evaluation.sampled import Sampling
     from holdfast.measure.answers import Answer, PromptSet
     from holdfast.model.policy import Policy
 
@@ -35,7 +35,7 @@ class AnswerSources:
 
     def check(self, source: str) -> None:
         """Raise the error of a source that its files already show, before any model is sampled."""
-        from holdfast.evaluate.answer_files import is_answer_file, read_answers
+        from holdfast.evaluation.answer_files import is_answer_file, read_answers
 
         if is_answer_file(source):
             read_answers(source, self.prompts)
@@ -46,11 +46,11 @@ class AnswerSources:
 
     def answers(self, name: str, source: str) -> "list[Answer]":
         """The answers of a source; the progress line and the file of kept answers call it `name`."""
-        from holdfast.evaluate.answer_files import is_answer_file, read_answers
+        from holdfast.evaluation.answer_files import is_answer_file, read_answers
 
         if is_answer_file(source):
             return read_answers(source, self.prompts)
-        from holdfast.evaluate.sampled import decoder, load
+        from holdfast.evaluation.sampled import decoder, load
 
         policy = load(source, self.dtype)
         if self.wants_tokens:
@@ -60,8 +60,8 @@ class AnswerSources:
         return self._sampled(name, policy)
 
     def _sampled(self, name: str, policy: "Policy") -> "list[Answer]":
-        from holdfast.evaluate.answer_files import write_answers
-        from holdfast.evaluate.sampled import sample_answers
+        from holdfast.evaluation.answer_files import write_answers
+        from holdfast.evaluation.sampled import sample_answers
 
         with answer_progress(self.quiet) as progress_of:
             answers = sample_answers(policy, self.prompts, self.sampling, progress_of(name))

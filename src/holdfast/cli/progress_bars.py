@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from holdfast.cli.run_command import is_main_process
 
 if TYPE_CHECKING:
-    from holdfast.evaluate.sampled import OnPrompts
+    from holdfast.evaluation.sampled import OnPrompts
 
 
 @contextmanager

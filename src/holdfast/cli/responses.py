@@ -33,10 +33,10 @@ def responses(
     quiet: Quiet = False,
 ) -> None:
     """Measure how far B's answers moved from A's: KL in both directions, agreement, edit distance, entropy."""
-    from holdfast.evaluate.answer_files import load_prompts
-    from holdfast.evaluate.divergences import response_drift
-    from holdfast.evaluate.embedding import Embedder
-    from holdfast.evaluate.sampled import load
+    from holdfast.evaluation.answer_files import load_prompts
+    from holdfast.evaluation.divergences import response_drift
+    from holdfast.evaluation.embedding import Embedder
+    from holdfast.evaluation.sampled import load
     from holdfast.store.files import write_json
 
     silence_progress_bars()

@@ -7,8 +7,8 @@ from typing import Any
 
 from holdfast.cli.tables import WIDEST, table
 from holdfast.measure.metrics import METRICS
-from holdfast.report.number_format import ShownEstimate, interval_text, seconds, value_text
-from holdfast.report.view import KIND_NAMES, RecipeView, SummaryView
+from holdfast.reporting.number_format import ShownEstimate, interval_text, seconds, value_text
+from holdfast.reporting.view import KIND_NAMES, RecipeView, SummaryView
 
 SHOWN = [metric for metric in METRICS.values() if metric.headline]
 """Metrics that the terminal's table of a comparison has room for. The report has all."""

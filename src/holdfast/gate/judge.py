@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from holdfast.errors import RunError
-from holdfast.evaluate.standalone import EvaluationJson
+from holdfast.evaluation.standalone import EvaluationJson
 from holdfast.measure.item_tests import POWER, ItemComparison, compare_items
 from holdfast.measure.statistics import LEVEL, holm
 from holdfast.summary.verdict import ALPHA, points

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from holdfast.errors import ConfigError, RunError
-from holdfast.evaluate.standalone import EvaluationJson, evaluate_model, evaluation_plan
+from holdfast.evaluation.standalone import EvaluationJson, evaluate_model, evaluation_plan
 from holdfast.gate.judge import MARGIN, GateVerdict, judge
 from holdfast.store.files import read_json
 

@@ -8,8 +8,8 @@ from holdfast.data.chat import PromptTooLong
 from holdfast.data.seeds import derive_seed
 from holdfast.data.task import Suite
 from holdfast.errors import DataError
-from holdfast.evaluate.evaluator import Evaluation, Evaluator
-from holdfast.evaluate.set_answers import ScoredBy, SetAnswers
+from holdfast.evaluation.evaluator import Evaluation, Evaluator
+from holdfast.evaluation.set_answers import ScoredBy, SetAnswers
 from holdfast.measure.artifacts import compression_ratio, repeated_share, units_of_text
 from holdfast.measure.artifacts.repetition import LOOPING
 from holdfast.measure.response import distinct

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from holdfast import __version__
 from holdfast.data.task import Suite
 from holdfast.errors import RunError
-from holdfast.evaluate.drift.stages import drift_entry
-from holdfast.evaluate.evaluator import Evaluation
+from holdfast.evaluation.drift.stages import drift_entry
+from holdfast.evaluation.evaluator import Evaluation
 from holdfast.guard import GuardSettings
 from holdfast.integrations.base_distributions import ESTIMATOR, BaseDistributions
 from holdfast.integrations.questions import ItemName
@@ -28,7 +28,7 @@ from holdfast.summary.responses import (
 from holdfast.summary.run import build_run_summary
 
 if TYPE_CHECKING:
-    from holdfast.evaluate.drift import DriftResult
+    from holdfast.evaluation.drift import DriftResult
 
 LOGS = ("metrics.jsonl", "probes.jsonl", "decisions.jsonl")
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from holdfast.data.task import Suite, Task
 from holdfast.errors import ConfigError, HoldfastError, RunError
-from holdfast.evaluate.set_answers import ScoredBy, SetAnswers
+from holdfast.evaluation.set_answers import ScoredBy, SetAnswers
 from holdfast.guard import Decision, GuardSettings
 from holdfast.integrations.base_distributions import BaseDistributions, mean_kl
 from holdfast.integrations.evaluation_mode import evaluation_mode, refuse_unsupported
@@ -364,7 +364,7 @@ class Watcher:
 
         Args:
             status: `stopped` if the training ended early.
-            progress: receives the progress of the drift measurement; see `holdfast.evaluate.drift.drift`.
+            progress: receives the progress of the drift measurement; see `holdfast.evaluation.drift.drift`.
 
         Returns:
             The summary. If the model can no longer answer, its status is `stopped` and it has no evaluation of the end.
@@ -396,7 +396,7 @@ class Watcher:
         first, last = self.run.start / "weights", self.run.start / "weights-now"
         if not first.is_dir():
             return
-        from holdfast.evaluate.drift import drift
+        from holdfast.evaluation.drift import drift
 
         try:
             write_weights(self.model, last)

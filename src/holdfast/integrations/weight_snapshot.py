@@ -1,4 +1,4 @@
-"""Write the trained weights of a live model to a folder that `holdfast.evaluate.drift` reads."""
+"""Write the trained weights of a live model to a folder that `holdfast.evaluation.drift` reads."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How far answers moved, in numbers. Imports without torch; `holdfast.evaluate.divergences` runs the models."""
+"""How far answers moved, in numbers. Imports without torch; `holdfast.evaluation.divergences` runs the models."""
 
 import math
 from collections.abc import Mapping, Sequence

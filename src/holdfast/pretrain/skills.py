@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from holdfast.config.settings import EvalSettings
-from holdfast.evaluate.evaluator import Evaluator
-from holdfast.evaluate.standalone import LAB_LENGTHS
+from holdfast.evaluation.evaluator import Evaluator
+from holdfast.evaluation.standalone import LAB_LENGTHS
 from holdfast.lab.tasks import lab_suite
 from holdfast.model.policy import Policy
 from holdfast.objective.head import OutputHead

@@ -10,10 +10,10 @@ from holdfast import stop
 from holdfast.config.settings import ModelSettings
 from holdfast.data.task import Suite, Task
 from holdfast.errors import ModelError
-from holdfast.evaluate.drift import MatrixDrift, drift
-from holdfast.evaluate.drift.stages import drift_entry
-from holdfast.evaluate.embedding import Embedder, compare_embeddings
-from holdfast.evaluate.evaluator import Evaluation, Evaluator
+from holdfast.evaluation.drift import MatrixDrift, drift
+from holdfast.evaluation.drift.stages import drift_entry
+from holdfast.evaluation.embedding import Embedder, compare_embeddings
+from holdfast.evaluation.evaluator import Evaluation, Evaluator
 from holdfast.model.processes import Processes
 from holdfast.store.files import json_safe, read_json, write_json
 from holdfast.store.model_folder import hub_folder

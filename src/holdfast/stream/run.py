@@ -12,7 +12,7 @@ from holdfast.config.load import dump_config, load_kept_config
 from holdfast.config.settings import RunConfig
 from holdfast.data.task import all_sets
 from holdfast.errors import ConfigError, RunError
-from holdfast.evaluate.evaluator import Evaluator
+from holdfast.evaluation.evaluator import Evaluator
 from holdfast.model.base import Base
 from holdfast.model.context_length import check_context
 from holdfast.model.hidden_states import longest_packed

@@ -7,7 +7,7 @@ from typing import Any
 from holdfast import __version__
 from holdfast.config.settings import RunConfig, dump_recipe
 from holdfast.data.task import Suite, Task
-from holdfast.evaluate.evaluator import set_descriptions
+from holdfast.evaluation.evaluator import set_descriptions
 from holdfast.store.files import read_json, write_json
 from holdfast.store.run_directory import RunDirectory
 from holdfast.summary.inputs import Measured, RunDescription, RunLogs

@@ -22,7 +22,7 @@ from commands import Commands
 from holdfast.data.example import Example, Message
 from holdfast.data.teacher_prompts import DEMONSTRATION_TEMPLATE
 from holdfast.errors import DataError
-from holdfast.evaluate.answer_files import load_prompts, read_answers, write_answers
+from holdfast.evaluation.answer_files import load_prompts, read_answers, write_answers
 from holdfast.measure.answers import Answer, PromptSet, by_prompt
 from holdfast.measure.artifacts import (
     amplification,

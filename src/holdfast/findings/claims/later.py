@@ -123,7 +123,7 @@ def _scores_between(run: RunDirectory, stages: int) -> dict[str, float]:
     """Scores of the mean of the lab's base and the run's last model, by set; empty if the run kept no model."""
     if not run.model(stages).exists():
         return {}
-    from holdfast.evaluate.standalone import evaluate_model, evaluation_plan
+    from holdfast.evaluation.standalone import evaluate_model, evaluation_plan
     from holdfast.model.blend import Blend
 
     with TemporaryDirectory() as folder:

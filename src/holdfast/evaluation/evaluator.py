@@ -1,0 +1,319 @@
+"""Evaluate a policy in memory: greedy answers judged by each set's verifier, and KL to the base.
+
+This is the one place that asks a model the sets of a stream: a run, `holdfast eval`, the gate and the callback use it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from holdfast import stop
+from holdfast.config.settings import EvalSettings, TrainSettings
+from holdfast.data.chat import PromptTooLong, check_fits, encode_prompt
+from holdfast.data.example import Example, Verdict
+from holdfast.data.task import Suite, Task, all_sets
+from holdfast.errors import DataError
+from holdfast.evaluation.against_base import AgainstBase, mean_per_token
+from holdfast.evaluation.set_answers import SetAnswers
+from holdfast.measure.response import PerToken
+from holdfast.model.base import Base
+from holdfast.model.policy import Policy
+from holdfast.model.processes import Processes
+from holdfast.model.shard import whole
+from holdfast.sampling.episodes import Episode, run_episodes
+from holdfast.sampling.sampler import Completion, Request, Sampler
+from holdfast.tasks.lm_eval import LmEvalSuite
+
+EvaluatedSet = Task | Suite
+
+OnSet = Callable[[str], None]
+"""Called with the name of each set before it is evaluated."""
+
+
+@dataclass
+class Evaluation:
+    """All sets at one point of a stream.
+
+    Attributes:
+        stage: 0 before the first stage.
+        task: the task of the stage; None before the first.
+        sets: metrics by set.
+        items: by set, one score for each item.
+        samples: by set, some answers for the report.
+        answers: greedy answers to the first prompts of each set that is compared with the base.
+        kl: divergences from the base on sampled answers of these sets, as the summary's `responses` names them.
+    """
+
+    stage: int
+    task: str | None
+    sets: dict[str, dict[str, Any]] = field(default_factory=dict)
+    items: dict[str, list[float]] = field(default_factory=dict)
+    samples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    answers: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    kl: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def add(self, name: str, answers: SetAnswers, settings: EvalSettings) -> None:
+        """Enter the metrics, item scores and samples of a set."""
+        self.sets[name] = answers.metrics(settings.score)
+        self.items[name] = answers.scores(settings.score)
+        self.samples[name] = answers.samples(settings.samples)
+
+    def as_json(self) -> dict[str, Any]:
+        """What `holdfast eval --json` and a run's `evals/stage-N.json` hold."""
+        fields = {"sets": self.sets, "items": self.items, "samples": self.samples}
+        return {"stage": self.stage, "task": self.task, **fields}
+
+
+class Evaluator:
+    """Scores sets with the policy in memory. The same policy scored twice gives the same numbers.
+
+    Several processes answer a share of each set, and all return the whole result.
+
+    Args:
+        base: the model before the stream, for KL to the base; None leaves that out.
+        world: the processes that share the work; None: those of this run.
+
+    Attributes:
+        dropped: items left out of each set because their prompts do not fit; sets without any are not listed.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        base: Base | None,
+        train: TrainSettings,
+        settings: EvalSettings,
+        on_set: OnSet | None = None,
+        world: Processes | None = None,
+    ) -> None:
+        self.policy, self.base, self.settings = policy, base, settings
+        self.max_prompt_length = train.max_prompt_length
+        self.max_completion_length = settings.max_completion_length or train.max_completion_length
+        self.sampler = Sampler(policy, stop.poll)
+        self.world = world or Processes.current()
+        self._on_set = on_set or (lambda name: None)
+        self.dropped: dict[str, int] = {}
+        self._drops = train.long_prompts == "drop"
+        self._items: dict[str, list[Example]] = {}
+        self._prompt_ids: dict[str, list[list[int]]] = {}
+        self.against = None if base is None else AgainstBase(policy, base, settings, self.generate)
+
+    def evaluate(self, stage: int, task: str | None, tasks: Sequence[Task], suites: Sequence[Suite]) -> Evaluation:
+        """Evaluate every task and every suite."""
+        result = Evaluation(stage, task)
+        for each in all_sets(tasks, suites):
+            self._on_set(each.name)
+            if isinstance(each, LmEvalSuite):
+                self._evaluate_by_harness(result, each)
+                continue
+            (answers,) = self.answer([(each, self.items(each))])
+            result.add(each.name, answers, self.settings)
+            if is_compared(each):
+                result.answers[each.name] = answers.records(self.settings.response_items)
+        self._compare(result, all_sets(tasks, suites))
+        return result
+
+    def _evaluate_by_harness(self, result: Evaluation, suite: LmEvalSuite) -> None:
+        with whole(self.policy):
+            measured = suite.evaluate(self.policy, self.settings.max_items)
+        result.sets[suite.name], result.items[suite.name] = measured.numbers(), measured.items
+        result.samples[suite.name] = measured.samples(self.settings.samples)
+
+    def probe(self, tasks: Sequence[Task], suites: Sequence[Suite]) -> tuple[dict[str, float], dict[str, list[str]]]:
+        """Mean score of the first `probe_items` of each set, and the texts of the first `response_items` answers.
+
+        Suites of lm-evaluation-harness are left out. Texts are kept only of sets that are compared with the base.
+        """
+        scores: dict[str, float] = {}
+        texts: dict[str, list[str]] = {}
+        for each in all_sets(tasks, [suite for suite in suites if not isinstance(suite, LmEvalSuite)]):
+            (answers,) = self.answer([(each, self.items(each)[: self.settings.probe_items])])
+            scores[each.name] = answers.mean_score(self.settings.score)
+            if self.settings.response_items and is_compared(each):
+                texts[each.name] = list(answers.texts[: self.settings.response_items])
+        return scores, texts
+
+    def items(self, each: EvaluatedSet) -> Sequence[Example]:
+        """The items of a set that are evaluated: the first `max_items`, minus those that are dropped."""
+        self.prompt_ids(each)
+        return self._items[each.name]
+
+    def answer(self, asked: Sequence[tuple[EvaluatedSet, Sequence[Example]]]) -> list[SetAnswers]:
+        """Answer examples of some sets greedily and have the answers judged. Sets asked together share batches.
+
+        Args:
+            asked: sets with the first ones of their `items`.
+        """
+        every = [
+            (each, example, Request(ids, seed=0, temperature=0.0))
+            for each, examples in asked
+            for example, ids in zip(examples, self.prompt_ids(each))
+        ]
+        share = self.world.share(every)
+        with whole(self.policy):
+            parts = self.world.each(lambda: self._answered(share))
+        results = iter([result for part in parts for result in part])
+        judged = [(examples, list(islice(results, len(examples)))) for _, examples in asked]
+        return [SetAnswers(examples, *map(list, zip(*own, strict=True))) for examples, own in judged]
+
+    def _answered(
+        self, asked: Sequence[tuple[EvaluatedSet, Example, Request]]
+    ) -> list[tuple[Completion | Episode, str, Verdict]]:
+        completions: dict[int, Completion | Episode] = {}
+        single_turn = [i for i, (each, _, _) in enumerate(asked) if each.episodes is None]
+        generated = self.generate(self.sampler, [asked[i][2] for i in single_turn])
+        completions.update(zip(single_turn, generated, strict=True))
+        multi_turn: dict[str, list[int]] = {}
+        for i, (each, _, _) in enumerate(asked):
+            if each.episodes is not None:
+                multi_turn.setdefault(each.name, []).append(i)
+        for own in multi_turn.values():
+            environment = asked[own[0]][0].episodes
+            assert environment is not None
+            episodes = run_episodes(
+                self.sampler,
+                self.policy.chat_format,
+                environment,
+                [asked[i][2] for i in own],
+                [asked[i][1] for i in own],
+                max_new_tokens=self.max_completion_length,
+                batch_tokens=self.settings.batch_tokens,
+                poll=stop.poll,
+            )
+            completions.update(zip(own, episodes, strict=True))
+        answered: list[tuple[Completion | Episode, str, Verdict]] = []
+        for i, (each, example, _) in enumerate(asked):
+            stop.poll()  # a verifier may take long
+            completion = completions[i]
+            text = self.policy.chat_format.decode(completion.ids)
+            verdict = completion.verdict if isinstance(completion, Episode) else judge(each, example, text)
+            answered.append((completion, text, verdict))
+        return answered
+
+    def generate(self, sampler: Sampler, requests: Sequence[Request]) -> list[Completion]:
+        """Sample completions with this evaluation's lengths and batches."""
+        if not requests:
+            return []
+        return sampler.generate(
+            requests, max_new_tokens=self.max_completion_length, batch_tokens=self.settings.batch_tokens
+        )
+
+    def check(self, each: EvaluatedSet) -> None:
+        """Encode a set's items now, so that mistakes appear before training. lm-evaluation-harness encodes its own.
+
+        Raises:
+            DataError: a prompt does not fit and is not to be dropped, or no item is left.
+        """
+        if not isinstance(each, LmEvalSuite):
+            self.prompt_ids(each)
+
+    def prompt_ids(self, each: EvaluatedSet) -> list[list[int]]:
+        """Token ids of the prompts of a set's `items`. Raises as `check`."""
+        if each.name not in self._prompt_ids:
+            kwargs = self.policy.chat_template_kwargs
+            examples = each.test[: self.settings.max_items]
+            kept: list[Example] = []
+            encoded: list[list[int]] = []
+            for example in examples:
+                ids = encode_prompt(self.policy.tokenizer, example.messages, kwargs, where=f"{each.name}: {example.id}")
+                try:
+                    check_fits(example.id, ids, self.max_prompt_length, f"prompt of a test item of {each.name!r}")
+                except PromptTooLong:
+                    if not self._drops:
+                        raise
+                    continue
+                if isinstance(each, Task) and each.verifier is None and each.episodes is None:
+                    judge(each, example, "")  # refuses an example that has nothing to judge its answer by
+                kept.append(example)
+                encoded.append(ids)
+            if not kept:
+                fix = "raise train.max_prompt_length"
+                raise DataError(f"none of the {len(examples)} test items fits", where=repr(each.name), fix=fix)
+            if len(kept) < len(examples):
+                self.dropped[each.name] = len(examples) - len(kept)
+            self._items[each.name], self._prompt_ids[each.name] = kept, encoded
+        return self._prompt_ids[each.name]
+
+    def kl_to_base(self, task: Task) -> PerToken:
+        """KL(base‖policy) in nats per token, on the base's own answers to a task's test prompts.
+
+        Exact over the vocabulary at every token. Estimated over answers: the base samples one for each prompt at
+        temperature 1, always the same one. This direction predicts forgetting in arXiv 2509.04259. The standard error
+        is over prompts, of the ratio of the summed KL to the summed tokens.
+        """
+        assert self.against is not None
+        prompts = {task.name: self.prompt_ids(task)[: self.settings.kl_items]}
+        return mean_per_token(self.against.on_base_answers(prompts)[task.name], "kl_ab")
+
+    def _compare(self, result: Evaluation, sets: Sequence[EvaluatedSet]) -> None:
+        """Add divergences from the base: KL on the tasks' prompts, and both directions for sets that are compared."""
+        if self.against is None or not self.settings.kl_items:
+            return
+        items, compared = self.settings.kl_items, min(self.settings.kl_items, self.settings.response_items)
+        on_base = self.against.on_base_answers(
+            {
+                each.name: self.prompt_ids(each)[: items if isinstance(each, Task) else compared]
+                for each in sets
+                if is_compared(each) and (compared or isinstance(each, Task))
+            }
+        )
+        for each in sets:
+            if isinstance(each, Task):
+                kl = mean_per_token(on_base[each.name], "kl_ab")
+                result.sets[each.name] |= {"kl_to_base": kl.mean, "kl_to_base_se": kl.se}
+        if not compared:
+            return
+        on_base = {name: results[:compared] for name, results in on_base.items()}
+        own = on_base  # before the first stage the policy is the base and gives the same answers
+        if result.stage:
+            own = self.against.on_own_answers(
+                {each.name: self.prompt_ids(each)[:compared] for each in sets if is_compared(each)}
+            )
+        for name in on_base:
+            divergence = {
+                "kl_base_to_model": mean_per_token(on_base[name], "kl_ab"),
+                "kl_model_to_base": mean_per_token(own[name], "kl_ba"),
+            }
+            result.kl[name] = {
+                "n_kl": len(on_base[name]),
+                **{field: value.mean for field, value in divergence.items()},
+                **{f"{field}_se": value.se for field, value in divergence.items()},
+                "entropy": mean_per_token(own[name], "entropy_b").mean,
+                "entropy_base": mean_per_token(on_base[name], "entropy_a").mean,
+            }
+
+
+def is_compared(each: EvaluatedSet) -> bool:
+    """Whether a set's first answers are compared with the base's: tasks and retention suites are.
+
+    Out-of-distribution suites are not. Each is a task in new words, so the task's form is expected in its answers and
+    is no artifact there.
+    """
+    return isinstance(each, Task) or (each.kind == "retention" and not isinstance(each, LmEvalSuite))
+
+
+def judge(each: EvaluatedSet, example: Example, completion: str) -> Verdict:
+    """The verifier's verdict. A task without a verifier: whether the completion is the demonstration, word for word.
+
+    Raises:
+        DataError: there is neither a verifier nor a demonstration, or the verifier fails.
+    """
+    if isinstance(each, Suite) or each.verifier is not None:
+        return each.verify(example, completion)
+    if example.demonstration is None:
+        raise DataError(
+            "there is nothing to judge its answer by",
+            where=f"task {each.name!r}, test example {example.id!r}",
+            fix="name a `verifier`, or give the example an `answer` or a `completion`",
+        )
+    return Verdict(float(" ".join(completion.split()) == " ".join(example.demonstration.split())))
+
+
+def set_descriptions(tasks: Sequence[Task], suites: Sequence[Suite], counts: Mapping[str, int]) -> list[dict[str, Any]]:
+    """The list "sets" of a summary."""
+    kinds = [(t, "task") for t in tasks] + [(s, s.kind) for s in suites]
+    return [
+        {"name": each.name, "kind": kind, "n": counts[each.name], "description": each.description}
+        for each, kind in kinds
+    ]
