@@ -1,7 +1,8 @@
-"""Writes the parts of these pages that follow from the code: recipes, the configuration's keys, the lab's sets.
+"""Write the parts of these pages that follow from the code: recipes, the configuration's keys, the lab's sets.
 
-`python docs/generate.py` replaces what stands between `<!-- generated: NAME -->` and `<!-- end -->`; a test fails
-where that has not been done.
+`python docs/generate.py` replaces the text between `<!-- generated: NAME -->` and `<!-- end -->` on all pages. A test
+fails if a page is out of date. A new part is a function that returns Markdown, and an entry in `GENERATED`. A new
+recipe needs a `<!-- generated: recipe NAME -->` on one of the pages in `recipes/`.
 """
 
 import ast
@@ -9,6 +10,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -24,9 +26,11 @@ from holdfast.lab.tasks import SUITES, TASKS, lab_suite, lab_task
 from holdfast.lab.wide_tasks import WIDE_SUITES, WIDE_TASKS, wide_suite, wide_task
 from holdfast.measure.metrics import METRICS
 from holdfast.recipes import RECIPES
+from holdfast.recipes.base.distillation import CorrectionSettings, DivergenceSettings, TeacherSettings
 from holdfast.recipes.base.recipe import Recipe
 
 FOLDER = Path(__file__).parent
+RECIPE_PAGES = FOLDER / "recipes"
 BLOCKS: list[type[BaseModel]] = [
     config.RunConfig,
     config.CompareConfig,
@@ -43,7 +47,23 @@ BLOCKS: list[type[BaseModel]] = [
     Rules,
     *(type(field.default) for field in Rules.model_fields.values()),
 ]
-_NAMES = {bool: "true or false", int: "integer", float: "number", str: "text", Recipe: "a [recipe](recipes.md)"}
+SHARED = (CorrectionSettings, DivergenceSettings, TeacherSettings)
+"""Settings of many recipes, which have their own page."""
+
+SHARED_PAGE = "[shared settings](settings.md)"
+
+LEARNS_FROM = {
+    "demonstration": "demonstrations",
+    "privileged_context": "demonstrations or solutions",
+    "reward": "rewards",
+    "solution": "solutions in steps",
+    "plan": "plans",
+    "actions": "an expert's actions",
+    "translation": "translated prompts",
+}
+_NAMES = {bool: "true or false", int: "integer", float: "number", str: "text"} | {
+    Recipe: "a [recipe](recipes/index.md)"
+}
 _BOUNDS = {Ge: "≥", Gt: ">", Le: "≤", Lt: "<"}
 
 
@@ -53,9 +73,9 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def documentation(kind: type[BaseModel]) -> dict[str, str]:
-    """The text that stands below each field in a class's source, its bases included."""
-    found: dict[str, str] = {}
+def documented_in(kind: type[BaseModel]) -> dict[str, tuple[str, type[BaseModel]]]:
+    """The text below each field in a class's source, and the class that has it, bases included."""
+    documented: dict[str, tuple[str, type[BaseModel]]] = {}
     for base in reversed(kind.__mro__):
         if base is BaseModel or not issubclass(base, BaseModel):
             continue
@@ -63,8 +83,14 @@ def documentation(kind: type[BaseModel]) -> dict[str, str]:
         assert isinstance(definition, ast.ClassDef)
         for field, text in zip(definition.body, definition.body[1:]):
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
-                found[field.target.id] = " ".join(str(ast.literal_eval(text.value)).split())
-    return found
+                documented[field.target.id] = " ".join(str(ast.literal_eval(text.value)).split()), base
+    return documented
+
+
+def first_sentence(text: str) -> tuple[str, str]:
+    """A text's first sentence, which fits into a table, and the rest."""
+    first, _, rest = re.sub(r"(?<=[.])\s+(?=[A-Z`Αα-ω0-9])", "\0", text, count=1).partition("\0")
+    return first, rest
 
 
 def type_name(annotation: Any) -> str:
@@ -97,7 +123,7 @@ def default_name(field: FieldInfo) -> str:
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, str) and "\n" in value:
-        return "see `holdfast.data.teacher_prompts`"
+        return "in `holdfast.data.teacher_prompts`"
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 
@@ -108,35 +134,92 @@ def bounds(field: FieldInfo) -> str:
 
 
 def settings_table(kind: type[BaseModel], name: str = "key") -> str:
-    """All fields of a block, with types, defaults and what they mean."""
-    text = documentation(kind)
-    rows = [
-        [f"`{key}`", type_name(field.annotation) + bounds(field), default_name(field), text.get(key, "")]
-        for key, field in kind.model_fields.items()
-    ]
-    return table([name, "type", "default", "meaning"], rows)
+    """All fields of a block with type, default and meaning. Longer remarks are below the table.
+
+    Of a recipe's settings, the table has its own and those whose default it changes. The others are listed with a link
+    to where they are explained.
+    """
+    documented = documented_in(kind)
+    rows, remarks = [], []
+    explained, unchanged = dict[str, list[str]](), dict[str, list[str]]()  # keys, by the link to their explanation
+    for key in by_closeness(kind):
+        field, (text, owner) = kind.model_fields[key], documented.get(key, ("", kind))
+        first, rest = first_sentence(text)
+        home = home_of(owner, kind)
+        if home is not None and default_name(field) == default_name(owner.model_fields[key]):
+            unchanged.setdefault(home, []).append(f"`{key}`")
+            continue
+        rows.append([f"`{key}`", type_name(field.annotation) + bounds(field), default_name(field), first])
+        if rest and home is not None:
+            explained.setdefault(home, []).append(f"`{key}`")
+        elif rest:
+            remarks.append(f"- `{key}`: {rest}")
+    more = [f"More on {', '.join(keys)}: {home}." for home, keys in explained.items()]
+    more += [f"As in {home}: {', '.join(keys)}." for home, keys in unchanged.items()]
+    parts = [table([name, "type", "default", "meaning"], rows), "\n".join(remarks), "\n\n".join(more)]
+    return "\n\n".join(part for part in parts if part)
 
 
-def recipe_table() -> str:
-    """What each recipe is wired from, what it needs and costs, and when to choose it."""
+def by_closeness(kind: type[BaseModel]) -> list[str]:
+    """A block's fields in order; those of a recipe with its own class's first, then its bases'."""
+    if not issubclass(kind, Recipe):
+        return list(kind.model_fields)
+    own = (key for base in kind.__mro__ for key in vars(base).get("__annotations__", {}) if key in kind.model_fields)
+    return list(dict.fromkeys(own))
+
+
+def home_of(owner: type[BaseModel], kind: type[BaseModel]) -> str | None:
+    """A link to the section with the remarks of the class `owner`; None if they belong to the section of `kind`."""
+    if not issubclass(kind, Recipe) or kind in SHARED or owner is kind:
+        return None
+    if owner in SHARED:
+        return SHARED_PAGE
+    # A base that is not a recipe itself belongs to the first recipe that extends it.
+    names = {recipe: name for name, recipe in RECIPES.items()}
+    first = owner if owner in names else next(recipe for recipe in names if issubclass(recipe, owner))
+    return None if first is kind else f"[`{names[first]}`]({page_of(names[first])}#{names[first]})"
+
+
+def page_of(recipe: str) -> str:
+    """The name of the page in `recipes/` that shows a recipe."""
+    marker = f"<!-- generated: recipe {recipe} -->"
+    pages = [path.name for path in RECIPE_PAGES.glob("*.md") if marker in path.read_text(encoding="utf-8")]
+    if len(pages) != 1:
+        raise SystemExit(f"recipe {recipe!r} is on {len(pages)} pages; put {marker} on one page in {RECIPE_PAGES}")
+    return pages[0]
+
+
+def recipe_index() -> str:
+    """One line per recipe."""
     rows = []
     for name, facts in recipe_facts().items():
-        wiring = "<br>".join(f"{part}: {what}" for part, what in facts["wiring"].items())
-        beside = f"{facts['relative_cost']:g} / {facts['relative_memory']:g}"
-        needs = ", ".join(facts["needs"]) or "nothing"
-        rows.append([f"[`{name}`](#{name})", needs, wiring, facts["cost"], beside, facts["when"]])
-    head = ["recipe", "every training example needs", "wiring by default", "one optimizer step", "× SFT", "when"]
-    return table(head, rows)
+        sources = [LEARNS_FROM[need] for need in sorted(RECIPES[name].needs)] or ["prompts"]
+        cost = f"{facts['relative_cost']:g} / {facts['relative_memory']:g}"
+        rows.append([f"[`{name}`]({page_of(name)}#{name})", ", ".join(sources), facts["summary"], cost])
+    return table(["recipe", "learns from", "what it does", "× SFT"], rows)
 
 
-def recipe_sections() -> str:
-    """Each recipe's method box and settings."""
-    sections = []
-    for name, recipe in RECIPES.items():
-        box = inspect.cleandoc(recipe.__doc__ or "")
-        sections.append(f"### {name}\n\n{recipe.summary}\nSource: {recipe.source}.\n\n```text\n{box}\n```\n")
-        sections.append(settings_table(recipe, "setting") + "\n")
-    return "\n".join(sections).rstrip()
+def recipe_section(name: str) -> str:
+    """A recipe's purpose, method box, needs, cost and settings."""
+    recipe, facts = RECIPES[name], recipe_facts()[name]
+    box = inspect.cleandoc(recipe.__doc__ or "")
+    cost = f"{facts['cost']}. × SFT: {facts['relative_cost']:g} in operations, {facts['relative_memory']:g} in memory."
+    lines = {
+        "Choose it for": facts["when"],
+        "Every training example needs": ", ".join(facts["needs"]) or "only a prompt",
+        "One optimizer step": cost,
+        **{title.capitalize(): text for title, text in facts["wiring"].items()},
+        "Source": facts["source"],
+    }
+    listed = "\n".join(f"- **{title}**: {text}" for title, text in lines.items())
+    parts = [f"## {name}", facts["summary"], f"```text\n{box}\n```", listed, settings_table(recipe, "setting")]
+    return "\n\n".join(parts)
+
+
+def shared_settings() -> str:
+    """The settings that recipes with a teacher share, with the base classes' defaults."""
+    heads = {DivergenceSettings: "Divergence", TeacherSettings: "Teacher"}
+    return "\n\n".join(f"### {head}\n\n{settings_table(kind, 'setting')}" for kind, head in heads.items())
 
 
 def configuration_sections() -> str:
@@ -146,7 +229,7 @@ def configuration_sections() -> str:
 
 
 def lab_task_table() -> str:
-    """The lab's tasks, each with an example of its own."""
+    """The lab's tasks, each with an example."""
     rows = []
     for name in TASKS:
         task = lab_task(name)
@@ -165,7 +248,7 @@ def lab_suite_table() -> str:
 
 
 def wide_task_table() -> str:
-    """The wider lab's tasks, each with an example and what it can be shown with."""
+    """The wider lab's tasks, each with an example and its privileges."""
     rows = []
     for name in WIDE_TASKS:
         task = wide_task(name)
@@ -198,8 +281,9 @@ def metric_table() -> str:
 
 
 GENERATED: dict[str, Callable[[], str]] = {
-    "recipe table": recipe_table,
-    "recipe sections": recipe_sections,
+    "recipe index": recipe_index,
+    "shared settings": shared_settings,
+    **{f"recipe {name}": partial(recipe_section, name) for name in RECIPES},
     "configuration": configuration_sections,
     "lab tasks": lab_task_table,
     "lab suites": lab_suite_table,
@@ -210,14 +294,14 @@ GENERATED: dict[str, Callable[[], str]] = {
 
 
 def render(page: str) -> str:
-    """A page with its generated parts written anew."""
+    """A page with its generated parts replaced."""
 
     def replace(match: re.Match[str]) -> str:
         return f"<!-- generated: {match[1]} -->\n\n{GENERATED[match[1]]()}\n\n<!-- end -->"
 
-    return re.sub(r"<!-- generated: ([a-z ]+) -->.*?<!-- end -->", replace, page, flags=re.DOTALL)
+    return re.sub(r"<!-- generated: ([a-z_ ]+) -->.*?<!-- end -->", replace, page, flags=re.DOTALL)
 
 
 if __name__ == "__main__":
-    for path in sorted(FOLDER.glob("*.md")):
+    for path in sorted(FOLDER.rglob("*.md")):
         path.write_text(render(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,21 +1,47 @@
-"""Old names and what they are called now. Who uses an old name is given the new one, in one line.
+"""Old names and the names that replace them.
 
-A user's own configuration must use the new names. The configuration that a run directory keeps is read with its old
-names, so that earlier runs resume.
+Three rules hold:
+
+- A user's configuration must use the new names. An old key or value is an error that gives the new name.
+- The recipe `holdfast` is an alias: it still runs, with one line of warning (see `current_recipe`).
+- The configuration that a run directory keeps is read with its old names, so that runs of earlier versions resume.
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-KEYS: Mapping[str, str] = {"normalise_weights": "normalize_weights"}
-"""Keys of the configuration."""
+KEYS: Mapping[str, str] = {
+    "distil": "distill",
+    "gate": "max_success_fraction",
+    "gate_margin": "refresh_length_margin",
+    "gate_positive": "positive_advantages_only",
+    "gate_rate": "refresh_average_rate",
+    "normalise_weights": "normalize_weights",
+}
+"""Keys of the configuration, settings of recipes included. An old key is recognized only in a block that has the new
+one."""
 
 VALUES: Mapping[str, str] = {"topk_renormalised": "topk_renormalized"}
 """Values that a key of the configuration can have."""
+
+RECIPES: Mapping[str, str] = {"holdfast": "anchored"}
+"""Recipes. The tool is called holdfast too, so only a name in the place of a recipe is replaced."""
+
+ATTRIBUTES: Mapping[str, str] = {
+    "context_is_known": "context_from_example",
+    "guidance": "hints",
+    "guide": "near_future",
+    "read_where": "used_if",
+    "takes_one_turn": "single_turn",
+}
+"""Attributes of a `Recipe` class that its author defines."""
+
+_FREE_FORM = ("chat_template_kwargs", "gym_settings")
+"""Blocks of the configuration whose keys are not holdfast's."""
 
 MODULES: Mapping[str, str] = {
     "commands": "cli",
@@ -122,26 +148,59 @@ MODULES: Mapping[str, str] = {
     "train.trunk": "model.hidden_states",
     "train.world": "model.processes",
 }
-"""Modules of this package, without its name. Of a folder that moved as a whole only the folder is named."""
+"""Modules of this package, without its name. If a folder moved as a whole, only the folder is listed."""
 
 
-def hint(word: object) -> str | None:
-    """One clause that gives the new name of a key or value, or None where the word was never another's name."""
-    new = KEYS.get(word) or VALUES.get(word) if isinstance(word, str) else None
-    return None if new is None else f"it is called {new!r} now"
+def hint(word: object, known: Collection[str] | None = None) -> str | None:
+    """A clause that gives the new name of a key or value; None if the word is not an old name.
+
+    Args:
+        known: keys of the block that the word is a key of; None for a value.
+    """
+    if not isinstance(word, str):
+        return None
+    new = VALUES.get(word) if known is None else KEYS.get(word)
+    return None if new is None or (known is not None and new not in known) else f"it is called {new!r} now"
 
 
-def with_new_names(saved: Any) -> Any:
-    """Plain data of an earlier version's configuration, with today's keys and values."""
-    if isinstance(saved, dict):
-        return {KEYS.get(key, key): with_new_names(value) for key, value in saved.items()}
-    if isinstance(saved, list):
-        return [with_new_names(each) for each in saved]
-    return VALUES.get(saved, saved) if isinstance(saved, str) else saved
+def current_recipe(name: str) -> str:
+    """Today's name of a recipe."""
+    return RECIPES.get(name, name)
+
+
+def with_new_names(kept: Any) -> Any:
+    """The configuration that a run directory of an earlier version keeps, with today's names.
+
+    Names of runs, tasks, suites and labels stay: results are filed under them.
+    """
+    if isinstance(kept, list):
+        return [with_new_names(each) for each in kept]
+    if not isinstance(kept, dict):
+        return VALUES.get(kept, kept) if isinstance(kept, str) else kept
+    return {KEYS.get(key, key): _value_with_new_names(key, value) for key, value in kept.items()}
+
+
+def _value_with_new_names(key: str, value: Any) -> Any:
+    if key in _FREE_FORM:
+        return value
+    renamed = with_new_names(value)
+    if key == "recipe":
+        return _recipe_with_new_name(renamed)
+    if key == "recipes" and isinstance(renamed, list):
+        # An arm either holds its recipe under `recipe`, which the recursion has done, or is the recipe itself.
+        is_done = [isinstance(each, dict) and "recipe" in each for each in renamed]
+        return [each if done else _recipe_with_new_name(each) for each, done in zip(renamed, is_done, strict=True)]
+    return renamed
+
+
+def _recipe_with_new_name(recipe: Any) -> Any:
+    if isinstance(recipe, dict) and isinstance(recipe.get("name"), str):
+        return recipe | {"name": current_recipe(recipe["name"])}
+    return current_recipe(recipe) if isinstance(recipe, str) else recipe
 
 
 class MovedModules(MetaPathFinder):
-    """Asked last, for modules that nobody has found: an import by an old name fails with the new one."""
+    """An import by an old name fails with the new name. Python asks this finder last, after all others."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -153,7 +212,7 @@ class MovedModules(MetaPathFinder):
 
 
 def explain_moved_modules() -> None:
-    """Have imports by an old name say the new one."""
+    """Install `MovedModules`, once."""
     if not any(isinstance(finder, MovedModules) for finder in sys.meta_path):
         sys.meta_path.append(MovedModules())
 

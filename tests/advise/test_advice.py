@@ -1,4 +1,4 @@
-"""What a recipe costs beside SFT, and which recipes are said to fit."""
+"""`holdfast.advise`: the cost of recipes relative to SFT, and which recipes fit a stream."""
 
 import json
 import re
@@ -58,7 +58,7 @@ def test_costs_are_counted_from_the_wiring() -> None:
     assert (sft.step, sft.stage, sft.copies, sft.step.total) == (Passes(0, 1, 1), Passes(), 0, 3)
     sdft = cost_of(SDFT())
     assert sdft.step == Passes(1, 2, 1)
-    assert sdft.held == ("the EMA teacher", "the base")  # which it restarts from
+    assert sdft.held == ("the EMA teacher", "the base")  # the teacher restarts from it
     assert sdft.relative_to(sft) == pytest.approx(5 / 3)
     assert sdft.memory_relative_to(sft) == 1.5
     assert cost_of(SDFT(teacher_kind="frozen")).held == ("the base",)
@@ -68,11 +68,11 @@ def test_costs_are_counted_from_the_wiring() -> None:
     assert cost_of(GRPO()).relative_to(sft) == pytest.approx(8 * 4 / 3)
     assert cost_of(GRPO(beta=0.1)).relative_to(sft) == pytest.approx(8 * 5 / 3)
     assert cost_of(GRPO(beta=0.1)).copies == 1
-    # At most a whole stage of it is undone and taken again, and each prompt is answered four times ahead.
+    # Each prompt has four near-future answers.
     assert cost_of(NPO()).step.total == pytest.approx(cost_of(GRPO()).step.total + 4)
     grpo, npo = (cost_of(recipe, prompts_per_step=6) for recipe in (GRPO(), NPO(scout_steps=10)))
-    assert npo.stage == Passes(forwards=128) + grpo.step * (10 * 6), "ten steps more in a stage, however long it is"
-    # Four steps on one batch of rollouts sample once and score the base once.
+    assert npo.stage == Passes(forwards=128) + grpo.step * (10 * 6), "ten more steps per stage, whatever its length"
+    # Four steps on one rollout batch sample once and score the base once.
     assert cost_of(GRPO(beta=0.1, num_iterations=4)).step.total == pytest.approx(8 * (3 + 2 / 4))
 
 
@@ -90,39 +90,39 @@ def test_replayed_prompts_are_sampled_and_scored_like_others_from_the_second_sta
     assert cost_of(Practicing(), is_first=True).step == Passes(1, 3, 1)
     assert cost_of(Replay(), is_first=True).step == Passes(0, 1, 1)
     listed = Replay(replay_source="base", prompts="some.jsonl")
-    assert cost_of(listed, is_first=True) == cost_of(listed)  # a file stands for earlier tasks
+    assert cost_of(listed, is_first=True) == cost_of(listed)  # the file replaces earlier tasks
     assert stream_cost(Practicing(), [100]).completions == 100
     assert stream_cost(Practicing(), [100, 40]).completions == 150
 
 
-def test_what_is_measured_between_steps_is_shared_out_over_their_prompts() -> None:
+def test_the_cost_of_a_probe_is_divided_by_the_prompts_between_two_probes() -> None:
     plain, probed = cost_of(OPSD()).step, cost_of(ATESD(hold=5, probe_prompts=8), prompts_per_step=4).step
     assert (probed.completions, probed.forwards) == pytest.approx((plain.completions + 0.4, plain.forwards + 0.8))
     assert probed.backwards == plain.backwards
     assert cost_of(ATESD(exposure=1.0)).step == plain
 
 
-def test_what_is_done_once_in_a_stage_counts_beside_its_steps() -> None:
+def test_work_once_per_stage_is_counted() -> None:
     assert cost_of(EWC()).stage == Passes(200, 200, 200)
     empirical = EWC(sequences="demonstrations", num_sequences=50)
     assert cost_of(empirical).stage == Passes(0, 50, 50)
-    assert cost_of(empirical, is_first=True).stage == Passes()  # nothing came before
+    assert cost_of(empirical, is_first=True).stage == Passes()  # there is no earlier task
     assert stream_cost(EWC(), [100, 100]).total == 2 * 100 * 3 + 2 * 200 * 4
-    # Three of four candidates answer; right answers are scored by 3 + 2 + 1 candidates before them.
+    # Three of four candidates answer; 3 + 2 + 1 earlier candidates score the right answers.
     assert cost_of(AutoNPO(failures=10, guide_samples=2)).stage == Passes(3 * 20, 6 * 20)
     assert cost_of(AutoNPO(failures=10, guide_samples=2, rounds=2)).stage == Passes(6 * 20, 12 * 20)
 
 
-def test_a_teacher_that_weighs_references_is_asked_of_these_alone() -> None:
+def test_a_teacher_that_weights_references_scores_only_these() -> None:
     assert cost_of(SORT()).step == Passes(8, 8 + 2, 8 + 1)
     assert cost_of(SORT(plan_share=0.0)).step == Passes(8, 8 + 1, 8 + 1)
     assert cost_of(StableOPD()).step == Passes(1, 3.25, 1.25)
 
 
-def test_of_two_phases_the_dearer_one_counts() -> None:
-    assert cost_of(SDZero(phase=1)).step == Passes(2, 1, 1)  # an answer and its revision, which alone is trained on
+def test_the_more_expensive_of_two_phases_counts() -> None:
+    assert cost_of(SDZero(phase=1)).step == Passes(2, 1, 1)  # answer and revision; only the latter trains
     assert cost_of(SDZero(phase=2)).step == Passes(1, 2, 1)
-    assert cost_of(SDZero()).step == cost_of(SDZero(phase=1)).step  # as dear, and more is sampled
+    assert cost_of(SDZero()).step == cost_of(SDZero(phase=1)).step  # the same total, with more samples
 
 
 MORE_SETTINGS = (
@@ -156,7 +156,7 @@ def test_words_name_as_many_copies_as_are_counted() -> None:
         assert said == [str(cost_of(RECIPES[name]()).copies or "no")], f"{name}: {facts['cost']}"
 
 
-def test_a_recipe_that_a_task_cannot_feed_names_what_is_lacking() -> None:
+def test_a_recipe_that_cannot_run_names_what_is_missing() -> None:
     found = {each.recipe: each for each in advise([_task("a", demonstration="x"), _task("b")], [50, 50], is_lora=False)}
     assert found["sft"].lacks == {"b": ["demonstration"]}
     assert found["grpo"].lacks == {"a": ["reward"], "b": ["reward"]}
@@ -174,13 +174,13 @@ def test_the_budget_decides_and_lora_holds_no_copies() -> None:
     assert all(each.fits for each in advise(tasks, [100], is_lora=True) if not each.lacks)
 
 
-def test_adapters_for_each_stage_take_lora() -> None:
+def test_an_adapter_per_stage_needs_lora() -> None:
     tasks = [_task("a", demonstration="x")]
     lacking = [{a.recipe: a for a in advise(tasks, [1], is_lora=lora)}["olora"].lacks for lora in (True, False)]
     assert lacking == [{}, {"the model": ["LoRA"]}]
 
 
-def test_what_to_begin_with_follows_the_order_of_the_evidence() -> None:
+def test_the_recommendation_follows_the_order_of_the_evidence() -> None:
     everything = advise([_task("a", demonstration="x", judged=True)], [1], is_lora=False)
     fitting = {each.recipe for each in everything if each.fits}
     found = beginning(everything)
@@ -202,22 +202,22 @@ def test_what_to_begin_with_follows_the_order_of_the_evidence() -> None:
         ({"demonstration": "x"}, False, 1.2, "sft"),
     ],
 )
-def test_where_a_recipe_fits_there_is_one_to_begin_with(
+def test_if_a_recipe_fits_one_is_recommended(
     privileges: dict[str, Any], judged: bool, most: float | None, first: str | None
 ) -> None:
     found = beginning(advise([_task("a", judged=judged, **privileges)], [1000], is_lora=False, most=most))
     assert (found.recipe if found is not None else None) == first
 
 
-def test_where_no_documented_recipe_fits_the_cheapest_is_named_as_such() -> None:
+def test_without_evidence_the_cheapest_recipe_is_recommended() -> None:
     found = beginning(advise([_task("a", demonstration="x")], [100], is_lora=False, recipes=[Practicing, DFT, KLSFT]))
     assert found is not None
     assert (found.recipe, found.source) == ("dft", None)
-    assert "cheapest that fits, and we know of nothing that says where to begin" in found.reason
+    assert "cheapest recipe that fits; we know of no evidence for this case" in found.reason
     assert "Start with dft: it is" in as_text({}, [], found)
 
 
-def test_what_is_said_to_fit_is_what_a_run_accepts() -> None:
+def test_a_recipe_fits_if_and_only_if_a_run_accepts_it() -> None:
     episodes = Episodes(lambda example: None, 3)  # type: ignore[arg-type, return-value]
     turns = replace(_task("turns", demonstration="x"), episodes=episodes)
     tasks = [turns, _task("bare"), _task("shown", demonstration="x"), _task("judged", judged=True)]
@@ -234,7 +234,7 @@ def test_what_is_said_to_fit_is_what_a_run_accepts() -> None:
     assert "needs answers of one turn; missing in turns" in as_text({}, list(found.values()), None)
 
 
-def test_a_recipe_is_judged_as_the_configuration_sets_it() -> None:
+def test_a_recipe_is_judged_with_the_configurations_settings() -> None:
     tasks = [_task("a", demonstration="x"), _task("b", demonstration="x")]
     named = {"gated": SDFT(teacher_kind="gated"), "still": SDFT(teacher_kind="frozen", num_generations=3)}
     found = {each.label: each for each in advise(tasks, [50, 50], is_lora=False, named=named)}
@@ -254,7 +254,7 @@ def test_a_recipe_is_judged_as_the_configuration_sets_it() -> None:
     assert "All recipes are rated with their default settings." in text
 
 
-def test_of_one_task_nothing_is_said_to_be_replayed() -> None:
+def test_with_one_task_nothing_is_replayed() -> None:
     tasks = [_task("a", demonstration="x"), _task("b", demonstration="x")]
     known = replace(BEGINNINGS[0], recipe="practicing")
     said, costs = [], []
@@ -271,7 +271,7 @@ def test_of_one_task_nothing_is_said_to_be_replayed() -> None:
     assert {each.recipe: each.replays for each in advise(tasks, [1, 1], is_lora=True)}["sft"] is False
 
 
-def test_the_command_says_and_writes_what_fits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_and_writes_what_fits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     holdfast = Commands(tmp_path, capsys)
     config = holdfast.config({"tasks": ["lab:calculation"], "train": {"steps": 10, "prompts_per_step": 3}})
     done = holdfast("advise", config, "--budget", "5", "--json", tmp_path / "advice.json")
@@ -287,18 +287,18 @@ def test_the_command_says_and_writes_what_fits(tmp_path: Path, capsys: pytest.Ca
     assert "All recipes are rated with their default settings." in done.out
 
 
-def test_the_command_judges_the_settings_that_it_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_uses_the_configurations_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     holdfast = Commands(tmp_path, capsys)
     base = {"tasks": ["lab:calculation"], "train": {"steps": 10, "prompts_per_step": 3}}
     single = holdfast.config(base | {"recipe": {"name": "sdpo", "num_generations": 2}})
     done = holdfast("advise", single, "--budget", "5", "--json", tmp_path / "advice.json")
-    assert "Judged as the configuration sets it: sdpo with num_generations 2. All others" in done.out
+    assert "Rated with the settings of this configuration: sdpo with num_generations 2. All others" in done.out
     by_name = {each["recipe"]: each for each in json.loads((tmp_path / "advice.json").read_text())["recipes"]}
     assert (by_name["sdpo"]["fits"], by_name["sdpo"]["completions"]) == (True, 60)
     arms = [{"name": "sdpo", "num_generations": 2, "label": "few"}, "sdpo"]
     done = holdfast("advise", holdfast.config(base | {"recipes": arms}), "--budget", "5")
     assert re.search(r"^few \(sdpo\) +fits ", done.out, re.M)
-    assert re.search(r"^sdpo +over the budget ", done.out, re.M)
+    assert re.search(r"^sdpo +over budget ", done.out, re.M)
 
 
 def test_an_environment_keeps_a_recipe_of_one_turn_from_fitting(

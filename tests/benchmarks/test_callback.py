@@ -1,4 +1,4 @@
-"""The arithmetic of the callback's benchmark, and one pair of it on a few steps."""
+"""`benchmarks.callback`: its arithmetic, and one pair of runs on a few steps."""
 
 import pytest
 from scipy.stats import t

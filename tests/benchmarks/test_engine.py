@@ -142,18 +142,18 @@ def test_a_ratio_compares_neighbors_in_time() -> None:
     assert relative_difference(1.0, -1.0) == 2.0
 
 
-def test_peak_memory_sees_what_was_let_go_of() -> None:
+def test_peak_memory_includes_freed_memory() -> None:
     found = peak_bytes(lambda: torch.ones(64 * 2**18).sum(), torch.device("cpu"))
     if found is None:
         pytest.skip("this system does not tell a process its peak")
     assert found == pytest.approx(64 * 2**20, rel=0.1)
 
 
-def test_a_worker_reports_what_failed_and_goes_on() -> None:
+def test_a_worker_reports_a_failure_and_stays_usable() -> None:
     job = {"side": "peaks", "device": "cpu", "side_length": 64, "copied_bytes": 4096}
     with Worker(threads=1) as worker:
         with pytest.raises(BenchmarkError, match="KeyError"):
-            worker.ask("build", **(job | {"side": "nobody"}))
+            worker.ask("build", **(job | {"side": "unknown"}))
         (measured,) = alternate([worker], [job], repeats=2)
     assert len(measured.seconds) == 2
     assert measured.values["float32_flops"] > 0

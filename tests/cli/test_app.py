@@ -61,10 +61,10 @@ def test_describing_recipes_does_not_need_torch() -> None:
 
 
 def _commands(group: Any, path: str = "holdfast") -> dict[str, Any]:
-    found = {}
+    commands = {}
     for name, each in group.commands.items():
-        found |= _commands(each, f"{path} {name}") if hasattr(each, "commands") else {f"{path} {name}": each}
-    return found
+        commands |= _commands(each, f"{path} {name}") if hasattr(each, "commands") else {f"{path} {name}": each}
+    return commands
 
 
 def test_every_command_and_option_has_a_line_of_help() -> None:
@@ -174,38 +174,38 @@ def test_eval_of_a_stage_gives_the_scores_of_the_run(command: Commands, finished
     config = command.config(LAB_RUN)
     outcome = command("eval", config, "--model", finished / "models" / "stage-2", "--json", tmp_path / "scores.json")
     assert (outcome.code, outcome.err) == (0, "")
-    found = json.loads((tmp_path / "scores.json").read_text())["sets"]
+    scores = json.loads((tmp_path / "scores.json").read_text())["sets"]
     expected = json.loads((finished / "evals" / "stage-2.json").read_text())["sets"]
     for name in ("calculation", "facts"):
         assert name in outcome.out
-        assert {k: v for k, v in found[name].items() if "kl" not in k} == {
+        assert {k: v for k, v in scores[name].items() if "kl" not in k} == {
             k: v for k, v in expected[name].items() if "kl" not in k
         }
 
 
 def test_check_warns_of_a_teacher_that_is_not_better(command: Commands, tmp_path: Path) -> None:
     config = command.config(COMPARISON, **{"recipes.slow.template": "{prompt} {demonstration}"})
-    outcome = command("check", config, "--items", "4", "--set", "tasks=[lab:facts]", "--json", tmp_path / "found.json")
+    outcome = command("check", config, "--items", "4", "--set", "tasks=[lab:facts]", "--json", tmp_path / "check.json")
     assert (outcome.code, outcome.err) == (0, "")
-    found = json.loads((tmp_path / "found.json").read_text())["recipes"]
-    assert list(found) == ["sft", "slow"]
+    results = json.loads((tmp_path / "check.json").read_text())["recipes"]
+    assert list(results) == ["sft", "slow"]
     assert "facts: 512 train, 640 test" in outcome.out
     assert "teacher: this recipe has none, so there is nothing to test" in outcome.out
-    teacher = found["slow"]["teacher"][0]
+    teacher = results["slow"]["teacher"][0]
     # Four items are too few for the interval to leave 0 out unless all four differ.
     assert teacher["verdict"] in ("better", "not shown")
     assert (f"WARNING: {teacher['sentence']}" in outcome.out) == (teacher["verdict"] == "not shown")
-    assert found["slow"]["memory"]["total"] > found["sft"]["memory"]["total"]
+    assert results["slow"]["memory"]["total"] > results["sft"]["memory"]["total"]
 
 
 def test_lab_skills(command: Commands) -> None:
-    found = json.loads(command("lab", "eval", "--items", "8", "--json").out)
-    assert [skill["suite"] for skill in found.values()] == ["old-skills", "in-context", "context-facts", "old-facts"]
-    for skill in found.values():
+    skills = json.loads(command("lab", "eval", "--items", "8", "--json").out)
+    assert [skill["suite"] for skill in skills.values()] == ["old-skills", "in-context", "context-facts", "old-facts"]
+    for skill in skills.values():
         assert skill["n"] == 8
         assert skill["ci95"][0] <= skill["mean"] <= skill["ci95"][1]
     text = command("lab", "eval", "--items", "8").out
-    assert all(name in text for name in found)
+    assert all(name in text for name in skills)
 
 
 def test_lab_pretraining_starts(command: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,7 +103,7 @@ def test_the_run_that_other_tests_break_works(command: Commands, file_run: dict[
         ({"tasks": []}, ["tasks", "at least 1 item"]),
         ({"tasks": ["calculation"]}, ["tasks.0", "'calculation'", "lab:NAME"]),
         ({"tasks": ["lab:calculus"]}, ["'calculus'", "calculation"]),
-        ({"tasks": ["lab:facts", "lab:facts"]}, ["'facts'", "a name of its own"]),
+        ({"tasks": ["lab:facts", "lab:facts"]}, ["two tasks or suites are named 'facts'", "give each its own name"]),
         ({"train.max_prompt_length": 9000}, ["9048", "256"]),
         ({"eval.max_completion_length": 200}, ["eval.max_completion_length", "360", "256"]),
         ({"model.path": "./nowhere"}, ["./nowhere", "no such folder", "model.path"]),
@@ -270,7 +270,7 @@ def test_directories(command: Commands, refused: Refused, tmp_path: Path) -> Non
     for name in ("run", "compare"):
         own = config if name == "run" else command.config(LAB_RUN, "compare.yaml", recipe=None, recipes=["sft"])
         line = refused(name, own, "--output-dir", full)
-        assert f"{full}: there is something here already" in line
+        assert f"{full}: the directory exists and is not empty" in line
         assert "holdfast resume" in line
     assert "is not a run directory" in refused("resume", full)
     assert "is not a run directory" in refused("resume", tmp_path / "nowhere")
@@ -279,7 +279,7 @@ def test_directories(command: Commands, refused: Refused, tmp_path: Path) -> Non
     assert "schema_version None" in refused("report", full)
     (full / "summary.json").write_text('{"schema')
     assert "summary.json: cannot be read" in refused("report", full)
-    assert "cannot be made" in refused("run", config, "--output-dir", full / "notes.txt" / "run")
+    assert "cannot be created" in refused("run", config, "--output-dir", full / "notes.txt" / "run")
 
 
 @pytest.mark.parametrize(

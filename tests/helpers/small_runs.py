@@ -21,7 +21,13 @@ RUNS: Mapping[str, Mapping[str, Any]] = {
         "train": {"bf16": True},
     },
     "isdft with a gate": {
-        "recipe": {"name": "isdft", "teacher_kind": "gated", "refresh_every": 1, "gate_rate": 0.9, "gate_margin": 9.0}
+        "recipe": {
+            "name": "isdft",
+            "teacher_kind": "gated",
+            "refresh_every": 1,
+            "refresh_average_rate": 0.9,
+            "refresh_length_margin": 9.0,
+        }
     },
     "npo": {"recipe": {"name": "npo", "num_generations": 3, "num_iterations": 2, "scout_steps": 3, "guide_samples": 2}},
     "auto_npo": {

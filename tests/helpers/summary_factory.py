@@ -1,7 +1,7 @@
-"""Synthetic summaries, seeded and shaped like real ones, for tests of what reads or makes them.
+"""Synthetic summaries, seeded and shaped like real ones, for tests of code that reads or builds them.
 
-A profile says how a recipe behaves; the items, evaluations, probes, step records and samples follow from it, and the
-package's own builders make the summary.
+A profile defines how a recipe behaves. Items, evaluations, probes, step records and samples follow from it, and the
+package's builders make the summary.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,8 +30,10 @@ class Profile:
     """How a recipe behaves.
 
     Args:
-        ceiling: score of a task after its stage. speed: how fast it gets there, in stage lengths.
-        forget: share of an earlier skill that one whole stage takes away. drift: nats of KL to base per stage.
+        ceiling: score of a task after its stage.
+        speed: how fast it reaches the ceiling, per stage length.
+        forget: share of an earlier skill that is lost in one stage.
+        drift: nats of KL to the base per stage.
     """
 
     ceiling: float
@@ -51,7 +53,7 @@ FAILING = Profile(ceiling=0.25, speed=2.0, forget=0.005, drift=0.01)
 
 
 def _skills(profile: Profile, order: Sequence[str], sets: Sequence[Mapping[str, Any]], t: float) -> dict[str, float]:
-    """Expected score of each set after t stages (t need not be whole)."""
+    """Expected score of each set after t stages. t may be a fraction."""
     skills = {}
     for s in sets:
         if s["kind"] == "retention":
@@ -72,7 +74,7 @@ def _hardness(name: str, n: int) -> np.ndarray:
 
 
 def _rewards(skills: Mapping[str, float], n: int, *noise: int | str) -> dict[str, list[float]]:
-    """0/1 rewards by set: the same items are hard for everyone, with a little luck of the run on top."""
+    """0/1 rewards by set. The same items are hard for every run; each run adds some noise."""
     rng = numpy_rng("luck", *noise)
     run = rng.normal(0, 0.006)
     luck = {name: rng.normal(run, 0.05, n) for name in skills}
@@ -134,12 +136,12 @@ def _records(profile: Profile, order: Sequence[str], stages: int, steps: int, se
 
 
 MODULES = {"self_attn.q_proj": 0.8, "self_attn.o_proj": 0.9, "mlp.up_proj": 1.2, "mlp.down_proj": 1.3}
-"""Module types, and how far each moves beside the others."""
+"""Module types, and how far each moves compared with the others."""
 LAYERS = 6
 
 
 def _moved(norm: float) -> dict[str, float | None]:
-    """What an update of this relative norm does to a matrix, about."""
+    """Approximate drift numbers of a matrix for an update of this relative norm."""
     moved = norm > 0
     return {
         "relative_norm": norm,
@@ -156,7 +158,7 @@ def _moved(norm: float) -> dict[str, float | None]:
 
 
 def _drift(profile: Profile, stage: int, task: str) -> dict[str, Any]:
-    """Later layers and stages further; two stages' updates share less the further apart they are."""
+    """Later layers and stages move further. Updates of distant stages are less aligned."""
     rng = numpy_rng("drift", stage, str(profile))
     size = 0.05 * float(np.sqrt(profile.drift * stage))
     matrices = [
@@ -185,7 +187,7 @@ def _drift(profile: Profile, stage: int, task: str) -> dict[str, Any]:
 def _responses(
     profile: Profile, stage: int, task: str, order: Sequence[str], suites: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Answers move most on the stage's own prompts, less on other tasks', least on old skills'."""
+    """Answers move most on the stage's own prompts, less on other tasks', least on retention suites."""
     found = []
     for name in (*order, *suites):
         kind = "task" if name in order else "retention"
@@ -231,7 +233,7 @@ def _responses(
 
 
 def _artifacts(profile: Profile, order: Sequence[str], stages: int) -> list[dict[str, Any]]:
-    """A planted marker of the first task that grows on another's prompts, a phrase that grows, one of the teacher."""
+    """A phrase that grows, a marker of the first task on another task's prompts, and a phrase of the teacher."""
     if not stages:
         return []
     grows = [float(min(0.9, 0.02 * (1 + 8 * profile.drift) ** stage)) for stage in range(stages + 1)]
@@ -296,9 +298,10 @@ def run_inputs(
     """Arguments of `summary_of` for one run.
 
     Args:
-        recipe: a recipe's name; `profile` says how it behaves where it is not to be as in `PROFILES`.
-        stages: finished stages, where the run is not complete.
-        status: where it does not follow from these.
+        recipe: a recipe's name.
+        profile: how the recipe behaves; by default as in `PROFILES`.
+        stages: number of finished stages; by default all.
+        status: by default it follows from `stages`.
         probe_steps: 0 for no probes.
         n: items per set.
         measures: whether drift, responses, artifacts and repetition were measured.

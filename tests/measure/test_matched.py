@@ -1,4 +1,4 @@
-"""Losses at a matched new-task score, against trajectories worked by hand."""
+"""`holdfast.measure.matched`: losses at a matched new-task score, against trajectories worked by hand."""
 
 from typing import Any
 

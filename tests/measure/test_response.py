@@ -1,4 +1,4 @@
-"""Response drift: divergences against direct computation, statistics against scipy and closed forms, the command."""
+"""`holdfast.measure.response` and `holdfast.evaluate.divergences`: numbers against direct computation and scipy."""
 
 import json
 import math
@@ -211,13 +211,13 @@ def test_a_model_has_not_drifted_from_itself(pair: tuple[Policy, Policy]) -> Non
 
 
 def test_drift_between_models(pair: tuple[Policy, Policy]) -> None:
-    told: list[str] = []
+    progress: list[str] = []
 
     def tell(name: str):
-        return lambda done, of: told.append(f"{name} {done}/{of}")
+        return lambda done, of: progress.append(f"{name} {done}/{of}")
 
     found = response_drift(*pair, _prompts(4), max_new_tokens=8, progress=tell)
-    assert told == ["a, greedy 4/4", "b, greedy 4/4", "a, sampled 4/4", "b, sampled 4/4"]
+    assert progress == ["a, greedy 4/4", "b, greedy 4/4", "a, sampled 4/4", "b, sampled 4/4"]
     assert found["greedy"]["edit"]["mean"] > 0.5
     kl = {(row["direction"], row["samples"]): row for row in found["kl"]}
     assert set(kl) == {(d, s) for d in ("KL(A‖B)", "KL(B‖A)") for s in "AB"}

@@ -1,4 +1,4 @@
-"""Intervals and tests against scipy's, and where there is nothing to be known."""
+"""`holdfast.measure.statistics`: intervals and tests against scipy's, and cases without information."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Blends of models: values against numpy, what is written, what is refused, and the command with its evaluation."""
+"""`holdfast.model.blend`: values equal numpy's, files, errors, and the command with its evaluation."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ def command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Commands:
 
 
 def moved(folder: Path, to: Path, seed: int, dtype: torch.dtype = torch.float32) -> Path:
-    """A copy of a model whose weights have moved."""
+    """A copy of a model with changed weights."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Packed rows against padded ones: the same values and gradients where a model allows it, and padded rows where not."""
+"""`holdfast.model.hidden_states`: packed rows equal padded ones; models that cannot be packed are padded."""
 
 import json
 import random
@@ -63,7 +63,7 @@ def _policy(architecture: str, settings: dict[str, Any], dtype: torch.dtype = to
         torch.manual_seed(0)
         model = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype, **load)
         for parameter in model.parameters():
-            parameter.data += 0.1 * torch.randn_like(parameter)  # so that attention matters, unlike at initialization
+            parameter.data += 0.1 * torch.randn_like(parameter)  # attention has almost no effect at initialization
     head = OutputHead(model.get_output_embeddings())
     return Policy(model, None, eos_ids=frozenset([2]), pad_id=0, head=head, source="test")  # type: ignore[arg-type]
 
@@ -95,14 +95,14 @@ def _gradients(policy: Policy, hidden: Tensor) -> list[Tensor]:
 
 @pytest.fixture(scope="module")
 def qwen() -> Policy:
-    """A policy that is packed; never to be changed by a test."""
+    """A policy that is packed. Tests must not change it."""
     policy = _policy("Qwen3", PACKED["Qwen3"])
     assert longest_packed(policy) == float("inf")
     return policy
 
 
 def _agree(policy: Policy, batch: Batch, tolerance: float = 1e-5) -> None:
-    """Values and gradients of both forms; not to float64's precision, since norms and rotations are float32 inside."""
+    """Compare values and gradients of both forms; not to float64's precision: norms and rotations use float32."""
     packed, padded = packed_states(policy, *batch), padded_states(policy, *batch)
     assert (packed - padded).norm() <= tolerance * padded.norm()
     own, reference = (torch.cat([g.flatten() for g in _gradients(policy, x)]) for x in (packed, padded))
@@ -178,7 +178,7 @@ def _falls_back(policy: Policy, because: str) -> None:
     assert policy.causal_lm.config._attn_implementation == before
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        loss_token_states(policy, *batch)  # says it once
+        loss_token_states(policy, *batch)  # warns once
 
 
 def test_layers_that_keep_a_state_are_padded() -> None:
@@ -193,7 +193,7 @@ def test_a_hybrid_that_does_not_say_so_is_found_by_the_comparison(monkeypatch: p
 
 
 def test_convolutions_that_weigh_little_at_first_are_padded() -> None:
-    """With its first weights such a model's packed states would pass for right ones in 16 bits."""
+    """With such a model's initial weights, wrong packed states are within the tolerance of 16 bits."""
     layers = {"layer_types": ["conv", "full_attention"]}
     policy = _policy("Lfm2", SIZES | layers, torch.bfloat16)
     for name, parameter in policy.causal_lm.named_parameters():
@@ -203,7 +203,7 @@ def test_convolutions_that_weigh_little_at_first_are_padded() -> None:
 
 
 class _Distant(torch.nn.Module):
-    """Something between the tokens of a stream that is not attention: each is mixed with the one before it."""
+    """A layer that mixes each token with the one before it, and is not attention."""
 
     def __init__(self, inner: torch.nn.Module, share: float) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Loading models, what is refused, adapters, copies, and saved folders."""
+"""`holdfast.model.load`: loading models, models that are refused, adapters, copies, and saved folders."""
 
 import copy
 import json
@@ -34,7 +34,7 @@ IDS = torch.tensor([[5, 9, 40, 7, 33], [8, 8, 100, 2, 61]])
 
 @pytest.fixture
 def folder(tiny_model: Path, tmp_path: Path) -> Path:
-    """A copy of the tiny model that a test may spoil."""
+    """A copy of the tiny model that a test may damage."""
     return Path(shutil.copytree(tiny_model, tmp_path / "model"))
 
 
@@ -45,7 +45,7 @@ def policy(tiny_model: Path) -> Policy:
 
 @pytest.fixture
 def adapted(tiny_model: Path) -> Policy:
-    """A policy under LoRA whose adapter is far from nothing."""
+    """A policy under LoRA with an adapter far from 0."""
     policy = load_policy(ModelSettings(path=str(tiny_model), lora=LoraSettings(r=4)))
     stir(policy)
     return policy
@@ -75,7 +75,7 @@ def test_a_folder_is_loaded_for_use(policy: Policy) -> None:
     assert not policy.model.training
     counts = policy.parameter_counts()
     assert counts.total == counts.trainable == sum(p.numel() for p in policy.named_trainable().values())
-    assert "lm_head.weight" not in policy.named_trainable()  # tied: the embedding stands for both
+    assert "lm_head.weight" not in policy.named_trainable()  # tied: the embedding is listed for both
 
 
 def test_backbone_and_head_give_the_models_logits(policy: Policy) -> None:
@@ -323,7 +323,7 @@ def test_base_and_teacher_are_within_the_same_model(adapted: Policy, policy: Pol
 
 def test_a_student_is_trainable_after_its_teacher_was_asked(adapted: Policy) -> None:
     adapted.add_teacher()
-    loss = adapted.logits(adapted.hidden_states(IDS)).square().sum()  # a teacher is asked between forward and backward
+    loss = adapted.logits(adapted.hidden_states(IDS)).square().sum()  # the teacher runs between forward and backward
     with torch.no_grad(), adapted.adapter("teacher"):
         adapted.hidden_states(IDS)
     with torch.no_grad(), adapted.base():
@@ -383,7 +383,7 @@ def test_a_processor_without_products_in_bfloat16_is_told_of(policy: Policy, mon
 
 
 def test_adapters_on_the_weights_of_experts_are_refused_and_those_beside_them_are_not() -> None:
-    """Such weights are one tensor for all experts; the merged folder would lack what was learned in them."""
+    """These weights are one tensor for all experts. A merged folder would lack their adapters."""
 
     def model() -> PreTrainedModel:
         config = Qwen3MoeConfig(

@@ -1,4 +1,4 @@
-"""Which rows share a batch, how a batch lies in its stream, and what its tokens attend to."""
+"""`holdfast.model.packing`: rows of a batch, their layout in a stream, and which tokens attend to which."""
 
 import random
 
@@ -17,7 +17,7 @@ EXAMPLE = Example("e", (Message(role="user", content="?"),))
 
 
 def _rows(seed: int, count: int) -> list[Row]:
-    """Rows of few prompts in any order, some of which their teacher sees under another."""
+    """Rows of few prompts in any order; some have another prompt for the teacher."""
     rng = random.Random(seed)
     prompts = [[rng.randrange(50) for _ in range(rng.randint(1, 30))] for _ in range(5)]
     rows = [Row(EXAMPLE, list(rng.choice(prompts)), [7] * rng.randint(1, 20)) for _ in range(count)]
@@ -75,7 +75,7 @@ def test_a_stream_holds_each_prompt_once_and_no_token_that_predicts_nothing() ->
     completions = [[10, 11], [12], [13, 14, 15, 16], [17, 18, 19], [20, 21]]
     positions = [range(2), range(1), range(1, 4), range(3), range(2, 2)]
     packed = pack(prompts, completions, positions)
-    # The longest completion goes on from its prompt; the last wanted token of each is left out; so is the last row.
+    # The longest completion follows its prompt. The last wanted token of each is left out, and so is the last row.
     assert packed.ids.tolist() == [[1, 2, 3, 13, 14, 15, 4, 5, 17, 18, 10]]
     assert packed.position_ids.tolist() == [[0, 1, 2, 3, 4, 5, 0, 1, 3, 4, 3]]
     assert packed.predicts.tolist() == [2, 10, 7, 3, 4, 5, 2, 8, 9]
@@ -104,7 +104,7 @@ def _batches(draw: st.DrawFn) -> Batch:
 
 
 def _visible(layout: Layout) -> torch.Tensor:
-    """[T, T], True where a token sees another, by the layout's definition."""
+    """[T, T], True if a token sees another, by the definition of a layout."""
     visible = torch.zeros(layout.tokens, layout.tokens, dtype=torch.bool)
     for run in layout.runs:
         for i in range(run.count):

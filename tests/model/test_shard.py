@@ -1,4 +1,4 @@
-"""Two processes compute what one does: losses, gradients, averages, checkpoints, samples and scores.
+"""`holdfast.model.shard`: two processes compute the same as one, from losses and gradients to checkpoints and samples.
 
 Two processes on gloo, one thread each, share a small float32 model with FSDP2, and the same function runs in this one.
 """
@@ -61,9 +61,9 @@ CASES = [
     *((name, False) for name in (*RECIPES, "forgotten", "nested") if name not in RECIPE_SETTINGS),
     ("olora", True),
 ]
-"""Every recipe; and `mixed`, rows that ask for different things, some for the teacher, some for the base, used for two
-steps; `forgotten`, the same where what was kept for the second step was let go of, as the guard may do; `nested`, the
-same where the architecture names a part of its layers as whole beside these."""
+"""Every recipe, and three more. `mixed`: rows that need different signals, some the teacher's, some the base's, used
+for two steps. `forgotten`: the same, but the signals kept for the second step are dropped, as the guard may do.
+`nested`: the same, in an architecture that names a layer and a part of it as units."""
 
 
 def _ids(rng: random.Random, least: int, most: int) -> list[int]:
@@ -71,7 +71,7 @@ def _ids(rng: random.Random, least: int, most: int) -> list[int]:
 
 
 def _rows(name: str) -> list[Row]:
-    """Eight rows, one without a signal, with all that the recipe's objective may count."""
+    """Eight rows, one without a signal, with every annotation that the recipe's objective reads."""
     rng = random.Random(name)
     rows = []
     for place in range(8):
@@ -96,7 +96,7 @@ def _rows(name: str) -> list[Row]:
 
 
 def take_steps(model: str, output: str) -> None:
-    """Two optimizer steps of every case; losses, gradients and weights go into a file."""
+    """Take two optimizer steps of every case, and write losses, gradients and weights into a file."""
     world = Processes.current()
     found: dict[str, Tensor] = {}
     for name, lora in CASES:
@@ -119,7 +119,7 @@ def take_steps(model: str, output: str) -> None:
                 shard(each, world, offload=name == "sdft" and each not in (policy, base.copy))
         if teacher is not None:
             teacher.start_stage()
-        # Every row makes a micro-batch: one process has one more than the other.
+        # Every row is a micro-batch, so one process has one more than the other.
         settings = TrainSettings(micro_batch_tokens=1, learning_rate=1e-2)
         penalty, rows = penalty_of(held, policy, 1), _rows(name)
         if penalty is not None:
@@ -170,8 +170,8 @@ def test_two_processes_take_the_steps_of_one(tiny_model: Path, tmp_path: Path) -
     print(max(losses), max(first), max(second), float(weights.max()), float((weights > 1e-4).float().mean()))
     assert max(losses) < 1e-5
     assert max(first) < 1e-4
-    # Adam's first step moves every weight by the whole rate, whichever way rounding tips one whose gradient is near 0:
-    # few weights may differ, none by more than two steps each way; and the second gradient is that of such weights.
+    # Adam's first step moves every weight by the full rate. If a gradient is near 0, rounding decides the direction.
+    # So a few weights may differ, by two steps in each direction at most. The second gradient is that of such weights.
     assert float((weights > 1e-4).float().mean()) < 1e-3
     assert float(weights.max()) < 4e-2
     assert max(second) < 1e-2
@@ -256,10 +256,10 @@ def test_what_fails_on_one_process_ends_all_with_one_line(tmp_path: Path, after:
     config = write_config(tmp_path, "grpo")
     command = start("run", config, "-o", tmp_path / "run", size=2, before=partial(_fail_on_one, after=after))
     assert set(command.join()) == codes
-    said = [line for line in command.output().splitlines() if "holdfast: " in line or "Traceback" in line]
-    assert len(said) == 1
-    assert "holdfast: error: " in said[0]
-    assert "it raised ValueError: it cannot judge" in said[0]
+    output = [line for line in command.output().splitlines() if "holdfast: " in line or "Traceback" in line]
+    assert len(output) == 1
+    assert "holdfast: error: " in output[0]
+    assert "it raised ValueError: it cannot judge" in output[0]
 
 
 def _limit_file_sizes(rank: int) -> None:
@@ -273,11 +273,11 @@ def test_a_full_disk_is_one_line(tmp_path: Path, size: int) -> None:
     config, run = write_config(tmp_path, "grpo"), tmp_path / "run"
     command = start("run", config, "-o", run, size=size, before=_limit_file_sizes)
     assert set(command.join()) == {2}
-    (said,) = [line for line in command.output().splitlines() if "holdfast: " in line or "Traceback" in line]
+    (output,) = [line for line in command.output().splitlines() if "holdfast: " in line or "Traceback" in line]
     assert re.fullmatch(
         rf"holdfast: error: {run}\S*: a checkpoint cannot be written: File too large \(free some disk space\); "
         rf"then resume with `holdfast resume {run}`",
-        said,
+        output,
     )
     start("resume", run, size=size).finish()
 
@@ -288,7 +288,7 @@ def test_torchrun_runs_it_and_hands_on_what_asks_it_to_end(tmp_path: Path) -> No
     start("run", config, "-o", tmp_path / "whole", size=2).finish()
     run = tmp_path / "run"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    here = Path(small_runs.__file__).parent  # where the configuration's verifier is found
+    here = Path(small_runs.__file__).parent  # the configuration's verifier is here
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
         [*torchrun, "-m", "holdfast", "run", config, "-o", run],
@@ -304,8 +304,8 @@ def test_torchrun_runs_it_and_hands_on_what_asks_it_to_end(tmp_path: Path) -> No
             time.sleep(0.002)
         process.terminate()
         assert process.stderr is not None
-        said = process.stderr.read()
-    assert said.count("holdfast: stopped; resume with") == 1
+        output = process.stderr.read()
+    assert output.count("holdfast: stopped; resume with") == 1
     start("resume", run, size=2).finish()
     assert_same(tmp_path / "whole", run)
 

@@ -1,4 +1,4 @@
-"""The readable divergences against published test vectors, their analytic gradients and their properties."""
+"""`holdfast.objective.divergence`: published test vectors, analytic gradients and properties."""
 
 import math
 from dataclasses import replace
@@ -162,7 +162,7 @@ def test_top_k_with_tail_becomes_the_full_divergence(seed: int, vocabulary: int)
     for objective in (FORWARD, REVERSE, JSD):
         full = token_divergence(student, teacher, objective, ids)
         for k in (vocabulary - 1, vocabulary, vocabulary + 5):
-            # With one entry missing the tail is that entry.
+            # If one entry is missing, the tail is that entry.
             torch.testing.assert_close(token_divergence(student, teacher, top(objective, k, tail=True), ids), full)
         coarse = token_divergence(student, teacher, top(objective, 1, tail=True), ids)
         assert (coarse <= full + 1e-12).all(), "merging outcomes can only lower a divergence"
@@ -210,7 +210,7 @@ def test_the_tail_is_finite_when_rounding_lifts_the_mass_above_one() -> None:
 @pytest.mark.parametrize("objective", [top(o, 4, tail=True) for o in (FORWARD, REVERSE, JSD)], ids=describe)
 def test_bf16_logits_are_computed_in_fp32_and_stay_finite(objective: Objective) -> None:
     student, teacher = (logits.to(torch.bfloat16) for logits in random_logits(5, 64, 300, scale=30.0))
-    teacher[:32] = 0.0  # all of the student's mass in its top, next to none of the teacher's
+    teacher[:32] = 0.0  # the top entries have all of the student's mass and almost none of the teacher's
     ids = torch.zeros(64, dtype=torch.long)
     result = token_divergence(student, teacher, objective, ids)
     assert result.dtype == torch.float32
@@ -258,7 +258,7 @@ def test_the_closed_form_baseline_changes_the_variance_alone() -> None:
     p = student.softmax(-1)
 
     def gradients(baseline: str) -> Tensor:
-        """Of every token that may be sampled: [9, 9]."""
+        """The gradient for each token that may be sampled: [9, 9]."""
         objective = Objective(divergence="reverse_kl", support="sampled", sampled_baseline=baseline, top_k=3)  # type: ignore[arg-type]
         return gradient(student.expand(9, 9), teacher.expand(9, 9), objective, every_token)
 
@@ -291,7 +291,7 @@ def test_a_clip_by_entry_is_opsds() -> None:
 
 
 def test_a_clip_by_entry_pushes_down_what_it_clips() -> None:
-    """The softmax's normalizer remains, so the token that the teacher prefers most is pushed down."""
+    """The softmax's normalizer is still differentiated, so the teacher's most likely token is pushed down."""
     objective = Objective(clip="entry", clip_at=0.05)
     assert gradient(STUDENT, TEACHER, FORWARD)[0, 1] < 0
     assert gradient(STUDENT, TEACHER, objective)[0, 1] > 0

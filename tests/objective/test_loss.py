@@ -1,4 +1,4 @@
-"""The whole loss: reductions, importance and silent rows, against derivations by hand."""
+"""`holdfast.objective.loss`: reductions, importance and silent rows, compared with derivations by hand."""
 
 import math
 from collections.abc import Callable
@@ -158,7 +158,7 @@ def test_ratios_to_who_wrote_a_row_are_measured_on_such_rows_alone() -> None:
 @pytest.mark.parametrize("divergence", ["forward_kl", "reverse_kl", "jsd"])
 @pytest.mark.parametrize("clip", ["entry", "token"])
 def test_clipped_fractions_are_of_tokens_and_of_entries(clip: Any, divergence: Any, support: Any, engine: str) -> None:
-    """The second row has no divergence and counts in neither; the summands are written out in numpy."""
+    """The second row has no divergence and does not count. The summands are written out in numpy."""
     step = make_head_step([4, 3, 5], vocabulary=12, div=[1.0, 0.0, 0.5])
     students, teachers = (head(hidden).double().numpy() for head, hidden in zip(step.heads[:2], step.hidden[:2]))
     tokens = [0, 1, 2, 3, 7, 8, 9, 10, 11]
@@ -190,7 +190,7 @@ def test_clipped_fractions_are_of_tokens_and_of_entries(clip: Any, divergence: A
 
 
 def test_fractions_stay_below_one_where_more_is_cut_off_than_there_is() -> None:
-    """Summands below 0 are never cut, so that what is cut off can be more than the divergence itself."""
+    """Summands below 0 are never clipped, so the clipped part can be more than the whole divergence."""
     step = make_step([9, 9], div=1.0)
     loss, statistics = step.loss(Objective(clip="entry", clip_at=1e-3))
     assert loss.item() < 0
@@ -256,7 +256,7 @@ def test_the_anchor_at_a_temperature_of_its_own_is_lwfs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"reference_temperature": 2.0}, "for reference_kl_form: forward_kl, not k3"),
         ({"reference_temperature": 0.0}, "must be above 0"),
@@ -264,8 +264,8 @@ def test_the_anchor_at_a_temperature_of_its_own_is_lwfs() -> None:
         ({"support": "sampled", "divergence": "reverse_kl", "sampled_baseline": "topk_kl", "top_k": 1}, "raise top_k"),
     ],
 )
-def test_a_reference_that_makes_no_sense_is_refused(settings: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_a_reference_that_makes_no_sense_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Objective(**settings)
 
 
@@ -399,7 +399,7 @@ def test_rows_without_signal_give_exactly_nothing(name: str) -> None:
     objective = OBJECTIVES[name]
     on = {"sft": {"ce": [1.0, 0.0, 1.0]}, "gspo": {"advantage": [1.0, 0.0, -1.0]}}.get(name, {"div": [1.0, 0.0, 1.0]})
     step = make_step([3, 4, 2], **on)
-    step.teacher[1] = torch.full_like(step.teacher[1], math.nan)  # whatever stands there must not be read
+    step.teacher[1] = torch.full_like(step.teacher[1], math.nan)  # these values must not be read
     gradients = step.gradients(objective)
     assert gradients[1].abs().max() == 0
     assert min(gradients[i].abs().max() for i in (0, 2)) > 0

@@ -1,4 +1,4 @@
-"""The policy gradient of every variant and the KL to the base, against the papers' formulas in plain Python."""
+"""`holdfast.objective.surrogate`: every policy gradient and KL estimate equals its paper's formula in plain Python."""
 
 import math
 from typing import Any
@@ -14,7 +14,7 @@ from objective_factory import MAX_LENGTH, VOCABULARY, Step, make_step
 
 
 def grpo_by_hand(logits: list[np.ndarray], frozen: list[np.ndarray], step: Step, recipe: GRPO) -> float:
-    """The losses of the papers in loops. `frozen` are the logits wherever a stop-gradient stands."""
+    """The papers' losses, written as loops. `frozen` are the logits under a stop-gradient."""
 
     def logp(z: np.ndarray, token: int) -> float:
         shifted = z / recipe.temperature
@@ -74,11 +74,11 @@ def grpo_by_hand(logits: list[np.ndarray], frozen: list[np.ndarray], step: Step,
 def test_policy_gradients_equal_plain_python_and_finite_differences(recipe: GRPO) -> None:
     step = make_step([3, 5, 2, 4], seed=7, advantage=[1.2, -0.7, -1.3, 0.8], base_kl=1.0)
     rng = np.random.default_rng(1)
-    # One row of either sign beyond the clip, one of either sign within it or beyond where the minimum does not bind.
+    # For each sign, one row that is clipped, and one within the clip or where the minimum is the other term.
     for row, logits, shift in zip(step.rows, step.student, [-0.5, 0.5, -0.5, 0.1]):
         logp = (logits / recipe.temperature).log_softmax(-1)
         drift = rng.normal(shift, 0.1, len(logits))
-        # Rows' log-probabilities are held in fp32; both sides must start from the same numbers.
+        # Rows store log-probabilities in float32; both sides must start from the same numbers.
         old = np.float32([logp[t, y].item() + drift[t] for t, y in enumerate(row.completion_ids)])
         row.old_logprobs = old.tolist()
         row.sampled_logprobs = np.float32(old + rng.normal(0, 0.5, len(old))).tolist()

@@ -1,4 +1,4 @@
-"""Targets between an anchor and the teacher: what they are defined by, and the fused form's way of finding one."""
+"""`holdfast.objective.targets`: mixes meet their definition, and the fused form finds the same partial target."""
 
 import pytest
 import torch
@@ -74,7 +74,7 @@ def test_a_partial_target_is_the_nearest_that_improves_as_much() -> None:
     target = geometric_mix(student, teacher, partial_weight(student, teacher, 0.5).unsqueeze(-1))
     gap = teacher - student
     for share in (1e-3, 0.1, 0.7):
-        # A neighbor, moved toward the teacher until it improves as much.
+        # Another distribution near it, moved toward the teacher until it improves as much.
         neighbor = torch.lerp(target.exp(), other.exp(), share)
         lack = ((target.exp() - neighbor) * gap).sum(-1, keepdim=True)
         lift = ((teacher.exp() - neighbor) * gap).sum(-1, keepdim=True)
@@ -128,10 +128,10 @@ def test_a_base_that_is_missing_is_named() -> None:
         ({"target_weight": 0.5}, "target_weight is for target: geometric"),
         ({"anchor": "base"}, "anchor: base is for target: geometric"),
         ({"target_fraction": 0.5}, "target_fraction is for target: partial"),
-        ({"target": "geometric", "target_weight": 0.0}, "raise target_weight"),
+        ({"target": "geometric", "target_weight": 0.0}, "set it above 0"),
         ({"target": "geometric", "target_fraction": 0.5}, "target_fraction is for target: partial"),
-        ({"target": "partial", "target_fraction": 0.0}, "share above 0"),
-        ({"target": "partial", "target_fraction": 1.5}, "share above 0"),
+        ({"target": "partial", "target_fraction": 0.0}, "must be above 0 and at most 1"),
+        ({"target": "partial", "target_fraction": 1.5}, "must be above 0 and at most 1"),
         ({"target": "partial", "anchor": "base"}, "anchor: base is for target: geometric"),
     ],
 )

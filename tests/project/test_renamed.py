@@ -1,46 +1,159 @@
-"""`holdfast.renamed`: who uses an old name is given the new one, in one line."""
+"""`holdfast.renamed`: old names give the new one, and run directories of earlier versions are read with their names."""
 
 import importlib
-from typing import Any
+import importlib.util
+import warnings
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
+import yaml
 
-from holdfast import renamed
-from holdfast.config.load import parse_config
-from holdfast.config.settings import RunConfig
+import holdfast
+from commands import LAB_RUN, Commands
+from holdfast.config.load import load_kept_config, parse_config
+from holdfast.config.overrides import apply_overrides
+from holdfast.config.settings import CompareConfig, RunConfig
 from holdfast.errors import ConfigError
+from holdfast.recipes import RECIPES
+from holdfast.recipes.anchored import Anchored
+from holdfast.recipes.correct_only import CorrectOnly
+from holdfast.recipes.npo import NPO
+from holdfast.recipes.sdft import SDFT
+from holdfast.recipes.sdpg import SDPG
+from holdfast.recipes.sort import SORT
+from holdfast.renamed import KEYS, MODULES, VALUES, with_new_names
+
+STREAM: dict[str, Any] = {"name": "holdfast", "tasks": [{"name": "holdfast", "lab": "facts"}], "suites": ["lab:songs"]}
+
+OLD_SETTINGS: list[tuple[dict[str, Any], Any]] = [
+    ({"name": "sdft", "teacher_kind": "gated", "gate_rate": 0.5}, SDFT(teacher_kind="gated", refresh_average_rate=0.5)),
+    (
+        {"name": "sdft", "teacher_kind": "gated", "gate_margin": 0.5},
+        SDFT(teacher_kind="gated", refresh_length_margin=0.5),
+    ),
+    ({"name": "correct_only", "distil": "all"}, CorrectOnly(distill="all")),
+    ({"name": "npo", "gate": 0.5}, NPO(max_success_fraction=0.5)),
+    ({"name": "sdpg", "gate_positive": True}, SDPG(positive_advantages_only=True)),
+    ({"name": "sort", "normalise_weights": True}, SORT(normalize_weights=True)),
+    ({"name": "sdft", "support": "topk_renormalised"}, SDFT(support="topk_renormalized")),
+]
 
 
-@pytest.mark.parametrize(("old", "new"), renamed.MODULES.items())
-def test_a_module_that_moved_names_its_new_place(old: str, new: str) -> None:
-    with pytest.raises(ModuleNotFoundError) as refused:
-        importlib.import_module(f"holdfast.{old}")
-    assert str(refused.value) == f"holdfast.{old} is called holdfast.{new} now"
-    importlib.import_module(f"holdfast.{new}")
+def kept(folder: Path, kind: Any, data: dict[str, Any]) -> Any:
+    """What is read from a run directory's config.yaml; any warning is an error."""
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(data))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return load_kept_config(path, kind)
+
+
+@pytest.mark.parametrize("recipe", ["holdfast", {"name": "holdfast"}])
+def test_the_recipe_holdfast_runs_anchored_with_a_warning(recipe: Any) -> None:
+    with pytest.warns(UserWarning, match="^recipe 'holdfast' is called 'anchored' now$") as said:
+        config = parse_config({**STREAM, "recipe": recipe}, RunConfig)
+    assert len(said) == 1
+    assert config.recipe == Anchored()
+    assert (config.name, config.tasks[0].name) == ("holdfast", "holdfast")
+
+
+def test_the_command_says_the_new_name_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = Commands(tmp_path, capsys)
+    done = command("advise", command.config(LAB_RUN, recipe={"name": "holdfast", "mu": 0.1}))
+    assert done.code == 0
+    assert done.err == "holdfast: warning: recipe 'holdfast' is called 'anchored' now\n"
+    assert "anchored with mu 0.1" in done.out
+
+
+def test_a_comparison_takes_the_alias_too() -> None:
+    data = {**STREAM, "recipes": ["holdfast", {"name": "holdfast", "label": "holdfast", "mu": 0.1}, "sft"]}
+    with pytest.warns(UserWarning, match="'holdfast' is called 'anchored' now"):
+        config = parse_config(data, CompareConfig)
+    assert [arm.label for arm in config.recipes] == ["anchored", "holdfast", "sft"], "only a label of one's own stays"
+    assert [arm.recipe for arm in config.recipes[:2]] == [Anchored(), Anchored(mu=0.1)]
+    with pytest.warns(UserWarning, match="'anchored' now"):  # overrides name entries as the file does
+        named = parse_config(apply_overrides(data, {"recipes.0.mu": 0.2}), CompareConfig)
+    assert named.recipes[0].recipe == Anchored(mu=0.2)
+
+
+def test_your_own_recipe_may_be_called_holdfast(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Own(SDFT):
+        name: ClassVar[str] = "holdfast"
+
+    monkeypatch.setitem(RECIPES, "holdfast", Own)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert type(parse_config({**STREAM, "recipe": "holdfast"}, RunConfig).recipe) is Own
+
+
+def test_a_run_directory_with_the_old_recipe_is_read_silently(tmp_path: Path) -> None:
+    run = kept(tmp_path, RunConfig, {**STREAM, "recipe": {"name": "holdfast", "mu": 0.1}})
+    assert run.recipe == Anchored(mu=0.1)
+    assert (run.name, run.tasks[0].name) == ("holdfast", "holdfast"), "names that are no recipe's stay"
+    arms = [{"label": "holdfast", "recipe": {"name": "holdfast", "mu": 0.1}}, {"label": "sft", "recipe": "sft"}]
+    comparison = kept(tmp_path, CompareConfig, {**STREAM, "recipes": arms})
+    assert [(arm.label, arm.recipe.name) for arm in comparison.recipes] == [("holdfast", "anchored"), ("sft", "sft")]
+    short = kept(tmp_path, CompareConfig, {**STREAM, "recipes": ["holdfast", {"name": "holdfast", "label": "b"}]})
+    assert [(arm.label, arm.recipe.name) for arm in short.recipes] == [("anchored", "anchored"), ("b", "anchored")]
+
+
+def test_a_run_of_the_old_recipe_resumes(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    small = {"name": "anchored", "replay_ratio": 0.0}
+    holdfast.run({**LAB_RUN, "tasks": LAB_RUN["tasks"][:1], "recipe": small}, run)
+    data = yaml.safe_load((run / "config.yaml").read_text())
+    data["recipe"]["name"] = "holdfast"
+    (run / "config.yaml").write_text(yaml.safe_dump(data))
+    (run / "summary.json").unlink()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*is called.*")
+        assert holdfast.resume(run)["recipe"]["name"] == "anchored"
+
+
+@pytest.mark.parametrize(("settings", "recipe"), OLD_SETTINGS, ids=lambda each: str(each)[:60])
+def test_old_settings_name_the_new_one_and_are_read_from_a_run_directory(
+    tmp_path: Path, settings: dict[str, Any], recipe: Any
+) -> None:
+    with pytest.raises(ConfigError, match=r"it is called '.*' now") as refused:
+        parse_config({**STREAM, "recipe": settings}, RunConfig)
+    old = list(settings)[-1]
+    new = KEYS.get(old) or VALUES[settings[old]]
+    assert f"it is called {new!r} now" in str(refused.value)
+    assert kept(tmp_path, RunConfig, {**STREAM, "recipe": settings}).recipe == recipe
+
+
+def test_an_old_key_is_recognized_only_in_a_block_that_has_the_new_one() -> None:
+    for data in ({**STREAM, "recipe": "sft", "gate": 0.5}, {**STREAM, "recipe": {"name": "sft", "gate": 0.5}}):
+        with pytest.raises(ConfigError, match="gate: unknown key") as refused:
+            parse_config(data, RunConfig)
+        assert "max_success_fraction" not in str(refused.value)
+
+
+def test_keys_that_are_not_holdfasts_stay(tmp_path: Path) -> None:
+    free = {"model": {"path": "lab", "chat_template_kwargs": {"gate": "topk_renormalised"}}}
+    assert with_new_names(free) == free
+    settings = {"tasks": [{"name": "a", "gym": "g", "gym_settings": {"gate_rate": 1}}]}
+    assert with_new_names(settings) == settings
+
+
+@pytest.mark.parametrize(("old", "new"), [("guide", "near_future"), ("guidance", "hints"), ("read_where", "used_if")])
+def test_a_recipe_class_with_an_old_attribute_is_refused(old: str, new: str) -> None:
+    with pytest.raises(TypeError, match=f"recipe Own: {old} is called {new} now"):
+        type("Own", (SDFT,), {old: lambda self: None, "__module__": __name__})
+
+
+@pytest.mark.parametrize("old", sorted(MODULES))
+def test_an_import_by_an_old_name_gives_the_new_one(old: str) -> None:
+    with pytest.raises(ModuleNotFoundError, match=rf"^holdfast\.{old} is called holdfast\.{MODULES[old]} now$"):
+        __import__(f"holdfast.{old}")
+
+
+@pytest.mark.parametrize("new", sorted(set(MODULES.values())))
+def test_the_new_name_of_a_module_exists(new: str) -> None:
+    assert importlib.util.find_spec(f"holdfast.{new}") is not None
 
 
 def test_what_never_was_a_module_is_refused_as_python_refuses_it() -> None:
     with pytest.raises(ModuleNotFoundError, match=r"No module named 'holdfast\.never'"):
         importlib.import_module("holdfast.never")
-
-
-@pytest.mark.parametrize(
-    ("recipe", "said"),
-    [
-        ({"name": "sort", "normalise_weights": True}, "it is called 'normalize_weights' now"),
-        ({"name": "sdpo", "support": "topk_renormalised"}, "it is called 'topk_renormalized' now"),
-    ],
-)
-def test_an_old_key_or_value_is_refused_with_the_new_one(recipe: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError) as refused:
-        parse_config({"tasks": ["lab:facts"], "recipe": recipe}, RunConfig)
-    assert said in str(refused.value)
-    assert "\n" not in str(refused.value)
-
-
-def test_saved_data_takes_the_new_names_and_nothing_else_changes() -> None:
-    saved = {"recipe": {"name": "sort", "normalise_weights": True}, "tasks": [{"name": "normalise_weights"}]}
-    assert renamed.with_new_names(saved) == {
-        "recipe": {"name": "sort", "normalize_weights": True},
-        "tasks": [{"name": "normalise_weights"}],
-    }

@@ -1,4 +1,4 @@
-"""What each recipe writes on rows, and which settings it takes; all of it without torch."""
+"""`holdfast.recipes`: what `annotate` of sft, sdft, sdpo and grpo writes on rows; defaults and refused settings."""
 
 import subprocess
 import sys
@@ -34,7 +34,7 @@ def example(messages: Sequence[Message] = CONVERSATION, **fields: str) -> Exampl
 def group(
     rewards: Sequence[float], *, completions: Sequence[str] | None = None, feedback: str = "", of: Example | None = None
 ) -> Group:
-    """Rows of one prompt; a row that failed carries the feedback."""
+    """Rows of one prompt; a row that failed has the feedback."""
     of = of or example()
     texts = completions or [f"answer {i}" for i in range(len(rewards))]
     rows = [
@@ -90,7 +90,7 @@ def test_sdft_skip_is_a_setting_and_may_leave_nothing() -> None:
         assert one.rows[0].has_signal == bool(left)
 
 
-def test_sdft_takes_a_template_of_ones_own() -> None:
+def test_sdft_takes_your_own_template() -> None:
     one = group([0.0], of=example([Message(role="user", content="Q")], demonstration="D"))
     SDFT(template='{"q": "{prompt}", "hint": "{demonstration}"}').annotate([one])
     assert shown(one.rows[0]) == '{"q": "Q", "hint": "D"}'
@@ -124,7 +124,7 @@ def test_sdpo_never_shows_the_rows_own_attempt() -> None:
     assert "answer 2" not in shown(one.rows[2])
 
 
-def test_sdpo_gives_a_lone_success_no_loss() -> None:
+def test_sdpo_gives_the_only_success_no_loss() -> None:
     one = group([0.0, 1.0])
     metrics = SDPO().annotate([one])
     assert one.rows[0].has_signal
@@ -222,7 +222,7 @@ def test_thinking_can_be_kept() -> None:
     assert "<think>a</think>b" in shown(one.rows[0])
 
 
-def test_sdpo_passes_over_a_success_that_is_nothing_but_thought() -> None:
+def test_sdpo_skips_a_success_that_is_only_reasoning() -> None:
     one = group([0.0, 1.0, 1.0], completions=["wrong", "<think>42</think>", "42"])
     SDPO().annotate([one])
     assert "Correct solution:\n42\n" in shown(one.rows[0])
@@ -230,7 +230,7 @@ def test_sdpo_passes_over_a_success_that_is_nothing_but_thought() -> None:
 
 
 @given(prompt=st.text(), solution=st.text(), feedback=st.text())
-def test_text_is_inserted_as_it_is(prompt: str, solution: str, feedback: str) -> None:
+def test_text_is_inserted_unchanged(prompt: str, solution: str, feedback: str) -> None:
     filled = fill("<{prompt}|{solution}|{feedback}|{other}>", prompt=prompt, solution=solution, feedback=feedback)
     assert filled == f"<{prompt}|{solution}|{feedback}|{{other}}>"
 
@@ -266,7 +266,7 @@ def test_grpo_scale_rewards() -> None:
 
 @pytest.mark.parametrize("scale", ["group", "batch", "none"])
 @pytest.mark.parametrize("reward", [0.0, 0.1, 0.7, 1.0])
-def test_a_group_without_variance_carries_no_signal(scale: str, reward: float) -> None:
+def test_a_group_without_variance_has_no_signal(scale: str, reward: float) -> None:
     equal, mixed = group([reward] * 3), group([0.0, 1.0, 0.3])
     metrics = GRPO(scale_rewards=scale).annotate([equal, mixed])  # type: ignore[arg-type]
     assert [row.advantage for row in equal.rows] == [0.0] * 3, "not even by the rounding of the mean"
@@ -280,7 +280,7 @@ def test_grpo_of_nothing_or_of_single_rows() -> None:
     assert advantages(GRPO(), group([1.0])) == [0.0]
 
 
-def test_grpo_masks_truncated_completions_on_demand() -> None:
+def test_grpo_can_mask_truncated_completions() -> None:
     for recipe, masked in ((GRPO(beta=0.1), False), (GRPO(variant="dapo", beta=0.1), True)):
         one = group([1.0, 0.0])
         one.rows[1].truncated = True
@@ -290,7 +290,7 @@ def test_grpo_masks_truncated_completions_on_demand() -> None:
         assert one.rows[0].advantage == pytest.approx(0.5 / (0.7071067812 + 1e-4)), "it counts in the group's mean"
 
 
-def test_with_a_reference_every_row_is_held_to_it() -> None:
+def test_with_beta_every_row_has_a_kl_to_the_base() -> None:
     plain, held = group([1.0, 1.0]), group([1.0, 1.0])
     GRPO().annotate([plain])
     GRPO(beta=0.04).annotate([held])
@@ -357,7 +357,7 @@ def test_an_unknown_setting_is_refused(name: str) -> None:
         (SDPO, {"solution_template": "Look:"}, "solution_template has no placeholder {solution}"),
         (SDPO, {"reprompt_template": "{prompt}{solution}"}, "reprompt_template has no placeholder {feedback}"),
         (SDFT, {"template": "{prompt}"}, "template has no placeholder {demonstration}"),
-        (GRPO, {"surrogate": "cispo"}, "epsilon_high is the cap"),
+        (GRPO, {"surrogate": "cispo"}, "epsilon_high is 0.2; with surrogate: cispo it caps the ratio itself"),
         (GRPO, {"variant": "ppo"}, "variant"),
         (GRPO, {"variant": ["dapo"]}, "variant"),
         (GRPO, {"num_generations": 1}, "num_generations"),
@@ -375,7 +375,7 @@ def test_settings_that_cannot_work_are_refused_by_name(
     assert "\n" not in str(refused.value)
 
 
-def test_recipes_and_their_vocabulary_import_without_torch() -> None:
+def test_recipes_import_without_torch() -> None:
     modules = "holdfast.recipes, holdfast.recipes.parts.objective, holdfast.data.teacher_prompts"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -384,7 +384,7 @@ def test_recipes_and_their_vocabulary_import_without_torch() -> None:
 # --- StableOPD ----------------------------------------------------------------------------------------------------
 
 
-def test_stable_opd_tells_texts_that_run_in_loops() -> None:
+def test_stable_opd_counts_repetition_loops() -> None:
     rows = [Row(example(demonstration="d"), [1], [2], text, sampled_logprobs=[-1.0]) for text in ("so " * 400, "yes")]
     assert StableOPD().annotate([Group(rows[0].example, rows)]) == {"looping_fraction": 0.5}
     assert [(row.ce, row.div, row.base_kl) for row in rows] == [(0, 1, 1)] * 2

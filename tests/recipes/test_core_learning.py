@@ -1,4 +1,4 @@
-"""Recipes learn in the lab: tests that a wrong sign, a teacher without its context or a stale sampler would fail."""
+"""`holdfast.recipes`: sft, sdft, sdpo and grpo learn in the lab; wrong signs and teachers without context fail."""
 
 import json
 from pathlib import Path
@@ -53,7 +53,7 @@ def test_the_first_recipes_learn_a_task(tmp_path: Path, name: str) -> None:
 @pytest.mark.learning
 @pytest.mark.parametrize("name", ["sdft", "sdpo"])
 def test_a_teacher_without_its_context_teaches_nothing(tmp_path: Path, name: str) -> None:
-    """A live teacher that is shown the student's own prompt is the student: there is nothing to learn from it."""
+    """A live teacher with the student's own prompt is the student, so there is nothing to learn."""
     config = parse_config({**LEARN, "recipe": {"name": name, "teacher_kind": "live"}}, RunConfig)
     config = config.model_copy(update={"train": config.train.model_copy(update={"steps": 3})})
     run = Run(config, RunDirectory(tmp_path / "run"))
@@ -95,8 +95,8 @@ def test_the_privileged_teacher_is_far_better_than_the_student_before_training()
 
 
 @pytest.mark.learning
-def test_the_guard_speaks_up_when_a_teacher_prefers_one_token(tmp_path: Path) -> None:
-    """A forced collapse: the teacher's logits are bent toward one token, so that the student repeats it."""
+def test_the_guard_fires_if_a_teacher_prefers_one_token(tmp_path: Path) -> None:
+    """A forced collapse: the teacher's logits prefer one token, so the student repeats it."""
     config = {**LEARN, "recipe": {"name": "sdft", "num_loss_tokens_to_skip": 0}}
     config["train"] = {**LEARN["train"], "learning_rate": 1e-3}
     original = SignalSources._scored

@@ -1,4 +1,4 @@
-"""What the settings of a divergence do to the loss, recipe by recipe, and which settings are refused because unread.
+"""`holdfast.recipes.base.distillation`: the settings of a divergence change the loss; unused settings are refused.
 
 The losses are written out in numpy, in float64, from the papers' formulas.
 """
@@ -23,9 +23,9 @@ from holdfast.recipes import (
     SDPO,
     SFT,
     VOPD,
+    Anchored,
     BetaOPSD,
     CorrectOnly,
-    Holdfast,
     Replay,
     SDZero,
     StableOPD,
@@ -37,7 +37,7 @@ Floats = NDArray[np.float64]
 
 
 class Loss(NamedTuple):
-    """A loss as a paper would write it down: what `expected` computes."""
+    """A loss as in a paper; `expected` computes it."""
 
     divergence: str
     beta: float = 0.5
@@ -59,7 +59,7 @@ def log_softmax(logits: Floats) -> Floats:
 
 
 def expected(step: Step, loss: Loss) -> float:
-    """The loss of a step whose rows are all taught."""
+    """The loss of a step in which every row has a teacher."""
     rows: list[Floats] = []
     for row, *sides in zip(step.rows, step.student, step.teacher, step.base, strict=True):
         student, teacher, base = (log_softmax(side.numpy() / loss.temperature) for side in sides)
@@ -165,14 +165,14 @@ SETTINGS: list[tuple[type[Recipe], dict[str, Any], Loss]] = [
 
 
 @pytest.mark.parametrize(("kind", "settings", "loss"), SETTINGS, ids=str)
-def test_a_setting_does_to_the_loss_what_it_says(kind: type[Recipe], settings: dict[str, Any], loss: Loss) -> None:
+def test_a_setting_changes_the_loss_as_described(kind: type[Recipe], settings: dict[str, Any], loss: Loss) -> None:
     step = make_step([6, 3, 8], div=1.0, base_kl=1.0)
     objective = kind(**settings).objective()
     assert step.loss(objective)[0].item() == pytest.approx(expected(step, loss), rel=1e-6)
 
 
-def test_every_one_of_these_losses_is_another() -> None:
-    """So that a setting that did nothing would be found out."""
+def test_all_these_losses_differ() -> None:
+    """Otherwise a setting without an effect would pass the test above."""
     step = make_step([6, 3, 8], div=1.0, base_kl=1.0)
     found: dict[float, Loss] = {}
     for _, _, loss in SETTINGS:
@@ -181,15 +181,15 @@ def test_every_one_of_these_losses_is_another() -> None:
 
 SAMPLED: list[Callable[[float], Recipe]] = [
     lambda cap: ISDFT(importance_cap=cap, num_loss_tokens_to_skip=0),
-    lambda cap: Holdfast(importance_cap=cap),
+    lambda cap: Anchored(importance_cap=cap),
     lambda cap: BetaOPSD(importance_cap=cap),
     lambda cap: MSD(importance_cap=cap),
     lambda cap: CorrectOnly(importance_cap=cap),
 ]
 
 
-@pytest.mark.parametrize("make", SAMPLED, ids=["isdft", "holdfast", "beta_opsd", "msd", "correct_only"])
-def test_a_cap_that_all_ratios_reach_is_what_a_row_is_multiplied_by(make: Callable[[float], Recipe]) -> None:
+@pytest.mark.parametrize("make", SAMPLED, ids=["isdft", "anchored", "beta_opsd", "msd", "correct_only"])
+def test_a_row_is_multiplied_by_the_cap_if_all_ratios_reach_it(make: Callable[[float], Recipe]) -> None:
     step = make_step([5], div=1.0)
     student = step.student[0].log_softmax(-1)
     step.rows[0].sampled_logprobs = [student[t, i].item() - 5 for t, i in enumerate(step.rows[0].completion_ids)]
@@ -199,15 +199,15 @@ def test_a_cap_that_all_ratios_reach_is_what_a_row_is_multiplied_by(make: Callab
 
 
 @pytest.mark.parametrize("kind", [kind for kind in RECIPES.values() if "importance_cap" in kind.model_fields])
-def test_a_cap_below_the_ratio_of_tokens_that_need_no_correction_is_refused(kind: type[Recipe]) -> None:
-    """They would count for less, all alike, and once for each of the two ratios."""
+def test_a_cap_below_one_is_refused(kind: type[Recipe]) -> None:
+    """It would scale down every token, corrected or not, once for each of the two ratios."""
     with pytest.raises(ValidationError, match="importance_cap"):
         kind(importance_cap=0.99)
     assert kind(importance_cap=1.0).objective().importance_cap == 1
 
 
 def test_rows_that_the_student_did_not_sample_are_not_corrected() -> None:
-    """The teacher's samples of off-policy MSD, and demonstrations."""
+    """These are the teacher's samples in off-policy MSD, and demonstrations."""
     off = MSD(sampled_by="teacher").objective()
     assert off.importance == "none"
     taught, drawn = (make_step([4, 3], div=1.0, sampled=sampled) for sampled in (False, True))
@@ -217,7 +217,7 @@ def test_rows_that_the_student_did_not_sample_are_not_corrected() -> None:
     assert shown.item() == pytest.approx(imitated.item(), rel=1e-12)
 
 
-def test_samples_drawn_from_few_tokens_are_not_corrected() -> None:
+def test_truncated_samples_are_not_corrected() -> None:
     truncated = OPSD(sampling_top_k=20, sampling_top_p=0.95)
     assert (truncated.rollouts().top_k, truncated.rollouts().top_p) == (20, 0.95)
     step = make_step([6, 3, 8], div=1.0)
@@ -227,57 +227,65 @@ def test_samples_drawn_from_few_tokens_are_not_corrected() -> None:
     drawn = make_step([6, 3, 8], div=1.0)
     assert drawn.loss(truncated.objective())[0].item() == pytest.approx(alone, rel=1e-12)
     for kind in (VOPD, StableOPD):
-        with pytest.raises(ValidationError, match="estimates from them are off"):
+        with pytest.raises(ValidationError, match="estimates from sampled tokens are biased"):
             kind(sampling_top_p=0.95)
     StableOPD(sampling_top_p=0.95, beta=0.0)
     VOPD(sampling_top_p=0.95, support="full")
 
 
-UNREAD: list[tuple[type[Recipe], dict[str, Any], str]] = [
-    *((ATESD, {"exposure": 0.5, name: value}, f"{name} is for exposure unset, not 0.5") for name, value in {
+UNUSED: list[tuple[type[Recipe], dict[str, Any], str]] = [
+    *((ATESD, {"exposure": 0.5, name: value}, f"{name} is used only if exposure is unset, but exposure is 0.5")
+      for name, value in {
         "hold": 5, "discount": 0.7, "entropy_weight": 0.5, "controller_rate": 0.5, "probe_exposure": 0.5,
         "probe_prompts": 5,
     }.items()),
-    (VOPD, {"support": "full", "baseline": "topk"}, "baseline is for support sampled, not full"),
-    (VOPD, {"top_k": 20}, "top_k is for .* or support sampled and baseline topk, not support sampled and"),
-    (MSD, {"weigh_by_teacher": False, "entropy_top_k": 5}, "entropy_top_k is for weigh_by_teacher true, not false"),
-    (MSD, {"sampled_by": "teacher", "importance_cap": 3.0}, "importance_cap is for sampled_by student, not teacher"),
-    *((kind, {"divergence": "forward_kl", "jsd_beta": 0.3}, "jsd_beta is for divergence jsd, not forward_kl")
-      for kind in (SDFT, ISDFT, Holdfast, CorrectOnly, OPSD, BetaOPSD, ATESD, StableOPD, SDPO, SCSDPO)),
-    *((kind, {"support": "full", "top_k": 7}, "top_k is for support topk_tail or topk_renormalized, not full")
-      for kind in (SDFT, ISDFT, Holdfast, CorrectOnly, OPSD, BetaOPSD, ATESD, StableOPD, SDPO, SCSDPO)),
-    *((kind, {"support": "full", "top_k_by": "teacher"}, "top_k_by is for support")
+    (VOPD, {"support": "full", "baseline": "topk"}, "baseline is used only if support is sampled, but support is full"),
+    (VOPD, {"top_k": 20},
+     "top_k is used only if .* or support is sampled and baseline is topk, but support is sampled and"),
+    (MSD, {"weigh_by_teacher": False, "entropy_top_k": 5},
+     "entropy_top_k is used only if weigh_by_teacher is true, but weigh_by_teacher is false"),
+    (MSD, {"sampled_by": "teacher", "importance_cap": 3.0},
+     "importance_cap is used only if sampled_by is student, but sampled_by is teacher"),
+    *((kind, {"divergence": "forward_kl", "jsd_beta": 0.3},
+       "jsd_beta is used only if divergence is jsd, but divergence is forward_kl")
+      for kind in (SDFT, ISDFT, Anchored, CorrectOnly, OPSD, BetaOPSD, ATESD, StableOPD, SDPO, SCSDPO)),
+    *((kind, {"support": "full", "top_k": 7},
+       "top_k is used only if support is topk_tail or topk_renormalized, but support is full")
+      for kind in (SDFT, ISDFT, Anchored, CorrectOnly, OPSD, BetaOPSD, ATESD, StableOPD, SDPO, SCSDPO)),
+    *((kind, {"support": "full", "top_k_by": "teacher"}, "top_k_by is used only if support is")
       for kind in (SDFT, OPSD, VOPD, SDPO)),
-    *((kind, {"clip": "none", "clip_at": 0.1}, "clip_at is for clip entry or token, not none")
+    *((kind, {"clip": "none", "clip_at": 0.1}, "clip_at is used only if clip is entry or token, but clip is none")
       for kind in (OPSD, BetaOPSD, ATESD, VOPD, StableOPD)),
-    (OPSD, {"sampling_top_k": 20, "importance_cap": 3.0}, "importance_cap is for sampling_top_k 0"),
+    (OPSD, {"sampling_top_k": 20, "importance_cap": 3.0}, "importance_cap is used only if sampling_top_k is 0"),
     (StableOPD, {"demonstration_share": 0.0, "demonstration_weight": 0.5},
-     "demonstration_weight is for demonstration_share above 0, not 0.0; leave it out"),
-    *((SDZero, {"phase": 1, name: value}, f"{name} is for .*phase unset or 2") for name, value in {
+     "demonstration_weight is used only if demonstration_share is above 0, but demonstration_share is 0.0; leave "
+     "demonstration_weight out"),
+    *((SDZero, {"phase": 1, name: value}, f"{name} is used only if .*phase is unset or 2") for name, value in {
         "sync_every": 5, "divergence": "forward_kl", "jsd_beta": 0.3, "support": "full", "top_k": 7,
         "top_k_by": "teacher",
     }.items()),
-    (SDZero, {"phase": 1, "srt_steps": 5}, "srt_steps is for phase unset, not 1"),
-    (SDZero, {"phase": 2, "srt_steps": 5}, "srt_steps is for phase unset, not 2"),
-    (Replay, {"replay_source": "base", "prompts": "p.jsonl", "buffer_size": 3}, "buffer_size is for prompts unset"),
+    (SDZero, {"phase": 1, "srt_steps": 5}, "srt_steps is used only if phase is unset, but phase is 1"),
+    (SDZero, {"phase": 2, "srt_steps": 5}, "srt_steps is used only if phase is unset, but phase is 2"),
+    (Replay, {"replay_source": "base", "prompts": "p.jsonl", "buffer_size": 3},
+     "buffer_size is used only if prompts is unset"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "settings", "said"), UNREAD, ids=str)
-def test_a_setting_that_nothing_reads_is_refused(kind: type[Recipe], settings: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValidationError, match=said):
+@pytest.mark.parametrize(("kind", "settings", "message"), UNUSED, ids=str)
+def test_an_unused_setting_is_refused(kind: type[Recipe], settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         kind(**settings)
 
 
 def test_defaults_may_be_written_out() -> None:
-    """As a run's resolved configuration does."""
-    for kind in (ATESD, VOPD, MSD, SDZero, Replay, Holdfast, SDPO, OPSD):
+    """A run's config.yaml has all of them."""
+    for kind in (ATESD, VOPD, MSD, SDZero, Replay, Anchored, SDPO, OPSD):
         assert kind(**{name: getattr(kind(), name) for name in kind.model_fields}) == kind()
     assert ATESD(exposure=0.5, hold=10) == ATESD(exposure=0.5)
     assert SDZero(phase=1, srt_steps=20) == SDZero(phase=1)
 
 
-def test_what_is_read_is_taken() -> None:
+def test_used_settings_have_an_effect() -> None:
     assert VOPD(baseline="topk", top_k=20).objective().top_k == 20
     assert VOPD(support="topk_renormalized", top_k=20).objective().top_k == 20
     assert SDZero(jsd_beta=0.3, top_k=7, sync_every=5).objective().jsd_beta == 0.3
@@ -291,20 +299,20 @@ def taught(recipe: Recipe) -> Sequence[float]:
     return [row.div for row in step.rows]
 
 
-def test_the_phase_of_revisions_alone_has_no_teacher() -> None:
+def test_the_phase_of_revisions_has_no_teacher() -> None:
     assert SDZero(phase=1).teacher() is None
     assert not SDZero(phase=1).uses_base()
     assert taught(SDZero(phase=1)) == [0.0, 0.0]
     assert taught(SDZero(phase=2)) == [1.0, 1.0]
 
 
-def test_stable_opd_needs_demonstrations_where_it_imitates_some() -> None:
+def test_stable_opd_needs_demonstrations_only_if_it_imitates_some() -> None:
     assert StableOPD().required() == {"privileged_context", "demonstration"}
     assert StableOPD(demonstration_share=0.0).required() == {"privileged_context"}
     assert StableOPD(demonstration_share=0.0, teacher_kind="gated").required() == {"privileged_context", "reward"}
 
 
-def test_sft_weighs_tokens_or_rows_alike() -> None:
+def test_sft_weights_tokens_or_rows_equally() -> None:
     step = make_step([6, 2], sampled=False, ce=1.0)
     rows = [
         -log_softmax(logits.numpy())[np.arange(len(logits)), row.completion_ids]

@@ -1,4 +1,4 @@
-"""Every recipe learns a lab task: to a stated score, from the base, in a stated number of steps.
+"""`holdfast.recipes`: every recipe learns a lab task, from the base to a stated score in a stated number of steps.
 
 Each entry is one line: what is run, and the least mean score over three seeds that it must reach. Before training the
 base scores below `BEFORE`. What a recipe claims beside that is in tests of its own below.
@@ -47,10 +47,10 @@ class Learns(NamedTuple):
     lora: dict[str, Any] | None = None
     base: str = "lab"
     variant: str = ""
-    """What its settings make of the recipe, where that has more entries than one."""
+    """The name of these settings, if the recipe has several entries."""
     length: int = 32
     shows: str = ""
-    """A number of the log that must have been above 0."""
+    """A metric that must have been above 0."""
 
 
 GATED = {"num_loss_tokens_to_skip": 0, "teacher_kind": "gated", "refresh_every": 4}
@@ -80,17 +80,17 @@ CASES = (
     Learns("sdpg", 0.6),
     Learns("sft_then_grpo", 0.6, settings={"sft_steps": 6}),
     Learns("npo", 0.6, settings={"scout_steps": 6}),
-    # So that it goes back on the lab, whose reward rises without a halt.
+    # The lab's reward never stalls; with this it goes back nevertheless.
     Learns("auto_npo", 0.6, settings={"every": 3, "patience": 1, "entropy_share": 1.0, "least_gain": 1.0}),
     Learns("isdft", 0.6, settings={"num_loss_tokens_to_skip": 0, "ramp_steps": 8}),
-    Learns("holdfast", 0.6),
-    # The lab's base knows how a demonstration is shown to it, and learns no new answer under the default clip by entry,
-    # which turns the gradient around wherever it bites: this ends at 0.0, 0.0 and 0.04 with it, at 0.0 in the default
-    # words, and on the wider lab's steps at 0.08, from 0.15.
+    Learns("anchored", 0.6),
+    # The lab's base knows SDFT's template. With the default clip by entry it learns no new answer, because the clip
+    # turns the gradient around when it is active: 0.0, 0.0 and 0.04 with it, 0.0 with the default template, and 0.08,
+    # from 0.15, on the wider lab's steps.
     Learns("opsd", 0.6, settings={"clip": "token", "template": DEMONSTRATION_TEMPLATE}),
     Learns("beta_opsd", 0.6, settings={"template": DEMONSTRATION_TEMPLATE}),
     Learns("stable_opd", 0.6, settings={"template": DEMONSTRATION_TEMPLATE}),
-    # Of the lab's answers the base revises hardly any rightly: most steps are spent on learning to.
+    # The base revises almost no answer of the lab correctly, so most steps are for learning to revise.
     Learns("sd_zero", 0.2, steps=32, prompts=12, task="tools", settings={"num_generations": 4, "srt_steps": 22}),
     Learns(
         "atesd",
@@ -104,7 +104,7 @@ CASES = (
     Learns("vopd", 0.4, settings={"num_generations": 4, "template": DEMONSTRATION_TEMPLATE}),
     Learns("vopd", 0.55, variant="top-k baseline", settings={**VOPD, **TOP_K}),
     Learns("vopd", 0.6, variant="top-k support", settings={**VOPD, "support": "topk_renormalized"}),
-    # Most groups fail at first, and bring their references: without these GRPO ends at 0.02, 0.19 and 0.13.
+    # Most groups fail at first and use their references. Without references GRPO ends at 0.02, 0.19 and 0.13.
     Learns(
         "sort",
         0.75,
@@ -135,17 +135,17 @@ def configured(case: Learns, seed: int) -> dict[str, Any]:
             "max_prompt_length": 160,
             "max_completion_length": case.length,
         },
-        # The score alone: drift of weights and answers is measured in tests of its own.
+        # Only the score: other tests measure drift.
         "eval": {"max_items": ITEMS, "kl_items": 0, "samples": 0, "drift_weights": 0, "response_items": 0},
     }
 
 
 BEGINNINGS: dict[str, dict[str, Any]] = {}
-"""What was found before training, by what was asked: all that start from the same model and ask the same share it."""
+"""Evaluations before training, shared by all cases with the same model and the same evaluation settings."""
 
 
 def trained(config: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
-    """The evaluations of a run, before and after its one stage; nobody reads its report, so that it gets none."""
+    """The evaluations of a run before and after its only stage; it writes no report."""
     parsed, directory = parse_config(config, RunConfig), RunDirectory(folder)
     asked = beginning_of(parsed)
     evaluations: list[dict[str, Any]] = Run(parsed, directory, baseline=BEGINNINGS.get(asked)).start()["evaluations"]
@@ -173,8 +173,8 @@ KEPT = ("old-skills", "instruction-format", "old-facts")
 
 
 @pytest.mark.learning
-def test_self_replay_learns_and_keeps_what_sft_loses(tmp_path: Path) -> None:
-    """Beside each demonstration the base's own answer to a prompt of other kinds, none of which is evaluated."""
+def test_self_replay_learns_and_retains_what_sft_forgets(tmp_path: Path) -> None:
+    """With each demonstration it replays the base's answer to a prompt of another kind, which is not evaluated."""
     prompts = tmp_path / "prompts.jsonl"
     others = [example for name in KEPT for example in lab_suite(name).test[ITEMS:]]
     prompts.write_text("".join(json.dumps({"id": e.id, "prompt": list(e.messages)}) + "\n" for e in others))
@@ -196,8 +196,8 @@ def test_self_replay_learns_and_keeps_what_sft_loses(tmp_path: Path) -> None:
 
 
 @pytest.mark.learning
-def test_what_ssds_decoder_makes_of_the_base_becomes_more_probable(tmp_path: Path) -> None:
-    """At its paper's settings, on prompts and samples that were not trained on."""
+def test_ssds_truncated_distribution_becomes_more_probable(tmp_path: Path) -> None:
+    """With the paper's settings, on prompts and samples that were not trained on."""
     case = Learns("ssd", 0.0, steps=30, prompts=32, rate=1e-4, task="songs", base="lab-wide")
     found = []
     for seed in SEEDS:
@@ -218,7 +218,7 @@ def test_what_ssds_decoder_makes_of_the_base_becomes_more_probable(tmp_path: Pat
 
 
 def less_probable(policy: Policy, rows: Sequence[Row]) -> float:
-    """KL of who drew these rows to a policy at temperature 1, estimated from the tokens drawn; nats per token."""
+    """KL from the distribution that these rows were sampled from to a policy at temperature 1; nats per token."""
     gaps = []
     for row in rows:
         assert row.sampled_logprobs is not None

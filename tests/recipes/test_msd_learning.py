@@ -1,4 +1,4 @@
-"""MSD in the wider lab: refusals are carried over to the second language from prompts alone; what is useful stays."""
+"""`holdfast.recipes.msd`: in the wider lab it transfers refusals to the second language; useful answers stay."""
 
 from collections import Counter
 from pathlib import Path
@@ -22,7 +22,7 @@ SEEDS = (0, 1, 2)
 SUITES = ("useful-first", "useful-second", "refused-first", "refusals-ood")
 
 
-def test_off_policy_answers_are_the_teachers_to_its_own_prompt() -> None:
+def test_off_policy_answers_are_sampled_from_the_teachers_prompt() -> None:
     policy = load_policy(ModelSettings(path="lab-wide"))
     train = TrainSettings(prompts_per_step=16, max_prompt_length=96, max_completion_length=24)
     recipes = {by: MSD(sampled_by=by) for by in ("student", "teacher")}
@@ -56,8 +56,8 @@ def test_off_policy_answers_are_the_teachers_to_its_own_prompt() -> None:
 
 @pytest.mark.learning
 @pytest.mark.parametrize("sampled_by", ["student", "teacher"])
-def test_msd_carries_refusals_over_without_any_response(tmp_path: Path, sampled_by: str) -> None:
-    """Half of the task is forbidden and hardly ever refused before, half is allowed and answered."""
+def test_msd_transfers_refusals_without_any_response(tmp_path: Path, sampled_by: str) -> None:
+    """Half of the task is forbidden and almost never refused before training; half is allowed and answered."""
     found: dict[str, list[float]] = {name: [] for name in ("refusals", *SUITES)}
     for seed in SEEDS:
         config = {

@@ -1,4 +1,4 @@
-"""SD-Zero's second phase begins with the student as its teacher, whatever a guard did in the first."""
+"""`holdfast.recipes.sd_zero`: phase 2 starts with the student as the teacher, whatever a guard did in phase 1."""
 
 import json
 import math
@@ -28,7 +28,7 @@ def spoilt() -> set[int]:
 
 @pytest.fixture
 def seen(spoilt: set[int], monkeypatch: pytest.MonkeyPatch) -> tuple[Weights, Weights]:
-    """The weights of student and teacher at the beginning of every step, by its name."""
+    """The weights of student and teacher at the start of every step, by the step's name."""
     step, norm = StageTrainer.step, StageTrainer._clipped_norm
     place = [""]
     students: Weights = {}
@@ -68,7 +68,7 @@ def refreshes(run: Path) -> list[int]:
 def test_the_teacher_is_taken_at_the_phase_change_whatever_a_step_before_it_took(
     tmp_path: Path, seen: tuple[Weights, Weights], spoilt: set[int], lost: int
 ) -> None:
-    """The guard goes on after step `lost`, whose gradient is not finite."""
+    """The guard skips step `lost`, whose gradient is not finite, and the run continues."""
     students, teachers = seen
     spoilt.add(lost)
     decided = holdfast.run(configured(tmp_path, "lower_rate"), tmp_path / "run")["decisions"]
@@ -93,7 +93,7 @@ def test_a_teacher_that_is_frozen_in_the_first_phase_is_taken_at_its_end_and_sta
     since: str,
     interrupted: bool,
 ) -> None:
-    """Which would be refreshed after every later batch; also where the run goes on from a checkpoint behind it."""
+    """Otherwise it would be refreshed after every later batch. Also if the run resumes from a later checkpoint."""
     students, teachers = seen
     spoilt.add(frozen_at)
     config = configured(tmp_path, "freeze_teacher", sync_every=1)

@@ -1,4 +1,4 @@
-"""The arms of "Denser ≠ Better" (arXiv 2607.01763) are settings: each is named here with what it comes down to."""
+"""`holdfast.recipes.sdpo`: the arms of "Denser ≠ Better" (arXiv 2607.01763) are settings, each with these parts."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ THOUGHT = "<think>two and two</think>\n4"
 
 
 def _annotated(recipe: Recipe, text: str = THOUGHT, length: int = 1000) -> list[Row]:
-    """A wrong sample and a right one that thinks aloud, as the demonstration does."""
+    """A wrong sample, and a right one with reasoning; the demonstration has reasoning too."""
     example = Example("e", (Message(role="user", content="2 + 2"),), demonstration=text)
     rows = [
         Row(example, [1], [2] * length, completion=said, verdict=Verdict(reward), seed=seed)
@@ -85,7 +85,7 @@ def test_reasoning_in_the_demonstration_is_a_setting(recipe: str, bare: bool) ->
 
 
 @pytest.mark.parametrize("recipe", ["sdft", "sdpo"])
-def test_a_random_part_of_the_tokens_can_be_left_out(recipe: str) -> None:
+def test_random_tokens_can_be_masked(recipe: str) -> None:
     assert [_left_out(_recipe(recipe, token_mask_ratio=ratio)) for ratio in (0.0, 0.5, 0.8)] == [0.0, 0.5, 0.8]
 
 

@@ -1,4 +1,4 @@
-"""Each setting changes what it says it changes: on the wiring, or on what is written on rows."""
+"""`holdfast.recipes`: each setting changes what its description says, in the parts or in the annotations of rows."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,10 +29,10 @@ from holdfast.recipes import (
     SORT,
     VOPD,
     ActGuide,
+    Anchored,
     AutoNPO,
     BetaOPSD,
     CorrectOnly,
-    Holdfast,
     OLoRA,
     Replay,
     SDZero,
@@ -69,7 +69,7 @@ def teacher_prompt(recipe: Recipe) -> str:
 
 
 def exposed(recipe: Recipe, exposure: float | None) -> str:
-    """The teacher's prompt at an exposure, in a template of no words."""
+    """The teacher's prompt at an exposure, in a template without words."""
     example = Example("e", (Message(role="user", content="Q"),), solution=("S1", "S2", "S3"))
     row = Row(example, [1], [2])
     changes: dict[str, Any] = {"template": "{prompt}{demonstration}"} | (
@@ -105,7 +105,7 @@ def safety(field: str) -> Callable[[Recipe], Any]:
 
 
 def reference(recipe: Recipe, rewards: Sequence[float]) -> Row:
-    """The annotated reference of a prompt whose samples were rewarded so."""
+    """The annotated reference of a prompt whose samples have these rewards."""
     rows = [Row(EXAMPLE, [1], [2], sampled_logprobs=[-1.0], verdict=Verdict(r)) for r in rewards]
     rows.append(Row(EXAMPLE, [1], [2, 3]))
     recipe.annotate([Group(EXAMPLE, rows)])
@@ -125,7 +125,7 @@ def replayed(recipe: Recipe) -> Row:
 
 
 def guided(recipe: Recipe) -> list[bool]:
-    """Whether prompts whose four samples were rewarded so make room for a guide."""
+    """Whether prompts whose four samples have these rewards get a near-future answer."""
     found = []
     for rewards in ((0.0, 0.0, 0.0, 0.0), (1.0, 1.0, 0.6, 0.0), (1.0, 1.0, 1.0, 0.0)):
         rows = [Row(EXAMPLE, [1], [2], sampled_logprobs=[-1.0], verdict=Verdict(r)) for r in rewards]
@@ -136,7 +136,7 @@ def guided(recipe: Recipe) -> list[bool]:
 
 
 def phases(recipe: Recipe) -> list[float]:
-    """What a demonstration weighs at steps 0, 5 and 20 of a stage; where that is nothing, samples count."""
+    """The weight of a demonstration at steps 0, 5 and 20 of a stage; if it is 0, samples count."""
     found = []
     for step in (0, 5, 20):
         controls = Controls(recipe, 100, 0)
@@ -149,11 +149,11 @@ def phases(recipe: Recipe) -> list[float]:
 
 
 def helped(field: str) -> Callable[[Recipe], Any]:
-    return lambda recipe: getattr(recipe.guidance(), field)
+    return lambda recipe: getattr(recipe.hints(), field)
 
 
 def guide(field: str) -> Callable[[Recipe], Any]:
-    return lambda recipe: getattr(recipe.guide(), field)
+    return lambda recipe: getattr(recipe.near_future(), field)
 
 
 SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]] = [
@@ -171,8 +171,8 @@ SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]]
     (SCSDPO, "weight_exponent", 1.0, each("div"), [3**0.5 / 4] * 4, [3 / 16] * 4),
     (SCSDPO, "success_threshold", 1.0, each("div"), [3**0.5 / 4] * 4, [0.5] * 4),
     (CorrectOnly, "num_generations", 2, lambda r: cost_of(r).step.completions, 4, 2),
-    (CorrectOnly, "distil", "wrong", each("div"), [1, 0, 0, 1], [0, 1, 1, 0]),
-    (CorrectOnly, "distil", "all", each("div"), [1, 0, 0, 1], [1, 1, 1, 1]),
+    (CorrectOnly, "distill", "wrong", each("div"), [1, 0, 0, 1], [0, 1, 1, 0]),
+    (CorrectOnly, "distill", "all", each("div"), [1, 0, 0, 1], [1, 1, 1, 1]),
     (CorrectOnly, "success_threshold", 0.5, each("div"), [1, 0, 0, 1], [1, 1, 0, 1]),
     (RLSD, "modulation", 0.2, gradient("modulation", 25), 0.25, 0.1),
     (RLSD, "modulation_steps", 0, gradient("modulation", 60), 0.0, 0.5),
@@ -196,7 +196,7 @@ SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]]
     (NPO, "guide_samples", 1, guide("samples"), 4, 1),
     (NPO, "success_threshold", 0.5, guide("success_threshold"), 1.0, 0.5),
     (NPO, "success_threshold", 0.5, guided, [True, True, False], [True, False, False]),
-    (NPO, "gate", 0.4, guided, [True, True, False], [True, False, False]),
+    (NPO, "max_success_fraction", 0.4, guided, [True, True, False], [True, False, False]),
     (AutoNPO, "every", 2, guide("every"), 5, 2),
     (AutoNPO, "candidates", 2, guide("candidates"), 4, 2),
     (AutoNPO, "fast_rate", 1.0, guide("fast_rate"), 0.3, 1.0),
@@ -210,7 +210,7 @@ SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]]
     (ActGuide, "hard_threshold", 0.5, helped("hard_threshold"), 0.0, 0.5),
     (ActGuide, "probes", 1, helped("probes"), 2, 1),
     (ActGuide, "most_probe_steps", 3, helped("most_probe_steps"), 5, 3),
-    (ActGuide, "template", "{actions}{prompt}", lambda r: r.guidance().template[:9] == "{actions}", False, True),
+    (ActGuide, "template", "{actions}{prompt}", lambda r: r.hints().template[:9] == "{actions}", False, True),
     (ActGuide, "luffy_gamma", 0.1, gradient("off_policy"), "ratio", "shaped"),
     (ActGuide, "luffy_gamma", 0.3, gradient("off_policy_gamma"), 0.1, 0.3),
     (ActGuide, "beta", 0.0, each("base_kl"), [1.0] * 4, [0.0] * 4),
@@ -258,16 +258,16 @@ SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]]
     (ISDFT, "ramp_steps", 1.0, fraction(200), 1.0, 1.0),
     (ISDFT, "ramp_steps", 2, fraction(2), 0.26, 1.0),
     (ISDFT, "mu", 0.1, lambda r: r.objective().reference_kl, 2e-3, 0.1),
-    (Holdfast, "replay_ratio", 0.25, lambda r: r.rollouts().replay_ratio, 0.5, 0.25),
-    (Holdfast, "buffer_size", 3, lambda r: r.rollouts().replay_buffer_size, None, 3),
-    (Holdfast, "num_generations", 3, lambda r: r.rollouts().num_generations, 1, 3),
-    (Holdfast, "teacher_kind", "ema", lambda r: r.teacher() and r.teacher().kind, "frozen", "ema"),
-    (Holdfast, "mu", 0.0, each("base_kl"), [1.0] * 4, [0.0] * 4),
-    (Holdfast, "mu", 0.1, lambda r: r.objective().reference_kl, 0.05, 0.1),
-    (Holdfast, "divergence", "jsd", lambda r: r.objective().divergence, "reverse_kl", "jsd"),
-    (Holdfast, "beta", 4.0, lambda r: r.objective().target_weight, 0.5, 0.25),
-    (Holdfast, "temperature", 1.0, lambda r: (r.rollouts().temperature, r.objective().temperature), (1.1, 1.1), (1, 1)),
-    (Holdfast, "template", "{prompt}={demonstration}", lambda r: teacher_prompt(r) == "Q=D", False, True),
+    (Anchored, "replay_ratio", 0.25, lambda r: r.rollouts().replay_ratio, 0.5, 0.25),
+    (Anchored, "buffer_size", 3, lambda r: r.rollouts().replay_buffer_size, None, 3),
+    (Anchored, "num_generations", 3, lambda r: r.rollouts().num_generations, 1, 3),
+    (Anchored, "teacher_kind", "ema", lambda r: r.teacher() and r.teacher().kind, "frozen", "ema"),
+    (Anchored, "mu", 0.0, each("base_kl"), [1.0] * 4, [0.0] * 4),
+    (Anchored, "mu", 0.1, lambda r: r.objective().reference_kl, 0.05, 0.1),
+    (Anchored, "divergence", "jsd", lambda r: r.objective().divergence, "reverse_kl", "jsd"),
+    (Anchored, "beta", 4.0, lambda r: r.objective().target_weight, 0.5, 0.25),
+    (Anchored, "temperature", 1.0, lambda r: (r.rollouts().temperature, r.objective().temperature), (1.1, 1.1), (1, 1)),
+    (Anchored, "template", "{prompt}={demonstration}", lambda r: teacher_prompt(r) == "Q=D", False, True),
     (OPSD, "clip", "token", lambda r: r.objective().clip, "entry", "token"),
     (OPSD, "clip_at", 0.06, lambda r: r.objective().clip_at, 0.05, 0.06),
     (OPSD, "temperature", 0.9, lambda r: (r.rollouts().temperature, r.objective().temperature), (1.1, 1.1), (0.9, 0.9)),
@@ -320,37 +320,37 @@ SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]]
     (SDPG, "distillation", 0.5, each("div"), [1e-3] * 4, [0.5] * 4),
     (SDPG, "beta", 0.0, each("base_kl"), [1.0] * 4, [0.0] * 4),
     (SDPG, "divergence", "forward_kl", lambda r: r.objective().divergence, "reverse_kl", "forward_kl"),
-    (SDPG, "gate_positive", True, each("div"), [1e-3] * 4, [1e-3, 0, 0, 1e-3]),
+    (SDPG, "positive_advantages_only", True, each("div"), [1e-3] * 4, [1e-3, 0, 0, 1e-3]),
 ]
 
 
 @pytest.mark.parametrize(("kind", "setting", "value", "read", "default", "changed"), SETTINGS)
-def test_a_setting_changes_what_it_says(
+def test_a_setting_changes_what_it_describes(
     kind: type[Recipe], setting: str, value: Any, read: Callable[[Recipe], Any], default: Any, changed: Any
 ) -> None:
     assert read(kind()) == pytest.approx(default)
     assert read(kind(**{setting: value})) == pytest.approx(changed)
 
 
-def test_a_prompt_that_is_always_or_never_solved_weighs_nothing_in_sc_sdpo() -> None:
+def test_sc_sdpo_gives_no_weight_to_prompts_that_are_always_or_never_solved() -> None:
     for rewards in ([1.0] * 4, [0.0] * 4):
         assert [row.div for row in rows_of(SCSDPO(), rewards)] == [0.0] * 4
 
 
-def test_a_teacher_that_moves_by_itself_is_not_sampled() -> None:
+def test_a_teacher_with_moving_weights_is_not_sampled() -> None:
     assert MSD(sampled_by="teacher", teacher_kind="live").rollouts().source == "student"
     for settings in ({"stage_start": "student"}, {"teacher_kind": "ema"}):
         with pytest.raises(ValueError, match="sampled_by: teacher is for"):
             MSD(sampled_by="teacher", **settings)
 
 
-def test_without_either_side_msd_weighs_no_token() -> None:
+def test_msd_without_both_weights_weights_all_tokens_equally() -> None:
     assert MSD(weigh_by_teacher=False, weigh_by_student=False).objective().divergence_weight is None
 
 
 @pytest.mark.parametrize(("rate", "where"), [(0.001, 0.999), (0.25, 0.75)])
-def test_opsds_moving_teacher_goes_so_far_at_every_step(tiny_model: Path, rate: float, where: float) -> None:
-    """Of the way from the base to the student, `ema_rate` of it is gone after one step."""
+def test_opsds_ema_teacher_moves_by_its_rate_at_every_step(tiny_model: Path, rate: float, where: float) -> None:
+    """After one step the teacher is `ema_rate` of the way from the base to the student."""
     policy = load_policy(ModelSettings(path=str(tiny_model)))
     settings = {} if rate == OPSD().ema_rate else {"ema_rate": rate}
     spec = OPSD(teacher_kind="ema", **settings).teacher()
@@ -367,6 +367,6 @@ def test_opsds_moving_teacher_goes_so_far_at_every_step(tiny_model: Path, rate: 
         torch.testing.assert_close(found[name], value + 1 - where, rtol=1e-5, atol=1e-5)
 
 
-def test_advantages_that_are_modulated_keep_their_own_value_on_rows() -> None:
+def test_modulated_advantages_are_unchanged_on_rows() -> None:
     modulated, plain = rows_of(RLSD()), rows_of(RLSD(modulation=0.0))
     assert [row.advantage for row in modulated] == [row.advantage for row in plain]

@@ -1,4 +1,4 @@
-"""SSD: rows from the frozen base, hot and truncated; which of them count; the loss; and what is refused."""
+"""`holdfast.recipes.ssd`: truncated samples of the frozen base; which of them count; the loss; refused settings."""
 
 import math
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ EXAMPLES = [Example(f"e{i}", (Message(role="user", content=f"What is {i}?"),)) f
 
 
 def groups(lengths: Sequence[int], empty: Sequence[int] = ()) -> list[Group]:
-    """One row per prompt, of so many tokens; the text of some is nothing but space."""
+    """One row per prompt with these lengths; the text of some is only whitespace."""
     return [
         Group(example, [Row(example, [1], [2] * length, completion=" \n" if i in empty else f"answer {i}")])
         for i, (length, example) in enumerate(zip(lengths, EXAMPLES * 4))
@@ -49,28 +49,28 @@ def kept(recipe: SSD, rows: list[Group]) -> list[int]:
 def test_empty_completions_and_the_shortest_do_not_count() -> None:
     lengths = [9, 4, 30, 2, 8, 7, 6, 5, 11, 12, 13]
     rows = groups(lengths, empty=[2])
-    assert kept(SSD(), rows) == [0, 1, 4, 5, 6, 7, 8, 9, 10]  # a tenth of ten is one: the one of two tokens
+    assert kept(SSD(), rows) == [0, 1, 4, 5, 6, 7, 8, 9, 10]  # a tenth of ten is one: the row of two tokens
     assert SSD().annotate(rows) == {"filtered_fraction": pytest.approx(2 / 11)}
     assert all((r.div, r.advantage, r.base_kl, r.teacher_messages) == (0, 0, 0, None) for g in rows for r in g.rows)
     assert not any(row.has_signal for group in rows for row in group.rows if row.ce == 0)
 
 
-def test_what_an_environment_said_makes_no_completion_longer() -> None:
+def test_an_environments_tokens_do_not_count_as_length() -> None:
     rows = groups([9, 4, 6, 5])
     rows[0].rows[0].tool_mask = [1, 1, 0, 0, 0, 0, 0, 0, 1]
     assert kept(SSD(filter_shortest_percent=25.0), rows) == [1, 2, 3]
 
 
 @pytest.mark.parametrize(("percent", "left"), [(0.0, 8), (12.4, 8), (12.5, 7), (50.0, 4), (99.0, 1)])
-def test_the_share_that_is_left_out_is_rounded_down(percent: float, left: int) -> None:
+def test_the_filtered_percentage_is_rounded_down(percent: float, left: int) -> None:
     found = kept(SSD(filter_shortest_percent=percent), groups([3, 1, 4, 15, 9, 2, 6, 5]))
     assert len(found) == left
     assert 3 in found  # the longest always stays
 
 
 @pytest.mark.parametrize(("size", "batches", "total"), [(16, 5, 8), (8, 10, 8), (3, 10, 3)])
-def test_over_batches_a_tenth_is_left_out_to_the_row(size: int, batches: int, total: int) -> None:
-    """Small batches too; and what a batch leaves out follows from its number, so that a resumed run does the same."""
+def test_over_batches_exactly_a_tenth_is_filtered(size: int, batches: int, total: int) -> None:
+    """Also with small batches. A batch's number decides what it drops, so a resumed run drops the same."""
     recipe = SSD()
     lengths = list(range(5, 5 + size))
 
@@ -88,7 +88,7 @@ def test_over_batches_a_tenth_is_left_out_to_the_row(size: int, batches: int, to
     assert [len(left_out(batch)) for batch in (batches - 1, 0)] == [counts[-1], counts[0]]
 
 
-def test_no_batch_is_left_out_whole() -> None:
+def test_no_batch_is_dropped_completely() -> None:
     recipe = SSD(filter_shortest_percent=99.0)
     for batch in range(20):
         rows = groups([3, 1, 4, 2])
@@ -97,8 +97,8 @@ def test_no_batch_is_left_out_whole() -> None:
         assert kept(recipe, rows) == [2]
 
 
-def test_a_run_that_begins_at_a_later_batch_leaves_out_the_same_rows(tiny_model: Path) -> None:
-    """As one does that was resumed."""
+def test_a_run_that_starts_at_a_later_batch_drops_the_same_rows(tiny_model: Path) -> None:
+    """A resumed run does."""
     policy = load_policy(ModelSettings(path=str(tiny_model)))
     train = TrainSettings(prompts_per_step=4, max_prompt_length=60, max_completion_length=4)
     task = Task("t", EXAMPLES, EXAMPLES, None)
@@ -115,7 +115,7 @@ def test_a_run_that_begins_at_a_later_batch_leaves_out_the_same_rows(tiny_model:
     assert left_out([3, 4]) == whole[3:]
 
 
-def test_each_setting_changes_what_it_says() -> None:
+def test_each_setting_changes_what_it_describes() -> None:
     assert SSD().rollouts() == RolloutSpec(source="base", num_generations=1, temperature=1.5, top_k=20, top_p=0.8)
     spec = SSD(temperature=1.1, top_k=7, top_p=0.95).rollouts()
     assert (spec.temperature, spec.top_k, spec.top_p) == (1.1, 7, 0.95)
@@ -150,9 +150,10 @@ def test_the_bases_own_distribution_is_refused() -> None:
 
 @pytest.mark.parametrize("of", [GRPO, SDFT])
 @pytest.mark.parametrize(
-    ("changes", "message"), [({"source": "base"}, "the base's have none"), ({"top_k": 5}, "with top_k or top_p")]
+    ("changes", "message"),
+    [({"source": "base"}, "samples of the student, not of the base"), ({"top_k": 5}, "with top_k or top_p")],
 )
-def test_ratios_take_the_students_own_samples_untruncated(
+def test_ratios_need_untruncated_samples_of_the_student(
     of: type[Recipe], changes: dict[str, Any], message: str
 ) -> None:
     class Changed(of):  # type: ignore[misc, valid-type]
@@ -185,7 +186,7 @@ def processed(logits: np.ndarray, temperature: float, top_k: int, top_p: float) 
 
 
 def moved(policy: Policy, is_lora: bool) -> Policy:
-    """The student elsewhere than the base."""
+    """Move the student away from the base."""
     with torch.no_grad():
         for name, parameter in policy.named_trainable().items():
             if ".lora_B." in name or (not is_lora and parameter.ndim > 1):
@@ -194,7 +195,7 @@ def moved(policy: Policy, is_lora: bool) -> Policy:
 
 
 @pytest.mark.parametrize("is_lora", [False, True])
-def test_rows_are_the_frozen_bases(tiny_model: Path, is_lora: bool) -> None:
+def test_rows_are_samples_of_the_frozen_base(tiny_model: Path, is_lora: bool) -> None:
     policy = load_policy(ModelSettings(path=str(tiny_model), lora=LoraSettings(r=4) if is_lora else None))
     reference = load_policy(ModelSettings(path=str(tiny_model)))
     base = Base(policy)
@@ -219,14 +220,14 @@ def test_rows_are_the_frozen_bases(tiny_model: Path, is_lora: bool) -> None:
 
 
 @pytest.mark.parametrize("aggregation", ["token_mean", "sequence_mean"])
-def test_the_loss_is_the_mean_cross_entropy_of_what_is_kept(tiny_model: Path, aggregation: str) -> None:
+def test_the_loss_is_the_mean_cross_entropy_of_kept_rows(tiny_model: Path, aggregation: str) -> None:
     policy = load_policy(ModelSettings(path=str(tiny_model)))
     recipe = SSD(aggregation=aggregation, filter_shortest_percent=25.0)  # type: ignore[arg-type]
     rng = np.random.default_rng(0)
     rows = []
     for i, length in enumerate([5, 2, 9, 7, 4]):
         ids = rng.integers(5, 200, length).tolist()
-        sampled = rng.normal(size=length).tolist()  # of another distribution, and no part of the loss
+        sampled = rng.normal(size=length).tolist()  # from another distribution, and not part of the loss
         rows.append(Row(EXAMPLES[i], [3, 4 + i], ids, completion="" if i == 3 else "x", sampled_logprobs=sampled))
     recipe.annotate([Group(row.example, [row]) for row in rows])
     trainer = StageTrainer(policy, None, None, recipe.objective(), TrainSettings(max_grad_norm=1e9))
@@ -248,8 +249,8 @@ def test_the_loss_is_the_mean_cross_entropy_of_what_is_kept(tiny_model: Path, ag
 
 @pytest.mark.learning
 @pytest.mark.parametrize("decoder", [{"temperature": 1.0, "top_k": 1}, {"temperature": 3.0, "top_k": 2}], ids=str)
-def test_what_the_decoder_makes_of_the_base_becomes_more_probable(tmp_path: Path, decoder: dict[str, Any]) -> None:
-    """Sharper than the base or flatter, on prompts and samples that were not trained on."""
+def test_the_truncated_distribution_becomes_more_probable(tmp_path: Path, decoder: dict[str, Any]) -> None:
+    """Sharper or flatter than the base's, on prompts and samples that were not trained on."""
     recipe = {"name": "ssd", "top_p": 1.0, **decoder}
     settings: dict[str, Any] = {
         "tasks": ["lab:calculation"],
@@ -283,7 +284,7 @@ def test_what_the_decoder_makes_of_the_base_becomes_more_probable(tmp_path: Path
 
 
 def test_a_truncated_request_is_the_specifications(tiny_model: Path) -> None:
-    """What `RolloutSpec` says is what the sampler is asked, token by token."""
+    """The sampler draws from the distribution that `RolloutSpec` describes, token by token."""
     policy = load_policy(ModelSettings(path=str(tiny_model)))
     asked: list[Request] = []
 

@@ -38,11 +38,11 @@ def browser() -> "Iterator[Browser]":
         from playwright.sync_api import sync_playwright
     except ImportError:
         _unavailable("playwright is not installed")
-    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if found is None:
+    path_of_browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if path_of_browser is None:
         _unavailable(f"no browser is on the path, looked for {', '.join(BROWSERS)}")
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"], timeout=120_000)
+        opened = playwright.chromium.launch(executable_path=path_of_browser, args=["--no-sandbox"], timeout=120_000)
         yield opened
         opened.close()
 

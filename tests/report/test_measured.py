@@ -41,7 +41,7 @@ def _small_plotly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def run() -> dict[str, Any]:
-    """One matrix is in no layer, and some stand below their floor."""
+    """A run whose guard acted; one matrix is in no layer, and some are below their no-op floor."""
     made = guarded(make_run("sdpo", order=TASKS[:2], n=60))
     for entry in made["drift"]:
         first = entry["matrices"][0]
@@ -154,7 +154,7 @@ def test_cells_below_their_floor_are_struck_out_and_the_rest_are_not(run: dict[s
 
 
 def test_deeper_shade_means_further_moved(run: dict[str, Any]) -> None:
-    """Also where the scale is logarithmic: the last matrix moves 1000 times as far."""
+    """With a linear and a logarithmic scale: in the second case the last matrix moves 1000 times as far."""
     (*others, last) = run["drift"]
     far = [m | {"relative_norm": 1000 * m["relative_norm"]} for m in last["matrices"][-1:]]
     for drift in (run["drift"], [*others, last | {"matrices": last["matrices"][:-1] + far}]):
@@ -281,8 +281,8 @@ def test_every_rule_has_its_panels() -> None:
 
 
 def _decided(rule: str, stage: int, step: int) -> dict[str, Any]:
-    found = {"rule": rule, "stage": stage, "step": step, "task": TASKS[stage - 1], "severity": "critical", "saw": {}}
-    return found | {"actions": ["roll_back"], "message": "seen", "outcome": "done"}
+    decision = {"rule": rule, "stage": stage, "step": step, "task": TASKS[stage - 1], "severity": "critical", "saw": {}}
+    return decision | {"actions": ["roll_back"], "message": "seen", "outcome": "done"}
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def comparison() -> dict[str, Any]:
 
 
 def _kaleido(monkeypatch: pytest.MonkeyPatch, write: Callable[..., None]) -> None:
-    """Put a module in the place of kaleido that has its version 1 interface."""
+    """Replace kaleido by a module with the interface of its version 1."""
     module, errors = types.ModuleType("kaleido"), types.ModuleType("kaleido.errors")
     module.write_fig_from_object_sync = write  # type: ignore[attr-defined]
     errors.ChromeNotFoundError = ChromeNotFoundError  # type: ignore[attr-defined]

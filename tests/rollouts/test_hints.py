@@ -21,7 +21,7 @@ from holdfast.lab import tasks as lab
 from holdfast.model.load import load_policy
 from holdfast.model.policy import Policy
 from holdfast.recipes import ActGuide
-from holdfast.recipes.parts.rollouts import GuidanceSpec
+from holdfast.recipes.parts.rollouts import HintSpec
 from holdfast.rollouts.collect import Collector
 from holdfast.rollouts.sources.hints import HintedRequest, add_hinted_rows
 from holdfast.sampling.draws import Request
@@ -56,7 +56,7 @@ def failed(example: Example, *rewards: float) -> Group:
     return Group(example, [Row(example, [1], [2], sampled_logprobs=[-1.0], verdict=verdict) for verdict in verdicts])
 
 
-SPEC = GuidanceSpec(template=ACTIONS_TEMPLATE)
+SPEC = HintSpec(template=ACTIONS_TEMPLATE)
 
 
 @pytest.mark.parametrize("actions", [1, 2, 3, 7, 12])
@@ -76,11 +76,11 @@ def test_the_fewest_actions_that_help_are_found(actions: int) -> None:
 
 def test_a_search_ends_after_its_steps_with_the_best_length_so_far() -> None:
     groups = [failed(example("a", 16, 3)), failed(example("b", 16, 12))]
-    add_hinted_rows(groups, GuidanceSpec(template=ACTIONS_TEMPLATE, most_probe_steps=2), FakeSampling(groups))
+    add_hinted_rows(groups, HintSpec(template=ACTIONS_TEMPLATE, most_probe_steps=2), FakeSampling(groups))
     assert [group.shown_actions for group in groups] == [4, 12]
     assert groups[0].extra_completions == 2 * 2 + 4
     no_search = [failed(example("a", 16, 3))]
-    add_hinted_rows(no_search, GuidanceSpec(template=ACTIONS_TEMPLATE, most_probe_steps=0), FakeSampling(no_search))
+    add_hinted_rows(no_search, HintSpec(template=ACTIONS_TEMPLATE, most_probe_steps=0), FakeSampling(no_search))
     assert no_search[0].shown_actions == 16
 
 
@@ -90,7 +90,7 @@ def test_only_prompts_that_fail_get_hints() -> None:
     assert [len(group.rows) for group in groups] == [2, 4]
     assert groups[0].extra_completions == 0
     groups = [failed(example("a", 3), 0.0, 0.2)]
-    add_hinted_rows(groups, GuidanceSpec(template=ACTIONS_TEMPLATE, hard_threshold=0.2), FakeSampling(groups))
+    add_hinted_rows(groups, HintSpec(template=ACTIONS_TEMPLATE, hard_threshold=0.2), FakeSampling(groups))
     assert len(groups[0].rows) == 4
 
 

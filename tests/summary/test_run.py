@@ -1,4 +1,4 @@
-"""Summaries: what goes in comes out, the numbers are consistent, and the schema holds them."""
+"""`holdfast.summary.run` and `holdfast.summary.comparison`: the numbers follow from the inputs and fit the schema."""
 
 import copy
 import json
@@ -203,7 +203,7 @@ def test_pareto_front_keeps_ties_and_drops_the_beaten() -> None:
         st.text(min_size=1, max_size=3), st.tuples(st.floats(0, 1), st.floats(-1, 1)), min_size=1, max_size=8
     )
 )
-def test_whoever_is_off_the_front_is_beaten_by_someone_on_it(points: dict[str, tuple[float, float]]) -> None:
+def test_a_point_off_the_front_is_beaten_by_one_on_it(points: dict[str, tuple[float, float]]) -> None:
     front = pareto_front(points)
     assert front
     for label, (x, y) in points.items():
@@ -245,7 +245,7 @@ def test_forgetting_is_predicted_from_the_ends_of_runs(comparison: dict[str, Any
     assert fit["slope"] == pytest.approx(line.slope)
     assert fit["slope_ci95"] == pytest.approx([line.slope - half, line.slope + half])
     assert (fit["r2"], fit["spearman"]) == pytest.approx((line.rvalue**2, spearmanr(*zip(*ends)).statistic))
-    assert "Runs that moved further from the base on the tasks' prompts lost more" in " ".join(comparison["verdict"])
+    assert "Runs that moved further from the base on the tasks' prompts forgot more" in " ".join(comparison["verdict"])
     assert run["forgetting_prediction"]["fit"] is None
     assert [p["stage"] for p in run["forgetting_prediction"]["points"]] == [1, 2, 3, 4]
 
@@ -256,7 +256,7 @@ def test_a_fit_needs_three_runs_and_claims_only_what_they_show() -> None:
     few = make_comparison(("sft", "sdft", "sdpo"), seeds=(0,), n=30)
     (sentence,) = [s for s in few["verdict"] if "on the tasks' prompts" in s]
     low, high = few["forgetting_prediction"]["fit"]["slope_ci95"]
-    assert ("could not be shown" in sentence) == (low <= 0 <= high)
+    assert ("Inconclusive" in sentence) == (low <= 0 <= high)
     assert "3 runs of all recipes together" in sentence
     unmeasured = make_run("sft", n=30, measures=False)
     assert (unmeasured["drift"], unmeasured["responses"], unmeasured["artifacts"]) == ([], [], [])

@@ -1,4 +1,4 @@
-"""The verdict says what the numbers say: change the numbers and the sentences change with them."""
+"""`holdfast.summary.verdict`: the sentences follow the numbers. If a number changes, its sentence changes too."""
 
 import copy
 import re
@@ -35,8 +35,8 @@ def test_the_headline_states_the_matched_difference(two: dict[str, Any]) -> None
     (m,) = two["matched"]
     low, high = m["ci95"]
     assert two["verdict"][0] == (
-        f"sft lost {points(m['difference'])} points more of what was known before than sdft "
-        f"at a matched new-task score (95% interval {points(low)} to {points(high)}, 3 runs)."
+        f"sft forgot {points(m['difference'])} points more of earlier skills than sdft "
+        f"at a matched new-task score (95% CI {points(low)} to {points(high)}, 3 runs)."
     )
     assert points(m["matched_score"]) in two["verdict"][1]
     assert points(m["within_stage"]["difference"]) in two["verdict"][2]
@@ -45,28 +45,30 @@ def test_the_headline_states_the_matched_difference(two: dict[str, Any]) -> None
 def test_turning_the_difference_round_turns_the_sentence_round(entry: dict[str, Any]) -> None:
     entry.update(difference=-0.123, ci95=[-0.165, -0.081], p=0.001, p_holm=0.006)
     assert matched_sentence(entry) == (
-        "sdft lost 12.3 points more of what was known before than sft at a matched new-task score "
-        "(95% interval 8.1 to 16.5, 3 runs)."
+        "sdft forgot 12.3 points more of earlier skills than sft at a matched new-task score "
+        "(95% CI 8.1 to 16.5, 3 runs)."
     )
 
 
 def test_an_interval_with_zero_in_it_shows_nothing(entry: dict[str, Any]) -> None:
     entry.update(difference=0.02, ci95=[-0.01, 0.05], p=0.2, p_holm=0.2)
     sentence = matched_sentence(entry)
-    assert sentence.startswith("No difference in what was lost could be shown between sft and sdft")
-    assert "sft minus sdft is 2.0 points (95% interval -1.0 to 5.0, 3 runs)" in sentence
+    assert sentence.startswith("Inconclusive: no difference in forgetting was shown between sft and sdft")
+    assert "sft minus sdft is 2.0 points (95% CI -1.0 to 5.0, 3 runs)" in sentence
 
 
 def test_what_does_not_survive_correction_is_said_to_and_is_no_headline(four: dict[str, Any]) -> None:
     summary = copy.deepcopy(four)
     for m in summary["matched"]:
         m.update(difference=0.03, ci95=[0.01, 0.05], p=0.02, p_holm=0.12)
-    assert "not significant among all comparisons, Holm's p 0.12" in matched_sentence(summary["matched"][0])
+    assert "not significant after Holm's correction for all comparisons, p = 0.12" in matched_sentence(
+        summary["matched"][0]
+    )
     headline = comparison_verdict(summary)[0]
     assert headline.startswith(
-        "No difference in what was lost could be shown between any two of sft, sdft, sdpo and grpo"
+        "Inconclusive: no difference in forgetting was shown between any two of sft, sdft, sdpo and grpo"
     )
-    assert "Holm's p 0.12" in headline
+    assert "p = 0.12" in headline
 
 
 def test_the_headline_is_the_largest_difference_that_stands(four: dict[str, Any]) -> None:
@@ -76,11 +78,11 @@ def test_the_headline_is_the_largest_difference_that_stands(four: dict[str, Any]
         if i in (2, 4):
             m.update(difference=-0.02 * i, ci95=[-0.02 * i - 0.01, -0.02 * i + 0.01], p=0.001, p_holm=0.006)
     verdict = comparison_verdict(summary)
-    assert verdict[0].startswith("grpo lost 8.0 points more of what was known before than sdft")
-    others = next(s for s in verdict if s.startswith("Of the other pairs"))
-    assert "grpo lost 4.0 points more than sft (95% interval 3.0 to 5.0, 3 runs)" in others
-    unclear = next(s for s in verdict if s.startswith("No difference in what was lost"))
-    assert unclear.count("95% interval -10.0 to 110.0") == 4
+    assert verdict[0].startswith("grpo forgot 8.0 points more of earlier skills than sdft")
+    others = next(s for s in verdict if s.startswith("Other pairs"))
+    assert "grpo forgot 4.0 points more than sft (95% CI 3.0 to 5.0, 3 runs)" in others
+    unclear = next(s for s in verdict if s.startswith("Inconclusive: no difference in forgetting"))
+    assert unclear.count("95% CI -10.0 to 110.0") == 4
 
 
 def test_one_run_has_no_interval_and_says_so() -> None:
@@ -97,8 +99,8 @@ def test_equal_differences_in_all_runs_have_no_interval_either(entry: dict[str, 
 
 def test_without_probes_nothing_is_called_matched() -> None:
     verdict = make_comparison(("sft", "grpo"), probe_steps=0, n=200)["verdict"]
-    assert "at the end of a stage, unmatched" in verdict[0]
-    assert verdict[1].startswith("For want of probes sft and grpo could not be matched")
+    assert "at the ends of the stages, unmatched" in verdict[0]
+    assert verdict[1].startswith("Without probes, sft and grpo could not be matched")
     assert not any("at a matched" in s for s in verdict)
 
 
@@ -109,15 +111,15 @@ def test_a_recipe_that_did_not_learn_is_named_and_wins_nothing_by_it() -> None:
     learned = next(r for r in summary["recipes"] if r["label"] == "grpo")["metrics"]["learned_score"]["mean"]
     assert sentence.startswith(f"grpo ({points(learned)}) failed to learn the tasks")
     assert "grpo" not in verdict[0]
-    assert not next(s for s in verdict if s.startswith("Least lost")).count("grpo")
+    assert not next(s for s in verdict if s.startswith("Earlier skills lost")).count("grpo")
 
 
 def test_too_few_learners_leave_nothing_to_compare() -> None:
     none = make_comparison(profiles=dict.fromkeys(PROFILES, FAILING), n=50)["verdict"]
-    assert none[0].startswith("No recipe learned the tasks: ")
+    assert none[0].startswith("No recipe learned the tasks. ")
     one = make_comparison(("sft", "sdft"), profiles={"sft": FAILING}, n=50)["verdict"]
     assert one[0].startswith("Only sdft learned the tasks")
-    assert not any("more of what was known" in s for s in (*none, *one))
+    assert not any("more of earlier skills" in s for s in (*none, *one))
 
 
 def test_a_single_task_that_was_not_learned_is_named(two: dict[str, Any]) -> None:
@@ -131,21 +133,24 @@ def test_a_single_task_that_was_not_learned_is_named(two: dict[str, Any]) -> Non
 
 def test_best_and_worst_are_those_of_the_numbers(four: dict[str, Any]) -> None:
     for metric, lead, best in (
-        ("learned_score", "Highest score right after", max),
-        ("final_score", "Highest score on all", max),
-        ("loss_of_earlier", "Least lost", min),
+        ("learned_score", "Score when learned: best", max),
+        ("final_score", "Final score: best", max),
+        ("loss_of_earlier", "Earlier skills lost: best", min),
     ):
         means = {r["label"]: r["metrics"][metric]["mean"] for r in four["recipes"]}
         first = best(means, key=means.__getitem__)
         sentence = next(s for s in four["verdict"] if s.startswith(lead))
-        assert re.search(rf": {first}, {points(means[first])} points", sentence)
+        assert re.search(rf": best {first}, {points(means[first])} points", sentence)
 
 
 def test_the_front_is_the_summarys(four: dict[str, Any]) -> None:
     summary = copy.deepcopy(four)
-    assert any("sdft and grpo are on the front" in s for s in summary["verdict"])
+    assert any("sdft and grpo. No recipe beats one of them" in s for s in summary["verdict"])
     summary["pareto"] = ["sdpo"]
-    assert "By the means, no recipe ends with a higher score than sdpo or has lost less." in comparison_verdict(summary)
+    assert (
+        "Pareto front by mean final score and mean forgetting: sdpo alone. No recipe has a higher score or forgot less."
+        in comparison_verdict(summary)
+    )
 
 
 def test_unequal_budgets_and_missing_runs_are_told() -> None:
@@ -168,7 +173,7 @@ def test_runs_that_the_guard_ended_are_counted_and_told() -> None:
     other = make_comparison(("sft", "sdft"), stopped=[("sdft", 1, 0)], missing=[("sft", 0, 0)], n=50)
     assert any("5 of 6 runs are done" in s for s in other["verdict"])
     none = make_comparison(("sft",), stopped=[("sft", seed, 0) for seed in range(3)], n=50)["verdict"]
-    assert none[0] == "No run is complete yet, so nothing can be said."
+    assert none[0] == "No run is complete yet, so there is nothing to conclude."
     assert none[1].startswith("The guard ended 3 runs before the last stage: 3 of 3 of sft.")
     assert not any("guard" in s for s in make_comparison(("sft", "sdft"), n=50)["verdict"])
 
@@ -181,31 +186,31 @@ def test_what_the_guard_did_is_told_of_comparisons_and_of_trainings_that_are_wat
         for each in run["summary"]["discarded"]
         if run["label"] == "sdft"
     )
-    (told,) = [s for s in comparison_verdict(summary) if "The guard" in s]
-    assert told == (
-        "The guard decided in 3 of 3 runs of sdft: repetition and entropy_collapse. "
-        f"It undid {undone} optimizer steps, which count in the budget."
+    (sentence,) = [s for s in comparison_verdict(summary) if "The guard" in s]
+    assert sentence == (
+        "The guard intervened in 3 of 3 runs of sdft: repetition and entropy_collapse. "
+        f"It undid {undone} optimizer steps. They count in the budget."
     )
     watched = guarded(make_run("sdft", n=50))
     for value in watched["metrics"].values():
         if isinstance(value, dict) and "mean" in value:
             value["mean"] = None
     watched["metrics"]["loss_of_earlier"] = {"mean": None, "per_set": {}}
-    assert any(s.startswith("The guard decided 2 times") for s in run_verdict(watched))
+    assert any(s.startswith("The guard intervened 2 times") for s in run_verdict(watched))
 
 
 def test_nothing_done_nothing_said() -> None:
     started = make_comparison(("sft", "sdft"), stages=1, n=30)
-    assert started["verdict"] == ["No run is complete yet, so nothing can be said."]
+    assert started["verdict"] == ["No run is complete yet, so there is nothing to conclude."]
     assert make_run(stages=0, n=30)["verdict"] == [
-        "No stage is finished yet, so nothing can be said of what was learned or lost."
+        "No stage is finished yet, so there is nothing to conclude about learning or forgetting."
     ]
 
 
 def test_one_task_without_suites_still_gets_a_verdict() -> None:
     verdict = make_comparison(("sft", "sdft"), orders=(TASKS[:1],), suites=(), n=50)["verdict"]
     assert "could not be compared" in verdict[0]
-    assert any(s.startswith("Highest score right after") for s in verdict)
+    assert any(s.startswith("Score when learned: best") for s in verdict)
     run = make_run("sft", order=TASKS[:1], suites=(), n=50)["verdict"]
     assert run[0] == f"After 1 stage sft scored {run[1].split()[8].rstrip(';')} points on the tasks."
 
@@ -214,8 +219,8 @@ def test_one_recipe_is_reported_without_comparing() -> None:
     summary = make_comparison(("sft",), n=50)
     m = summary["recipes"][0]["metrics"]
     assert summary["verdict"][0] == (
-        f"sft scored {points(m['final_score']['mean'])} points on the tasks at the end and lost "
-        f"{points(m['loss_of_earlier']['mean'])} points of what was known before (3 runs)."
+        f"sft scored {points(m['final_score']['mean'])} points on the tasks at the end and forgot "
+        f"{points(m['loss_of_earlier']['mean'])} points of earlier skills (3 runs)."
     )
 
 
@@ -223,14 +228,14 @@ def test_a_runs_verdict_follows_its_numbers() -> None:
     run = make_run("sft", n=200)
     m = run["metrics"]
     assert run["verdict"][0] == (
-        f"After 4 stages sft scored {points(m['final_score']['mean'])} points on the tasks and lost "
-        f"{points(m['loss_of_earlier']['mean'])} points of what was known before."
+        f"After 4 stages sft scored {points(m['final_score']['mean'])} points on the tasks and forgot "
+        f"{points(m['loss_of_earlier']['mean'])} points of earlier skills."
     )
     assert f"format by {points(-m['retention']['per_suite']['format'])} points" in " ".join(run["verdict"])
     m["loss_of_earlier"]["mean"] = -0.012
     m["learned_score"]["per_task"]["facts"] = 0.2
     changed = run_verdict(run)
-    assert changed[0].endswith("gained 1.2 points of what was known before.")
+    assert changed[0].endswith("gained 1.2 points on earlier skills.")
     assert "Not learned (below 50.0 points right after its own stage): facts." in changed
 
 
@@ -239,5 +244,5 @@ def test_a_run_that_lost_nothing_beyond_chance_says_so() -> None:
     for evaluation in run["evaluations"]:
         for s in evaluation["scores"].values():
             s["ci95"] = [0.0, 1.0]
-    assert "No earlier task or suite fell by more than the choice of test items can explain." in run_verdict(run)
+    assert "No earlier task or suite dropped by more than the choice of test items can explain." in run_verdict(run)
     assert "2 of 4 stages are done" in " ".join(make_run("sft", stages=2, n=50)["verdict"])

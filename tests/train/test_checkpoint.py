@@ -1,4 +1,4 @@
-"""What a run goes on from: whole checkpoints, half-used rollout batches; of comparisons and real commands too."""
+"""`holdfast.train.checkpoint`: resuming from complete checkpoints, damaged ones, and half-used rollout batches."""
 
 import json
 import shutil
@@ -50,16 +50,16 @@ def test_a_damaged_checkpoint_is_named_and_passed_over(tmp_path: Path, fault: st
     else:
         (newest / "checksums.json").unlink()
     (run / "evals" / "stage-2.json").unlink()
-    said = start("resume", run).finish()
+    output = start("resume", run).finish()
     what = "incomplete checkpoint" if fault == "incomplete" else f"damaged checkpoint, {weights.name}"
-    assert f"holdfast: warning: {newest}: {what}" in said
-    assert "; resuming from the checkpoint before it" in said
+    assert f"holdfast: warning: {newest}: {what}" in output
+    assert "; resuming from the checkpoint before it" in output
     assert before.exists()
     assert_same(whole, run)
 
 
 @pytest.mark.slow
-def test_where_no_checkpoint_is_whole_nothing_is_thrown_away(tmp_path: Path) -> None:
+def test_if_no_checkpoint_is_complete_the_logs_stay(tmp_path: Path) -> None:
     run = _finished(tmp_path, "grpo")
     for checkpoint in (run / "checkpoints").iterdir():
         (checkpoint / "checksums.json").unlink()
@@ -75,7 +75,7 @@ def test_where_no_checkpoint_is_whole_nothing_is_thrown_away(tmp_path: Path) -> 
 def test_a_checkpoint_that_was_put_aside_for_its_successor_is_found_again(tmp_path: Path) -> None:
     tensors = {"policy": {"w": torch.ones(2)}}
     path = save_checkpoint(tmp_path, 3, tensors, {"step": 3})
-    path.rename(path.with_name(f".{path.name}.old"))  # a kill between putting aside and renaming
+    path.rename(path.with_name(f".{path.name}.old"))  # a kill between the two renames
     found = load_newest(tmp_path)
     assert found is not None
     assert found.position == {"step": 3}
@@ -95,13 +95,13 @@ def test_a_checkpoint_without_its_checksums_is_passed_over(tmp_path: Path, sums:
 
 
 def test_a_checkpoint_that_was_passed_over_does_not_count_among_those_that_are_kept(tmp_path: Path) -> None:
-    """After a damaged one that lies further on, what is saved next is not thrown away for it."""
+    """A damaged checkpoint with a higher number must not cause the next one to be removed."""
     tensors = {"policy": {"w": torch.ones(2)}}
     for number in (10, 20):
         save_checkpoint(tmp_path, number, tensors, {"step": number})
     damaged = tmp_path / "00000020"
     (damaged / "position.json").write_text("{}")
-    for number in (13, 17):  # as a run that is asked to end again and again
+    for number in (13, 17):  # like a run that is stopped several times
         save_checkpoint(tmp_path, number, tensors, {"step": number})
     assert [int(p.name) for p in sorted(tmp_path.iterdir())] == [13, 17, 20]
     with pytest.warns(UserWarning, match="damaged checkpoint"):
@@ -133,7 +133,7 @@ def test_a_killed_comparison_goes_on(tmp_path: Path) -> None:
 def test_a_real_command_is_killed_and_resumed(tmp_path: Path) -> None:
     whole = _finished(tmp_path, "sdpo")
     run = tmp_path / "run"
-    here = Path(small_runs.__file__).parent  # where the configuration's verifier is found
+    here = Path(small_runs.__file__).parent  # the configuration's verifier is here
     command = [sys.executable, "-m", "holdfast", "run", tmp_path / "config.yaml", "-o", run]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=here) as process:
         deadline = time.monotonic() + PATIENCE

@@ -1,4 +1,4 @@
-"""What teacher and base say is computed once per rollout batch, kept in little, and survives a checkpoint."""
+"""`holdfast.train.kept_signals`: signals are computed once per rollout batch, stored small, and checkpointed."""
 
 import copy
 from collections.abc import Iterator
@@ -76,7 +76,7 @@ def _steps(trainer: StageTrainer, rows: list[Row], count: int, first: int = 0, o
 @pytest.mark.parametrize("lora", [False, True])
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_the_teacher_of_later_iterations_is_that_of_the_first(tiny_model: Path, name: str, lora: bool) -> None:
-    """An average that moves after every step must not move what is distilled within a rollout batch."""
+    """A teacher that moves after every step must give the same signals within a rollout batch."""
     moving = _trainer(tiny_model, OBJECTIVES[name], lora=lora)
     still = _trainer(tiny_model, OBJECTIVES[name], lora=lora)
     assert still.teacher is not None
@@ -88,7 +88,7 @@ def test_the_teacher_of_later_iterations_is_that_of_the_first(tiny_model: Path, 
     assert max(moved) > 1e-3
 
 
-def test_teacher_and_base_are_asked_once_per_rollout_batch(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_teacher_and_base_run_once_per_rollout_batch(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = _trainer(tiny_model, OBJECTIVES["full"])
     asked: dict[str, int] = {"student": 0, "other": 0}
     original = forward_pass.loss_token_states
@@ -108,7 +108,7 @@ def test_teacher_and_base_are_asked_once_per_rollout_batch(tiny_model: Path, mon
     ids=str,
 )
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_a_half_used_rollout_batch_goes_on_from_its_state(
+def test_a_half_used_rollout_batch_resumes_from_its_state(
     tiny_model: Path, name: str, settings: dict[str, Any]
 ) -> None:
     rows = _rows()
@@ -178,7 +178,7 @@ def test_a_teacher_in_host_memory_says_the_same(tiny_model: Path) -> None:
 
 @contextmanager
 def _on(self: Policy, device: torch.device) -> Iterator[None]:
-    """`Policy.on` as a GPU has it: the weights are another copy within it, and what lies outside is of no use there."""
+    """`Policy.on` as on a GPU: within it the weights are another copy, and outside tensors cannot be used."""
     held = {name: parameter.data for name, parameter in self.model.named_parameters()}
     for name, parameter in self.model.named_parameters():
         parameter.data = -held[name]
@@ -228,7 +228,7 @@ def test_rows_of_one_teacher_prompt_share_its_computation(tiny_model: Path, monk
     teacher = Teacher(TeacherSpec(kind="frozen", stage_start="student"), policy, None)
     trainer = StageTrainer(policy, teacher, None, Objective(), TrainSettings())
     rows = [row for row in _rows() if row.div]
-    trainer.forward_backward(rows, where="here")  # the self-check of packing has been made
+    trainer.forward_backward(rows, where="here")  # the self-check of packing runs here
     computed: list[tuple[bool, int]] = []
     states = Policy.hidden_states
 

@@ -1,4 +1,4 @@
-"""What holds the weights themselves: values and gradients written out again, what is held over stages, and resuming."""
+"""`holdfast.train.penalty`: values and gradients written out by hand, penalties over stages, and resuming."""
 
 import json
 import random
@@ -37,7 +37,7 @@ EXAMPLE = Example("e", (Message(role="user", content="?"),))
 def _policy(folder: Path, *, lora: bool = False) -> Policy:
     policy = load_policy(ModelSettings(path=str(folder), lora=LoraSettings(r=3) if lora else None))
     if lora:
-        _shift(policy, 0.02)  # or the gradient in one factor is 0, because the other is
+        _shift(policy, 0.02)  # while one factor is 0, the other has no gradient
     return policy
 
 
@@ -238,7 +238,7 @@ def _wide(folder: Path, stages: int = 3) -> Policy:
 
 
 def _delta(policy: Policy, blocks: slice) -> dict[str, Tensor]:
-    """What some of the adapter's rank adds to each weight, but for the scale."""
+    """The product of a part of the adapter's rank for each weight, without the scale."""
     own = {name: p.detach().clone() for name, p in policy.named_trainable().items()}
     down = {name: value for name, value in own.items() if ".lora_A." in name}
     return {name: own[name.replace("_A.", "_B.")][:, blocks] @ value[blocks] for name, value in down.items()}

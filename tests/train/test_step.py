@@ -1,4 +1,4 @@
-"""One optimizer step through a real model: alignment, micro-batches, silent rows, what is refused before it moves."""
+"""`holdfast.train.step` on a real model: alignment, micro-batches, silent rows, errors before weights move."""
 
 import random
 from dataclasses import replace
@@ -49,7 +49,7 @@ def _rows(seed: int, count: int, **annotations: float) -> list[Row]:
 def _gradients(
     policy: Policy, objective: Objective, rows: list[Row], budget: int, **settings: Any
 ) -> tuple[float, torch.Tensor]:
-    """Loss and gradient of a step, read before the optimizer moves anything."""
+    """Loss and gradient of a step, read before the optimizer moves the weights."""
     base = Base(policy)
     teacher = Teacher(TeacherSpec(kind="frozen"), policy, base)
     trainer = StageTrainer(
@@ -126,7 +126,7 @@ def test_a_row_without_signal_costs_no_forward_and_changes_nothing(
     together = _gradients(policy, objective, [*taught, *silent], 10_000)
     assert together[0] == pytest.approx(alone[0], abs=1e-6)
     torch.testing.assert_close(together[1], alone[1], atol=1e-6, rtol=1e-4)
-    assert seen == [3, 3]  # teacher and student, on the rows with signal alone
+    assert seen == [3, 3]  # teacher and student, only on rows with a signal
 
 
 def test_silent_rows_count_in_the_denominator_where_the_objective_says_so(policy: Policy) -> None:
@@ -138,7 +138,7 @@ def test_silent_rows_count_in_the_denominator_where_the_objective_says_so(policy
 
 def test_a_step_without_any_signal_moves_nothing(policy: Policy) -> None:
     trainer = StageTrainer(policy, None, None, Objective(), TrainSettings(weight_decay=0.5))
-    trainer.step(_rows(6, 2, ce=1.0), 1e-3, where="here")  # momentum that would go on moving the weights
+    trainer.step(_rows(6, 2, ce=1.0), 1e-3, where="here")  # gives the optimizer momentum, which could move the weights
     before = {name: p.detach().clone() for name, p in policy.named_trainable().items()}
     numbers = trainer.step(_rows(7, 4), 1e-3, where="here")
     assert numbers["active_rows"] == 0
@@ -146,7 +146,7 @@ def test_a_step_without_any_signal_moves_nothing(policy: Policy) -> None:
     assert all(torch.equal(before[name], p) for name, p in policy.named_trainable().items())
 
 
-def test_a_loss_that_is_not_finite_is_refused_before_the_weights_move(policy: Policy) -> None:
+def test_a_loss_that_is_not_finite_raises_before_the_weights_move(policy: Policy) -> None:
     rows = _rows(8, 2, ce=float("inf"))
     before = {name: p.detach().clone() for name, p in policy.named_trainable().items()}
     trainer = StageTrainer(policy, None, None, Objective(), TrainSettings())

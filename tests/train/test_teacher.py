@@ -1,4 +1,4 @@
-"""Teachers: what moves, how far, and from where a stage starts; full fine-tuning and LoRA, float32 and bfloat16."""
+"""`holdfast.train.teacher`: when weights change, by how much, and where a stage starts; with and without LoRA."""
 
 import json
 from pathlib import Path
@@ -65,7 +65,7 @@ def test_ema_moves_the_declared_share_of_the_way(tiny_model: Path, lora: bool, d
 
 
 def _added(policy: Policy, teacher: Teacher | None) -> dict[str, torch.Tensor]:
-    """The weights of the student, or of its teacher; under LoRA the products that they add."""
+    """The weights of student or teacher; under LoRA, the products of their adapters."""
     if teacher is None:
         own = {name: p.detach().float() for name, p in policy.named_trainable().items()}
     else:
@@ -238,7 +238,7 @@ def test_the_gate_compares_moving_averages_and_is_asked_now_and_then() -> None:
 @pytest.mark.parametrize("lora", [False, True])
 def test_a_gated_teacher_copies_the_student_when_the_gate_opens(tiny_model: Path, lora: bool) -> None:
     policy = _policy(tiny_model, lora=lora)
-    spec = TeacherSpec(kind="gated", every=1, gate_rate=1.0)
+    spec = TeacherSpec(kind="gated", every=1, average_rate=1.0)
     teacher = Teacher(spec, policy, None)
     start = _teacher_logits(teacher)
     teacher.after_rollout_batch(_measured(0.2))
@@ -282,10 +282,10 @@ def test_a_trust_region_mixes_the_logits_of_its_frozen_part_and_the_student(
     torch.testing.assert_close(signal.logits(), 0.7 * held + 0.3 * live, atol=2e-5, rtol=1e-4)
 
 
-def test_a_trust_region_refuses_a_model_that_squeezes_its_logits() -> None:
-    said = HiddenSignal(torch.ones(1, 2), TensorHead(torch.ones(3, 2), softcap=30.0))
+def test_a_trust_region_refuses_a_model_with_a_soft_cap() -> None:
+    signal = HiddenSignal(torch.ones(1, 2), TensorHead(torch.ones(3, 2), softcap=30.0))
     with pytest.raises(ModelError, match="choose another teacher_kind"):
-        mixed(said, said, 0.5)
+        mixed(signal, signal, 0.5)
 
 
 @pytest.mark.parametrize(("setting", "value"), [("rate", 1.5), ("share", -0.1), ("mix", 2.0), ("every", 0)])
@@ -295,14 +295,21 @@ def test_a_teacher_that_makes_no_sense_is_refused(setting: str, value: float) ->
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
-        ({"teacher_kind": "periodic", "ema_rate": 0.3}, "ema_rate is for teacher_kind ema, not periodic"),
-        ({"refresh_every": 3}, "refresh_every is for teacher_kind periodic or gated, not ema"),
-        ({"teacher_kind": "live", "stage_start": "student"}, "not live"),
+        (
+            {"teacher_kind": "periodic", "ema_rate": 0.3},
+            "ema_rate is used only if teacher_kind is ema, but teacher_kind is periodic",
+        ),
+        (
+            {"refresh_every": 3},
+            "refresh_every is used only if teacher_kind is periodic or gated, but teacher_kind is ema",
+        ),
+        ({"teacher_kind": "live", "stage_start": "student"}, "but teacher_kind is live"),
     ],
 )
-def test_a_setting_that_the_teacher_does_not_read_is_refused(settings: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_a_setting_that_the_teacher_does_not_read_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         SDFT(**settings)
-    assert SDFT(**SDFT(teacher_kind="gated", gate_rate=0.5).model_dump()).gate_rate == 0.5  # as a run writes it down
+    gated = SDFT(teacher_kind="gated", refresh_average_rate=0.5)
+    assert SDFT(**gated.model_dump()).refresh_average_rate == 0.5  # as in a run's config.yaml

@@ -1,4 +1,4 @@
-"""Which recipes fit a stream of tasks: what the tasks provide, and what a recipe needs and costs. Torch-free."""
+"""Which recipes fit a stream of tasks: what the tasks provide, and what each recipe needs and costs."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,19 +14,20 @@ from holdfast.recipes.parts.penalty import OrthogonalPenalty
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What is to be said of one recipe for a stream.
+    """One recipe, judged for a stream.
 
     Attributes:
         recipe: the name of the recipe.
-        label: the configuration's for it, where that lists several; else its name.
-        settings: those that the configuration sets otherwise than by default; it is judged with these.
-        lacks: what training examples of a task do not bring, by the task's name, and the model's settings; empty where
-            the recipe can run.
-        relative_cost: operations of the stream beside SFT's on the same prompts, sampling included, at equal lengths.
-        relative_memory: weights, gradients, optimizer and copies beside SFT's; 1 under LoRA.
-        completions: sampled over the whole stream.
-        over_budget: it costs more than was allowed.
-        replays: whether it replays earlier tasks; None for a recipe that would, in a stream of one task.
+        label: its label in the configuration, if that lists several; otherwise its name.
+        settings: the configuration's settings that differ from the defaults. The recipe is judged with them.
+        lacks: what is missing, by the task's name, or by "the model" for its settings; empty if the recipe can run.
+        relative_cost: operations of the stream relative to SFT on the same prompts. Sampling is included; prompts and
+            completions are assumed to be equally long.
+        relative_memory: weights, gradients, optimizer state and copies, relative to SFT; 1 with LoRA.
+        completions: samples over the whole stream.
+        over_budget: it costs more than the budget.
+        replays: whether it replays earlier tasks; None if it would, but the stream has one task.
+        when: when to choose it.
     """
 
     recipe: str
@@ -50,12 +51,13 @@ class Advice:
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """A recipe to begin with, and why.
+    """A recipe to start with, and why.
 
     Attributes:
-        source: where that was found; None where nothing was.
-        of_replay: what to add where it replays earlier tasks.
-        settings: as `Advice.settings`.
+        reason: what it needs and why it is recommended.
+        source: the evidence; None if there is none.
+        of_replay: added to the reason if it replays earlier tasks.
+        label, settings: as in `Advice`.
     """
 
     recipe: str
@@ -68,17 +70,17 @@ class Beginning:
 
 BEGINNINGS = (
     Beginning(
-        "holdfast",
+        "anchored",
         "demonstrations or solutions that the model can follow in its prompt, and old skills that matter: it learns on "
         "its own samples and stays near the base",
-        "docs/front.md, beside other recipes on the lab",
-        of_replay=", and it practices the earlier tasks' prompts beside the new ones",
+        "docs/front.md, compared with all other recipes on the lab",
+        of_replay=", and it practices prompts of earlier tasks together with the new ones",
     ),
     Beginning(
         "isdft",
-        "demonstrations or solutions that the model can follow in its prompt, and old skills that matter: its partial "
-        "target and its anchor to the base kept 73% of 48 retention scores within half a point, where the best other "
-        "kept 52%",
+        "demonstrations or solutions that the model can follow in its prompt, and old skills that matter: with its "
+        "partial target and its anchor to the base, 73% of 48 retention scores stayed within half a point; with the "
+        "next best recipe 52%",
         "arXiv 2609.24646",
     ),
     Beginning(
@@ -89,36 +91,35 @@ BEGINNINGS = (
     ),
     Beginning(
         "grpo",
-        "a verifier: rewards on the model's own samples move it least, where it succeeds now and then",
+        "a verifier, and some successes among the samples: rewards on its own samples change the model least",
         "arXiv 2607.01763 and 2509.04259",
     ),
     Beginning(
         "rft",
-        "a verifier, and less to spend than GRPO takes: it imitates its own right answers, where there are some",
+        "a verifier, some successes, and a smaller budget than GRPO needs: it imitates its own right answers",
         "arXiv 2510.18874",
     ),
-    Beginning("sft", "demonstrations alone: the cheapest, and the baseline to beat", "arXiv 2601.19897"),
+    Beginning("sft", "demonstrations only: the cheapest recipe, and the baseline to beat", "arXiv 2601.19897"),
     Beginning(
         "sd_zero",
-        "a verifier, and little to spend: it learns to revise its answers, and from itself as the reviser, where the "
-        "model mends answers that it is told are wrong",
+        "a verifier, a small budget, and a model that can fix an answer when it knows it is wrong: it learns to revise "
+        "its answers, then learns from its own revisions",
         "arXiv 2604.12002",
     ),
     Beginning(
         "msd",
-        "prompts with translations, and no answers: it carries over what the model does when it is asked in the other "
-        "language",
+        "prompts with translations, and no answers: it transfers the model's behavior in the other language",
         "arXiv 2605.02971",
     ),
     Beginning(
         "ssd",
-        "it needs prompts and nothing else: it imitates its own samples, hot and truncated; that brings in nothing "
-        "new, and makes a model less easily led astray that can do the task",
+        "only prompts: it imitates its own samples from a high temperature with top-k and top-p; this teaches nothing "
+        "new, but makes a model that can do the task less easily distracted",
         "arXiv 2604.01193",
     ),
 )
-"""What to try first, best documented for retention first: the one that fits and comes first is recommended. The last
-needs nothing of a task, so that where none fits the budget is below its cost."""
+"""Recommendations in order: the first one that fits is made. Better evidence for retention comes first. The last recipe
+needs only prompts, so if none fits, the budget is below its cost."""
 
 
 def advise(
@@ -131,27 +132,27 @@ def advise(
     named: Mapping[str, Recipe] | None = None,
     recipes: Iterable[type[Recipe]] | None = None,
 ) -> list[Advice]:
-    """Every recipe, the ones that fit first, cheaper ones before dearer ones.
+    """All recipes: those that fit first, then by cost.
 
     Args:
-        prompts: training prompts of each task's stage, each step's counted anew.
-        is_lora: whether an adapter is trained, so that a teacher is no copy of the model.
-        prompts_per_step: of these.
-        most: how many times the operations of SFT may be spent; None for any number.
-        named: recipes that are judged as they are set, by label; those not among them are judged at their defaults.
-        recipes: all by default.
+        prompts: training prompts of each task's stage; a prompt that comes again counts again.
+        is_lora: whether an adapter is trained. A teacher is then no copy of the model.
+        prompts_per_step: training prompts per optimizer step.
+        most: the budget, as a multiple of SFT's operations; None for no limit.
+        named: recipes with their settings, by label. All others are judged with their defaults.
+        recipes: the kinds to judge; all by default.
     """
-    found = []
+    advice = []
     for kind in recipes if recipes is not None else RECIPES.values():
-        for label, recipe in _as_set(kind, named or {}).items():
-            found.append(
+        for label, recipe in _with_settings(kind, named or {}).items():
+            advice.append(
                 _advice(label, recipe, tasks, prompts, is_lora=is_lora, prompts_per_step=prompts_per_step, most=most)
             )
-    return sorted(found, key=lambda advice: (not advice.fits, bool(advice.lacks), advice.relative_cost))
+    return sorted(advice, key=lambda each: (not each.fits, bool(each.lacks), each.relative_cost))
 
 
-def _as_set(kind: type[Recipe], named: Mapping[str, Recipe]) -> dict[str, Recipe]:
-    """The recipes of one kind that are to be judged, by label."""
+def _with_settings(kind: type[Recipe], named: Mapping[str, Recipe]) -> dict[str, Recipe]:
+    """The recipes of one kind to judge, by label: the configuration's, otherwise the one with default settings."""
     own = {label: recipe for label, recipe in named.items() if type(recipe) is kind}
     return own or {kind.name: kind()}
 
@@ -167,8 +168,8 @@ def _advice(
     most: float | None,
 ) -> Advice:
     sft = RECIPES["sft"]()
-    spent = stream_cost(recipe, prompts, prompts_per_step=prompts_per_step)
-    relative = spent.total / stream_cost(sft, prompts).total
+    cost = stream_cost(recipe, prompts, prompts_per_step=prompts_per_step)
+    relative = cost.total / stream_cost(sft, prompts).total
     lacks = {task.name: needs for task in tasks if (needs := lacking(recipe, task))}
     return Advice(
         recipe=recipe.name,
@@ -177,7 +178,7 @@ def _advice(
         lacks=lacks | _of_the_model(recipe, is_lora=is_lora),
         relative_cost=relative,
         relative_memory=1.0 if is_lora else cost_of(recipe).memory_relative_to(cost_of(sft)),
-        completions=round(spent.completions),
+        completions=round(cost.completions),
         over_budget=most is not None and relative > most,
         replays=_replays(recipe, len(tasks)),
         when=recipe.when,
@@ -185,6 +186,7 @@ def _advice(
 
 
 def _replays(recipe: Recipe, stages: int) -> bool | None:
+    """As `Advice.replays`. A file of prompts to replay works in a stream of one task too."""
     rollouts = recipe.rollouts()
     of_earlier = rollouts.replay_ratio > 0 and rollouts.replay_prompts is None
     return None if of_earlier and stages == 1 else of_earlier
@@ -192,12 +194,12 @@ def _replays(recipe: Recipe, stages: int) -> bool | None:
 
 def _of_the_model(recipe: Recipe, *, is_lora: bool) -> dict[str, list[str]]:
     """What the model's settings lack."""
-    wants_adapters = isinstance(recipe.penalty(), OrthogonalPenalty)
-    return {"the model": ["LoRA"]} if wants_adapters and not is_lora else {}
+    needs_adapters = isinstance(recipe.penalty(), OrthogonalPenalty)
+    return {"the model": ["LoRA"]} if needs_adapters and not is_lora else {}
 
 
 def beginning(advice: Sequence[Advice]) -> Beginning | None:
-    """What to begin with among the recipes that fit: the first that is documented, else the cheapest; None of none."""
+    """The recipe to start with: the first that fits and has evidence, else the cheapest that fits, else None."""
     fitting: dict[str, Advice] = {}
     for each in advice:
         if each.fits:
@@ -206,11 +208,11 @@ def beginning(advice: Sequence[Advice]) -> Beginning | None:
         if known.recipe in fitting:
             chosen = fitting[known.recipe]
             reason = known.reason + (known.of_replay if chosen.replays else "")
-            # What a source found, it found of other settings than somebody's own.
+            # The evidence is about default settings, not about those of the configuration.
             source = f"{known.source}, with other settings" if chosen.settings and known.source else known.source
             return Beginning(known.recipe, reason, source, label=chosen.label, settings=chosen.settings)
     if not fitting:
         return None
     cheapest = next(iter(fitting.values()))
-    reason = f"it is the cheapest that fits, and we know of nothing that says where to begin here. {cheapest.when}"
+    reason = f"it is the cheapest recipe that fits; we know of no evidence for this case. {cheapest.when}"
     return Beginning(cheapest.recipe, reason, None, label=cheapest.label, settings=cheapest.settings)

@@ -257,7 +257,7 @@ def _carry_out(work: "Callable[[Observer], Mapping[str, Any]]", directory: Path,
     """Do work that writes a run directory; show its progress, and then its summary.
 
     Raises:
-        EndedEarly: the work was interrupted, or it failed after the run directory was begun and can be resumed.
+        EndedEarly: the work was interrupted, or it failed after it wrote the run directory, so that it can be resumed.
     """
     from holdfast.cli.run_progress import watching
     from holdfast.cli.summary_text import print_summary

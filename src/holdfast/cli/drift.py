@@ -139,13 +139,13 @@ def _remarks(result: "DriftResult") -> Iterator[str]:
     if errors:
         worst, typical = _number(max(errors)), _number(statistics.median(errors))
         yield (
-            f"{len(errors)} large matrices were decomposed by randomized SVD. Their angles have an error of at most "
+            f"Large matrices decomposed by randomized SVD: {len(errors)}. Their angles have an error of at most "
             f"{worst} degrees (median {typical}); their NSS is an estimate. Use --exact for the exact SVD."
         )
     yield from (f"Note: {note}." for note in result.notes)
     if result.left_out:
         some = "; ".join(f"{name} ({reason})" for name, reason in list(result.left_out.items())[:3])
-        yield f"{len(result.left_out)} tensors were left out: {some}{'; …' * (len(result.left_out) > 3)}."
+        yield f"Tensors left out ({len(result.left_out)} in all): {some}{'; …' * (len(result.left_out) > 3)}."
 
 
 def _small(value: float | None) -> str:

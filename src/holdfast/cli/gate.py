@@ -43,12 +43,12 @@ def gate(
     """Refuse a model that dropped below its base on some set. Exit code: 0 passed, 1 refused, 2 not evaluated."""
     from holdfast.cli.tables import table
     from holdfast.gate.output import as_junit, as_markdown, rows
-    from holdfast.gate.sources import gate as judged
+    from holdfast.gate.sources import gate as run_gate
     from holdfast.store.files import write_json, write_text
 
     if not all(Path(source).is_file() for source in (base, candidate or base)):
         silence_progress_bars()
-    verdict, base_name, candidate_name = judged(
+    verdict, base_name, candidate_name = run_gate(
         base,
         candidate,
         config=config,

@@ -8,7 +8,7 @@ from typing import Any
 from holdfast.cli.tables import WIDEST, table
 from holdfast.measure.metrics import METRICS
 from holdfast.report.number_format import ShownEstimate, interval_text, seconds, value_text
-from holdfast.report.view import RecipeView, SummaryView
+from holdfast.report.view import KIND_NAMES, RecipeView, SummaryView
 
 SHOWN = [metric for metric in METRICS.values() if metric.headline]
 """Metrics that the terminal's table of a comparison has room for. The report has all."""
@@ -37,7 +37,7 @@ def _matrix(view: SummaryView) -> str:
         for each in sets:
             cells = [view.cell(view.recipes[0], 0, stage, each["name"]) for stage in stages]
             marked = [f"{value_text(c.mean, 'score')}{'*' if c.own else ' '}" if c else "–" for c in cells]
-            rows.append([each["name"], each["kind"], *marked])
+            rows.append([each["name"], KIND_NAMES[each["kind"]], *marked])
     return table(header, rows) + "\n* right after the task's own stage"
 
 

@@ -1,4 +1,4 @@
-"""The typed configuration: what a YAML file may say, read strictly, importable without torch."""
+"""The typed configuration: what a YAML file may contain. It is read strictly; this package imports without torch."""
 
 from holdfast.config.load import dump_config, load_config, parse_config
 from holdfast.config.settings import CompareConfig, RunConfig

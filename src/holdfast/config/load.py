@@ -1,4 +1,4 @@
-"""A YAML file or plain data as a typed configuration."""
+"""Read a YAML file or plain data as a typed configuration."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,9 +19,9 @@ AnyConfig = TypeVar("AnyConfig", bound=StreamSettings)
 
 
 def load_config(path: str | Path, kind: type[AnyConfig], overrides: Mapping[str, Any] | None = None) -> AnyConfig:
-    """Read a YAML file as a configuration of the given kind, with settings replaced as in `apply_overrides`.
+    """Read a YAML file as a configuration of the given kind. `overrides` replace settings, see `apply_overrides`.
 
-    Relative paths of task files are taken from the configuration file's folder.
+    Relative paths of task files start at the configuration file's folder.
 
     Raises:
         ConfigError: the file is missing, is not YAML, or does not describe a valid configuration.
@@ -32,7 +32,7 @@ def load_config(path: str | Path, kind: type[AnyConfig], overrides: Mapping[str,
 
 
 def load_kept_config(path: Path, kind: type[AnyConfig]) -> AnyConfig:
-    """Read the configuration that a run directory keeps; one of an earlier version is read with its old names.
+    """Read the configuration that a run directory keeps. One of an earlier version may have old names.
 
     Raises:
         ConfigError: as `load_config`.
@@ -43,7 +43,11 @@ def load_kept_config(path: Path, kind: type[AnyConfig]) -> AnyConfig:
 def parse_config(
     data: Mapping[str, Any], kind: type[AnyConfig], *, where: str = "configuration", base_dir: Path | None = None
 ) -> AnyConfig:
-    """Plain data as a configuration; the first thing wrong is raised as a `ConfigError` that names its key."""
+    """Plain data as a configuration.
+
+    Raises:
+        ConfigError: the first problem; it names the key.
+    """
     if kind is RunConfig and "recipes" in data and "recipe" not in data:
         raise ConfigError(
             "this describes a comparison", where=where, fix="use `holdfast compare`, or name one `recipe`"
@@ -58,7 +62,7 @@ def parse_config(
 
 
 def dump_config(config: StreamSettings) -> str:
-    """The resolved configuration as YAML that `load_config` reads back to an equal one."""
+    """The configuration as YAML, all defaults included. `load_config` reads it back to an equal one."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
 
 

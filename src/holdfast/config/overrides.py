@@ -1,4 +1,4 @@
-"""Settings of a configuration replaced by dotted keys: `train.steps`, `tasks.facts.limit`, `recipes.0.beta`."""
+"""Replace settings of a configuration by dotted keys: `train.steps`, `tasks.facts.limit`, `recipes.0.beta`."""
 
 import copy
 from collections.abc import Mapping
@@ -8,13 +8,13 @@ from holdfast.errors import ConfigError, did_you_mean
 
 
 def apply_overrides(data: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain configuration data with settings replaced; the data that is given stays as it is.
+    """A copy of plain configuration data with settings replaced.
 
-    Each part of a key names an entry of a block, or one of a list by its place from 0, its `label` or its `name`.
-    Entries written short (`lab:facts`, a recipe's name) are written out first.
+    Each part of a key names an entry of a block, or an entry of a list by its `label`, its `name` or its index from 0.
+    Entries in short form (`lab:facts`, a recipe's name) are expanded first.
 
     Raises:
-        ConfigError: a key leads through something that is no block or list, or names none of a list's entries.
+        ConfigError: a part of a key names no entry of a list, or something inside a single value.
     """
     result = copy.deepcopy(dict(data))
     for key, value in overrides.items():
@@ -26,17 +26,17 @@ def _replace(data: dict[str, Any], key: str, value: Any) -> None:
     *path, last = key.split(".")
     block: Any = data
     for part in path:
-        place = _place(block, part, key)
-        inner = block.get(place) if isinstance(block, dict) else block[place]
-        inner = {} if inner is None else _written_out(inner)
+        index = _index(block, part, key)
+        inner = block.get(index) if isinstance(block, dict) else block[index]
+        inner = {} if inner is None else _expanded(inner)
         if not isinstance(inner, dict | list):
             raise ConfigError(f"{part!r} is a single value, with nothing inside it to set", where=key)
-        block[place] = inner
+        block[index] = inner
         block = inner
-    block[_place(block, last, key)] = value
+    block[_index(block, last, key)] = value
 
 
-def _place(block: dict[str, Any] | list[Any], part: str, key: str) -> Any:
+def _index(block: dict[str, Any] | list[Any], part: str, key: str) -> Any:
     if isinstance(block, dict):
         return part
     names = [_name(entry) for entry in block]
@@ -53,7 +53,7 @@ def _name(entry: Any) -> str:
     return str(entry.get("label") or entry.get("name") or "") if isinstance(entry, Mapping) else ""
 
 
-def _written_out(entry: Any) -> Any:
+def _expanded(entry: Any) -> Any:
     if not isinstance(entry, str):
         return entry
     kind, colon, name = entry.partition(":")

@@ -1,4 +1,4 @@
-"""YAML as plain data, read strictly."""
+"""Read YAML strictly as plain data."""
 
 import re
 from collections.abc import Hashable, Mapping
@@ -11,14 +11,14 @@ from holdfast.errors import ConfigError
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that reads 1e-4 as the number it is (YAML 1.1 wants 1.0e-4) and refuses a key given twice."""
+    """Safe YAML that reads 1e-4 as a number (YAML 1.1 needs 1.0e-4) and refuses duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable):
-                continue  # refused by the base class
+                continue  # the base class refuses it
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
             seen.add(key)
@@ -34,7 +34,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """The plain data of a configuration file.
 
     Raises:
-        ConfigError: the file is missing, is not YAML, or is no mapping.
+        ConfigError: the file is missing, is not YAML, or is not a mapping.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -49,10 +49,10 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """YAML as plain data; numbers such as 1e-4 are numbers, and a key given twice is refused.
+    """YAML as plain data. Numbers such as 1e-4 are numbers, and duplicate keys are refused.
 
     Raises:
-        ConfigError: it is not YAML; names the line.
+        ConfigError: it is not YAML; the message has the line.
     """
     try:
         return yaml.load(text, _Loader)

@@ -1,1 +1,1 @@
-"""What follows from numbers: no module here asks a model, and none imports torch."""
+"""Metrics, intervals and tests, computed from results. No module here runs a model, and none imports torch."""

@@ -1,4 +1,4 @@
-"""Prompts that are asked, answers that were given, and their files. Importable without torch."""
+"""Prompts, and the models' answers to them. Imports without torch."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ class Answer:
 
     Args:
         prompt: the prompt's id.
-        ids: its tokens, with the end-of-sequence token where it was reached; None where they are not known.
-        truncated: whether the limit came before its end; None where that is not known.
+        ids: its tokens, with the end-of-sequence token if it was sampled; None if they are not known.
+        truncated: whether the length limit cut it; None if that is not known.
     """
 
     prompt: str
@@ -24,13 +24,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class PromptSet:
-    """What two models are asked.
+    """The prompts that two models answer.
 
     Attributes:
         examples: by id, in order.
-        task_of: the task that each prompt belongs to.
-        demonstrations: texts that demonstrate each task; not necessarily for these prompts. A task that has none is
-            left out.
+        task_of: the task of each prompt.
+        demonstrations: texts that demonstrate each task, not necessarily for these prompts. A task without
+            demonstrations is left out.
     """
 
     examples: Mapping[str, Example]

@@ -1,17 +1,25 @@
-"""Two models on the same items: by how much one fell, and how sure that is against a margin.
+"""Compare two models on the same items: how much the score dropped, and whether the drop is beyond a margin.
 
 Items are the observations; everything else is fixed. Each item gives one difference, candidate − base. Two one-sided
-tests ask about their mean in the population of such items, both at the margin δ:
+tests are about the mean difference in the population of such items, both at the margin δ:
 
 - fell: is the mean below −δ?  Null hypothesis: it is −δ or above.
 - holds: is the mean above −δ?  Null hypothesis: it is −δ or below (non-inferiority).
 
-Where all scores are 0 or 1 the tests are exact: at a margin of 0 McNemar's by the binomial distribution, at any other
-the unconditional test that orders outcomes by Tango's score statistic (Statistics in Medicine 17, 1998) and takes the
-largest p over the share of items on which the models disagree (Hsueh, Liu & Chen, Biometrics 57, 2001). Graded scores:
-the bootstrap from the distribution nearest to the data whose mean is −δ. Nearest is by the likelihood (Owen, Empirical
-Likelihood, 2001), and an item may always fall or rise by the whole scale, seen or not: many ties are no proof that none
-would. The bootstrap is carried out to its end, by Fourier transform, so no random numbers enter.
+If all scores are 0 or 1, the tests are exact:
+
+- At a margin of 0: McNemar's exact test, by the binomial distribution.
+- At any other margin: the unconditional test that orders outcomes by Tango's score statistic (Statistics in Medicine
+  17, 1998). It takes the largest p over the share of items on which the models disagree (Hsueh, Liu & Chen, Biometrics
+  57, 2001).
+
+If scores are graded, the test is a bootstrap. It samples from the distribution with mean −δ that is nearest to the data
+by the empirical likelihood (Owen, Empirical Likelihood, 2001). In this distribution an item may always drop or rise by
+the whole scale, even if no item did: many ties do not prove that a drop is impossible. The distribution of the
+bootstrap mean is computed exactly, by Fourier transform, so there are no random numbers.
+
+scipy has none of this: its exact tests for 2×2 tables are for independent groups and without a margin, and its
+bootstrap and permutation tests draw random samples and test a difference of 0.
 """
 
 import math
@@ -30,10 +38,10 @@ from holdfast.measure.statistics import LEVEL, Interval
 Floats = NDArray[np.float64]
 
 POWER = 0.8
-"""Chance of being seen that the smallest detectable fall is stated for."""
+"""Power that the smallest detectable drop is given for."""
 
 TICKS = 2520
-"""Graded differences are added up in ticks of 1/2520: exact for multiples of 0.05 and fractions down to tenths."""
+"""Graded differences are added in units of 1/2520: exact for multiples of 0.05 and for halves to tenths."""
 
 _Z = float(ndtri(0.5 + LEVEL / 2))
 
@@ -42,19 +50,19 @@ _NEAR = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class ItemComparison:
-    """A candidate against a base on the same items.
+    """A candidate compared with a base on the same items.
 
     Attributes:
         n: items.
         base: mean score of the base.
         candidate: mean score of the candidate.
         change: candidate − base.
-        ci95: Tango's 95% score interval of the change; for graded scores the same from the empirical likelihood.
-        better: items on which the candidate scored more.
-        worse: items on which it scored less.
-        test: how the two p values were found.
-        p_fell: chance of a fall as clear as this one if the true one were just the margin.
-        p_holds: chance of so small a fall if the true one were just the margin.
+        ci95: Tango's 95% score interval of the change; for graded scores, the same with the empirical likelihood.
+        better: number of items with a higher score.
+        worse: number of items with a lower score.
+        test: how the two p values are computed.
+        p_fell: probability of a drop at least this large, if the true drop is equal to the margin.
+        p_holds: probability of a drop at most this large, if the true drop is equal to the margin.
     """
 
     n: int
@@ -71,14 +79,15 @@ class ItemComparison:
     _mean_square: float
 
     def detectable_fall(self, margin: float, level: float) -> float | None:
-        """The smallest true fall that these items would have shown to be beyond the margin, with power `POWER`.
+        """The smallest true drop beyond the margin that these items detect with power `POWER`.
 
-        For as much disagreement between the models as was seen, and no less than the fall itself needs; exact for right
-        and wrong, by the normal approximation for graded scores. None where not even a fall to 0 would have been seen.
+        It assumes the observed disagreement between the models, or as much as the drop itself needs. It is exact for
+        scores of 0 and 1, and uses the normal approximation for graded scores. None if even a drop to 0 would not be
+        detected.
 
         Args:
-            margin: the largest fall that is accepted.
-            level: of the one-sided test.
+            margin: the largest drop that is accepted.
+            level: significance level of the one-sided test.
         """
         seen = self._exact_power(margin, level) if self.test == "exact" else self._approximate_power(margin, level)
         low, high = margin, self.base
@@ -110,9 +119,9 @@ class ItemComparison:
         return power
 
     def items_needed(self, margin: float, level: float) -> int | None:
-        """How many items would show with power `POWER` that the candidate holds, if in truth nothing has changed.
+        """Number of items that show with power `POWER` that the candidate holds, if its true score is unchanged.
 
-        With as much disagreement between the models as was seen. None at a margin of 0, which no number can show.
+        It assumes the observed disagreement between the models. None at a margin of 0: no number of items shows that.
         """
         if margin <= 0:
             return None
@@ -120,9 +129,9 @@ class ItemComparison:
         return math.ceil((spread / margin) ** 2)
 
     def _deviation(self, fall: float) -> float:
-        """Standard deviation of the differences if the true fall were this one.
+        """Standard deviation of the differences, if the true drop is `fall`.
 
-        A fall needs differences to be made of: where too few were seen, there are more of them, as large as those seen.
+        A drop of this size needs differences. If too few were observed, more of the observed size are assumed.
         """
         typical = self._mean_square / self._mean_absolute if self._mean_absolute else 1.0
         return math.sqrt(max(0.0, typical * max(self._mean_absolute, fall) - fall**2))
@@ -132,21 +141,22 @@ def compare_items(base: Floats, candidate: Floats, margin: float) -> ItemCompari
     """Compare a candidate with a base by their scores on the same items, in the same order.
 
     Args:
-        base: one score per item, at least 0. A set that weights its items has them scaled, so that the plain mean is
-            its score; the scale is then 0 to the largest score seen.
-        candidate: the same of the candidate.
-        margin: the largest fall that is accepted, in the unit of the scores.
+        base: one score per item, at least 0. The scores of a set with weights are scaled, so that their plain mean is
+            the set's score. The scale then goes from 0 to the largest score.
+        candidate: the candidate's scores.
+        margin: the largest drop that is accepted, in the unit of the scores.
 
     Raises:
-        ValueError: no items, different numbers of them, a score that is no number or below 0, a margin outside [0, 1).
+        ValueError: there are no items, or different numbers of them; a score is not finite or is below 0; or the margin
+            is not in [0, 1).
     """
     base, candidate = np.asarray(base, float), np.asarray(candidate, float)
     if base.shape != candidate.shape or base.ndim != 1 or not len(base):
-        raise ValueError(f"{len(base)} and {len(candidate)} scores are not those of the same items")
+        raise ValueError(f"the models have {len(base)} and {len(candidate)} scores, not scores of the same items")
     if not (np.isfinite([base, candidate]).all() and min(base.min(), candidate.min()) >= 0):
-        raise ValueError("a score is not a number of 0 or more")
+        raise ValueError("a score is not a finite number of 0 or more")
     if not 0 <= margin < 1:
-        raise ValueError(f"the margin {margin} is not between 0 and 1")
+        raise ValueError(f"the margin {margin} is not in [0, 1)")
     n, differences = len(base), candidate - base
     differences[np.abs(differences) < _NEAR] = 0.0
     values, counts = np.unique(differences, return_counts=True)
@@ -175,28 +185,28 @@ def compare_items(base: Floats, candidate: Floats, margin: float) -> ItemCompari
 
 
 def exact_p(up: int, down: int, n: int, delta: float) -> float:
-    """Exact one-sided p for "the share going up exceeds the share going down by more than delta".
+    """Exact one-sided p for "the share of items that go up exceeds the share that go down by more than delta".
 
     Args:
-        up: items that went up, in the direction that is tested.
-        down: items that went the other way; the rest of the n stayed.
-        n: items.
+        up: number of items that changed in the tested direction.
+        down: number of items that changed in the other direction. The rest of the n did not change.
+        n: number of items.
         delta: the difference of the two shares under the null hypothesis, between −1 and 1.
 
     Returns:
-        At 0 the conditional p (McNemar), else the largest over the share that goes down. By Barnard's convexity of the
-        rejection region no smaller difference gives a larger one.
+        At a delta of 0 the conditional p (McNemar), otherwise the largest p over the share that goes down. The
+        rejection region is convex in Barnard's sense, so no smaller difference gives a larger p.
     """
     if delta == 0:
         return float(_at_least(np.array(up), np.array(up + down), 0.5))
     return _size(_least_up(float(_score(up, down, n, delta)) - _NEAR, n, delta), n, delta)
 
 
-@lru_cache(64)  # sets of one gate often have the same size
+@lru_cache(64)  # the sets of one gate often have the same size, and a region takes some 0.3 s
 def critical_region(n: int, delta: float, level: float) -> NDArray[np.int64]:
-    """For each number that go down, 0 to n: the least number going up at which `exact_p` is at most `level`.
+    """For each number of items that go down, 0 to n: the smallest number going up with an `exact_p` of at most `level`.
 
-    Above n where no number is enough.
+    Larger than n if no number is enough.
     """
     if delta == 0:
         down = np.arange(n + 1)
@@ -210,9 +220,9 @@ def critical_region(n: int, delta: float, level: float) -> NDArray[np.int64]:
 
 
 def _size(needed: NDArray[np.int64], n: int, delta: float) -> float:
-    """The largest chance of an outcome in a region, over the share that goes down, where that plus delta goes up."""
+    """The largest probability of a region over the share that goes down. This share plus delta goes up."""
     low, high = max(0.0, -delta), (1 - delta) / 2
-    # Close together where the models hardly ever disagree, and where they always do: there the chance is least smooth.
+    # The grid is dense at both ends, where the models never or always disagree: there the probability is least smooth.
     places = low + (high - low) * (1 - np.cos(np.linspace(0, math.pi, 65))) / 2
     chances = [_chance(needed, n, q + delta, q) for q in places]
     top = int(np.argmax(chances))
@@ -221,8 +231,8 @@ def _size(needed: NDArray[np.int64], n: int, delta: float) -> float:
 
 
 def _chance(needed: NDArray[np.int64], n: int, up: float, down: float) -> float:
-    """Of an outcome in a region, where such shares go up and down."""
-    # Numbers that go down with any chance to speak of (Bernstein's inequality, 1e-12).
+    """Probability of a region, given the shares of items that go up and down."""
+    # The other numbers of items that go down have a probability below 1e-12 (Bernstein's inequality).
     reach = 8 * math.sqrt(n * down * (1 - down)) + 20
     j = np.arange(max(0, math.floor(n * down - reach)), min(n, math.ceil(n * down + reach)) + 1)
     share = min(1.0, max(0.0, up / (1 - down))) if down < 1 else 0.0
@@ -230,19 +240,19 @@ def _chance(needed: NDArray[np.int64], n: int, up: float, down: float) -> float:
 
 
 def _binomial(k: NDArray[np.int64], n: int, p: float) -> Floats:
-    """Chances of k successes among n."""
+    """Probabilities of k successes in n trials. `scipy.stats.binom.pmf` takes up to four times as long."""
     ways = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
     return np.exp(ways + xlogy(k, p) + xlog1py(n - k, -p))
 
 
 def _at_least(k: NDArray[np.int64], n: NDArray[np.int64], p: float) -> Floats:
-    """Chances of k successes or more among n."""
+    """Probabilities of k or more successes in n trials."""
     inside = (k > 0) & (k <= n)
     return np.where(k <= 0, 1.0, np.where(inside, bdtrc(np.where(inside, k - 1, 0), np.where(inside, n, 1), p), 0.0))
 
 
 def _score(up: Any, down: Any, n: int, delta: float) -> Any:
-    """Tango's statistic: the difference of the shares less delta, over its standard error under the null hypothesis."""
+    """Tango's statistic: (difference of the shares − delta) divided by its standard error under the null hypothesis."""
     b = -up - down + delta * (2 * n - up + down)
     q = (np.sqrt(b**2 + 8 * n * down * delta * (1 - delta)) - b) / (4 * n)
     error = np.sqrt(np.maximum(2 * q + delta * (1 - delta), 1e-15) / n)
@@ -250,15 +260,15 @@ def _score(up: Any, down: Any, n: int, delta: float) -> Any:
 
 
 def _least_up(score: float, n: int, delta: float) -> NDArray[np.int64]:
-    """For each number that go down, 0 to n: the least number that go up with at least this score; n + 1 where none."""
+    """For each number that goes down, 0 to n: the smallest number going up with at least this score; n + 1 if none."""
     down = np.arange(n + 1)
     least = _first(lambda up: _score(np.minimum(up, n - down), down, n, delta) >= score, n - down)
-    # An outcome with fewer going down is at least as extreme; the statistic nearly always says so itself.
+    # An outcome with fewer items going down is at least as extreme. The statistic alone agrees in nearly all cases.
     return np.minimum.accumulate(least[::-1])[::-1]
 
 
 def _first(holds: Callable[[NDArray[np.int64]], NDArray[np.bool_]], last: NDArray[np.int64]) -> NDArray[np.int64]:
-    """For each entry: the first number from 0 to `last` from which on a condition holds; len(last) where none."""
+    """For each entry: the smallest number from 0 to `last` for which a monotone condition holds; len(last) if none."""
     low, high = np.zeros_like(last), last + 1
     while (low < high).any():
         middle = (low + high) // 2
@@ -271,17 +281,18 @@ def nearest_null(values: Floats, counts: NDArray[np.int64], mean: float, whole: 
     """The distribution of differences with a given mean that makes the data most likely: its support and its weights.
 
     Args:
-        values: distinct differences seen.
-        counts: how often each was seen.
-        mean: the mean asked for, between −whole and whole.
-        whole: the largest difference possible; ±whole belong to the support, seen or not.
+        values: distinct observed differences.
+        counts: how often each was observed.
+        mean: the given mean, between −whole and whole.
+        whole: the largest possible difference. ±whole are in the support even if they were not observed.
     """
     shares, away = counts / counts.sum(), values - mean
 
     def pull(t: float) -> float:
         return float((shares * away / (1 + t * away)).sum())
 
-    # 1 + t·(x − mean) stays positive on the support; at an end of the range the unseen extreme takes what is missing.
+    # 1 + t·(x − mean) stays positive on the support. At an end of the range, the unobserved extreme gets the weight
+    # that is missing to 1.
     low, high = -1 / (whole - mean), 1 / (whole + mean)
     ends = np.isclose(values[[0, -1]], (-whole, whole), atol=_NEAR)
     if not ends[0] and pull(high) >= 0:
@@ -297,35 +308,35 @@ def nearest_null(values: Floats, counts: NDArray[np.int64], mean: float, whole: 
 
 
 def bootstrap_p(values: Floats, counts: NDArray[np.int64], mean: float, whole: float) -> tuple[float, float]:
-    """Chances of a mean at most and at least as large as the one seen, for samples from the nearest null distribution.
+    """Probabilities of a mean at most, and at least, as large as the observed one under the nearest null distribution.
 
     Args:
-        values: distinct differences seen.
-        counts: how often each was seen.
-        mean: of the null hypothesis.
-        whole: the largest difference possible.
+        values: distinct observed differences.
+        counts: how often each was observed.
+        mean: the mean under the null hypothesis.
+        whole: the largest possible difference.
 
     Returns:
-        p for "the true mean is below `mean`", and for "it is above".
+        p for "the true mean is below `mean`", and p for "the true mean is above `mean`".
     """
     n = int(counts.sum())
     support, weights = nearest_null(values, counts, mean, whole)
     weights = weights / weights.sum()
     ticks = np.rint(support * TICKS).astype(np.int64)
-    # What rounding to ticks can have moved a sum by; 0 for the usual fractions, which share a larger unit.
+    # The largest change of a sum by rounding to ticks. It is 0 for the usual fractions, which share a larger unit.
     slack = math.ceil(float(np.abs(support * TICKS - ticks).max()) * 2 * int(counts[values != 0].sum()) - _NEAR)
     unit = 1 if slack else int(np.gcd.reduce(ticks))
     ticks //= unit
     seen = int((counts * ticks[1:-1]).sum())
     expected = float(weights @ ticks)
     deviation = math.sqrt(float(weights @ (ticks - expected) ** 2) * n)
-    # By Bernstein's inequality the sum is further away than this with a chance below 1e-9.
+    # The sum is further away than this with a probability below 1e-9 (Bernstein's inequality).
     reach = math.ceil(7 * deviation + 28 * int(ticks[-1]))
     size = 1 << (2 * reach).bit_length()
     one = np.zeros(size)
     np.add.at(one, ticks % size, weights)
     total = np.fft.irfft(np.fft.rfft(one) ** n, size)
-    # Sums are known only up to multiples of `size`: those around the expected one are meant.
+    # The transform gives sums only modulo `size`. The sums meant are those around the expected one.
     start = round(expected * n) - size // 2
     sums = np.roll(total, -(start % size))
     at_most = float(sums[: max(0, min(size, seen + slack - start + 1))].sum())
@@ -334,20 +345,20 @@ def bootstrap_p(values: Floats, counts: NDArray[np.int64], mean: float, whole: f
 
 
 def score_interval_of_change(values: Floats, counts: NDArray[np.int64], whole: float) -> Interval:
-    """95% interval: the means that a score test does not refuse, with the variance under each from `nearest_null`.
+    """95% interval: the means that a score test does not reject. `nearest_null` gives the variance under each mean.
 
     For differences of −1, 0 and 1 this is Tango's interval.
     """
     n = int(counts.sum())
     seen = float(values @ counts) / n
 
-    def refused(mean: float) -> float:
-        """Above 0 where the test refuses a mean."""
+    def rejected(mean: float) -> float:
+        """Above 0 if the test rejects a mean."""
         support, weights = nearest_null(values, counts, mean, whole)
         return n * (seen - mean) ** 2 - _Z**2 * float(weights @ (support - mean) ** 2)
 
     def bound(end: float) -> float:
-        first, last = seen + (end - seen) * 1e-7, end * (1 - _NEAR)  # with no spread, no mean but the one seen is kept
-        return end if abs(end - seen) < _NEAR else float(brentq(refused, first, last, xtol=1e-9))
+        first, last = seen + (end - seen) * 1e-7, end * (1 - _NEAR)  # without spread, only the observed mean remains
+        return end if abs(end - seen) < _NEAR else float(brentq(rejected, first, last, xtol=1e-9))
 
     return bound(-whole), bound(whole)

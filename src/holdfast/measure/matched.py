@@ -1,19 +1,20 @@
-"""What a new task cost of what was known before, at a matched new-task score.
+"""Forgetting of two recipes at a matched new-task score.
 
-A recipe that learns less also loses less, so end points alone cannot rank recipes. Here two runs of one seed and
-order are compared, stage by stage, at the score that both reached: s* = the lower of their two best scores on the
-stage's task. Along each run's trajectory (the evaluation before the stage, the probes within, the evaluation after) the
-first crossing of s* is found by linear interpolation, and what had been lost by then of the earlier tasks and
-the retention suites is read off. The mean over stages is one number per paired run; the paired t test over runs does
-the rest, so a run is the unit of evidence: stages within a run are averaged, never counted as if independent, and
-seeds and task orders count alike.
+A recipe that learns less also forgets less, so end points alone cannot rank recipes. Here two runs with the same seed
+and task order are compared, stage by stage, at a score that both reached: s* is the lower of their two best scores on
+the stage's task. A run's trajectory is the evaluation before the stage, the probes within, and the evaluation after.
+Linear interpolation gives its first crossing of s*. There the loss of the earlier tasks and the retention suites is
+read off.
 
-Two losses are read at the match, and they answer different questions:
-- the loss: how much of what was known is gone when both stand equal on the new task, counted from just after each task
-  was learned, and for suites from the base, as `loss_of_earlier` is. It is what a stream's user has lost by then, so
-  what earlier stages took away counts, also what they took after they had passed their own match.
-- within the stage: counted from the stage's start. The price of learning this one task to this score, but a recipe that
-  has little left to lose looks cheap in it.
+The mean over stages is one number per paired run, and the paired t test is over runs. So the unit of evidence is a run:
+stages within a run are averaged, never counted as independent. Seeds and task orders count equally.
+
+Two losses are read at the match. They answer different questions:
+
+- The loss: counted from just after each task was learned, and for suites from the base, as `loss_of_earlier` is. It is
+  what the user has lost by then. Losses of earlier stages count, including those after an earlier stage's own match.
+- Within the stage: counted from the stage's start. It is the cost of learning this one task to this score. A recipe
+  that has little left to lose looks cheap here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,9 +33,9 @@ class Trajectory:
 
     Args:
         task: the stage's task.
-        points: scores by set, in step order, the first from before the stage and the last from after it.
-        before, after: scores of the full evaluations there (probes may use fewer items).
-        reference: what losses are counted from: the base's scores of suites, earlier tasks' just after learning.
+        points: scores by set, in step order. The first is from before the stage, the last from after it.
+        before, after: scores of the full evaluations there. Probes may use fewer items.
+        reference: the scores that losses are counted from: the base's for suites, those when learned for earlier tasks.
         probed: whether there are points within the stage.
     """
 
@@ -51,7 +52,7 @@ class Trajectory:
 
 @dataclass(frozen=True, slots=True)
 class StageMatch:
-    """Two runs in one stage; losses are positive where something was lost, and None where no match is possible."""
+    """Two runs in one stage. A positive loss means forgetting. Numbers at the match are None without a match."""
 
     probed: bool
     matched_score: float | None
@@ -66,10 +67,10 @@ class StageMatch:
 
 
 def first_crossing(new: Sequence[float], target: float) -> tuple[int, float]:
-    """Where a trajectory first reaches a score: the index of the point at or before it, and the share of the way on.
+    """Where a trajectory first reaches a score: the index of the point before, and the fraction of the way to the next.
 
     Raises:
-        ValueError: it never does.
+        ValueError: the trajectory never reaches the score.
     """
     for i, value in enumerate(new):
         if value >= target:
@@ -78,7 +79,7 @@ def first_crossing(new: Sequence[float], target: float) -> tuple[int, float]:
 
 
 def stage_trajectory(summary: Mapping[str, Any], stage: int) -> Trajectory | None:
-    """One stage (from 1) out of a run's summary, or None where it is not finished or its task has no scores."""
+    """One stage (from 1) of a run's summary. None if it is not finished or its task has no scores."""
     evaluations, order = summary["evaluations"], summary["order"]
     if stage >= len(evaluations):
         return None
@@ -96,10 +97,10 @@ def stage_trajectory(summary: Mapping[str, Any], stage: int) -> Trajectory | Non
 
 
 def match_stage(a: Trajectory, b: Trajectory) -> StageMatch | None:
-    """Compare two runs in one stage, on the earlier sets that every point of both has; None where there are none.
+    """Compare two runs in one stage, on the earlier sets that every point of both has. None if there are none.
 
-    There is no match (None in its numbers) without probes, nor where s* is not above both starting scores: a recipe
-    that learned nothing pays nothing, which says nothing about holding on.
+    There is no match (None in its numbers) without probes, or if s* is not above both starting scores: a recipe that
+    learns nothing forgets nothing, which proves nothing.
     """
     names = [n for n in a.reference if n in b.reference]
     names = [n for n in names if all(n in p for t in (a, b) for p in (*t.points, t.before, t.after))]
@@ -119,7 +120,7 @@ def match_stage(a: Trajectory, b: Trajectory) -> StageMatch | None:
         i, share = first_crossing(t.new(), target)
         around = [lost(t, t.points[0], t.points[k]) for k in (i, i + 1)]
         within = around[0] + share * (around[1] - around[0])
-        # Probes see part of the items: within the stage they are compared with each other only.
+        # Probes use a part of the items, so within the stage they are compared only with each other.
         return lost(t, t.reference, t.before) + within, within
 
     (loss_a, within_a), (loss_b, within_b) = at_match(a), at_match(b)
@@ -138,24 +139,24 @@ def match_stage(a: Trajectory, b: Trajectory) -> StageMatch | None:
 
 
 def compare_matched(a: str, b: str, pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Json:
-    """One entry of a comparison's `matched` block, still without the correction for several comparisons.
+    """One entry of a comparison's `matched` block, not yet corrected for several comparisons.
 
     Args:
         a, b: the labels.
-        pairs: summaries of runs of a and b that share seed and task order.
+        pairs: summaries of runs of a and b with the same seed and task order.
 
     Returns:
-        `method` is "interpolated", or "end points" where no stage of both has probes; then the losses at the top are
-        those at the end of each stage, unmatched, and `end_of_stage.new_task_gap` says how unmatched.
+        `method` is "interpolated", or "end points" if no stage of both has probes. With "end points", the losses are
+        those at the end of each stage, unmatched, and `end_of_stage.new_task_gap` is the difference of new-task scores.
     """
     runs: list[dict[int, StageMatch]] = []
     for left, right in pairs:
-        found: dict[int, StageMatch] = {}
+        by_stage: dict[int, StageMatch] = {}
         for stage in range(1, len(left["order"]) + 1):
             t_a, t_b = stage_trajectory(left, stage), stage_trajectory(right, stage)
             if t_a and t_b and (match := match_stage(t_a, t_b)):
-                found[stage] = match
-        runs.append(found)
+                by_stage[stage] = match
+        runs.append(by_stage)
     matches = [match for run in runs for match in run.values()]
     interpolated = not matches or any(match.probed for match in matches)
 
@@ -185,7 +186,7 @@ def compare_matched(a: str, b: str, pairs: Sequence[tuple[Mapping[str, Any], Map
 
 
 def correct_family(entries: Sequence[Json]) -> None:
-    """Write `p_holm` beside every `p` of the matched entries, each kind of loss being a family of its own."""
+    """Add `p_holm` to every `p` of the matched entries. Each kind of loss is its own family."""
     within = [entry["within_stage"] for entry in entries if entry["within_stage"]]
     for family in (entries, within, [entry["end_of_stage"] for entry in entries]):
         for entry, p in zip(family, holm([entry["p"] for entry in family]), strict=True):
@@ -193,7 +194,7 @@ def correct_family(entries: Sequence[Json]) -> None:
 
 
 def _stage_entry(stage: int, runs: Sequence[Mapping[int, StageMatch]]) -> Json:
-    """A stage's means over runs, of whatever is defined; `n` counts the runs with a match."""
+    """A stage's means over the runs that define a number. `n` counts the runs with a match."""
     here = [run[stage] for run in runs if stage in run]
     numbers = {f.name: mean(v for m in here if (v := getattr(m, f.name)) is not None) for f in fields(StageMatch)[1:]}
     return {"stage": stage, "n": sum(m.matched_score is not None for m in here), **numbers}

@@ -108,11 +108,11 @@ def metric(
     def register(compute: Callable[[ScoreMatrix], Values]) -> Metric:
         name = compute.__name__
         keys = tuple((place or name).split("."))
-        found = Metric(
+        made = Metric(
             name, label, group, kind, higher_is_better, definition, formula, by, keys, headline, compute
         )  # fmt: skip
-        METRICS[name] = found
-        return found
+        METRICS[name] = made
+        return made
 
     return register
 

@@ -8,7 +8,7 @@ from holdfast.measure.response import fit_forgetting
 from holdfast.measure.scores import Json
 
 FEWEST = 3
-"""Runs that a fit takes at least."""
+"""Smallest number of runs for a fit."""
 
 
 def prediction_points(
@@ -20,8 +20,10 @@ def prediction_points(
     seed: int,
     order_index: int = 0,
 ) -> list[Json]:
-    """KL on the tasks learned so far and what was lost, after each finished stage of a run; stages without either, such
-    as a first one whose run has no retention suites, are left out. A task still to come has no part in what was lost.
+    """KL on the tasks learned so far, and forgetting, after each finished stage of a run.
+
+    A stage without one of the two is left out, such as a first stage without retention suites. Tasks that are not
+    trained yet do not count as forgotten.
 
     Args:
         evaluations, order, sets: as in `compute_metrics`.
@@ -40,13 +42,13 @@ def forgetting_prediction(points: Sequence[Mapping[str, Any]], last_stage: int |
     """The `forgetting_prediction` block of a summary.
 
     Args:
-        points: of all runs, in their order.
-        last_stage: the stage whose points are fitted, one for each run; None for a single run, which has no fit.
+        points: the points of all runs.
+        last_stage: the stage whose points are fitted, one per run. None for a single run, which has no fit.
     """
     ends = [point for point in points if point["stage"] == last_stage]
     fit = None
     if len(ends) >= FEWEST and len({point["kl"] for point in ends}) > 1:
-        found = fit_forgetting([point["kl"] for point in ends], [point["forgetting"] for point in ends])
-        fit = {"slope": found.slope, "slope_ci95": found.slope_ci95, "r2": found.r2}
-        fit |= {"spearman": found.spearman, "n": found.n}
+        line = fit_forgetting([point["kl"] for point in ends], [point["forgetting"] for point in ends])
+        fit = {"slope": line.slope, "slope_ci95": line.slope_ci95, "r2": line.r2}
+        fit |= {"spearman": line.spearman, "n": line.n}
     return {"points": list(points), "fit": fit}

@@ -1,4 +1,4 @@
-"""How far answers have moved, in numbers; imports without torch. `response_model` computes what needs the models."""
+"""How far answers moved, in numbers. Imports without torch; `holdfast.evaluate.divergences` runs the models."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,10 +15,10 @@ from holdfast.measure.statistics import LEVEL, Interval, mean_interval, paired_d
 
 
 def edit_distance(a: Sequence[Unit], b: Sequence[Unit]) -> int:
-    """Levenshtein's distance: the fewest insertions, deletions and replacements of units that turn a into b.
+    """Levenshtein distance: the smallest number of insertions, deletions and replacements of units that turn a into b.
 
-    Bit-parallel (Myers, JACM 46, 1999, as simplified by Hyyrö 2003): a column of the table of distances is two whole
-    numbers of len(a) bits, which hold where it rises and where it falls.
+    Bit-parallel (Myers, JACM 46, 1999, as simplified by Hyyrö 2003): two integers of len(a) bits represent a column of
+    the distance table. Their bits mark the rows at which the distance rises and falls.
     """
     if not a or not b:
         return len(a) + len(b)
@@ -38,7 +38,7 @@ def edit_distance(a: Sequence[Unit], b: Sequence[Unit]) -> int:
 
 
 def normalized_edit(a: Sequence[Unit], b: Sequence[Unit]) -> float:
-    """Edit distance over the longer one's length: 0 of equal answers, 1 of those with nothing in common."""
+    """Edit distance divided by the longer length: 0 for equal answers, 1 for answers with nothing in common."""
     return edit_distance(a, b) / max(1, len(a), len(b))
 
 
@@ -47,9 +47,9 @@ class PerToken:
     """A mean per token over sampled answers.
 
     Attributes:
-        mean: the sum over all answers divided by the number of all tokens.
-        se: its standard error over prompts, by the delta method for a ratio; None with one prompt.
-        per_answer: mean of the sum over an answer.
+        mean: the sum over all answers, divided by the number of all tokens.
+        se: standard error of `mean` over prompts, by the delta method for a ratio; None with one prompt.
+        per_answer: mean over answers of the sum over an answer.
     """
 
     mean: float
@@ -62,7 +62,12 @@ class PerToken:
 
 
 def per_token(sums: Mapping[str, Sequence[float]], tokens: Mapping[str, Sequence[int]]) -> PerToken:
-    """Mean per token from the sums over each prompt's answers and their numbers of tokens; the prompt is the unit."""
+    """Mean per token, with the prompt as the unit of evidence.
+
+    Args:
+        sums: by prompt, the sum over the tokens of each answer.
+        tokens: by prompt, the number of tokens of each answer.
+    """
     totals, counts = [math.fsum(sums[p]) for p in sums], [sum(tokens[p]) for p in sums]
     answers = sum(len(values) for values in sums.values())
     mean = math.fsum(totals) / sum(counts)
@@ -75,20 +80,20 @@ def per_token(sums: Mapping[str, Sequence[float]], tokens: Mapping[str, Sequence
 
 
 def distinct(answers: Sequence[Sequence[Unit]], n: int) -> float:
-    """Different n-grams over all n-grams of a set of answers (Li et al., arXiv 1510.03055); 0 where there are none."""
+    """Distinct n-grams divided by all n-grams of a set of answers (Li et al., arXiv 1510.03055); 0 without n-grams."""
     ngrams = [tuple(answer[i : i + n]) for answer in answers for i in range(len(answer) - n + 1)]
     return len(set(ngrams)) / len(ngrams) if ngrams else 0.0
 
 
 def compare_greedy(a: Sequence[Answer], b: Sequence[Answer]) -> dict[str, Any]:
-    """Two models' greedy answers to the same prompts, in the same order, word by word.
+    """Compare two models' greedy answers to the same prompts, in the same order, word by word.
 
-    Distinct-n falls with the number of words, so it is taken over the first m words of both answers to a prompt, m
-    those of the shorter one.
+    Distinct-n decreases with the number of words. So both answers to a prompt are cut to the length of the shorter one.
 
     Returns:
-        `agreement`: the share of equal texts with Wilson's interval; `edit`: normalized edit distance with its t
-        interval; `length`: words, paired; `distinct`: by n; all over prompts. `per_prompt`: the edit distances.
+        Numbers over prompts: `agreement`, the share of equal texts with Wilson's interval; `edit`, the normalized edit
+        distance with its t interval; `length`, the number of words, paired; `distinct`, by n. `per_prompt` has the edit
+        distances.
     """
     units_a, units_b = [units_of_text(x.text) for x in a], [units_of_text(x.text) for x in b]
     pairs = list(zip(units_a, units_b, strict=True))
@@ -117,12 +122,12 @@ class Fit:
 
     Attributes:
         slope, slope_ci95: forgetting per nat, and its 95% t interval.
-        intercept: forgetting at no KL.
-        r2: share of the variance that the line explains; `r2_quadratic` that of a parabola, the form fitted in arXiv
-            2509.04259 (None below four runs).
-        p: two-sided, of the slope.
-        spearman, spearman_p: rank correlation, which asks for a monotone relation only.
-        n: runs.
+        intercept: forgetting at a KL of 0.
+        r2: share of the variance that the line explains.
+        r2_quadratic: the same for a parabola, the form fitted in arXiv 2509.04259; None below four runs.
+        p: two-sided p of the slope.
+        spearman, spearman_p: rank correlation, which detects any monotone relation.
+        n: number of runs.
     """
 
     slope: float
@@ -139,7 +144,7 @@ class Fit:
     residual_sd: float
 
     def predict(self, kl: float) -> tuple[float, Interval]:
-        """Forgetting expected at a KL, and the 95% interval of that mean."""
+        """Expected forgetting at a KL, and the 95% interval of this expectation."""
         value = self.intercept + self.slope * kl
         error = self.residual_sd * math.sqrt(1 / self.n + (kl - self.mean_kl) ** 2 / self.spread_kl)
         half = float(stdtrit(self.n - 2, 0.5 + LEVEL / 2)) * error
@@ -150,18 +155,18 @@ class Fit:
 
 
 def fit_forgetting(kl: Sequence[float], forgetting: Sequence[float]) -> Fit:
-    """Least squares of forgetting on KL to the base on the new tasks' prompts, a run each.
+    """Least squares of forgetting over KL to the base on the new tasks' prompts.
 
-    Each run is one observation: stages of one run are not independent, and counting them as if they were would make
-    the interval too narrow.
+    Each run is one observation. Stages of one run are not independent; counting each would make the interval too
+    narrow.
 
     Raises:
-        ValueError: fewer than three runs, or all with the same KL.
+        ValueError: there are fewer than three runs, or all have the same KL.
     """
     x, y = np.asarray(kl, dtype=float), np.asarray(forgetting, dtype=float)
     n = len(x)
     if len(y) != n or n < 3 or np.ptp(x) == 0:
-        raise ValueError("a fit needs at least three runs, whose KL differs")
+        raise ValueError("a fit needs at least three runs with different KL")
     spread = float(((x - x.mean()) ** 2).sum())
     slope = float(((x - x.mean()) * (y - y.mean())).sum()) / spread
     intercept = float(y.mean()) - slope * float(x.mean())

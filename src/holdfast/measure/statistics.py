@@ -1,8 +1,11 @@
-"""Intervals and tests. Two kinds of chance are kept apart and never mixed:
+"""Intervals and tests. Two sources of randomness are kept apart and never mixed:
 
 - which items are in a test set: `score_interval`, for one model's score on one set;
-- which seed and task order a run had: `mean_interval` and `paired_difference`, where each run is one observation.
-  All runs answer the same items, so these intervals do not cover the choice of items.
+- which seed and task order a run has: `mean_interval` and `paired_difference`. Each run is one observation. All runs
+  answer the same items, so these intervals do not cover the choice of items.
+
+The sums are `math.fsum`, so that the order of runs does not change a number. scipy's t tests would differ in the last
+bit, and importing `scipy.stats` takes longer than all of this.
 """
 
 import math
@@ -18,13 +21,13 @@ LEVEL = 0.95
 
 _Z = float(ndtri(0.5 + LEVEL / 2))
 
-# Differences of equal fractions come out unequal by rounding alone, some 1e-17; scores are no finer than 1e-6.
+# Rounding alone makes differences of equal fractions unequal, by about 1e-17. Scores are no finer than 1e-6.
 _NO_SPREAD = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean over runs with its 95% t interval and standard deviation, both None below two runs."""
+    """A mean over runs with its 95% t interval and standard deviation. Both are None below two runs."""
 
     mean: float | None
     ci95: Interval | None
@@ -39,8 +42,8 @@ class Estimate:
 class Difference:
     """A mean difference over paired runs, its 95% t interval and two-sided p value.
 
-    Below two pairs there is no interval. Nor where all pairs differ by exactly the same non-zero amount: a spread of
-    zero on a grid of counted answers is an accident, and t would call it certainty.
+    There is no interval below two pairs, or if all pairs differ by the same non-zero amount. Scores are counts of
+    answers, so equal differences are a coincidence, but the t test would call them certain.
     """
 
     difference: float | None
@@ -53,21 +56,23 @@ class Difference:
 
 
 def wilson_interval(rate: float, n: int) -> Interval:
-    """Wilson's 95% score interval for a rate observed over n items; sensible at 0 and 1 and for small n."""
+    """Wilson's 95% score interval for a rate observed over n items. It also works at 0 and 1 and for small n."""
     if n < 1:
         return 0.0, 1.0
     center = (rate + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half = _Z / (1 + _Z**2 / n) * math.sqrt(rate * (1 - rate) / n + _Z**2 / (4 * n**2))
-    # At a rate of 0 or 1 the bound is exactly that rate, which rounding would miss.
+    # At a rate of 0 or 1 the bound is equal to the rate; rounding would miss that.
     return (0.0 if rate <= 0 else max(0.0, center - half)), (1.0 if rate >= 1 else min(1.0, center + half))
 
 
 def score_interval(rewards: Sequence[float]) -> Interval:
     """95% interval for a set's mean score, from one reward in [0, 1] per item.
 
-    Wilson's where every reward is 0 or 1. Graded rewards: the t interval of their mean, clipped to [0, 1]; but
-    where all are equal, and so say nothing of their spread, Wilson's at that mean, which is wider than any
-    distribution on [0, 1] with that mean needs. Of no items, and of one graded item, nothing is known: (0, 1).
+    - Every reward is 0 or 1: Wilson's interval.
+    - Graded rewards: the t interval of their mean, clipped to [0, 1].
+    - Graded rewards that are all equal: they show no spread, so Wilson's interval at their mean. It is wide enough for
+      any distribution on [0, 1] with that mean.
+    - No item, or one graded item: (0, 1), because nothing is known.
     """
     n = len(rewards)
     if n == 0:
@@ -84,9 +89,9 @@ def score_interval(rewards: Sequence[float]) -> Interval:
 
 
 def largest_margin(n: int, *, graded: bool = False) -> float:
-    """Half width of `score_interval` for n items at its widest: half of the answers right, half wrong.
+    """The largest half width of `score_interval` for n items: half of the answers correct, half wrong.
 
-    With graded rewards the widest case is the t interval at the largest spread that rewards in [0, 1] can have.
+    For graded rewards, the largest half width is the t interval's at the largest spread of rewards in [0, 1].
     """
     if n < 1 or (graded and n < 2):
         return 0.5
@@ -95,7 +100,7 @@ def largest_margin(n: int, *, graded: bool = False) -> float:
 
 
 def mean_interval(values: Sequence[float | None]) -> Estimate:
-    """Mean over runs with a 95% t interval; undefined values (None) are left out and `n` counts the rest."""
+    """Mean over runs with a 95% t interval. Undefined values (None) are left out, and `n` counts the rest."""
     known = [value for value in values if value is not None]
     if not known:
         return Estimate(None, None, None, 0)
@@ -109,10 +114,10 @@ def mean_interval(values: Sequence[float | None]) -> Estimate:
 def paired_difference(a: Sequence[float | None], b: Sequence[float | None]) -> Difference:
     """a − b over runs paired by position (same seed, same task order), by the paired t test.
 
-    Pairs with an undefined side are left out.
+    Pairs with an undefined side (None) are left out.
 
     Raises:
-        ValueError: the two sequences are of different length.
+        ValueError: the two sequences have different lengths.
     """
     differences = [x - y for x, y in zip(a, b, strict=True) if x is not None and y is not None]
     n = len(differences)
@@ -130,9 +135,9 @@ def paired_difference(a: Sequence[float | None], b: Sequence[float | None]) -> D
 
 
 def runs_to_tell(differences: Sequence[float], most: int = 100) -> int | None:
-    """How many runs with this mean and standard deviation a 95% t interval without 0 takes; None for more than `most`.
+    """Number of runs until a 95% t interval excludes 0, if mean and standard deviation stay the same.
 
-    What it takes if mean and spread stay as they are, not a power analysis: one in two such experiments falls short.
+    None if more than `most` runs are needed. This is no power analysis: one in two such experiments is inconclusive.
     """
     if len(differences) < 2:
         return None
@@ -141,7 +146,7 @@ def runs_to_tell(differences: Sequence[float], most: int = 100) -> int | None:
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """p values corrected for being one family of comparisons (Holm 1979); None stays None and does not count."""
+    """p values, corrected for one family of comparisons (Holm 1979). None stays None and does not count."""
     known = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
     adjusted: list[float | None] = [None] * len(p_values)
     floor = 0.0

@@ -133,11 +133,11 @@ class Processes:
         """
         assert self._store is not None
         try:
-            if self._store.add("last word", 1) == 1:
+            if self._store.add("failures", 1) == 1:
                 say()
-                self._store.set("said", "")
+                self._store.set("reported", "")
             else:
-                self._store.wait(["said"], timedelta(seconds=10))
+                self._store.wait(["reported"], timedelta(seconds=10))
         except RuntimeError:  # the process with the store has ended, and it reported before that
             return
 

@@ -1,6 +1,11 @@
-"""One short file per recipe: a wiring of the shared parts, and its paper's defaults."""
+"""Recipes: one short file each. A recipe combines shared parts and has its paper's defaults.
+
+A recipe file needs two others to be understood: `base/recipe.py`, the methods that a recipe has, and for those with a
+teacher `base/distillation.py`, the settings that they share.
+"""
 
 from holdfast.recipes.actguide import ActGuide
+from holdfast.recipes.anchored import Anchored
 from holdfast.recipes.atesd import ATESD
 from holdfast.recipes.auto_npo import AutoNPO
 from holdfast.recipes.base.recipe import Recipe
@@ -9,7 +14,6 @@ from holdfast.recipes.correct_only import CorrectOnly
 from holdfast.recipes.dft import DFT
 from holdfast.recipes.ewc import EWC
 from holdfast.recipes.grpo import GRPO
-from holdfast.recipes.holdfast import Holdfast
 from holdfast.recipes.isdft import ISDFT
 from holdfast.recipes.kl_sft import KLSFT
 from holdfast.recipes.msd import MSD
@@ -34,7 +38,7 @@ from holdfast.recipes.vopd import VOPD
 RECIPES: dict[str, type[Recipe]] = {
     recipe.name: recipe
     for recipe in (
-        Holdfast,
+        Anchored,
         SFT,
         DFT,
         KLSFT,
@@ -65,10 +69,10 @@ RECIPES: dict[str, type[Recipe]] = {
         SSD,
     )
 }
-"""Every known recipe by name; a recipe of one's own is added with `register`."""
+"""All recipes by name. `register` adds your own."""
 
 
 def register(recipe: type[Recipe]) -> type[Recipe]:
-    """Make a recipe known under its name; usable as a class decorator."""
+    """Add a recipe under its name; works as a class decorator."""
     RECIPES[recipe.name] = recipe
     return recipe

@@ -1,4 +1,4 @@
-"""ActGuide-RL: where all samples fail, the least of somebody's actions is shown, and learned from as if it were not."""
+"""ActGuide-RL: if all samples fail, show as few of an expert's actions as help, and learn as if none were shown."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,51 +10,53 @@ from holdfast.data.rows import Group
 from holdfast.data.teacher_prompts import ACTIONS_TEMPLATE, require_places
 from holdfast.recipes.grpo import GRPO
 from holdfast.recipes.parts.objective import Aggregation, Objective
-from holdfast.recipes.parts.rollouts import GuidanceSpec
+from holdfast.recipes.parts.rollouts import HintSpec
 
 
 class ActGuide(GRPO):
     """ActGuide-RL (arXiv 2605.12004): policy optimization with minimal action guidance.
 
-    Rows     y_1..y_8 ~ student(x), temperature 1, judged; where all fail, eight of student(x, g_k) in their place
-    Context  g_k, the first k of the actions of somebody who succeeded, in the prompt of these rollouts only; k is the
-             least with which any of 2 probes succeeds, by bisection
+    Rows     y_1..y_8 ~ student(x), temperature 1, judged; if all fail, eight of student(x, g_k) instead
+    Context  g_k, the first k actions of an expert who succeeded, in the prompt of these rollouts only; k is the
+             smallest with which any of 2 probes succeeds, by bisection
     Signal   A_i = (R_i − mean R) / (std R + 1e-4)
-    Loss     −min(ρ A, clip(ρ, 1 ± .2) A) per token, ρ = p(y_t | x) / what y_t was sampled with: p_old(y_t | x), or with
-             guidance p_old(y_t | x, g_k); + beta · k3 estimate of KL to the base; mean over all tokens
+    Loss     −min(ρ A, clip(ρ, 1 ± .2) A) per token, ρ = p(y_t | x) / the probability that y_t was sampled with:
+             p_old(y_t | x), or with guidance p_old(y_t | x, g_k); + beta · k3 estimate of KL to the base; mean over all
+             tokens
     """
 
     name: ClassVar[str] = "actguide"
     needs: ClassVar[frozenset[str]] = frozenset({"actions", "reward"})
-    summary: ClassVar[str] = "GRPO that is shown as few of an expert's actions as it needs, where all samples fail."
+    summary: ClassVar[str] = "GRPO with hints: if all samples fail, the fewest of an expert's actions that help."
     source: ClassVar[str] = "ActGuide-RL, arXiv 2605.12004"
     cost: ClassVar[str] = (
-        "8 generations per prompt; 1 forward, 1 backward per row with signal, 1 base forward; of failed prompts up to "
+        "8 generations per prompt; 1 forward, 1 backward per row with signal, 1 base forward; for failed prompts up to "
         "10 probes and 8 generations more"
     )
-    when: ClassVar[str] = "A verifier or an environment, traces of actions alone, and prompts that no sample solves."
+    when: ClassVar[str] = "A verifier or an environment, an expert's actions, and prompts that no sample solves."
 
     hard_threshold: float = Field(default=0.0, ge=0, lt=1)
-    """A prompt fails where no sample has a higher reward; a probe succeeds where its reward is higher."""
+    """A prompt fails if no sample has a higher reward; a probe succeeds if its reward is higher."""
     probes: int = Field(default=2, ge=1)
-    """Rollouts that try out one length of the hint."""
+    """Rollouts per length of the hint that is tried."""
     most_probe_steps: int = Field(default=5, ge=0)
-    """Lengths that are tried out at most; 0 shows all actions at once."""
+    """Maximum number of lengths that are tried; 0 shows all actions at once."""
     luffy_gamma: float = Field(default=0.0, ge=0)
-    """Above 0, guided rows have the ratio 1, and advantages times ρ/(ρ + luffy_gamma), detached; off in the paper."""
+    """Above 0, guided rows have the ratio 1 and advantages times ρ/(ρ + luffy_gamma), detached. Off in the paper."""
     beta: float = Field(default=0.001, ge=0)
-    """Coefficient of KL to the base."""
+    """Coefficient of the KL to the base."""
     aggregation: Aggregation = "token_mean"
     template: str = ACTIONS_TEMPLATE
-    """Of the prompt with guidance. Reconstruction: our words; the paper's too say that the hint may be partial."""
+    """The last user message with a hint, with the places {prompt} and {actions}. Reconstruction: our words; like the
+    paper's they say that the hint may be partial."""
 
     @model_validator(mode="after")
     def _template_shows_the_actions(self) -> Self:
         require_places("template", self.template, "prompt", "actions")
         return self
 
-    def guidance(self) -> GuidanceSpec:
-        return GuidanceSpec(
+    def hints(self) -> HintSpec:
+        return HintSpec(
             template=self.template,
             hard_threshold=self.hard_threshold,
             probes=self.probes,
@@ -72,13 +74,13 @@ class ActGuide(GRPO):
     def annotate(self, groups: Sequence[Group]) -> Mapping[str, float]:
         used, guided, shown = [], 0, 0.0
         for group in groups:
-            helped = [row for row in group.rows if row.source_logprobs is not None]
+            hinted = [row for row in group.rows if row.source_logprobs is not None]
             own = [row for row in group.rows if row.source_logprobs is None]
-            for row in own if helped else ():
+            for row in own if hinted else ():
                 row.excluded = True
-            used.append(Group(group.example, helped or own))
-            guided += bool(helped)
-            shown += group.shown_actions / len(group.example.actions or "1") if helped else 0.0
+            used.append(Group(group.example, hinted or own))
+            guided += bool(hinted)
+            shown += group.shown_actions / len(group.example.actions or "1") if hinted else 0.0
         rewards = [row.reward for group in used for row in group.rows if row.source_logprobs is not None]
         return {
             **super().annotate(used),

@@ -1,4 +1,4 @@
-"""Beta-OPSD: the teacher's improvement, weighed against staying close to the base."""
+"""β-OPSD: the teacher's improvement, traded off against staying close to the base."""
 
 from dataclasses import replace
 from typing import ClassVar
@@ -14,22 +14,22 @@ class BetaOPSD(OPSD):
 
     Rows     as OPSD
     Target   ∝ b^(1 − 1/β) · q^(1/β), the maximizer; β = 1 is the teacher q itself
-    Loss     KL(student ‖ target) per token: the maximand over −β, but for a constant; corrected as OPSD's
+    Loss     KL(student ‖ target) per token: the maximand over −β, up to a constant; corrected as OPSD's
 
-    Reconstruction: the paper's optional return-to-go, which credits a token with what follows it, is left out; every
-    token has its own divergence alone.
+    Reconstruction: the paper's optional return-to-go credits a token with the tokens after it. It is left out; every
+    token has only its own divergence.
     """
 
     name: ClassVar[str] = "beta_opsd"
     summary: ClassVar[str] = "Learn from reference solutions on-policy, but only part of the way from the base."
     source: ClassVar[str] = "arXiv 2607.28582"
     cost: ClassVar[str] = "as opsd, and 1 base forward per prompt"
-    when: ClassVar[str] = "As opsd, where the full teacher overshoots and old skills matter."
+    when: ClassVar[str] = "As opsd, if the full teacher overshoots and old skills matter."
 
     beta: float = Field(default=2.0, ge=1)
-    """A reconstruction: the paper's value is not known to us; above 1 is conservative."""
+    """β; higher is more conservative. Reconstruction: we do not know the paper's value."""
     divergence: Divergence = "reverse_kl"
-    """What the paper's maximand amounts to, for samples of the student."""
+    """The reverse KL is the paper's objective for samples of the student."""
     clip: Clip = "none"
 
     def objective(self) -> Objective:

@@ -1,4 +1,4 @@
-"""DFT: imitate demonstrations, each token by how probable it is already."""
+"""DFT: imitate demonstrations; each token counts by its current probability."""
 
 from typing import ClassVar
 
@@ -11,16 +11,16 @@ class DFT(SFT):
 
     Rows     the demonstration of each prompt
     Loss     −sg(p(y_t | x, y_<t)) · log p(y_t | x, y_<t), mean over all tokens of the batch:
-             the gradient is that of −p itself, without SFT's implicit weight of 1/p
+             the gradient is that of −p, without SFT's implicit weight of 1/p
     """
 
     name: ClassVar[str] = "dft"
-    summary: ClassVar[str] = "Imitate demonstrations where they are probable already; leave what would be forced."
+    summary: ClassVar[str] = "Imitate demonstrations, most of all the tokens that are already probable."
     source: ClassVar[str] = "On the Generalization of SFT, arXiv 2508.05629"
-    when: ClassVar[str] = "Demonstrations near what the model would say; what it finds improbable is not learned."
+    when: ClassVar[str] = "Demonstrations close to the model's own answers. It does not learn improbable tokens."
 
     def objective(self) -> Objective:
         return Objective(aggregation=self.aggregation, token_weight=TokenWeight())
 
     def signal(self) -> str:
-        return "cross-entropy, weighed by the token's probability"
+        return "cross-entropy, weighted by the token's probability"

@@ -1,4 +1,4 @@
-"""GRPO: reinforce samples that did better than their siblings."""
+"""GRPO: reinforce samples with a higher reward than their siblings."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
@@ -18,46 +18,58 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "gspo": {"ratio": "sequence", "epsilon": 3e-4, "epsilon_high": 4e-4},
     "cispo": {"surrogate": "cispo", "aggregation": "token_mean", "epsilon_high": 5.0},
 }
-"""What each published variant changes; every entry is an ordinary setting and can be overridden.
+"""The settings that each published variant changes; your own settings override them.
 
-DAPO stands here without its dynamic sampling (a group without variance gives 0 and counts) and its soft length penalty.
+DAPO is here without its soft length penalty and without dynamic sampling: a group without variance counts, with 0.
 """
 
 
 class GRPO(Recipe):
-    """Group Relative Policy Optimization (arXiv 2402.03300) and its variants as orthogonal settings.
+    """Group Relative Policy Optimization (arXiv 2402.03300) and its variants, as independent settings.
 
     Rows     y_1..y_8 ~ student(x), temperature 1, judged by the verifier
-    Signal   A_i = (R_i − mean R) / (std R + 1e-4); groups without variance carry none
+    Signal   A_i = (R_i − mean R) / (std R + 1e-4); 0 in groups without variance
     Loss     −min(ρ A, clip(ρ, 1−ε, 1+ε_high) A) per token, ρ = p/p_old;
              + beta · k3 estimate of KL to the base, on every row
     """
 
     name: ClassVar[str] = "grpo"
     needs: ClassVar[frozenset[str]] = frozenset({"reward"})
-    summary: ClassVar[str] = "Learn from rewards: reinforce the samples that did better than their siblings."
+    summary: ClassVar[str] = "Learn from rewards: reinforce samples with a higher reward than their siblings."
     source: ClassVar[str] = "DeepSeekMath, arXiv 2402.03300; variants: 2503.20783, 2503.14476, 2507.18071, 2506.13585"
     cost: ClassVar[str] = (
         "8 generations per prompt; 1 forward, 1 backward per row with signal; with beta > 0 a base forward"
     )
-    when: ClassVar[str] = "A verifier and no demonstrations; slow and gentle; needs some successes among samples."
+    when: ClassVar[str] = (
+        "A verifier and no demonstrations. Slow, forgets little, and needs some successes among samples."
+    )
 
     variant: Literal["grpo", "dr_grpo", "dapo", "gspo", "cispo"] = "grpo"
-    """Sets the defaults of the settings below to those of a published variant."""
+    """A published variant: it sets the defaults of the settings below."""
     num_generations: int = Field(default=8, ge=2)
+    """Samples per prompt."""
     scale_rewards: Literal["group", "batch", "none"] = "group"
+    """Divide advantages by the standard deviation of the group's rewards, of the batch's, or not at all."""
     ratio: RatioLevel = "token"
+    """One importance ratio per token, or one per sequence."""
     surrogate: Surrogate = "clip"
+    """The surrogate of the policy gradient."""
     epsilon: float = Field(default=0.2, gt=0)
+    """How far below 1 the ratio may fall."""
     epsilon_high: float = Field(default=0.2, gt=0)
-    """With surrogate `cispo`, the cap on the ratio itself."""
+    """How far above 1 the ratio may rise; with `surrogate: cispo`, the cap on the ratio itself."""
     aggregation: Aggregation = "sequence_mean"
+    """How the loss is averaged over tokens and rows."""
     mask_truncated_completions: bool = False
+    """Leave truncated completions out of the loss."""
     beta: float = Field(default=0.0, ge=0)
-    """Coefficient of KL to the base; 0 as in TRL and today's practice."""
+    """Coefficient of the KL to the base; 0 as in TRL."""
     temperature: float = Field(default=1.0, gt=0)
+    """Sampling temperature."""
     num_iterations: int = Field(default=1, ge=1)
+    """Optimizer steps per rollout batch."""
     importance_cap: float = Field(default=2.0, ge=1)
+    """Cap on the correction for the mismatch of sampler and trainer."""
 
     @model_validator(mode="before")
     @classmethod
@@ -106,5 +118,5 @@ class GRPO(Recipe):
 
 
 def _std(rewards: Sequence[float]) -> float:
-    """Sample standard deviation; exactly 0 where all are equal, which the rounding of their mean would hide."""
+    """Sample standard deviation; exactly 0 if all are equal. The rounding of the mean would otherwise hide that."""
     return float(np.std(rewards, ddof=1)) if len(set(rewards)) > 1 else 0.0

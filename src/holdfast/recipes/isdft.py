@@ -1,4 +1,4 @@
-"""iSDFT: self-distillation toward a growing part of the teacher's improvement, anchored to the base."""
+"""iSDFT: self-distillation toward a growing fraction of the teacher's improvement, anchored to the base."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -25,16 +25,18 @@ class ISDFT(SDFT):
     summary: ClassVar[str] = "Learn from demonstrations on-policy, a growing part of the way, anchored to the base."
     source: ClassVar[str] = "arXiv 2609.24646"
     cost: ClassVar[str] = "1 generation, 1 teacher forward, 1 base forward, 1 forward, 1 backward per prompt"
-    when: ClassVar[str] = "As sdft; the best documented for keeping old skills."
+    when: ClassVar[str] = "As sdft. The best documented recipe for keeping old skills."
 
     target_fraction_start: float = Field(default=0.25, gt=0, le=1)
+    """ρ at the start of the ramp."""
     target_fraction: float = Field(default=1.0, gt=0, le=1)
     """ρ at the end of the ramp."""
     importance_cap: float = Field(default=2.0, ge=1)
-    """As SDFT's, of the divergence from q* alone. Reconstruction: the paper states no correction."""
+    """Cap on a token's ratio p_train/p_sampler, as in SDFT; it corrects the divergence from q* only. Reconstruction:
+    the paper states no correction."""
     ramp_steps: float = Field(default=150, ge=0)
-    """Optimizer steps of a stage over which ρ rises; up to 1 a share of the stage, so that 1 is all of it.
-    Reconstruction: every stage begins anew, as a run would."""
+    """Length of the ramp in optimizer steps; values up to 1 are a fraction of the stage, so 1 is the whole stage.
+    Reconstruction: every stage has its own ramp, as separate runs would."""
     mu: float = Field(default=2e-3, ge=0)
     """Coefficient of KL(base‖student)."""
 

@@ -1,4 +1,4 @@
-"""KL-SFT: imitate demonstrations on a leash to the model as it was."""
+"""KL-SFT: imitate demonstrations with a KL penalty toward the old model."""
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
@@ -12,7 +12,7 @@ from holdfast.recipes.sft import SFT
 
 
 class KLSFT(SFT):
-    """KL-regularized SFT, and at a temperature of its own learning without forgetting (LwF, arXiv 1606.09282).
+    """KL-regularized SFT; with a distillation temperature, learning without forgetting (LwF, arXiv 1606.09282).
 
     Rows     the demonstration of each prompt
     Loss     −log p(y_t | x, y_<t) + beta · T² KL(softmax(z_old/T) ‖ softmax(z/T)) over the full vocabulary,
@@ -21,18 +21,19 @@ class KLSFT(SFT):
     """
 
     name: ClassVar[str] = "kl_sft"
-    summary: ClassVar[str] = "Imitate demonstrations, held to the base's whole distribution at every token."
+    summary: ClassVar[str] = "Imitate demonstrations with a KL penalty toward the base at every token."
     source: ClassVar[str] = "Learning without Forgetting, arXiv 1606.09282"
     cost: ClassVar[str] = "1 base forward, 1 forward, 1 backward"
-    when: ClassVar[str] = "Demonstrations, old skills matter, and no sampling is wanted; beta trades one for the other."
+    when: ClassVar[str] = "Demonstrations, old skills matter, and no sampling. beta trades learning for retention."
 
     beta: float = Field(default=0.1, gt=0)
-    """Reconstruction: weights in use span 0.01 to 1, and none is standard; at 0.1 both terms show in the lab."""
+    """Coefficient of the KL. Reconstruction: values from 0.01 to 1 are in use and none is standard. At 0.1 both terms
+    have an effect on the lab."""
     distillation_temperature: float = Field(default=1.0, gt=0)
-    """T. LwF takes 2, so that what the old model finds improbable counts for more; 1 is the plain KL."""
+    """T; 1 is the plain KL. LwF uses 2, which gives more weight to what the old model finds improbable."""
     old_model: Literal["base", "stage_start"] = "base"
-    """`stage_start`: the model as a stage finds it, as in LwF, which then also holds on to the tasks before; `base`:
-    the model before the first of them."""
+    """`base`: the model before the first stage. `stage_start`: the model at the start of each stage, as in LwF, which
+    protects earlier tasks too."""
 
     def teacher(self) -> TeacherSpec | None:
         return TeacherSpec(kind="frozen", stage_start="student") if self.old_model == "stage_start" else None
@@ -47,9 +48,9 @@ class KLSFT(SFT):
         )
 
     def signal(self) -> str:
-        who = "base" if self.old_model == "base" else "old model"
-        warm = "" if self.distillation_temperature == 1 else f" at temperature {self.distillation_temperature:g}"
-        return f"cross-entropy; KL({who}‖student){warm}, full vocabulary"
+        old = "base" if self.old_model == "base" else "old model"
+        at = "" if self.distillation_temperature == 1 else f" at temperature {self.distillation_temperature:g}"
+        return f"cross-entropy; KL({old}‖student){at}, full vocabulary"
 
     def annotate(self, groups: Sequence[Group]) -> Mapping[str, float]:
         for row in (row for group in groups for row in group.rows):

@@ -1,4 +1,4 @@
-"""MSD: the model, asked in a language that it is safer in, supervises what it says in another."""
+"""MSD: the model, prompted in a language in which it is safer, teaches itself in another language."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,20 +14,19 @@ from holdfast.data.teacher_prompts import (
     require_places,
     with_last_user_message,
 )
-from holdfast.recipes.base.distilled import Corrected
-from holdfast.recipes.base.recipe import Condition
-from holdfast.recipes.base.taught import Taught
+from holdfast.recipes.base.conditions import Condition
+from holdfast.recipes.base.distillation import CorrectionSettings, TeacherSettings
 from holdfast.recipes.parts.objective import Aggregation, DivergenceWeight, Objective
 from holdfast.recipes.parts.rollouts import RolloutSpec
 from holdfast.recipes.parts.teacher import StageStart, TeacherKind
 
 
-class MSD(Corrected, Taught):
+class MSD(CorrectionSettings, TeacherSettings):
     """Multilingual safety alignment via self-distillation (arXiv 2605.02971).
 
-    Rows     y ~ student(x), one per prompt; x in the language that lacks caution, and no answer to it is needed.
-             Off-policy: y ~ teacher, asked x in the other language
-    Context  x in the language that has it, and a word of instruction, in the teacher's prompt only
+    Rows     y ~ student(x), one per prompt; x in the less safe language, and no answer to it is needed.
+             Off-policy: y ~ teacher, with x in the safer language
+    Context  x in the safer language, and a short instruction, in the teacher's prompt only
     Teacher  the model before training
     Loss     w_t · KL(student ‖ teacher) per token, w_t = (1 − H(q_t)/log K) · (1 − p_t(y_t)), detached, q_t the teacher
              on its K most likely entries; on-policy times SDFT's correction of the row; mean over all tokens
@@ -35,38 +34,41 @@ class MSD(Corrected, Taught):
 
     name: ClassVar[str] = "msd"
     needs: ClassVar[frozenset[str]] = frozenset({"translation"})
-    summary: ClassVar[str] = "Carry what the model does in one language over to another, from prompts alone."
+    summary: ClassVar[str] = "Transfer the model's behavior in one language to another, from prompts alone."
     source: ClassVar[str] = "Multilingual Safety Alignment via Self-Distillation, arXiv 2605.02971"
     cost: ClassVar[str] = "1 generation, 1 teacher forward, 1 forward, 1 backward per prompt"
     when: ClassVar[str] = (
-        "Prompts with translations, no answers, and a behavior that one language has and another lacks."
+        "Prompts with translations, no answers, and a behavior that the model has in one language only."
     )
-    context_is_known: ClassVar[bool] = True
+    context_from_example: ClassVar[bool] = True
 
-    read_where: ClassVar[Mapping[str, tuple[Condition, ...]]] = {
+    used_if: ClassVar[Mapping[str, tuple[Condition, ...]]] = {
         "entropy_top_k": ({"weigh_by_teacher": (True,)},),
         "importance_cap": ({"sampled_by": ("student",)},),
     }
 
     sampled_by: Literal["student", "teacher"] = "student"
-    """Who writes the answers that both score: `student` is the on-policy form, `teacher` the off-policy one."""
+    """The model that samples the answers: `student` is the on-policy form, `teacher` the off-policy one."""
     num_generations: int = Field(default=1, ge=1)
+    """Samples per prompt."""
     weigh_by_teacher: bool = True
-    """w_T, high where the teacher is sure. Reconstruction: that certainty marks what matters for safety, and not the
-    other way round, is how we read "teacher perspective"."""
+    """Use w_T, which is high if the teacher is certain. Reconstruction: we read "teacher perspective" as: certainty
+    marks the tokens that matter for safety."""
     weigh_by_student: bool = True
-    """w_S, high where the student finds its own token unlikely. Reconstruction: its exact form is unknown to us."""
+    """Use w_S, which is high if the student's own token was unlikely. Reconstruction: we do not know the exact form."""
     entropy_top_k: int = Field(default=20, ge=2)
-    """K. Reconstruction: not stated where we could read it."""
+    """K, the number of the teacher's entries. Reconstruction: we could not find the paper's value."""
     teacher_kind: TeacherKind = "frozen"
-    """Reconstruction: "the same model"; whether its weights follow the student's is not stated. Frozen cannot drift."""
+    """How the teacher's weights move. Reconstruction: the paper says "the same model", not whether its weights follow
+    the student's. A frozen teacher cannot drift."""
     stage_start: StageStart = "base"
     temperature: float = Field(default=1.0, gt=0)
+    """Temperature of the samples and of both distributions in the loss."""
     aggregation: Aggregation = "token_mean"
-    """Reconstruction: the reduction is not stated where we could read it; this is OPSD's."""
+    """How the loss is averaged over tokens and rows. Reconstruction: we could not find the paper's; this is OPSD's."""
     template: str = TRANSLATION_TEMPLATE
-    """Of the teacher's last message. Reconstruction: the paper's instruction asks for thought first, in words not known
-    to us."""
+    """The teacher's last user message, with the place {prompt}. Reconstruction: the paper's instruction asks to think
+    first; we do not know its words."""
 
     @model_validator(mode="after")
     def _template_shows_the_prompt(self) -> Self:
@@ -78,7 +80,7 @@ class MSD(Corrected, Taught):
         is_base = self.teacher_kind == "frozen" and self.stage_start == "base"
         if self.sampled_by == "teacher" and self.teacher_kind != "live" and not is_base:
             raise ValueError(
-                "sampled_by: teacher is for a teacher that is the base or the student as it is; set teacher_kind: "
+                "sampled_by: teacher is for a teacher that is the base or the current student; set teacher_kind: "
                 "frozen and stage_start: base, or teacher_kind: live"
             )
         return self
@@ -103,24 +105,18 @@ class MSD(Corrected, Taught):
         )
 
     def signal(self) -> str:
-        sides = [
-            name
-            for name, weighs in (
-                ("the teacher's certainty", self.weigh_by_teacher),
-                ("1 − p(y)", self.weigh_by_student),
-            )
-            if weighs
-        ]
-        weighed = f", weighed by {' and '.join(sides)}" if sides else ""
-        return f"{super().signal()}{weighed}"
+        by_teacher = ["the teacher's certainty"] if self.weigh_by_teacher else []
+        by_student = ["1 − p(y)"] if self.weigh_by_student else []
+        weights = " and ".join(by_teacher + by_student)
+        return super().signal() + (f", weighted by {weights}" if weights else "")
 
     def annotate(self, groups: Sequence[Group]) -> Mapping[str, float]:
         for group in groups:
             translation = group.example.translation
             assert translation is not None  # guaranteed by `needs`
-            asked = fill(self.template, prompt=last_user_message(translation))
+            prompt = fill(self.template, prompt=last_user_message(translation))
             for row in group.rows:
-                row.teacher_messages = with_last_user_message(translation, asked)
+                row.teacher_messages = with_last_user_message(translation, prompt)
                 row.div = 1.0
                 self.mask_tokens(row)
         return {}

@@ -1,4 +1,4 @@
-"""OPSD: the model, shown a reference solution, supervises itself on its own samples, token by token and clipped."""
+"""OPSD: the model with a reference solution in its prompt teaches the model without it, with a clipped divergence."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -8,15 +8,14 @@ from pydantic import Field, model_validator
 
 from holdfast.data.rows import Group
 from holdfast.data.teacher_prompts import REFERENCE_TEMPLATE, demonstration_prompt, privileged_text, require_places
-from holdfast.recipes.base.distilled import Distilled
-from holdfast.recipes.base.recipe import Condition
-from holdfast.recipes.base.taught import Taught
+from holdfast.recipes.base.conditions import Condition
+from holdfast.recipes.base.distillation import DivergenceSettings, TeacherSettings
 from holdfast.recipes.parts.objective import Aggregation, Clip, Divergence, Objective
 from holdfast.recipes.parts.rollouts import RolloutSpec
 from holdfast.recipes.parts.teacher import StageStart, TeacherKind
 
 
-class OPSD(Distilled, Taught):
+class OPSD(DivergenceSettings, TeacherSettings):
     """On-Policy Self-Distillation (arXiv 2601.18734, v3).
 
     Rows     y ~ student(x), one per prompt, temperature 1.1
@@ -28,44 +27,50 @@ class OPSD(Distilled, Taught):
 
     name: ClassVar[str] = "opsd"
     needs: ClassVar[frozenset[str]] = frozenset({"privileged_context"})
-    summary: ClassVar[str] = "Learn from reference solutions on-policy, with every token's divergence clipped."
+    summary: ClassVar[str] = "Learn from reference solutions on-policy, with a clipped divergence at every token."
     source: ClassVar[str] = "Self-Distilled Reasoner: On-Policy Self-Distillation, arXiv 2601.18734"
     cost: ClassVar[str] = "1 generation, 1 teacher forward, 1 forward, 1 backward per prompt"
     when: ClassVar[str] = "Verified solutions to problems that need reasoning, and a model that can follow them."
-    context_is_known: ClassVar[bool] = True
+    context_from_example: ClassVar[bool] = True
 
-    read_where: ClassVar[Mapping[str, tuple[Condition, ...]]] = {
+    used_if: ClassVar[Mapping[str, tuple[Condition, ...]]] = {
         "clip_at": ({"clip": ("entry", "token")},),
         "importance_cap": ({"sampling_top_k": (0,), "sampling_top_p": (1.0,)},),
     }
 
     num_generations: int = Field(default=1, ge=1)
+    """Samples per prompt."""
     divergence: Divergence = "forward_kl"
-    """The default since v3; JSD(.5) before."""
+    """The default since v3 of the paper; before, JSD(.5)."""
     top_k: int = Field(default=50, ge=1)
-    """Entries of a top-k `support`."""
+    """Number of entries of a top-k `support`."""
     top_k_by: Literal["divergence", "student", "teacher"] = "divergence"
-    """Whose most likely entries a top-k `support` has; `divergence`: the teacher's for the forward KL, as the released
-    code takes them, and the student's for the others."""
+    """Whose most likely entries a top-k `support` has. `divergence`: the teacher's for the forward KL, as in the
+    released code; the student's otherwise."""
     clip: Clip = "entry"
-    """`entry` is the paper's. At a token where it cuts something off, it can turn the gradient against the teacher's
-    favorite, for the softmax's normalizer stays; `token` scales the token's divergence and keeps its direction. On the
-    lab's calculation task (12 steps, 2 seeds) `entry` ends at 0%, `token` at 94 and 98%, no clip at 94 and 100%."""
+    """`entry` caps every summand, as in the paper; `token` scales a token's whole divergence. When `entry` cuts
+    something off, it can turn the gradient against the teacher's favorite, because the softmax's normalizer is not cut.
+    `token` keeps the gradient's direction. On the lab's calculation task (12 steps, 2 seeds) `entry` ends at 0%,
+    `token` at 94 and 98%, no clip at 94 and 100%."""
     clip_at: float = Field(default=0.05, gt=0)
+    """The cap in nats."""
     teacher_kind: TeacherKind = "frozen"
     ema_rate: float = Field(default=0.001, ge=0, le=1)
     stage_start: StageStart = "base"
-    """The paper trains one task, from the base; "student" is what a new run per task amounts to."""
+    """The teacher at the start of a stage. The paper trains one task, from the base; a new run per task amounts to
+    `student`."""
     temperature: float = Field(default=1.1, gt=0)
-    """Of the samples, and of both distributions in the loss."""
+    """Temperature of the samples and of both distributions in the loss."""
     sampling_top_k: int = Field(default=0, ge=0)
-    """So many most probable tokens are drawn from; 0 for all. The paper draws from 20, and by `sampling_top_p` of .95.
-    Off by default: `importance_cap`'s correction is for draws from all of the student's distribution, and is left out
-    where they are not."""
+    """Sample from this many most likely tokens; 0 for all. The paper samples with top-k 20 and top-p .95. Off by
+    default: the correction with `importance_cap` needs samples from the full distribution, and is left out for
+    truncated ones."""
     sampling_top_p: float = Field(default=1.0, gt=0, le=1)
-    """The fewest most probable tokens whose probabilities reach it are drawn from; 1 for all."""
+    """Sample from the fewest most likely tokens whose probabilities sum to this; 1 for all."""
     aggregation: Aggregation = "token_mean"
+    """How the loss is averaged over tokens and rows."""
     template: str = REFERENCE_TEMPLATE
+    """The teacher's last user message, with the places {prompt} and {demonstration}."""
 
     @model_validator(mode="after")
     def _template_shows_the_solution(self) -> Self:

@@ -1,4 +1,4 @@
-"""RFT: imitate one's own right answers."""
+"""RFT: imitate the model's own right answers."""
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
@@ -14,28 +14,32 @@ from holdfast.recipes.parts.rollouts import RolloutSpec
 class RFT(Recipe):
     """Iterative rejection fine-tuning, as in Retaining by Doing (arXiv 2510.18874).
 
-    Rows     y_1..y_4 ~ student(x), temperature 1, fresh for every step, judged by the verifier
+    Rows     y_1..y_4 ~ student(x), temperature 1, new for every step, judged by the verifier
     Loss     −log p(y_t | x, y_<t) · min(p_train/p_sampler, 2) on right answers only;
              mean over a row's tokens, then over right answers
     """
 
     name: ClassVar[str] = "rft"
     needs: ClassVar[frozenset[str]] = frozenset({"reward"})
-    summary: ClassVar[str] = "Imitate one's own right answers."
+    summary: ClassVar[str] = "Imitate the model's own right answers."
     source: ClassVar[str] = "Retaining by Doing, arXiv 2510.18874"
     cost: ClassVar[str] = "4 generations per prompt; 1 forward, 1 backward per right answer"
-    when: ClassVar[str] = "A verifier, some successes, and nothing more elaborate than necessary; gentle on old skills."
+    when: ClassVar[str] = "A verifier and some successes, for a simple method that forgets little."
 
     num_generations: int = Field(default=4, ge=1)
-    """Reconstruction: the paper samples anew for every epoch and does not fix a number for every model."""
+    """Samples per prompt. Reconstruction: the paper samples anew in every epoch and does not give one number for all
+    models."""
     num_iterations: int = Field(default=1, ge=1)
-    """Optimizer steps on one batch of samples; the paper's epoch on its samples is a larger batch used once."""
+    """Optimizer steps per rollout batch. The paper's epoch on its samples is one step on a larger batch."""
     success_threshold: float = Field(default=1.0, gt=0, le=1)
-    """Reward from which an answer counts as right."""
+    """Reward from which an answer is right."""
     most_per_prompt: int | None = Field(default=None, ge=1)
-    """Right answers of a prompt that are imitated, the first ones; by default all, so that easy prompts weigh more."""
+    """Maximum number of right answers that are imitated per prompt, the first ones. None for all: easy prompts then
+    have more weight."""
     temperature: float = Field(default=1.0, gt=0)
+    """Sampling temperature."""
     importance_cap: float = Field(default=2.0, ge=1)
+    """Cap on a token's ratio p_train/p_sampler. The token's loss is multiplied by it."""
 
     def rollouts(self) -> RolloutSpec:
         return RolloutSpec(

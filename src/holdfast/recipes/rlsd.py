@@ -1,4 +1,4 @@
-"""RLSD: the reward says which way, the teacher says how far."""
+"""RLSD: the reward decides the direction of each token's update, the teacher its size."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -31,20 +31,25 @@ class RLSD(GRPO):
 
     name: ClassVar[str] = "rlsd"
     needs: ClassVar[frozenset[str]] = frozenset({"privileged_context", "reward"})
-    summary: ClassVar[str] = "GRPO whose advantages are shared out over tokens by the model that sees the solution."
+    summary: ClassVar[str] = "GRPO; the model that sees the solution distributes the advantage over the tokens."
     source: ClassVar[str] = "RLSD, arXiv 2604.03128"
     cost: ClassVar[str] = "8 generations per prompt; 1 teacher forward, 1 forward, 1 backward per row with signal"
-    when: ClassVar[str] = "A verifier and solutions; as gentle as GRPO, since rewards alone decide the direction."
-    context_is_known: ClassVar[bool] = True
+    when: ClassVar[str] = (
+        "A verifier and solutions. It forgets as little as GRPO, because only rewards decide the direction."
+    )
+    context_from_example: ClassVar[bool] = True
 
     modulation: float = Field(default=0.5, ge=0, le=1)
-    """λ at the start of a stage: the part of every advantage that the teacher scales."""
+    """λ at the start of a stage: the share of every advantage that the teacher scales."""
     modulation_steps: int = Field(default=50, ge=0)
-    """Optimizer steps until λ is 0, linearly; 0 keeps it. Reconstruction: every stage starts anew, as a run would."""
+    """Optimizer steps until λ is 0, linearly; 0 keeps λ constant. Reconstruction: every stage has its own ramp, as
+    separate runs would."""
     modulation_clip: float = Field(default=0.2, ge=0, lt=1)
+    """How far from 1 the teacher's factor may be."""
     teacher_kind: Literal["live", "frozen"] = "live"
-    """Reconstruction: the paper's teacher is the same model; "live" is that in every step, "frozen" the base."""
+    """`live`: the current student; `frozen`: the base. Reconstruction: the paper says "the same model"."""
     template: str = DEMONSTRATION_TEMPLATE
+    """The teacher's last user message, with the places {prompt} and {demonstration}."""
 
     @model_validator(mode="after")
     def _template_shows_the_solution(self) -> Self:
@@ -67,9 +72,9 @@ class RLSD(GRPO):
         return f"policy gradient, advantages scaled by the teacher within ±{self.modulation_clip:g}"
 
     def annotate(self, groups: Sequence[Group]) -> Mapping[str, float]:
-        numbers = super().annotate(groups)
+        metrics = super().annotate(groups)
         for group in groups:
             shown = privileged_text(group.example)
             for row in group.rows:
                 row.teacher_messages = demonstration_prompt(group.example.messages, shown, self.template)
-        return numbers
+        return metrics

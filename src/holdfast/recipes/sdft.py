@@ -1,4 +1,4 @@
-"""SDFT: the model, shown the demonstration, supervises itself on its own samples."""
+"""SDFT: the model with the demonstration in its prompt teaches the model without it, on the latter's samples."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,14 +14,13 @@ from holdfast.data.teacher_prompts import (
     require_places,
     strip_thinking,
 )
-from holdfast.recipes.base.distilled import Distilled
-from holdfast.recipes.base.taught import Taught
+from holdfast.recipes.base.distillation import DivergenceSettings, TeacherSettings
 from holdfast.recipes.parts.objective import Aggregation, Objective
 from holdfast.recipes.parts.rollouts import RolloutSpec
 from holdfast.recipes.parts.teacher import StageStart
 
 
-class SDFT(Distilled, Taught):
+class SDFT(DivergenceSettings, TeacherSettings):
     """Self-Distillation Fine-Tuning (arXiv 2601.19897), as run: forward KL, where the paper's Eq. 1 writes reverse.
 
     Rows     y ~ student(x), one per prompt, temperature 1
@@ -34,31 +33,36 @@ class SDFT(Distilled, Taught):
     name: ClassVar[str] = "sdft"
     needs: ClassVar[frozenset[str]] = frozenset({"privileged_context"})
     summary: ClassVar[str] = (
-        "Learn from demonstrations on-policy: the model with the demonstration teaches the one without."
+        "Learn from demonstrations on-policy: the model with the demonstration teaches the model without it."
     )
     source: ClassVar[str] = "Self-Distillation Enables Continual Learning, arXiv 2601.19897"
     cost: ClassVar[str] = "1 generation, 1 teacher forward, 1 forward, 1 backward per prompt"
     when: ClassVar[str] = "Demonstrations, old skills matter, and the model can follow an example in its prompt."
 
-    context_is_known: ClassVar[bool] = True
+    context_from_example: ClassVar[bool] = True
 
     num_generations: int = Field(default=1, ge=1)
+    """Samples per prompt."""
     top_k_by: Literal["divergence", "student", "teacher"] = "student"
-    """Whose most likely entries a top-k `support` has: the student's for every divergence, as in SDPO's code; the paper
-    runs the full vocabulary. `divergence`: the teacher's for the forward KL, the student's for the others."""
+    """Whose most likely entries a top-k `support` has. The student's for every divergence, as in SDPO's code; the paper
+    runs the full vocabulary. `divergence`: the teacher's for the forward KL, the student's otherwise."""
     num_loss_tokens_to_skip: int = Field(default=3, ge=0)
-    """Tokens at the start of a completion left out of the loss: the teacher's lead-in phrases leak there."""
+    """Tokens at the start of a completion that are left out of the loss: they repeat the teacher's lead-in phrases."""
     remove_thinking_from_demonstration: bool = False
-    """Whether the teacher is shown the demonstration without its reasoning: an arm of arXiv 2607.01763, to which long
-    reasoning in the teacher's context is noise. A demonstration that is nothing else gives no loss."""
+    """Show the teacher the demonstration without its reasoning. This is an arm of arXiv 2607.01763, which finds that
+    long reasoning in the teacher's context is noise. A demonstration of reasoning alone then gives no loss."""
     stage_start: StageStart = "base"
-    """The paper does not say. A teacher needs the ability to follow a demonstration, and that is what earlier stages
-    wear down in the student; the base has it whole. The released code, one run per skill, amounts to "student"."""
+    """The teacher at the start of a stage. The paper does not say. A teacher must be able to follow a demonstration;
+    earlier stages weaken this in the student, and the base has it in full. The released code runs one skill at a time,
+    which amounts to `student`."""
     importance_cap: float = Field(default=2.0, ge=1)
-    """Most that a token's p_train/p_sampler counts for; the divergence is multiplied by its mean over the row."""
+    """Cap on a token's ratio p_train/p_sampler. The divergence is multiplied by the mean ratio of the row."""
     temperature: float = Field(default=1.0, gt=0)
+    """Temperature of the samples and of both distributions in the loss."""
     aggregation: Aggregation = "sequence_mean"
+    """How the loss is averaged over tokens and rows."""
     template: str = DEMONSTRATION_TEMPLATE
+    """The teacher's last user message, with the places {prompt} and {demonstration}."""
 
     @model_validator(mode="after")
     def _template_shows_the_demonstration(self) -> Self:

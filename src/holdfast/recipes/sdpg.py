@@ -1,4 +1,4 @@
-"""SDPG: a policy gradient and a divergence from the model that sees the solution, together."""
+"""SDPG: a policy gradient plus a divergence from the model that sees the solution."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,10 +19,10 @@ from holdfast.recipes.parts.teacher import TeacherSpec
 
 
 class SDPG(GRPO):
-    """SDPG (arXiv 2606.04036): GRPO + self-distillation + a quadratic leash.
+    """SDPG (arXiv 2606.04036): GRPO + self-distillation + a quadratic penalty to the base.
 
     Rows     y_1..y_8 ~ student(x), temperature 1, judged by the verifier
-    Context  the reference solution, in the teacher's prompt only; the teacher is the student as it is now
+    Context  the reference solution, in the teacher's prompt only; the teacher is the current student
     Loss     GRPO's with clips .2 / .28 and dual clip 10
              + distillation · KL(p_t ‖ sg q_t) over the full vocabulary
              + beta/2 · log²(p/b) of the sampled tokens, b the base
@@ -30,22 +30,25 @@ class SDPG(GRPO):
 
     name: ClassVar[str] = "sdpg"
     needs: ClassVar[frozenset[str]] = frozenset({"privileged_context", "reward"})
-    summary: ClassVar[str] = "GRPO with a weak pull toward the model that sees the solution, and one to the base."
+    summary: ClassVar[str] = "GRPO, plus a weak divergence from the model that sees the solution, and a KL to the base."
     source: ClassVar[str] = "SDPG, arXiv 2606.04036"
-    cost: ClassVar[str] = "8 generations per prompt; teacher, base and own forward, 1 backward per row"
-    when: ClassVar[str] = "A verifier and solutions, where GRPO alone is slow: groups without variance still learn."
-    context_is_known: ClassVar[bool] = True
+    cost: ClassVar[str] = "8 generations per prompt; teacher, base and student forward, 1 backward per row"
+    when: ClassVar[str] = "A verifier and solutions, if GRPO alone is slow: groups without variance learn too."
+    context_from_example: ClassVar[bool] = True
 
     epsilon_high: float = Field(default=0.28, gt=0)
     dual_clip: float | None = Field(default=10.0, gt=1)
+    """Bound of the loss at a negative advantage, in units of −A; none for no bound."""
     distillation: float = Field(default=1e-3, ge=0)
-    """The paper's β. Reconstruction: constant; the paper warms it up and lets it decay, at rates unknown to us."""
+    """Coefficient of the divergence, the paper's β. Reconstruction: constant. The paper warms it up and decays it; we
+    do not know how fast."""
     beta: float = Field(default=1e-3, ge=0)
-    """The paper's α."""
+    """Coefficient of the KL to the base, the paper's α."""
     divergence: Divergence = "reverse_kl"
-    gate_positive: bool = False
-    """Distil on rows with a positive advantage only."""
+    positive_advantages_only: bool = False
+    """Distill only on rows with a positive advantage."""
     template: str = DEMONSTRATION_TEMPLATE
+    """The teacher's last user message, with the places {prompt} and {demonstration}."""
 
     @model_validator(mode="after")
     def _template_shows_the_solution(self) -> Self:
@@ -64,11 +67,11 @@ class SDPG(GRPO):
         return f"policy gradient; {super().signal()}; k2 to the base"
 
     def annotate(self, groups: Sequence[Group]) -> Mapping[str, float]:
-        numbers = super().annotate(groups)
+        metrics = super().annotate(groups)
         for group in groups:
             shown = privileged_text(group.example)
             for row in group.rows:
                 row.teacher_messages = demonstration_prompt(group.example.messages, shown, self.template)
-                if not row.excluded and (row.advantage > 0 or not self.gate_positive):
+                if not row.excluded and (row.advantage > 0 or not self.positive_advantages_only):
                     row.div = self.distillation
-        return numbers
+        return metrics

@@ -1,4 +1,4 @@
-"""SDPO: the model, shown a sibling's success or the environment's feedback, supervises itself on its own samples."""
+"""SDPO: the model with a sibling's success or with feedback in its prompt teaches the model without it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,19 +15,18 @@ from holdfast.data.teacher_prompts import (
     require_places,
     strip_thinking,
 )
-from holdfast.recipes.base.distilled import Distilled
-from holdfast.recipes.base.taught import Taught
+from holdfast.recipes.base.distillation import DivergenceSettings, TeacherSettings
 from holdfast.recipes.parts.objective import Aggregation, Divergence, Objective, Support
 from holdfast.recipes.parts.rollouts import RolloutSpec
 from holdfast.recipes.parts.teacher import StageStart, TeacherSpec
 
 
-class SDPO(Distilled, Taught):
+class SDPO(DivergenceSettings, TeacherSettings):
     """Self-Distillation Policy Optimization (arXiv 2601.20802), the setting without rich feedback.
 
     Rows     y_1..y_8 ~ student(x), temperature 1, judged by the verifier
     Context  the first sibling that succeeded (never the row itself); else the row's own feedback; else none
-    Teacher  EMA, moved once per rollout batch
+    Teacher  EMA, updated once per rollout batch
     Loss     JSD(.5) on the student's top 100 and a tail bucket, per token, × min(p_train/p_sampler, 2);
              mean over a row's tokens, then over all rows: rows without a teacher give 0 and count
     """
@@ -35,41 +34,51 @@ class SDPO(Distilled, Taught):
     name: ClassVar[str] = "sdpo"
     needs: ClassVar[frozenset[str]] = frozenset({"reward"})
     summary: ClassVar[str] = (
-        "Learn from one's own successes and feedback: the model that sees them teaches the one that does not."
+        "Learn from own successes and from feedback: the model that sees them teaches the model that does not."
     )
     source: ClassVar[str] = "Reinforcement Learning via Self-Distillation, arXiv 2601.20802"
     cost: ClassVar[str] = "8 generations per prompt; 1 teacher forward, 1 forward, 1 backward per row with signal"
     when: ClassVar[str] = (
-        "A verifier, some successes among samples, and feedback in words; faster than GRPO, drifts more."
+        "A verifier, some successes among samples, and feedback as text. Faster than GRPO, and it drifts more."
     )
 
     num_generations: int = Field(default=8, ge=1)
+    """Samples per prompt."""
     divergence: Divergence = "jsd"
     support: Support = "topk_tail"
     top_k_by: Literal["divergence", "student", "teacher"] = "student"
-    """Whose most likely entries a top-k `support` has: the student's for every divergence, as in the released code.
-    `divergence`: the teacher's for the forward KL, the student's for the others."""
+    """Whose most likely entries a top-k `support` has. The student's for every divergence, as in the released code.
+    `divergence`: the teacher's for the forward KL, the student's otherwise."""
     success_threshold: float = Field(default=0.5, gt=0, le=1)
-    """Reward from which a sibling counts as a solution; the paper's configuration says .5, its dataclass 1."""
+    """Reward from which a sibling is a solution. The paper's configuration has .5, its dataclass 1."""
     exclude_own_success: bool = True
-    """A row is never shown its own success, so a lone one gets no loss; the released default, against table 2."""
+    """Never show a row its own success. A group's only success then has no loss. This is the released default; table 2
+    has the contrary."""
     feedback: Literal["without_solution", "always", "never"] = "without_solution"
+    """When the teacher sees the verifier's feedback: only without a solution, always, or never."""
     remove_thinking_from_demonstration: bool = True
+    """Show the sibling's success without its reasoning."""
     count_rows_without_teacher: bool = True
-    """Rows without a teacher count in the denominator, as in the released code."""
+    """Count rows without a teacher in the denominator, as in the released code."""
     ema_rate: float = Field(default=0.05, ge=0, le=1)
-    """.05 in the experiments without rich feedback, .01 with it (table 12)."""
+    """Rate of the `ema` teacher per rollout batch. The paper uses .05 without rich feedback, .01 with it (table 12)."""
     stage_start: StageStart = "base"
-    """The papers do not say what happens to the teacher between tasks; as for `sdft`, the base's ability to use its
-    context is whole. "student" is what a new run per task amounts to."""
+    """The teacher at the start of a stage. The papers do not say. As for `sdft`, the base has its ability to use a
+    context in full; a new run per task amounts to `student`."""
     importance_cap: float = Field(default=2.0, ge=1)
-    """Most that a token's p_train/p_sampler counts for; its divergence is multiplied by it."""
+    """Cap on a token's ratio p_train/p_sampler. The token's divergence is multiplied by it."""
     temperature: float = Field(default=1.0, gt=0)
+    """Temperature of the samples and of both distributions in the loss."""
     num_iterations: int = Field(default=1, ge=1)
+    """Optimizer steps per rollout batch."""
     aggregation: Aggregation = "sequence_mean"
+    """How the loss is averaged over tokens and rows."""
     reprompt_template: str = REPROMPT_TEMPLATE
+    """The teacher's last user message, with the places {prompt}, {solution} and {feedback}."""
     solution_template: str = SOLUTION_TEMPLATE
+    """The part with a sibling's success, with the place {solution}."""
     feedback_template: str = FEEDBACK_TEMPLATE
+    """The part with the feedback, with the place {feedback}."""
 
     @model_validator(mode="after")
     def _teacher_sees_more(self) -> Self:
@@ -80,8 +89,8 @@ class SDPO(Distilled, Taught):
             require_places("feedback_template", self.feedback_template, "feedback")
         if self.num_generations == 1 and self.exclude_own_success and self.feedback == "never":
             raise ValueError(
-                "with one generation per prompt, no sibling to learn from and no feedback there is no signal; "
-                "raise num_generations"
+                "num_generations: 1 leaves no sibling to learn from, and feedback: never no feedback, so there is no "
+                "signal; raise num_generations"
             )
         return self
 
@@ -135,7 +144,7 @@ class SDPO(Distilled, Taught):
         }
 
     def _solution(self, row: Row, successes: Sequence[Row]) -> str | None:
-        """The first success that may be shown to this row and has text left to show."""
+        """The first success that this row may see, if any text is left of it."""
         for success in successes:
             text = strip_thinking(success.completion) if self.remove_thinking_from_demonstration else success.completion
             if text.strip() and not (success is row and self.exclude_own_success):

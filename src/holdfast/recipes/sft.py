@@ -1,4 +1,4 @@
-"""SFT: imitate demonstrations token by token."""
+"""SFT: imitate demonstrations."""
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
@@ -21,10 +21,10 @@ class SFT(Recipe):
     summary: ClassVar[str] = "Imitate demonstrations, token by token."
     source: ClassVar[str] = "maximum likelihood"
     cost: ClassVar[str] = "1 forward, 1 backward; no generation"
-    when: ClassVar[str] = "Good demonstrations, one task, old skills do not matter much; the baseline to beat."
+    when: ClassVar[str] = "Good demonstrations, one task, and old skills matter little. The baseline to beat."
 
     aggregation: Literal["sequence_mean", "token_mean"] = "token_mean"
-    """TRL and transformers weigh all tokens of a batch alike; sequence_mean weighs all rows alike."""
+    """`token_mean` weights all tokens of a batch equally, as TRL and transformers do; `sequence_mean` all rows."""
 
     def rollouts(self) -> RolloutSpec:
         return RolloutSpec(source="demonstrations")

@@ -1,4 +1,4 @@
-"""SORT: where all samples fail, learn from the reference, most from what a plan makes likely."""
+"""SORT: if all samples fail, learn from the reference, most of all the tokens that a plan makes likely."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,34 +17,35 @@ from holdfast.recipes.parts.teacher import TeacherSpec
 class SORT(GRPO):
     """Selective off-policy reference tuning with plan guidance (arXiv 2605.11505).
 
-    Rows     y_1..y_8 ~ student(x), temperature 1, judged; and the reference y* of prompts that none of them solved
-    Context  the plan, in the teacher's prompt only; the teacher is the student as it is now, and scores y*
+    Rows     y_1..y_8 ~ student(x), temperature 1, judged; if none solves the prompt, also the reference y*
+    Context  the plan, in the teacher's prompt only; the teacher is the current student, and scores y*
     Loss     GRPO's on samples; on references −λ · sg(p_t^(1−α) g_t^α) · log p_t with p without and g with the plan;
-             mean over a row's tokens, then over all rows, references that are used among them
+             mean over a row's tokens, then over all rows, used references included
     """
 
     name: ClassVar[str] = "sort"
     needs: ClassVar[frozenset[str]] = frozenset({"plan", "demonstration", "reward"})
-    summary: ClassVar[str] = "GRPO that imitates the reference where all samples fail, guided by a plan."
+    summary: ClassVar[str] = "GRPO that imitates the reference if all samples fail, weighted by a plan."
     source: ClassVar[str] = "SORT, arXiv 2605.11505"
     cost: ClassVar[str] = (
-        "8 generations per prompt; 1 forward, 1 backward per row with signal; where no sample solves the prompt, "
+        "8 generations per prompt; 1 forward, 1 backward per row with signal; if no sample solves the prompt, "
         "1 forward, 1 teacher forward and 1 backward more on the reference"
     )
-    context_is_known: ClassVar[bool] = True
+    context_from_example: ClassVar[bool] = True
     when: ClassVar[str] = "A verifier, references and plans, and many prompts that no sample solves."
 
     reference_weight: float = Field(default=1.0, ge=0)
-    """λ. Reconstruction: not stated where we could read it."""
+    """λ, the weight of references. Reconstruction: we could not find the paper's value."""
     plan_share: float = Field(default=0.5, ge=0, le=1)
-    """α; 0 is DFT on references. Reconstruction: ½ is what "geometric mean" says."""
+    """α, the plan's exponent; 0 is DFT on references. Reconstruction: the paper says "geometric mean", which is ½."""
     rising_only: bool = False
     """Leave out tokens that the plan does not make likelier. Reconstruction: one reading of "likelihood increases"."""
     normalize_weights: bool = False
-    """Divide weights by their mean over the reference. Reconstruction: whether the paper does is unknown to us."""
+    """Divide weights by their mean over the reference. Reconstruction: we do not know whether the paper does."""
     success_threshold: float = Field(default=1.0, gt=0, le=1)
-    """A prompt has failed where all its samples are below. Reconstruction: with partial credit, that is not success."""
+    """A prompt fails if all its samples have a lower reward. Reconstruction: partial credit is not success."""
     template: str = PLAN_TEMPLATE
+    """The teacher's last user message, with the places {prompt} and {plan}."""
 
     @model_validator(mode="after")
     def _template_shows_the_plan(self) -> Self:
@@ -65,11 +66,11 @@ class SORT(GRPO):
 
     def signal(self) -> str:
         weight = f"p^{1 - self.plan_share:g}·g^{self.plan_share:g}"
-        return f"policy gradient; cross-entropy on references, weighed by {weight}"
+        return f"policy gradient; cross-entropy on references, weighted by {weight}"
 
     def annotate(self, groups: Sequence[Group]) -> Mapping[str, float]:
         sampled = [group.sampled() for group in groups]
-        numbers = super().annotate(sampled)
+        metrics = super().annotate(sampled)
         failed = 0
         for group, own in zip(groups, sampled, strict=True):
             solved = any(row.reward >= self.success_threshold for row in own.rows)
@@ -82,4 +83,4 @@ class SORT(GRPO):
                 assert group.example.plan is not None  # guaranteed by `needs`
                 if not solved:
                     row.teacher_messages = plan_prompt(group.example.messages, group.example.plan, self.template)
-        return {**numbers, "failed_group_fraction": failed / max(1, len(groups))}
+        return {**metrics, "failed_group_fraction": failed / max(1, len(groups))}

@@ -1,4 +1,4 @@
-"""StableOPD: on-policy distillation that a leash to the base and some demonstrations keep from running into loops."""
+"""StableOPD: on-policy distillation with a KL to the base and some demonstrations, against repetition loops."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -8,13 +8,13 @@ from pydantic import Field
 
 from holdfast.data.batch_metrics import compression
 from holdfast.data.rows import Group
-from holdfast.recipes.base.recipe import Above, Condition
+from holdfast.recipes.base.conditions import Above, Condition
 from holdfast.recipes.opsd import OPSD
 from holdfast.recipes.parts.objective import Clip, Divergence, Objective
 from holdfast.recipes.parts.rollouts import RolloutSpec
 
 LOOPING = 10.0
-"""A text that zlib makes so many times shorter runs in loops (arXiv 2604.08527)."""
+"""A text that zlib compresses by more than this factor is a repetition loop (arXiv 2604.08527)."""
 
 
 class StableOPD(OPSD):
@@ -30,12 +30,12 @@ class StableOPD(OPSD):
 
     name: ClassVar[str] = "stable_opd"
     needs: ClassVar[frozenset[str]] = frozenset({"privileged_context", "demonstration"})
-    summary: ClassVar[str] = "On-policy distillation kept from looping by a leash to the base and some demonstrations."
+    summary: ClassVar[str] = "On-policy distillation with a KL to the base and some demonstrations, against loops."
     source: ClassVar[str] = "StableOPD, arXiv 2604.08527"
     cost: ClassVar[str] = "1 generation, 1 teacher forward, 1 base forward per prompt; 1.25 forwards and backwards"
-    when: ClassVar[str] = "As opsd, for long answers, where samples begin to repeat themselves or to be cut off."
+    when: ClassVar[str] = "As opsd, for long answers, if samples begin to repeat themselves or to be truncated."
 
-    read_where: ClassVar[Mapping[str, tuple[Condition, ...]]] = {
+    used_if: ClassVar[Mapping[str, tuple[Condition, ...]]] = {
         "demonstration_weight": ({"demonstration_share": Above(0)},)
     }
 
@@ -43,13 +43,13 @@ class StableOPD(OPSD):
     clip: Clip = "none"
     temperature: float = Field(default=1.0, gt=0)
     beta: float = Field(default=0.05, ge=0)
-    """Of the KL to the base. Reconstruction: that there is one is known to us, its weight and estimate are not. The
-    paper's snapshot is the student before training, which is the base."""
+    """Coefficient of the KL to the base. Reconstruction: we know that the paper has one, but not its weight nor its
+    estimate. The paper's snapshot is the student before training, which is the base."""
     demonstration_share: float = Field(default=0.25, ge=0, le=1)
-    """Of prompts whose demonstration is imitated too. Reconstruction: the paper mixes in curated rows, how
-    many is unknown to us; they are spread evenly over the drawn prompts."""
+    """Fraction of prompts whose demonstration is imitated too. Reconstruction: the paper mixes in curated rows; we do
+    not know how many. They are spread evenly over the sampled prompts."""
     demonstration_weight: float = Field(default=1.0, ge=0)
-    """What a demonstration's token counts for beside a sampled one. Reconstruction."""
+    """Weight of a demonstration's token, relative to a sampled one. Reconstruction."""
 
     def required(self) -> frozenset[str]:
         return super().required() - (frozenset() if self.demonstration_share else {"demonstration"})
@@ -68,11 +68,11 @@ class StableOPD(OPSD):
 
     def annotate(self, groups: Sequence[Group]) -> Mapping[str, float]:
         samples = [group.sampled() for group in groups]
-        numbers = super().annotate(samples)
+        metrics = super().annotate(samples)
         own = [row for group in samples for row in group.rows]
         for row in own:
             row.base_kl = 1.0 if self.beta else 0.0
         for row in (row for group in groups for row in group.rows if not row.is_sampled):
             row.ce = self.demonstration_weight
         looping = sum(compression(row.completion) > LOOPING for row in own)
-        return {**numbers, "looping_fraction": looping / max(1, len(own))}
+        return {**metrics, "looping_fraction": looping / max(1, len(own))}

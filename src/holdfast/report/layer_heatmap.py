@@ -255,12 +255,12 @@ def _panel(grid: Grid, types: Sequence[str], scale: ColorScale, axes: str, *, sh
         "customdata": text(above),
         "showlegend": False,
     }
-    struck_out = {
+    struck_out: Spec = {
         "type": "scatter",
         "mode": "markers",
         # An empty trace still has its legend entry, so the reader knows what a struck-out cell would mean.
-        "x": [layer for _, layer in within] or [None],
-        "y": [types.index(name) for name, _ in within] or [None],
+        "x": [layer for _, layer in within] if within else [None],
+        "y": [types.index(name) for name, _ in within] if within else [None],
         "marker": {"symbol": "line-ne-open", "size": 9, "color": "@muted", "line": {"width": 1.2, "color": "@muted"}},
         "customdata": text(within) or [""],
         "name": "not above the no-op floor",

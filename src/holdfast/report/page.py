@@ -30,7 +30,7 @@ from holdfast.report.samples import sample_panels
 from holdfast.report.step_curves import loss_curves, main_curves, score_curves
 from holdfast.report.terms import GENERAL_TERMS
 from holdfast.report.tradeoff import tradeoff_figure
-from holdfast.report.view import SummaryView
+from holdfast.report.view import KIND_NAMES, SummaryView
 from holdfast.report.weight_drift import weight_drift
 from holdfast.store.files import write_text
 
@@ -61,7 +61,7 @@ def render_report(summary: Mapping[str, Any]) -> str:
         undefined=StrictUndefined,
     )
     environment.filters["soft"] = _soft
-    environment.globals.update(color=color, glyph=glyph)
+    environment.globals.update(color=color, glyph=glyph, kind_names=KIND_NAMES)
     scripts = {name: Markup(_template(f"{name}.js")) for name in ("theme", "page", "draw", "save")}
     scripts["plotly"] = Markup(_plotly())
     return environment.get_template("report.html.j2").render(

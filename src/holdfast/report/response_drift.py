@@ -7,7 +7,7 @@ from holdfast.measure.statistics import mean_interval
 from holdfast.report.figure import Figure, Spec, color, layout, plot_text, symbol
 from holdfast.report.number_format import DASH, average, nats, number, percent, small
 from holdfast.report.samples import grade, reward_text
-from holdfast.report.view import RecipeView, SummaryView
+from holdfast.report.view import KIND_NAMES, RecipeView, SummaryView
 from holdfast.report.word_changes import differing_words
 
 HEADERS = (
@@ -43,7 +43,7 @@ def response_drift(view: SummaryView) -> dict[str, Any]:
                 where = {"recipe": recipe.index, "order": order_index, "stage": stage}
                 title = f"{recipe.label}, {view.stage_name(stage, order_index)}"
                 rows = [
-                    (name, entries[0].get("kind") or "", _row(entries)[: len(headers)])
+                    (name, KIND_NAMES.get(entries[0].get("kind") or "", ""), _row(entries)[: len(headers)])
                     for name, entries in by_set.items()
                 ]
                 tables.append(where | {"title": title, "rows": rows})

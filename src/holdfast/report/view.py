@@ -14,6 +14,10 @@ from holdfast.measure.metrics import flatten_metrics
 from holdfast.report.number_format import ShownEstimate, estimate, number
 
 KIND_TITLES = {"task": "Tasks, in stream order", "retention": "Held-out suites", "ood": "Out of distribution"}
+"""Headings of the kinds of sets, in the order in which the report shows them."""
+
+KIND_NAMES = {"task": "task", "retention": "held-out suite", "ood": "out of distribution"}
+"""What a single set of a kind is called."""
 
 CurvePoints = list[tuple[float, float, float, float]]
 """Rows of (x, mean, smallest, largest) over runs."""

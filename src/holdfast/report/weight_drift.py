@@ -173,7 +173,7 @@ def _floor_text(floor: float | None) -> str:
         return "The no-op floor was not measured."
     if floor == 0:
         return "The no-op floor is exactly 0: converting the base model to the model's dtype and back changes nothing."
-    return f"The no-op floor is {small(floor)}: converting the base model to the model's dtype and back reads as this."
+    return f"The no-op floor, from converting the base model to the model's dtype and back, is {small(floor)}."
 
 
 def _table(

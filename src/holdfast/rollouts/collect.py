@@ -143,7 +143,7 @@ class Collector:
                 return [Demonstrations(self.seed, replayed=False), BaseReplay(sampler)]
             return [Demonstrations(self.seed, replayed=True)]
         sources: list[RowSource] = [self._samples]
-        if (guidance := self.recipe.guidance()) is not None:
+        if (guidance := self.recipe.hints()) is not None:
             sources.append(HintedSamples(sampler, encoder, guidance, self.seed))
         # A controller may switch revisions on or off between batches, so this one asks the recipe as it is now.
         if (revision := recipe.rollouts().revision) is not None:

@@ -52,14 +52,14 @@ def _encode(
     example: Example, task: Task, recipe: Recipe, encoder: PromptEncoder, max_completion_length: int
 ) -> TrainingPrompt:
     """Encode an example and check every prompt of it whose text is known before sampling."""
-    spec, guidance = recipe.rollouts(), recipe.guidance()
+    spec, guidance = recipe.rollouts(), recipe.hints()
     prompt_ids = encoder.student_prompt(example, task)
     if spec.is_sampled:
         # Stand-ins for the rows of this example. Annotating them shows which teacher's prompts the recipe will ask for.
         stand_ins = [Row(example, prompt_ids, [], sampled_logprobs=[])]
         if spec.with_demonstration:
             stand_ins.append(Row(example, prompt_ids, []))
-        if recipe.context_is_known:
+        if recipe.context_from_example:
             recipe.annotate([Group(example, stand_ins)])
         for row in stand_ins:
             if row.teacher_messages is not None:

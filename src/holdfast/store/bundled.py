@@ -1,12 +1,12 @@
-"""The bases that ship with the package, by the names that `model.path` takes. Torch-free."""
+"""The bundled base models, by the names that `model.path` accepts. Imports without torch."""
 
 from importlib.resources import files
 from pathlib import Path
 
 BASES = {"lab": "base", "lab-wide": "base-wide"}
-"""Folder of each."""
+"""Folder of each base model, within `holdfast.lab`."""
 
 
 def base_folder(name: str) -> Path | None:
-    """Where a bundled base lies; None where no base has this name."""
+    """The folder of a bundled base model; None if no base model has this name."""
     return Path(str(files("holdfast.lab") / BASES[name])) if name in BASES else None

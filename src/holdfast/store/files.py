@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that are replaced in one step: a killed process leaves no half-written one."""
 
 import json
 import math
@@ -14,11 +14,11 @@ from typing import Any
 from holdfast.errors import RunError
 
 HALF_WRITTEN = (".*.json.*", ".*.yaml.*", ".*.html.*", "*/.*.json.*", "models/.stage-*", "checkpoints/.*.tmp")
-"""Names of files and folders in the making, which are renamed when they are whole."""
+"""Name patterns of unfinished files and folders. They are renamed when they are complete."""
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file's content in one step: readers see the old or the new, never a part."""
+    """Replace a file in one step: readers see the old text or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -34,7 +34,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write plain data as JSON, in one step; NaN and infinities are refused."""
+    """Write plain data as JSON, in one step. NaN and infinities raise ValueError."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -42,19 +42,19 @@ def read_json(path: Path) -> Any:
     """Read a JSON file of a run.
 
     Raises:
-        RunError: it is missing or is not JSON.
+        RunError: the file is missing or is not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RunError("no such file", where=str(path), fix="is this a run directory of holdfast?") from None
+        raise RunError("no such file", where=str(path), fix="check that this is a run directory of holdfast") from None
     except (OSError, ValueError) as error:
         raise RunError(f"cannot be read: {error}", where=str(path)) from None
 
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """A new folder beside `path` that takes its place when the block ends well, and vanishes when it does not."""
+    """A temporary folder next to `path`. It replaces `path` when the block ends, and is removed if the block raises."""
     path.parent.mkdir(parents=True, exist_ok=True)
     mark = uuid.uuid4().hex[:8]
     fresh, stale = path.with_name(f".{path.name}.{mark}.new"), path.with_name(f".{path.name}.{mark}.old")
@@ -70,7 +70,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def json_safe(value: Any) -> Any:
-    """The same as plain JSON: NaN and infinities become null, tuples lists, NumPy numbers numbers, keys text."""
+    """The value as plain JSON: NaN and infinities become null, tuples lists, NumPy numbers numbers, keys strings."""
     if isinstance(value, Mapping):
         return {str(k): json_safe(v) for k, v in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

@@ -1,7 +1,7 @@
-"""Weights of model folders, one tensor at a time: safetensors in one file or many, tied, or an adapter over its base.
+"""Weights of model folders, one tensor at a time: safetensors in one file or many, tied weights, LoRA adapters.
 
-Tensors are mapped from their file, not read into memory; the mapping goes away with the tensor. So a comparison of two
-models needs memory for one matrix of each.
+Tensors are memory-mapped from their file, and the mapping is freed with the tensor. So a comparison of two models needs
+memory for one matrix of each.
 """
 
 import json
@@ -21,7 +21,7 @@ from holdfast.errors import ModelError
 from holdfast.store.bundled import base_folder
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-"""What a weight may be stored in, by the name in safetensors."""
+"""Supported data types of weights, by their name in safetensors."""
 
 _ADAPTER_PREFIX = "base_model.model."
 
@@ -30,7 +30,7 @@ _HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "config.json", "adapt
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Where a tensor lies, and what it is."""
+    """A tensor in a file: its place, shape and data type."""
 
     file: Path
     key: str
@@ -42,7 +42,7 @@ class Stored:
         return math.prod(self.shape)
 
     def read(self) -> Tensor:
-        """The tensor in its stored dtype, mapped from the file."""
+        """The tensor in its stored data type, memory-mapped from the file."""
         with safe_open(self.file, "pt") as opened:
             return opened.get_tensor(self.key)
 
@@ -72,12 +72,12 @@ class Model:
     """The weights of a model by name.
 
     Attributes:
-        where: the path or id that it was opened by.
-        tensors: what is stored, of adapters the base's; names are those of the saved state.
-        tied: names that stand for another tensor of the same model, and which.
+        where: the path or id that the model was opened with.
+        tensors: stored tensors by their name in the saved state; for an adapter, the base's.
+        tied: names that refer to another tensor of the same model, with that tensor's name.
         left_out: tensors that cannot be compared, with the reason.
-        notes: what a reader of the comparison should know.
-        added: what an adapter adds to them, by name.
+        notes: remarks for readers of the comparison.
+        added: what an adapter adds to the tensors, by name.
     """
 
     where: str
@@ -88,21 +88,21 @@ class Model:
     added: Mapping[str, _Factors] = field(default_factory=dict)
 
     def source(self, name: str) -> Stored:
-        """Where a name's tensor lies, through ties."""
+        """The stored tensor of a name, with ties resolved."""
         return self.tensors[self.tied.get(name, name)]
 
     def product(self, name: str) -> Product | None:
-        """What an adapter adds to a tensor; None where nothing does."""
+        """What an adapter adds to a tensor; None if it adds nothing."""
         factors = self.added.get(self.tied.get(name, name))
         return factors.read() if factors else None
 
     def dtype(self, name: str) -> torch.dtype:
-        """What a weight is stored in; float32 where an adapter is added to it."""
+        """Stored data type of a weight; float32 if an adapter adds to it."""
         return torch.float32 if self.tied.get(name, name) in self.added else self.source(name).dtype
 
     @property
     def names(self) -> set[str]:
-        """All names that the model has a tensor for, ties included."""
+        """All names with a tensor, tied names included."""
         return self.tensors.keys() | self.tied.keys()
 
 
@@ -110,55 +110,53 @@ def open_model(path: str | Path, other: str | Path | None = None) -> Model:
     """Open a model folder, a PEFT adapter's folder, a hub id, or the lab's base.
 
     Args:
-        other: a model to take an adapter's base from where the one that the adapter names is not there.
+        other: a model to use as an adapter's base if the base that the adapter names is missing.
 
     Raises:
-        ModelError: it is not there, has no safetensors, is quantized, or is an adapter of a kind other than plain LoRA.
+        ModelError: the model is missing, has no safetensors, is quantized, or is an adapter other than plain LoRA.
     """
     folder = locate(path)
     if (folder / "adapter_config.json").is_file():
         return _open_adapter(str(path), folder, other)
     config = _json(folder / "config.json") if (folder / "config.json").is_file() else {}
     if "quantization_config" in config:
-        raise ModelError("its weights are quantized", where=str(path), fix="name the model that it was made from")
+        raise ModelError("its weights are quantized", where=str(path), fix="use the model that it was quantized from")
     tensors, left_out = _stored(folder, str(path))
     return Model(str(path), tensors, _ties(config, tensors), left_out)
 
 
 def locate(path: str | Path) -> Path:
-    """The folder that a path, a hub id or `lab` stands for."""
+    """The folder of a path, a hub id or a bundled base model."""
     bundled = base_folder(str(path))
     if bundled is not None:
         return bundled
     folder = Path(path).expanduser()
     if folder.is_dir():
         if (folder / "models").is_dir() and not any(folder.glob("*.safetensors")):
-            raise ModelError(
-                "is a run, not a model", where=str(path), fix="name one of its stages, e.g. models/stage-1"
-            )
+            raise ModelError("is a run, not a model", where=str(path), fix="use one of its stages, e.g. models/stage-1")
         return folder.resolve()
     if folder.exists():
-        raise ModelError("is a file, not a folder", where=str(path), fix="name the folder that it lies in")
+        raise ModelError("is a file, not a folder", where=str(path), fix="use the folder that contains it")
     if str(path).startswith((".", "/", "~")) or str(path).count("/") != 1:
-        raise ModelError("no such folder", where=str(path), fix="name a model folder, or a hub id as owner/name")
+        raise ModelError("no such folder", where=str(path), fix="use a model folder, or a hub id as owner/name")
     return hub_folder(str(path))
 
 
 def hub_folder(path: str, revision: str | None = None) -> Path:
-    """The folder of a model on the hub, loaded where it is not there yet.
+    """The local folder of a model on the hub. It is downloaded if necessary.
 
     Raises:
-        ModelError: it cannot be had.
+        ModelError: the model cannot be downloaded.
     """
     try:
         return Path(snapshot_download(path, revision=revision, allow_patterns=_HUB_FILES))
     except Exception as error:
-        reason = f"is no folder, and cannot be had from the hub: {type(error).__name__}"
+        reason = f"is not a folder, and cannot be loaded from the hub: {type(error).__name__}"
         raise ModelError(reason, where=path, fix="check the path, or the id and the network") from error
 
 
 def _stored(folder: Path, where: str) -> tuple[dict[str, Stored], dict[str, str]]:
-    """What the safetensors of a folder hold by name, and which of it cannot be compared, with the reason."""
+    """The stored tensors of a folder by name, and those that cannot be compared, with the reason."""
     index = folder / "model.safetensors.index.json"
     one = folder / "model.safetensors"
     if index.is_file():
@@ -183,7 +181,7 @@ def _stored(folder: Path, where: str) -> tuple[dict[str, Stored], dict[str, str]
 
 
 def _ties(config: Mapping[str, Any], tensors: Mapping[str, Stored]) -> dict[str, str]:
-    """The output head of a model that says it is its input embedding, whether or not it was saved as well."""
+    """The output head, if the configuration ties it to the input embedding. It may be saved as well."""
     text = config.get("text_config") or {}
     if not config.get("tie_word_embeddings", text.get("tie_word_embeddings", False)):
         return {}
@@ -193,11 +191,11 @@ def _ties(config: Mapping[str, Any], tensors: Mapping[str, Stored]) -> dict[str,
 
 def _open_adapter(where: str, folder: Path, other: str | Path | None) -> Model:
     config = _json(folder / "adapter_config.json")
-    merge = "merge it with peft's `merge_and_unload`, save the model and name that folder"
+    merge = "merge it with peft's `merge_and_unload`, save the model and use that folder"
     unusual = [key for key in ("use_dora", "lora_bias", "target_parameters", "layer_replication") if config.get(key)]
     if config.get("peft_type") != "LORA" or unusual:
         kind = unusual[0] if unusual else f"peft_type {config.get('peft_type')}"
-        raise ModelError(f"adapters with {kind} are not read as they are", where=where, fix=merge)
+        raise ModelError(f"adapters with {kind} are not supported", where=where, fix=merge)
     base, note = _base_of(config, where, other)
     saved, _ = _stored(folder, where)
     tensors, ties, added = dict(base.tensors), dict(base.tied), {}
@@ -212,18 +210,20 @@ def _open_adapter(where: str, folder: Path, other: str | Path | None) -> Model:
             scale = _scale(config, name.removesuffix(".weight"), right.shape[0])
             shape = (left.shape[0], right.shape[1])
             if name not in tensors or tensors[name].shape != (shape[::-1] if is_transposed else shape):
-                raise ModelError(f"it adds to {name}, which the base does not have so", where=where, fix=merge)
+                raise ModelError(
+                    f"it adds to {name}, which the base does not have in this shape", where=where, fix=merge
+                )
             added[name] = _Factors(left, right, scale, is_transposed)
         elif name in base.names and base.source(name).shape == left.shape:
-            tensors[name] = left  # trained and saved whole, beside the adapter; no longer tied then
+            tensors[name] = left  # trained and saved in full, in addition to the adapter, so it is no longer tied
             ties.pop(name, None)
         elif ".lora_A." not in name and not name.endswith(".lora_embedding_A"):
-            raise ModelError(f"it holds {key}, which the base has no place for", where=where, fix=merge)
+            raise ModelError(f"it has {key}, which the base does not have", where=where, fix=merge)
     return Model(where, tensors, ties, base.left_out, (*base.notes, *note), added)
 
 
 def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
-    """What peft multiplies the product of an adapter's factors by."""
+    """The factor with which peft multiplies the product of an adapter's matrices."""
     alpha = config["lora_alpha"]
     for pattern, own in (config.get("alpha_pattern") or {}).items():
         if re.match(rf"(.*\.)?({pattern})$", module):
@@ -233,7 +233,7 @@ def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
 
 
 def _base_of(config: Mapping[str, Any], where: str, other: str | Path | None) -> tuple[Model, tuple[str, ...]]:
-    """The base that an adapter names; where that is not there, the model that it is compared with, and a note."""
+    """The base that an adapter names. If it is missing, the model that the adapter is compared with, and a note."""
     named = config.get("base_model_name_or_path")
     note: tuple[str, ...] = ()
     try:
@@ -243,16 +243,16 @@ def _base_of(config: Mapping[str, Any], where: str, other: str | Path | None) ->
     except ModelError:
         if other is None or (locate(other) / "adapter_config.json").is_file():
             raise
-        path, note = other, (f"{where}: its base {named!r} is not here; {other} is taken for it",)
+        path, note = other, (f"{where}: its base {named!r} is missing; {other} is used instead",)
     base = open_model(path)
     if base.added:
-        raise ModelError("its base is an adapter too", where=where, fix="merge the base and name the merged folder")
+        raise ModelError("its base is an adapter too", where=where, fix="merge the base and use the merged folder")
     return base, note
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot be read: {error}", where=str(path), fix="copy the model again") from error
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}

@@ -1,4 +1,7 @@
-"""The run directory: everything that a run leaves behind, written so that a kill leaves nothing half-written."""
+"""The run directory: paths and logs of a run. A killed run leaves no half-written file.
+
+docs/run-directory.md describes the files.
+"""
 
 import json
 import os
@@ -11,7 +14,7 @@ from holdfast.errors import RunError
 from holdfast.store.files import HALF_WRITTEN
 
 LOGS = ("metrics.jsonl", "probes.jsonl", "rollouts.jsonl", "decisions.jsonl", "discarded.jsonl")
-"""Logs that grow line by line; a resumed run cuts them back to where its checkpoint stands."""
+"""Logs that grow line by line. A resumed run cuts them back to their size at its checkpoint."""
 
 
 class RunDirectory:
@@ -59,20 +62,22 @@ class RunDirectory:
         return self.path / "drift" / f"stage-{stage}.json"
 
     def refuse_existing(self) -> None:
-        """Refuse a directory that holds anything, but for what a kill in the moment of its making left behind.
+        """Check that the directory is missing or empty.
+
+        An unfinished configuration file does not count: a run leaves it if it is killed while it creates the directory.
 
         Raises:
-            RunError: it is not empty, or not a directory.
+            RunError: the directory is not empty, or is a file.
         """
         if not self.path.exists():
             return
-        begun = f".{self.config.name}."
-        if not self.path.is_dir() or any(not entry.name.startswith(begun) for entry in self.path.iterdir()):
-            fix = "go on with `holdfast resume`, choose another output_dir, or remove it"
-            raise RunError("there is something here already", where=str(self.path), fix=fix)
+        unfinished = f".{self.config.name}."
+        if not self.path.is_dir() or any(not entry.name.startswith(unfinished) for entry in self.path.iterdir()):
+            fix = "resume it with `holdfast resume`, choose another output_dir, or remove it"
+            raise RunError("the directory exists and is not empty", where=str(self.path), fix=fix)
 
     def sweep(self) -> None:
-        """Remove what a kill left half-written."""
+        """Remove unfinished files and folders of a killed process."""
         for pattern in HALF_WRITTEN:
             for path in self.path.glob(pattern):
                 if path.is_dir():
@@ -81,16 +86,16 @@ class RunDirectory:
                     path.unlink()
 
     def create(self) -> None:
-        """Make the directory.
+        """Create the directory.
 
         Raises:
-            RunError: it holds something already, or cannot be made.
+            RunError: the directory is not empty, or cannot be created.
         """
         self.refuse_existing()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunError(f"cannot be made: {error.strerror}", where=str(self.path)) from None
+            raise RunError(f"cannot be created: {error.strerror}", where=str(self.path)) from None
 
     def append(self, log: str, record: Mapping[str, Any]) -> None:
         """Add one line to a log."""
@@ -98,7 +103,7 @@ class RunDirectory:
             file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
 
     def lengths(self) -> dict[str, int]:
-        """Sizes of the logs in bytes, to cut them back to."""
+        """Sizes of the logs in bytes. A checkpoint keeps them for `cut`."""
         return {log: (self.path / log).stat().st_size if (self.path / log).exists() else 0 for log in LOGS}
 
     def cut(self, lengths: Mapping[str, int]) -> None:
@@ -109,7 +114,7 @@ class RunDirectory:
                 os.truncate(file, lengths.get(log, 0))
 
     def records(self, log: str) -> Iterator[dict[str, Any]]:
-        """The whole lines of a log; a line that a kill cut short is left out."""
+        """The complete lines of a log. A line that a kill cut short is left out."""
         file = self.path / log
         if not file.exists():
             return

@@ -104,7 +104,9 @@ class Run:
             self.evaluator, self.directory, self.tasks, self.suites, self.observer, self.baseline, config.model
         )
         self.guard = RunGuard(guard_settings(config), self.directory, self.teacher, self.policy.eos_ids)
-        self.near_future = NearFuture(config.recipe.guide(), self.directory, self.collector, self.policy, config.seed)
+        self.near_future = NearFuture(
+            config.recipe.near_future(), self.directory, self.collector, self.policy, config.seed
+        )
         self.near_future.check({task.name: steps for task, steps in zip(self.tasks, self.steps, strict=True)})
         self._assemble()
         for name, count in self.dropped().items():

@@ -1,7 +1,7 @@
-"""What a run keeps of its answers after a stage, and what its summary says of them; imports without torch.
+"""What a run keeps of its answers after a stage, and the summary's blocks about them. Imports without torch.
 
-A record, `responses/stage-S.json`, has greedy answers by set (`answers`), and after a stage how they compare with the
-base's (`entries`, `artifacts`).
+A record, `responses/stage-S.json`, has greedy answers by set (`answers`). After a stage it also has the comparison with
+the base's answers (`entries`, `artifacts`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,16 +20,16 @@ from holdfast.measure.response import compare_greedy
 from holdfast.measure.scores import Json, mean
 
 MOVED = 3
-"""Answers that are shown of each set."""
+"""Number of changed answers, and of examples, that are shown."""
 
 MOST = 20
-"""Artifacts of each kind in a summary."""
+"""Largest number of artifacts of each kind in a summary."""
 
 DEMONSTRATIONS = 256
-"""Of each task that answers are compared with."""
+"""Number of demonstrations of each task that answers are compared with."""
 
 ONE_SET = 0.9
-"""Of the answers that gained something, the share on one set's prompts from which on it is that set's."""
+"""An artifact belongs to one set if at least this share of the answers that gained it is on the set's prompts."""
 
 UNMEASURED = dict.fromkeys(
     ("kl_base_to_model", "kl_base_to_model_se", "kl_model_to_base", "kl_model_to_base_se", "entropy", "entropy_base")
@@ -38,8 +38,8 @@ UNMEASURED = dict.fromkeys(
 Answers = Mapping[str, Sequence[Mapping[str, Any]]]
 """By set: `id`, `prompt`, `text`, `truncated`, `reward`."""
 
-_Sought = tuple[str | None, Sequence[Ngram], Any]
-"""The set that answers are looked through of (None: all), the n-grams, and what makes units of a text."""
+_Search = tuple[str | None, Sequence[Ngram], Any]
+"""The set whose answers are searched (None: all), the n-grams, and the function that splits a text into units."""
 
 
 def stage_record(
@@ -52,14 +52,14 @@ def stage_record(
     demonstrations: Mapping[str, Sequence[str]],
     similarity: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Json:
-    """The record of a stage; of stage 0 it has the answers alone.
+    """The record of a stage. The record of stage 0 has only the answers.
 
     Args:
-        kl: divergences by set, where they were measured.
+        kl: divergences by set, if they were measured.
         base: the base's answers to the same prompts.
-        kinds: of the sets.
-        demonstrations: of the tasks.
-        similarity: of embeddings by set, as `compare_embeddings` finds it, where an embedding model is named.
+        kinds: kind of each set.
+        demonstrations: demonstrations of each task.
+        similarity: similarity of embeddings by set, from `compare_embeddings`, if there is an embedding model.
     """
     record: Json = {"stage": stage, "task": task, "answers": answers}
     like = similarity or {}
@@ -87,17 +87,17 @@ def _flat(answers: Answers) -> list[Answer]:
 
 
 def _compared(base: Sequence[Mapping[str, Any]], own: Sequence[Mapping[str, Any]]) -> Json:
-    found = compare_greedy(*([Answer(each["id"], each["text"]) for each in side] for side in (base, own)))
-    edits = found["per_prompt"]
+    greedy = compare_greedy(*([Answer(each["id"], each["text"]) for each in side] for side in (base, own)))
+    edits = greedy["per_prompt"]
     most = sorted(range(len(own)), key=lambda i: -edits[i])[:MOVED]
     return {
         "n": len(own),
-        "equal_answers": found["agreement"]["mean"],
-        "edit_distance": found["edit"]["mean"],
-        "length": found["length"]["b"],
-        "length_base": found["length"]["a"],
-        "distinct_2": found["distinct"]["2"]["b"],
-        "distinct_2_base": found["distinct"]["2"]["a"],
+        "equal_answers": greedy["agreement"]["mean"],
+        "edit_distance": greedy["edit"]["mean"],
+        "length": greedy["length"]["b"],
+        "length_base": greedy["length"]["a"],
+        "distinct_2": greedy["distinct"]["2"]["b"],
+        "distinct_2_base": greedy["distinct"]["2"]["a"],
         "moved": [
             {
                 "id": own[i]["id"],
@@ -121,7 +121,7 @@ def response_entries(records: Sequence[Mapping[str, Any]]) -> list[Json]:
 
 def repetition_entries(records: Sequence[Mapping[str, Any]]) -> list[Json]:
     """The `repetition` block of a summary: means over all answers of each record."""
-    found = []
+    entries = []
     for record in records:
         answers = [each for own in record["answers"].values() for each in own]
         ratios = [compression_ratio(each["text"]) for each in answers]
@@ -131,30 +131,29 @@ def repetition_entries(records: Sequence[Mapping[str, Any]]) -> list[Json]:
             "looping": [float(ratio > LOOPING) for ratio in ratios],
             "truncated": [float(each["truncated"]) for each in answers],
         }
-        found.append({"stage": record["stage"], **{name: mean(values) for name, values in measured.items()}})
-    return found
+        entries.append({"stage": record["stage"], **{name: mean(values) for name, values in measured.items()}})
+    return entries
 
 
 def artifact_entries(
     records: Sequence[Mapping[str, Any]], probes: Sequence[Mapping[str, Any]] = (), level: float = LEVEL
 ) -> list[Json]:
-    """The `artifacts` block of a summary: what was significant after any stage, followed over all of them.
+    """The `artifacts` block of a summary: phrases that were significant after any stage, followed over all stages.
 
-    Where probes within stages keep answers, it is followed in these too.
-
-    Each is described by the stage with the best evidence for it, and stands in the order of that. A list of what T
-    stages named at a false-discovery rate of q each may be false at a rate of T·q; so every q is multiplied by the
-    stages that were tested, and the list of each kind is at `level` as a whole, whatever the stages have in common.
+    If probes within stages keep answers, a phrase is followed there too. Each phrase is described by the stage with the
+    strongest evidence, and sorted by it. A list over T stages at a false-discovery rate of q each may have a rate of
+    T·q. So every q is multiplied by the number of tested stages, and the whole list of each kind is at `level`, however
+    similar the stages are.
     """
-    found: dict[tuple[Any, ...], tuple[float, Json, _Sought]] = {}
+    candidates: dict[tuple[Any, ...], tuple[float, Json, _Search]] = {}
     stages = sum("artifacts" in record for record in records)
 
     def over_stages(q: float) -> float:
         return min(1.0, stages * q)
 
-    def consider(key: tuple[Any, ...], evidence: float, entry: Json, sought: _Sought) -> None:
-        if key not in found or evidence > found[key][0]:
-            found[key] = (evidence, entry, sought)
+    def consider(key: tuple[Any, ...], evidence: float, entry: Json, search: _Search) -> None:
+        if key not in candidates or evidence > candidates[key][0]:
+            candidates[key] = (evidence, entry, search)
 
     for index, record in enumerate(records):
         for grown in record.get("artifacts", {}).get("grown", ()):
@@ -177,8 +176,8 @@ def artifact_entries(
             entry = _entry(text, "marker", leak["on"], curve, leak["share_demonstrations"], over_stages(leak["q"]))
             examples = _examples(record, leak["on"], ngrams, units_of_text)
             more = {"marker_of": leak["task"], "examples": examples}
-            sought = (leak["on"], ngrams, units_of_text)
-            consider(("marker", leak["task"], leak["on"], text), -leak["p"], entry | more, sought)
+            search = (leak["on"], ngrams, units_of_text)
+            consider(("marker", leak["task"], leak["on"], text), -leak["p"], entry | more, search)
         for phrase in record.get("artifacts", {}).get("phrases", ()):
             if over_stages(phrase["q"]) > level:
                 continue
@@ -189,10 +188,10 @@ def artifact_entries(
             consider(("phrase", ngram), -phrase["p"], entry | more, (None, [ngram], words))
         assert record["stage"] == index
     kept: list[Json] = []
-    read = cache(lambda units, text: tuple(units(text)))  # each answer is looked through for every artifact
+    read = cache(lambda units, text: tuple(units(text)))  # the same answers are searched for every artifact
     for kind in ("grown", "marker", "phrase"):
-        own_kind = sorted((found[key] for key in found if key[0] == kind), key=lambda each: -each[0])
-        kept += [entry | {"within": _within(probes, records, *sought, read)} for _, entry, sought in own_kind[:MOST]]
+        own_kind = sorted((candidates[key] for key in candidates if key[0] == kind), key=lambda each: -each[0])
+        kept += [entry | {"within": _within(probes, records, *search, read)} for _, entry, search in own_kind[:MOST]]
     return kept
 
 
@@ -220,20 +219,20 @@ def _entry(
 
 
 def _hits(record: Mapping[str, Any], where: str | None, ngrams: Sequence[Ngram], units: Any) -> list[tuple[str, bool]]:
-    """For each answer, on one set's prompts or on all, its prompt and whether it contains one of some n-grams."""
-    found = []
+    """For each answer to one set's prompts, or to all, its prompt and whether it contains one of the n-grams."""
+    hits = []
     for name, own in record["answers"].items():
         if where in (None, name):
             for each in own:
                 answer: Sequence[Unit] = units(each["text"])
-                found.append((f"{name}/{each['id']}", share_with([answer], ngrams) > 0))
-    return found
+                hits.append((f"{name}/{each['id']}", share_with([answer], ngrams) > 0))
+    return hits
 
 
 def _curve(
     records: Sequence[Mapping[str, Any]], where: str | None, ngrams: Sequence[Ngram], units: Any
 ) -> tuple[list[int], int]:
-    """How many answers contain one of some n-grams after each stage, and of how many."""
+    """Number of answers that contain one of the n-grams after each stage, and number of all answers."""
     hits = [_hits(record, where, ngrams, units) for record in records]
     return [sum(hit for _, hit in each) for each in hits], len(hits[0])
 
@@ -246,15 +245,15 @@ def _within(
     units: Any,
     read: Callable[[Any, str], Sequence[Unit]],
 ) -> list[Json]:
-    """The share of answers that contain one of some n-grams at each probe that asked all of the sets."""
+    """The share of answers that contain one of the n-grams, at each probe that asked all of the sets."""
     wanted = set(records[0]["answers"]) if where is None else {where}
-    found = []
+    shares = []
     for probe in probes:
         answers = probe.get("answers") or {}
         if wanted <= answers.keys():
             has = [share_with([read(units, text)], ngrams) > 0 for name in wanted for text in answers[name]]
-            found.append({"stage": probe["stage"], "step": probe["step"], "share": sum(has) / len(has)})
-    return found
+            shares.append({"stage": probe["stage"], "step": probe["step"], "share": sum(has) / len(has)})
+    return shares
 
 
 def _examples(record: Mapping[str, Any], where: str | None, ngrams: Sequence[Ngram], units: Any) -> list[str]:
@@ -262,7 +261,7 @@ def _examples(record: Mapping[str, Any], where: str | None, ngrams: Sequence[Ngr
 
 
 def _one_set(before: Mapping[str, Any], after: Mapping[str, Any], ngram: Ngram) -> str | None:
-    """The set on whose prompts nearly all of the growth is; None where it is on several."""
+    """The set whose prompts have nearly all of the growth; None if several sets have it."""
     sides = (_hits(record, None, [ngram], units_of_text) for record in (before, after))
     gained = [prompt.partition("/")[0] for (_, then), (prompt, now) in zip(*sides, strict=True) if now and not then]
     most = max(set(gained), key=gained.count, default=None)

@@ -1,14 +1,17 @@
 """The verdict: plain sentences that follow from the numbers of a summary and claim no more than they show.
 
-The first sentence is the headline. Fractions are written as points (percentage points). Where there is an interval, a
-difference is claimed only if it excludes zero; if it does so alone but not after Holm's correction for the number of
-comparisons, the sentence says so, and it is no headline; of the rest, "no difference could be shown". Where there is no
-interval, what was observed is stated together with why there is none.
+The first sentence is the headline. Fractions are written as points (percentage points). The rules for claims:
+
+- If there is an interval, a difference is claimed only if the interval excludes zero.
+- If that is true only before Holm's correction for the number of comparisons, the sentence says so. It is no headline.
+- All other differences are inconclusive.
+- If there is no interval, the sentence gives the observed difference and says why there is no interval.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from holdfast.measure.metrics import METRICS
 from holdfast.measure.scores import mean
 from holdfast.measure.statistics import largest_margin
 
@@ -26,12 +29,12 @@ def points(fraction: float) -> str:
 
 
 def is_shown(entry: Summary) -> bool:
-    """Whether a paired or matched entry's difference stands after correction for the size of its family."""
+    """Whether the difference of a paired or matched entry is significant after correction for its family."""
     return entry["p_holm"] is not None and entry["p_holm"] < ALPHA
 
 
 def is_shown_alone(entry: Summary) -> bool:
-    """Whether it would stand if it were the only comparison made, but does not stand among all of them."""
+    """Whether the difference would be significant as the only comparison, but is not after correction."""
     return entry["p"] is not None and entry["p"] < ALPHA and not is_shown(entry)
 
 
@@ -43,55 +46,67 @@ def _count(n: int, noun: str) -> str:
     return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
-def _kept(loss: float) -> str:
-    return f"{'lost' if loss >= 0 else 'gained'} {points(abs(loss))} points"
+def _change(loss: float) -> str:
+    """What happened to earlier tasks and retention suites."""
+    if loss < 0:
+        return f"gained {points(-loss)} points on earlier skills"
+    return f"forgot {points(loss)} points of earlier skills"
 
 
 def _evidence(entry: Summary, sign: float = 1.0) -> str:
-    """Interval and runs, or why there is no interval; `sign` turns the interval of a − b into that of b − a."""
+    """Interval and number of runs, or why there is no interval. A `sign` of −1 is for b − a instead of a − b."""
     if entry["ci95"] is None:
         return "1 run, so no interval" if entry["n"] == 1 else f"the same in all {entry['n']} runs, so no interval"
     low, high = sorted(sign * bound for bound in entry["ci95"])
-    text = f"95% interval {points(low)} to {points(high)}, {_count(entry['n'], 'run')}"
+    text = f"95% CI {points(low)} to {points(high)}, {_count(entry['n'], 'run')}"
     if is_shown_alone(entry):
-        text += f"; not significant among all comparisons, Holm's p {entry['p_holm']:.2g}"
+        text += f"; not significant after Holm's correction for all comparisons, p = {entry['p_holm']:.2g}"
     return text
 
 
-def _is_open(entry: Summary) -> bool:
-    """Whether there is an interval, and it leaves open who is ahead."""
+def _is_inconclusive(entry: Summary) -> bool:
+    """Whether there is an interval and it includes zero."""
     return entry["ci95"] is not None and not is_shown(entry) and not is_shown_alone(entry)
 
 
 def _where(entry: Summary) -> str:
-    return "at a matched new-task score" if entry["method"] == "interpolated" else "at the end of a stage, unmatched"
+    if entry["method"] == "interpolated":
+        return "at a matched new-task score"
+    return "at the ends of the stages, unmatched"
 
 
 def _claim(entry: Summary) -> tuple[str, str, float]:
-    """Who lost more, who less, and the sign that turns a − b into more − less."""
+    """Who forgot more, who forgot less, and the sign that turns a − b into more − less."""
     return (entry["a"], entry["b"], 1.0) if entry["difference"] > 0 else (entry["b"], entry["a"], -1.0)
 
 
-def matched_sentence(entry: Summary) -> str:
-    """One matched comparison, whose difference is not null, in words."""
-    a, b, d = entry["a"], entry["b"], entry["difference"]
-    if _is_open(entry) or d == 0:
-        return (
-            f"No difference in what was lost could be shown between {a} and {b} {_where(entry)}: "
-            f"{a} minus {b} is {points(d)} points ({_evidence(entry)})."
-        )
+def _forgot_more(entry: Summary) -> str:
     more, less, sign = _claim(entry)
     return (
-        f"{more} lost {points(abs(d))} points more of what was known before than {less} {_where(entry)} "
-        f"({_evidence(entry, sign)})."
+        f"{more} forgot {points(abs(entry['difference']))} points more of earlier skills than {less} "
+        f"{_where(entry)} ({_evidence(entry, sign)})."
     )
+
+
+def _a_minus_b(entry: Summary) -> str:
+    return f"{entry['a']} minus {entry['b']} is {points(entry['difference'])} points ({_evidence(entry)})."
+
+
+def matched_sentence(entry: Summary) -> str:
+    """One matched comparison in words. Its difference must not be null."""
+    if _is_inconclusive(entry) or entry["difference"] == 0:
+        return (
+            f"Inconclusive: no difference in forgetting was shown between {entry['a']} and {entry['b']} "
+            f"{_where(entry)}. {_a_minus_b(entry)}"
+        )
+    return _forgot_more(entry)
 
 
 def comparison_verdict(summary: Summary) -> list[str]:
     """The verdict on a comparison's summary, headline first."""
     recipes = [r for r in summary["recipes"] if r["metrics"]["learned_score"]["mean"] is not None]
     if not recipes:
-        return ["No run is complete yet, so nothing can be said.", *_stopped(summary)]
+        return ["No run is complete yet, so there is nothing to conclude.", *_stopped(summary)]
     able = [r for r in recipes if r["metrics"]["learned_score"]["mean"] >= LEARNED]
     learned = [r["label"] for r in able]
     pairs = [m for m in summary["matched"] if m["a"] in learned and m["b"] in learned]
@@ -102,11 +117,12 @@ def comparison_verdict(summary: Summary) -> list[str]:
         *_beyond_headline(fair),
         *_not_compared(pairs),
         *_stopped(summary),
-        *_decided(summary),
+        *_guard_in_comparison(summary),
         *_not_learned(summary, recipes),
-        *_extremes(summary, recipes, "learned_score", "Highest score right after a task's own stage", True),
-        *_extremes(summary, recipes, "final_score", "Highest score on all tasks at the end", True),
-        *_extremes(summary, able, "loss_of_earlier", "Least lost of earlier tasks and suites at the end", False),
+        *_extremes(summary, recipes, "learned_score"),
+        *_extremes(summary, recipes, "final_score"),
+        # A recipe that learned nothing has little to forget, so it cannot be the best here.
+        *_extremes(summary, able, "loss_of_earlier"),
         *_front(summary),
         *_prediction(summary),
         *_budgets(recipes),
@@ -118,86 +134,91 @@ def _headline(recipes: Sequence[Summary], learned: Sequence[str], fair: Sequence
     if len(recipes) == 1:
         (only,) = recipes
         loss = only["metrics"]["loss_of_earlier"]["mean"]
-        kept = "" if loss is None else f" and {_kept(loss)} of what was known before"
+        change = "" if loss is None else f" and {_change(loss)}"
         final = points(only["metrics"]["final_score"]["mean"])
-        return [f"{only['label']} scored {final} points on the tasks at the end{kept} ({_count(only['runs'], 'run')})."]
+        runs = _count(only["runs"], "run")
+        return [f"{only['label']} scored {final} points on the tasks at the end{change} ({runs})."]
     if not learned:
         best = max(recipes, key=lambda r: r["metrics"]["learned_score"]["mean"])
         reached = points(best["metrics"]["learned_score"]["mean"])
         return [
-            f"No recipe learned the tasks: {best['label']}, the best, reached {reached} points right after their stage."
+            f"No recipe learned the tasks. The best, {best['label']}, reached {reached} points right after a task's "
+            "own stage."
         ]
     if len(learned) == 1:
-        return [f"Only {learned[0]} learned the tasks, so what the recipes lost cannot be compared fairly."]
+        return [f"Only {learned[0]} learned the tasks, so forgetting cannot be compared fairly."]
     if len(fair) > 1 and all(m["ci95"] is not None and not is_shown(m) for m in fair):
-        clearest = matched_sentence(fair[0])
-        clearest = clearest.split(": ", 1)[1] if _is_open(fair[0]) else clearest
+        clearest = _a_minus_b(fair[0]) if _is_inconclusive(fair[0]) else _forgot_more(fair[0])
         return [
-            f"No difference in what was lost could be shown between any two of {_join(learned)} {_where(fair[0])}, "
-            f"corrected for all comparisons; the clearest: {clearest}"
+            f"Inconclusive: no difference in forgetting was shown between any two of {_join(learned)} "
+            f"{_where(fair[0])}, after correction for all comparisons. The clearest: {clearest}"
         ]
     return [matched_sentence(m) for m in fair[:1]]
 
 
 def _beyond_headline(fair: Sequence[Summary]) -> list[str]:
-    """How well the headline's pair was matched, what it lost within the stages, and the other pairs."""
+    """How well the headline's pair was matched, what it forgot within the stages, and the other pairs."""
     if not fair:
         return []
     first, sentences = fair[0], []
     a, b, end, within = first["a"], first["b"], first["end_of_stage"], first["within_stage"]
-    ended = f"at the end of their stages they stood at {points(end['new_task_a'])} and {points(end['new_task_b'])}"
+    scores = f"At the ends of their stages they scored {points(end['new_task_a'])} and {points(end['new_task_b'])}."
     if first["method"] == "interpolated":
         stages = first["stages_used"] + first["stages_skipped"]
         sentences.append(
             f"{a} and {b} were matched at {points(first['matched_score'])} points on the new task, on average, in "
-            f"{first['stages_used']} of {stages} stages of their runs; {ended}."
+            f"{first['stages_used']} of {stages} stages of their runs. {scores}"
         )
     else:
-        sentences.append(f"For want of probes {a} and {b} could not be matched on the new task: {ended}.")
+        sentences.append(f"Without probes, {a} and {b} could not be matched on the new task. {scores}")
     if within and abs(within["difference"] - first["difference"]) > 1e-9:
-        unclear_too = ", so no difference is shown" if _is_open(within) else ""
+        open_end = " This is inconclusive." if _is_inconclusive(within) else ""
         sentences.append(
-            f"Counting only what went within the stage up to the match, {a} minus {b} is "
-            f"{points(within['difference'])} points ({_evidence(within)}){unclear_too}."
+            f"Counted only from the start of each stage to the match, {a} minus {b} is "
+            f"{points(within['difference'])} points ({_evidence(within)}).{open_end}"
         )
     claims, unclear = [], []
     for m in fair[1:]:
         if m["method"] != first["method"]:
             sentences.append(matched_sentence(m))
-        elif _is_open(m) or m["difference"] == 0:
+        elif _is_inconclusive(m) or m["difference"] == 0:
             unclear.append(f"{m['a']} and {m['b']} ({points(m['difference'])} points, {_evidence(m)})")
         else:
             more, less, sign = _claim(m)
-            claims.append(f"{more} lost {points(abs(m['difference']))} points more than {less} ({_evidence(m, sign)})")
+            by = points(abs(m["difference"]))
+            claims.append(f"{more} forgot {by} points more than {less} ({_evidence(m, sign)})")
     if claims:
-        sentences.append(f"Of the other pairs, in the same way: {'; '.join(claims)}.")
-    if unclear and not all(_is_open(m) for m in fair):
-        sentences.append(f"No difference in what was lost could be shown between {'; '.join(unclear)}.")
+        sentences.append(f"Other pairs, compared in the same way: {'; '.join(claims)}.")
+    if unclear and not all(_is_inconclusive(m) for m in fair):
+        sentences.append(f"Inconclusive: no difference in forgetting was shown between {'; '.join(unclear)}.")
     return sentences
 
 
 def _not_compared(pairs: Sequence[Summary]) -> list[str]:
     sentences = []
-    reasons = {True: "in no stage did both rise above where they began", False: "no paired runs with anything to lose"}
+    reasons = {
+        True: "in no stage did both rise above their starting scores",
+        False: "no pair of runs has an earlier task or a retention suite",
+    }
     for skipped, why in reasons.items():
         out = [m for m in pairs if m["difference"] is None and skipped == bool(m["stages_skipped"])]
         if out:
             who = "; ".join(f"{m['a']} and {m['b']}" for m in out)
             who = "any two of the recipes" if len(out) == len(pairs) > 1 else who
-            sentences.append(f"What was lost could not be compared between {who}: {why}.")
+            sentences.append(f"Forgetting could not be compared between {who}: {why}.")
     return sentences
 
 
 def _stopped(summary: Summary) -> list[str]:
-    """How many runs the guard ended: what is said of the others is not what a recipe does in every run."""
-    ended = {r["label"]: (r.get("stopped", 0), r["runs"] + r.get("stopped", 0)) for r in summary["recipes"]}
+    """How many runs the guard ended. Without this, a recipe whose runs collapse would look as good as another."""
+    ended = {r["label"]: (r["stopped"], r["runs"] + r["stopped"]) for r in summary["recipes"]}
     listed = [f"{stopped} of {runs} of {label}" for label, (stopped, runs) in ended.items() if stopped]
     if not listed:
         return []
     count = sum(stopped for stopped, _ in ended.values())
     return [
-        f"The guard ended {_count(count, 'run')} before the last stage: {', '.join(listed)}. What was ended is in no "
-        "statistic, so that what is said of a recipe is of its other runs alone."
+        f"The guard ended {_count(count, 'run')} before the last stage: {', '.join(listed)}. No statistic includes "
+        "these runs: a recipe's numbers are about its other runs only."
     ]
 
 
@@ -217,58 +238,57 @@ def _not_learned(summary: Summary, recipes: Sequence[Summary]) -> list[str]:
     below = f"below {points(LEARNED)} points right after a task's own stage"
     sentences = []
     if failed:
-        kept = "that it kept what it knew" if len(failed) == 1 else "that they kept what they knew"
-        sentences.append(f"{_join(failed)} failed to learn the tasks ({below}): {kept} says nothing about holding on.")
+        its = "its" if len(failed) == 1 else "their"
+        sentences.append(f"{_join(failed)} failed to learn the tasks ({below}), so {its} forgetting is not comparable.")
     if partly:
         sentences.append(f"Not learned ({below}): {'; '.join(partly)}.")
     return sentences
 
 
-def _extremes(summary: Summary, recipes: Sequence[Summary], metric: str, lead: str, higher: bool) -> list[str]:
-    """Best and worst recipe by the mean of a metric, and whether the runs show the two to differ."""
-    means = {r["label"]: r["metrics"][metric]["mean"] for r in recipes if r["metrics"][metric]["mean"] is not None}
+def _extremes(summary: Summary, recipes: Sequence[Summary], name: str) -> list[str]:
+    """Best and worst recipe by the mean of a metric, and whether the runs show a difference."""
+    metric = METRICS[name]
+    means = {r["label"]: r["metrics"][name]["mean"] for r in recipes if r["metrics"][name]["mean"] is not None}
     if len(means) < 2:
         return []
+    higher = bool(metric.higher_is_better)
     best, *_, worst = sorted(means, key=means.__getitem__, reverse=higher)
-    other = "lowest" if higher else "most"
-    text = f"{lead}: {best}, {points(means[best])} points; {other}: {worst}, {points(means[worst])}"
-    entry = next(p for p in summary["paired"] if p["metric"] == metric and {p["a"], p["b"]} == {best, worst})
+    text = f"{metric.label}: best {best}, {points(means[best])} points; worst {worst}, {points(means[worst])}."
+    entry = next(p for p in summary["paired"] if p["metric"] == name and {p["a"], p["b"]} == {best, worst})
     if entry["difference"] is None:
-        return [f"{text}; no run of one has its partner of the other, so no difference is stated."]
+        return [f"{text} No runs of the two share seed and task order, so no difference is given."]
     sign = 1.0 if (entry["a"] == best) == higher else -1.0
-    difference = points(sign * entry["difference"])
-    if _is_open(entry) or entry["difference"] == 0:
-        return [f"{text}; no difference could be shown ({difference} points, {_evidence(entry, sign)})."]
-    return [f"{text}; a difference of {difference} points ({_evidence(entry, sign)})."]
+    difference = f"difference of {points(sign * entry['difference'])} points ({_evidence(entry, sign)})"
+    if _is_inconclusive(entry) or entry["difference"] == 0:
+        return [f"{text} Inconclusive: {difference}."]
+    return [f"{text} This is a {difference}."]
 
 
 def _front(summary: Summary) -> list[str]:
     front = summary["pareto"]
     if len(summary["labels"]) < 2 or not front:
         return []
+    lead = "Pareto front by mean final score and mean forgetting"
     if len(front) == 1:
-        return [f"By the means, no recipe ends with a higher score than {front[0]} or has lost less."]
-    return [
-        f"By the means, {_join(front)} are on the front: none of the recipes beats one of them on both score and loss."
-    ]
+        return [f"{lead}: {front[0]} alone. No recipe has a higher score or forgot less."]
+    return [f"{lead}: {_join(front)}. No recipe beats one of them on both."]
 
 
 def _prediction(summary: Summary) -> list[str]:
-    """Whether what was lost follows KL to the base over the runs, all recipes together."""
+    """Whether forgetting follows KL to the base over the runs, all recipes together."""
     fit = summary["forgetting_prediction"]["fit"]
     if fit is None:
         return []
     low, high = fit["slope_ci95"]
     numbers = (
-        f"{points(fit['slope'] / 10)} points for each 0.1 nats per token, 95% interval {points(low / 10)} to "
-        f"{points(high / 10)}, R² {fit['r2']:.2f}, rank correlation {fit['spearman']:.2f}, {fit['n']} runs of all "
-        "recipes together"
+        f"{points(fit['slope'] / 10)} points per 0.1 nats per token (95% CI {points(low / 10)} to {points(high / 10)}, "
+        f"R² {fit['r2']:.2f}, rank correlation {fit['spearman']:.2f}, {fit['n']} runs of all recipes together)."
     )
     if low > 0:
-        return [f"Runs that moved further from the base on the tasks' prompts lost more: {numbers}."]
+        return [f"Runs that moved further from the base on the tasks' prompts forgot more: {numbers}"]
     if high < 0:
-        return [f"Runs that moved further from the base on the tasks' prompts lost less: {numbers}."]
-    return [f"That KL to the base on the tasks' prompts predicts what is lost could not be shown: {numbers}."]
+        return [f"Runs that moved further from the base on the tasks' prompts forgot less: {numbers}"]
+    return [f"Inconclusive whether KL to the base on the tasks' prompts predicts forgetting: {numbers}"]
 
 
 def _budgets(recipes: Sequence[Summary]) -> list[str]:
@@ -280,9 +300,10 @@ def _budgets(recipes: Sequence[Summary]) -> list[str]:
 
 
 def _scope(summary: Summary, recipes: Sequence[Summary]) -> list[str]:
+    """What the numbers do not cover."""
     sentences = []
     planned = len(summary["labels"]) * len(summary["seeds"]) * len(summary["orders"])
-    done = sum(r["runs"] + r.get("stopped", 0) for r in summary["recipes"])
+    done = sum(r["runs"] + r["stopped"] for r in summary["recipes"])
     if done < planned:
         sentences.append(f"The comparison is not complete: {done} of {planned} runs are done.")
     single = [r["label"] for r in recipes if r["runs"] == 1]
@@ -293,13 +314,13 @@ def _scope(summary: Summary, recipes: Sequence[Summary]) -> list[str]:
     if len(single) < len(recipes):
         sentences.append(
             f"Intervals are over runs ({_count(len(summary['seeds']), 'seed')}, "
-            f"{_count(len(summary['orders']), 'task order')}), which all answered the same items."
+            f"{_count(len(summary['orders']), 'task order')}). All runs answered the same items."
         )
     if summary["sets"]:
         smallest = min(s["n"] for s in summary["sets"])
         margin = points(largest_margin(smallest))
         sentences.append(
-            f"The smallest set has {smallest} items, which fix one model's score to within {margin} points."
+            f"The smallest set has {smallest} items. They give one model's score to within {margin} points."
         )
     return sentences
 
@@ -308,14 +329,14 @@ def run_verdict(summary: Summary) -> list[str]:
     """The verdict on one run's summary, headline first."""
     metrics, label = summary["metrics"], summary["label"]
     if metrics is not None and len(summary["evaluations"]) > 1 and metrics["final_score"]["mean"] is None:
-        return [*_watched(summary), *_guarded(summary), *_lost_beyond_chance(summary)]
+        return [_watched(summary), *_guard_in_run(summary), *_lost_beyond_chance(summary)]
     if metrics is None or metrics["final_score"]["mean"] is None:
-        return ["No stage is finished yet, so nothing can be said of what was learned or lost."]
+        return ["No stage is finished yet, so there is nothing to conclude about learning or forgetting."]
     evaluations, planned = summary["evaluations"], len(summary["order"])
     stages, loss = len(evaluations) - 1, metrics["loss_of_earlier"]["mean"]
-    kept = "" if loss is None else f" and {_kept(loss)} of what was known before"
+    change = "" if loss is None else f" and {_change(loss)}"
     final = points(metrics["final_score"]["mean"])
-    sentences = [f"After {_count(stages, 'stage')} {label} scored {final} points on the tasks{kept}."]
+    sentences = [f"After {_count(stages, 'stage')} {label} scored {final} points on the tasks{change}."]
     if stages < planned:
         sentences.append(f"The run is not complete: {stages} of {planned} stages are done.")
     if metrics["learning"]["mean"] is not None:
@@ -325,83 +346,88 @@ def run_verdict(summary: Summary) -> list[str]:
     failed = [task for task, value in metrics["learned_score"]["per_task"].items() if value < LEARNED]
     if failed:
         sentences.append(f"Not learned (below {points(LEARNED)} points right after its own stage): {_join(failed)}.")
-    sentences += _guarded(summary)
+    sentences += _guard_in_run(summary)
     sentences += _lost_beyond_chance(summary)
-    sentences.append("This is one run: what another seed or task order would change cannot be told from it.")
+    sentences.append("This is one run. Another seed or task order may give a different result.")
     return sentences
 
 
-def _watched(summary: Summary) -> list[str]:
-    """What can be said of a training whose own task is not scored here."""
+def _watched(summary: Summary) -> str:
+    """The headline of a training whose own task is not scored, as the callback watches one."""
     loss, label = summary["metrics"]["loss_of_earlier"]["mean"], summary["label"]
-    kept = "" if loss is None else f" {label} {_kept(loss)} of what was known before;"
-    return [f"After training{kept} its own task is not scored here."]
+    if loss is None:
+        return f"{label} was trained. Its own task is not scored here."
+    return f"After training {label} {_change(loss)}. Its own task is not scored here."
 
 
 def _of_guard(run: Summary) -> list[Mapping[str, Any]]:
-    """The guard's decisions; the others are a recipe's own."""
-    return [d for d in run.get("decisions") or [] if d["rule"] != "near_future"]
+    """The guard's decisions, without the roll-backs that the recipe itself planned."""
+    return [d for d in run["decisions"] if d["rule"] != "near_future"]
 
 
 def _decisions(runs: Sequence[Summary]) -> tuple[str, bool, int]:
-    """The rules that fired in some runs, whether more than a warning followed, and the steps that were undone."""
+    """The rules that fired in some runs, whether any asked for more than a warning, and the steps they undid."""
     decisions = [d for run in runs for d in _of_guard(run)]
     undone = sum(
         d["to_step"] - d["from_step"] + 1
         for run in runs
-        for d in run.get("discarded") or []
+        for d in run["discarded"]
         if run["decisions"][d["decision"]]["rule"] != "near_future"
     )
     rules = _join(list(dict.fromkeys(d["rule"] for d in decisions)))
     return rules, any(set(d["actions"]) - {"warn"} for d in decisions), undone
 
 
-def _decided(summary: Summary) -> list[str]:
-    """In how many runs of each recipe the guard saw something, and what was undone."""
+def _undid(steps: int) -> str:
+    return f"It undid {_count(steps, 'optimizer step')}. They count in the budget."
+
+
+def _guard_in_comparison(summary: Summary) -> list[str]:
+    """In how many runs of each recipe a guard rule fired, and how many steps it undid."""
     sentences = []
     for label in summary["labels"]:
         runs = [run["summary"] for run in summary["runs"] if run["label"] == label]
         fired = [run for run in runs if _of_guard(run)]
         if not fired:
             continue
-        rules, acted, undone = _decisions(fired)
-        told = f"The guard {'decided' if acted else 'warned'} in {len(fired)} of {len(runs)} runs of {label}: {rules}."
-        if undone:
-            told += f" It undid {_count(undone, 'optimizer step')}, which count in the budget."
-        sentences.append(told)
+        rules, beyond_warning, undone = _decisions(fired)
+        did = "intervened" if beyond_warning else "warned"
+        sentence = f"The guard {did} in {len(fired)} of {len(runs)} runs of {label}: {rules}."
+        sentences.append(f"{sentence} {_undid(undone)}" if undone else sentence)
     return sentences
 
 
-def _guarded(summary: Summary) -> list[str]:
-    """What the guard saw and did."""
+def _guard_in_run(summary: Summary) -> list[str]:
+    """What the guard did in one run."""
     decisions = _of_guard(summary)
     if not decisions:
         return _planned(summary)
-    rules, acted, undone = _decisions([summary])
-    sentences = [f"The guard {'decided' if acted else 'warned'} {_count(len(decisions), 'time')}: {rules}."]
+    rules, beyond_warning, undone = _decisions([summary])
+    sentences = [f"The guard {'intervened' if beyond_warning else 'warned'} {_count(len(decisions), 'time')}: {rules}."]
     if undone:
-        sentences.append(f"It undid {_count(undone, 'optimizer step')}, which count in the budget.")
+        sentences.append(_undid(undone))
     if summary["status"] == "stopped":
         sentences.append("It ended the run.")
     return sentences + _planned(summary)
 
 
 def _planned(summary: Summary) -> list[str]:
-    """What the recipe itself has undone."""
-    every = summary.get("decisions") or []
+    """Steps that the recipe itself discarded."""
     undone = [
         d["to_step"] - d["from_step"] + 1
-        for d in summary.get("discarded") or []
-        if every[d["decision"]]["rule"] == "near_future"
+        for d in summary["discarded"]
+        if summary["decisions"][d["decision"]]["rule"] == "near_future"
     ]
     if not undone:
         return []
-    back = f"{_count(len(undone), 'time')}, by {_count(sum(undone), 'optimizer step')} in all"
-    return [f"The recipe went back {back}, with answers of its near future; these steps count in the budget."]
+    return [
+        f"The recipe rolled back {_count(len(undone), 'time')}, by {_count(sum(undone), 'optimizer step')} in total, "
+        "and kept answers of its near future. These steps count in the budget."
+    ]
 
 
 def _lost_beyond_chance(summary: Summary) -> list[str]:
-    """Sets whose intervals before and at the end lie apart: a cautious test, over items, of a loss."""
+    """Sets whose intervals before and at the end do not overlap: a cautious test, over items, of a drop."""
     evaluations, order = summary["evaluations"], summary["order"]
     since = {task: stage for stage, task in enumerate(order, 1)}
     losses: dict[str, float] = {}
@@ -412,7 +438,7 @@ def _lost_beyond_chance(summary: Summary) -> list[str]:
     if not summary["metrics"]["loss_of_earlier"]["per_set"]:
         return []
     if not losses:
-        return ["No earlier task or suite fell by more than the choice of test items can explain."]
+        return ["No earlier task or suite dropped by more than the choice of test items can explain."]
     worst = sorted(losses, key=losses.__getitem__, reverse=True)
     listed = "; ".join(f"{name} by {points(losses[name])} points" for name in worst)
-    return [f"Fell by more than the choice of test items can explain (95% intervals apart): {listed}."]
+    return [f"Dropped by more than the choice of test items can explain (95% CIs do not overlap): {listed}."]

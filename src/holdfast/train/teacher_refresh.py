@@ -125,5 +125,5 @@ def refresh_of(spec: TeacherSpec) -> Refresh | None:
     if spec.kind == "periodic":
         return Clock(spec.every, spec.first)
     if spec.kind == "gated":
-        return RefreshCheck(spec.every, spec.gate_rate, spec.gate_margin)
+        return RefreshCheck(spec.every, spec.average_rate, spec.length_margin)
     return None

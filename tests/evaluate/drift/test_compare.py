@@ -298,7 +298,7 @@ def test_adapter_whose_base_is_elsewhere(tiny_model: Path, tmp_path: Path) -> No
     settings["base_model_name_or_path"] = "/nowhere/model"
     (adapter / "adapter_config.json").write_text(json.dumps(settings))
     result = drift(tiny_model, adapter)
-    assert result.notes == (f"{adapter}: its base '/nowhere/model' is not here; {tiny_model} is taken for it",)
+    assert result.notes == (f"{adapter}: its base '/nowhere/model' is missing; {tiny_model} is used instead",)
     assert result.overall().relative_norm == pytest.approx(drift(tiny_model, merged).overall().relative_norm, rel=1e-5)
     with pytest.raises(ModelError, match="no such folder"):
         drift(adapter, adapter)
@@ -391,7 +391,7 @@ def test_command_says_what_is_not_exact_and_what_is_earlier(
     base, _, second = stages(tmp_path, [(0, 0), (1, 0)])
     outcome = command("drift", base, second)
     assert outcome.code == 0
-    assert "By randomized SVD: 1 large matrices" in outcome.out
+    assert "Large matrices decomposed by randomized SVD: 1. Their" in outcome.out
     assert "models/stage-1" in outcome.out
 
 

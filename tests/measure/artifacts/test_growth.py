@@ -1,4 +1,4 @@
-"""Artifacts: counts against brute force, tests against closed forms, and how often both are right."""
+"""`holdfast.measure.artifacts`: counts against brute force, tests against closed forms, and error rates."""
 
 import json
 import math
@@ -88,19 +88,19 @@ def test_shares_average_over_a_prompts_answers() -> None:
     a = {"p": [["x", "y"], ["x"]], "q": [["y"]]}
     b = {"q": [["x"]], "p": [["z"], ["x", "x"]]}
     shares = paired_shares(a, b, [["x"]], 1)
-    rows = {shares.found.ngram(row)[0]: row for row in range(shares.found.matrix.shape[0])}
+    rows = {shares.presence.ngram(row)[0]: row for row in range(shares.presence.matrix.shape[0])}
     assert shares.prompts == ["p", "q"]
     assert shares.a[[rows["x"]]].toarray().tolist() == [[1.0, 0.0]]
     assert shares.a[[rows["y"]]].toarray().tolist() == [[0.5, 1.0]]
     assert shares.b[[rows["x"]]].toarray().tolist() == [[0.5, 1.0]]
     assert shares.others[[rows["x"]]].toarray().tolist() == [[1.0]]
-    with pytest.raises(ValueError, match="not asked the same"):
+    with pytest.raises(ValueError, match="the two models have different prompts"):
         paired_shares(a, {"p": b["p"]})
     with pytest.raises(ValueError, match="no answer"):
         paired_shares({"p": []}, {"p": [["x"]]})
 
 
-# The numbers behind what grew
+# The numbers for what grew
 
 
 def test_log_odds_by_hand() -> None:
@@ -138,10 +138,10 @@ def test_paired_deviation_is_the_jackknifes() -> None:
     dense_a, dense_b = shares.a.toarray(), shares.b.toarray()
 
     def delta(row: int, weight: np.ndarray) -> float:
-        same = shares.found.order == shares.found.order[row]
+        same = shares.presence.order == shares.presence.order[row]
         y_b, y_a = dense_b[row] @ weight, dense_a[row] @ weight
         n_b, n_a = (dense_b[same] @ weight).sum(), (dense_a[same] @ weight).sum()
-        prior, total = weights.prior[row], weights.prior_total[shares.found.order[row]]
+        prior, total = weights.prior[row], weights.prior_total[shares.presence.order[row]]
         return math.log((y_b + prior) / (n_b + total - y_b - prior)) - math.log(
             (y_a + prior) / (n_a + total - y_a - prior)
         )
@@ -166,7 +166,7 @@ def test_q_values_are_benjamini_hochberg() -> None:
         exact = binomtest(more, more + fewer, chance, alternative="greater").pvalue
         delta = log_odds(*weights.counts(np.array([row])))[0][0]
         larger = ndtr(-delta / weights.paired_deviation(np.array([row]))[0])
-        p[shares.found.ngram(row)] = max(exact, larger)
+        p[shares.presence.ngram(row)] = max(exact, larger)
     ranked = sorted(p.values())
     q = {w: min(v * len(p) / (i + 1) for i, v in enumerate(ranked) if v >= value) for w, value in p.items()}
     assert found.tested == len(p)
@@ -265,7 +265,7 @@ def test_families() -> None:
     assert one.phrase == ("b", "c", "d", "e")
     assert one.members == (0, 3, 4, 5)
     assert [other.phrase for other in others] == [("a", "b"), ("z",), ("c", "q")]
-    # What holds a part of the phrase that stands hardly anywhere else belongs to it.
+    # An n-gram belongs to the phrase if it contains a part that rarely occurs elsewhere.
     assert families([("x", "y"), ("y", "q"), ("y",)], [10, 3, 10])[0].members == (0, 1, 2)
     assert families([("x", "y"), ("y", "q"), ("y",)], [10, 3, 30])[0].members == (0, 2)
     assert contains(("a", "b"), ("b",))
@@ -311,7 +311,7 @@ def test_markers_need_two_tasks() -> None:
     assert task_markers({}) == {}
 
 
-def test_tasks_alike_have_no_markers() -> None:
+def test_similar_tasks_have_no_markers() -> None:
     for seed in range(20):
         rng = random.Random(seed)
         tasks = {name: [answer(rng, "same") for _ in range(40)] for name in ("one", "two")}
@@ -474,7 +474,7 @@ def test_demonstrations_count_in_the_proportion_of_the_prompts() -> None:
 
 def test_command_on_models(command: Commands, tmp_path: Path) -> None:
     arguments = ["lab", "lab", "lab:facts", "lab:tools", "--limit", "6", "--max-new-tokens", "24", "--tokens"]
-    outcome = command("artifacts", *arguments, "--answers", tmp_path / "said", "--json", tmp_path / "found.json")
+    outcome = command("artifacts", *arguments, "--answers", tmp_path / "answers", "--json", tmp_path / "found.json")
     assert outcome.code == 0, outcome.err
     assert outcome.err == "answers of a: 12 prompts\nanswers of b: 12 prompts\n"
     found = json.loads((tmp_path / "found.json").read_text())
@@ -483,7 +483,7 @@ def test_command_on_models(command: Commands, tmp_path: Path) -> None:
     assert found["markers"]["tools"]
     assert "Grown: nothing" in outcome.out
     # The answers that were kept can be compared again, without a model.
-    files = [tmp_path / "said" / f"{name}.jsonl" for name in ("a", "b")]
+    files = [tmp_path / "answers" / f"{name}.jsonl" for name in ("a", "b")]
     again = command("artifacts", *files, "lab:facts", "lab:tools", "--limit", "6", "--quiet")
     assert (again.code, again.err) == (0, "")
     assert command("artifacts", *files, "lab:facts", "lab:tools", "--limit", "6", "--tokens").code == 2

@@ -1,4 +1,4 @@
-"""The fused loss against the readable one: values, gradients and statistics; and what it may hold in memory."""
+"""`holdfast.objective.fused.loss` equals the readable form in values, gradients and statistics, in less memory."""
 
 import math
 from dataclasses import replace
@@ -173,7 +173,7 @@ def test_large_logits_stay_finite_and_exact() -> None:
 
 
 def test_many_tokens_in_blocks_and_chunks_of_the_default_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Default sizes, made small: chunks of one kind and of several, blocks of an odd number of tokens left over."""
+    """Small default sizes: chunks of one group and of several, and a last block with an odd number of tokens."""
     monkeypatch.setattr("holdfast.objective.fused.plan.LEAST_CHUNK", 1)
     monkeypatch.setattr("holdfast.objective.fused.plan.CHUNK_BYTES", dict.fromkeys(("cpu", "cuda"), 7 * 2 * 30 * 8))
     monkeypatch.setattr(
@@ -190,7 +190,7 @@ def test_many_tokens_in_blocks_and_chunks_of_the_default_size(monkeypatch: pytes
 @pytest.mark.parametrize("ratio", ["token", "sequence"])
 @pytest.mark.parametrize("base_kl", [0.0, 1.0])
 def test_rows_longer_than_a_chunk(frozen: bool, stale: bool, ratio: Any, base_kl: float) -> None:
-    """What is averaged over a row must not depend on where it is cut."""
+    """Averages over a row must not depend on where the row is cut."""
     objective = Objective(
         importance="sequence_mean", policy_gradient=PolicyGradient(ratio=ratio), reference_kl=0.3, temperature=1.2
     )
@@ -201,8 +201,8 @@ def test_rows_longer_than_a_chunk(frozen: bool, stale: bool, ratio: Any, base_kl
 
 @pytest.mark.parametrize("divergence", ["forward_kl", "reverse_kl", "jsd"])
 @pytest.mark.parametrize("clip", ["none", "entry", "token"])
-def test_a_divergence_and_a_warm_reference_at_the_same_tokens(divergence: Any, clip: Any) -> None:
-    """The one is computed in place, and the other reads what stood there before."""
+def test_a_divergence_and_a_tempered_reference_at_the_same_tokens(divergence: Any, clip: Any) -> None:
+    """The divergence overwrites log-probabilities that the reference reads, so the reference must come first."""
     objective = Objective(
         divergence=divergence, clip=clip, reference_kl=0.3, reference_kl_form="forward_kl", reference_temperature=2.5
     )
@@ -210,7 +210,7 @@ def test_a_divergence_and_a_warm_reference_at_the_same_tokens(divergence: Any, c
     assert_same(step.readable(objective), step.fused(objective, chunk_tokens=4), **EXACT)
 
 
-def test_whatever_stands_where_nobody_asks_is_not_read() -> None:
+def test_signals_of_rows_that_do_not_need_them_are_not_read() -> None:
     step = make_head_step([3, 4, 2], div=[1.0, 0.0, 1.0], ce=[0.0, 1.0, 0.0], base_kl=[0.0, 0.0, 1.0])
     clean = step.fused(Objective(reference_kl=0.1))
     for side, rows in ((1, [1]), (2, [0, 1])):
@@ -340,7 +340,7 @@ KEPT = {
 def test_what_is_kept_of_teacher_and_base_is_enough_for_every_objective(
     step: HeadStep, objective: Objective, chunk_tokens: int | None
 ) -> None:
-    """Against the readable form on all that they say; what the log lacks of them is the full KL at most."""
+    """Compared with the readable form on full distributions. The log may lack the full KL, and nothing else."""
     whole, ids = step.readable(objective), step.batch.ids
     kept = [compress(s, ids, objective, of=of) for s, of in zip(step.signals, ("teacher", "base"), strict=True)]
     hidden, head = step.hidden[0].clone().requires_grad_(), step.heads[0]
@@ -407,7 +407,7 @@ def test_signals_that_are_read_whole_are_kept_whole(monkeypatch: pytest.MonkeyPa
 
 
 class LargestTensor(TorchDispatchMode):
-    """Records the most elements of a new tensor that any operation made."""
+    """Records the number of elements of the largest new tensor of any operation."""
 
     elements = 0
 
@@ -453,7 +453,7 @@ def test_a_frozen_head_costs_no_gradient() -> None:
 # --- A renormalized support ---------------------------------------------------------------------------------------
 
 
-def test_a_teacher_is_read_at_the_students_top_entries_alone_and_the_log_tells_of_these() -> None:
+def test_a_teacher_is_read_at_the_students_top_entries_only_and_so_are_its_statistics() -> None:
     step = make_head_step([5, 4], vocabulary=100, shared_head=False, softcap=None, div=1.0)
     objective = Objective(divergence="jsd", support="topk_renormalized", top_k=4, temperature=0.8)
     statistics = step.fused(objective).statistics

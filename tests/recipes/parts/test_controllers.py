@@ -1,4 +1,4 @@
-"""What changes between steps, and what of a solution is shown."""
+"""`holdfast.recipes.parts.controllers`: schedules; also the shown part of a solution, token masks and needs."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from holdfast.data.example import Example, Message
 from holdfast.data.rows import Group, Row
 from holdfast.data.teacher_prompts import exposed_steps, privileged_text
 from holdfast.recipes import SDFT
-from holdfast.recipes.base.taught import Taught
+from holdfast.recipes.base.distillation import TeacherSettings
 from holdfast.recipes.parts.controllers import Moment, Ramp, Until
 from holdfast.stream.controls import Controls
 
@@ -20,8 +20,8 @@ def test_a_ramp_is_linear_and_then_stays(step: int, value: float) -> None:
     assert Ramp(0.25, 1.0, 0.75, of_stage=True).value(Moment(step, 200, 0)) == pytest.approx(value)
 
 
-def test_one_is_a_step_or_a_whole_stage_as_it_is_said() -> None:
-    """Recipes that take a share of a stage take 1 for all of it; what is counted in steps takes it for one."""
+def test_one_is_a_step_or_a_whole_stage() -> None:
+    """1 is the whole stage for a ramp in fractions of the stage, and one step for a ramp in steps."""
     assert [Ramp(0.0, 1.0, 1).value(Moment(step, 10, 0)) for step in (0, 1, 5)] == [0, 1, 1]
     whole = Ramp(0.0, 1.0, 1, of_stage=True)
     assert [whole.value(Moment(step, 10, 0)) for step in (0, 1, 5, 10)] == pytest.approx([0, 0.1, 0.5, 1])
@@ -59,13 +59,13 @@ def test_the_first_steps_of_a_solution_are_shown(exposure: float, keep: bool, sh
     assert exposed_steps(("a", "b", "c"), exposure, keep_answer=keep) == "\n".join(shown.split())
 
 
-def test_a_solution_is_shown_where_there_is_nothing_else() -> None:
+def test_a_solution_is_shown_if_there_is_nothing_else() -> None:
     assert privileged_text(Example("e", QUESTION, solution=("a", "b"))) == "a\nb"
     assert privileged_text(Example("e", QUESTION, demonstration="d", solution=("a", "b"))) == "d"
     assert Example("e", QUESTION, solution=("a",)).privileges() == {"solution", "privileged_context"}
 
 
-def test_a_random_mask_is_the_rows_own_and_keeps_the_scale() -> None:
+def test_a_random_mask_follows_from_the_row_and_keeps_the_scale() -> None:
     def masked(seed: int, ratio: float = 0.4) -> list[float]:
         row = Row(Example("e", QUESTION, demonstration="d"), [1], [2] * 4000, seed=seed)
         SDFT(token_mask_ratio=ratio, num_loss_tokens_to_skip=0).annotate([Group(row.example, [row])])
@@ -77,7 +77,7 @@ def test_a_random_mask_is_the_rows_own_and_keeps_the_scale() -> None:
     assert set(masked(1, 0.0)) == {1.0}
 
 
-def test_a_gate_needs_a_reward() -> None:
+def test_a_gated_teacher_needs_a_reward() -> None:
     assert SDFT(teacher_kind="gated").required() == {"privileged_context", "reward"}
-    assert issubclass(SDFT, Taught)
+    assert issubclass(SDFT, TeacherSettings)
     assert SDFT().required() == SDFT.needs

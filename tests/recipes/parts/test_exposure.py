@@ -1,4 +1,4 @@
-"""The exposure that ATESD learns: its policy's gradients, what moves it, what a run shows and measures."""
+"""`holdfast.recipes.parts.exposure`: the policy's gradients and updates; what a run shows and measures."""
 
 import json
 import math
@@ -52,7 +52,7 @@ def test_gradients_are_those_of_the_beta_distribution() -> None:
 
 
 def _steps(policy: BetaExposure, losses: list[float], start: int = 0, seed: int = 0, **numbers: float) -> list[float]:
-    """Exposures of one window after another, given the loss on the probe before each."""
+    """The exposures of successive windows, for given probe losses."""
     exposures = []
     for window, loss in enumerate(losses, start):
         for step in range(policy.hold):
@@ -63,7 +63,7 @@ def _steps(policy: BetaExposure, losses: list[float], start: int = 0, seed: int 
     return exposures
 
 
-def test_an_exposure_is_held_and_then_drawn_anew() -> None:
+def test_an_exposure_is_constant_in_a_window() -> None:
     held = _steps(_policy(), [1.0, 0.5, 0.2])
     assert [len(set(held[at : at + 4])) for at in (0, 4, 8)] == [1, 1, 1]
     assert len(set(held)) == 3
@@ -72,34 +72,34 @@ def test_an_exposure_is_held_and_then_drawn_anew() -> None:
     assert _steps(_policy(), [1.0, 0.5, 0.2], seed=1) != held
 
 
-def test_it_goes_on_from_its_state_as_if_it_had_not_stopped() -> None:
+def test_a_restored_state_continues_identically() -> None:
     whole, first, second = _policy(), _policy(), _policy()
     expected = _steps(whole, [1.0, 0.7, 0.1, 0.4], grad_norm=2.0)
     assert _steps(first, [1.0, 0.7], grad_norm=2.0) == expected[:8]
-    first.value(Moment(8, 1000, 0))  # asked for a step that is then interrupted
+    first.value(Moment(8, 1000, 0))  # for a step that is then interrupted
     second.load_state(json.loads(json.dumps(first.state())))
     assert _steps(second, [0.1, 0.4], start=2, grad_norm=2.0) == expected[8:]
     assert second.state() == whole.state()
 
 
-def test_progress_is_credited_to_the_choices_before_it_against_the_mean() -> None:
-    """Two windows written out: progress .3, then .5."""
+def test_progress_above_the_mean_is_credited_to_earlier_choices() -> None:
+    """Two windows by hand: progress .3, then .5."""
     policy = _policy(discount=0.5, rate=0.2)
     nothing = [0.0] * (len(FEATURES) - 1)
     features = [[*nothing, 4 * window / 1000, 1.0] for window in range(3)]
     for window in features[1:]:
-        window[0] = 1.0  # the loss's average
+        window[0] = 1.0  # the average loss
     drawn = _steps(policy, [1.0, 0.7, 0.2])[::4]
     zero = [[0.0] * (len(FEATURES) + 1) for _ in range(2)]
     first, second = (np.array(log_density_gradient(zero, features[k], drawn[k])) for k in (0, 1))
-    # The first progress is its own mean; the second is .2 above that, where both together deviate by .1 · √2.
+    # The first progress equals its mean; the second is .2 above it, and the standard deviation of both is .1 · √2.
     expected = 0.2 * (0.2 / math.sqrt(0.02)) * (0.5 * first + second)
     np.testing.assert_allclose(policy.state()["parameters"], expected, rtol=1e-9)
     assert policy.state()["mean"] == pytest.approx(0.4)
 
 
 def _learned(best: float, gain: float, windows: int, seed: int) -> float:
-    """The mean of the last ten exposures of a policy at its defaults, where a window gains more the nearer to one."""
+    """The mean of the last ten exposures with default settings, if a window gains more at exposures closer to 1."""
     policy = next(iter(ATESD().controllers().values()))
     loss, drawn = 1.0, []
     for window in range(windows):
@@ -112,14 +112,14 @@ def _learned(best: float, gain: float, windows: int, seed: int) -> float:
 
 
 @pytest.mark.parametrize("gain", [0.005, 0.5])
-def test_at_its_defaults_it_learns_which_exposure_teaches_most(gain: float) -> None:
+def test_with_default_settings_it_learns_the_best_exposure(gain: float) -> None:
     whole, half, none = (sum(_learned(best, gain, 40, seed) for seed in range(5)) / 5 for best in (1.0, 0.5, 0.0))
     assert whole > 0.65
     assert 0.4 < half < 0.6
     assert none < 0.35
 
 
-def test_the_entropy_bonus_widens_the_choice() -> None:
+def test_the_entropy_bonus_widens_the_distribution() -> None:
     def spread(weight: float) -> float:
         policy = _policy(hold=1, rate=0.3, entropy_weight=weight)
         policy.load_state(policy.state() | {"parameters": [[0.0] * len(FEATURES) + [3.0]] * 2})
@@ -159,7 +159,7 @@ def test_a_fixed_exposure_of_one_is_opsd() -> None:
     assert ATESD(exposure=1.0).objective() == OPSD().objective()
 
 
-def test_the_probe_is_the_same_rows_at_a_fixed_exposure_and_moves_nothing(tiny_model: Path) -> None:
+def test_the_probe_uses_the_same_rows_at_a_fixed_exposure_and_changes_nothing(tiny_model: Path) -> None:
     policy = load_policy(ModelSettings(path=str(tiny_model)))
     train = TrainSettings(prompts_per_step=4, max_completion_length=8)
     recipe = ATESD()

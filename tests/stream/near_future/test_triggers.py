@@ -2,14 +2,14 @@
 
 import json
 
-from holdfast.recipes.parts.rollouts import GuideSpec
+from holdfast.recipes.parts.rollouts import NearFutureSpec
 from holdfast.stream.near_future.triggers import make_trigger
 
 
 def test_it_fires_when_the_reward_stalls_although_the_entropy_has_fallen() -> None:
-    spec = GuideSpec(kind="stalled", samples=1, patience=3, entropy_share=0.8, fast_rate=1.0, slow_rate=0.5)
+    spec = NearFutureSpec(kind="stalled", samples=1, patience=3, entropy_share=0.8, fast_rate=1.0, slow_rate=0.5)
 
-    def steps(rewards: list[float], entropies: list[float], spec: GuideSpec = spec) -> list[bool]:
+    def steps(rewards: list[float], entropies: list[float], spec: NearFutureSpec = spec) -> list[bool]:
         trigger, due = make_trigger(spec), []
         for step, (reward, entropy) in enumerate(zip(rewards, entropies, strict=True), 1):
             trigger.see(step, {"reward": reward, "entropy": entropy}, {"e": 0.0})
@@ -23,7 +23,7 @@ def test_it_fires_when_the_reward_stalls_although_the_entropy_has_fallen() -> No
 
 
 def test_it_starts_again_after_a_return() -> None:
-    spec = GuideSpec(kind="stalled", samples=1, patience=1, fast_rate=1.0, rounds=2)
+    spec = NearFutureSpec(kind="stalled", samples=1, patience=1, fast_rate=1.0, rounds=2)
     trigger = make_trigger(spec)
     for step, entropy in enumerate((1.0, 0.5), 1):
         trigger.see(step, {"reward": 0.0, "entropy": entropy}, {"e": 0.0, "f": 1.0})
@@ -43,7 +43,7 @@ def test_it_starts_again_after_a_return() -> None:
 
 
 def test_a_search_without_answers_is_no_return() -> None:
-    trigger = make_trigger(GuideSpec(kind="stalled", samples=1, patience=2, fast_rate=1.0, rounds=1))
+    trigger = make_trigger(NearFutureSpec(kind="stalled", samples=1, patience=2, fast_rate=1.0, rounds=1))
     for step, entropy in enumerate((1.0, 0.5), 1):
         trigger.see(step, {"reward": 0.0, "entropy": entropy}, {"e": 0.0, "f": 0.0})
     assert trigger.due

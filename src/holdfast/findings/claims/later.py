@@ -40,7 +40,7 @@ def _but(arm: ClaimArm, label: str, **settings: Any) -> ClaimArm:
     return ClaimArm(label, {**recipe, **settings}, arm.settings)
 
 
-ALL_SAMPLES = _but(CORRECT_ONLY, "correct-only-but-all", distil="all")
+ALL_SAMPLES = _but(CORRECT_ONLY, "correct-only-but-all", distill="all")
 
 WHOLE_TEACHER = _but(BETA_OPSD, "beta-opsd-at-1", beta=1.0)
 

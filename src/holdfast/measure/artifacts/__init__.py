@@ -1,4 +1,4 @@
-"""Artifacts in a model's answers: what grew, what leaked, what repeats. Importable without torch."""
+"""Artifacts in a model's answers: phrases that grew, phrases that leaked, repetition. Imports without torch."""
 
 from holdfast.measure.artifacts.compare import artifact_report
 from holdfast.measure.artifacts.growth import Grown, Growth, grown_ngrams, log_odds

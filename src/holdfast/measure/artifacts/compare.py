@@ -1,4 +1,4 @@
-"""All that is measured of artifacts in two models' answers, as plain data."""
+"""All artifacts in two models' answers, as plain data."""
 
 import math
 from collections import Counter
@@ -15,7 +15,7 @@ from holdfast.measure.artifacts.repetition import compare_quality
 from holdfast.measure.artifacts.rounds import amplification
 
 FOLLOWED = 10
-"""Of what grew, so many are followed over rounds."""
+"""Number of grown phrases that are followed over rounds."""
 
 Encode = Callable[[str], Sequence[int]]
 
@@ -36,17 +36,17 @@ def artifact_report(
     """Compare the answers of A and B to the same prompts.
 
     Args:
-        between: answers of the models between A and B, in the order in which they came to be.
-        phrases: to look for beside those of the teacher's prompts, and to follow over rounds.
-        encode: from text to token ids; where it is given, the units are token ids, else words and marks.
-        decode: from token ids to text, to show them.
-        level: false-discovery rate of everything that is tested.
+        between: answers of the models between A and B, in the order of training.
+        phrases: phrases to search for, in addition to those of the teacher's prompts, and to follow over rounds.
+        encode: text to token ids. If given, the units are token ids, otherwise words and punctuation marks.
+        decode: token ids to text, to show them.
+        level: false-discovery rate of each kind of test.
 
     Returns:
         `grown`, `leaks`, `phrases`, `quality` and, with models between, `rounds`; every share is a fraction of 1.
 
     Raises:
-        DataError: with token ids as units, an answer has none.
+        DataError: the units are token ids, and an answer has none.
     """
 
     def units(answer: Answer) -> Sequence[Unit]:
@@ -67,7 +67,7 @@ def artifact_report(
     growth = grown_ngrams(first, last, every, level=level)
     markers = task_markers(shown, level=level)
     texts = [{p: [x.text for x in answers] for p, answers in side.items()} for side in sides]
-    found: dict[str, Any] = {
+    report: dict[str, Any] = {
         "prompts": len(first),
         "answers_a": len(a),
         "answers_b": len(b),
@@ -85,27 +85,27 @@ def artifact_report(
         "quality": compare_quality(sides[0], sides[-1], units),
     }
     if between:
-        followed = [(each["text"], documents, tuple(each["ngram"])) for each in found["grown"][:FOLLOWED]]
+        followed = [(each["text"], documents, tuple(each["ngram"])) for each in report["grown"][:FOLLOWED]]
         lowered: list[Documents] = [
             {p: [words(text) for text in answers] for p, answers in side.items()} for side in texts
         ]
         followed += [(phrase, lowered, words(phrase)) for phrase in phrases]
-        found["rounds"] = [
+        report["rounds"] = [
             {"text": text, **amplification(_counts(rounds, ngram), len(first)).as_json()}
             for text, rounds, ngram in followed
         ]
-    return found
+    return report
 
 
 def _in_proportion(shown: Mapping[str, Sequence[Sequence[Unit]]], asked: Mapping[str, int]) -> list[Sequence[Unit]]:
-    """The first demonstrations of each task, tasks in the proportion in which they are asked.
+    """The first demonstrations of each task, in proportion to the tasks' numbers of prompts.
 
-    Otherwise an n-gram of a task with few demonstrations and many prompts would seem to go beyond them.
+    Otherwise an n-gram of a task with few demonstrations and many prompts would seem to exceed them.
     """
     per_prompt = min((len(texts) / asked[task] for task, texts in shown.items() if asked[task]), default=0.0)
     return [text for task, texts in shown.items() for text in texts[: math.ceil(per_prompt * asked[task])]]
 
 
 def _counts(rounds: Sequence[Mapping[str, Sequence[Sequence[Unit]]]], ngram: Ngram) -> list[float]:
-    """Prompts whose answers contain an n-gram, at each round."""
+    """Number of prompts whose answers contain an n-gram, at each round."""
     return [sum(share_with(answers, [ngram]) for answers in documents.values()) for documents in rounds]

@@ -1,4 +1,4 @@
-"""N-grams that are parts of one another, grouped: a phrase of six words is one finding, not twenty."""
+"""Groups n-grams that are parts of one another: a phrase of six words is one result, not twenty."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,22 +6,22 @@ from dataclasses import dataclass
 from holdfast.measure.artifacts.ngrams import Ngram
 
 NEAR = 0.9
-"""An n-gram that occurs at least so often as another one within it is taken for the same thing."""
+"""An n-gram counts as the same phrase as its part if it occurs at least this share as often."""
 
 LONGEST_PHRASE = 40
 
 MOST = 1000
-"""N-grams that are grouped; further ones are left out."""
+"""Number of n-grams that are grouped. Further ones are left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """N-grams around one of them.
+    """One phrase: n-grams that are parts of one another.
 
     Attributes:
         lead: index of the n-gram with the best evidence.
-        phrase: the longest phrase around it that occurs nearly as often; put together from n-grams that overlap.
-        members: indices of all n-grams that are part of the phrase, or hold a part of it that hardly occurs elsewhere.
+        phrase: the longest phrase around it that occurs nearly as often, joined from n-grams that overlap.
+        members: indices of all n-grams that are part of the phrase, or contain a part that rarely occurs elsewhere.
     """
 
     lead: int
@@ -36,13 +36,13 @@ def contains(longer: Ngram, shorter: Ngram) -> bool:
 
 
 def families(ngrams: Sequence[Ngram], support: Sequence[float]) -> list[Family]:
-    """Group n-grams that are given in the order of their evidence, best first.
+    """Group n-grams. They are given in the order of their evidence, strongest first.
 
     Args:
         support: how often each occurs.
     """
     left = list(range(min(len(ngrams), MOST)))
-    found = []
+    groups = []
     while left:
         lead = left[0]
         near = [ngrams[i] for i in left if support[i] >= NEAR * support[lead]]
@@ -50,19 +50,19 @@ def families(ngrams: Sequence[Ngram], support: Sequence[float]) -> list[Family]:
         parts = [i for i in left if contains(phrase, ngrams[i])]
         own = [ngrams[i] for i in parts if NEAR * support[i] <= support[lead]]
         members = tuple(i for i in left if i in set(parts) or any(contains(ngrams[i], part) for part in own))
-        found.append(Family(lead, phrase, members))
+        groups.append(Family(lead, phrase, members))
         left = [i for i in left if i not in set(members)]
-    return found
+    return groups
 
 
 def _phrase(start: Ngram, others: Sequence[Ngram]) -> Ngram:
-    """The longest phrase around an n-gram: first one that contains it, then overlapping ones at both ends."""
+    """The longest phrase around an n-gram: start with one that contains it, then add overlapping ones at both ends."""
     phrase = max((g for g in others if contains(g, start)), key=len)
     used = {phrase}
     while len(phrase) < LONGEST_PHRASE:
         for ngram in others:
             overlap = len(ngram) - 1
-            # Two shared units at least: one, such as "the", would join what does not belong together.
+            # At least two shared units: a single one, such as "the", would join unrelated phrases.
             if ngram in used or not 2 <= overlap <= len(phrase):
                 continue
             if phrase[-overlap:] == ngram[:-1]:

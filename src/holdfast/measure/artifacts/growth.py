@@ -1,17 +1,18 @@
-"""Which n-grams grow in B's answers relative to A's, and relative to the demonstrations.
+"""Which n-grams grow in B's answers, compared with A's and with the demonstrations.
 
-An n-gram is said to have grown where two things hold at once:
+An n-gram has grown if two things are true at once:
 
-- it stands in the answers to more prompts than before: the exact one-sided sign test over prompts, which needs no
-  large numbers and pairs what was asked alike. Where B's answers are longer, a prompt is expected to tell for B in
-  proportion, which holds for rare n-grams, and for frequent ones the second does;
-- it is a larger part of what is said: its log-odds among the n-grams of its length, after Monroe, Colaresi & Quinn
-  (Political Analysis 16, 2008), rose, judged by the linearized variance over paired prompts. Without this, answers
-  that only became longer would have everything grow.
+- It occurs in the answers to more prompts than before. The test is the exact one-sided sign test over prompts. It needs
+  no large numbers and pairs answers to the same prompt. If B's answers are longer, the null hypothesis gives B a share
+  of the differing prompts in proportion to length. This is right for rare n-grams; the second test covers frequent
+  ones.
+- It is a larger part of the text. Its log-odds among the n-grams of its length, after Monroe, Colaresi & Quinn
+  (Political Analysis 16, 2008), increased, with the linearized variance over paired prompts. Without this test,
+  everything would grow in answers that only became longer.
 
-The p value is the larger of the two (an intersection–union test), and Benjamini–Hochberg over all n-grams that could
-have come out significant at all turns it into q. Results are ranked by Monroe's z: log-odds ratio over its model-based
-standard deviation, with a prior that is informative in that it expects what both models say together.
+The p value is the larger of the two (an intersection–union test). Benjamini–Hochberg, over all n-grams that could
+become significant at all, turns it into q. Results are ranked by Monroe's z: the log-odds ratio divided by its
+model-based standard deviation. The prior is informative: it expects the text of both models together.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,21 +31,21 @@ from holdfast.measure.artifacts.ngrams import LONGEST, Documents, Ngram, PairedS
 Vector = NDArray[np.float64]
 
 LEVEL = 0.05
-"""Expected share of false ones among the n-grams that are named."""
+"""Expected share of false results among the named n-grams."""
 
 PRIOR_PROMPTS = 10.0
-"""Weight of the prior: so many prompts on which both say what they say on average."""
+"""Weight of the prior, in prompts with the average text of both models."""
 
 _SAME = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class Grown:
-    """An n-gram that grew, and those that grew with it and say the same.
+    """An n-gram that grew, and the n-grams that grew with it as parts of the same phrase.
 
-    Shares are over prompts, of the answers that contain it. `more` and `fewer` are the prompts on which B's answers
-    contain it more often than A's, and less often. `q` is against A; `q_beyond` against A and the demonstrations at
-    once, None where there are none. `phrase` is the longest phrase around the n-gram that occurs nearly as often.
+    Shares are over prompts, of the answers that contain it. `more` and `fewer` count the prompts on which B's answers
+    contain it more often than A's, and less often. `q` compares with A, and `q_beyond` with A and the demonstrations at
+    once (None without demonstrations). `phrase` is the longest phrase around the n-gram that occurs nearly as often.
     """
 
     ngram: Ngram
@@ -63,7 +64,7 @@ class Grown:
     examples: tuple[str, ...]
 
     def as_json(self, decode: Callable[[Sequence[int]], str] | None = None) -> dict[str, Any]:
-        """Plain data, n-grams as text beside their units."""
+        """Plain data, with n-grams as text and as units."""
         plain = asdict(self)
         plain |= {"text": show(self.phrase, decode), "ngram": list(self.ngram), "phrase": list(self.phrase)}
         return plain | {"also": [show(each, decode) for each in self.also], "examples": list(self.examples)}
@@ -71,7 +72,7 @@ class Grown:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """What grew, best evidence first; `tested` n-grams could have, of which `significant` did, before grouping."""
+    """What grew, strongest evidence first. `tested` n-grams could become significant, and `significant` ones did."""
 
     grown: list[Grown]
     tested: int
@@ -88,9 +89,9 @@ def log_odds(y: Vector, n: Vector, y_a: Vector, n_a: Vector, prior: Vector, prio
         prior, prior_total: pseudo-counts of each word, and their sum.
 
     Returns:
-        delta [V] and z [V]. The variance has the terms of the complement too, which vanish for a large vocabulary.
+        delta [V] and z [V]. The variance includes the terms of the complement, which vanish for a large vocabulary.
     """
-    # The bounds matter only for a word that neither says and one that is all that is said.
+    # The bounds matter only for a word that occurs in neither text, or that is the only word of one.
     top, rest = np.maximum(y + prior, 1e-6), np.maximum(n + prior_total - y - prior, 0.5)
     top_a, rest_a = np.maximum(y_a + prior, 1e-6), np.maximum(n_a + prior_total - y_a - prior, 0.5)
     delta = np.log(top / rest) - np.log(top_a / rest_a)
@@ -98,21 +99,27 @@ def log_odds(y: Vector, n: Vector, y_a: Vector, n_a: Vector, prior: Vector, prio
 
 
 def sign_test(more: NDArray[Any], fewer: NDArray[Any], expected: NDArray[Any] | float = 0.5) -> Vector:
-    """Exact one-sided p values: at least so many `more` of `more + fewer` where each is one with chance `expected`.
+    """Exact one-sided p values: the probability of `more` or more successes in `more + fewer` trials.
 
-    Counts may be fractions, where prompts have several answers: the binomial tail is continued by the incomplete beta
-    function. That is cautious, because an average over answers varies less than a count of one.
+    Counts may be fractions if prompts have several answers: the incomplete beta function continues the binomial tail.
+    That is conservative, because a mean over answers varies less than a single answer.
+
+    Args:
+        expected: probability of a success.
     """
     more, fewer = np.asarray(more, dtype=float), np.asarray(fewer, dtype=float)
     return np.where(more > 0, betainc(np.where(more > 0, more, 1.0), fewer + 1.0, expected), 1.0)
 
 
 def can_reach(differing: NDArray[Any], level: float = LEVEL, expected: NDArray[Any] | float = 0.5) -> NDArray[np.bool_]:
-    """The n-grams that could come out significant, by how many prompts tell A and B apart on them.
+    """Which n-grams could become significant, given the number of prompts on which A and B differ.
 
-    With d such prompts the sign test's smallest p is `expected`^d, whichever way they point, so leaving out those that
-    cannot reach level/K, where K is the number that can (Tarone 1990; Gilbert 2005), costs no false discoveries and
-    spares the rest a correction for thousands of n-grams that occur once.
+    With d such prompts, the smallest p of the sign test is `expected`^d, in either direction. n-grams that cannot reach
+    level/K are left out, with K the number that can (Tarone 1990; Gilbert 2005). This adds no false discoveries, and
+    the others need no correction for thousands of n-grams that occur once.
+
+    Args:
+        differing: number of prompts on which A and B differ, by n-gram [V].
     """
     smallest = np.power(expected, np.asarray(differing, dtype=float))
     # The smallest K for which no more than K of them can reach level/K.
@@ -124,11 +131,12 @@ def can_reach(differing: NDArray[Any], level: float = LEVEL, expected: NDArray[A
 
 @dataclass(frozen=True, slots=True)
 class Votes:
-    """How prompts tell A and B apart, for each n-gram [V].
+    """On which prompts A and B differ, for each n-gram [V].
 
     Attributes:
-        more, fewer: prompts on which B's answers contain it more often than A's, and less often.
-        gained, lost: the same weighted by how much more often; equal to them where each prompt has one answer.
+        more, fewer: number of prompts on which B's answers contain it more often than A's, and less often.
+        gained, lost: the same, weighted by the difference of shares. Equal to `more` and `fewer` if each prompt has one
+            answer.
     """
 
     more: NDArray[np.int64]
@@ -157,16 +165,16 @@ def grown_ngrams(
     longest: int = LONGEST,
     level: float = LEVEL,
 ) -> Growth:
-    """The n-grams that B's answers contain more than A's; see the module for what that means.
+    """The n-grams that grew in B's answers compared with A's, as the module defines it.
 
     Args:
         a, b: answers to the same prompts.
-        demonstrations: of the prompts' tasks; not necessarily for the same prompts.
+        demonstrations: demonstrations of the prompts' tasks, not necessarily for the same prompts.
         longest: units of the longest n-gram.
         level: false-discovery rate.
 
     Raises:
-        ValueError: the prompts of the two differ, or a prompt has no answer.
+        ValueError: the two models have different prompts, or a prompt has no answer.
     """
     shares = paired_shares(a, b, demonstrations or (), longest)
     votes = Votes.of(shares.a, shares.b)
@@ -185,7 +193,7 @@ def grown_ngrams(
         q_beyond = false_discovery_control(np.maximum(p, beyond))
     kept = np.flatnonzero((q <= level) & (delta > 0))
     kept = kept[np.argsort(-z[kept], kind="stable")]
-    ngrams = [shares.found.ngram(can[i]) for i in kept]
+    ngrams = [shares.presence.ngram(can[i]) for i in kept]
     grown = []
     for family in families(ngrams, support=[float(weights.y_b[can[i]]) for i in kept]):
         i = kept[family.lead]
@@ -212,20 +220,20 @@ def grown_ngrams(
 
 
 def _examples(shares: PairedShares, row: int, count: int = 3) -> tuple[str, ...]:
-    """Prompts whose answers by B contain an n-gram more often than A's."""
+    """Some prompts whose answers by B contain an n-gram more often than A's."""
     difference = (shares.b[[row]] - shares.a[[row]]).toarray()[0]
     return tuple(shares.prompts[i] for i in np.flatnonzero(difference > _SAME)[:count])
 
 
 class _Weights:
-    """Sums over prompts of what is in A's and B's answers, each order of n-gram a vocabulary of its own."""
+    """Sums over prompts for A's and B's answers. Each order of n-gram has its own vocabulary."""
 
     def __init__(self, shares: PairedShares) -> None:
         self.shares = shares
-        self.order = shares.found.order
+        self.order = shares.presence.order
         self.y_a, self.y_b = np.asarray(shares.a.sum(axis=1)), np.asarray(shares.b.sum(axis=1))
         orders = int(self.order.max()) + 1
-        # [order, P]: different n-grams in the answers to a prompt.
+        # [order, P]: number of distinct n-grams in the answers to a prompt.
         by_order = sparse.coo_array(
             (np.ones(len(self.order)), (self.order, np.arange(len(self.order)))), shape=(orders, len(self.order))
         ).tocsr()
@@ -238,18 +246,18 @@ class _Weights:
         self.prior_total = scale * (self.length_a.sum(1) + self.length_b.sum(1))
 
     def expected_votes(self) -> Vector:
-        """Chance that a prompt that tells A and B apart tells for B, where only the length of answers grew [V]."""
+        """Probability that a differing prompt is in favor of B, if only the length of the answers grew [V]."""
         n_a, n_b = self.length_a.sum(1), self.length_b.sum(1)
         return np.asarray(np.maximum(0.5, n_b / np.maximum(n_a + n_b, 1e-12))[self.order])
 
     def counts(self, rows: NDArray[np.int64]) -> tuple[Vector, ...]:
-        """The arguments of `log_odds` for B against A."""
+        """The arguments of `log_odds` for B compared with A."""
         order = self.order[rows]
         n_b, n_a = self.length_b.sum(1)[order], self.length_a.sum(1)[order]
         return self.y_b[rows], n_b, self.y_a[rows], n_a, self.prior[rows], self.prior_total[order]
 
     def against_demonstrations(self, rows: NDArray[np.int64]) -> tuple[Vector, ...]:
-        """The arguments of `log_odds` for B against the demonstrations; the prior is of B and them."""
+        """The arguments of `log_odds` for B compared with the demonstrations. The prior is of these two."""
         order, documents = self.order[rows], self.shares.others.shape[1]
         y_b, n_b = self.y_b[rows], self.length_b.sum(1)[order]
         y_d, n_d = self.y_d[rows], self.n_d[order]
@@ -260,8 +268,9 @@ class _Weights:
     def paired_deviation(self, rows: NDArray[np.int64]) -> Vector:
         """Standard deviation of the log-odds ratio over paired prompts, by the delta method.
 
-        The ratio's influence per prompt is c_B·x_B − d_B·l_B − c_A·x_A + d_A·l_A, with x whether the n-gram is in the
-        prompt's answer, l how many n-grams are, and c, d the derivatives of the log-odds by their sums.
+        A prompt's influence on the ratio is c_B·x_B − d_B·l_B − c_A·x_A + d_A·l_A. Here x is 1 if the n-gram is in the
+        prompt's answer, l is the number of n-grams in it, and c and d are the derivatives of the log-odds by their
+        sums.
         """
         y_b, n_b, y_a, n_a, prior, prior_total = self.counts(rows)
         d_b = 1 / np.maximum(n_b + prior_total - y_b - prior, 0.5)

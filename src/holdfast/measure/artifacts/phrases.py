@@ -1,9 +1,8 @@
 """Phrases of the teacher in the student's answers.
 
-A teacher that is shown a demonstration or feedback may speak of it, and a student that learns from it then says "based
-on the example" where there is none (arXiv 2601.19897, section 5, masks the first tokens for this reason). Looked for
-are the n-grams of the teacher's prompt templates, ways of referring to what stands in them, and whatever phrases the
-user adds.
+A teacher that sees a demonstration or feedback may mention it. The student then learns to write "based on the example"
+without an example (arXiv 2601.19897, section 5, masks the first tokens for this reason). The search is for n-grams of
+the teacher's prompt templates, for ways to refer to their content, and for phrases that the user adds.
 """
 
 import re
@@ -45,15 +44,15 @@ REFERENCES = (
     "my earlier attempt",
     "my previous attempt",
 )
-"""Ways of speaking of a demonstration, a solution or feedback that only a teacher sees."""
+"""Ways to refer to a demonstration, a solution or feedback that only the teacher sees."""
 
 SHORTEST, LONGEST = 3, 5
-"""Words of a template's n-grams: two words in a row say little."""
+"""Number of words of a template's n-grams. Two consecutive words are not specific."""
 
 
 @dataclass(frozen=True, slots=True)
 class Phrase:
-    """A phrase in the answers: shares of answers over prompts, and the exact one-sided sign test of B above A.
+    """A phrase in the answers: its share of answers, over prompts, and the exact one-sided sign test of B above A.
 
     `source` is "template", "reference" or "yours".
     """
@@ -73,12 +72,12 @@ class Phrase:
 
 
 def words(text: str) -> Ngram:
-    """The words of a text in lower case, without marks: templates and answers differ in those."""
+    """The words of a text in lower case, without punctuation: templates and answers differ in both."""
     return tuple(str(unit).lower() for unit in units_of_text(text) if re.search(r"\w", str(unit)))
 
 
 def template_phrases(templates: Sequence[str] = TEMPLATES) -> set[Ngram]:
-    """The n-grams of templates, none across the place of a value."""
+    """The n-grams of templates. None spans a placeholder."""
     parts = [words(part) for template in templates for part in re.split(r"\{\w+\}", template)]
     sizes = range(SHORTEST, LONGEST + 1)
     return {part[i : i + n] for part in parts for n in sizes for i in range(max(0, len(part) - n + 1))}
@@ -90,11 +89,11 @@ def leaked_phrases(
     yours: Sequence[str] = (),
     templates: Sequence[str] = TEMPLATES,
 ) -> list[Phrase]:
-    """Phrases of the teacher in B's answers, most surely grown beyond A's first; parts of a longer one are left out.
+    """Phrases of the teacher in B's answers, strongest evidence of growth first. Parts of a longer one are left out.
 
     Args:
         a, b: the texts of the answers to each prompt.
-        yours: phrases to look for beside those of the templates.
+        yours: phrases to search for, in addition to those of the templates.
     """
     sources = dict.fromkeys(template_phrases(templates), "template")
     sources |= dict.fromkeys(map(words, REFERENCES), "reference") | dict.fromkeys(
@@ -103,18 +102,18 @@ def leaked_phrases(
     longest = max(map(len, sources))
     prompts = list(a)
     documents = [words(text) for side in (a, b) for prompt in prompts for text in side[prompt]]
-    found = presence(documents, longest)
-    said = {ngram: row for row in range(found.matrix.shape[0]) if (ngram := found.ngram(row)) in sources}
+    counted = presence(documents, longest)
+    row_of = {ngram: row for row in range(counted.matrix.shape[0]) if (ngram := counted.ngram(row)) in sources}
     rows = []
-    for ngram, row in said.items():
-        dense = iter(found.matrix[[row]].toarray()[0])
+    for ngram, row in row_of.items():
+        dense = iter(counted.matrix[[row]].toarray()[0])
         share_a, share_b = (
             [sum(next(dense) for _ in side[prompt]) / len(side[prompt]) for prompt in prompts] for side in (a, b)
         )
         rows.append((ngram, compared(share_a, share_b)))
     if not rows:
         return []
-    # Phrases that nobody says cannot be significant, so the correction is over those that somebody says.
+    # A phrase that occurs in no answer cannot be significant, so the correction is over the phrases that occur.
     q = false_discovery_control([numbers["p"] for _, numbers in rows])
     scored = [
         (ngram, Phrase(" ".join(map(str, ngram)), sources[ngram], q=float(value), **numbers))

@@ -1,4 +1,4 @@
-"""How fast a marker grows per round of the loop in which a student learns from a teacher that was the student."""
+"""How fast a marker grows per round of self-distillation, in which the student of one round teaches the next."""
 
 import math
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ class Amplification:
 
     Attributes:
         rates: share of prompts whose answers contain it, at each round.
-        factor: by which the rate is multiplied per round, from the fit of its logarithm.
-        ci95: of the factor.
-        dispersion: Pearson's χ² over its degrees of freedom; well above 1 the log rate is no straight line, as where a
-            rate comes near 1 and can grow no more. None with two rounds.
+        factor: growth of the rate per round, from the fit of its logarithm.
+        ci95: 95% interval of the factor.
+        dispersion: Pearson's χ² divided by its degrees of freedom. Well above 1, the log rate is not a straight line,
+            e.g. because a rate near 1 cannot grow further. None with two rounds.
     """
 
     rates: tuple[float, ...]
@@ -37,18 +37,20 @@ class Amplification:
 def amplification(counts: Sequence[float], prompts: int, at: Sequence[float] | None = None) -> Amplification:
     """Fit log rate = intercept + slope · round by Poisson regression with Firth's penalty (Biometrika 80, 1993).
 
-    The penalty takes away the first-order bias and keeps the fit finite where a marker was never seen in a round; with
-    two rounds it is the ratio of (count + ½). The interval is Wald's, widened by the dispersion where the counts
-    scatter more than Poisson; the same prompts are asked each round, so they scatter less as a rule and it is cautious.
-    A marker that was chosen because it grew has its growth overstated by that choice; one named beforehand has not.
+    The penalty removes the first-order bias and keeps the fit finite if a marker is absent in a round. With two rounds,
+    the factor is the ratio of (count + ½). The interval is Wald's, widened by the dispersion if the counts vary more
+    than Poisson counts. The same prompts are used in each round, so the counts usually vary less, and the interval is
+    conservative. The growth of a marker that was selected for growing is biased upward; that of a marker named
+    beforehand is not.
 
     Args:
-        counts: prompts whose answers contain the marker, at each round; fractions where prompts have several answers.
-        prompts: that were asked, the same each round.
-        at: where each round stands, e.g. in optimizer steps; 0, 1, 2, … where not given.
+        counts: number of prompts whose answers contain the marker, at each round. Fractions if prompts have several
+            answers.
+        prompts: number of prompts, the same in each round.
+        at: position of each round, e.g. in optimizer steps; by default 0, 1, 2, …
 
     Raises:
-        ValueError: fewer than two rounds, or all at one place.
+        ValueError: there are fewer than two rounds, or all have the same position.
     """
     y = np.asarray(counts, dtype=float)
     x = np.arange(len(y), dtype=float) if at is None else np.asarray(at, dtype=float)
@@ -61,7 +63,7 @@ def amplification(counts: Sequence[float], prompts: int, at: Sequence[float] | N
         inverse = np.linalg.inv(design.T @ (mean[:, None] * design))
         leverage = mean * np.einsum("ij,jk,ik->i", design, inverse, design)
         step = inverse @ (design.T @ (y + leverage / 2 - mean))
-        # A step of at most e^±2 in any rate keeps Newton's method from running off where a count is 0.
+        # A step of at most e^±2 in any rate keeps Newton's method from diverging if a count is 0.
         beta += step * min(1.0, 2.0 / max(1e-12, float(np.abs(design @ step).max())))
         if float(np.abs(step).max()) < 1e-10:
             break

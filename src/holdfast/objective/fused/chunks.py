@@ -209,7 +209,7 @@ class ChunkedLoss:
         """Where student and teacher agree, a baseline over top entries, and a divergence over a top-k support."""
         logs, group, objective, plan = chunk.logs, chunk.group, self.objective, self.plan
         teacher = None if self.teacher is None else self.teacher.select(chunk.tokens)
-        if not plan.teacher_log_on_support:
+        if not plan.teacher_statistics_on_support:
             if isinstance(teacher, SparseSignal):
                 best = teacher.ids[:, 0]  # the most likely comes first
             else:
@@ -233,7 +233,7 @@ class ChunkedLoss:
                 target = self.projection.at(teacher.head, teacher.hidden, ids, plan.dtype)
             else:
                 target = logs[:, group.target_slot].gather(-1, ids)
-        if plan.teacher_log_on_support:
+        if plan.teacher_statistics_on_support:
             self._measure_on_support(chunk.tokens, logs[:, 0].gather(-1, ids), target)
         student = logs[:, 0].gather(-1, ids).requires_grad_(plan.wants_gradient)
         with torch.set_grad_enabled(plan.wants_gradient):
@@ -330,7 +330,7 @@ class ChunkedLoss:
         measured.logprobs[tokens] = chunk.sampled[:, 0]
         measured.entropy[tokens] = -expected[:, 0, 0]
         measured.divergence[tokens], measured.clipped_share[tokens] = chunk.divergence, chunk.clipped_share
-        if group.teacher_slot is not None and not self.plan.teacher_log_on_support:
+        if group.teacher_slot is not None and not self.plan.teacher_statistics_on_support:
             measured.teacher_entropy[tokens] = -expected[:, group.teacher_slot, group.teacher_slot]
             measured.teacher_kl[tokens] = expected[:, 0, 0] - expected[:, 0, group.teacher_slot]
         if self.plan.reference == "sampled":

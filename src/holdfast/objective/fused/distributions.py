@@ -54,7 +54,7 @@ class Distributions:
             self._mix_logits(logs, group)
             torch.log_softmax(logs, -1, out=logs)
         else:
-            # The mix is found from the others' log-probabilities; until then its slot must hold numbers.
+            # The mix is computed from the others' log-probabilities. Until then, its slot must not have NaN.
             logs[:, group.target_slot].zero_()
             torch.log_softmax(logs, -1, out=logs)
             self._write_partial_target(logs, group)

@@ -92,7 +92,7 @@ def full_divergence(
             center = _mean_of_kept(r.add_(1.0), p, clipped)
     else:
         scale = 1 - beta
-        # If an entry is 0 on both sides, so is the mixture m there. Its summand is 0 whatever finite log m stands in.
+        # If an entry is 0 on both sides, so is the mixture m there. Its summand is 0 for any finite log m.
         tiny = torch.finfo(logs.dtype).tiny
         if by_entry:
             log_m = torch.lerp(p, q, beta).clamp_(min=tiny).log_()

@@ -78,7 +78,7 @@ class LossPlan:
     """The objective's. A top-k of the whole vocabulary or more is `full`."""
     reference: Literal["none", "sampled", "forward_kl"]
     """KL to the base: none, an estimate from the sampled tokens, or KL(base‖student) over the vocabulary."""
-    teacher_log_on_support: bool
+    teacher_statistics_on_support: bool
     """Statistics of the teacher are those of the renormalized support, see `read_on_support`."""
     teacher_at_entries: bool
     """The teacher's logits are computed at the support's entries only, so the teacher has no slot."""
@@ -136,8 +136,8 @@ def plan_loss(
         support = "full"
     few_entries = support == "topk_renormalized" and objective.top_k * SPARSE_SHARE <= vocabulary
     only_divergence = not has_reference and not bool(batch.ce.any() or batch.advantage.any())
-    teacher_log_on_support = isinstance(teacher, HiddenSignal) and read_on_support(objective, vocabulary)
-    teacher_at_entries = teacher_log_on_support and few_entries
+    teacher_statistics_on_support = isinstance(teacher, HiddenSignal) and read_on_support(objective, vocabulary)
+    teacher_at_entries = teacher_statistics_on_support and few_entries
     groups, row_is_cut = _cut(
         _group(batch, objective, None if teacher_at_entries else teacher, base),
         batch,
@@ -157,7 +157,7 @@ def plan_loss(
         dtype=dtype,
         support=support,
         reference=forms[objective.reference_kl_form] if has_reference else "none",
-        teacher_log_on_support=teacher_log_on_support,
+        teacher_statistics_on_support=teacher_statistics_on_support,
         teacher_at_entries=teacher_at_entries,
         gradient_at_entries=few_entries and only_divergence and head.softcap is None,
         logit_factor=head.scale / objective.temperature,

@@ -1,4 +1,4 @@
-"""Needs."""
+"""What a recipe needs and a task does not provide."""
 
 from collections.abc import Sequence
 
@@ -7,44 +7,46 @@ from holdfast.errors import ConfigError
 from holdfast.recipes.base.recipe import Recipe
 
 FIXES = {
-    "reward": "name one with `verifier: module:function`, or give every record an `answer`, or name an "
-    "`environment_factory`",
+    "reward": "set `verifier: module:function`, or give every record an `answer`, or set an `environment_factory`",
     "demonstration": "give every training record a `completion`",
     "privileged_context": "give every training record a `privileged_context`, a `completion` or a `solution`",
-    "actions": "give every training record `actions`: a list of what somebody who succeeded did",
+    "actions": "give every training record `actions`: a list of the actions of an expert who succeeded",
     "translation": "give every training record a `translation`: its messages in a language that the model is safer in",
     "plan": "give every training record a `plan`: how to answer, without the answer",
-    "solution": "give every training record a `solution`: a list of steps, or text with a step a line",
+    "solution": "give every training record a `solution`: a list of steps, or text with one step per line",
 }
+"""How to provide each need."""
 
 ONE_TURN = "answers_of_one_turn"
-"""What a task with an environment lacks for some recipes; named as privileges are."""
+"""What some recipes need and a task with an environment does not provide."""
 
 
 def lacking(recipe: Recipe, task: Task) -> list[str]:
-    """What a recipe needs, as it is set, and a task does not bring; empty where the recipe can run on it."""
-    turns = [ONE_TURN] if recipe.takes_one_turn and task.episodes is not None else []
+    """What the recipe needs, with its settings, and the task does not provide; empty if the recipe can run."""
+    turns = [ONE_TURN] if recipe.single_turn and task.episodes is not None else []
     return turns + sorted(recipe.required() - task.provides())
 
 
 def require(recipe: Recipe, tasks: Sequence[Task]) -> None:
-    """Refuse a task that lacks what a recipe needs.
+    """Refuse tasks that lack what the recipe needs.
 
     Raises:
-        ConfigError: names the recipe, the task and what is missing.
+        ConfigError: the recipe, the task and what is missing.
     """
     for task in tasks:
         for need in lacking(recipe, task):
-            without = [e.id for e in task.train if need not in e.privileges()]
-            if need == ONE_TURN:
-                what = f"recipe {recipe.name!r} works on answers of one turn, and task {task.name!r} has an environment"
-            elif not task.train:
-                what = f"task {task.name!r} has no training examples"
-            elif need == "reward":
-                what = f"recipe {recipe.name!r} needs a reward, and task {task.name!r} has no verifier"
-            else:
-                what = (
-                    f"recipe {recipe.name!r} needs a {need.replace('_', ' ')}, and {len(without)} of "
-                    f"{len(task.train)} training examples of task {task.name!r} have none, the first {without[0]!r}"
-                )
-            raise ConfigError(what, fix=FIXES.get(need, "choose another recipe"))
+            raise ConfigError(_problem(recipe, task, need), fix=FIXES.get(need, "choose another recipe"))
+
+
+def _problem(recipe: Recipe, task: Task, need: str) -> str:
+    if need == ONE_TURN:
+        return f"recipe {recipe.name!r} works on answers of one turn, and task {task.name!r} has an environment"
+    if not task.train:
+        return f"task {task.name!r} has no training examples"
+    if need == "reward":
+        return f"recipe {recipe.name!r} needs a reward, and task {task.name!r} has no verifier"
+    without = [example.id for example in task.train if need not in example.privileges()]
+    return (
+        f"recipe {recipe.name!r} needs a {need.replace('_', ' ')}, and {len(without)} of {len(task.train)} training "
+        f"examples of task {task.name!r} have none, the first {without[0]!r}"
+    )

@@ -1,7 +1,7 @@
-"""What changes between optimizer steps: controllers, each of which sets one of a recipe's settings anew. Torch-free.
+"""Controllers: each sets one setting of a recipe anew before every optimizer step.
 
-A recipe names them in `Recipe.controllers`; a stage starts with fresh ones. They see the numbers that a step is logged
-with, never a gradient, and their state is in every checkpoint.
+A recipe lists them in `Recipe.controllers`. Every stage starts with fresh ones. They see the metrics of a step, never a
+gradient, and every checkpoint holds their state.
 """
 
 from collections.abc import Mapping
@@ -10,44 +10,47 @@ from typing import Any, NamedTuple
 
 
 class Moment(NamedTuple):
-    """Where a stage stands."""
+    """A position in a stage.
+
+    Attributes:
+        step: the next optimizer step, from 0.
+        steps: optimizer steps of the stage.
+        seed: the stage's seed, for a controller's own draws.
+    """
 
     step: int
-    """The optimizer step that is to come, from 0."""
     steps: int
-    """Of the stage."""
     seed: int
-    """Of the stage, for a controller's own draws."""
 
 
 class Controller:
-    """Sets one number: `value` is asked before every optimizer step, and `see` is told of it afterwards.
+    """Sets one number. `value` is called before every optimizer step, `see` after it.
 
-    A step that was interrupted is asked for again, so `value` must change nothing; only `see` may move the controller.
+    `value` must not change the controller: it is called again for a step that was interrupted. Only `see` may.
     """
 
     def value(self, moment: Moment) -> float:
-        """What is set for the step that is to come."""
+        """The setting's value for the next step."""
         raise NotImplementedError
 
     def see(self, numbers: Mapping[str, Any]) -> None:
-        """The step's line of `metrics.jsonl`."""
+        """Receive the step's metrics, its line of `metrics.jsonl`."""
 
     def state(self) -> dict[str, Any]:
-        """What it goes on from, as plain data."""
+        """The state as plain data, for a checkpoint."""
         return {}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state` gave."""
+        """Restore what `state` returned."""
 
 
 @dataclass(frozen=True)
 class Ramp(Controller):
-    """From `start` linearly to `end` over so many steps, and `end` from then on.
+    """A linear ramp from `start` to `end`, then constant.
 
     Args:
-        over: optimizer steps; or a share of the stage's.
-        of_stage: which of the two, for 1 could be either.
+        over: the ramp's length in optimizer steps, or as a fraction of the stage.
+        of_stage: whether `over` is a fraction. A flag, because 1 could mean either.
     """
 
     start: float
@@ -63,7 +66,7 @@ class Ramp(Controller):
 
 @dataclass(frozen=True)
 class Until(Controller):
-    """One value for so many steps of a stage, and another from then on."""
+    """One value for the first `steps` of a stage, then another."""
 
     before: float
     after: float
@@ -75,12 +78,13 @@ class Until(Controller):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearningProbe:
-    """The loss on fixed prompts, measured now and then for a controller, with some of the recipe's settings held fixed.
+    """The loss on fixed prompts, measured at intervals for a controller, with some settings held constant.
 
     Args:
-        every: optimizer steps from one to the next; it stands as `probe_loss` in the line of the step that follows it.
-        prompts: of the stage's training prompts, each time the same, completed anew from the same draws.
-        settings: by name.
+        every: optimizer steps between measurements. `probe_loss` is in the metrics of the step after a measurement.
+        prompts: number of training prompts of the stage. They are the same each time, and so are the random draws of
+            their completions.
+        settings: the constant settings, by name.
     """
 
     every: int

@@ -1,8 +1,8 @@
-"""How much of a solution the teacher sees, learned while the student learns (ATESD, arXiv 2605.11458). Torch-free.
+"""How much of a solution the teacher sees, learned during training (ATESD, arXiv 2605.11458).
 
-A Beta policy draws an exposure, it is held for some optimizer steps, and what the student got better by on a probe in
-these steps is the policy's reward. The paper's controller is known to us in outline; its state, step sizes and the way
-in which later progress is credited are reconstructions.
+A Beta policy draws an exposure and holds it for some optimizer steps. The policy's reward is the student's progress on
+a probe in these steps. Reconstruction: we know the paper's controller only in outline. Its features, its step sizes and
+the credit for later progress are ours.
 """
 
 import math
@@ -17,16 +17,16 @@ from holdfast.data.seeds import numpy_rng
 from holdfast.recipes.parts.controllers import Controller, Moment
 
 FEATURES = ("loss", "slope", "grad_norm", "entropy", "kl_teacher", "reward", "progress")
-"""What the policy sees: averages of a step's numbers, the loss's change over a window, the part of the stage gone."""
+"""The policy's features: averages of metrics, the change of the loss over a window, the fraction of the stage done."""
 
 SMOOTHING = 0.1
-"""Rate of these averages, per optimizer step."""
+"""Rate of these moving averages, per optimizer step."""
 
-_FARTHEST = 3.0
-"""Deviations from the mean that a window's progress counts for at most."""
+_MAX_ADVANTAGE = 3.0
+"""An advantage is clipped at this many standard deviations: one lucky window must not decide the policy."""
 
 PolicyGradient = list[list[float]]
-"""In the policy's parameters, two rows: those of a and b; the last column is the bias."""
+"""Two rows of the policy's parameters, for a and b; the last column is the bias."""
 
 
 def _no_parameters() -> PolicyGradient:
@@ -37,41 +37,42 @@ def _no_parameters() -> PolicyGradient:
 class _State:
     parameters: PolicyGradient = field(default_factory=_no_parameters)
     trace: PolicyGradient = field(default_factory=_no_parameters)
-    """Σ_j discount^j · ∇ log π of the window j before the last: what progress made now is credited to."""
+    """Σ_j discount^j · ∇ log π of the window j before the last. Progress is credited to these choices."""
     averages: dict[str, float] = field(default_factory=dict)
     loss_before: float | None = None
-    """The loss's average when the window began."""
+    """The average loss at the start of the window."""
     window: int = -1
     exposure: float = 0.0
-    """Held in this window."""
+    """The exposure of this window."""
     probe: float | None = None
-    """The probe's loss when the window began."""
+    """The probe's loss at the start of the window."""
     mean: float = 0.0
-    """Of the progress of all windows so far, the baseline."""
+    """Mean progress of all windows so far: the baseline."""
     squares: float = 0.0
     """Σ (progress − mean)² over these windows."""
     windows: int = 0
 
 
 class BetaExposure(Controller):
-    """Draws the exposure α ~ Beta(a, b), (a, b) = 1 + softplus(W s + u), anew for every window of `hold` steps.
+    """Draws the exposure α ~ Beta(a, b), (a, b) = 1 + softplus(W s + u), for every window of `hold` steps.
 
     REINFORCE with the running mean of progress as the baseline, and an entropy bonus:
 
         (W, u) += rate · [ A_k · Σ_j discount^j ∇ log Beta(α_{k−j}) + entropy_weight · ∇ H ]
         A_k     = (progress_k − mean) / deviation, within ±3
 
-    which over a stage adds up to ∇ log π of each window times the discounted sum of what came after it. `probe_loss` in
-    the numbers of a window's first step is the loss on the probe before it; progress_k is how far it falls in window k.
-    Mean and deviation are those of the windows so far, so that the policy learns as fast where a window gains a
-    hundredth of a nat as where it gains one; without a deviation yet no choice is preferred.
+    Over a stage this sums to ∇ log π of each window times the discounted progress after it. The metrics of a window's
+    first step hold `probe_loss`, the loss on the probe before that step; progress_k is its decrease in window k. Mean
+    and deviation are those of the windows so far. The policy therefore learns at the same speed whether a window gains
+    0.01 nats or 1. Before there is a deviation, the advantage is 0.
     """
 
     def __init__(self, *, hold: int, discount: float, entropy_weight: float, rate: float) -> None:
         self.hold, self.discount, self.entropy_weight, self.rate = hold, discount, entropy_weight, rate
         self._state = _State()
-        self._asked: tuple[int, float, list[float]] | None = None
-        """Window, exposure and features of the last question, for `see`; follows from the state and the moment."""
+        self._drawn: tuple[int, float, list[float]] | None = None
+        """Window, exposure and features of a new window, from `value` to `see`. Not part of the state: a resumed run
+        calls `value` again and draws the same."""
 
     def value(self, moment: Moment) -> float:
         window = moment.step // self.hold
@@ -79,26 +80,26 @@ class BetaExposure(Controller):
             return self._state.exposure
         features = [*self._features(), moment.step / moment.steps, 1.0]
         exposure = float(numpy_rng(moment.seed, "exposure", window).beta(*shape(self._state.parameters, features)))
-        self._asked = window, exposure, features
+        self._drawn = window, exposure, features
         return exposure
 
     def see(self, numbers: Mapping[str, Any]) -> None:
         state = self._state
-        if self._asked is not None:
-            (window, exposure, features), self._asked = self._asked, None
-            # Of the policy that it was drawn from, before that learns from the window that has just ended.
-            drawn = log_density_gradient(state.parameters, features, exposure)
+        if self._drawn is not None:
+            (window, exposure, features), self._drawn = self._drawn, None
+            # The gradient belongs to the policy that drew the exposure, so it comes before that policy learns.
+            score = log_density_gradient(state.parameters, features, exposure)
             probe = numbers.get("probe_loss")
             if probe is not None and state.probe is not None:
                 self._learn(state.probe - probe, features)
             state.probe = probe
-            state.trace = _add(_scale(state.trace, self.discount), drawn)
+            state.trace = _add(_scale(state.trace, self.discount), score)
             state.window, state.exposure = window, exposure
             state.loss_before = state.averages.get("loss")
         for name in ("loss", "grad_norm", "entropy", "kl_teacher", "reward"):
-            if (seen := numbers.get(name)) is not None:
-                known = state.averages.get(name, seen)
-                state.averages[name] = (1 - SMOOTHING) * known + SMOOTHING * seen
+            if (value := numbers.get(name)) is not None:
+                average = state.averages.get(name, value)
+                state.averages[name] = (1 - SMOOTHING) * average + SMOOTHING * value
 
     def state(self) -> dict[str, Any]:
         return asdict(self._state)
@@ -107,7 +108,7 @@ class BetaExposure(Controller):
         self._state = _State(**state)
 
     def _features(self) -> list[float]:
-        """All but the stage's progress; 0 for what has not been seen."""
+        """All features except the fraction of the stage; 0 for a metric that has no value yet."""
         averages, before = self._state.averages, self._state.loss_before
         loss = averages.get("loss", 0.0)
         slope = 0.0 if before is None else loss - before
@@ -123,7 +124,7 @@ class BetaExposure(Controller):
         advantage = 0.0
         if state.squares > 0:
             deviation = math.sqrt(state.squares / (state.windows - 1))
-            advantage = max(-_FARTHEST, min(_FARTHEST, (progress - before) / deviation))
+            advantage = max(-_MAX_ADVANTAGE, min(_MAX_ADVANTAGE, (progress - before) / deviation))
         step = _add(
             _scale(state.trace, advantage),
             _scale(entropy_gradient(state.parameters, features), self.entropy_weight),
@@ -141,7 +142,7 @@ def log_density_gradient(parameters: PolicyGradient, features: Sequence[float], 
     """∇ log Beta(exposure; a, b)."""
     a, b = shape(parameters, features)
     both = float(digamma(a + b))
-    tiny = 1e-12  # a draw may round to an end
+    tiny = 1e-12  # a draw may round to 0 or 1, whose logarithm is infinite
     slopes = math.log(max(exposure, tiny)) - digamma(a) + both, math.log(max(1 - exposure, tiny)) - digamma(b) + both
     return _through(parameters, features, slopes)
 
@@ -154,12 +155,12 @@ def entropy_gradient(parameters: PolicyGradient, features: Sequence[float]) -> P
 
 
 def _through(parameters: PolicyGradient, features: Sequence[float], slopes: Sequence[float]) -> PolicyGradient:
-    """From derivatives in a and b to those in the parameters."""
-    found = []
+    """The chain rule from derivatives in a and b to the parameters."""
+    gradient = []
     for row, slope in zip(parameters, slopes, strict=True):
         sigmoid = 1 / (1 + math.exp(-float(np.dot(row, features))))
-        found.append([float(slope) * sigmoid * each for each in features])
-    return found
+        gradient.append([float(slope) * sigmoid * each for each in features])
+    return gradient
 
 
 def _scale(gradient: PolicyGradient, factor: float) -> PolicyGradient:

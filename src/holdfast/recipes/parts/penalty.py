@@ -1,4 +1,4 @@
-"""Penalty."""
+"""Penalties on the weights themselves, in addition to the loss on rows."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,17 +8,17 @@ Sequences = Literal["demonstrations", "samples"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FisherPenalty:
-    """strength/2 · Σ_i F_i (θ_i − θ*_i)², θ* the weights at the stage's start (EWC, arXiv 1612.00796).
+    """strength/2 · Σ_i F_i (θ_i − θ*_i)², with θ* the weights at the stage's start (EWC, arXiv 1612.00796).
 
-    F_i = E[(∂ log π(y|x)/∂θ_i)²] over sequences y of what came before, each gradient that of a whole sequence. At every
-    stage's start F ← decay · F + that of the sequences at hand (online EWC, arXiv 1805.06370). Under LoRA θ are the
-    adapter's factors.
+    F_i = E[(∂ log π(y|x)/∂θ_i)²] over sequences y of earlier tasks; each gradient is that of a whole sequence. At the
+    start of every stage F ← decay · F + the F of the current sequences (online EWC, arXiv 1805.06370). With LoRA, θ
+    are the adapter's factors.
 
     Args:
-        sequences: `samples` of the student at the stage's start, on prompts of the task before, at the first stage on
-            its own; or the task before's `demonstrations`, and nothing at the first stage.
-        count: sequences at most.
-        prompts: a file of prompts to sample on in the place of the tasks'.
+        sequences: `samples`: drawn from the student at the stage's start, on prompts of the previous task (in the first
+            stage, on its own prompts). `demonstrations`: those of the previous task; none in the first stage.
+        count: maximum number of sequences.
+        prompts: a file of prompts to sample on, instead of the tasks' prompts.
     """
 
     strength: float
@@ -39,7 +39,7 @@ class FisherPenalty:
 class OrthogonalPenalty:
     """strength · Σ_{k<t} ‖A_k A_tᵀ‖₁ + norm · (‖A_t‖₂ + ‖B_t‖₂), over all adapted weights (O-LoRA, arXiv 2310.14152).
 
-    Every stage t trains an adapter B_t A_t of its own; those of earlier stages stay as they are, and all are added up.
+    Stage t trains its own adapter B_t A_t. Adapters of earlier stages are frozen; the model adds all of them.
     """
 
     strength: float = 0.5
@@ -51,4 +51,3 @@ class OrthogonalPenalty:
 
 
 PenaltySpec = FisherPenalty | OrthogonalPenalty
-"""What holds the weights themselves, whatever the rows say."""

@@ -1,4 +1,4 @@
-"""Rollouts."""
+"""Where the tokens to train on come from: demonstrations, samples, replay, revisions, hints, near-future answers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,43 +8,8 @@ from holdfast.data.rows import Row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GuideSpec:
-    """Where guides come from.
-
-    Args:
-        kind: ahead (the run goes `steps` ahead from a stage's beginning, once), stalled (whenever it has stalled, to
-            and from the checkpoints for which quality over variance is largest).
-        samples: of the near-future model for each prompt that is still to come in the stage.
-        success_threshold: reward from which an answer is a guide.
-        steps: of `ahead`.
-        every: of `stalled`: optimizer steps between checkpoints that are kept as candidates.
-        candidates: of `stalled`: how many of these are kept, the latest.
-        fast_rate, slow_rate: of `stalled`: rates of the moving averages of the reward.
-        least_gain: of `stalled`: the fast average must be this much above the slow one, or the reward stands still.
-        patience: of `stalled`: rollout batches for which it must have stood still.
-        entropy_share: of `stalled`: what the entropy must have fallen to, as a share of that at the last time.
-        failures: of `stalled`: prompts that failed most often and are asked again to measure quality.
-        rounds: of `stalled`: how often a stage may go back.
-    """
-
-    kind: Literal["ahead", "stalled"]
-    samples: int
-    success_threshold: float = 1.0
-    steps: int = 0
-    every: int = 5
-    candidates: int = 4
-    fast_rate: float = 0.3
-    slow_rate: float = 0.1
-    least_gain: float = 0.01
-    patience: int = 5
-    entropy_share: float = 0.8
-    failures: int = 32
-    rounds: int = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Revision:
-    """How the model goes on from an answer of its own: behind it stands a cue that follows from its reward.
+    """How the model revises its own answer: a cue follows the answer, and the model continues.
 
     Args:
         if_right, if_wrong: the cues.
@@ -62,12 +27,29 @@ class Revision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutSpec:
-    """Where the trained-on tokens come from: demonstrations, or samples of the student or of the frozen base.
+    """The rows of a rollout batch.
 
     Args:
-        temperature: divides the logits of what is sampled.
-        top_k: keeps so many most probable tokens, after the temperature; 0 keeps all.
-        top_p: keeps the fewest most probable of these whose probabilities reach it; 1 keeps all.
+        source: demonstrations, or samples of the student or of the frozen base.
+        num_generations: samples per prompt.
+        temperature: divides the logits that are sampled from.
+        top_k: keep this many most likely tokens, after the temperature; 0 keeps all.
+        top_p: keep the fewest of these whose probabilities sum to it; 1 keeps all.
+        prompt: the prompt that is sampled from. `teacher`: the prompt that the recipe shows to the teacher, which must
+            follow from the example alone. Rows then have the student's prompt and `source_logprobs`.
+        num_iterations: optimizer steps on one rollout batch.
+        with_demonstration: with samples, each prompt's demonstration is the last row of its group.
+        demonstration_share: the fraction of prompts that `with_demonstration` applies to, evenly spaced over a
+            stage's batches.
+        revision: each sample is revised once. The text after the cue is a row of its own, marked `revised`; its prompt
+            ends in the answer and the cue. A controller may change this between rollout batches.
+        replay_ratio: replayed prompts of earlier stages' tasks, per prompt of the stage. They have groups of their own,
+            with demonstrations or with new samples, as the stage has.
+        replay_buffer_size: examples of each earlier task that can be replayed; None for all.
+        replay_source: `own`: rows as the stage's. `base`, with demonstrations: samples of the frozen base for the
+            replayed prompts, drawn anew each time.
+        replay_prompts: with replay_source `base`, a file of prompts to replay instead of earlier tasks' prompts, from
+            the first stage on.
     """
 
     source: Literal["demonstrations", "student", "base"]
@@ -76,47 +58,32 @@ class RolloutSpec:
     top_k: int = 0
     top_p: float = 1.0
     prompt: Literal["own", "teacher"] = "own"
-    """Of samples: `teacher` asks what the recipe shows the teacher, which must follow from the example alone. Rows then
-    have the student's prompt and `source_logprobs`."""
     num_iterations: int = 1
-    """Optimizer steps taken on one batch of rollouts."""
     with_demonstration: bool = False
-    """Of sampled rows: each prompt's demonstration is the last row of its group."""
     demonstration_share: float = 1.0
-    """Of `with_demonstration`: the share of drawn prompts that bring theirs, evenly spaced over a stage's batches."""
     revision: Revision | None = None
-    """Of the student's samples: each is revised once, and what follows its cue is a row of its own, `revised`, whose
-    prompt ends in answer and cue. A controller may change it between rollout batches."""
     replay_ratio: float = 0.0
-    """Prompts of earlier stages' tasks that are added, in groups of their own, per prompt of the stage: with their
-    demonstrations, or sampled anew like the stage's own."""
     replay_buffer_size: int | None = None
-    """Examples of each earlier task that are replayed; None for all."""
     replay_source: Literal["own", "base"] = "own"
-    """`own`: as the stage's own rows. Beside demonstrations, `base`: what the frozen base says to the replayed prompts,
-    sampled anew each time."""
     replay_prompts: str | None = None
-    """Of source `base`: a file of prompts that are replayed in the place of earlier tasks', from the first stage on."""
 
     def __post_init__(self) -> None:
         if self.temperature <= 0:
             raise ValueError(f"the sampling temperature is {self.temperature:g}; it must be above 0")
         if self.prompt == "teacher" and not self.is_sampled:
-            raise ValueError("demonstrations are nobody's samples, and no prompt is asked for them")
+            raise ValueError("prompt: teacher needs samples; demonstrations are not sampled from any prompt")
         if self.top_k < 0:
-            raise ValueError(f"top_k is {self.top_k}; a number of tokens, or 0 for all")
+            raise ValueError(f"top_k is {self.top_k}; set a number of tokens, or 0 for all")
         if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p is {self.top_p:g}; a probability above 0 and up to 1, which keeps all tokens")
+            raise ValueError(f"top_p is {self.top_p:g}; set a probability above 0; 1 keeps all tokens")
         if not 0 < self.demonstration_share <= 1:
-            raise ValueError(f"demonstration_share is {self.demonstration_share:g}; a share above 0 and up to 1")
+            raise ValueError(f"demonstration_share is {self.demonstration_share:g}; it must be above 0 and at most 1")
         if self.replay_ratio and (self.source == "base" or self.num_iterations > 1):
-            raise ValueError("replay_ratio is not for samples of the base, nor for several optimizer steps on a batch")
+            raise ValueError("replay_ratio works with neither samples of the base nor num_iterations above 1")
         if self.replay_source == "base" and self.source != "demonstrations":
             raise ValueError("replay_source: base is for rows that are demonstrations; leave it out")
         if self.replay_prompts is not None and self.replay_source != "base":
-            raise ValueError(
-                "a file of prompts has no demonstrations to replay; leave it out, or set replay_source: base"
-            )
+            raise ValueError("a file of prompts has no demonstrations to replay; set replay_source: base")
 
     @property
     def is_sampled(self) -> bool:
@@ -128,14 +95,14 @@ class RolloutSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GuidanceSpec:
-    """How prompts are helped.
+class HintSpec:
+    """How prompts get hints if all their samples fail (ActGuide-RL, arXiv 2605.12004).
 
     Args:
-        template: of the last user message, with the places {prompt} and {actions}.
-        hard_threshold: a prompt fails where no sample of it has a higher reward.
-        probes: rollouts that try out one length of the hint.
-        most_probe_steps: lengths that are tried out at most.
+        template: the last user message with a hint, with the places {prompt} and {actions}.
+        hard_threshold: a prompt fails if no sample has a higher reward.
+        probes: rollouts per length of the hint that is tried.
+        most_probe_steps: maximum number of lengths that are tried.
     """
 
     template: str
@@ -145,3 +112,39 @@ class GuidanceSpec:
 
     def fails(self, rows: Sequence[Row]) -> bool:
         return all(row.reward <= self.hard_threshold for row in rows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NearFutureSpec:
+    """How groups get answers of the run's near future (NPO, arXiv 2604.20733).
+
+    Args:
+        kind: `ahead`: at the start of a stage the run trains `steps` ahead, once, and goes back. `stalled`: each time
+            the reward stalls, the run goes back; the two checkpoints with the highest quality/variance say how far,
+            and whose answers it takes.
+        samples: answers of the near-future model per remaining prompt of the stage.
+        success_threshold: reward from which such an answer is kept.
+        steps: for `ahead`, the optimizer steps.
+        every: for `stalled`, optimizer steps between candidate checkpoints; the same below.
+        candidates: how many candidates are kept; the oldest are dropped.
+        fast_rate, slow_rate: rates of the moving averages of the reward.
+        least_gain: the reward stalls if the fast average is less than this above the slow one.
+        patience: rollout batches for which it must stall.
+        entropy_share: the entropy must have fallen below this fraction of its value at the last trigger.
+        failures: the prompts that failed most often, on which quality is measured.
+        rounds: maximum number of times that a stage goes back.
+    """
+
+    kind: Literal["ahead", "stalled"]
+    samples: int
+    success_threshold: float = 1.0
+    steps: int = 0
+    every: int = 5
+    candidates: int = 4
+    fast_rate: float = 0.3
+    slow_rate: float = 0.1
+    least_gain: float = 0.01
+    patience: int = 5
+    entropy_share: float = 0.8
+    failures: int = 32
+    rounds: int = 1

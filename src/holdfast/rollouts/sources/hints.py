@@ -11,7 +11,7 @@ from itertools import islice
 
 from holdfast.data.rows import Group, Row
 from holdfast.data.seeds import derive_seed
-from holdfast.recipes.parts.rollouts import GuidanceSpec
+from holdfast.recipes.parts.rollouts import HintSpec
 from holdfast.rollouts.prompt_encoder import PromptEncoder
 from holdfast.rollouts.row_sampler import RowSampler
 from holdfast.rollouts.sources.source import BatchPrompts
@@ -48,7 +48,7 @@ class HintedSamples:
         seed: the run's seed.
     """
 
-    def __init__(self, sampler: RowSampler, encoder: PromptEncoder, spec: GuidanceSpec, seed: int) -> None:
+    def __init__(self, sampler: RowSampler, encoder: PromptEncoder, spec: HintSpec, seed: int) -> None:
         self._sampler, self._encoder, self._spec, self._seed = sampler, encoder, spec, seed
 
     def add_rows(self, prompts: BatchPrompts, groups: Sequence[Group]) -> None:
@@ -83,7 +83,7 @@ class _Search:
         return (self.low + self.high) // 2
 
 
-def add_hinted_rows(groups: Sequence[Group], spec: GuidanceSpec, sample: SampleWithHints) -> None:
+def add_hinted_rows(groups: Sequence[Group], spec: HintSpec, sample: SampleWithHints) -> None:
     """Add rows to the groups that fail: as many as they have, sampled with the fewest actions that help.
 
     The number of actions is found by bisection. A number helps if at least one probe succeeds with it. If none helps,

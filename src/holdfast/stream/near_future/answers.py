@@ -21,7 +21,7 @@ from holdfast.errors import ConfigError
 from holdfast.model.logprobs import completion_logprobs
 from holdfast.model.policy import Policy
 from holdfast.model.processes import Processes
-from holdfast.recipes.parts.rollouts import GuideSpec
+from holdfast.recipes.parts.rollouts import NearFutureSpec
 from holdfast.rollouts.collect import Collector
 from holdfast.rollouts.sources.near_future import GuidePool, digest_of, rate_by_prompt
 from holdfast.rollouts.training_prompts import TrainingPrompt
@@ -69,7 +69,7 @@ class NearFuture:
     """
 
     def __init__(
-        self, spec: GuideSpec | None, directory: RunDirectory, collector: Collector, policy: Policy, seed: int
+        self, spec: NearFutureSpec | None, directory: RunDirectory, collector: Collector, policy: Policy, seed: int
     ) -> None:
         self.spec, self.directory, self.collector, self.policy, self.seed = spec, directory, collector, policy, seed
         self.world = Processes.current()

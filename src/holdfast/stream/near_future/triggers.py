@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from holdfast.recipes.parts.rollouts import GuideSpec
+from holdfast.recipes.parts.rollouts import NearFutureSpec
 
 
 class Trigger(Protocol):
@@ -65,7 +65,7 @@ class FailedPrompts:
 class AfterSteps:
     """Fires once in a stage, after a fixed number of steps. The run goes back to the start of the stage."""
 
-    spec: GuideSpec
+    spec: NearFutureSpec
     step: int = 0
     done: bool = False
     failures: FailedPrompts = field(default_factory=FailedPrompts)
@@ -113,7 +113,7 @@ STALLED_STATE = {
 class WhenStalled:
     """AutoNPO's trigger: fires when the reward has stopped rising although the entropy has fallen."""
 
-    spec: GuideSpec
+    spec: NearFutureSpec
     fast_reward: float | None = None
     slow_reward: float | None = None
     """Moving averages. The reward rises while the fast one is above the slow one."""
@@ -174,6 +174,6 @@ def _moving_average(average: float | None, value: float, rate: float) -> float:
     return value if average is None else (1 - rate) * average + rate * value
 
 
-def make_trigger(spec: GuideSpec) -> Trigger:
+def make_trigger(spec: NearFutureSpec) -> Trigger:
     """A new trigger for a stage."""
     return AfterSteps(spec) if spec.kind == "ahead" else WhenStalled(spec)

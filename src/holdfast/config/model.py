@@ -1,0 +1,41 @@
+"""The model block of the configuration."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from holdfast.config.base import LAB, Settings
+
+
+class LoraSettings(Settings):
+    """Low-rank adapters by peft, with the names of `peft.LoraConfig`. There is no dropout in any forward pass."""
+
+    r: int = Field(default=16, ge=1)
+    """Rank of the adapters."""
+    lora_alpha: int = Field(default=32, ge=1)
+    """The adapters are scaled by lora_alpha/r."""
+    target_modules: list[str] | Literal["all-linear"] = "all-linear"
+    """Names of the modules that get an adapter."""
+
+
+class ModelSettings(Settings):
+    """Which model is trained, and how its weights are stored."""
+
+    path: str = LAB
+    """A local folder, a hub id, or one of the [lab](lab.md)'s bases: `lab` or `lab-wide`."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub id."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Data type of the weights. Training in bfloat16 needs `lora`, whose own weights are float32: small updates of
+    bfloat16 weights would be rounded to nothing."""
+    device: str = "auto"
+    """`auto`, `cpu`, or a torch device such as `cuda:1`."""
+    trust_remote_code: bool = False
+    """Run code that comes with the model."""
+    attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    """The attention of transformers. With `sdpa`, the rows of a batch are packed and share their prompts if the model
+    allows it; with the others they are padded."""
+    lora: LoraSettings | None = None
+    """Train LoRA adapters; none is full fine-tuning."""
+    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Passed to the chat template of student and teacher, such as `enable_thinking: false`."""

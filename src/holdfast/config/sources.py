@@ -1,0 +1,178 @@
+"""Tasks and suites in the configuration: where their examples come from."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from holdfast.config.base import LAB, Settings
+
+SDFT_SUITES = ("hellaswag", "truthfulqa_mc1", "mmlu", "ifeval", "winogrande", "humaneval")
+"""What `lm_eval: sdft` means: six benchmarks, whose unweighted mean arXiv 2601.19897 calls forgetting."""
+
+
+class Columns(Settings):
+    """The column of each field of an example in your data. The defaults are TRL's names."""
+
+    prompt: str = "prompt"
+    """Text, or a list of turns."""
+    completion: str = "completion"
+    """The demonstration."""
+    privileged_context: str = "privileged_context"
+    """Text that only the teacher sees."""
+    solution: str = "solution"
+    """A list of steps, or text with one step per line."""
+    plan: str = "plan"
+    """How to answer, without the answer."""
+    actions: str = "actions"
+    """A list of an expert's actions."""
+    translation: str = "translation"
+    """The messages in another language."""
+    answer: str = "answer"
+    """What the verifier compares with."""
+    system: str = "system"
+    """The system prompt."""
+    id: str = "id"
+    """The name of the example."""
+
+
+class LmEvalSettings(Settings):
+    """How lm-evaluation-harness measures a suite."""
+
+    metric: str | None = None
+    """A metric of the task. By default the one that arXiv 2601.19897 reports for it, otherwise the task's first."""
+    num_fewshot: int | None = Field(default=None, ge=0)
+    """Worked examples before each question; by default the task's own number."""
+    apply_chat_template: bool = False
+    """Ask in a user's turn of the model's chat template; by default plain text, as the harness does."""
+    batch_size: int = Field(default=8, ge=1)
+    """Requests per forward pass."""
+    run_code: bool = False
+    """Let the task run code that the model wrote, unprotected, on this machine. HumanEval does."""
+
+
+class SourceSettings(Settings):
+    """Where examples come from: files, a Hugging Face dataset, a generator of reasoning-gym, or the lab."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$")
+    """Its name in the report and in file names."""
+    lab: str | None = None
+    """Name of a task or suite of the lab."""
+    gym: str | None = None
+    """Name of a generator of reasoning-gym (extra `gym`)."""
+    gym_level: int | None = Field(default=None, ge=0)
+    """Difficulty by the generator's curriculum, from 0; by default the generator's own defaults."""
+    gym_settings: dict[str, Any] = Field(default_factory=dict)
+    """The generator's own settings. They override the level's."""
+    test_size: int = Field(default=256, ge=1)
+    """Test items from a generator."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of a generator's items. It does not depend on the run's seed, so all runs are tested on the same items."""
+    dataset: str | None = None
+    """Hub id or local folder of a Hugging Face dataset."""
+    subset: str | None = None
+    """Configuration of the dataset."""
+    test: str | None = None
+    """Path of a JSON Lines, JSON or Parquet file; with `dataset`, the name of a split."""
+    reader: Literal["records", "sciknoweval", "toolalpaca"] = "records"
+    """How a record becomes an example; `records` reads the columns named in `columns`."""
+    columns: Columns = Columns()
+    """The names of your columns."""
+    verifier: str | None = None
+    """`module:function` that takes (example, completion) and returns a Verdict or a number from 0 to 1."""
+    environment_factory: str | None = None
+    """`module:function` that takes an example and returns an environment: a task of several turns. The environment
+    answers every turn of the model until the episode is over, and it gives the reward; there is no verifier."""
+    max_turns: int = Field(default=8, ge=1)
+    """The model's turns per episode of `environment_factory`. An episode that is not over after the last turn is judged
+    as it is, and counts as truncated."""
+    limit: int | None = Field(default=None, ge=1)
+    """Use only this many examples of each split, the first ones."""
+
+    @model_validator(mode="after")
+    def _settings_of_the_source(self) -> Self:
+        """Refuse settings that this source would ignore."""
+        if self.environment_factory is not None and self.verifier is not None:
+            raise ValueError("`environment_factory` judges its episodes itself; leave `verifier` out")
+        for source, keys in (
+            ("gym", ("gym_level", "gym_settings", "test_size", "train_size", "seed")),
+            ("lm_eval", ("lm_eval_settings",)),
+            ("environment_factory", ("max_turns",)),
+        ):
+            fields = {key: field for key, field in type(self).model_fields.items() if key in keys}
+            for key, field in fields.items():
+                if getattr(self, source, None) is None and getattr(self, key) != field.get_default(
+                    call_default_factory=True, validated_data={}
+                ):
+                    raise ValueError(f"`{key}` is for `{source}: NAME`, which is not given")
+        return self
+
+
+class TaskSettings(SourceSettings):
+    """One stage of the stream."""
+
+    train: str | None = None
+    """Path of the training file; with `dataset`, the name of a split."""
+    train_size: int = Field(default=512, ge=1)
+    """Training items from a generator. None of them is a test item too."""
+    test_fraction: float = Field(default=0.1, gt=0, lt=1)
+    """Fraction of the training examples that is held out for testing, if there is no `test`."""
+    steps: int | None = Field(default=None, ge=1)
+    """Optimizer steps of this stage; by default `train.steps`."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.lab is None and self.gym is None and self.train is None:
+            raise ValueError(
+                "a task needs `train: FILE`, or `dataset:` and `train: SPLIT`, or `gym: NAME`, or `lab: NAME`"
+            )
+        return self
+
+
+class SuiteSettings(SourceSettings):
+    """A held-out suite that no stage trains on."""
+
+    kind: Literal["retention", "ood"] = "retention"
+    """`retention` suites measure old skills, `ood` suites measure generalization of the tasks."""
+    lm_eval: str | None = None
+    """A task or group of lm-evaluation-harness (extra `eval`): its name, or the path of a task file in the harness's
+    YAML form. `sdft` means the six suites of arXiv 2601.19897."""
+    lm_eval_settings: LmEvalSettings = LmEvalSettings()
+    """How the harness measures it."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.lab is None and self.gym is None and self.lm_eval is None and self.test is None:
+            raise ValueError(
+                "a suite needs `test: FILE`, or `dataset:` and `test: SPLIT`, or `gym: NAME`, `lm_eval: NAME` or "
+                "`lab: NAME`"
+            )
+        # The harness also refuses this, but only after it has loaded the data.
+        if self.lm_eval == "humaneval" and not self.lm_eval_settings.run_code:
+            raise ValueError(
+                "humaneval runs code that the model wrote, unprotected; allow it with `lm_eval_settings: {run_code: "
+                "true}` (at the gate, --run-code), or leave it out"
+            )
+        return self
+
+
+def shorthand(value: Any) -> Any:
+    """A task or suite in one word, such as `lab:facts`, as a mapping; anything else unchanged."""
+    if isinstance(value, str):
+        kind, _, name = value.partition(":")
+        if kind not in (LAB, "gym", "lm_eval") or not name:
+            raise ValueError(f"{value!r} is not understood; write lab:NAME, or a mapping with `name` and `train`")
+        return {"name": name, kind: name}
+    return value
+
+
+def presets(value: Any) -> Any:
+    """Suites with `lm_eval: sdft` replaced by the six suites that it means, with the same settings."""
+    suites = []
+    for each in value if isinstance(value, list) else ():
+        entry = shorthand(each) if each == "lm_eval:sdft" else each
+        if isinstance(entry, Mapping) and entry.get("lm_eval") == "sdft":
+            suites += [{**entry, "name": name, "lm_eval": name} for name in SDFT_SUITES]
+        else:
+            suites.append(each)
+    return suites if isinstance(value, list) else value
