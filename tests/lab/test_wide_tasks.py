@@ -205,7 +205,7 @@ def test_the_first_base_refuses_the_wider_worlds_tasks() -> None:
         return [suite.name for suite in load_stream(parse_config(config, RunConfig))[1]]
 
     assert load("lab-wide") == list(WIDE_SUITES)
-    with pytest.raises(ConfigError, match=r"lab:steps is for the model `lab-wide`.*set model.path"):
+    with pytest.raises(ConfigError, match=r"lab:steps needs the model `lab-wide`, not `lab` .set model.path"):
         load("lab")
 
 
