@@ -1,15 +1,15 @@
-"""What the callback costs a TRL trainer at its default cadence.
+"""What the callback costs a TRL trainer with its default settings.
 
-The same training runs with and without it, in turns, on a small model of random weights. Three shares of the time
-without it are given, each the mean over pairs with its 95% t interval:
+The same training runs with and without the callback, in turns, on a small model with random weights. Three overheads
+are reported, as shares of the time without the callback. Each is the mean over pairs with its 95% t interval:
 
-- `inside`: what the callback takes during the steps by its own clock, of what the same steps take without that
-- `steps`: by how much all steps together are longer, from the first one's beginning to the last one's end
-- `whole`: by how much `train()` is longer, the start and the end with it, which are measured once
+- `inside`: the callback's own time during the steps, relative to the rest of the same steps
+- `steps`: by how much all steps together are longer, from the start of the first to the end of the last
+- `whole`: by how much `train()` is longer, including the evaluations at its start and end
 
     python benchmarks/callback.py sft            # or grpo, sdft, sdpo
 
-adds pairs to results/callback.json, which is written after each, until it has five of this trainer's.
+adds pairs to results/callback.json until it has five of this trainer. The file is written after every pair.
 """
 
 import argparse
@@ -47,11 +47,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "sdpo": {"per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 32},
 }
-"""Of each trainer. The callback is at its defaults, but for `max_new_tokens`, 32 as in the trainings that sample."""
+"""By trainer. The callback has its defaults, except `max_new_tokens`: 32, as in the trainings that sample."""
 
 
 class Clock(TrainerCallback):
-    """Seconds from the beginning of the first step to the end of the last one."""
+    """Measures the seconds from the start of the first step to the end of the last one."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
@@ -69,7 +69,7 @@ class Clock(TrainerCallback):
 
 
 class Timed(HoldfastCallback):
-    """The callback, with the seconds that it takes itself while steps are taken."""
+    """The callback, which also measures its own seconds during the steps."""
 
     inside = 0.0
 
@@ -96,7 +96,7 @@ class Timed(HoldfastCallback):
 
 
 def train(kind: str, model: Path, folder: Path, watched: bool, steps: int) -> dict[str, float]:
-    """One training: seconds of all its steps together, of the whole `train()`, and inside the callback; its probes."""
+    """Run one training. Returns the seconds of its steps, of `train()` and of the callback, and its probes' number."""
     folder.mkdir(parents=True)
     clock = Clock()
     suite = write_suite(folder / "sums.jsonl")
@@ -112,7 +112,7 @@ def train(kind: str, model: Path, folder: Path, watched: bool, steps: int) -> di
 
 
 def shares(pair: dict[str, dict[str, float]]) -> dict[str, float]:
-    """What the callback took in one pair, as shares of the time without it."""
+    """The callback's overheads in one pair, as shares of the time without it."""
     alone, seen = pair["without"], pair["with"]
     return {
         "inside": seen["inside"] / (seen["steps"] - seen["inside"]),
@@ -122,23 +122,23 @@ def shares(pair: dict[str, dict[str, float]]) -> dict[str, float]:
 
 
 def summarize(pairs: Sequence[dict[str, dict[str, float]]]) -> dict[str, Any]:
-    """The shares over pairs: mean, 95% interval, number."""
+    """The overheads over pairs: mean, 95% interval, number of pairs."""
     each = [shares(pair) for pair in pairs]
     return {name: mean_interval([share[name] for share in each]).as_json() for name in ("inside", "steps", "whole")}
 
 
 def measure(kind: str, model: Path, folder: Path, number: int) -> dict[str, dict[str, float]]:
-    """One pair; every second one begins with the training that is watched."""
+    """Measure one pair. Every second pair starts with the watched training."""
     order = (False, True) if number % 2 == 0 else (True, False)
-    found = {watched: train(kind, model, folder / str(watched), watched, STEPS[kind]) for watched in order}
-    return {"without": found[False], "with": found[True]}
+    results = {watched: train(kind, model, folder / str(watched), watched, STEPS[kind]) for watched in order}
+    return {"without": results[False], "with": results[True]}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=sorted(STEPS))
-    parser.add_argument("--pairs", type=int, default=PAIRS, help=f"How many there are to be in all ({PAIRS}).")
-    parser.add_argument("--fresh", action="store_true", help="Forget the pairs that were measured before.")
+    parser.add_argument("--pairs", type=int, default=PAIRS, help=f"Number of pairs in total ({PAIRS}).")
+    parser.add_argument("--fresh", action="store_true", help="Ignore pairs from earlier runs.")
     chosen = parser.parse_args()
     warnings.simplefilter("ignore")
     path = HERE / "results" / "callback.json"

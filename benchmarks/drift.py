@@ -1,9 +1,9 @@
-"""`holdfast drift` on two random checkpoints in the shape of Qwen3-0.6B: seconds, memory, and how exact it is.
+"""`holdfast drift` on two random checkpoints in the shape of Qwen3-0.6B: seconds, memory and error.
 
 Run: .venv/bin/python -m benchmarks.drift [--hidden 1024 --layers 28 --vocabulary 151936]
 
-The command runs in a process of its own. A few matrices are compared with numpy's full SVD in float64; the exact mode
-must agree to 1e-4. What was measured goes to benchmarks/results/drift.json.
+The command runs in its own process. Some matrices are compared with numpy's full SVD in float64, and must agree to
+1e-4. Results go to benchmarks/results/drift.json. `benchmarks/drift_svd.py` compares the decompositions with torch's.
 """
 
 import argparse
@@ -28,11 +28,11 @@ RESULTS = Path(__file__).parent / "results" / "drift.json"
 CHECKED = ("model.layers.0.self_attn.k_proj.weight", "model.layers.1.mlp.down_proj.weight")
 """Matrices that are compared with numpy."""
 SECONDS, GIGABYTES, ERROR = 180, 2.0, 1e-4
-"""What it is to stay below."""
+"""Limits. The exit code is 1 if one is exceeded."""
 
 
 def shapes(hidden: int, layers: int, vocabulary: int) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a Qwen3 model's weights; the proportions are those of Qwen3-0.6B."""
+    """Names and shapes of the weights of a Qwen3 model with the proportions of Qwen3-0.6B."""
     block: dict[str, tuple[int, ...]] = {
         "self_attn.q_proj": (2 * hidden, hidden),
         "self_attn.k_proj": (hidden, hidden),
@@ -44,12 +44,12 @@ def shapes(hidden: int, layers: int, vocabulary: int) -> dict[str, tuple[int, ..
         "input_layernorm": (hidden,),
         "post_attention_layernorm": (hidden,),
     }
-    found = {f"model.layers.{n}.{name}.weight": shape for n in range(layers) for name, shape in block.items()}
-    return {"model.embed_tokens.weight": (vocabulary, hidden), **found, "model.norm.weight": (hidden,)}
+    layer_shapes = {f"model.layers.{n}.{name}.weight": shape for n in range(layers) for name, shape in block.items()}
+    return {"model.embed_tokens.weight": (vocabulary, hidden), **layer_shapes, "model.norm.weight": (hidden,)}
 
 
 def write_pair(folder: Path, of: Mapping[str, tuple[int, ...]]) -> tuple[Path, Path]:
-    """Two checkpoints: random weights, and the same with an update of rank 8 and noise, 1% of the norm; bfloat16."""
+    """Write two bfloat16 checkpoints: random weights, and these plus an update of 1% of the norm (rank 8 and noise)."""
     before: dict[str, Tensor] = {}
     after: dict[str, Tensor] = {}
     random = torch.Generator().manual_seed(0)
@@ -72,7 +72,7 @@ def write_pair(folder: Path, of: Mapping[str, tuple[int, ...]]) -> tuple[Path, P
 
 
 def by_numpy(a: Path, b: Path, name: str, k: int) -> dict[str, float]:
-    """The same numbers by numpy's full SVD in float64."""
+    """The same metrics from numpy's full SVD in float64."""
     sides = []
     for path in (a, b):
         with safe_open(path / "model.safetensors", "pt") as opened:
@@ -94,9 +94,10 @@ def by_numpy(a: Path, b: Path, name: str, k: int) -> dict[str, float]:
 
 
 def _peak(process: "subprocess.Popen[bytes]") -> float:
-    """Wait for a process to end well; the most resident memory it had, in gigabytes.
+    """Wait for a process to end. Returns its peak resident memory, in gigabytes.
 
-    From /proc while it runs: what the system gives afterwards counts what this process held when it started that one.
+    Read from /proc while it runs. The value that the system reports afterwards includes the memory of this process at
+    the moment of the fork.
     """
     peak = 0
     while process.poll() is None:
@@ -112,7 +113,7 @@ def _peak(process: "subprocess.Popen[bytes]") -> float:
 
 
 def measure(hidden: int, layers: int, vocabulary: int) -> dict[str, Any]:
-    """Run the command on a new pair and check some of its matrices."""
+    """Run the command on a new pair of checkpoints, and check some matrices."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         a, b = write_pair(folder, shapes(hidden, layers, vocabulary))
@@ -121,12 +122,12 @@ def measure(hidden: int, layers: int, vocabulary: int) -> dict[str, Any]:
         command = [sys.executable, "-m", "holdfast", "drift", a, b, "--json", out, "--quiet"]
         peak = _peak(subprocess.Popen(command, stdout=subprocess.DEVNULL))
         seconds = time.perf_counter() - started
-        found = {matrix["name"]: matrix for matrix in json.loads(out.read_text())["matrices"]}
+        matrices = {matrix["name"]: matrix for matrix in json.loads(out.read_text())["matrices"]}
         errors = {}
         for name in CHECKED:
-            expected = by_numpy(a, b, name, found[name]["measured"]["k"])
+            expected = by_numpy(a, b, name, matrices[name]["measured"]["k"])
             errors[name] = {
-                key: abs(found[name]["measured"][key] - value) / abs(value) for key, value in expected.items()
+                key: abs(matrices[name]["measured"][key] - value) / abs(value) for key, value in expected.items()
             }
     return {
         "shape": {"hidden": hidden, "layers": layers, "vocabulary": vocabulary},
@@ -134,7 +135,9 @@ def measure(hidden: int, layers: int, vocabulary: int) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "seconds": round(seconds, 1),
         "peak_gigabytes": round(peak, 2),
-        "methods": {m: sum(each["method"] == m for each in found.values()) for m in ("exact", "randomized", "vector")},
+        "methods": {
+            m: sum(each["method"] == m for each in matrices.values()) for m in ("exact", "randomized", "vector")
+        },
         "relative_errors": errors,
     }
 
@@ -146,11 +149,11 @@ def main() -> int:
     parser.add_argument("--vocabulary", type=int, default=151_936)
     parser.add_argument("--output", type=Path, default=RESULTS)
     settings = parser.parse_args()
-    found = measure(settings.hidden, settings.layers, settings.vocabulary)
-    settings.output.write_text(json.dumps(found, indent=1) + "\n")
-    worst = max(error for errors in found["relative_errors"].values() for error in errors.values())
-    print(f"{found['seconds']} s, {found['peak_gigabytes']} GB at most, largest relative error {worst:.1e}")
-    return int(found["seconds"] > SECONDS or found["peak_gigabytes"] > GIGABYTES or worst > ERROR)
+    record = measure(settings.hidden, settings.layers, settings.vocabulary)
+    settings.output.write_text(json.dumps(record, indent=1) + "\n")
+    worst = max(error for errors in record["relative_errors"].values() for error in errors.values())
+    print(f"{record['seconds']} s, {record['peak_gigabytes']} GB at most, largest relative error {worst:.1e}")
+    return int(record["seconds"] > SECONDS or record["peak_gigabytes"] > GIGABYTES or worst > ERROR)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-"""The guard on the lab: does a run that collapses end healthy with it, and how often does it cry wolf?
+"""The guard on the lab: does it save a run that collapses, and how often does it raise a false alarm?
 
     python -m benchmarks.guard collapse     5 seeds without and with the guard; about 25 minutes on one core
     python -m benchmarks.guard healthy      20 seeds of each of 4 recipes; about 40 minutes on one core
-    python -m benchmarks.guard results      what there is by now, into benchmarks/results/guard.json
+    python -m benchmarks.guard results      write the finished runs to benchmarks/results/guard.json
 
-guard_collapse.yaml and guard_healthy.yaml say what is run; `--seeds 0 1` picks some of the seeds, so that several
-processes can share them. Runs lie in runs/guard, or in `--into`; one that was stopped goes on, one that is finished is
-read. A result names the seeds that it is made of. Healthy runs take turns, so that what there is at any time is of all
-seeds and of all recipes alike.
+guard_collapse.yaml and guard_healthy.yaml configure the runs. `--seeds 0 1` selects some of the seeds, so that several
+processes can share them. Runs are in runs/guard, or in `--into`. A stopped run is resumed, and a finished one is read.
+Each result lists its seeds. Healthy runs take turns over recipes and seeds, so that partial results cover all of them
+equally.
 
-Collapse: the end's score on all test items of a probe against the best probe of the same run, and against the best one
-of the unguarded run with the same seed. Healthy: the share of runs in which any rule fired, and which.
+Collapse: the score of the last probe against the best probe of the same run, and against the best probe of the
+unguarded run with the same seed. Healthy: the share of runs in which a rule fired, and which rules.
 """
 
 import argparse
@@ -34,7 +34,7 @@ COLLAPSE = {"unguarded": "warn", "guarded": "act"}
 
 
 def compare(name: str, directory: Path, seed: int, overrides: dict[str, Any]) -> None:
-    """All runs of one seed, in a comparison of their own."""
+    """Run one seed as its own comparison, or resume it."""
     if (directory / "config.yaml").exists():
         holdfast.resume(directory)
     else:
@@ -66,7 +66,7 @@ def run_healthy(seeds: list[int], into: Path) -> None:
 
 
 def finished(folder: Path) -> list[dict[str, Any]]:
-    """The runs of a comparison that is complete; none otherwise."""
+    """The runs of a finished comparison; none if it is not finished."""
     path = folder / "summary.json"
     summary = read_summary(path) if path.exists() else {"status": "running"}
     return (
@@ -75,7 +75,7 @@ def finished(folder: Path) -> list[dict[str, Any]]:
 
 
 def collapse_entry(seed: int, into: Path) -> dict[str, Any] | None:
-    """One seed's scores with and without the guard; None where a run is missing."""
+    """One seed's scores with and without the guard; None if a run is missing."""
     entry: dict[str, Any] = {"seed": seed}
     for label in COLLAPSE:
         runs = finished(into / f"{label}-{seed}")
@@ -92,8 +92,11 @@ def collapse_entry(seed: int, into: Path) -> dict[str, Any] | None:
 
 
 def is_true(decision: dict[str, Any], run: dict[str, Any]) -> bool:
-    """Whether an alarm on a run that learns says what is so: that some retention suite has fallen, which its score on
-    all test items at the stage's end confirms. No other rule has anything to find on such a run."""
+    """Whether an alarm in a healthy run is true.
+
+    It is if a retention suite has fallen, and its score on all test items at the end of the stage confirms it. An alarm
+    of any other rule is false there.
+    """
     if decision["rule"] != "retention":
         return False
     fall = RetentionSettings().fall
@@ -105,7 +108,7 @@ def is_true(decision: dict[str, Any], run: dict[str, Any]) -> bool:
 
 
 def healthy_entry(into: Path) -> dict[str, Any]:
-    """How many healthy runs fired, by recipe and rule, and how many of them without cause."""
+    """In how many healthy runs a rule fired, by recipe and rule, and in how many of them without cause."""
     config = config_of("guard_healthy")
     runs = [
         run | {"seed": seed}
@@ -154,9 +157,9 @@ def main() -> None:
     if given.part != "results":
         run = run_collapse if given.part == "collapse" else run_healthy
         run(given.seeds or config_of(f"guard_{given.part}").seeds, given.into)
-    found = results(given.into)
-    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
-    print(json.dumps(found, indent=1))
+    measured = results(given.into)
+    RESULTS.write_text(json.dumps(measured, indent=1) + "\n")
+    print(json.dumps(measured, indent=1))
 
 
 if __name__ == "__main__":

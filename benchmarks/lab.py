@@ -1,10 +1,10 @@
-"""Comparisons on the lab over seeds: who learns, who forgets, with intervals; writes benchmarks/results/NAME.json.
+"""Comparisons of recipes on the lab over seeds: learning and forgetting with 95% intervals.
 
     python benchmarks/lab.py lab         four recipes, three seeds; about 20 minutes on two cores
     python benchmarks/lab.py sft_sdft    two recipes, six seeds; about 15 minutes
 
-NAME.yaml beside this file says what is compared. The runs go to runs/NAME, or to the directory named after NAME; one
-that was stopped goes on, and one that is finished is read.
+NAME.yaml in this folder configures the comparison. Results go to results/NAME.json. The runs go to runs/NAME, or to a
+directory given as the second argument. A stopped comparison is resumed, and a finished one is read.
 """
 
 import json

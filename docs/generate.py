@@ -19,11 +19,12 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from holdfast.cli.tables import recipe_facts
+from holdfast.cli.methods import recipe_facts
 from holdfast.config import settings as config
 from holdfast.guard.settings import Rules
 from holdfast.lab.tasks import SUITES, TASKS, lab_suite, lab_task
 from holdfast.lab.wide_tasks import WIDE_SUITES, WIDE_TASKS, wide_suite, wide_task
+from holdfast.measure.metrics import METRICS
 from holdfast.recipes import RECIPES
 from holdfast.recipes.base.distillation import CorrectionSettings, DivergenceSettings, TeacherSettings
 from holdfast.recipes.base.recipe import Recipe
@@ -269,6 +270,16 @@ def wide_suite_table() -> str:
     return table(["suite", "kind", "items", "what it asks"], rows)
 
 
+def metric_table() -> str:
+    """Every registered metric: where the summary has it, what it is, and which direction is good."""
+    better = {True: "higher", False: "lower", None: ""}
+    rows = [
+        [f"`{'.'.join(m.place)}`", m.label, m.definition, m.formula, m.unit, better[m.higher_is_better]]
+        for m in METRICS.values()
+    ]
+    return table(["in `metrics`", "label", "definition", "formula", "unit", "better"], rows)
+
+
 GENERATED: dict[str, Callable[[], str]] = {
     "recipe index": recipe_index,
     "shared settings": shared_settings,
@@ -278,6 +289,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "lab suites": lab_suite_table,
     "wide lab tasks": wide_task_table,
     "wide lab suites": wide_suite_table,
+    "metrics": metric_table,
 }
 
 

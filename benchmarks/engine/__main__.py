@@ -14,7 +14,6 @@ from transformers.utils import logging
 
 from benchmarks.engine.machine import Machine
 from benchmarks.engine.models import SHAPES
-from benchmarks.engine.plot import draw
 from benchmarks.engine.suite import PARTS, Record, Settings, Suite
 from benchmarks.engine.table import fit_scaling, show_record, show_records, show_scaling
 
@@ -22,7 +21,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run what was asked for, write JSON and a picture, and return 1 where a side failed or the sides did not agree."""
+    """Run the comparisons, write the results as JSON, and return 1 if a side failed or the two sides disagree."""
     settings, output = _parse(arguments)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -32,16 +31,15 @@ def main(arguments: list[str] | None = None) -> int:
     fresh: list[Record] = []
 
     def keep(record: Record) -> None:
-        """Show and write a record at once: a run that is broken off has kept what it had measured."""
+        """Show and write a record at once, so that an interrupted run keeps its results."""
         show_record(console, record)
         fresh.append(record)
-        _write(output, _merged(output, fresh, {"machine": asdict(machine), "peaks": suite.peaks}), machine)
+        _write(output, _merged(output, fresh, {"machine": asdict(machine), "peaks": suite.peaks}))
 
-    suite = Suite(settings, tell=keep)
+    suite = Suite(settings, on_record=keep)
     fresh[:] = suite.run()
     result = _merged(output, fresh, {"machine": asdict(machine), "peaks": suite.peaks})
-    _write(output, result, machine)
-    picture = output.with_suffix(".svg")
+    _write(output, result)
     show_records(console, result["records"])
     if result["scaling"]:
         show_scaling(console, result["scaling"], result["records"])
@@ -51,19 +49,17 @@ def main(arguments: list[str] | None = None) -> int:
         f" {peaks['bfloat16_flops'] / 1e9:.0f} in bfloat16, {peaks['bytes_per_second'] / 1e9:.0f} GB/s",
         highlight=False,
     )
-    console.print(f"results: {output}, {picture}", highlight=False)
+    console.print(f"results: {output}", highlight=False)
     return 0 if all(record.get("agree", "skipped" in record) for record in fresh) else 1
 
 
-def _write(output: Path, result: dict[str, Any], machine: Machine) -> None:
+def _write(output: Path, result: dict[str, Any]) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(result, indent=1) + "\n")
-    picture = draw(result["records"], f"{machine.processor}, {machine.threads} threads")
-    output.with_suffix(".svg").write_text(picture)
 
 
 def _merged(output: Path, fresh: list[Record], about: dict[str, Any]) -> dict[str, Any]:
-    """What is written: results that stand there from the same machine stay, but for the comparisons made again."""
+    """The new file: earlier results of the same machine stay, except comparisons that were made again."""
     records: dict[tuple[str, str], Record] = {}
     if output.exists():
         earlier = json.loads(output.read_text())
@@ -78,12 +74,12 @@ def _parse(arguments: list[str] | None) -> tuple[Settings, Path]:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.engine", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"which parts to run: {', '.join(PARTS)} (all)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="of matrix products (bfloat16 on cuda)")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="dtype of matrix products (bfloat16 on cuda)")
     parser.add_argument("--models", nargs="+", choices=sorted(SHAPES), help="shapes for steps and generation")
-    parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1), help="of each side (2)")
+    parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1), help="threads of each side (2)")
     parser.add_argument("--repeats", type=int, default=3, help="timed repeats of each side (3)")
-    parser.add_argument("--quick", action="store_true", help="toy shapes: does every part run?")
-    parser.add_argument("--output", type=Path, help="JSON file; the picture lies beside it")
+    parser.add_argument("--quick", action="store_true", help="toy shapes, to check that every part runs")
+    parser.add_argument("--output", type=Path, help="JSON file for the results")
     given = parser.parse_args(arguments)
     unknown = set(given.parts) - set(PARTS)
     if unknown:

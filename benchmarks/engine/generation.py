@@ -1,9 +1,9 @@
-"""The generation part of a step: this project's `Sampler` and `model.generate` as TRL's trainers call it.
+"""The generation of a step: this project's `Sampler`, and `model.generate` as TRL's trainers call it.
 
-Both sample the same number of tokens for the same prompts at temperature 1; nothing ends a completion early. This
-project's side also returns every token's log-probability, which TRL leaves to another forward pass. Samples differ, as
-the two draw their random numbers differently; what must agree is the distribution: `check` scores the samples of each
-side by a plain forward pass, one row at a time.
+Both sample the same number of tokens for the same prompts at temperature 1. No completion ends early. This project's
+side also returns every token's log-probability, for which TRL needs another forward pass. The two draw random numbers
+differently, so samples differ, and only their distribution must agree: `check` scores each side's samples by a plain
+forward pass, one row at a time.
 """
 
 from pathlib import Path
@@ -20,7 +20,7 @@ from holdfast.sampling.sampler import Request, Sampler
 
 
 class OurGeneration:
-    """`Sampler.generate`, asked as the collector asks it."""
+    """`Sampler.generate` as the collector calls it."""
 
     def __init__(self, policy: Policy, prompts: list[list[int]], new_tokens: int, bf16: bool) -> None:
         self.policy, self.new_tokens, self.bf16 = policy, new_tokens, bf16
@@ -48,7 +48,7 @@ def ours(job: dict[str, Any]) -> Side:
 
 
 def trl(job: dict[str, Any]) -> Side:
-    """TRL's side of a job made by `step.job_of`; the three trainers generate in the same way."""
+    """TRL's side of a job made by `step.job_of`. Its three trainers generate in the same way."""
     from benchmarks.engine.peers_trl import TrlGeneration, build_trainer
 
     workload = Workload(**job["workload"])

@@ -1,4 +1,4 @@
-"""What the numbers were measured on."""
+"""A description of the machine that a benchmark ran on."""
 
 import importlib.metadata
 import os
@@ -11,13 +11,13 @@ import torch
 
 @dataclass
 class Machine:
-    """What the numbers were measured on; no names."""
+    """The machine, without names."""
 
     processor: str
     cores: int
     threads: int
     memory_gib: float
-    """To a tenth: machines of one kind differ by some pages."""
+    """Rounded to a tenth, because machines of one kind differ by some pages."""
     python: str
     packages: dict[str, str] = field(default_factory=dict)
 
@@ -45,6 +45,6 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    found = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    wide = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in found.get("flags", "").split()]
-    return f"{found.get('model name', platform.machine())} ({', '.join(wide)})"
+    info = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    vector = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in info.get("flags", "").split()]
+    return f"{info.get('model name', platform.machine())} ({', '.join(vector)})"

@@ -1,8 +1,8 @@
-"""Time and memory of one side in its own process, and two sides taking turns.
+"""Time and memory of one side in its own process, and two sides that take turns.
 
-Time is measured on alternating repeats: ours, the peer, ours, the peer. Memory is the highest resident size (on CUDA,
-of allocated tensors) during one more repeat, less what was resident before it, when weights, teacher, optimizer and
-batch were there and nothing else. Gradients are made in the repeat and count for both sides.
+Time is measured on alternating repeats: ours, the peer, ours, the peer. Memory is the peak of the resident size (on
+CUDA, of allocated tensors) in one more repeat, minus the size before it. Before it, there are only weights, teacher,
+optimizer and batch. Gradients are allocated in the repeat and count on both sides.
 """
 
 import ctypes
@@ -27,11 +27,11 @@ ROOT = Path(__file__).parents[2]
 class Side(Protocol):
     """One side of a comparison, built and ready.
 
-    A side may also have `check`, called once after the last repeat, for values that cost time to work out.
+    A side may also have `check`, for values that take long to compute. It is called once, after the last repeat.
     """
 
     def run(self) -> dict[str, float]:
-        """Do the work once; returns what must agree between the sides (`loss`, …) and what else is of interest."""
+        """Do the work once. Returns values that must agree between the sides (`loss`, …), and other metrics."""
         ...
 
 
@@ -40,7 +40,7 @@ class BenchmarkError(Exception):
 
 
 def seconds_of(side: Side, device: torch.device) -> tuple[float, dict[str, float]]:
-    """Wall-clock seconds of one repeat, and what it returned."""
+    """Wall-clock seconds of one repeat, and the values that it returned."""
     gc.collect()
     _synchronize(device)
     start = time.perf_counter()
@@ -50,7 +50,7 @@ def seconds_of(side: Side, device: torch.device) -> tuple[float, dict[str, float
 
 
 def peak_bytes(work: Callable[[], Any], device: torch.device) -> int | None:
-    """Bytes that `work` takes at its highest beyond what there was before; None where the system does not tell."""
+    """The peak memory of `work` in bytes, beyond the memory in use before it; None if the system cannot measure it."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.synchronize()
@@ -60,7 +60,7 @@ def peak_bytes(work: Callable[[], Any], device: torch.device) -> int | None:
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
     try:
-        # What was freed goes back to the system first, or its reuse would not show.
+        # First return freed memory to the system: a reuse of it would not raise the resident size.
         ctypes.CDLL("libc.so.6").malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
         before = _resident("VmRSS")
@@ -83,10 +83,10 @@ def _synchronize(device: torch.device) -> None:
 
 
 class Worker:
-    """A process that builds one side and runs it when told; see `benchmarks.engine.worker`."""
+    """A process that builds and runs one side on command; see `benchmarks.engine.worker`."""
 
     def __init__(self, *, threads: int) -> None:
-        # Threads of a side that waits must not spin; and both sides get the same allocator.
+        # Threads of the waiting side must not spin, or they take time from the other side.
         environment = os.environ | {
             "OMP_NUM_THREADS": str(threads),
             "OMP_WAIT_POLICY": "passive",
@@ -112,7 +112,7 @@ class Worker:
         self.close()
 
     def close(self) -> None:
-        """End the process, which stops at once where it waits for a command."""
+        """End the process. If it waits for a command, it stops at once."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with suppress(BrokenPipeError):
@@ -133,16 +133,16 @@ class Worker:
             raise BenchmarkError("the process has ended") from None
 
     def receive(self) -> dict[str, Any]:
-        """The answer to the oldest command that has none yet.
+        """The answer to the oldest command without an answer.
 
         Raises:
-            BenchmarkError: the side failed, or its process ended (as when the system runs out of memory).
+            BenchmarkError: the side failed, or its process ended, for example because memory ran out.
         """
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
             code = self._process.wait()
-            raise BenchmarkError(f"the process ended with code {code}; was there too little memory?")
+            raise BenchmarkError(f"the process ended with code {code}; there may be too little memory")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise BenchmarkError(answer["error"])
@@ -159,8 +159,8 @@ class Measured:
 
     Attributes:
         seconds: of every repeat.
-        peak_bytes: beyond weights, teacher, optimizer and batch; None where it cannot be measured.
-        values: what the last repeat returned.
+        peak_bytes: beyond weights, teacher, optimizer and batch; None if the system cannot measure it.
+        values: of the last repeat.
     """
 
     seconds: list[float] = field(default_factory=list)
@@ -202,9 +202,9 @@ def alternate(workers: Sequence[Worker], jobs: Sequence[dict[str, Any]], *, repe
 
 
 class Pair:
-    """A process for each side, which all comparisons of a part share; started anew where one has failed.
+    """A process for each side, shared by all comparisons of a part, and restarted after a failure.
 
-    What a comparison leaves behind is part of what is resident before the next one's memory is measured.
+    Memory that a comparison does not free is resident before the next one, so it does not count there.
     """
 
     def __init__(self, threads: int) -> None:
@@ -234,12 +234,12 @@ class Pair:
 
 
 def ratio(of: Measured, to: Measured) -> tuple[float, list[float]]:
-    """The median of the repeats' ratios of seconds, each with its neighbor in time, and their range [low, high]."""
+    """The ratio of seconds: its median over repeats, each with its neighbor in time, and its range [low, high]."""
     ratios = [a / b for a, b in zip(of.seconds, to.seconds, strict=True)]
     return statistics.median(ratios), [min(ratios), max(ratios)]
 
 
 def relative_difference(a: float, b: float) -> float:
-    """|a − b| over the larger of the two; 0 where both are 0."""
+    """|a − b| / max(|a|, |b|); 0 if both are 0."""
     largest = max(abs(a), abs(b))
     return abs(a - b) / largest if largest else 0.0

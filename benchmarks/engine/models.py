@@ -1,8 +1,8 @@
-"""What is measured on: two shapes of Qwen3 with random weights, and rows of random tokens.
+"""Models and data of the benchmarks: shapes of Qwen3 with random weights, and rows of random tokens.
 
-Both sides read the same folder and draw the same tokens, since a draw follows from its name alone. No token ends a
-completion: the tokenizer's end-of-sequence token has the first id that the model has no logit for, so that every
-completion has the length that was asked for, with no extra work for either side's sampler.
+Both sides read the same folder and draw the same tokens, because a draw depends on its name only. No token ends a
+completion: the end-of-sequence token has the first id without a logit. So every completion has the requested length,
+and neither side's sampler has extra work.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ PAD_ID = 0
 class Shape:
     """A dense Qwen3 model with tied embeddings.
 
-    `weights` counts all of them; `block_weights` those that every token is multiplied with before the output head.
+    `weights` is the number of all weights; `block_weights` of those in the layers, before the output head.
     """
 
     name: str
@@ -63,7 +63,7 @@ SHAPES = {
 
 
 def write_folder(shape: Shape, folder: Path, seed: int = 0) -> None:
-    """Write the model with random weights in float32 and a tokenizer of words t0, t1, …; `folder` is made."""
+    """Write the model with random float32 weights, and a tokenizer with the words t0, t1, …, into a new folder."""
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -77,7 +77,7 @@ def write_folder(shape: Shape, folder: Path, seed: int = 0) -> None:
         head_dim=shape.head_dim,
         max_position_embeddings=4096,
         tie_word_embeddings=True,
-        # Distributions far enough from uniform that the student's top tokens are no matter of rounding.
+        # Large enough that distributions are far from uniform, so rounding does not decide the student's top tokens.
         initializer_range=0.05,
         bos_token_id=None,
         eos_token_id=shape.vocabulary,
@@ -99,7 +99,7 @@ def _tokenizer(vocabulary: int) -> "PreTrainedTokenizerFast":
 
 
 def load(folder: str, device: str) -> "Policy":
-    """The benchmark's model as a policy, weights in float32; no token ends a completion."""
+    """The benchmark's model as a policy with float32 weights. No token ends a completion."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -114,29 +114,29 @@ def load(folder: str, device: str) -> "Policy":
 
 
 def score(model: Any, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]) -> "Tensor":
-    """Log-probability of every completion token, flat, by a forward pass over one row at a time."""
+    """The log-probability of every completion token, flat, by one forward pass per row."""
     import torch
 
-    found = []
+    parts = []
     with torch.no_grad():
         for prompt, completion in zip(prompts, completions, strict=True):
             ids = torch.tensor([[*prompt, *completion]], device=model.device)
             logprobs = model(ids).logits[0, len(prompt) - 1 : -1].float().log_softmax(-1)
-            found.append(logprobs.gather(1, ids[0, len(prompt) :, None]).squeeze(1).cpu())
-    return torch.cat(found)
+            parts.append(logprobs.gather(1, ids[0, len(prompt) :, None]).squeeze(1).cpu())
+    return torch.cat(parts)
 
 
 @dataclass(frozen=True)
 class Workload:
     """The rows of one optimizer step: `prompts` × `generations` of them, `new_tokens` each.
 
-    Lengths of prompts alternate a sixteenth below and above `prompt_tokens`, and those of teacher prompts below and
-    above `teacher_tokens`, as real ones differ.
+    Real prompts differ in length. So prompt lengths alternate between a sixteenth below and above `prompt_tokens`, and
+    teacher prompts between the same around `teacher_tokens`.
 
     Attributes:
-        active: rows with a signal, taken from the first on: silent groups are silent as a whole, as in SDPO.
-        teacher_prompts_per_group: how many different prompts the teacher has for a group's rows; with two, the first
-            row has one of its own, as in SDPO, where the first success is shown the second.
+        active: the first so many rows have a signal. Whole groups are silent, as in SDPO.
+        teacher_prompts_per_group: number of different teacher prompts in a group. With two, the first row has a
+            different one, as in SDPO, where the first success is shown the second.
     """
 
     prompts: int = 2
@@ -158,7 +158,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Tokens:
-    """A workload in token ids, one entry per row; `signal` is 1 for rows with a signal and 0 for others."""
+    """A workload as token ids, one entry per row; `signal` is 1 for rows with a signal, 0 for others."""
 
     prompts: list[list[int]]
     teacher_prompts: list[list[int]]
@@ -168,7 +168,7 @@ class Tokens:
 
 
 def draw_tokens(workload: Workload, vocabulary: int) -> Tokens:
-    """The same tokens for the same workload, in every process."""
+    """The tokens of a workload. They are equal in every process."""
 
     def draw(count: int, *name: Any) -> list[int]:
         return numpy_rng("benchmark", *name).integers(PAD_ID + 1, vocabulary, count).tolist()
@@ -185,6 +185,6 @@ def draw_tokens(workload: Workload, vocabulary: int) -> Tokens:
         ],
         completions=[draw(workload.new_tokens, "completion", g, r) for g, r in rows],
         signal=[int(index < workload.active_rows) for index in range(len(rows))],
-        # Never 0, and not of mean 0, so that the loss is a number to compare.
+        # Their mean is not 0, so the loss is not 0 and can be compared.
         advantages=[1.0 if r % 2 == 0 else -0.5 for _, r in rows],
     )

@@ -1,8 +1,8 @@
-"""The objective alone, forward and backward: from final hidden states [N, H] and an output head [V, H] to gradients.
+"""The objective without the model: from final hidden states [N, H] and an output head [V, H] to their gradients.
 
-Ours is `fused_loss_and_statistics`. The peers: TRL's loss functions on whole logits, as its SDFT and SDPO trainers
-call them; TRL's chunked kernels, of its distillation trainer (`trl_chunked`) and of its GRPO trainer; Liger's fused
-losses, by their default compiled. All return the mean over tokens; hidden states and head receive gradients.
+Ours is `fused_loss_and_statistics`. The peers are TRL's loss functions on whole logits, as its SDFT and SDPO trainers
+call them; TRL's chunked kernels of its distillation trainer (`trl_chunked`) and of its GRPO trainer; and Liger's fused
+losses, compiled, which is their default. All return the mean over tokens. Hidden states and head get gradients.
 """
 
 import shutil
@@ -23,7 +23,7 @@ from holdfast.objective.signals import HiddenSignal
 from holdfast.recipes.parts.objective import Objective, PolicyGradient
 
 ROW_TOKENS = 128
-"""Tokens of every row; N is a multiple."""
+"""Tokens of every row; N is a multiple of it."""
 
 OBJECTIVES = {
     "jsd": Objective(divergence="jsd", support="full"),
@@ -38,12 +38,12 @@ PEERS = {
     "topk": ("trl",),
     "policy_gradient": ("trl", "liger"),
 }
-"""Who has the objective at all."""
+"""The peers that implement each objective."""
 
 
 @dataclass
 class Inputs:
-    """Equal on both sides: a job's seed decides them."""
+    """Random inputs. They are equal on both sides, because the seed is fixed."""
 
     hidden: Tensor
     weight: Tensor
@@ -122,7 +122,7 @@ def trl(job: dict[str, Any]) -> Side:
 
     def loss(given: Inputs) -> Tensor:
         temperature = 1.0
-        # In float32 as accelerate hands them out, and divided at a temperature of 1 too, as in `_forward_logits`.
+        # In float32 as accelerate returns them, and divided by a temperature of 1 too, as in `_forward_logits`.
         student = (given.hidden @ given.weight.T).float()[None] / temperature
         with torch.no_grad():
             teacher = (given.teacher @ given.weight.T).float()[None] / temperature
@@ -173,7 +173,7 @@ def trl_chunked(job: dict[str, Any]) -> Side:
 
 
 def liger(job: dict[str, Any]) -> Side:
-    """Liger's fused linear losses; compiled where there is a compiler, which is their default."""
+    """Liger's fused linear losses; compiled, which is their default, if there is a compiler."""
     from liger_kernel.chunked_loss import LigerFusedLinearGRPOLoss, LigerFusedLinearJSDLoss
 
     compiled = job["device"] != "cpu" or shutil.which("g++") is not None
@@ -200,7 +200,7 @@ def liger(job: dict[str, Any]) -> Side:
 
 
 def job_of(objective: str, *, tokens: int, vocabulary: int, width: int, dtype: str, device: str) -> dict[str, Any]:
-    """What all sides need; add `side`."""
+    """The part of a job that all sides share; add `side`."""
     return {
         "objective": objective,
         "tokens": tokens,

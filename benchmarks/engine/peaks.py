@@ -1,7 +1,8 @@
-"""What the machine can do at most, measured with the threads of the benchmark, and what a step needs at least, counted.
+"""The machine's peak speed, measured, and the least operations of a step, counted.
 
-A multiplication and an addition are two operations. Counted are matrix products alone, of which nearly all of the work
-consists: weights with tokens, attention scores and their products with values, and the output head.
+The peak is measured with the benchmark's number of threads. A multiplication and an addition are two operations. Only
+matrix products are counted, which are nearly all of the work: weights times tokens, attention scores and their products
+with values, and the output head.
 """
 
 import time
@@ -14,11 +15,11 @@ from benchmarks.engine.measure import Side
 from benchmarks.engine.models import Shape, Tokens, Workload
 
 TOP_K = 100
-"""Of the objectives here that have one."""
+"""Of the objectives here with a top-k support."""
 
 
 class Peaks:
-    """Measures the peaks in its one run."""
+    """A side whose run measures the peaks."""
 
     def __init__(self, device: str, side: int, copied_bytes: int) -> None:
         self.device, self.side, self.copied_bytes = torch.device(device), side, copied_bytes
@@ -37,7 +38,7 @@ class Peaks:
         return 2 * self.side**3 / self._best(lambda: torch.mm(a, b, out=out))
 
     def _best(self, work: Callable[[], Any], repeats: int = 8) -> float:
-        """Seconds of the fastest repeat: a peak is what the machine can do undisturbed."""
+        """Seconds of the fastest repeat, which other processes disturbed least."""
         best = float("inf")
         for _ in range(repeats):
             self._synchronize()
@@ -61,14 +62,15 @@ def side(job: dict[str, Any]) -> Side:
 
 
 def step_operations(method: str, shape: Shape, workload: Workload, tokens: Tokens) -> dict[str, float]:
-    """Operations of one step, `needed` and as the peer lays it out (`padded`).
+    """Operations of one step: `needed` at least, and `padded` as the peer computes it.
 
-    Needed: every distinct prompt of rows with a signal once, their completions, no padding; the student forward and
-    backward (three times the forward), the teacher forward; the output head at completion tokens, see `head_products`.
-    Attention is causal.
+    Needed: for rows with a signal, every distinct prompt once, and the completions, without padding. The student has a
+    forward and a backward pass (together three times the forward), the teacher a forward pass. The output head is
+    applied at completion tokens, see `head_products`. Attention is causal.
 
-    Padded: every row at the longest prompt, with the same passes; the head at completion tokens, and in GRPO, whose
-    kernel projects in the forward and once more in the backward, at every token where there is no Triton (on a CPU).
+    Padded: every row has the longest prompt's length, with the same passes. The head is applied at completion tokens.
+    In GRPO without Triton (on a CPU) it is applied at every token; its kernel projects in the forward, and again in the
+    backward.
     """
     has_teacher = method != "grpo"
     active = [row for row in range(workload.rows) if tokens.signal[row]]
@@ -92,11 +94,11 @@ def step_operations(method: str, shape: Shape, workload: Workload, tokens: Token
 
 
 def head_products(objective: str, vocabulary: int) -> float:
-    """Products of [tokens × width] with the output head that an objective needs, by its name here.
+    """Number of products of [tokens × width] with the output head that an objective needs, by its name here.
 
-    The student's logits and the gradients of hidden states and weights are three, the teacher's logits a fourth. On a
-    renormalized top-k only the student's logits are needed in full: gradients, and what is asked of the teacher, are at
-    the top entries.
+    Three are the student's logits and the gradients of hidden states and weights. The fourth is the teacher's logits.
+    With a renormalized top-k, only the student's logits are needed in full: gradients and the teacher's logits are
+    needed at the top entries.
     """
     if objective in ("topk", "sdft_topk"):
         return 1 + 3 * min(1.0, TOP_K / vocabulary)
@@ -104,26 +106,26 @@ def head_products(objective: str, vocabulary: int) -> float:
 
 
 def objective_operations(objective: str, *, tokens: int, vocabulary: int, width: int) -> float:
-    """Operations of the objective alone."""
+    """Operations of the objective without the model."""
     return head_products(objective, vocabulary) * 2.0 * tokens * vocabulary * width
 
 
 def objective_bytes(objective: str, *, tokens: int, vocabulary: int, width: int, itemsize: int) -> float:
-    """Bytes that an implementation in chunks moves where a chunk of logits does not stay in the cache.
+    """Bytes that a chunked implementation moves if a chunk of logits does not stay in the cache.
 
-    Logits of the student: written and read for the normalizer or the top entries; where the gradient is dense, read and
-    overwritten by it, and read for two products. Of the teacher: written, read twice. Hidden states, weights and their
-    gradients once each.
+    The student's logits are written, and read for the normalizer or the top entries. A dense gradient reads and
+    overwrites them, and two products read it. The teacher's logits are written and read twice. Hidden states, weights
+    and their gradients are moved once each.
     """
     passes = {"topk": 2, "policy_gradient": 6}.get(objective, 9)
     return itemsize * (passes * tokens * vocabulary + 3.0 * vocabulary * width + 3.0 * tokens * width)
 
 
 def _attention(shape: Shape, pairs: float) -> float:
-    """Scores and their product with the values, for so many (query, key) pairs, in all layers."""
+    """Operations of scores and of their product with the values, for so many (query, key) pairs, in all layers."""
     return 4.0 * shape.layers * shape.heads * shape.head_dim * pairs
 
 
 def _causal(end: int, start: int = 0) -> float:
-    """Pairs of each token from `start` on with itself and all before it."""
+    """Number of (query, key) pairs of the tokens from `start` to `end`, each with itself and all before it."""
     return (end * (end + 1) - start * (start + 1)) / 2

@@ -1,9 +1,9 @@
-"""TRL's trainers on rows that were drawn beforehand: their own training step, loss and generation, nothing else.
+"""TRL's trainers on given rows: their training step, loss and generation.
 
-The batch is laid out as `_prepare_training_batch` of the SDFT and SDPO trainers and `_generate_and_score_completions`
-of the GRPO trainer do: prompts padded on the left, completions on the right, once for all rows. All rows are one
-micro-batch, gradient checkpointing is off (it makes TRL slower), and completions are of one length, which is what
-padding suits best.
+The batch has the layout of `_prepare_training_batch` of the SDFT and SDPO trainers and of
+`_generate_and_score_completions` of the GRPO trainer: prompts padded on the left, completions on the right, once for
+all rows. The settings favor TRL: all rows are one micro-batch, gradient checkpointing is off (it makes TRL slower), and
+completions have equal lengths, so padding costs least.
 """
 
 import os
@@ -22,7 +22,7 @@ METHODS = ("sdft_jsd_full", "sdft_kl_full", "sdft_topk", "sdpo_topk", "grpo")
 
 
 def build_trainer(method: str, folder: Path, workload: Workload, *, bf16: bool, device: str, teacher: str) -> Any:
-    """The trainer that a user would build, with the settings that define the loss.
+    """The trainer as a user would build it, with the settings that define the loss.
 
     Args:
         method: one of `METHODS`.
@@ -62,7 +62,7 @@ def build_trainer(method: str, folder: Path, workload: Workload, *, bf16: bool, 
     if method == "sdpo_topk":
         from trl.experimental.sdpo import SDPOConfig, SDPOTrainer
 
-        # The setting of the paper's experiments; TRL's default is the sampled token alone.
+        # As in the paper's experiments. TRL's default is the sampled token only.
         loss: dict[str, Any] = {
             "distillation_mode": "topk_logits",
             "distillation_alpha": 0.5,
@@ -81,11 +81,11 @@ def build_trainer(method: str, folder: Path, workload: Workload, *, bf16: bool, 
 
 
 def _no_reward(**_: Any) -> list[float]:
-    raise AssertionError("rows come with their advantages")
+    raise AssertionError("rows have advantages already")
 
 
 def training_batch(method: str, tokens: Tokens, device: torch.device) -> dict[str, Tensor]:
-    """The trainer's own batch of these rows."""
+    """The batch that the trainer would make of these rows."""
 
     def padded(rows: list[list[int]], side: str) -> tuple[Tensor, Tensor]:
         from trl.trainer.utils import pad
@@ -114,12 +114,12 @@ def training_batch(method: str, tokens: Tokens, device: torch.device) -> dict[st
 
 
 class TrlStep:
-    """`training_step` of a TRL trainer, which is forward passes, loss and backward, and gradient clipping."""
+    """`training_step` of a TRL trainer (forward passes, loss and backward), and gradient clipping."""
 
     def __init__(self, trainer: Any, batch: dict[str, Tensor]) -> None:
         self.trainer, self.batch = trainer, batch
-        trainer.current_gradient_accumulation_steps = 1  # what `train` sets before its first step
-        trainer._prepare_inputs = lambda inputs: inputs  # the rows are there: nothing is generated
+        trainer.current_gradient_accumulation_steps = 1  # `train` sets it before its first step
+        trainer._prepare_inputs = lambda inputs: inputs  # the rows are given, so nothing is generated
         trainer.model_wrapped = trainer.accelerator.prepare_model(trainer.model)
 
     def run(self) -> dict[str, float]:
@@ -131,7 +131,7 @@ class TrlStep:
 
 
 class TrlGeneration:
-    """The generation part of a TRL step: `model.generate` as the trainer calls it, cut at the end of sequence."""
+    """The generation of a TRL step: `model.generate` as the trainer calls it, truncated at the end of sequence."""
 
     def __init__(self, trainer: Any, prompts: list[list[int]]) -> None:
         self.trainer, self.prompts = trainer, prompts

@@ -1,8 +1,8 @@
 """One optimizer step on the same rows: this project's `StageTrainer` and a TRL trainer.
 
-Both sides compute the loss of the same objective on the same tokens with the same weights, its gradient, and the norm
-that it is clipped to. The optimizer's move is left out on both, so that every repeat is the first step. Rows, their
-teacher prompts and advantages come as the rollout would hand them over.
+Both sides compute the loss of the same objective on the same tokens with the same weights, its gradient, and the
+gradient's norm, and clip it. Neither moves the weights, so every repeat is the first step. Rows, teacher prompts and
+advantages are what a rollout would return.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -26,10 +26,10 @@ from holdfast.train.teacher import Teacher
 
 @dataclass(frozen=True)
 class Method:
-    """A recipe with the settings under which TRL's trainer of the same name optimizes the same loss.
+    """A recipe, with the settings for which TRL's trainer of the same name optimizes the same loss.
 
     Attributes:
-        trl: the key under which `peers_trl` knows the trainer's side of it.
+        trl: the method's name in `peers_trl`.
         what: the objective in words.
     """
 
@@ -58,7 +58,7 @@ METHODS = {
 
 
 def make_recipe(method: str, teacher: str) -> Recipe:
-    """The recipe as both sides run it: every token counts, and the teacher's weights stand still."""
+    """The recipe as both sides run it: every token counts, and the teacher's weights do not change."""
     kind = METHODS[method]
     settings = dict(kind.settings)
     if kind.recipe != "grpo":
@@ -69,7 +69,7 @@ def make_recipe(method: str, teacher: str) -> Recipe:
 
 
 def make_rows(method: str, tokens: Tokens) -> list[Row]:
-    """The rows as the recipe's `annotate` and the collector leave them."""
+    """Rows as they are after the collector and the recipe's `annotate`."""
     example = Example(id="benchmark", messages=())
     rows = []
     for prompt, teacher, completion, signal, advantage in zip(
@@ -134,10 +134,10 @@ def trl(job: dict[str, Any]) -> Side:
 def job_of(
     method: str, shape: Shape, workload: Workload, folder: Path, *, dtype: str, device: str, teacher: str = "base"
 ) -> dict[str, Any]:
-    """What both sides need to build the step; add `side`.
+    """The part of a job that both sides share; add `side`.
 
     Args:
-        dtype: of matrix products: float32, or bfloat16 by autocast over weights in float32, as both trainers have it.
+        dtype: of matrix products: float32, or bfloat16 by autocast with float32 weights, as in both trainers.
         teacher: "base", a frozen copy of the weights, or "live", the student's own.
     """
     return {

@@ -1,4 +1,4 @@
-"""Which comparisons there are, with their settings, and the record of each."""
+"""All comparisons with their settings, and the record of each."""
 
 import importlib.metadata
 import os
@@ -21,19 +21,19 @@ Record = dict[str, Any]
 PARTS = ("steps", "generation", "objective", "scaling")
 
 TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2}
-"""Largest relative difference of losses: rounding, and in top-k the ties at the k-th place that it decides."""
+"""Largest relative difference of losses. It comes from rounding, which in top-k also decides ties at the k-th place."""
 GRADIENT_TOLERANCE = {"float32": 1e-3, "bfloat16": 1e-1}
 """The same for the norms of gradients."""
 SAMPLED_TOLERANCE = 0.05
-"""The same for the mean log-probability of samples, which differ: a few standard errors over 2,048 tokens."""
+"""The same for the mean log-probability of samples, which differ by chance: a few standard errors of 2,048 tokens."""
 
 
 @dataclass
 class Settings:
-    """What the command line decides.
+    """The settings from the command line.
 
     Attributes:
-        only: parts that are run, of `PARTS`.
+        only: the parts to run, of `PARTS`.
         models: names of shapes for steps and generation.
     """
 
@@ -47,15 +47,15 @@ class Settings:
 
 
 class Suite:
-    """Runs comparisons one by one; `tell` is given every record as soon as there is one."""
+    """Runs comparisons one by one, and calls `on_record` with every record as soon as it is complete."""
 
-    def __init__(self, settings: Settings, tell: Callable[[Record], None]) -> None:
-        self.settings, self.tell = settings, tell
+    def __init__(self, settings: Settings, on_record: Callable[[Record], None]) -> None:
+        self.settings, self.on_record = settings, on_record
         self.peaks: dict[str, float] = {}
         self._folder = Path()
 
     def run(self) -> list[Record]:
-        """All records, the scaling table's among them."""
+        """All records, including those of the scaling table."""
         with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
             self._folder = Path(folder)
             os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(self._folder / "inductor")
@@ -65,7 +65,7 @@ class Suite:
                 with Pair(self.settings.threads) as self._pair:
                     for record in getattr(self, f"_{part}")():
                         records.append(record)
-                        self.tell(record)
+                        self.on_record(record)
             return records
 
     def _measure_peaks(self) -> dict[str, float]:
@@ -110,7 +110,7 @@ class Suite:
         settings |= _described(shape, workload)
         operations = step_operations(method, shape, workload, draw_tokens(workload, shape.vocabulary))
         record = self._compare(name, "step.ours", "step.trl", job, settings, operations, repeats=repeats)
-        # Gradients of all weights are part of both peaks; without them stands what the method itself takes.
+        # Both peaks include the gradients of all weights. Without these, the ratio is that of the methods themselves.
         if record.get("memory_ratio"):
             gradients = 4 * shape.weights
             ours, peer = (record[side]["peak_bytes"] - gradients for side in ("ours", "peer"))
@@ -152,7 +152,7 @@ class Suite:
                         job,
                         size,
                         count,
-                        # Autograd's own form holds up to 14 times the logits.
+                        # Plain autograd keeps up to 14 times the logits.
                         needs_bytes=15 * logits if peer == "trl" and kind != "policy_gradient" else 0,
                         repeats=2 if tokens * vocabulary > 2**26 else None,
                     )
@@ -195,7 +195,7 @@ class Suite:
         except importlib.metadata.PackageNotFoundError:
             return record | {"skipped": f"{library} is not installed"}
         if self.settings.device == "cpu" and needs_bytes > 0.8 * _free_memory():
-            return record | {"skipped": f"the peer needs about {needs_bytes / 2**30:.0f} GiB, more than there is"}
+            return record | {"skipped": f"the peer needs about {needs_bytes / 2**30:.0f} GiB, more than is free"}
         count = min(repeats or self.settings.repeats, self.settings.repeats)
         try:
             a, b = self._pair.measure(
@@ -207,26 +207,29 @@ class Suite:
         return record | _result(a, b, *tolerances) | self._shares(a, b, operations or {})
 
     def _shares(self, a: Measured, b: Measured, operations: dict[str, float]) -> Record:
-        """Counted operations; which share of the measured matrix peak each side's time makes of the needed ones; and
-        the time ratio to the peer that an implementation would have that did nothing else, at the measured peaks."""
+        """Counted operations, and each side's time compared with them.
+
+        `share_of_peak` is the needed operations per second over the measured peak. `time_ratio_bound` is the peer's
+        time over that of an ideal implementation, which does nothing but the needed work at the measured peaks.
+        """
         if not operations:
             return {}
         peak = self.peaks[f"{self.settings.dtype}_flops"]
         needed = operations["needed"]
-        found: Record = {"operations": {key: float(f"{value:.6g}") for key, value in operations.items()}}
+        shown: Record = {"operations": {key: float(f"{value:.6g}") for key, value in operations.items()}}
         if "padded" in operations:
-            found["operations_ratio"] = _rounded(operations["padded"] / needed)
+            shown["operations_ratio"] = _rounded(operations["padded"] / needed)
         least = max(needed / peak, operations.get("bytes", 0.0) / self.peaks["bytes_per_second"])
-        found["least_seconds"] = float(f"{least:.4g}")
-        found["time_ratio_bound"] = _rounded(statistics.median(b.seconds) / least)
+        shown["least_seconds"] = float(f"{least:.4g}")
+        shown["time_ratio_bound"] = _rounded(statistics.median(b.seconds) / least)
         shares = {
             key: _rounded(needed / peak / statistics.median(side.seconds)) for key, side in (("ours", a), ("peer", b))
         }
-        return found | {"share_of_peak": shares}
+        return shown | {"share_of_peak": shares}
 
 
 def _result(ours: Measured, peer: Measured, tolerance: float, gradient_tolerance: float) -> Record:
-    """Ratios above 1 mean that the peer takes longer, or more; `agree`, that all differences are tolerable."""
+    """Ratios above 1 mean that the peer needs more. `agree` means that all differences are within their tolerances."""
     time_ratio, spread = ratio(peer, ours)
     record: Record = {
         "ours": ours.record(),
@@ -273,7 +276,7 @@ def _step_settings(shape: str, settings: Settings) -> list[tuple[str, Workload, 
     elif shape == "11.5m" or settings.device != "cpu":
         workload, teacher = Workload(), "base"
     else:
-        # A model 50 times as large on a few cores: fewer rows and tokens; and to spare memory, no copy for a teacher.
+        # A model 50 times as large on a few cores: fewer rows and tokens, and no copy for a teacher to save memory.
         workload, teacher = Workload(prompts=1, generations=4, new_tokens=32), "live"
     silent = replace(workload, active=round(0.4 * workload.rows), teacher_prompts_per_group=2)
     methods = [method for method in step.METHODS if workload.rows > 4 or method != "sdft_kl_full"]
@@ -308,7 +311,7 @@ def _scaling_settings(settings: Settings) -> list[tuple[str, str, tuple[int, ...
 
 
 def _scaled(axis: str, value: int, settings: Settings) -> tuple[Shape, Workload]:
-    """The shape and rows of one point: all but one axis stay where they are; a teacher's prompt is 64 tokens longer."""
+    """Shape and rows of one point: one axis changes, all others are fixed. Teacher prompts are 64 tokens longer."""
     if settings.quick:
         shape, workload = SHAPES["toy"], Workload(generations=4, new_tokens=16, prompt_tokens=16, teacher_tokens=80)
     elif settings.device != "cpu":

@@ -12,7 +12,7 @@ SIDES = ("ours", "peer")
 
 
 def show_record(console: Console, record: Mapping[str, Any]) -> None:
-    """One line as soon as a comparison is done."""
+    """Print one line, as soon as a comparison is done."""
     console.print(f"{record['name']:46} {_line(record)}", highlight=False)
 
 
@@ -29,27 +29,27 @@ def _line(record: Mapping[str, Any]) -> str:
 
 
 def show_records(console: Console, records: Sequence[Mapping[str, Any]]) -> None:
-    """All comparisons but the scaling table's."""
-    table = Table("comparison", "dtype", title="How much longer and how much more the peer takes", title_justify="left")
+    """Print the table of all comparisons except those of the scaling table."""
+    table = Table("comparison", "dtype", title="Time and memory of the peer compared with ours", title_justify="left")
     for heading in (
         "ours",
         "peer",
         "time ratio",
         "range",
-        "at most",
+        "bound",
         "ours",
         "peer",
         "memory ratio",
-        "loss differs by",
-        "of peak",
+        "loss difference",
+        "share of peak",
     ):
         table.add_column(heading, justify="right")
-    left_out = []
+    without_numbers = []
     for record in records:
         if "axis" in record:
             continue
         if "time_ratio" not in record:
-            left_out.append(f"{record['name']}: {why_not(record)}")
+            without_numbers.append(f"{record['name']}: {why_not(record)}")
             continue
         ours, peer = record["ours"], record["peer"]
         low, high = record["spread"]
@@ -69,17 +69,17 @@ def show_records(console: Console, records: Sequence[Mapping[str, Any]]) -> None
             f"{shares['ours']:.0%} / {shares['peer']:.0%}" if shares else "–",
         )
     console.print(table)
-    for line in left_out:
+    for line in without_numbers:
         console.print(line, highlight=False)
 
 
 def why_not(record: Mapping[str, Any]) -> str:
-    """Why a record has no numbers."""
+    """The reason why a record has no numbers."""
     return f"skipped: {record['skipped']}" if "skipped" in record else f"FAILED: {record['failed']}"
 
 
 def show_scaling(console: Console, fits: Sequence[Mapping[str, Any]], records: Sequence[Mapping[str, Any]]) -> None:
-    """Time and memory of both sides along each axis, with the exponents fitted to them."""
+    """Print time and memory of both sides along each axis, and the fitted exponents."""
     table = Table("axis", "dtype", "value", title="Scaling", title_justify="left")
     for heading in ("ours, time", "peer, time", "ours, memory", "peer, memory"):
         table.add_column(heading, justify="right")
@@ -95,7 +95,7 @@ def show_scaling(console: Console, fits: Sequence[Mapping[str, Any]], records: S
 
 
 def fit_scaling(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """For each axis, side and measure the exponent a of measure ~ value^a, by least squares on logarithms."""
+    """For each axis, side and measure, the exponent a of measure ~ valueᵃ, by least squares on logarithms."""
     fits = []
     for axis, dtype in dict.fromkeys((record["axis"], record["dtype"]) for record in records if "axis" in record):
         points = _points(records, axis, dtype)
@@ -112,7 +112,7 @@ def _points(records: Sequence[Mapping[str, Any]], axis: str, dtype: str) -> list
 
 
 def exponent(xs: Sequence[float], ys: Sequence[float | None]) -> float | None:
-    """The slope of log y over log x; None with fewer than two points that have one."""
+    """The slope of log y over log x; None with fewer than two positive values of y."""
     points = {x: y for x, y in zip(xs, ys, strict=True) if y is not None and y > 0}
     if len(points) < 2:
         return None

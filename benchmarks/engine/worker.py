@@ -1,10 +1,10 @@
-"""The process of one side: reads commands as JSON lines, answers each with one.
+"""The process of one side. It reads commands as JSON lines and answers each with one line.
 
-build   {"side": name, …}   make the side; what it needs is in the rest of the command
-run                         do its work once: {"seconds", "values"}
-check                       {"values"} that are not worked out in every run
-memory                      do its work once: {"bytes"} at the highest beyond what there was before
-drop                        let go of everything
+build   {"side": name, …}   create the side from the rest of the command
+run                         do its work once; returns {"seconds", "values"}
+check                       returns {"values"} that are not computed in every run
+memory                      do its work once; returns the peak beyond the memory before it, {"bytes"}
+drop                        free the side
 """
 
 import gc
@@ -32,14 +32,14 @@ SIDES = {
 
 
 def build(job: dict[str, Any]) -> Side:
-    """Make the side that a job describes; its module is imported only now, so that no side pays for another's."""
+    """Create the side of a job. Its module is imported only now: no side's memory includes another's imports."""
     module, _, function = SIDES[job["side"]].partition(":")
     side: Side = getattr(importlib.import_module(module), function)(job)
     return side
 
 
 def main() -> None:
-    # Answers have a channel of their own: libraries may print what they like.
+    # Answers use a copy of stdout, and stdout itself goes to stderr: whatever libraries print cannot mix with answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
@@ -64,7 +64,7 @@ def main() -> None:
                 case "drop":
                     side = None
                     gc.collect()
-        except Exception as error:  # the other side must learn of it, whatever it is
+        except Exception as error:  # any error of a side is reported as an answer, and the process stays usable
             answer = {"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
             side = None
         print(json.dumps(answer), file=answers, flush=True)

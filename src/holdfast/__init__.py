@@ -1,12 +1,12 @@
 """holdfast: continual post-training for language models.
 
-Teach a model one task after another, and hold on to what it already knew::
+Train a model on one task after another without forgetting what it learned before::
 
     import holdfast
     summary = holdfast.run("stream.yaml")
     holdfast.compare("comparison.yaml")
 
-Attributes are loaded when they are first used, so that `import holdfast` stays light.
+Attributes are loaded on first use, so that `import holdfast` stays fast.
 """
 
 from importlib import import_module
@@ -16,7 +16,7 @@ from holdfast.renamed import explain_moved_modules
 
 __version__ = "0.1.0"
 
-_WHERE = {
+_MODULE_OF = {
     **dict.fromkeys(("run", "resume", "compare", "demo", "evaluate", "check", "report", "export"), "holdfast.api"),
     **dict.fromkeys(("RunConfig", "CompareConfig"), "holdfast.config.settings"),
     **dict.fromkeys(("load_config",), "holdfast.config.load"),
@@ -29,16 +29,16 @@ _WHERE = {
     **dict.fromkeys(("HoldfastCallback", "Watcher"), "holdfast.integrations"),
 }
 
-__all__ = ["__version__", *_WHERE]
+__all__ = ["__version__", *_MODULE_OF]
 
 explain_moved_modules()
 
 
 def __getattr__(name: str) -> Any:
-    if name in _WHERE:
-        return getattr(import_module(_WHERE[name]), name)
+    if name in _MODULE_OF:
+        return getattr(import_module(_MODULE_OF[name]), name)
     raise AttributeError(f"module 'holdfast' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_WHERE])
+    return sorted([*globals(), *_MODULE_OF])

@@ -34,7 +34,7 @@ def _config(
 
 
 def run_configs(path: str | Path, overrides: Mapping[str, Any] | None = None) -> dict[str, RunConfig]:
-    """The runs that a file describes, by label: one, or of a comparison one per recipe, with its first seed and order.
+    """The runs that a file describes, by label. A comparison gives one per recipe, with its first seed and order.
 
     Raises:
         ConfigError: as `load_config`.
@@ -50,7 +50,7 @@ def run_configs(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
 
 
 def directory_of(config: StreamSettings, output_dir: str | Path | None = None) -> Path:
-    """Where a run or a comparison is written to."""
+    """The directory that a run or a comparison writes."""
     return Path(output_dir or config.output_dir or Path("runs") / config.name)
 
 
@@ -61,16 +61,17 @@ def run(
     observer: Observer | None = None,
     **overrides: Any,
 ) -> Summary:
-    """Run one recipe over one stream; returns the summary, and leaves a run directory with a report.
+    """Run one recipe on one stream, and write a run directory with a report; returns the summary.
 
     Args:
         config: a YAML file, plain data, or a `RunConfig`.
-        output_dir: the run directory; by default the configuration's, else `runs/NAME`.
+        output_dir: the run directory. Default: `output_dir` of the configuration, or `runs/NAME`.
+        observer: receives the run's events while it works.
         overrides: settings to replace, e.g. `seed=1`, `recipe="sft"` or `**{"train.steps": 100}`.
 
     Raises:
         HoldfastError: the configuration, the data or the model cannot be used; nothing has been written.
-        Stopped: SIGTERM or Ctrl-C asked for an end, and `resume` goes on from the last optimizer step.
+        Stopped: SIGTERM or Ctrl-C stopped the run; `resume` continues after the last optimizer step.
     """
     from holdfast.stream.run import Run
 
@@ -90,9 +91,9 @@ def compare(
     observer: Observer | None = None,
     **overrides: Any,
 ) -> Summary:
-    """Run recipes × seeds × task orders at equal budget; returns the comparison's summary and leaves a report.
+    """Run recipes × seeds × task orders at equal budget, and write one report; returns the comparison's summary.
 
-    Arguments and errors as for `run`.
+    Arguments and errors are as for `run`.
     """
     from holdfast.model.processes import Processes
     from holdfast.stream import compare as comparison
@@ -106,10 +107,10 @@ def compare(
 
 
 def resume(directory: str | Path, *, observer: Observer | None = None) -> Summary:
-    """Go on with a run or a comparison that was stopped; the result is as if it had never been.
+    """Resume a run or a comparison that was stopped. The result is the same as without the stop.
 
     Raises:
-        RunError: there is no run here, or it cannot be gone on with.
+        RunError: there is no run here, or it cannot be resumed.
     """
     from holdfast.model.processes import Processes
     from holdfast.stream.compare import resume_comparison
@@ -128,7 +129,7 @@ def resume(directory: str | Path, *, observer: Observer | None = None) -> Summar
 def _is_comparison(path: Path) -> bool:
     config = RunDirectory(path).config
     if not config.exists():
-        raise RunError("is not a run directory: there is no config.yaml", where=str(path), fix="name one that is")
+        raise RunError("is not a run directory: it has no config.yaml", where=str(path), fix="name a run directory")
     return "recipes" in read_config(config)
 
 
@@ -136,10 +137,11 @@ def report(directory: str | Path, output: str | Path | None = None, figures: str
     """Write the HTML report of a run or comparison from its summary; returns its path.
 
     Args:
-        figures: a folder that every figure is written into as SVG.
+        output: the HTML file. Default: `report.html` in the directory.
+        figures: a folder; every figure is also saved into it as SVG. Needs the extra `figures`.
 
     Raises:
-        RunError: there is no summary here, or not one that this version understands.
+        RunError: there is no summary here, this version cannot read it, or figures cannot be saved.
     """
     run_directory = RunDirectory(directory)
     summary = read_summary(run_directory.summary)
@@ -156,16 +158,16 @@ QUICK_DEMO: Mapping[str, Any] = {
     "eval.kl_items": 8,
     "eval.probe_steps": 0,
 }
-"""What the quick demo changes: enough to see that everything works, far too little to learn anything."""
+"""Settings of the quick demo: enough to see that everything works, far too little to learn anything."""
 
 
 def demo(
     output_dir: str | Path = "runs/demo", *, quick: bool = False, observer: Observer | None = None, **overrides: Any
 ) -> Summary:
-    """Four recipes over the lab's stream of four tasks, and one report; minutes on two CPU cores.
+    """Compare four recipes on the lab's stream of four tasks. Takes minutes on two CPU cores.
 
     Args:
-        quick: a few steps and items, to see that everything works.
+        quick: only a few steps and items, to see that everything works.
     """
     from importlib.resources import files
 
@@ -177,10 +179,13 @@ def demo(
 def evaluate(
     config: str | Path | Mapping[str, Any] | RunConfig, model: str | Path | None = None, **overrides: Any
 ) -> Summary:
-    """Score every task and suite of a configuration with its model, or with another; trains and writes nothing.
+    """Score a model on all tasks and suites of a configuration; trains and writes nothing.
+
+    Args:
+        model: the model to score. Default: the configuration's.
 
     Returns:
-        The evaluation: scores by set under "sets".
+        The evaluation; the scores by set are under "sets".
     """
     from holdfast.evaluate.standalone import EvaluationPlan, evaluate_model
     from holdfast.tasks.load import load_stream
@@ -194,14 +199,14 @@ def evaluate(
 
 
 def export(source: str | Path, output: str | Path) -> Path:
-    """Write a run's newest weights as one safetensors folder that transformers loads; under LoRA, merged.
+    """Write a run's newest weights as one safetensors folder that transformers loads; LoRA adapters are merged.
 
     Args:
-        source: a run directory, or one of the folders in its `checkpoints/`, saved by any number of processes.
-        output: the folder to write; one that is there already is refused.
+        source: a run directory, or a folder in its `checkpoints/`, saved by any number of processes.
+        output: the folder to write; it must not exist yet.
 
     Raises:
-        RunError: there is no run or no whole checkpoint here, or the output is there already.
+        RunError: there is no run or no complete checkpoint here, or the output already exists.
     """
     from holdfast.stream.export import export_run
 
@@ -211,8 +216,11 @@ def export(source: str | Path, output: str | Path) -> Path:
 def check(config: str | Path | Mapping[str, Any] | RunConfig, *, items: int = 50, **overrides: Any) -> Summary:
     """Validate a configuration with its data and model, estimate memory, and test the privileged teacher.
 
+    Args:
+        items: training prompts per task that the teacher is tested on.
+
     Returns:
-        What was found; see `holdfast.stream.check`.
+        The result; see `holdfast.stream.check`.
     """
     from holdfast.stream.check import check_run
 

@@ -13,7 +13,7 @@ from commands import Commands
 from holdfast.advise.advice import BEGINNINGS, advise, beginning
 from holdfast.advise.cost import Passes, cost_of, stream_cost
 from holdfast.cli.advise import as_text
-from holdfast.cli.tables import recipe_facts
+from holdfast.cli.methods import recipe_facts
 from holdfast.config.settings import ModelSettings
 from holdfast.data.environment import Episodes
 from holdfast.data.example import Example, Message, Verdict
@@ -214,7 +214,7 @@ def test_without_evidence_the_cheapest_recipe_is_recommended() -> None:
     assert found is not None
     assert (found.recipe, found.source) == ("dft", None)
     assert "cheapest recipe that fits; we know of no evidence for this case" in found.reason
-    assert "Begin with dft: it is" in as_text({}, [], found)
+    assert "Start with dft: it is" in as_text({}, [], found)
 
 
 def test_a_recipe_fits_if_and_only_if_a_run_accepts_it() -> None:
@@ -231,7 +231,7 @@ def test_a_recipe_fits_if_and_only_if_a_run_accepts_it() -> None:
                 assert each.fits, (each.recipe, task.name)
     found = {each.recipe: each for each in advise([turns], [1], is_lora=True)}
     assert found["sd_zero"].lacks == {"turns": ["answers_of_one_turn"]}
-    assert "needs answers of one turn, which turns lacks" in as_text({}, list(found.values()), None)
+    assert "needs answers of one turn; missing in turns" in as_text({}, list(found.values()), None)
 
 
 def test_a_recipe_is_judged_with_the_configurations_settings() -> None:
@@ -247,9 +247,11 @@ def test_a_recipe_is_judged_with_the_configurations_settings() -> None:
     assert found["opsd"].settings == {}
     text = as_text({}, list(found.values()), beginning([found["still"]]))
     assert "still (sdft) with teacher_kind frozen, num_generations 3" in text
-    assert "All others at their defaults." in text
-    assert "Begin with still (sdft), as it is set here (arXiv 2601.19897, with other settings)" in text
-    assert "All are judged at their defaults." in as_text({}, advise(tasks, [1, 1], is_lora=True), None)
+    assert "All others: default settings." in text
+    first = "Start with still (sdft) with the settings of this configuration (arXiv 2601.19897, with other settings)"
+    assert first in text
+    text = as_text({}, advise(tasks, [1, 1], is_lora=True), None)
+    assert "All recipes are rated with their default settings." in text
 
 
 def test_with_one_task_nothing_is_replayed() -> None:
@@ -281,8 +283,8 @@ def test_the_command_prints_and_writes_what_fits(tmp_path: Path, capsys: pytest.
     assert written["prompts"] == 30
     assert by_name["sdpo"]["over_budget"]
     assert by_name["sdpo"]["completions"] == 240
-    assert f"Begin with {written['begin_with']['recipe']} " in done.out
-    assert "All are judged at their defaults." in done.out
+    assert f"Start with {written['begin_with']['recipe']} " in done.out
+    assert "All recipes are rated with their default settings." in done.out
 
 
 def test_the_command_uses_the_configurations_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -305,7 +307,7 @@ def test_an_environment_keeps_a_recipe_of_one_turn_from_fitting(
     holdfast = Commands(tmp_path, capsys)
     config = holdfast.config({"model": {"path": "lab-wide"}, "tasks": ["lab:quests"]})
     done = holdfast("advise", config)
-    assert re.search(r"^sd_zero +cannot run .*needs answers of one turn, which quests lacks$", done.out, re.M)
+    assert re.search(r"^sd_zero +cannot run .*needs answers of one turn; missing in quests$", done.out, re.M)
 
 
 def test_the_command_works_on_a_comparison_and_refuses_nonsense(

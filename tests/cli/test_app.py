@@ -1,9 +1,10 @@
-"""The commands: what they print, what they leave, and what they do not import."""
+"""`holdfast.cli.app`: what the commands print, which files they write, and what they do not import."""
 
 import io
 import json
 import subprocess
 import sys
+import types
 import warnings
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from rich.progress import Progress, TextColumn
 from commands import LAB_RUN, Commands
 from holdfast import __version__
 from holdfast.cli.app import app
-from holdfast.cli.progress import LiveLine, StageLines, StepRate, duration
+from holdfast.cli.run_progress import LiveLine, StageLines, StepRate, duration
 from holdfast.config.overrides import apply_overrides
 from holdfast.guard import Decision
 
@@ -32,7 +33,7 @@ COMPARISON = {
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of a small finished run of SFT; not to be changed by a test."""
+    """The directory of a small finished run of SFT. Tests must not change it."""
     from holdfast import api
 
     folder = tmp_path_factory.mktemp("finished") / "run"
@@ -50,7 +51,7 @@ def test_help_needs_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "Teach a language model one task after another" in done.stdout
+    assert "Train a language model on one task after another" in done.stdout
     assert f"holdfast {__version__}" in done.stdout
 
 
@@ -135,13 +136,41 @@ def test_comparisons(command: Commands, tmp_path: Path) -> None:
 
 
 def test_report_is_written_again(command: Commands, finished: Path, tmp_path: Path) -> None:
-    outcome = command("report", finished, "--output", tmp_path / "elsewhere" / "page.html", "--figures", tmp_path)
+    outcome = command("report", finished, "--output", tmp_path / "elsewhere" / "page.html")
     assert (outcome.code, outcome.err) == (0, "")
-    assert {"sets.svg", "length-0.svg"} <= {path.name for path in tmp_path.glob("*.svg")}
     assert (tmp_path / "elsewhere" / "page.html").read_text() == (finished / "report.html").read_text()
 
 
-def test_eval_of_a_stage_gives_what_the_run_found(command: Commands, finished: Path, tmp_path: Path) -> None:
+def test_figures_of_a_report_are_saved_by_kaleido(
+    command: Commands, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Path] = []
+    module, errors = types.ModuleType("kaleido"), types.ModuleType("kaleido.errors")
+    module.write_fig_from_object_sync = lambda work, kopts: written.extend(each["path"] for each in work)  # type: ignore
+    errors.ChromeNotFoundError = RuntimeError  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "kaleido", module)
+    monkeypatch.setitem(sys.modules, "kaleido.errors", errors)
+    outcome = command("report", finished, "--output", tmp_path / "page.html", "--figures", tmp_path / "figures")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert {"sets.svg", "length-0.svg"} <= {path.name for path in written}
+    assert {path.parent for path in written} == {tmp_path / "figures"}
+    assert (tmp_path / "page.html").exists()
+
+
+def test_without_kaleido_figures_are_refused_in_one_line(
+    command: Commands, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "kaleido", None)
+    outcome = command("report", finished, "--output", tmp_path / "page.html", "--figures", tmp_path / "figures")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err == (
+        "holdfast: error: figures cannot be saved without kaleido 1.0 or newer "
+        "(pip install holdfast[figures]; Chrome or Chromium must be installed too)\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_eval_of_a_stage_gives_the_scores_of_the_run(command: Commands, finished: Path, tmp_path: Path) -> None:
     config = command.config(LAB_RUN)
     outcome = command("eval", config, "--model", finished / "models" / "stage-2", "--json", tmp_path / "scores.json")
     assert (outcome.code, outcome.err) == (0, "")
@@ -161,7 +190,7 @@ def test_check_warns_of_a_teacher_that_is_not_better(command: Commands, tmp_path
     found = json.loads((tmp_path / "found.json").read_text())["recipes"]
     assert list(found) == ["sft", "slow"]
     assert "facts: 512 train, 640 test" in outcome.out
-    assert "no teacher, so none to test" in outcome.out
+    assert "teacher: this recipe has none, so there is nothing to test" in outcome.out
     teacher = found["slow"]["teacher"][0]
     # Four items are too few for the interval to leave 0 out unless all four differ.
     assert teacher["verdict"] in ("better", "not shown")
@@ -188,7 +217,7 @@ def test_lab_pretraining_starts(command: Commands, tmp_path: Path, monkeypatch: 
     assert (tmp_path / "base" / "model" / "model.safetensors").exists()
 
 
-def test_lab_pretraining_of_the_wider_world_goes_on_from_the_first_base(
+def test_lab_pretraining_of_the_wider_world_continues_from_the_first_base(
     command: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("holdfast.pretrain.skills.ITEMS_WHILE_PRETRAINING", 2)
@@ -203,7 +232,7 @@ def test_lab_pretraining_of_the_wider_world_goes_on_from_the_first_base(
     assert "no world 'flat'" in refused.err
 
 
-def test_an_interrupted_run_says_how_to_go_on(
+def test_an_interrupted_run_says_how_to_resume(
     command: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*_: Any) -> None:
@@ -214,7 +243,7 @@ def test_an_interrupted_run_says_how_to_go_on(
         patch.setattr(StageLines, "step_done", interrupt)
         outcome = command("run", config, "-o", tmp_path / "a run")
     assert outcome.code == 130
-    assert outcome.err.splitlines()[-1] == f"holdfast: stopped; go on with `holdfast resume '{tmp_path / 'a run'}'`"
+    assert outcome.err.splitlines()[-1] == f"holdfast: stopped; resume with `holdfast resume '{tmp_path / 'a run'}'`"
     with monkeypatch.context() as patch:
         patch.setattr("holdfast.stream.run.load_stream", interrupt)
         outcome = command("run", config, "-o", tmp_path / "never")
@@ -238,7 +267,7 @@ def test_the_quick_demo_says_that_it_is_one(command: Commands, tmp_path: Path, m
     assert json.loads((tmp_path / "demo" / "summary.json").read_text())["name"] == "quick-demo"
 
 
-def test_warnings_are_one_line_and_what_is_not_foreseen_is_not_hidden(
+def test_warnings_are_one_line_and_unexpected_errors_are_not_hidden(
     command: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def warn(*_: Any) -> Path:
@@ -317,15 +346,15 @@ def test_an_override_changes_its_own_setting_alone(data: dict[str, Any], path: l
         assert changed == data
 
 
-def test_pace() -> None:
-    pace = StepRate(steps=10, evaluations=3)
-    assert (pace.tokens_per_second(), pace.seconds_left()) == (None, None)
-    pace.evaluation(4.0)
+def test_speed_and_time_left() -> None:
+    rate = StepRate(steps=10, evaluations=3)
+    assert (rate.tokens_per_second(), rate.seconds_left()) == (None, None)
+    rate.evaluation(4.0)
     for _ in range(4):
-        pace.step(tokens=300.0, seconds=2.0)
-    assert pace.tokens_per_second() == 150
-    assert pace.seconds_left() == 6 * 2 + 2 * 4
-    assert pace.seconds_left(more_runs=1) == 6 * 2 + 2 * 4 + 10 * 2 + 3 * 4
+        rate.step(tokens=300.0, seconds=2.0)
+    assert rate.tokens_per_second() == 150
+    assert rate.seconds_left() == 6 * 2 + 2 * 4
+    assert rate.seconds_left(more_runs=1) == 6 * 2 + 2 * 4 + 10 * 2 + 3 * 4
     resumed = StepRate(10, 3, steps_done=8, evaluations_done=2)
     resumed.step(1.0, 2.0)
     assert resumed.seconds_left() == 2

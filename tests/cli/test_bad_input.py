@@ -1,4 +1,4 @@
-"""Bad input: one line that names the place and the mend, exit code 2, and nothing is written."""
+"""`holdfast.cli.run_command`: bad input ends in one line that names the place and the fix, and nothing is written."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ def nonsense(example, completion):
 
 def throws_later(example, completion):
     foreseen = completion in ("", "no answer", example.demonstration)
-    if not foreseen and not os.path.exists("mended"):
+    if not foreseen and not os.path.exists("fixed"):
         raise ValueError("an unforeseen answer")
     return 0.0
 
@@ -47,7 +47,7 @@ def files_in(folder: Path) -> set[Path]:
 
 @pytest.fixture
 def refused(command: Commands, tmp_path: Path) -> Refused:
-    """Runs a command that must be refused, and returns its one line."""
+    """Runs a command that must be refused; returns its one line."""
 
     def run(*arguments: str | Path, code: int = 2) -> str:
         before = files_in(tmp_path)
@@ -73,7 +73,7 @@ def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def file_run(in_folder: Path, tiny_model: Path) -> dict[str, Any]:
-    """A run of seconds over a file, with a small model that knows nothing."""
+    """A run of a few seconds over a data file, with a small random model."""
     return {
         "model": {"path": str(tiny_model)},
         "tasks": [{"name": "sums", "train": "data.jsonl"}],
@@ -83,7 +83,7 @@ def file_run(in_folder: Path, tiny_model: Path) -> dict[str, Any]:
     }
 
 
-def test_the_run_that_the_others_spoil_works(command: Commands, file_run: dict[str, Any], in_folder: Path) -> None:
+def test_the_run_that_other_tests_break_works(command: Commands, file_run: dict[str, Any], in_folder: Path) -> None:
     outcome = command("run", command.config(file_run), "--output-dir", "out")
     assert outcome.code == 0, outcome.err
     assert (in_folder / "out" / "summary.json").exists()
@@ -197,7 +197,7 @@ def test_prompts_that_do_not_fit_are_dropped_and_counted(
     changes = {"tasks.sums.test": "test.jsonl", "train.long_prompts": "drop"}
     outcome = command("run", command.config(file_run, **changes), "--output-dir", "out")
     assert outcome.code == 0, outcome.err
-    assert "holdfast: warning: sums: 5 examples do not fit and are left out" in outcome.err
+    assert "holdfast: warning: sums: 5 examples are too long and are left out" in outcome.err
     assert json.loads((in_folder / "out" / "manifest.json").read_text())["dropped"] == {"sums": 5}
     assert json.loads((in_folder / "out" / "summary.json").read_text())["sets"][0]["n"] == 6
 
@@ -222,7 +222,7 @@ def test_verifiers(
     assert all(part in line for part in expected), line
 
 
-def test_a_verifier_that_throws_later_leaves_a_run_to_go_on_with(
+def test_a_verifier_that_throws_later_leaves_a_run_that_can_be_resumed(
     command: Commands, file_run: dict[str, Any], in_folder: Path
 ) -> None:
     config = command.config(file_run, **{"tasks.sums.verifier": "bad_verifiers:throws_later"})
@@ -231,13 +231,13 @@ def test_a_verifier_that_throws_later_leaves_a_run_to_go_on_with(
     assert outcome.err.count("\n") == 1
     assert "an unforeseen answer" in outcome.err
     assert "holdfast resume out" in outcome.err
-    (in_folder / "mended").touch()
+    (in_folder / "fixed").touch()
     assert command("resume", "out").code == 0
     assert json.loads((in_folder / "out" / "summary.json").read_text())["status"] == "complete"
 
 
 @pytest.mark.parametrize(
-    ("spoil", "expected"),
+    ("break_folder", "expected"),
     [
         (lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"), "pickle weights"),
         (lambda folder: (folder / "model.safetensors").unlink(), "no *.safetensors"),
@@ -252,12 +252,12 @@ def test_model_folders(
     file_run: dict[str, Any],
     tiny_model: Path,
     tmp_path: Path,
-    spoil: Callable[[Path], None],
+    break_folder: Callable[[Path], None],
     expected: str,
 ) -> None:
     folder = tmp_path / "model"
     shutil.copytree(tiny_model, folder)
-    spoil(folder)
+    break_folder(folder)
     line = refused("run", command.config(file_run, **{"model.path": "model"}), "--output-dir", "out")
     assert expected in line
     assert str(folder) in line
@@ -299,7 +299,7 @@ def test_command_lines(refused: Refused, arguments: list[str], expected: list[st
     assert all(part in line for part in expected), line
 
 
-def test_settings_that_lead_nowhere(command: Commands, refused: Refused) -> None:
+def test_settings_of_unknown_keys(command: Commands, refused: Refused) -> None:
     config = command.config(LAB_RUN)
     line = refused("run", config, "--set", "tasks.fact.limit=3")
     assert "tasks.fact.limit: no entry 'fact' (did you mean 'facts'?)" in line
@@ -310,10 +310,10 @@ def test_settings_that_lead_nowhere(command: Commands, refused: Refused) -> None
         assert "no recipe is labeled 'slo' (did you mean 'slow'?)" in refused(name, comparison, "--recipe", "slo")
 
 
-def test_recipes_that_leave_out_different_examples_are_told_apart(
+def test_recipes_that_drop_different_examples_are_reported(
     command: Commands, file_run: dict[str, Any], in_folder: Path
 ) -> None:
-    """SFT counts a demonstration's tokens, GRPO does not: where long ones are dropped their prompts differ."""
+    """SFT counts a demonstration's tokens, GRPO does not. If long examples are dropped, their prompts differ."""
     lines = (in_folder / "data.jsonl").read_text().splitlines()
     record = json.loads(lines[0])
     record["completion"] = "= " + "7 " * 60

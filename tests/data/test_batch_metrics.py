@@ -1,4 +1,4 @@
-"""What a rollout batch says about itself."""
+"""`holdfast.data.batch_metrics`: the metrics of a rollout batch."""
 
 import pytest
 

@@ -1,11 +1,19 @@
-"""Token ids of prompts and completions by the tokenizer's chat template."""
+"""`holdfast.data.chat`: token ids of prompts and completions with the tokenizer's chat template."""
 
 from pathlib import Path
 
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from holdfast.data.chat import PromptTooLong, check_fits, decode, encode_completion, encode_prompt, turn_end_id
+from holdfast.data.chat import (
+    ChatFormat,
+    PromptTooLong,
+    check_fits,
+    decode,
+    encode_completion,
+    encode_prompt,
+    turn_end_id,
+)
 from holdfast.data.example import Message
 from holdfast.errors import DataError
 
@@ -34,7 +42,7 @@ def test_template_arguments_reach_the_template(tokenizer: PreTrainedTokenizerBas
     assert tokenizer.decode(ids).endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
 
 
-def test_a_refused_conversation_is_one_line(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_a_refused_conversation_gives_one_line(tokenizer: PreTrainedTokenizerBase) -> None:
     tokenizer.chat_template = "{{ raise_exception('System role not supported') }}"
     with pytest.raises(DataError, match=r"^task a: the chat template refuses .*System role not supported"):
         encode_prompt(tokenizer, MESSAGES, where="task a")
@@ -70,13 +78,13 @@ def test_completion_keeps_text_that_the_template_drops(tokenizer: PreTrainedToke
     assert tokenizer.decode(ids) == "<think>hm</think>four<|im_end|>"
 
 
-def test_completion_ends_even_where_the_template_ends_no_turn(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_completion_ends_even_if_the_template_ends_no_turn(tokenizer: PreTrainedTokenizerBase) -> None:
     tokenizer.chat_template = "{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}"
     assert turn_end_id(tokenizer) is None
     assert encode_completion(tokenizer, "four", eos(tokenizer))[-1] == tokenizer.eos_token_id
 
 
-def test_turn_end_is_the_templates_not_the_tokenizers(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_turn_end_is_that_of_the_template_not_of_the_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
     tokenizer.eos_token = "<|endoftext|>"
     assert turn_end_id(tokenizer) == tokenizer.convert_tokens_to_ids("<|im_end|>")
 
@@ -98,3 +106,18 @@ def test_a_prompt_that_does_not_fit_is_named() -> None:
         PromptTooLong, match=r"example 't-1': the prompt has 9 tokens.*limit of 8.*max_prompt_length to 9"
     ):
         check_fits("t-1", [0] * 9, 8)
+
+
+def test_chat_format_keeps_its_contract(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Prompt, completion and reply are, joined, the conversation as the template writes it."""
+    chat_format = ChatFormat(tokenizer, eos(tokenizer))
+    reply = [Message(role="tool", content="42")]
+    ids = [
+        *chat_format.encode_prompt(MESSAGES),
+        *chat_format.encode_completion(TEXT),
+        *chat_format.encode_reply(reply),
+    ]
+    conversation = [*MESSAGES, Message(role="assistant", content=TEXT), *reply]
+    assert ids == encode_prompt(tokenizer, conversation)
+    assert chat_format.decode(chat_format.encode_completion(TEXT)) == TEXT
+    assert chat_format.decode(chat_format.encode_text(TEXT)) == TEXT

@@ -1,4 +1,4 @@
-"""Divergences between a run's policy and its base, against the models' own logits over single sequences."""
+"""`holdfast.evaluate.against_base`: divergences, compared with the models' own logits over single sequences."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,7 +50,7 @@ def test_divergences_are_those_of_the_models_own_logits(tiny_model: Path, lora: 
             assert got.kl_ba == pytest.approx(float((q.exp() * (q - p)).sum()), rel=1e-3)
             assert got.entropy_a == pytest.approx(float(-(p.exp() * p).sum()), rel=1e-4)
             assert got.entropy_b == pytest.approx(float(-(q.exp() * q).sum()), rel=1e-4)
-    # The base's answers are sampled once, whatever sets are asked together.
+    # The base's answers are sampled only once, even if other sets are asked together later.
     asked.clear()
     again = against.on_base_answers({"two": PROMPTS["two"]})["two"]
     assert asked == []

@@ -1,9 +1,9 @@
-"""Claims put to the test: what an interval says, whose runs are made, and what the command writes."""
+"""`holdfast.findings`: outcomes follow from intervals, runs are made once, and the command writes its pages."""
 
 import json
 import subprocess
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import pytest
@@ -19,7 +19,7 @@ from holdfast.findings.claims import CLAIMS
 from holdfast.findings.claims.artifacts import asked_forms, foreign_form
 from holdfast.findings.claims.later import truncated
 from holdfast.findings.claims.own import ORDERS, RIVALS
-from holdfast.findings.page import as_markdown, table_rows
+from holdfast.findings.page import as_pages, table_rows
 from holdfast.findings.provenance import commit, provenance
 from holdfast.findings.read import (
     kl_on_first_task,
@@ -47,11 +47,11 @@ def _quantity(*values: float | None) -> Quantity:
     [
         ((4.0, 5.0, 6.0), "holds"),  # 5 ± 4.303 · 1/√3 = 2.5 to 7.5
         ((-4.0, -5.0, -6.0), "reversed"),
-        ((1.0, 5.0, 9.0), "undecided"),  # 5 ± 9.9
-        ((5.0, None, None), "undecided"),
-        ((), "undecided"),
-        ((5.0, 5.0, 5.0), "undecided"),  # a spread of zero is an accident, not certainty
-        ((0.0, 0.0, 0.0), "undecided"),
+        ((1.0, 5.0, 9.0), "inconclusive"),  # 5 ± 9.9
+        ((5.0, None, None), "inconclusive"),
+        ((), "inconclusive"),
+        ((5.0, 5.0, 5.0), "inconclusive"),  # a spread of zero is an accident, not certainty
+        ((0.0, 0.0, 0.0), "inconclusive"),
     ],
 )
 def test_an_outcome_follows_from_the_interval(values: tuple[float | None, ...], outcome: str) -> None:
@@ -66,32 +66,30 @@ def test_a_verdict_needs_all_of_its_quantities() -> None:
         return Finding(claim, quantities, 0.0).verdict
 
     assert verdict(good, good) == "reproduced"
-    assert verdict(good, open_) == "in part"
+    assert verdict(good, open_) == "partly reproduced"
     assert verdict(good, bad) == "not reproduced"
-    assert verdict(open_, open_) == "undecided"
+    assert verdict(open_, open_) == "inconclusive"
 
 
-def test_a_reason_follows_from_what_was_found() -> None:
+def test_a_reason_follows_from_the_values() -> None:
     known = Quantity("more", "points", (-4, -5, -6), "the lab is small", "it is another world")
     assert _quantity(4, 5, 6).reason is None
-    assert known.reason == "It goes the other way on the lab; why was not measured. A guess: it is another world"
-    assert _quantity(-4, -5, -6).reason == "It goes the other way on the lab; why was not measured."
+    assert known.reason == "The lab shows the opposite. The cause was not measured. A guess: it is another world"
+    assert _quantity(-4, -5, -6).reason == "The lab shows the opposite. The cause was not measured."
     # sd 4, mean 5: t(4) 2.776 · 4/√5 = 4.97 < 5, and 3.182 · 4/√4 = 6.4 is not.
-    told = "3 seeds do not tell it from 0; with this mean and spread some 5 would have an even chance to show"
-    assert _quantity(1, 5, 9).reason == f"{told} it. the lab is small"
-    assert _quantity(-1, -5, -9).reason == f"{told} the opposite. the lab is small"
+    start = "3 seeds do not separate it from 0. With this mean and spread, about 5 would have a 50% chance to show"
+    assert _quantity(1, 5, 9).reason == f"{start} the claim. the lab is small"
+    assert _quantity(-1, -5, -9).reason == f"{start} the opposite. the lab is small"
     assert _quantity(-1, 0, 1).reason == (
-        "3 seeds do not tell it from 0, nor would a hundred with this mean and spread. the lab is small"
+        "3 seeds do not separate it from 0. With this mean and spread, 100 would not either. the lab is small"
     )
-    assert _quantity(0, 0, 0).reason == "It is 0 on every seed. the lab is small"
-    assert _quantity(5, 5, 5).reason == (
-        "All seeds come to the same number, whose spread is not known. the lab is small"
-    )
-    assert _quantity(5, None, None).reason == "It is defined for 1 of 3 seeds. the lab is small"
+    assert _quantity(0, 0, 0).reason == "The value is 0 on every seed. the lab is small"
+    assert _quantity(5, 5, 5).reason == ("All seeds have the same value, so its spread is unknown. the lab is small")
+    assert _quantity(5, None, None).reason == "Only 1 of 3 seeds have a value. the lab is small"
 
 
 def test_what_is_not_defined_for_every_seed_does_not_hold() -> None:
-    assert _quantity(4, 5, 6, None).outcome == "undecided"
+    assert _quantity(4, 5, 6, None).outcome == "inconclusive"
 
 
 def test_no_worse_is_above_a_margin_and_shows_the_difference_itself() -> None:
@@ -101,19 +99,19 @@ def test_no_worse_is_above_a_margin_and_shows_the_difference_itself() -> None:
     low, high = worse.ci95 or (0.0, 0.0)
     assert (low, high) == (pytest.approx(-2 - 2.484, abs=1e-3), pytest.approx(-2 + 2.484, abs=1e-3))
     assert Quantity("as good", "points", (-9.0, -10.0, -11.0), "", margin=5.0).outcome == "reversed"
-    assert Quantity("as good", "points", (-4.0, -5.0, -6.0), "", margin=5.0).outcome == "undecided"
+    assert Quantity("as good", "points", (-4.0, -5.0, -6.0), "", margin=5.0).outcome == "inconclusive"
 
 
-def test_one_part_of_many_that_comes_out_by_chance_decides_nothing() -> None:
+def test_one_of_many_quantities_that_holds_by_chance_decides_nothing() -> None:
     claim = Claim("c", "It is so.", "arXiv 1", experiment=lambda seeds: [])
     just = _quantity(1.0, 2.0, 3.9, 2.2)  # p .03
     assert just.outcome == "holds"
     assert Finding(claim, [just], 0.0).verdict == "reproduced"
     nothing = [_quantity(-1.0, 1.0, -1.1, 1.0)] * 5
-    assert Finding(claim, [just, *nothing], 0.0).verdict == "undecided"
+    assert Finding(claim, [just, *nothing], 0.0).verdict == "inconclusive"
     against = _quantity(-1.0, -2.0, -3.9, -2.2)
-    assert Finding(claim, [against, *nothing], 0.0).verdict == "undecided"
-    assert Finding(claim, [_quantity(*(5.0, 5.1, 5.2, 5.1)), *nothing], 0.0).verdict == "in part"
+    assert Finding(claim, [against, *nothing], 0.0).verdict == "inconclusive"
+    assert Finding(claim, [_quantity(*(5.0, 5.1, 5.2, 5.1)), *nothing], 0.0).verdict == "partly reproduced"
 
 
 def test_every_claim_says_how_it_is_tested() -> None:
@@ -201,7 +199,7 @@ def test_a_run_is_named_by_its_settings_and_made_once(tmp_path: Path, monkeypatc
     claims = [Claim("a", "A.", "arXiv 1", (sft, slow)), Claim("b", "B.", "arXiv 2", (sft,))]
     jobs = runs.jobs_of(claims, [0, 1], full=False)
     assert [(job.arm.label, job.seed) for job in jobs] == [("sft", 0), ("slow", 0), ("sft", 1), ("slow", 1)]
-    with pytest.raises(ValueError, match="different things by the arm 'sft'"):
+    with pytest.raises(ValueError, match="two claims define the arm 'sft' differently"):
         runs.jobs_of([*claims, Claim("c", "C.", "arXiv 3", (ClaimArm("sft", "grpo"),))], [0], full=False)
 
 
@@ -221,7 +219,7 @@ def _ended(learned: float, lost: float) -> dict[str, Any]:
     return summary
 
 
-def test_our_recipe_is_measured_by_what_it_learns_and_loses() -> None:
+def test_our_recipe_is_measured_by_improvement_minus_forgetting() -> None:
     (claim,) = (claim for claim in CLAIMS if claim.name == "anchored-on-the-front")
     assert claim.measure is not None
     first, second = ORDERS
@@ -234,12 +232,12 @@ def test_our_recipe_is_measured_by_what_it_learns_and_loses() -> None:
         for recipe, end in ends.items()
     }
     eager, near = claim.measure(Evidence(runs, {}))
-    # Over both orders anchored learns 70 and loses 5, eager 80 and 25, near 65 and 0.
+    # Over both orders anchored learns 70 and forgets 5, eager 80 and 25, near 65 and 0.
     assert eager.values == [pytest.approx(65 - 55)]
     assert near.values == [pytest.approx(65 - 65)]
 
 
-def test_what_is_gained_since_pays_for_nothing_that_was_lost() -> None:
+def test_a_gain_on_one_set_does_not_offset_a_loss_on_another() -> None:
     (claim,) = (claim for claim in CLAIMS if claim.name == "anchored-on-the-front")
     assert claim.measure is not None
     gaining = _ended(0.8, 0.0)
@@ -284,11 +282,11 @@ BETTER = [
     ("sd-zero-above-rft", 0, "sd-zero", LEARNED),
     ("auto-npo-above-grpo", 0, "auto-npo-hard", LEARNED),
 ]
-"""What is claimed: of a claim's quantity the arm that is better, and in what. Distance is better where it is less."""
+"""Claim, number of its quantity, the arm that the claim calls better, and the metric. A smaller KL is better."""
 
 
 @pytest.mark.parametrize(("name", "place", "arm", "metric"), BETTER, ids=lambda each: str(each))
-def test_a_quantity_is_above_0_where_the_arm_that_a_claim_praises_is_better(
+def test_a_quantity_is_above_0_if_the_arm_that_the_claim_prefers_is_better(
     name: str, place: int, arm: str, metric: str
 ) -> None:
     (claim,) = (claim for claim in CLAIMS if claim.name == name)
@@ -316,7 +314,7 @@ KEEPS = {
 
 
 @pytest.mark.parametrize("name", KEEPS)
-def test_who_is_said_to_keep_more_has_lost_less_at_the_same_score(name: str) -> None:
+def test_an_arm_that_forgets_less_at_the_same_score_makes_the_quantity_positive(name: str) -> None:
     (claim,) = (claim for claim in CLAIMS if claim.name == name)
     assert claim.measure is not None
     dear, cheap = (_probed([0.0, 0.5, 1.0], suite) for suite in ([1.0, 0.6, 0.4], [1.0, 0.9, 0.8]))
@@ -343,13 +341,31 @@ def test_an_experiment_needs_no_runs(tmp_path: Path) -> None:
     assert found.quantities[0].values == [5.0, 6.0, 7.0]
     assert found.verdict == "reproduced"
     made = {"command": "holdfast findings c", "seeds": [0, 1, 2], "commit": None, "date": "today", "runs": 0}
-    page = as_markdown([found], made)
-    assert "| [c](#c) | more | +6 points | +3.52 to +8.48 | 3 | reproduced |" in page
-    assert "Of 1 claim, reproduced: 1; in part: 0; undecided: 0; not reproduced: 0." in page
+    here = PurePath("docs/f.md")
+    (page,) = as_pages([found], made, here).values()
+    assert "| more | +6 points | +3.52 to +8.48 | holds | +5, +6, +7 |" in page
+    assert "# c\n\nIt is so. Source: arXiv 1.\n\nVerdict: **reproduced**.\n" in page
     assert "the lab is small" not in page
     made |= {"runs": 2, "commits": ["abc", "def"], "run_seconds": 90.0}
-    assert "2 runs, finished by commit abc, def, took 2 minutes of one core." in as_markdown([found], made)
+    (page,) = as_pages([found], made, here).values()
+    assert "2 runs, completed by commit abc, def, took 2 minutes of one core." in page
     assert table_rows([found])[0][-1] == "reproduced"
+
+
+def test_several_claims_have_an_overview_and_a_page_each() -> None:
+    claims = [Claim(name, "It is so.", "arXiv 1", experiment=five_and_more) for name in ("c", "d")]
+    findings = [Finding(claims[0], [_quantity(5, 6, 7)], 0.0), Finding(claims[1], [_quantity(1, 5, 9)], 0.0)]
+    made = {"command": "holdfast findings", "seeds": [0, 1, 2], "commit": None, "date": "today", "runs": 0}
+    pages = as_pages(findings, made, PurePath("docs/f.md"))
+    assert [str(path) for path in pages] == ["docs/f.md", "docs/f/c.md", "docs/f/d.md"]
+    overview, reproduced, inconclusive = pages.values()
+    assert "| [c](f/c.md) | more | +6 points | +3.52 to +8.48 | 3 | reproduced |" in overview
+    assert "Of 2 claims, reproduced: 1; partly reproduced: 0; inconclusive: 1; not reproduced: 0." in overview
+    assert "the lab is small" not in overview + reproduced
+    assert "Verdict: **inconclusive**." in inconclusive
+    assert "the lab is small" in inconclusive
+    assert "(../f.md#how-to-read-this)" in inconclusive
+    assert "## How to read this" in overview
 
 
 def test_the_commit_is_the_checkouts() -> None:
@@ -363,7 +379,7 @@ def test_the_commit_is_the_checkouts() -> None:
 
 
 @pytest.mark.slow
-def test_the_command_makes_runs_reads_them_and_takes_them_as_they_are(
+def test_the_command_makes_runs_reads_them_and_reuses_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = {**runs.STREAM, "tasks": ["lab:calculation"], "suites": ["lab:old-facts"]}
@@ -378,9 +394,9 @@ def test_the_command_makes_runs_reads_them_and_takes_them_as_they_are(
     written = json.loads((tmp_path / "f.json").read_text())
     assert written["seeds"] == [0, 1]
     (finding,) = written["findings"]
-    assert finding["verdict"] in ("reproduced", "in part", "undecided", "not reproduced")
+    assert finding["verdict"] in ("reproduced", "partly reproduced", "inconclusive", "not reproduced")
     assert finding["verdict"] in done.out
-    assert "## sdft-above-sft" in (tmp_path / "f.md").read_text()
+    assert "# sdft-above-sft" in (tmp_path / "f.md").read_text()
     made = sorted(tmp_path.glob("runs/*/summary.json"))
     times = [path.stat().st_mtime_ns for path in made]
     assert len(made) == 4
@@ -423,6 +439,12 @@ def test_an_unknown_claim_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "did you mean 'sdft-above-sft'?" in done.err
     listed = Commands(tmp_path, capsys)("findings", "--list")
     assert all(claim.name in listed.out for claim in CLAIMS)
+
+
+def test_a_claims_old_name_is_answered_with_the_new_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = Commands(tmp_path, capsys)("findings", "holdfast-on-the-front")
+    assert done.code == 2
+    assert "it is called 'anchored-on-the-front' now" in done.err
 
 
 @pytest.mark.slow
@@ -469,7 +491,7 @@ def test_every_prompt_that_is_looked_at_names_a_form() -> None:
     assert all(asked[example.id] == example.answer for example in lab_suite("instruction-format").test)
 
 
-def test_recipes_stand_in_the_order_of_what_they_learn_less_what_they_lose() -> None:
+def test_recipes_are_ordered_by_improvement_minus_forgetting() -> None:
     (claim,) = [each for each in CLAIMS if each.name == "anchored-on-the-front"]
     ends = {"anchored": (0.8, 0.1), "eager": (0.9, 0.5), "worse": (0.7, 0.1), "still": (0.0, 0.0)}
     found = {f"{label}/{order}": [_ended(*end), _ended(*end)] for label, end in ends.items() for order in ORDERS}
@@ -480,16 +502,16 @@ def test_recipes_stand_in_the_order_of_what_they_learn_less_what_they_lose() -> 
     assert table.rows[2][6:8] == ("+10.0 (+10.0 to +10.0)", "+40.0 (+40.0 to +40.0)")
 
 
-def test_the_budgets_of_arms_stand_beside_their_scores() -> None:
+def test_the_table_has_the_budgets_and_the_scores_of_arms() -> None:
     table = budgets(Evidence({"a": [_ended(0.8, 0.1), _ended(0.6, 0.1)]}, {}))
     (row,) = table.rows
     budget = make_run()["budget"]
-    said = dict(zip(table.head, row, strict=True))
-    assert (said["arm"], said["learned"], said["lost"]) == ("a", "70.0", "10.0")
-    assert said["generated tokens"] == f"{budget['generated_tokens']:,}"
+    cells = dict(zip(table.head, row, strict=True))
+    assert (cells["run"], cells["score after the stage"], cells["forgetting"]) == ("a", "70.0", "10.0")
+    assert cells["generated tokens"] == f"{budget['generated_tokens']:,}"
 
 
-def test_every_recipe_is_on_the_front_or_wants_what_its_tasks_lack() -> None:
+def test_every_recipe_is_compared_unless_the_tasks_lack_its_data() -> None:
     def name(recipe: Any) -> str:
         return recipe if isinstance(recipe, str) else recipe["name"]
 
@@ -499,7 +521,7 @@ def test_every_recipe_is_on_the_front_or_wants_what_its_tasks_lack() -> None:
         assert (recipe.name in compared) == (recipe().required() <= provided), recipe.name
 
 
-def test_what_was_found_before_the_first_stage_is_shared_by_runs_that_ask_the_same() -> None:
+def test_runs_with_the_same_evaluation_before_the_first_stage_share_it() -> None:
     one, other = (
         runs.job(ClaimArm("a", recipe), seed, full=False).config for recipe, seed in (("sft", 0), ("grpo", 1))
     )

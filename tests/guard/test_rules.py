@@ -1,4 +1,4 @@
-"""Each rule fires on the collapse that it is named for, and none on a healthy run, however noisy its numbers."""
+"""`holdfast.guard.rules`: each rule fires on the collapse it is named for, and none on a healthy run with any noise."""
 
 import math
 import random
@@ -14,7 +14,7 @@ from holdfast.guard.series import Series
 
 
 def _run(steps: int = 24, **numbers: Any) -> list[dict[str, Any]]:
-    """A healthy run of one stage, with some numbers given as functions of progress from 0 to 1."""
+    """A healthy run of one stage. Some metrics may be given as functions of progress from 0 to 1."""
     healthy = {
         "loss": lambda x: 0.5 - 0.4 * x,
         "grad_norm": lambda x: 1.0,
@@ -50,7 +50,7 @@ def test_a_healthy_run_sets_off_nothing() -> None:
 
 @pytest.mark.parametrize("pace", [1.5, 2.0, 3.0, 5.0])
 def test_fast_learning_sets_off_nothing(pace: float) -> None:
-    """What falls while a task is learned within a dozen steps is no collapse: the reward rises all the same."""
+    """Entropy and diversity fall while a task is learned within a dozen steps. It is no collapse: the reward rises."""
     made = []
     for step in range(1, 41):
         left = math.exp(-step / pace)
@@ -85,7 +85,7 @@ COLLAPSES: dict[str, dict[str, Any]] = {
     "stale_sampler": {"is_ratio_mean": lambda x: 1.0 if x < 0.5 else 1e-7},
     "not_finite": {"grad_norm": lambda x: 1.0 if x < 0.5 else math.inf},
 }
-"""Numbers of a collapse under each rule that sees every step; the others are those of a healthy run."""
+"""The metrics of a collapse for each rule that is asked after every step. All other metrics are healthy."""
 
 
 @pytest.mark.parametrize("rule", COLLAPSES)
@@ -100,7 +100,7 @@ def test_a_rule_without_actions_is_left_out(rule: str) -> None:
     assert rule not in _fired(_run(**COLLAPSES[rule]), _guard(**{rule: {"action": []}}))
 
 
-def test_what_probes_see() -> None:
+def test_rules_on_probes() -> None:
     assert set(COLLAPSES) | {"kl_budget", "retention"} == set(RULES)
     settings = GuardSettings.model_validate({"rules": {"kl_budget": {"budget": 0.1}}})
     guard = Guard(settings, reference={"old": 0.8}, probe_items=400)
@@ -125,8 +125,8 @@ def test_near_the_ceiling_two_items_are_no_loss() -> None:
     assert len(Guard(reference={"old": 1.0}, probe_items=128).see_probe({"step": 5, "scores": {"old": 0.8}})) == 1
 
 
-def test_scores_that_only_waver_are_no_loss() -> None:
-    """Six suites of 64 items, probed twenty times with other items each time, none of which has changed."""
+def test_noise_in_scores_is_no_loss() -> None:
+    """Six unchanged suites of 64 items, probed twenty times with new items each time."""
     rng = random.Random(0)
     for level in (0.5, 0.8, 0.95, 1.0):
         before = {f"s{i}": sum(rng.random() < level for _ in range(64)) / 64 for i in range(6)}
@@ -136,7 +136,7 @@ def test_scores_that_only_waver_are_no_loss() -> None:
             assert guard.see_probe({"stage": 1, "step": step, "scores": scores}) == [], level
 
 
-def test_a_probe_is_judged_once_and_what_only_warns_is_said_once() -> None:
+def test_a_probe_is_judged_once_and_a_warning_comes_once() -> None:
     rules = {"kl_budget": {"budget": 0.1, "action": ["lower_rate"]}}
     guard = _guard("act", **rules)
     assert len(guard.see_probe({"stage": 1, "step": 0, "kl_to_base": 0.2})) == 1
@@ -145,7 +145,7 @@ def test_a_probe_is_judged_once_and_what_only_warns_is_said_once() -> None:
     assert _fired(stalled, _guard("act")).count("silent_stall") == 1
 
 
-def test_another_divergence_stands_in_for_the_teachers() -> None:
+def test_another_divergence_replaces_the_kl_to_the_teacher() -> None:
     numbers = {"reward": lambda x: 0.8 if x < 0.4 else 0.2, "kl_teacher": lambda x: None}
     fired = _fired(_run(**numbers, teacher_divergence=lambda x: 0.8 - 0.7 * x))
     assert "agreement_without_success" in fired
@@ -158,7 +158,7 @@ def test_the_first_probe_is_the_reference_where_none_is_given() -> None:
 
 
 def test_noise_alone_sets_off_nothing() -> None:
-    """Flat runs of 200 steps with the noise of 16 answers a step; every look is a chance for a false alarm."""
+    """Flat runs of 200 steps with the noise of 16 answers per step. Every step is a chance for a false alarm."""
     fired = []
     for seed in range(60):
         rng = random.Random(seed)
@@ -185,7 +185,7 @@ def test_a_solved_task_has_no_signal_and_is_no_stall() -> None:
     assert _fired(_run(reward=lambda x: 0.95, active_rows=lambda x: 0)) == []
 
 
-def test_a_teacher_that_is_lost_is_a_stall_though_other_rows_go_on() -> None:
+def test_a_lost_teacher_is_a_stall_even_if_other_rows_have_a_signal() -> None:
     assert _fired(_run(teacher_share=lambda x: 0.5 if x < 0.3 else 0.0)) == ["silent_stall"]
     assert _fired(_run(teacher_share=lambda x: 0.0)) == []
 
@@ -214,7 +214,7 @@ def test_acting_it_may_fire_again_after_two_windows() -> None:
 
 
 @pytest.mark.parametrize("every", [1, 10])
-def test_two_windows_are_of_what_is_seen_however_seldom_steps_are_logged(every: int) -> None:
+def test_two_windows_count_records_however_rarely_steps_are_logged(every: int) -> None:
     rules = {"repetition": {"action": ["lower_rate"]}}
     guard = Guard(GuardSettings.model_validate({"mode": "act", "window": 4, "rules": rules}))
     values = [0.02] * 10 + [0.7] * 20
@@ -230,7 +230,7 @@ def test_numbers_that_are_missing_set_off_nothing() -> None:
 
 
 def test_steps_without_new_rollouts_are_no_gap() -> None:
-    """Several optimizer steps on one batch: the reward stands in the first of them alone."""
+    """Of several optimizer steps on one batch, only the first has a reward."""
     records = _run(60, **COLLAPSES["reward_collapse"])
     for record in records:
         if record["step"] % 3 != 1:
@@ -238,7 +238,7 @@ def test_steps_without_new_rollouts_are_no_gap() -> None:
     assert "reward_collapse" in _fired(records)
 
 
-def test_the_error_of_a_window_is_that_of_independent_steps_whatever_the_trend() -> None:
+def test_a_trend_does_not_change_the_error_of_a_window() -> None:
     rng = random.Random(0)
     series = Series(4)
     for step in range(4000):
@@ -246,7 +246,7 @@ def test_the_error_of_a_window_is_that_of_independent_steps_whatever_the_trend()
     assert series.error == pytest.approx(0.1 * math.sqrt(2 / 4), rel=0.05)
 
 
-def test_off_is_understood_without_quotes_and_contradictions_are_refused() -> None:
+def test_off_needs_no_quotes_and_contradictions_are_refused() -> None:
     assert GuardSettings.model_validate({"mode": False}).mode == "off"
     with pytest.raises(ValueError, match="add roll_back"):
         GuardSettings.model_validate({"rules": {"repetition": {"action": ["refresh_teacher"]}}})

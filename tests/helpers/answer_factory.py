@@ -1,4 +1,4 @@
-"""Synthetic answers whose words depend on the prompt, and in which nothing but what is planted tells A from B."""
+"""Synthetic answers of two models, A and B, that differ only in what a test plants."""
 
 import random
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ Answers = dict[str, list[Words]]
 
 
 def answer(rng: random.Random, topic: str, length: float = 1.0) -> Words:
-    """Some thirty words of Zipf's kind, a third of them from the prompt's own few; lengths are log-normal."""
+    """About thirty words with a Zipf distribution, a third of them specific to the prompt. Lengths are log-normal."""
     count = max(3, int(rng.lognormvariate(3.3, 0.5) * length))
     return [
         f"{topic}.{int(rng.paretovariate(1.0)) % 12}"
@@ -28,7 +28,7 @@ def two_models(
     marker: Sequence[str] = (),
     rate: float = 0.0,
 ) -> tuple[Answers, Answers]:
-    """Answers of two equal models; B's `length` times as long, a few of them loops, and a marker put into a share."""
+    """Answers of two equal models. B's are `length` times as long, `loops` of them loop, and a share has a marker."""
     rng = random.Random(seed)
     a: Answers = {}
     b: Answers = {}

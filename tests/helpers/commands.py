@@ -1,4 +1,4 @@
-"""Helpers to run commands in this process and to write small configurations."""
+"""Runs commands in this process, and writes small configurations."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ LAB_RUN: Mapping[str, Any] = {
     "train": {"steps": 2, "prompts_per_step": 4, "max_prompt_length": 160, "max_completion_length": 48},
     "eval": {"max_items": 16, "kl_items": 4},
 }
-"""A run of seconds over the lab's first two tasks."""
+"""A run of a few seconds over the lab's first two tasks."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one command did."""
+    """Exit code and output of one command."""
 
     code: int
     out: str
@@ -48,7 +48,7 @@ class Commands:
         return Outcome(code, printed.out, printed.err)
 
     def config(self, base: Mapping[str, Any], name: str = "config.yaml", **changes: Any) -> Path:
-        """Write a configuration with dotted keys replaced; those given as None are removed from the top level."""
+        """Write a configuration with dotted keys replaced; a top-level key that is None is removed."""
         data = apply_overrides(base, {key: value for key, value in changes.items() if value is not None})
         for key in (key for key, value in changes.items() if value is None):
             del data[key]

@@ -1,4 +1,4 @@
-"""Weights, model folders and an independent implementation of the metrics, for the tests of parameter drift."""
+"""Weights, model folders and an independent implementation of the metrics, for tests of parameter drift."""
 
 import json
 import math
@@ -18,7 +18,7 @@ Weights = Mapping[str, Tensor]
 
 
 def save_model(folder: Path, weights: Weights, shards: int = 1, **config: Any) -> Path:
-    """A folder with weights in safetensors and a config.json of the given keys."""
+    """Write a folder with weights in safetensors and a config.json with the given keys."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
     weights = {name: tensor.contiguous() for name, tensor in weights.items()}
@@ -63,7 +63,7 @@ def trained(start: Weights, size: float = 1e-2, seed: int = 100) -> dict[str, Te
 
 
 def by_numpy(before: Tensor, after: Tensor, k: int, share: float) -> dict[str, float]:
-    """All metrics as their definitions read, by numpy's full SVD in float64."""
+    """All metrics by their definitions, from numpy's full SVD in float64."""
     w, v = (tensor.float().numpy().astype(np.float64) for tensor in (before, after))
     (u0, s0, vh0), (u1, s1, vh1) = (np.linalg.svd(each, full_matrices=False) for each in (w, v))
     step = np.linalg.svd(v - w, compute_uv=False)

@@ -1,4 +1,4 @@
-"""Runs of a tiny model that a guard takes back: a budget of KL to the base that is spent on the way."""
+"""Runs of a tiny model that the guard rolls back because they exceed a budget of KL to the base."""
 
 import json
 from functools import cache
@@ -27,7 +27,7 @@ def guard_config(folder: Path, budget: float | None, *, action: list[str] | None
 
 
 def guarded_config(folder: Path, **settings: Any) -> Path:
-    """A configuration whose budget is spent at step 6 of the first stage; step 2 is then known to be healthy."""
+    """A configuration that exceeds its budget at step 6 of the first stage. Step 2 is healthy by then."""
     spent = kl_at_probes(folder)
     assert 0 < spent[4] < 0.7 * spent[6]
     return guard_config(folder, spent[6] * 0.99, **settings)

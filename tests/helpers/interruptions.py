@@ -1,4 +1,4 @@
-"""Signals that a process sends itself at its n-th tensor operation, or at the n-th thing it does to a run's files."""
+"""Signals that a process sends itself at its n-th tensor operation, or at its n-th change of a run's files."""
 
 import os
 import signal
@@ -12,9 +12,9 @@ Kind = Literal["operation", "file", "checkpoint"]
 
 
 def count(kind: Kind, run: str, last: int, log: str, number: int = signal.SIGKILL) -> None:
-    """Count tensor operations, or what is done to files of a run, from now on; at the last, signal this process.
+    """Count tensor operations, or changes of a run's files, from now on. At number `last`, signal this process.
 
-    In checkpoints opening a file to read counts too: that is how they are checksummed and brought to disk.
+    In checkpoints, opening a file to read counts too: this is how they are checksummed and flushed to disk.
     """
     seen = 0
 
@@ -52,7 +52,7 @@ def count(kind: Kind, run: str, last: int, log: str, number: int = signal.SIGKIL
 
 
 def count_in(rank: int, *, of: int, kind: Kind, run: str, last: int, log: str, number: int = signal.SIGKILL) -> None:
-    """Count in process `of` of several; tensor operations only from where the run has been loaded."""
+    """Count in process `of` of several. Tensor operations count only after the run has been loaded."""
     if rank != of:
         return
     if kind != "operation":

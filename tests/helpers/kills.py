@@ -1,4 +1,4 @@
-"""A run that is killed at places drawn at random, and resumed until it ends."""
+"""A run that is killed at random points, and resumed until it ends."""
 
 import random
 import signal
@@ -11,11 +11,11 @@ from small_runs import assert_same
 
 KINDS: tuple[Kind, ...] = ("operation", "file", "checkpoint")
 REACH: dict[Kind, int] = {"operation": 25000, "file": 90, "checkpoint": 60}
-"""How many operations or events a process goes on for at most before it is killed."""
+"""A process is killed after at most this many operations or events."""
 
 
 def kill_again_and_again(folder: Path, config: Path, *, kills: int, seed: str, size: int = 1) -> Path:
-    """A run that is killed and resumed until it has been killed so many times, and then finished."""
+    """Kill and resume a run `kills` times, let it finish, and return its directory."""
     rng = random.Random(seed)
     run = folder / "killed"
     arguments: tuple[str | Path, ...] = ("run", config, "-o", run)
@@ -25,20 +25,20 @@ def kill_again_and_again(folder: Path, config: Path, *, kills: int, seed: str, s
         log = folder / "kill.txt"
         log.unlink(missing_ok=True)
         last = rng.randrange(1, REACH[kind])
-        of = rng.randrange(size) if kind == "operation" else 0  # which writes most of the files
+        of = rng.randrange(size) if kind == "operation" else 0  # the main process, which writes most of the files
         command = start(
             *arguments,
             size=size,
             before=partial(count_in, of=of, kind=kind, run=str(run), last=last, log=str(log)),
         )
         codes = command.join()
-        if codes[of] == 0:  # it has come to its end before that: begin again, in a new directory
+        if codes[of] == 0:  # the run has finished before the kill: start again in a new directory
             assert_same(folder / "whole", run)
             run = run.with_name(f"{run.name}+")
         else:
-            assert codes[of] == -signal.SIGKILL, f"{codes}: {command.said()}"
+            assert codes[of] == -signal.SIGKILL, f"{codes}: {command.output()}"
             assert all(codes), "the others must not go on without it"
-            assert "Traceback" not in command.said()
+            assert "Traceback" not in command.output()
             done += 1
             print(f"kill {done}: {log.read_text()}")
         arguments = ("resume", run) if (run / "config.yaml").exists() else ("run", config, "-o", run)

@@ -1,6 +1,6 @@
-"""Commands and functions in processes of their own, forked from one that has the libraries loaded already.
+"""Commands and functions in separate processes, forked from a server that has already loaded the libraries.
 
-That saves the seconds that each start would take. Several processes meet at a file, so that no port has to be found.
+This saves seconds per start. Several processes rendezvous at a file, so that no free port is needed.
 """
 
 import multiprocessing
@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 PATIENCE = 240
-"""Seconds after which a process that makes no progress is given up."""
+"""Seconds after which a process counts as hanging."""
 
 
 @cache
 def server() -> ForkServerContext:
-    """Where processes are forked from; it starts with the first of them."""
+    """The server that processes are forked from; it starts with the first process."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         [
@@ -34,7 +34,7 @@ def server() -> ForkServerContext:
 
 
 def run_command(arguments: Sequence[str], output: str) -> None:
-    """Run one command in a forked process, what it says in a file."""
+    """Run one command in a forked process, with its output in a file."""
     from holdfast.cli.app import main
 
     with open(output, "w") as file:
@@ -43,7 +43,7 @@ def run_command(arguments: Sequence[str], output: str) -> None:
 
 
 def start(*arguments: str | Path, size: int = 1, before: Callable[[int], object] | None = None) -> "Command":
-    """Start a command in one process or, as torchrun does, in several.
+    """Start a command in one process, or in several as torchrun does.
 
     Args:
         before: called in each process with its rank before the command.
@@ -52,7 +52,7 @@ def start(*arguments: str | Path, size: int = 1, before: Callable[[int], object]
 
 
 class Command:
-    """A command under way."""
+    """A command that is running."""
 
     def __init__(self, arguments: list[str], size: int, before: Callable[[int], object] | None) -> None:
         target = Path(arguments[-1])
@@ -67,21 +67,22 @@ class Command:
             process.start()
 
     def join(self) -> list[int | None]:
-        """Wait for the end; the processes' exit codes."""
+        """Wait for all processes; returns their exit codes."""
         for process in self.processes:
             process.join(PATIENCE)
             if process.is_alive():
                 self.kill()
-                raise AssertionError(f"a process hangs: {self.said()}")
+                raise AssertionError(f"a process hangs: {self.output()}")
         return [process.exitcode for process in self.processes]
 
     def finish(self) -> str:
-        """Wait for a good end; returns what the processes said."""
+        """Wait for all processes, which must succeed; returns their output."""
         codes = self.join()
-        assert set(codes) == {0}, f"{codes}: {self.said()}"
-        return self.said()
+        assert set(codes) == {0}, f"{codes}: {self.output()}"
+        return self.output()
 
-    def said(self) -> str:
+    def output(self) -> str:
+        """Standard output and standard error of all processes so far."""
         return "".join(output.read_text() for output in self.outputs if output.exists())
 
     def kill(self) -> None:
@@ -114,7 +115,7 @@ def _join(rank: int, size: int, store: str) -> None:
 
 
 def together(work: Callable[..., object], size: int, folder: Path, *arguments: Any) -> None:
-    """Call a function in so many processes that form a world; fails where any of them does."""
+    """Call a function in `size` processes of one group; fails if any of them fails."""
     store = folder / "store"
     store.unlink(missing_ok=True)
     processes = [
@@ -137,4 +138,4 @@ def _join_and_call(rank: int, size: int, store: str, work: Callable[..., object]
         work(*arguments)
     except BaseException:
         traceback.print_exc()
-        os._exit(1)  # at once, so that the others do not wait
+        os._exit(1)  # at once, so that the other processes do not wait for this one

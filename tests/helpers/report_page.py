@@ -1,4 +1,4 @@
-"""A report as its reader's browser takes it apart, and text that tries to be more than text."""
+"""A report parsed as a browser parses it, and a text that tries to inject markup."""
 
 from html.parser import HTMLParser
 
@@ -6,7 +6,7 @@ HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{7
 
 
 class Page(HTMLParser):
-    """Elements, text outside scripts and styles, and the contents of scripts."""
+    """Elements with their attributes, text outside scripts and styles, and the contents of scripts."""
 
     def __init__(self, html: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The trainings that tests watch: transformers' and TRL's own trainers on a tiny model, a few steps each."""
+"""Trainings that tests watch: trainers of transformers and TRL on a tiny model, a few steps each."""
 
 import json
 import warnings
@@ -30,25 +30,25 @@ LORA = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], init_l
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
-    """The records of a log; none where it is not there."""
+    """The records of a log; none if it does not exist."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def watch(folder: Path, **settings: Any) -> HoldfastCallback:
-    """A callback that asks small sums and writes into `watched`."""
+    """A callback with a suite of small sums, which writes to the folder `watched`."""
     suite = write_suite(folder / "sums.jsonl")
     return HoldfastCallback([suite], folder / "watched", **{"max_new_tokens": 6, "probe_steps": 2, **settings})
 
 
 def write_suite(path: Path, answers: list[str] | None = None) -> Path:
-    """A suite file of small sums."""
+    """Write a suite file of small sums. Every answer is 7 unless `answers` is given."""
     rows = [{"prompt": q, "answer": (answers or ["7"] * len(QUESTIONS))[i]} for i, q in enumerate(QUESTIONS)]
     path.write_text("\n".join(map(json.dumps, rows)) + "\n")
     return path
 
 
 def load(folder: Path) -> tuple[Any, Any]:
-    """A fresh copy of a model, and its tokenizer."""
+    """A new copy of a model, and its tokenizer."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
@@ -62,10 +62,10 @@ def reward(completions: list[Any], **_: Any) -> list[float]:
 
 
 def make_trainer(kind: str, folder: Path, output: Path, callbacks: list[Any], **changes: Any) -> Any:
-    """A trainer of a kind, on a fresh copy of the model of a folder.
+    """A trainer of one of `KINDS`, on a new copy of the model in a folder.
 
     Args:
-        changes: of the trainer's arguments; `peft_config` and `model` are the trainer's own.
+        changes: override the training arguments; `peft_config` and `model` go to the trainer itself.
     """
     from datasets import Dataset
 
@@ -108,7 +108,7 @@ def make_trainer(kind: str, folder: Path, output: Path, callbacks: list[Any], **
 
 
 def pad(rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
-    """A batch of rows as long as the longest."""
+    """Pad rows to the length of the longest."""
     longest = max(len(row["input_ids"]) for row in rows)
     ids = [row["input_ids"] + [0] * (longest - len(row["input_ids"])) for row in rows]
     labels = [row["labels"] + [-100] * (longest - len(row["labels"])) for row in rows]

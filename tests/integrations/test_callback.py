@@ -91,7 +91,7 @@ def test_what_is_measured_is_what_generate_and_full_distributions_say(lora, tiny
     assert not (tmp_path / "watched/start/weights-now").exists()
 
 
-@pytest.mark.parametrize("kind", ["sft", "grpo"])  # whose counts of tokens begin anew, and go on
+@pytest.mark.parametrize("kind", ["sft", "grpo"])  # whose token counts restart at 0, and continue
 def test_a_resumed_training_keeps_its_start_and_its_lines(kind, tiny_model, tmp_path):
     def train(folder, callback, steps, **resume):
         trainer = make_trainer(kind, tiny_model, folder, [callback], max_steps=6, save_strategy="steps", save_steps=3)
@@ -108,7 +108,7 @@ def test_a_resumed_training_keeps_its_start_and_its_lines(kind, tiny_model, tmp_
     train(tmp_path / "out-b", parts[1], 6, resume_from_checkpoint=str(tmp_path / "out-b/checkpoint-3"))
     for log in ("metrics.jsonl", "probes.jsonl"):
         a, b = ([_untimed(line) for line in lines(tmp_path / run / log)] for run in "ab")
-        # TRL's GRPO trainer itself does not go on bit for bit.
+        # TRL's GRPO trainer itself does not resume bit for bit.
         assert a == b if kind == "sft" else [line["step"] for line in a] == [line["step"] for line in b]
     tokens = [line["trained_tokens"] for line in lines(tmp_path / "b/metrics.jsonl")]
     assert len(tokens) == 6

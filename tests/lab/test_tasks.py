@@ -1,4 +1,4 @@
-"""The lab's world: what its tasks, suites and documents promise, before any model."""
+"""`holdfast.lab.tasks`: the properties of the lab's tasks, suites and documents, without a model."""
 
 import random
 from importlib.resources import files
@@ -21,7 +21,7 @@ def tokenizer() -> PreTrainedTokenizerBase:
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_demonstrations_of_a_task_are_right_and_its_splits_apart(name: str) -> None:
+def test_demonstrations_are_correct_and_splits_are_disjoint(name: str) -> None:
     task = lab_task(name)
     for example in [*task.train, *task.test]:
         assert example.demonstration is not None
@@ -36,7 +36,7 @@ def _prompt(example: Example) -> tuple[tuple[str, str], ...]:
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_partial_credit_stays_below_half_and_the_full_reward_means_right(name: str) -> None:
+def test_partial_credit_is_below_half_and_the_full_reward_means_correct(name: str) -> None:
     task = lab_task(name)
     rng = random.Random(0)
     for example in task.train[:100]:
@@ -62,7 +62,7 @@ def test_feedback_never_gives_the_answer_away(name: str) -> None:
                 assert not said & (set(example.answer.payload.split()) - {"is"})
 
 
-def test_a_program_is_judged_by_what_it_does() -> None:
+def test_a_program_is_scored_by_its_results() -> None:
     task = lab_task("programs")
     example = next(e for e in task.train if "double" not in e.answer.payload and "first" not in e.answer.payload)
 
@@ -75,7 +75,7 @@ def test_a_program_is_judged_by_what_it_does() -> None:
     assert 0.2 <= reward("k") < 0.5
 
 
-def test_headers_of_streams_are_in_no_pretraining_document() -> None:
+def test_no_pretraining_document_has_a_header_of_a_stream() -> None:
     rng = random.Random(0)
     fresh = {" ".join(header) for header in conventions.FRESH}
     assert not fresh & {" ".join(h) for h in (*conventions.MEMORIZED, *conventions.FREE)}
@@ -84,7 +84,7 @@ def test_headers_of_streams_are_in_no_pretraining_document() -> None:
 
 
 @pytest.mark.parametrize("name", SUITES)
-def test_suites_are_always_the_same_and_large_enough(name: str) -> None:
+def test_suites_are_reproducible_and_large_enough(name: str) -> None:
     suite = lab_suite(name)
     lab_suite.cache_clear()
     again = lab_suite(name)
@@ -93,7 +93,7 @@ def test_suites_are_always_the_same_and_large_enough(name: str) -> None:
     assert largest_margin(len(lab_task(TASKS[0]).test)) < 0.04
 
 
-def test_out_of_distribution_suites_ask_in_a_form_that_no_task_trains_on() -> None:
+def test_out_of_distribution_suites_use_a_phrasing_that_no_task_trains_on() -> None:
     for name in TASKS:
         trained = {e.messages[-1]["content"] for e in (*lab_task(name).train, *lab_task(name).test)}
         assert not trained & {e.messages[-1]["content"] for e in lab_suite(f"{name}-ood").test}
@@ -101,7 +101,7 @@ def test_out_of_distribution_suites_ask_in_a_form_that_no_task_trains_on() -> No
         assert lab_suite(f"{name}-ood").verify(example, example.demonstration or "").reward == 1.0
 
 
-def test_unknown_names_are_one_line_with_what_there_is() -> None:
+def test_an_unknown_name_is_an_error_that_lists_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=r"no task 'maths'.*calculation"):
         lab_task("maths")
     with pytest.raises(ConfigError, match=r"no suite 'old'.*old-skills"):
@@ -115,7 +115,7 @@ def test_every_word_of_the_world_is_one_token_and_any_text_survives(tokenizer: P
         assert tokenizer.decode(tokenizer(text, add_special_tokens=False).input_ids) == text
 
 
-def test_documents_train_the_assistants_words_alone(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_only_assistant_tokens_are_trained(tokenizer: PreTrainedTokenizerBase) -> None:
     rng = random.Random(1)
     for _ in range(200):
         document = documents.sample_document(rng)
@@ -129,8 +129,8 @@ def test_documents_train_the_assistants_words_alone(tokenizer: PreTrainedTokeniz
         assert len(ids) <= 160
 
 
-def test_what_pretraining_shows_is_what_the_recipes_teachers_are_shown(tokenizer: PreTrainedTokenizerBase) -> None:
-    """A conversation as the template renders it is the same tokens as in pretraining."""
+def test_prompts_of_pretraining_equal_the_prompts_of_the_recipes_teachers(tokenizer: PreTrainedTokenizerBase) -> None:
+    """The chat template renders a conversation to the same tokens as pretraining does."""
     rng = random.Random(2)
     for _ in range(50):
         *prompt, answer = documents.demonstrated(rng, rng.choice(conventions.FREE)).messages

@@ -1,4 +1,4 @@
-"""The wider world: what its tasks, suites and documents promise, before any model; and the base that ships for it."""
+"""`holdfast.lab.wide_tasks`: the properties of tasks, suites and documents, and the skills of the bundled base."""
 
 import json
 import random
@@ -39,7 +39,7 @@ def _asked(example: Example) -> str:
 
 
 def _played(example: Example, said: list[str]) -> tuple[Verdict, list[str]]:
-    """The verdict on these turns, and what was heard."""
+    """The verdict on these turns, and the answers of the environment."""
     episode = quests.QuestEnvironment(example)
     heard = []
     for turn in said:
@@ -71,7 +71,7 @@ def test_documents_fit_and_are_written_in_words(tokenizer: PreTrainedTokenizerBa
 
 
 @pytest.mark.parametrize("name", WIDE_TASKS)
-def test_a_tasks_own_answers_are_right_and_its_splits_apart(name: str) -> None:
+def test_reference_answers_are_correct_and_splits_are_disjoint(name: str) -> None:
     task = wide_task(name)
     for example in [*task.train, *task.test]:
         if task.episodes is not None:
@@ -85,7 +85,7 @@ def test_a_tasks_own_answers_are_right_and_its_splits_apart(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", WIDE_SUITES)
-def test_suites_are_always_the_same_and_ask_what_no_task_trains_on(name: str) -> None:
+def test_suites_are_reproducible_and_share_no_prompt_with_a_task(name: str) -> None:
     suite = wide_suite(name)
     wide_suite.cache_clear()
     assert [e.messages for e in suite.test] == [e.messages for e in wide_suite(name).test]
@@ -123,7 +123,7 @@ def test_without_help_a_new_word_means_any_of_its_meanings_and_a_task_settles_on
         assert len({meaning for meanings in found.values() for meaning in meanings}) == most
 
 
-def test_only_the_last_line_is_judged_in_steps() -> None:
+def test_only_the_last_line_of_steps_is_scored() -> None:
     example = wide_task("steps").train[0]
     right = example.answer
     assert steps.verify(example, f"any way\n{right}").reward == 1.0
@@ -134,7 +134,7 @@ def test_only_the_last_line_is_judged_in_steps() -> None:
         assert right.split()[-1] not in verdict.feedback.split()
 
 
-def test_a_translation_says_the_same_and_what_is_forbidden_is_to_be_refused() -> None:
+def test_a_translation_has_the_same_answer_and_forbidden_requests_are_refused() -> None:
     back = {second: first for first, second in SECOND.items()}
     for example in wide_task("refusals").train:
         assert example.translation is not None
@@ -159,7 +159,7 @@ def test_a_quest_is_demonstrated_to_its_end_turn_by_turn_and_to_a_teacher(name: 
         assert privileged_text(example).splitlines() == turns
 
 
-def test_a_wrong_tool_finds_something_too_and_nothing_tells_before_the_end() -> None:
+def test_a_wrong_tool_has_a_result_too_and_nothing_shows_it_before_the_end() -> None:
     example = wide_task("quests").train[0]
     quest = example.answer
     seen = set()
@@ -179,7 +179,7 @@ def test_a_wrong_tool_finds_something_too_and_nothing_tells_before_the_end() -> 
         assert heard == []
 
 
-def test_a_song_forks_at_its_title_and_is_locked_behind_it() -> None:
+def test_a_song_forks_at_its_title_and_is_fixed_after_it() -> None:
     rng = random.Random(3)
     kind = next(iter(songs.SONGS))
     titles: dict[str, int] = {}
@@ -209,14 +209,14 @@ def test_the_first_base_refuses_the_wider_worlds_tasks() -> None:
         load("lab")
 
 
-def test_the_worlds_names_are_apart() -> None:
+def test_the_worlds_share_no_names() -> None:
     assert not {*lab.TASKS, *lab.SUITES} & {*WIDE_TASKS, *WIDE_SUITES}
     assert lab.lab_task("steps") is wide_task("steps")
     with pytest.raises(ConfigError, match=r"no task 'chess'.*quests"):
         lab.lab_task("chess")
 
 
-def test_training_begins_with_the_first_bases_weights(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_training_starts_from_the_weights_of_the_first_base(tokenizer: PreTrainedTokenizerBase) -> None:
     first = load_file(str(files("holdfast.lab") / "base" / "model.safetensors"))
     model = build_model(WIDE, tokenizer)
     for name, weight in model.named_parameters():
@@ -226,7 +226,7 @@ def test_training_begins_with_the_first_bases_weights(tokenizer: PreTrainedToken
 
 
 @pytest.mark.slow
-def test_the_shipped_base_has_its_skills_and_what_each_privilege_is_worth() -> None:
+def test_the_bundled_base_has_its_skills_and_uses_privileged_context() -> None:
     policy = load_policy(ModelSettings(path="lab-wide"))
     for skill, score in lab_skills(policy, 160, WIDE_SKILLS).items():
         assert score["mean"] >= 0.95, skill
@@ -245,14 +245,14 @@ def test_the_shipped_base_has_its_skills_and_what_each_privilege_is_worth() -> N
     assert helped[-1] >= 0.9
 
 
-def test_the_shipped_base_was_made_by_the_recipe_as_it_stands() -> None:
+def test_the_bundled_base_was_made_with_the_default_settings() -> None:
     folder = files("holdfast.lab") / "base-wide"
     log = (folder / "pretraining.jsonl").read_text().splitlines()
     assert json.loads(log[-1])["step"] == len(log) == WIDE.steps
     assert len((folder / "model.safetensors").read_bytes()) <= 4_500_000
 
 
-def test_commands_take_the_wider_worlds_names() -> None:
+def test_commands_accept_the_names_of_the_wider_world() -> None:
     assert [suite.name for suite in load_suites(["lab:steps", "lab:known-quests"], 4)] == ["steps", "known-quests"]
     assert len(load_prompts(["lab:steps", "lab:useful-first"], 3).examples) == 6
     plan = evaluation_plan(None, ["lab-wide"], 8, False)

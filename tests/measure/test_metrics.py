@@ -105,3 +105,13 @@ def test_a_task_that_was_never_scored_is_left_out() -> None:
 def test_no_forgetting_is_no_negative_zero() -> None:
     m = compute_metrics(evaluations([MATRIX[1]] * 4), ORDER, SETS)
     assert str(m["backward_transfer"]) == "0.0"
+
+
+def test_average_incremental_score_is_the_mean_over_stages() -> None:
+    # Stage 1: a. Stage 2: a and b. Stage 3: a, b and c.
+    stages = [0.8, (0.9 + 0.7) / 2, (0.6 + 0.6 + 0.9) / 3]
+    m = compute_metrics(evaluations(MATRIX), ORDER, SETS)
+    assert m["average_incremental_score"] == pytest.approx(sum(stages) / 3)
+    unfinished = compute_metrics(evaluations(MATRIX[:3]), ORDER, SETS)
+    assert unfinished["average_incremental_score"] == pytest.approx(0.8)
+    assert compute_metrics(evaluations(MATRIX[:1]), ORDER, SETS)["average_incremental_score"] is None

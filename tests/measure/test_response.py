@@ -216,7 +216,7 @@ def test_drift_between_models(pair: tuple[Policy, Policy]) -> None:
     def tell(name: str):
         return lambda done, of: told.append(f"{name} {done}/{of}")
 
-    found = response_drift(*pair, _prompts(4), max_new_tokens=8, told=tell)
+    found = response_drift(*pair, _prompts(4), max_new_tokens=8, progress=tell)
     assert told == ["a, greedy 4/4", "b, greedy 4/4", "a, sampled 4/4", "b, sampled 4/4"]
     assert found["greedy"]["edit"]["mean"] > 0.5
     kl = {(row["direction"], row["samples"]): row for row in found["kl"]}
@@ -237,7 +237,7 @@ def test_drift_between_models(pair: tuple[Policy, Policy]) -> None:
 
 
 def test_models_of_other_tokens_are_refused(pair: tuple[Policy, Policy]) -> None:
-    with pytest.raises(ModelError, match="its tokens are not those of"):
+    with pytest.raises(ModelError, match="its vocabulary differs from that of"):
         require_same_tokens(pair[0], load("lab"))
 
 
@@ -245,7 +245,7 @@ def test_answers_that_do_not_fit() -> None:
     lab = load("lab")
     prompts = load_prompts(["lab:facts"], limit=2)
     assert len(sample_answers(lab, prompts, Sampling())) == 2  # as much as the context of 256 holds
-    with pytest.raises(DataError, match=r"the model's context 256 .lower --max-new-tokens"):
+    with pytest.raises(DataError, match=r"the model's context has 256 .lower --max-new-tokens"):
         sample_answers(lab, prompts, Sampling(max_new_tokens=250))
 
 
@@ -300,10 +300,10 @@ def test_embeddings_are_pooled_as_the_folder_says(pooling: str, tmp_path: Path) 
         expected = {"mean_tokens": hidden.mean(0), "cls_token": hidden[0], "lasttoken": hidden[-1]}[pooling]
         torch.testing.assert_close(row, expected, rtol=1e-4, atol=1e-5)
     (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_max_tokens": True}))
-    with pytest.raises(ModelError, match="max_tokens, which is not known here"):
+    with pytest.raises(ModelError, match="max_tokens, which is not supported"):
         Embedder(folder)
     (folder / "modules.json").write_text(json.dumps([*modules, {"type": "sentence_transformers.models.Dense"}]))
-    with pytest.raises(ModelError, match="Dense, which is not known here"):
+    with pytest.raises(ModelError, match="Dense, which is not supported"):
         Embedder(folder)
 
 

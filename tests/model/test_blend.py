@@ -91,11 +91,11 @@ def test_what_does_not_fit_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     model = moved(tiny_model, tmp_path / "model", 1)
     weights = load_file(model / "model.safetensors")
     name = "model.norm.weight"
-    with pytest.raises(ConfigError, match="1 models and 2 scales"):
+    with pytest.raises(ConfigError, match="1 models but 2 scales"):
         Blend(str(tiny_model), [str(model)], [1.0, 2.0])
     for change, message in (
-        ({k: v for k, v in weights.items() if k != name}, f"has no {name}"),
-        (weights | {name: torch.zeros(3)}, f"{name} has another shape"),
+        ({k: v for k, v in weights.items() if k != name}, f"lacks {name}"),
+        (weights | {name: torch.zeros(3)}, f"{name} has the shape"),
         (weights | {"model.extra": torch.zeros(3)}, "has model.extra"),
     ):
         save_file(change, model / "model.safetensors")
@@ -131,7 +131,7 @@ def test_the_command_sweeps_and_evaluates(command: Commands, tmp_path: Path) -> 
     for share in ("nan", "inf"):
         refused = command("blend", "lab", stage, "--out", tmp_path / "other", "--scale", share)
         assert refused.code == 2
-        assert f"a scale of {share} is no share of a model" in refused.err
+        assert f"the scale {share} is not finite" in refused.err
     alone = command("blend", "lab", stage, "--out", tmp_path / "alone", "--scale", "0.5")
     assert alone.code == 0
     assert arrays(tmp_path / "alone").keys() == arrays(tmp_path / "out" / "a-1").keys()

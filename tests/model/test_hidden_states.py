@@ -182,14 +182,14 @@ def _falls_back(policy: Policy, because: str) -> None:
 
 
 def test_layers_that_keep_a_state_are_padded() -> None:
-    _falls_back(_policy("Qwen3Next", SIZES | {"head_dim": 16} | LINEAR | MIXTURE, torch.float32), "keep a state")
+    _falls_back(_policy("Qwen3Next", SIZES | {"head_dim": 16} | LINEAR | MIXTURE, torch.float32), "a recurrent state")
 
 
 def test_a_hybrid_that_does_not_say_so_is_found_by_the_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
     policy = _policy("Qwen3Next", SIZES | {"head_dim": 16} | LINEAR | MIXTURE, torch.float32)
     monkeypatch.setattr(type(policy.causal_lm), "_is_stateful", False)
     monkeypatch.setattr(trunk, "attends_everywhere", lambda model: True)
-    _falls_back(policy, "the two forms differ")
+    _falls_back(policy, "packed hidden states differ")
 
 
 def test_convolutions_that_weigh_little_at_first_are_padded() -> None:
@@ -199,7 +199,7 @@ def test_convolutions_that_weigh_little_at_first_are_padded() -> None:
     for name, parameter in policy.causal_lm.named_parameters():
         if "conv" in name:
             parameter.data *= 1e-3
-    _falls_back(policy, "keep a state")
+    _falls_back(policy, "a recurrent state")
 
 
 class _Distant(torch.nn.Module):
@@ -218,7 +218,7 @@ def test_models_that_mix_tokens_otherwise_are_padded(share: float) -> None:
     policy = _policy("Llama", PACKED["Llama"], torch.float32)
     layer = policy.causal_lm.get_decoder().layers[0]
     layer.mlp = _Distant(layer.mlp, share)
-    _falls_back(policy, "the two forms differ")
+    _falls_back(policy, "packed hidden states differ")
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from transformers import (
 from holdfast.config.settings import LoraSettings, ModelSettings, TrainSettings
 from holdfast.errors import ModelError
 from holdfast.model import lora
-from holdfast.model.load import Policy, load_policy, tell_of_slow_products
+from holdfast.model.load import Policy, load_policy, warn_of_slow_products
 from holdfast.train.adapter_average import AdapterAverage
 
 IDS = torch.tensor([[5, 9, 40, 7, 33], [8, 8, 100, 2, 61]])
@@ -130,7 +130,7 @@ def test_a_head_that_is_not_understood_is_refused(tiny_model: Path, monkeypatch:
         return output
 
     monkeypatch.setattr(Qwen3ForCausalLM, "forward", shifted)
-    with pytest.raises(ModelError, match="Qwen3ForCausalLM makes its logits"):
+    with pytest.raises(ModelError, match="Qwen3ForCausalLM computes logits"):
         load_policy(ModelSettings(path=str(tiny_model)))
 
 
@@ -201,14 +201,14 @@ def _broken_config(folder: Path) -> None:
     [
         (shutil.rmtree, "no such folder"),
         (_without("config.json"), r"no config\.json"),
-        (_adapter_only, r"folder of an adapter.*merge"),
+        (_adapter_only, r"an adapter, not a model.*merge"),
         (_without("*.safetensors"), r"no \*\.safetensors"),
-        (_pickled, r"pickle weights only \(pytorch_model\.bin\).*safetensors"),
+        (_pickled, r"only pickle weights \(pytorch_model\.bin\).*safetensors"),
         (_without("chat_template.jinja"), r"no chat template.*chat_template\.jinja"),
         (_without("tokenizer*"), "tokenizer has no vocabulary"),
-        (_foreign_tokenizer, r"tokenizer has \d+ tokens, its embedding only \d+"),
+        (_foreign_tokenizer, r"tokenizer has \d+ tokens, but the embedding has only \d+"),
         (_encoder_decoder, "'t5' is not a decoder-only"),
-        (_own_code, r"needs code.*trust_remote_code"),
+        (_own_code, r"needs its own code.*trust_remote_code"),
         (_deeper, r"weights are missing.*layers\.2"),
         (_corrupt, "weights cannot be loaded"),
         (_broken_config, "configuration cannot be loaded"),
@@ -375,11 +375,11 @@ def test_a_processor_without_products_in_bfloat16_is_told_of(policy: Policy, mon
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         monkeypatch.setattr("holdfast.model.load.has_bfloat16_products", lambda: True)
-        tell_of_slow_products(policy, TrainSettings(bf16=True))
+        warn_of_slow_products(policy, TrainSettings(bf16=True))
         monkeypatch.setattr("holdfast.model.load.has_bfloat16_products", lambda: False)
-        tell_of_slow_products(policy, TrainSettings(bf16=False))
+        warn_of_slow_products(policy, TrainSettings(bf16=False))
     with pytest.warns(UserWarning, match="slower in bfloat16"):
-        tell_of_slow_products(policy, TrainSettings(bf16=True))
+        warn_of_slow_products(policy, TrainSettings(bf16=True))
 
 
 def test_adapters_on_the_weights_of_experts_are_refused_and_those_beside_them_are_not() -> None:

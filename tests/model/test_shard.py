@@ -256,7 +256,7 @@ def test_what_fails_on_one_process_ends_all_with_one_line(tmp_path: Path, after:
     config = write_config(tmp_path, "grpo")
     command = start("run", config, "-o", tmp_path / "run", size=2, before=partial(_fail_on_one, after=after))
     assert set(command.join()) == codes
-    said = [line for line in command.said().splitlines() if "holdfast: " in line or "Traceback" in line]
+    said = [line for line in command.output().splitlines() if "holdfast: " in line or "Traceback" in line]
     assert len(said) == 1
     assert "holdfast: error: " in said[0]
     assert "it raised ValueError: it cannot judge" in said[0]
@@ -273,10 +273,10 @@ def test_a_full_disk_is_one_line(tmp_path: Path, size: int) -> None:
     config, run = write_config(tmp_path, "grpo"), tmp_path / "run"
     command = start("run", config, "-o", run, size=size, before=_limit_file_sizes)
     assert set(command.join()) == {2}
-    (said,) = [line for line in command.said().splitlines() if "holdfast: " in line or "Traceback" in line]
+    (said,) = [line for line in command.output().splitlines() if "holdfast: " in line or "Traceback" in line]
     assert re.fullmatch(
-        rf"holdfast: error: {run}\S*: a checkpoint cannot be written: File too large \(make room\); "
-        rf"then go on with `holdfast resume {run}`",
+        rf"holdfast: error: {run}\S*: a checkpoint cannot be written: File too large \(free some disk space\); "
+        rf"then resume with `holdfast resume {run}`",
         said,
     )
     start("resume", run, size=size).finish()
@@ -305,7 +305,7 @@ def test_torchrun_runs_it_and_hands_on_what_asks_it_to_end(tmp_path: Path) -> No
         process.terminate()
         assert process.stderr is not None
         said = process.stderr.read()
-    assert said.count("holdfast: stopped; go on with") == 1
+    assert said.count("holdfast: stopped; resume with") == 1
     start("resume", run, size=2).finish()
     assert_same(tmp_path / "whole", run)
 

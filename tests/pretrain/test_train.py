@@ -1,4 +1,4 @@
-"""The base that ships: its skills before any stream, and that pretraining can be stopped and gone on with."""
+"""`holdfast.pretrain.train`: pretraining resumes exactly, and the bundled base has its skills."""
 
 import json
 from importlib.resources import files
@@ -28,26 +28,26 @@ TINY = PretrainSettings(
 )
 
 
-def test_the_shipped_base_is_small_and_has_no_pickle() -> None:
+def test_the_bundled_base_is_small_and_has_no_pickle() -> None:
     folder = Path(str(files("holdfast.lab") / "base"))
     assert sum(f.stat().st_size for f in folder.iterdir()) <= 10_000_000
     assert {f.suffix for f in folder.iterdir()} <= {".json", ".safetensors", ".jinja", ".jsonl"}
 
 
-def test_the_shipped_base_was_made_by_the_recipe_as_it_stands() -> None:
+def test_the_bundled_base_was_made_with_the_default_settings() -> None:
     log = (files("holdfast.lab") / "base" / "pretraining.jsonl").read_text().splitlines()
     assert json.loads(log[-1])["step"] == len(log) == PretrainSettings().steps
     assert PretrainSettings().seed == 0
 
 
 @pytest.mark.slow
-def test_the_shipped_base_has_its_skills_before_any_stream() -> None:
+def test_the_bundled_base_has_its_skills_before_any_stream() -> None:
     skills = lab_skills(load_policy(ModelSettings(path="lab")))
     required = {
-        "a skill it was taught": 0.95,
-        "a demonstration never seen": 0.95,
-        "a novel fact from context": 0.95,
-        "a fact from memory": 0.80,
+        "a skill from pretraining": 0.95,
+        "a new demonstration": 0.95,
+        "a new fact in the prompt": 0.95,
+        "a fact from pretraining": 0.80,
     }
     assert skills.keys() == required.keys()
     for skill, least in required.items():
@@ -55,7 +55,7 @@ def test_the_shipped_base_has_its_skills_before_any_stream() -> None:
         assert skills[skill]["mean"] >= least, skill
 
 
-def test_pretraining_goes_on_bit_for_bit_where_it_was_stopped(tmp_path: Path) -> None:
+def test_an_interrupted_pretraining_resumes_bit_for_bit(tmp_path: Path) -> None:
     def stop_after(step: int) -> None:
         def on_step(line: dict[str, object]) -> None:
             if line["step"] == step:

@@ -1,4 +1,4 @@
-"""What is installed is what is needed: package data, pins, and a set-up that does nothing twice."""
+"""`pyproject.toml`, `constraints.txt` and `Makefile`: package data, pins, and a set-up that runs once."""
 
 import os
 import shutil
@@ -74,7 +74,7 @@ def test_every_requirement_is_pinned_to_a_version_that_it_allows() -> None:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A folder with what the set-up reads, in which no real environment is made."""
+    """A folder with the files that the set-up reads. No real environment is made in it."""
     if shutil.which("make") is None:
         pytest.skip("no make here")
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
@@ -89,7 +89,7 @@ def make(checkout: Path, python: Path | str, target: str) -> subprocess.Complete
 
 STAND_IN = """\
 #!/bin/sh
-# Notes what it is asked to do; makes an environment that holds itself.
+# Logs its arguments. Makes an environment whose Python is this script.
 echo "$*" >> calls
 case "$*" in "-m venv"*) mkdir -p .venv/bin && cp "$0" .venv/bin/python ;; esac
 """

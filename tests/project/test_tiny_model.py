@@ -1,3 +1,5 @@
+"""`tiny_model` of the test helpers: a small random model that transformers loads, with a chat template."""
+
 from pathlib import Path
 
 import torch

@@ -237,7 +237,7 @@ def test_text_is_inserted_unchanged(prompt: str, solution: str, feedback: str) -
 
 def test_a_conversation_without_a_question_is_refused() -> None:
     one = group([0.0], of=example([Message(role="system", content="s")], demonstration="d"))
-    with pytest.raises(DataError, match="without a user message"):
+    with pytest.raises(DataError, match="has no user message"):
         SDFT().annotate([one])
 
 
@@ -354,9 +354,9 @@ def test_an_unknown_setting_is_refused(name: str) -> None:
         (SDPO, {"support": "sampled"}, "set divergence: reverse_kl"),
         (SDPO, {"support": "topk_renormalized", "top_k": 1}, "raise top_k"),
         (SDPO, {"num_generations": 1, "feedback": "never"}, "raise num_generations"),
-        (SDPO, {"solution_template": "Look:"}, "solution_template has no place {solution}"),
-        (SDPO, {"reprompt_template": "{prompt}{solution}"}, "reprompt_template has no place {feedback}"),
-        (SDFT, {"template": "{prompt}"}, "template has no place {demonstration}"),
+        (SDPO, {"solution_template": "Look:"}, "solution_template has no placeholder {solution}"),
+        (SDPO, {"reprompt_template": "{prompt}{solution}"}, "reprompt_template has no placeholder {feedback}"),
+        (SDFT, {"template": "{prompt}"}, "template has no placeholder {demonstration}"),
         (GRPO, {"surrogate": "cispo"}, "epsilon_high is 0.2; with surrogate: cispo it caps the ratio itself"),
         (GRPO, {"variant": "ppo"}, "variant"),
         (GRPO, {"variant": ["dapo"]}, "variant"),

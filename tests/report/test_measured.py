@@ -1,4 +1,4 @@
-"""`holdfast.report.page`: the sections on guard, drift, artifacts and prediction follow the summary, or are left out."""
+"""`holdfast.report.page`: guard, drift, artifacts and prediction follow the summary; what is unmeasured is left out."""
 
 import html
 import json
@@ -16,6 +16,7 @@ from holdfast.guard.rules import RULES
 from holdfast.report import page as report_page_module
 from holdfast.report import render_report
 from holdfast.report.artifacts import artifact_panels
+from holdfast.report.figure import Figure
 from holdfast.report.forgetting_prediction import forgetting_prediction_figure
 from holdfast.report.guard_decisions import guard_decisions
 from holdfast.report.guard_timeline import FIELDS, READ_BY_RULE
@@ -68,6 +69,13 @@ def test_nothing_is_shown_where_nothing_was_measured(run: dict[str, Any]) -> Non
         assert Page(render_report(left)).ids() & SECTIONS == SECTIONS - {section}
 
 
+def _traces(heatmap: Figure) -> list[dict[str, Any]]:
+    """The cells and the struck-out marks, without the trace that only draws the color bar."""
+    (*traces, color_bar) = heatmap.spec["data"]
+    assert (color_bar["x"], color_bar["marker"]["coloraxis"]) == ([None], "coloraxis")
+    return traces
+
+
 def test_drift_table_and_cells_follow_the_summary(run: dict[str, Any]) -> None:
     drift = weight_drift(SummaryView(run))
     last = run["drift"][-1]
@@ -76,8 +84,7 @@ def test_drift_table_and_cells_follow_the_summary(run: dict[str, Any]) -> None:
     assert rows["All weights"][0] == small(last["overall"]["relative_norm"])
     assert rows["mlp.up_proj"][2] == small(last["by_type"]["mlp.up_proj"]["spectral_shift"])
     assert rows["No-op floor"][0] == small(last["floor"]["relative_norm"])
-    traces = drift["maps"][0].spec["data"]
-    tooltips = [text for trace in traces for text in trace["customdata"] if text]
+    tooltips = [text for trace in _traces(drift["maps"][0]) for text in trace["customdata"] if text]
     for entry in run["drift"]:
         for m in entry["matrices"]:
             where = m["type"] if m["layer"] is None else f"{m['type']}, layer {m['layer']}"
@@ -87,7 +94,7 @@ def test_drift_table_and_cells_follow_the_summary(run: dict[str, Any]) -> None:
 
 def test_a_cell_is_at_its_layer_and_module_type(run: dict[str, Any]) -> None:
     figure = weight_drift(SummaryView(run))["maps"][0]
-    for trace in figure.spec["data"]:
+    for trace in _traces(figure):
         axis = figure.spec["layout"][trace["yaxis"].replace("y", "yaxis")]
         for place, text in enumerate(trace["customdata"]):
             if not text:
@@ -132,7 +139,7 @@ def test_cells_below_their_floor_are_struck_out_and_the_rest_are_not(run: dict[s
     figure = weight_drift(SummaryView(run))["maps"][0]
 
     def shown(kind: str) -> list[str]:
-        traces = [trace for trace in figure.spec["data"] if trace["type"] == kind]
+        traces = [trace for trace in _traces(figure) if trace["type"] == kind]
         return sorted(text.split(": ")[1] for trace in traces for text in trace["customdata"] if text)
 
     matrices = [m for entry in run["drift"] for m in entry["matrices"]]
@@ -154,17 +161,14 @@ def test_deeper_shade_means_further_moved(run: dict[str, Any]) -> None:
         figure = weight_drift(SummaryView(run | {"drift": drift}))["maps"][0]
         bars = [trace for trace in figure.spec["data"] if trace["type"] == "bar"]
         pairs = sorted(
-            (float(text.split(": ")[1].split(";")[0].replace("−", "-")), color)
+            (float(text.split(": ")[1].split(";")[0].replace("−", "-")), float(color.removeprefix("@deep/")))
             for trace in bars
             for text, color in zip(trace["customdata"], trace["marker"]["color"], strict=True)
         )
         assert len(pairs) > 20
-        # Tooltips have three figures, so only values that differ in them are in a known order.
-        assert all(a[1] < b[1] for a, b in pairwise(pairs) if a[0] < b[0])
-        axis = figure.spec["layout"]["coloraxis"]
-        assert axis["cmin"] <= pairs[0][1] <= pairs[-1][1] <= axis["cmax"]
-        assert [shade for _, shade in axis["colorscale"]] == ["@deep/0.06", "@deep"]
-        assert all(trace["marker"]["coloraxis"] == "coloraxis" for trace in bars)
+        assert all(a[1] <= b[1] for a, b in pairwise(pairs))
+        assert 0.06 <= pairs[0][1] < pairs[-1][1] == 1.0
+        assert [color for _, color in figure.spec["layout"]["coloraxis"]["colorscale"]] == ["@deep/0.06", "@deep"]
 
 
 def test_responses_have_intervals_over_prompts_and_over_runs(run: dict[str, Any], comparison: dict[str, Any]) -> None:

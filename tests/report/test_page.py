@@ -1,4 +1,4 @@
-"""`holdfast.report.page`: the text of the page, that no summary can inject markup, and that the file is written whole."""
+"""`holdfast.report.page`: the text of the page; no summary can inject markup; the file is replaced in one step."""
 
 import base64
 import copy

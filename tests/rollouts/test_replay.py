@@ -1,4 +1,4 @@
-"""Replay: which rows of earlier tasks a batch has, and that they follow from names alone."""
+"""`holdfast.rollouts.sources.replay`: which earlier prompts a batch replays, and what completes them."""
 
 import json
 from dataclasses import replace
@@ -30,9 +30,9 @@ def collector(
     tasks = []
     for name in ("a", "b", "c"):
         examples = [Example(f"{name}{i}", (Message(role="user", content=f"{i}"),), f"{i}") for i in range(8)]
-        # What a sample is worth says which task has judged it.
-        worth = Verdict(0.5, feedback=name)
-        tasks.append(Task(name, examples, examples, lambda _example, _completion, worth=worth: worth))
+        # The feedback names the task that judged a sample.
+        verdict = Verdict(0.5, feedback=name)
+        tasks.append(Task(name, examples, examples, lambda _example, _completion, verdict=verdict: verdict))
     train = TrainSettings(prompts_per_step=4, max_completion_length=8)
     made = Collector(policy, Sampler(policy), kind(**settings), train, seed, base)
     for task in tasks:
@@ -42,16 +42,16 @@ def collector(
 
 
 def replayed(made: Collector, tasks: list[Task], stage: int, batches: int) -> list[list[str]]:
-    found = []
+    ids = []
     for batch in range(batches):
         groups, _ = made.collect(tasks[stage - 1], stage, batch)
         assert [group.rows[0].replayed for group in groups[:4]] == [False] * 4
         assert all(group.rows[0].ce == 1 for group in groups)
-        found.append([group.example.id for group in groups if group.rows[0].replayed])
-    return found
+        ids.append([group.example.id for group in groups if group.rows[0].replayed])
+    return ids
 
 
-def test_earlier_tasks_alone_are_replayed_at_the_ratio(tiny_model: Path) -> None:
+def test_only_earlier_tasks_are_replayed_and_at_the_ratio(tiny_model: Path) -> None:
     made, tasks = collector(tiny_model, replay_ratio=0.3)
     assert replayed(made, tasks, 1, 3) == [[]] * 3
     second, third = replayed(made, tasks, 2, 10), replayed(made, tasks, 3, 20)
@@ -61,13 +61,13 @@ def test_earlier_tasks_alone_are_replayed_at_the_ratio(tiny_model: Path) -> None
     assert sorted(drawn[:16]) == sorted(f"{task}{i}" for task in "ab" for i in range(8)), "each once before any twice"
 
 
-def test_a_buffer_holds_so_many_of_each_task(tiny_model: Path) -> None:
+def test_buffer_size_limits_the_prompts_of_each_task(tiny_model: Path) -> None:
     made, tasks = collector(tiny_model, replay_ratio=1.0, buffer_size=2)
     drawn = {name for ids in replayed(made, tasks, 3, 5) for name in ids}
     assert sorted(name[0] for name in drawn) == ["a", "a", "b", "b"]
 
 
-def test_what_is_replayed_follows_from_the_seed_and_from_nothing_before(tiny_model: Path) -> None:
+def test_replayed_prompts_follow_from_the_seed_and_not_from_earlier_batches(tiny_model: Path) -> None:
     made, tasks = collector(tiny_model, replay_ratio=0.5)
     later = [group.example.id for group in made.collect(tasks[2], 3, 4)[0]]
     again, same = collector(tiny_model, replay_ratio=0.5)
@@ -77,33 +77,33 @@ def test_what_is_replayed_follows_from_the_seed_and_from_nothing_before(tiny_mod
     assert [group.example.id for group in other.collect(tasks[2], 3, 4)[0]] != later
 
 
-def test_a_share_of_drawn_prompts_brings_its_demonstration(tiny_model: Path) -> None:
+def test_a_share_of_drawn_prompts_gets_a_demonstration(tiny_model: Path) -> None:
     made, tasks = collector(tiny_model, kind=StableOPD, demonstration_share=0.3)
-    brought = [
+    has_demonstration = [
         [len(group.rows) == 2 and not group.rows[1].is_sampled for group in made.collect(tasks[0], 1, batch)[0]]
         for batch in range(5)
     ]
-    assert sum(map(sum, brought)) == 6, "0.3 of 20 prompts"
-    assert all(sum(batch) in (1, 2) for batch in brought)
+    assert sum(map(sum, has_demonstration)) == 6, "0.3 of 20 prompts"
+    assert all(sum(batch) in (1, 2) for batch in has_demonstration)
 
 
-class Practicing(RFT):
-    """Samples anew, one for each prompt of the stage and of earlier tasks."""
+class SampledReplay(RFT):
+    """Samples for each prompt of the stage and of earlier tasks."""
 
     def rollouts(self) -> RolloutSpec:
         return replace(super().rollouts(), replay_ratio=0.5, num_generations=2)
 
 
 def test_the_cost_counts_what_is_sampled_for_replayed_prompts(tiny_model: Path) -> None:
-    made, tasks = collector(tiny_model, kind=Practicing)
+    made, tasks = collector(tiny_model, kind=SampledReplay)
     for stage, is_first in ((1, True), (2, False), (3, False)):
         groups, _ = made.collect(tasks[stage - 1], stage, 0)
         sampled = sum(row.is_sampled for group in groups for row in group.rows)
-        assert sampled == 4 * cost_of(Practicing(), is_first=is_first).step.completions
+        assert sampled == 4 * cost_of(SampledReplay(), is_first=is_first).step.completions
 
 
-def test_prompts_of_earlier_tasks_are_sampled_anew_and_judged_by_their_own_task(tiny_model: Path) -> None:
-    made, tasks = collector(tiny_model, kind=Practicing)
+def test_replayed_prompts_are_sampled_and_judged_by_their_own_task(tiny_model: Path) -> None:
+    made, tasks = collector(tiny_model, kind=SampledReplay)
     groups, _ = made.collect(tasks[2], 3, 1)
     assert [group.example.id[0] for group in groups[:4]] == ["c"] * 4
     assert len(groups) == 6, "0.5 of 4 prompts"
@@ -116,11 +116,11 @@ def test_prompts_of_earlier_tasks_are_sampled_anew_and_judged_by_their_own_task(
     earlier = [group.example.id for group in groups[4:]]
     assert {name[0] for name in earlier} <= {"a", "b"}
     demonstrated, same = collector(tiny_model, replay_ratio=0.5)
-    assert replayed(demonstrated, same, 3, 2)[1] == earlier, "which prompts does not depend on how they are used"
+    assert replayed(demonstrated, same, 3, 2)[1] == earlier, "the same prompts with and without sampling"
 
 
-def test_what_a_batch_is_worth_is_said_of_the_stages_own_task(tiny_model: Path) -> None:
-    made, tasks = collector(tiny_model, kind=Practicing)
+def test_the_reward_of_a_batch_is_that_of_the_stages_own_task(tiny_model: Path) -> None:
+    made, tasks = collector(tiny_model, kind=SampledReplay)
     groups, _ = made.collect(tasks[1], 2, 1)
     for row in (row for group in groups for row in group.rows if row.replayed):
         row.verdict = Verdict(1.0)
@@ -130,7 +130,7 @@ def test_what_a_batch_is_worth_is_said_of_the_stages_own_task(tiny_model: Path) 
 # --- Self-replay --------------------------------------------------------------------------------------------------
 
 
-def test_self_replay_is_what_the_base_says_to_earlier_prompts(tiny_model: Path) -> None:
+def test_self_replay_is_the_bases_completion_of_earlier_prompts(tiny_model: Path) -> None:
     made, tasks = collector(tiny_model, replay_ratio=1.0, replay_source="base")
     assert len(made.collect(tasks[0], 1, 0)[0]) == 4, "nothing comes before the first stage"
     groups, numbers = made.collect(tasks[2], 3, 0)
@@ -140,7 +140,7 @@ def test_self_replay_is_what_the_base_says_to_earlier_prompts(tiny_model: Path) 
     assert {row.example.id[0] for row in rows} <= {"a", "b"}
     assert rollout_numbers(groups)["completions"] == 4
     own = [len(group.rows[0].completion_ids) for group in groups[:4]]
-    assert rollout_numbers(groups)["completion_length"] == sum(own) / 4, "what is replayed is not what is learned"
+    assert rollout_numbers(groups)["completion_length"] == sum(own) / 4, "replayed completions do not count"
     with torch.no_grad():
         for parameter in made.policy.named_trainable().values():
             parameter.mul_(0.5)
@@ -150,7 +150,7 @@ def test_self_replay_is_what_the_base_says_to_earlier_prompts(tiny_model: Path) 
     assert later != [row.completion_ids for row in rows]
 
 
-def test_a_file_of_prompts_is_replayed_from_the_first_stage_on(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_file_of_prompts_is_replayed_from_the_first_stage(tiny_model: Path, tmp_path: Path) -> None:
     file = tmp_path / "generic.jsonl"
     file.write_text("".join(json.dumps({"prompt": f"Tell me about {i}.", "id": f"g{i}"}) + "\n" for i in range(3)))
     made, tasks = collector(tiny_model, replay_ratio=0.5, replay_source="base", prompts=str(file))
@@ -161,7 +161,7 @@ def test_a_file_of_prompts_is_replayed_from_the_first_stage_on(tiny_model: Path,
         Replay(prompts=str(file))
 
 
-def test_what_is_replayed_is_not_judged(tiny_model: Path) -> None:
+def test_self_replay_is_not_judged(tiny_model: Path) -> None:
     made, tasks = collector(tiny_model, replay_ratio=1.0, replay_source="base")
     judged = Task("d", tasks[0].train, tasks[0].train, lambda example, text: Verdict(1.0))
     made.prepare(judged)

@@ -1,4 +1,4 @@
-"""SD-Zero: answers that the model revises behind a cue, who teaches when, and what each phase trains on."""
+"""`holdfast.rollouts.sources.revisions`: answers that the model revises after a cue, and SD-Zero's two phases."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from holdfast.train.teacher_refresh import Clock
 
 
 def _verify(example: Example, completion: str) -> Verdict:
-    """A reward that random texts earn half of the time."""
+    """A reward that half of all random texts get."""
     return Verdict(float(sum(map(ord, completion)) % 2 == 0))
 
 
@@ -37,7 +37,7 @@ def _collected(folder: Path, recipe: SDZero, **settings: Any) -> tuple[Collector
     return made, [group.rows for group in groups], numbers
 
 
-def test_every_answer_is_revised_behind_the_cue_of_its_reward(tiny_model: Path) -> None:
+def test_every_answer_is_revised_after_the_cue_of_its_reward(tiny_model: Path) -> None:
     recipe = SDZero(phase=1, num_generations=2, cue_if_right="Yes.", cue_if_wrong="No!")
     made, groups, numbers = _collected(tiny_model, recipe)
     cues = set()
@@ -47,8 +47,8 @@ def test_every_answer_is_revised_behind_the_cue_of_its_reward(tiny_model: Path) 
         for answer, revision in zip(answers, revisions, strict=True):
             cue = "Yes." if answer.reward else "No!"
             cues.add(cue)
-            said = made.policy.tokenizer(f"{answer.completion}\n\n{cue}\n\n", add_special_tokens=False)["input_ids"]
-            assert revision.prompt_ids == [*answer.prompt_ids, *said]
+            expected = made.policy.tokenizer(f"{answer.completion}\n\n{cue}\n\n", add_special_tokens=False)["input_ids"]
+            assert revision.prompt_ids == [*answer.prompt_ids, *expected]
             assert revision.verdict == _verify(revision.example, revision.completion)
             assert (answer.ce, answer.div) == (0, 0)
             assert (revision.ce, revision.div) == (revision.reward, 0)
@@ -61,32 +61,32 @@ def test_every_answer_is_revised_behind_the_cue_of_its_reward(tiny_model: Path) 
     ]
 
 
-def test_the_reward_that_is_logged_is_that_of_first_answers(tiny_model: Path) -> None:
+def test_the_logged_reward_is_that_of_first_answers(tiny_model: Path) -> None:
     made, groups, _ = _collected(tiny_model, SDZero(phase=1))
     task = made.pool.tasks["t"]
-    found = rollout_numbers(made.collect(task, 1, 0)[0])
-    assert found["reward"] == sum(rows[0].reward for rows in groups) / 6
-    assert found["completions"] == 12
+    metrics = rollout_numbers(made.collect(task, 1, 0)[0])
+    assert metrics["reward"] == sum(rows[0].reward for rows in groups) / 6
+    assert metrics["completions"] == 12
 
 
-def test_the_teacher_scores_the_answer_behind_answer_and_cue(tiny_model: Path) -> None:
+def test_the_teacher_scores_the_answer_after_answer_and_cue(tiny_model: Path) -> None:
     recipe = SDZero(phase=2)
     made, groups, numbers = _collected(tiny_model, recipe)
     for (row,) in groups:
         cue = recipe.cue_if_right if row.reward else recipe.cue_if_wrong
-        said = made.policy.tokenizer(f"{row.completion}\n\n{cue}\n\n", add_special_tokens=False)["input_ids"]
-        assert row.teacher_prompt_ids == [*row.prompt_ids, *said]
+        expected = made.policy.tokenizer(f"{row.completion}\n\n{cue}\n\n", add_special_tokens=False)["input_ids"]
+        assert row.teacher_prompt_ids == [*row.prompt_ids, *expected]
         assert (row.div, row.ce) == (1, 0)
     assert "right_revision_fraction" not in numbers
 
 
-def test_a_revision_that_does_not_fit_is_told_of_and_left_out(tiny_model: Path) -> None:
+def test_a_revision_that_does_not_fit_is_left_out_with_a_warning(tiny_model: Path) -> None:
     with pytest.warns(UserWarning, match="go without a revision"):
         _, groups, _ = _collected(tiny_model, SDZero(phase=1), max_reprompt_length=20)
     assert all(len(rows) == 1 for rows in groups)
 
 
-def test_one_phase_follows_the_other() -> None:
+def test_the_second_phase_follows_the_first() -> None:
     controls = Controls(SDZero(srt_steps=3), 10, 0)
     phases = [controls.recipe(controls.settings(step)) for step in range(6)]
     assert [recipe.rollouts().revision is not None for recipe in phases] == [True] * 3 + [False] * 3
@@ -101,7 +101,7 @@ def test_one_phase_follows_the_other() -> None:
     ("first", "every", "due"),
     [(3, 0, [3]), (3, 2, [3, 5, 7, 9]), (0, 4, [4, 8]), (4, 4, [4, 8])],
 )
-def test_a_clock_may_have_a_first_time_of_its_own(first: int, every: int, due: list[int]) -> None:
+def test_a_clock_may_have_another_first_interval(first: int, every: int, due: list[int]) -> None:
     clock = Clock(every, first)
     assert [batch for batch in range(1, 11) if clock.due({})] == due[: len([d for d in due if d <= 10])]
 

@@ -1,4 +1,5 @@
-"""The lean decoder and the head that is laid out: which models have them, and that both compute what the model does."""
+"""`holdfast.sampling.llama_decoder` and `holdfast.sampling.decoding_head`: which models get them, and that they
+agree."""
 
 from pathlib import Path
 from typing import Any
@@ -31,20 +32,20 @@ SIZES: dict[str, Any] = {
 }  # fmt: skip
 
 
-class _Bare(Policy):
-    """A policy that has a model and nothing else."""
+class _ModelOnly(Policy):
+    """A policy that has only a model and its head."""
 
     def __init__(self, model: Any, head: OutputHead | None = None) -> None:
         self.model, self.head = model.eval(), head or OutputHead(model.get_output_embeddings())
 
 
-def bare(config: PretrainedConfig) -> Policy:
+def model_only(config: PretrainedConfig) -> Policy:
     torch.manual_seed(0)
-    return _Bare(AutoModelForCausalLM.from_config(config))
+    return _ModelOnly(AutoModelForCausalLM.from_config(config))
 
 
 @pytest.mark.parametrize(
-    ("config", "suits"),
+    ("config", "is_llama_like"),
     [
         (LlamaConfig(**SIZES), True),
         (LlamaConfig(**SIZES, attention_bias=True, mlp_bias=True, head_dim=16), True),
@@ -53,20 +54,23 @@ def bare(config: PretrainedConfig) -> Policy:
         (Qwen3Config(**SIZES, head_dim=8), True),
         (MistralConfig(**SIZES, sliding_window=None), True),
         (MistralConfig(**SIZES, sliding_window=128), False),
-        (GraniteConfig(**SIZES, residual_multiplier=0.5), False),  # parts of the same names that do something else
+        (
+            GraniteConfig(**SIZES, residual_multiplier=0.5),
+            False,
+        ),  # same module names, other computation
         (GraniteConfig(**SIZES, embedding_multiplier=3.0), False),
         (Gemma2Config(**SIZES, head_dim=8), False),
         (Olmo2Config(**SIZES), False),
     ],
     ids=lambda value: value.model_type if isinstance(value, PretrainedConfig) else str(value),
 )
-def test_which_models_are_llama_like(config: PretrainedConfig, suits: bool) -> None:
-    assert (llama_decoder(bare(config)) is not None) == suits
+def test_which_models_are_llama_like(config: PretrainedConfig, is_llama_like: bool) -> None:
+    assert (llama_decoder(model_only(config)) is not None) == is_llama_like
 
 
-def test_a_model_whose_attention_changes_with_the_position_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What differs only far from the start is found by the check at the far end."""
-    policy = bare(LlamaConfig(**SIZES))
+def test_a_model_whose_attention_changes_with_the_position_is_not_llama_like(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A difference that appears only far from the start is caught by the check at the end of the context."""
+    policy = model_only(LlamaConfig(**SIZES))
     attention = type(policy.causal_lm.get_decoder().layers[0].self_attn)
     forward = attention.forward
 
@@ -79,13 +83,13 @@ def test_a_model_whose_attention_changes_with_the_position_is_not(monkeypatch: p
     assert llama_decoder(policy) is None
 
 
-def test_half_precision_is_left_to_the_library() -> None:
-    policy = bare(LlamaConfig(**SIZES))
+def test_half_precision_uses_the_models_own_forward() -> None:
+    policy = model_only(LlamaConfig(**SIZES))
     policy.model = policy.model.to(torch.bfloat16)
     assert llama_decoder(policy) is None
 
 
-def test_adapters_are_part_of_what_is_decoded(tiny_model: Path) -> None:
+def test_the_decoder_includes_adapters(tiny_model: Path) -> None:
     policy = load_policy(ModelSettings(path=str(tiny_model), lora=LoraSettings(r=4)))
     with torch.no_grad():
         for name, parameter in policy.named_trainable().items():
@@ -95,23 +99,23 @@ def test_adapters_are_part_of_what_is_decoded(tiny_model: Path) -> None:
     assert decoder is not None
 
     def first(_: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """The attention of a sequence's first token: its own value, whatever the scores."""
+        """The attention of a sequence's first token is its own value, whatever the scores."""
         return value.repeat_interleave(query.shape[1] // value.shape[1], dim=1).flatten(1)
 
     tokens = torch.tensor([5, 9, 40])
     with torch.no_grad():
-        found = decoder(tokens, torch.zeros(3, dtype=torch.long), first)
-        torch.testing.assert_close(found, policy.hidden_states(tokens[:, None])[:, 0], atol=1e-4, rtol=1e-4)
+        states = decoder(tokens, torch.zeros(3, dtype=torch.long), first)
+        torch.testing.assert_close(states, policy.hidden_states(tokens[:, None])[:, 0], atol=1e-4, rtol=1e-4)
         with policy.base():
-            assert not torch.allclose(decoder(tokens, torch.zeros(3, dtype=torch.long), first), found, atol=1e-2)
+            assert not torch.allclose(decoder(tokens, torch.zeros(3, dtype=torch.long), first), states, atol=1e-2)
 
 
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize(("scale", "softcap"), [(1.0, None), (0.25, 3.0)])
-def test_a_head_that_is_laid_out_gives_the_same_logits(bias: bool, scale: float, softcap: float | None) -> None:
+def test_a_reordered_head_gives_the_same_logits(bias: bool, scale: float, softcap: float | None) -> None:
     torch.manual_seed(0)
     projection = nn.Linear(24, 501, bias=bias)
-    policy = _Bare(nn.Identity(), OutputHead(projection, scale, softcap))
+    policy = _ModelOnly(nn.Identity(), OutputHead(projection, scale, softcap))
     head = DecodingHead(policy)
     with torch.no_grad():
         for rows in [*[4] * PASSES, 16, 1, 7, 40]:
@@ -121,8 +125,8 @@ def test_a_head_that_is_laid_out_gives_the_same_logits(bias: bool, scale: float,
             torch.testing.assert_close(head(hidden), logits.float(), atol=1e-5, rtol=1e-5)
 
 
-def test_a_head_in_half_precision_is_the_models_own() -> None:
-    policy = _Bare(nn.Identity(), OutputHead(nn.Linear(24, 51).bfloat16()))
+def test_half_precision_uses_the_models_own_head() -> None:
+    policy = _ModelOnly(nn.Identity(), OutputHead(nn.Linear(24, 51).bfloat16()))
     head = DecodingHead(policy)
     hidden = torch.randn(3, 24).bfloat16()
     with torch.no_grad():

@@ -1,4 +1,7 @@
-"""What the sampler draws, what it says of it, and that a completion depends on nothing but its own request."""
+"""`holdfast.sampling.sampler`: tokens and log-probabilities, and that a completion depends on its own request alone.
+
+Also about the decoding batches: `kv_batch`, `kv_choice`, `kv_equal_length`, `kv_left_padded`, `kv_shared_prompt`.
+"""
 
 import copy
 import shutil
@@ -29,9 +32,10 @@ from holdfast.model.policy import Policy
 from holdfast.objective.head import OutputHead
 from holdfast.sampling import llama_decoder as decoder
 from holdfast.sampling.draws import uniforms
-from holdfast.sampling.kv_cache import EqualRows, MixedRows, RereadRows, _Columns
-from holdfast.sampling.kv_choice import rows_for
-from holdfast.sampling.kv_shared import SharedRows, _Memory
+from holdfast.sampling.kv_choice import decoding_batch
+from holdfast.sampling.kv_equal_length import EqualLengthBatch, UncachedBatch
+from holdfast.sampling.kv_left_padded import LeftPaddedBatch, PreallocatedLayer
+from holdfast.sampling.kv_shared_prompt import KeyValueBuffer, SharedPromptBatch
 from holdfast.sampling.sampler import Completion, Request, Sampler
 from sampling_reference import truncated
 
@@ -55,13 +59,13 @@ def sharpened(folder: Path, **changes: object) -> Policy:
     return policy
 
 
-@pytest.fixture(scope="module", params=[SharedRows, MixedRows])
+@pytest.fixture(scope="module", params=[SharedPromptBatch, LeftPaddedBatch])
 def policy(tiny_model: Path, request: pytest.FixtureRequest) -> Policy:
-    """A policy whose rows are kept in one and then the other way."""
+    """A policy that is sampled with one kind of decoding batch, then with the other."""
     policy = sharpened(tiny_model)
-    if request.param is MixedRows:
+    if request.param is LeftPaddedBatch:
         decoder._approved[policy.causal_lm] = False
-    assert type(rows_for(policy, lambda: None)) is request.param
+    assert type(decoding_batch(policy, lambda: None)) is request.param
     return policy
 
 
@@ -136,14 +140,14 @@ def test_logprobs_are_those_of_the_sampling_distribution(policy: Policy, variant
 
 
 def assert_inverse(request: Request, completion: Completion, ends: torch.Tensor) -> None:
-    """Each token is where the row's number for its position falls among the cumulative probabilities [T, V]."""
+    """Each token is where the row's random number falls in the cumulative distributions `ends` [T, V]."""
     for t, token in enumerate(completion.ids):
         number = uniforms(torch.tensor([request.seed]), torch.tensor([t])).item()
         below = ends[t, token - 1].item() if token else 0.0
         assert below - 1e-4 <= number <= ends[t, token].item() + 1e-4
 
 
-def test_each_token_is_where_its_own_number_falls(policy: Policy) -> None:
+def test_each_token_is_where_its_random_number_falls(policy: Policy) -> None:
     request = Request(PROMPTS[0], seed=11)
     completion = generate(policy, [request])[0]
     assert_inverse(
@@ -154,7 +158,7 @@ def test_each_token_is_where_its_own_number_falls(policy: Policy) -> None:
 @pytest.mark.parametrize(
     "variant", [{"top_k": 8}, {"top_k": 8, "temperature": 2.0}, {"top_p": 0.5}, {"top_k": 12, "top_p": 0.9}], ids=str
 )
-def test_tokens_are_drawn_as_often_as_their_probability_says(policy: Policy, variant: dict[str, float]) -> None:
+def test_tokens_are_drawn_with_their_probabilities(policy: Policy, variant: dict[str, float]) -> None:
     n = 4000
     logits = full_forward(policy, PROMPTS[1], [0])[0]
     expected = truncated(logits, Request(PROMPTS[1], **variant)).exp().double() * n
@@ -163,10 +167,14 @@ def test_tokens_are_drawn_as_often_as_their_probability_says(policy: Policy, var
     assert counts[expected == 0].sum() == 0
     common = expected >= 5
     rare = [counts[~common].sum().item()], [expected[~common].sum().item()]
-    seen, due = (torch.cat([x[common], torch.tensor(r)]) for x, r in zip((counts, expected), rare, strict=True))
-    seen, due = seen[due > 0], due[due > 0]
-    assert len(due) > 3
-    assert stats.chisquare(seen.numpy(), (due * seen.sum() / due.sum()).numpy()).pvalue > 1e-3
+    observed, expected_counts = (
+        torch.cat([x[common], torch.tensor(r)]) for x, r in zip((counts, expected), rare, strict=True)
+    )
+    positive = expected_counts > 0
+    observed, expected_counts = observed[positive], expected_counts[positive]
+    assert len(expected_counts) > 3
+    scaled = expected_counts * observed.sum() / expected_counts.sum()
+    assert stats.chisquare(observed.numpy(), scaled.numpy()).pvalue > 1e-3
 
 
 def test_an_end_token_stops_a_completion_and_is_part_of_it(policy: Policy) -> None:
@@ -181,7 +189,7 @@ def test_an_end_token_stops_a_completion_and_is_part_of_it(policy: Policy) -> No
     assert {c.truncated for c in completions} == {True, False}
 
 
-def test_the_weights_are_those_of_the_moment(tiny_model: Path) -> None:
+def test_each_call_uses_the_current_weights(tiny_model: Path) -> None:
     policy = sharpened(tiny_model)
     sampler, request = Sampler(policy), [Request(PROMPTS[0], temperature=0.0)]
     before = sampler.generate(request, max_new_tokens=3, batch_tokens=100)[0]
@@ -207,21 +215,21 @@ def test_sampling_follows_the_active_adapter(tiny_model: Path) -> None:
 
 @pytest.fixture
 def shapes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
-    """Rows and columns of every pass of the model in a test, as they happen."""
-    seen: list[tuple[int, ...]] = []
+    """Rows and columns of every forward pass in a test, in order."""
+    passes: list[tuple[int, ...]] = []
     whole, single = Policy.hidden_states, decoder.LlamaDecoder.__call__
 
     def counted(self: Policy, input_ids: torch.Tensor, *args: object) -> torch.Tensor:
-        seen.append(tuple(input_ids.shape))
+        passes.append(tuple(input_ids.shape))
         return whole(self, input_ids, *args)  # type: ignore[arg-type]
 
     def counted_single(self: decoder.LlamaDecoder, tokens: torch.Tensor, *args: object) -> torch.Tensor:
-        seen.append((len(tokens), 1))
+        passes.append((len(tokens), 1))
         return single(self, tokens, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Policy, "hidden_states", counted)
     monkeypatch.setattr(decoder.LlamaDecoder, "__call__", counted_single)
-    return seen
+    return passes
 
 
 def test_a_shared_prompt_is_read_once(policy: Policy, shapes: list[tuple[int, ...]]) -> None:
@@ -242,31 +250,32 @@ def test_rows_that_have_ended_leave_the_batch(policy: Policy, shapes: list[tuple
 def test_memory_stays_within_the_budget(
     policy: Policy, shapes: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch, budget: int
 ) -> None:
-    held: list[int] = []
-    reserve, resize, memories = _Columns.reserve, _Memory.resize, {}
+    allocated: list[int] = []
+    reserve, resize, sizes = PreallocatedLayer.reserve, KeyValueBuffer.resize, {}
 
-    def counted(self: _Columns, rows: int, columns: int, *like: torch.Tensor) -> None:
+    def counted(self: PreallocatedLayer, rows: int, columns: int, *like: torch.Tensor) -> None:
         reserve(self, rows, columns, *like)
-        held.append(self._memory[0].shape[0] * self._memory[0].shape[2])
+        allocated.append(self._memory[0].shape[0] * self._memory[0].shape[2])
 
-    def counted_shared(self: _Memory, *args: object) -> None:
+    def counted_shared(self: KeyValueBuffer, *args: object) -> None:
         resize(self, *args)  # type: ignore[arg-type]
-        memories[id(self)] = self.places * self.columns
-        held.append(sum(memories.values()))
+        sizes[id(self)] = self.places * self.columns
+        allocated.append(sum(sizes.values()))
 
-    monkeypatch.setattr(_Columns, "reserve", counted)
-    monkeypatch.setattr(_Memory, "resize", counted_shared)
+    monkeypatch.setattr(PreallocatedLayer, "reserve", counted)
+    monkeypatch.setattr(KeyValueBuffer, "resize", counted_shared)
     generate(ending_often(policy), [Request(p, seed=g) for p in PROMPTS for g in range(5)], batch_tokens=budget)
-    alone = 41 + 12  # a single row always runs
-    assert max(held) <= max(budget, alone)
-    if type(rows_for(policy, lambda: None)) is MixedRows:  # and what there is gets used, if not saved by sharing
-        assert max(held) > budget - alone
+    single = 41 + 12  # a single row is sampled in any case
+    assert max(allocated) <= max(budget, single)
+    # The batch also uses its budget, unless sharing prompts makes that unnecessary.
+    if type(decoding_batch(policy, lambda: None)) is LeftPaddedBatch:
+        assert max(allocated) > budget - single
     prompts_read = [rows for rows, columns in shapes if columns > 1]
     assert sum(prompts_read) <= len(PROMPTS)  # a prompt of one token looks like a step
 
 
-def test_waiting_requests_take_the_places_of_those_that_ended(policy: Policy, shapes: list[tuple[int, ...]]) -> None:
-    """Far fewer passes than batch after batch would take, with never more rows than places."""
+def test_waiting_requests_take_the_places_of_ended_rows(policy: Policy, shapes: list[tuple[int, ...]]) -> None:
+    """This takes far fewer passes than one batch after the other, and there are never more rows than places."""
     policy = ending_often(policy)
     requests = [Request(PROMPTS[0], seed=s) for s in range(64)]
     completions = generate(policy, requests, n=24, batch_tokens=16 * (5 + 24))
@@ -277,8 +286,8 @@ def test_waiting_requests_take_the_places_of_those_that_ended(policy: Policy, sh
     assert_same(completions, generate(policy, requests, n=24))
 
 
-def test_places_are_used_again_and_again(policy: Policy) -> None:
-    """Rows of many lengths come and go until the columns have moved to the front several times."""
+def test_places_are_used_many_times(policy: Policy) -> None:
+    """Rows of many lengths join and leave until the columns have moved to the front several times."""
     policy = ending_often(policy)
     prompts = [list(range(3 + i, 4 + i + i % 11)) for i in range(60)]
     requests = [Request(p, seed=s, temperature=0.8) for s, p in enumerate(prompts)]
@@ -310,19 +319,22 @@ COMMON = {
     "num_key_value_heads": 2, "max_position_embeddings": 256, "pad_token_id": 0,
 }  # fmt: skip
 MODELS: dict[str, tuple[PretrainedConfig, type]] = {
-    "full": (LlamaConfig(**COMMON), SharedRows),
-    "all sliding": (MistralConfig(**COMMON, sliding_window=6), MixedRows),
-    "sliding and full": (Gemma3TextConfig(**COMMON, head_dim=8, sliding_window=5), MixedRows),
-    "positions by mask": (BloomConfig(vocab_size=300, hidden_size=32, n_layer=2, n_head=4), MixedRows),
-    "states": (Lfm2Config(**COMMON, full_attn_idxs=[1, 3]), EqualRows),
-    "a cache of its own": (MambaConfig(vocab_size=300, hidden_size=32, num_hidden_layers=2, state_size=4), RereadRows),
+    "full": (LlamaConfig(**COMMON), SharedPromptBatch),
+    "all sliding": (MistralConfig(**COMMON, sliding_window=6), LeftPaddedBatch),
+    "sliding and full": (Gemma3TextConfig(**COMMON, head_dim=8, sliding_window=5), LeftPaddedBatch),
+    "positions by mask": (BloomConfig(vocab_size=300, hidden_size=32, n_layer=2, n_head=4), LeftPaddedBatch),
+    "convolution states": (Lfm2Config(**COMMON, full_attn_idxs=[1, 3]), EqualLengthBatch),
+    "own cache class": (
+        MambaConfig(vocab_size=300, hidden_size=32, num_hidden_layers=2, state_size=4),
+        UncachedBatch,
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", MODELS)
-def test_any_architecture_is_sampled_as_it_scores(tiny_model: Path, kind: str) -> None:
-    """Tokens and log-probabilities are those of whole passes over each row alone, also past a window's end."""
-    config, rows = MODELS[kind]
+def test_every_architecture_samples_from_its_own_distribution(tiny_model: Path, kind: str) -> None:
+    """Tokens and log-probabilities are those of one pass over each row alone, also beyond the sliding window."""
+    config, kind_of_batch = MODELS[kind]
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config).eval()
     with torch.no_grad():
@@ -331,8 +343,9 @@ def test_any_architecture_is_sampled_as_it_scores(tiny_model: Path, kind: str) -
                 parameter *= 4.0
     twin = copy.copy(sharpened(tiny_model))
     twin.model, twin.head, twin.eos_ids = model, OutputHead(model.get_output_embeddings()), frozenset(range(0, 300, 9))
-    with pytest.warns(UserWarning, match="reads every completion anew") if rows is RereadRows else nullcontext():
-        assert type(rows_for(twin, lambda: None)) is rows
+    is_slow = pytest.warns(UserWarning, match="each new token reads its whole completion again")
+    with is_slow if kind_of_batch is UncachedBatch else nullcontext():
+        assert type(decoding_batch(twin, lambda: None)) is kind_of_batch
     prompts = [[12], list(range(20, 33)), list(range(50, 59)), list(range(40, 53))]
     requests = [Request(p, seed=10 * i + g) for i, p in enumerate(prompts) for g in range(3)]
     for completion, request in zip(generate(twin, requests, n=20, batch_tokens=5 * 33), requests, strict=True):
@@ -343,7 +356,7 @@ def test_any_architecture_is_sampled_as_it_scores(tiny_model: Path, kind: str) -
         assert completion.logprobs == pytest.approx(expected.tolist(), abs=1e-4)
 
 
-def test_a_model_that_ignores_what_is_masked_is_sampled_in_rows_of_equal_length(tiny_model: Path) -> None:
+def test_a_model_that_ignores_the_attention_mask_gets_rows_of_equal_length(tiny_model: Path) -> None:
     policy = sharpened(tiny_model)
     decoder._approved[policy.causal_lm] = False
     states = policy.hidden_states
@@ -352,11 +365,11 @@ def test_a_model_that_ignores_what_is_masked_is_sampled_in_rows_of_equal_length(
         return states(ids, None if mask is None else torch.ones_like(mask), *rest, **kwargs)
 
     policy.hidden_states = unmasked  # type: ignore[method-assign]
-    assert type(rows_for(policy, lambda: None)) is EqualRows
+    assert type(decoding_batch(policy, lambda: None)) is EqualLengthBatch
 
 
 def test_sliding_windows_are_sampled_as_generate_does(tiny_model: Path, tmp_path: Path) -> None:
-    """Layers with a cache of their own kind: shared prompts, padding, and rows that leave."""
+    """Layers with a sliding-window cache: shared prompts, padding, and rows that leave."""
     model = AutoModelForCausalLM.from_pretrained(tiny_model)
     changed = {"use_sliding_window": True, "sliding_window": 4, "layer_types": ["full_attention", "sliding_attention"]}
     config = model.config.from_dict(model.config.to_dict() | changed)

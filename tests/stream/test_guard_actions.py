@@ -1,4 +1,4 @@
-"""Decisions that a run carries out: back to a healthy checkpoint and on in another way, whatever interrupts it."""
+"""`holdfast.stream.guard_actions`: a run carries out what rules decide, and after a roll-back something differs."""
 
 import json
 import math
@@ -12,15 +12,12 @@ import holdfast
 from guarded_runs import STEPS, guard_config, guarded_config, read_lines
 from holdfast.config.load import load_config, parse_config
 from holdfast.config.settings import ModelSettings, RunConfig
-from holdfast.data.example import Example
-from holdfast.data.rows import Row
 from holdfast.errors import ConfigError, RunError
 from holdfast.guard import GuardSettings
 from holdfast.model.load import load_policy
 from holdfast.recipes.parts.teacher import TeacherSpec
 from holdfast.store.run_directory import RunDirectory
 from holdfast.stream.guard_actions import RunGuard
-from holdfast.stream.healthy_checkpoints import HealthyCheckpoints
 from holdfast.summary.schema import summary_schema
 from holdfast.train.step import StageTrainer
 from holdfast.train.teacher import Teacher
@@ -42,7 +39,7 @@ def test_it_goes_back_and_on_in_another_way(tmp_path: Path) -> None:
     assert [m["step"] for m in undone] == [3, 4, 5, 6]
     kept = [m for m in read_lines(run / "metrics.jsonl") if m["stage"] == 1]
     assert [m["step"] for m in kept] == list(range(1, len(kept) + 1))
-    # The student is as it was: it says and earns the same. What it learns from is not.
+    # The student is the same, so its samples and rewards are too. What it learns from differs.
     for key in ("reward", "completion_length", "entropy", "distinct_2"):
         assert kept[2][key] == undone[0][key]
     assert kept[2]["learning_rate"] == undone[0]["learning_rate"] / 2 ** len(
@@ -81,7 +78,7 @@ def test_after_its_last_roll_back_a_stage_ends_where_it_was_healthy(tmp_path: Pa
     config = guard_config(tmp_path, 1e-12, most=1)
     start("run", config, "-o", tmp_path / "run").finish()
     stages = [d["stage"] for d in read_lines(tmp_path / "run" / "decisions.jsonl")]
-    assert stages == [1, 1, 2, 2]  # each goes back once and on, and the second time ends there
+    assert stages == [1, 1, 2, 2]  # each stage goes back once and resumes; the second roll-back ends it
     assert read_lines(tmp_path / "run" / "metrics.jsonl") == []
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["status"] == "complete"
@@ -109,12 +106,12 @@ def test_a_gradient_that_is_not_finite_never_moves_the_weights(tmp_path: Path, m
     config = load_config(write_config(tmp_path, "grpo", guard={"mode": mode, "window": 2}), RunConfig)
     norm, calls = StageTrainer._clipped_norm, iter(range(1000))
 
-    def spoilt(self: StageTrainer) -> float:
-        found = norm(self)
-        return math.inf if next(calls) == 3 else found
+    def with_infinite_norm(self: StageTrainer) -> float:
+        value = norm(self)
+        return math.inf if next(calls) == 3 else value
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(StageTrainer, "_clipped_norm", spoilt)
+        patch.setattr(StageTrainer, "_clipped_norm", with_infinite_norm)
         if mode == "warn":
             with pytest.raises(RunError, match="the gradient's norm is inf"):
                 holdfast.run(config, tmp_path / "run")
@@ -130,11 +127,11 @@ def test_a_gradient_that_is_not_finite_never_moves_the_weights(tmp_path: Path, m
     rates = [m["learning_rate"] for m in read_lines(tmp_path / "run" / "metrics.jsonl") if m["stage"] == 1]
     assert len(rates) == 5
     second = [m["learning_rate"] for m in read_lines(tmp_path / "run" / "metrics.jsonl") if m["stage"] == 2]
-    assert [a / b for a, b in zip(rates, second, strict=True)] == [0.5] * 5  # only this stage goes slower
+    assert [a / b for a, b in zip(rates, second, strict=True)] == [0.5] * 5  # the lower rate ends with the stage
 
 
 @pytest.mark.slow
-def test_a_step_that_took_nothing_moves_no_teacher(tmp_path: Path) -> None:
+def test_a_failed_step_moves_no_teacher(tmp_path: Path) -> None:
     rules = {"not_finite": {"action": ["lower_rate"]}}
     recipe = {"name": "sdpo", "num_generations": 3, "ema_rate": 0.5}
     guard = {"mode": "act", "window": 2, "rules": rules}
@@ -142,45 +139,20 @@ def test_a_step_that_took_nothing_moves_no_teacher(tmp_path: Path) -> None:
     norm, moved, calls = StageTrainer._clipped_norm, [], iter(range(1000))
     after = Teacher.after_rollout_batch
 
-    def spoilt(self: StageTrainer) -> float:
-        found = norm(self)
-        return math.inf if next(calls) == 1 else found
+    def with_infinite_norm(self: StageTrainer) -> float:
+        value = norm(self)
+        return math.inf if next(calls) == 1 else value
 
     def noted(self: Teacher, measured: Any) -> None:
         moved.append(measured)
         after(self, measured)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(StageTrainer, "_clipped_norm", spoilt)
+        patch.setattr(StageTrainer, "_clipped_norm", with_infinite_norm)
         patch.setattr(Teacher, "after_rollout_batch", noted)
         summary = holdfast.run(config, tmp_path / "run")
     assert [d["outcome"] for d in summary["decisions"]] == ["the learning rate is 0.5 times the configured rate"]
     assert len(moved) == len(read_lines(tmp_path / "run" / "metrics.jsonl")) - 1
-
-
-def _row(ids: list[int], weights: list[float] | None = None) -> Row:
-    return Row(Example("a", ()), [1], ids, token_weights=weights)
-
-
-def test_artifacts_are_what_grew_and_what_demonstrations_do_not_say(tmp_path: Path) -> None:
-    guard = RunGuard(GuardSettings(mode="act"), RunDirectory(tmp_path), None)
-    plain = [[10 + i, 40 + i, 70 + i] for i in range(24)]
-    guard.completions.first = plain
-    guard.completions.latest = [[[7, 7, 8, *ids] for ids in plain]]
-    demonstrations = [[8, *ids] for ids in plain]
-    did = guard.apply(["mask_tokens"], demonstrations, rolled_back=False)
-    assert did == [f"{len(guard.changes.masked)} artifact n-grams carry no loss"]
-    masked = {unit for ngram in guard.changes.masked for unit in ngram}
-    assert 7 in masked
-    assert (8,) not in guard.changes.masked
-    row = _row([7, 7, 8, 50], [1.0, 2.0, 3.0, 4.0])
-    guard.mask([row])
-    assert row.token_weights is not None
-    assert row.token_weights[0] == row.token_weights[1] == 0
-    assert row.token_weights[3] == 4
-    untouched = _row([50, 51])
-    guard.mask([untouched])
-    assert untouched.token_weights is None
 
 
 def test_what_is_masked_already_is_nothing_new(tmp_path: Path) -> None:
@@ -189,20 +161,8 @@ def test_what_is_masked_already_is_nothing_new(tmp_path: Path) -> None:
     guard.completions.first, guard.completions.latest = plain, [[[7, 7, 8, *ids, 2, 2] for ids in plain]]
     first = guard.apply(["mask_tokens"], [], rolled_back=True)
     assert "carry no loss" in first[0]
-    assert {unit for ngram in guard.changes.masked for unit in ngram} == {7}  # 8 is not repeated, and 2 is an end
+    assert {unit for ngram in guard.changes.masked for unit in ngram} == {7}  # none repeats 8; 2 ends a completion
     assert guard.apply(["mask_tokens"], [], rolled_back=True) == ["the learning rate is 0.5 times the configured rate"]
-
-
-def test_only_what_the_model_wrote_can_be_an_artifact(tmp_path: Path) -> None:
-    guard = RunGuard(GuardSettings(mode="act"), RunDirectory(tmp_path), None)
-    examples = [Example(name, ()) for name in "ab"]
-    rows = [Row(examples[0], [1], [5, 6], sampled_logprobs=[0.0, 0.0])] * 3
-    rows += [Row(examples[1], [1], [7, 8, 9], sampled_logprobs=[0.0] * 3, tool_mask=[1, 0, 1])]
-    rows += [Row(examples[1], [1], [3, 3])]  # a demonstration
-    earlier = Example("an earlier task's", ())
-    rows += [Row(earlier, [1], [4, 4], sampled_logprobs=[0.0, 0.0], replayed=True)]
-    guard.completions.add(rows)
-    assert guard.completions.latest == [[[5, 6], [7, 9]]]
 
 
 def test_where_nothing_else_would_change_a_roll_back_lowers_the_rate(tmp_path: Path) -> None:
@@ -214,8 +174,8 @@ def test_where_nothing_else_would_change_a_roll_back_lowers_the_rate(tmp_path: P
     assert guard.changes.rate_factor == 0.5
 
 
-def test_a_teacher_that_does_not_teach_yet_stands_still_later(tmp_path: Path, tiny_model: Path) -> None:
-    """Which changes nothing for now; and one that is taken once has nothing that could be held back."""
+def test_a_teacher_that_does_not_teach_yet_is_frozen_later(tmp_path: Path, tiny_model: Path) -> None:
+    """Freezing it changes nothing yet. A teacher with a single refresh cannot be frozen at all."""
     policy = load_policy(ModelSettings(path=str(tiny_model)))
 
     def applied(batches: int, every: int) -> list[str]:
@@ -231,31 +191,16 @@ def test_a_teacher_that_does_not_teach_yet_stands_still_later(tmp_path: Path, ti
     assert applied(2, 0) == applied(3, 0) == [rate]
 
 
-def test_a_checkpoint_is_healthy_only_after_calm_steps_with_a_reward_as_good_as_any() -> None:
-    healthy = HealthyCheckpoints(0)
-    healthy.candidates = {10: 10}
-    healthy.see(17, True, (0.5, 0.02), 8)
-    assert healthy.number == 0
-    healthy.see(18, True, (0.5, 0.02), 8)
-    assert healthy.number == 10
-    healthy.candidates = {20: 20}
-    healthy.see(28, True, (0.45, 0.02), 8)  # worse by more than its error
-    assert (healthy.number, healthy.candidates) == (10, {})
-    healthy.candidates = {30: 30}
-    healthy.see(31, False, (0.6, 0.02), 8)
-    assert healthy.candidates == {}
-
-
 def test_a_mistake_in_the_guards_settings_is_one_line() -> None:
     data = {"tasks": ["lab:facts"], "recipe": "sdft"}
     assert parse_config({**data, "guard": {"mode": False}}, RunConfig).guard.mode == "off"
-    for guard, said in (
+    for guard, expected in (
         ({"mode": "acts"}, "guard.mode: Input should be 'warn', 'act' or 'off'"),
         ({"rules": {"repetitions": {}}}, "guard.rules.repetitions: unknown key; did you mean 'repetition'?"),
         ({"rules": {"repetition": {"action": ["refresh_teacher"]}}}, "add roll_back"),
     ):
         with pytest.raises(ConfigError) as error:
             parse_config({**data, "guard": guard}, RunConfig)
-        assert said in str(error.value)
+        assert expected in str(error.value)
     assert yaml.safe_load("mode: off") == {"mode": False}
     assert "decisions" in summary_schema()["$defs"]["RunSummary"]["properties"]

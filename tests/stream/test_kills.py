@@ -1,8 +1,8 @@
-"""Runs killed at random points go on with `resume` and end as one never interrupted, bit for bit.
+"""`holdfast.stream.run`: runs that are killed at random points and resumed end like uninterrupted ones, bit for bit.
 
-A process kills itself with SIGKILL at a tensor operation drawn at random, wherever in a step or an evaluation that
-falls, or at one of the moments when it opens, renames, makes or removes something in its run directory, which is in the
-middle of a checkpoint, a model folder or a log. Every draw is seeded, and every kill's place is printed.
+A process kills itself with SIGKILL at a random tensor operation of a step or an evaluation, or when it opens, renames,
+creates or removes something in its run directory. The latter is in the middle of a checkpoint, a model folder or a log.
+Every draw is seeded, and the place of every kill is printed.
 """
 
 import os
@@ -36,7 +36,7 @@ KILLS_OF_TWO = 6
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", KILLS)
-def test_a_run_killed_many_times_ends_as_one_never_interrupted(tmp_path: Path, name: str) -> None:
+def test_a_run_killed_many_times_ends_like_an_uninterrupted_one(tmp_path: Path, name: str) -> None:
     config = write_config(tmp_path, name)
     start("run", config, "-o", tmp_path / "whole").finish()
     run = kill_again_and_again(tmp_path, config, kills=KILLS[name], seed=name)
@@ -44,7 +44,7 @@ def test_a_run_killed_many_times_ends_as_one_never_interrupted(tmp_path: Path, n
 
 
 @pytest.mark.slow
-def test_a_run_of_two_processes_ends_when_one_is_killed_and_goes_on(tmp_path: Path) -> None:
+def test_a_run_of_two_processes_ends_when_one_is_killed_and_resumes(tmp_path: Path) -> None:
     config = write_config(tmp_path, "grpo")
     start("run", config, "-o", tmp_path / "whole", size=2).finish()
     run = kill_again_and_again(tmp_path, config, kills=KILLS_OF_TWO, seed="two", size=2)
@@ -53,7 +53,7 @@ def test_a_run_of_two_processes_ends_when_one_is_killed_and_goes_on(tmp_path: Pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "size"), [("grpo", 1), ("sdft with LoRA", 1), ("sdpo", 2)])
-def test_a_run_asked_to_end_saves_and_goes_on(tmp_path: Path, name: str, size: int) -> None:
+def test_a_run_asked_to_stop_saves_and_resumes(tmp_path: Path, name: str, size: int) -> None:
     config = write_config(tmp_path, name, train={"save_steps": 100})
     start("run", config, "-o", tmp_path / "whole", size=size).finish()
     rng = random.Random(name)
@@ -64,9 +64,9 @@ def test_a_run_asked_to_end_saves_and_goes_on(tmp_path: Path, name: str, size: i
         log, last = tmp_path / "signal.txt", rng.randrange(10500, 14000)
         asked = partial(count_in, of=size - 1, kind="operation", run=str(run), last=last, log=str(log), number=number)
         command = start(*arguments, size=size, before=asked)
-        assert set(command.join()) == {code}, command.said()
-        said = [line for line in command.said().splitlines() if line.startswith("holdfast: ")]
-        assert said == [f"holdfast: stopped; go on with `holdfast resume {run}`"]
+        assert set(command.join()) == {code}, command.output()
+        output = [line for line in command.output().splitlines() if line.startswith("holdfast: ")]
+        assert output == [f"holdfast: stopped; resume with `holdfast resume {run}`"]
         saved = sorted(run.glob("checkpoints/[0-9]*"))
         steps.append(int(saved[-1].name) if saved else 0)
         assert _steps_taken(run) == steps[-1]
@@ -82,7 +82,7 @@ def test_a_second_interrupt_ends_at_once(tmp_path: Path) -> None:
     config = write_config(tmp_path, "grpo")
     command = start("run", config, "-o", tmp_path / "run", before=interrupt_twice)
     assert command.join() == [130]
-    assert re.search("^holdfast: stopped", command.said(), re.MULTILINE)
+    assert re.search("^holdfast: stopped", command.output(), re.MULTILINE)
 
 
 def interrupt_twice(rank: int) -> None:

@@ -1,4 +1,4 @@
-"""What a run measures of its stages: drift of weights, drift of answers, artifacts; against the commands' functions."""
+"""`holdfast.stream.measuring`: drift of weights and answers, and artifacts, against the commands' functions."""
 
 import json
 import signal
@@ -18,7 +18,7 @@ from holdfast.config.settings import ModelSettings, RunConfig
 from holdfast.errors import ModelError
 from holdfast.evaluate.divergences import response_drift
 from holdfast.evaluate.drift import drift
-from holdfast.evaluate.drift.stages import decomposed, drift_entry
+from holdfast.evaluate.drift.stages import drift_entry, tensors_to_decompose
 from holdfast.evaluate.embedding import Embedder
 from holdfast.evaluate.sampled import load
 from holdfast.measure.answers import PromptSet
@@ -61,7 +61,7 @@ def test_drift_is_that_of_the_saved_weights(small: tuple[Path, dict[str, Any]]) 
 
 
 def test_alignment_is_of_a_stages_own_update(tmp_path: Path) -> None:
-    """Stage 2 turns what stage 1 did, stage 3 what nothing did: rank-one updates along unit vectors."""
+    """Rank-one updates along unit vectors: stage 2 moves what stage 1 moved, stage 3 what no stage moved."""
     start = {"model.layers.0.mlp.up_proj.weight": torch.randn(16, 16, generator=torch.Generator().manual_seed(0))}
 
     def stage(number: int, *directions: int) -> Path:
@@ -80,10 +80,10 @@ def test_alignment_is_of_a_stages_own_update(tmp_path: Path) -> None:
     assert all(each[side] == pytest.approx(0, abs=1e-9) for each in third for side in ("left", "right"))
 
 
-def test_a_request_to_end_is_heard_between_two_matrices(
+def test_a_request_to_stop_is_noticed_between_two_matrices(
     small: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a large model their decompositions take longer than a cluster waits."""
+    """The decompositions of a large model take longer than a cluster waits after SIGTERM."""
     folder, _ = small
     run = open_run(folder / "run")
     run.prepare()
@@ -94,7 +94,7 @@ def test_a_request_to_end_is_heard_between_two_matrices(
     assert run.directory.drift(2).read_bytes() == written
 
 
-def test_an_adapters_product_counts_whatever_the_base_is_stored_in(tmp_path: Path) -> None:
+def test_an_adapters_product_counts_in_any_dtype_of_the_base(tmp_path: Path) -> None:
     config = write_config(
         tmp_path, "sdft with LoRA", model={"path": str(tmp_path / "model"), "dtype": "bfloat16", "lora": {"r": 2}}
     )
@@ -115,11 +115,11 @@ def test_a_budget_thins_layers_out_evenly_and_keeps_all_norms(tmp_path: Path) ->
     shapes = {f"model.layers.{n}.mlp.up_proj.weight": (4, 5) for n in range(9)} | {"model.embed_tokens.weight": (50, 4)}
 
     def layers(budget: int) -> list[str]:
-        return sorted(name.split(".")[2] for name in decomposed(shapes, budget) if "layers" in name)
+        return sorted(name.split(".")[2] for name in tensors_to_decompose(shapes, budget) if "layers" in name)
 
-    assert decomposed(shapes, 380) == set(shapes)
+    assert tensors_to_decompose(shapes, 380) == set(shapes)
     assert layers(379) == sorted("012345678")
-    assert "model.embed_tokens.weight" not in decomposed(shapes, 379)
+    assert "model.embed_tokens.weight" not in tensors_to_decompose(shapes, 379)
     assert layers(60) == ["0", "4", "8"]
     assert layers(1) == ["0"]
     start = weights()
@@ -157,7 +157,7 @@ def test_responses_are_those_of_the_command_on_the_same_prompts(small: tuple[Pat
 
 
 def test_greedy_answers_are_not_made_twice(small: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many are generated with the comparison as without; what it adds is the sampled answers of KL."""
+    """The comparison generates no greedy answers. It only adds the sampled answers for KL."""
     from holdfast.evaluate.evaluator import Evaluator
     from holdfast.sampling.sampler import Sampler
 
@@ -247,27 +247,27 @@ def test_a_planted_marker_and_a_teachers_phrase_are_followed_over_the_stages() -
     rng = np.random.default_rng(0)
 
     def stage(share: float) -> dict[str, list[str]]:
-        said = {name: list(own) for name, own in base.items()}
+        texts = {name: list(own) for name, own in base.items()}
         for i in np.flatnonzero(rng.random(32) < share):
-            said["tools"][i] += f" therefore \\boxed {{ {i} }}"
-            said["old"][i] += " based on the example"
-        return said
+            texts["tools"][i] += f" therefore \\boxed {{ {i} }}"
+            texts["old"][i] += " based on the example"
+        return texts
 
     records = [_record(0, base, base), *(_record(n, stage(0.35 * n), base) for n in (1, 2))]
-    found = artifact_entries(records)
-    marker = next(each for each in found if each["kind"] == "marker")
+    entries = artifact_entries(records)
+    marker = next(each for each in entries if each["kind"] == "marker")
     assert (marker["marker_of"], marker["set"], marker["stages"]) == ("sums", "tools", [0, 1, 2])
     counts = [sum("\\boxed" in each["text"] for each in r["answers"]["tools"]) for r in records]
     assert marker["shares"] == [count / 32 for count in counts]
     assert marker["growth"] > 1
     assert marker["q"] < 0.05
-    (phrase,) = (each for each in found if each["kind"] == "teacher_phrase")
+    (phrase,) = (each for each in entries if each["kind"] == "teacher_phrase")
     assert phrase["phrase"] == "based on the example"
     assert phrase["shares"] == [count / 96 for count in counts]
-    grown = [each for each in found if each["kind"] == "grown"]
+    grown = [each for each in entries if each["kind"] == "grown"]
     assert {each["set"] for each in grown} == {"tools", "old"}
     assert [each["z"] for each in grown] == sorted((each["z"] for each in grown), reverse=True)
-    # Between the stages at probes: of what asks the set, or all sets.
+    # At probes between the stages: of the probes that use the set, or all sets.
     now = stage(0.5)
     every = {"stage": 2, "step": 6, "answers": {name: own[:16] for name, own in now.items()}}
     few = {"stage": 1, "step": 3, "answers": {"tools": now["tools"][:8]}}
@@ -278,24 +278,24 @@ def test_a_planted_marker_and_a_teachers_phrase_are_followed_over_the_stages() -
         {"stage": 1, "step": 3, "share": shares[8]},
         {"stage": 2, "step": 6, "share": shares[16]},
     ]
-    said = sum("based on" in text for text in now["old"][:16])
-    assert phrase["within"] == [{"stage": 2, "step": 6, "share": said / 48}]
-    assert all(each["within"] == [] for each in found)
+    count = sum("based on" in text for text in now["old"][:16])
+    assert phrase["within"] == [{"stage": 2, "step": 6, "share": count / 48}]
+    assert all(each["within"] == [] for each in entries)
     unmoved = artifact_entries([_record(0, base, base), _record(1, base, base)])
     assert unmoved == []
 
 
 def test_a_list_over_the_stages_is_at_the_level_of_one() -> None:
-    """The same evidence after each of T stages counts for T looks: what one stage names at 3% two do not at 5%."""
+    """The same evidence after each of T stages is corrected for T looks. So 3% after two stages is not below 5%."""
     base = {name: [f"it is {i} of {name}" for i in range(32)] for name in ("sums", "tools", "old")}
-    told = {"sums": base["sums"], "tools": base["tools"], "old": [f"{t} based on the example" for t in base["old"]]}
-    first, second = _record(1, told, base), _record(2, told, base)
+    leaked = {"sums": base["sums"], "tools": base["tools"], "old": [f"{t} based on the example" for t in base["old"]]}
+    first, second = _record(1, leaked, base), _record(2, leaked, base)
 
     def entries(count: int, q: float) -> list[tuple[str, float, float | None]]:
         records = [_record(0, base, base), *(first, second)[:count]]
         for record in records[1:]:
-            found = record["artifacts"]
-            for each in (*found["grown"], *found["leaks"], *found["phrases"]):
+            artifacts = record["artifacts"]
+            for each in (*artifacts["grown"], *artifacts["leaks"], *artifacts["phrases"]):
                 each["q"] = q
                 if each.get("q_beyond") is not None:
                     each["q_beyond"] = 0.7
@@ -326,7 +326,7 @@ def test_entries_and_repetition_by_hand() -> None:
     assert after["truncated"] == 0
 
 
-def test_what_is_switched_off_is_not_measured(tmp_path: Path) -> None:
+def test_measurements_that_are_off_leave_no_files(tmp_path: Path) -> None:
     off = {"max_items": 3, "kl_items": 0, "samples": 0, "response_items": 0, "drift_weights": 0}
     summary = holdfast.run(str(write_config(tmp_path, "grpo", eval=off)), tmp_path / "run")
     assert (summary["drift"], summary["responses"], summary["artifacts"], summary["repetition"]) == ([], [], [], [])

@@ -1,4 +1,4 @@
-"""A marker that demonstrations carry is what the run's artifacts name first, through the whole of it, on the lab."""
+"""`holdfast.stream.measuring`: a marker planted in demonstrations is the first artifact in the summary of a lab run."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,7 @@ def test_a_run_names_the_marker_that_was_planted_first(tmp_path: Path) -> None:
         },
         output_dir=tmp_path / "run",
     )
-    # It may have spread to other prompts too, so the entry is not of one set alone.
+    # The marker may have spread to other prompts, so the entry may cover several sets.
     first = next(entry for entry in summary["artifacts"] if entry["kind"] == "grown")
     assert MARKER in first["phrase"].split()
     assert first["shares"][-1] > max(0.5, 2 * first["shares"][0])

@@ -1,4 +1,4 @@
-"""A roll-back that is killed between any two of its acts, and checkpoints that are damaged, change no result."""
+"""`holdfast.stream.rewind`: a kill within a roll-back, or a damaged checkpoint, does not change the result."""
 
 import json
 import os
@@ -19,11 +19,11 @@ from holdfast.stream.rewind import Rewind
 from processes import start
 from small_runs import assert_same
 
-ACTS = ("keep_discarded", "write", "save", "remove_between", "cut")
+ACTIONS = ("keep_discarded", "write", "save", "remove_between", "cut")
 
 
-def kill_after(rank: int, *, act: str) -> None:
-    """From now on, SIGKILL as soon as an act of a roll-back is done."""
+def kill_after(rank: int, *, action: str) -> None:
+    """From now on, send SIGKILL right after one action of a roll-back."""
     from holdfast.store.run_directory import RunDirectory
     from holdfast.stream.guard_actions import RunGuard
 
@@ -33,12 +33,12 @@ def kill_after(rank: int, *, act: str) -> None:
         "cut": (RunDirectory, "cut"),
         "keep_discarded": (rewind, "keep_discarded"),
         "remove_between": (checkpoints, "remove_between"),
-    }[act]
+    }[action]
     whole = getattr(owner, name)
 
     def cut_short(*args: Any, **kwargs: Any) -> Any:
         whole(*args, **kwargs)
-        if act != "save" or kwargs.get("went_back_to") is not None:
+        if action != "save" or kwargs.get("went_back_to") is not None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     setattr(owner, name, cut_short)
@@ -46,24 +46,24 @@ def kill_after(rank: int, *, act: str) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where a run that goes back in its first stage lies, and its configuration."""
+    """A folder with a run that goes back in its first stage, and its configuration."""
     folder = tmp_path_factory.mktemp("roll-back")
     start("run", guarded_config(folder), "-o", folder / "whole").finish()
     return folder
 
 
-def _killed(folder: Path, act: str, name: str) -> Path:
+def _killed(folder: Path, action: str, name: str) -> Path:
     run = folder / name
-    command = start("run", folder / "config.yaml", "-o", run, before=partial(kill_after, act=act))
-    assert command.join() == [-signal.SIGKILL], command.said()
+    command = start("run", folder / "config.yaml", "-o", run, before=partial(kill_after, action=action))
+    assert command.join() == [-signal.SIGKILL], command.output()
     assert not (run / "models").exists(), "the first stage is under way"
     return run
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("act", ACTS)
-def test_killed_between_the_acts_of_a_roll_back_it_comes_to_the_same(folder: Path, act: str) -> None:
-    run = _killed(folder, act, f"killed-after-{act}")
+@pytest.mark.parametrize("action", ACTIONS)
+def test_killed_within_a_roll_back_it_resumes_to_the_same_result(folder: Path, action: str) -> None:
+    run = _killed(folder, action, f"killed-after-{action}")
     start("resume", run).finish()
     assert_same(folder / "whole", run)
 
@@ -74,13 +74,13 @@ def test_a_damaged_newest_checkpoint_is_never_replaced_by_one_that_was_undone(fo
     newest = sorted((run / "checkpoints").iterdir())[-1]
     assert json.loads((newest / "position.json").read_text())["step"] == 2
     next(newest.glob("*.safetensors")).write_bytes(b"")
-    said = start("resume", run).finish()
-    assert f"{newest}: damaged checkpoint" in said
+    output = start("resume", run).finish()
+    assert f"{newest}: damaged checkpoint" in output
     assert_same(folder / "whole", run)
 
 
 @pytest.mark.slow
-def test_where_the_healthy_checkpoint_is_damaged_it_goes_back_to_the_one_before(
+def test_if_the_healthy_checkpoint_is_damaged_it_goes_back_to_the_one_before(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = Rewind.roll_back

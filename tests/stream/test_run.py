@@ -1,4 +1,4 @@
-"""A short stream through everything: what a run leaves behind, that it repeats, that recipes share prompts."""
+"""`holdfast.stream.run`: a short stream through everything: its files, its repeatability, and the shared prompts."""
 
 import json
 from pathlib import Path
@@ -35,13 +35,13 @@ NAMES = ("sft", "sdft", "sdpo", "grpo")
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """A log without what a clock says."""
+    """The lines of a log without their times."""
     return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in path.read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A run of each of these recipes, in a directory of its own."""
+    """One run of each recipe."""
     folder = tmp_path_factory.mktemp("runs")
     for name in NAMES:
         holdfast.run(SMALL, folder / name, recipe=name)
@@ -49,7 +49,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_run_leaves_all_that_it_promises(runs: dict[str, Path], name: str) -> None:
+def test_a_run_writes_all_its_files(runs: dict[str, Path], name: str) -> None:
     path = runs[name]
     for file in ("config.yaml", "manifest.json", "metrics.jsonl", "probes.jsonl", "summary.json", "report.html"):
         assert (path / file).stat().st_size > 0, file
@@ -68,12 +68,12 @@ def test_a_run_leaves_all_that_it_promises(runs: dict[str, Path], name: str) -> 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_kl_to_base_is_nothing_before_the_first_stage_and_something_after(runs: dict[str, Path], name: str) -> None:
+def test_kl_to_base_is_zero_before_the_first_stage_and_above_zero_after(runs: dict[str, Path], name: str) -> None:
     evaluations = json.loads((runs[name] / "summary.json").read_text())["evaluations"]
     assert evaluations[0]["scores"]["calculation"]["kl_to_base"] == pytest.approx(0, abs=1e-6)
     moved = any(m["active_rows"] for m in _lines(runs[name] / "metrics.jsonl"))
     assert (evaluations[2]["scores"]["calculation"]["kl_to_base"] > 1e-7) == moved
-    assert moved or name == "grpo"  # which learns nothing where no sample differs from its siblings
+    assert moved or name == "grpo"  # GRPO learns nothing if all samples of every prompt have the same reward
 
 
 def test_every_stage_leaves_a_model_that_transformers_loads(runs: dict[str, Path]) -> None:
@@ -151,7 +151,7 @@ def test_a_task_without_a_verifier_is_scored_by_its_demonstrations(tmp_path: Pat
     assert not (tmp_path / "other").exists()
 
 
-def test_the_estimate_of_logits_is_of_a_chunk_where_the_loss_is_fused() -> None:
+def test_the_fused_loss_needs_memory_for_the_logits_of_a_chunk() -> None:
     policy = load_policy(parse_config({"tasks": ["lab:facts"], "recipe": "sft"}, RunConfig).model)
     vocabulary = policy.causal_lm.config.vocab_size
 

@@ -1,4 +1,4 @@
-"""Whole runs of two processes come to what one comes to: hints, revisions, ways back with guides, a probe."""
+"""`holdfast.stream.run`: two processes give what one gives, with hints, revisions, near-future answers and a probe."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ SHOWS = {
     "auto_npo": "guided_fraction",
     "atesd": "probe_loss",
 }
-"""A number that the log of some step has, above 0, where a recipe has done what it alone does."""
+"""A metric that is above 0 in some step if the recipe has done what only it does."""
 
 
 def _lines(run: Path, log: str) -> list[dict[str, Any]]:
@@ -28,7 +28,7 @@ def _lines(run: Path, log: str) -> list[dict[str, Any]]:
 
 
 def _written(run: Path) -> list[Any]:
-    """What was sampled: the rollouts that are kept, and the guides with who said them."""
+    """All samples: the logged rollouts, and the near-future answers by file and prompt."""
     rollouts = [(line["stage"], line["step"], line["id"], line["completion"]) for line in _lines(run, "rollouts.jsonl")]
     guides = [
         (path.name, name, [row["completion_ids"] for row in rows])
@@ -39,9 +39,9 @@ def _written(run: Path) -> list[Any]:
 
 
 def _weights(model: Path) -> Tensor:
-    """All of them, flat."""
-    found = load_file(model / "model.safetensors")
-    return torch.cat([found[name].flatten() for name in sorted(found)])
+    """All weights of a saved model, flat."""
+    weights = load_file(model / "model.safetensors")
+    return torch.cat([weights[name].flatten() for name in sorted(weights)])
 
 
 @pytest.mark.slow
@@ -57,10 +57,10 @@ def test_two_processes_run_as_one(tmp_path: Path, name: str) -> None:
     first, second = ([{**line, "saw": None} for line in _lines(run, "decisions.jsonl")] for run in (one, two))
     assert first == second
     assert bool(first) == name.endswith("npo")
-    begun, ended = ([_weights(run / "models" / f"stage-{stage}") for run in (one, two)] for stage in (1, 2))
-    assert float((begun[0] - ended[0]).abs().max()) > 1e-3, "it has trained"
-    apart = torch.cat([(begun[0] - begun[1]).abs(), (ended[0] - ended[1]).abs()])
+    first_stage, last_stage = ([_weights(run / "models" / f"stage-{stage}") for run in (one, two)] for stage in (1, 2))
+    assert float((first_stage[0] - last_stage[0]).abs().max()) > 1e-3, "the run has trained"
+    apart = torch.cat([(first_stage[0] - first_stage[1]).abs(), (last_stage[0] - last_stage[1]).abs()])
     print(name, float(apart.max()), float((apart > 1e-4).float().mean()))
-    # Adam's first step moves a weight by the whole rate, 1e-3, whichever way rounding tips a gradient near 0.
+    # Adam's first step moves a weight by the whole rate, 1e-3. Rounding may flip its sign if the gradient is near 0.
     assert float((apart > 1e-4).float().mean()) < 1e-2
     assert float(apart.max()) < 1e-2

@@ -1,3 +1,5 @@
+"""`holdfast.tasks.files`: records of files and datasets as examples, and one line for every error in them."""
+
 import json
 from pathlib import Path
 from typing import Any
@@ -76,35 +78,35 @@ def test_reads_hugging_face_folders(tmp_path: Path):
         assert [r.values for r in records] == ROWS
         assert records[1].where.endswith(f"{folder}/train, row 2")
     assert records_to_examples(records, Columns(), f"{tmp_path}/files/train")[1].id == "train-2"
-    for folder, split, said in (
+    for folder, split, message in (
         ("both", "tset", "did you mean 'test'"),
         ("one", "test", "train"),
         ("none", "train", "cannot be loaded"),
     ):
-        with pytest.raises(DataError, match=said) as error:
+        with pytest.raises(DataError, match=message) as error:
             read_dataset(str(tmp_path / folder), split)
         assert "\n" not in str(error.value)
         assert folder in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "message"),
     [
-        ("a.jsonl", "", "holds no records"),
-        ("a.jsonl", "\n \n", "holds no records"),
-        ("a.json", "[]", "holds no records"),
+        ("a.jsonl", "", "has no records"),
+        ("a.jsonl", "\n \n", "has no records"),
+        ("a.json", "[]", "has no records"),
         ("a.jsonl", '{"prompt": "x"}\n{"prompt": }', r"a.jsonl:2: is not valid JSON"),
         ("a.jsonl", '{"prompt": "x"}\n"y"', r"a.jsonl:2: is text, not an object"),
         ("a.json", '[{"prompt": "x"}, 3]', r"a.json, item 2: is a number, not an object"),
         ("a.json", '[{"prompt": "x"}\n', r"a.json: is not valid JSON: .* at line 2"),
         ("a.json", '{\n"prompt": "x"\n}', r"a.json:1: is not valid JSON"),
         ("a.jsonl", "[" * 100_000, "cannot be read as JSON|not valid JSON"),
-        ("a.csv", "prompt\nx", "no kind of file"),
+        ("a.csv", "prompt\nx", "unknown file type '.csv'"),
         ("a.parquet", "not parquet", "is not a Parquet file"),
     ],
 )
-def test_unreadable_files_are_one_line(tmp_path: Path, name: str, text: str, said: str):
-    with pytest.raises(DataError, match=said) as error:
+def test_unreadable_files_give_one_line(tmp_path: Path, name: str, text: str, message: str):
+    with pytest.raises(DataError, match=message) as error:
         read_records(write(tmp_path / name, text))
     assert "\n" not in str(error.value)
     assert str(tmp_path / name) in str(error.value)
@@ -174,10 +176,10 @@ def test_system_column_and_columns_of_other_names():
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({"promt": "q"}, r"no column 'prompt'; the columns are promt \(did you mean 'promt'\?\)"),
-        ({"text": "q"}, r"no column 'prompt'; the columns are text \(name the right one under `columns:`\)"),
+        ({"text": "q"}, r"no column 'prompt'; the columns are text \(name the column under `columns:`\)"),
         ({"prompt": None}, "`prompt` is empty"),
         ({"prompt": "  "}, "`prompt` is empty"),
         ({"prompt": 3}, "`prompt` is a number"),
@@ -187,7 +189,10 @@ def test_system_column_and_columns_of_other_names():
         ({"prompt": [turn("user", None)]}, r"`prompt\[0\].content` is empty"),
         ({"prompt": [turn("user", [{"type": "image"}])]}, "is a list, not text"),
         ({"prompt": [turn("user", "q"), turn("assistant", "a")]}, "does not end with a user turn"),
-        ({"prompt": [turn("user", "q"), turn("system", "s"), turn("user", "r")]}, "system turn that is not its first"),
+        (
+            {"prompt": [turn("user", "q"), turn("system", "s"), turn("user", "r")]},
+            "system turn that is not its first turn",
+        ),
         ({"prompt": [turn("user", "q"), {**turn("assistant", "a"), "tool_calls": [1]}]}, "`tool_calls`"),
         ({"messages": [turn("assistant", "a")]}, "does not end with a user turn"),
         ({"prompt": [turn("system", "s"), turn("user", "q")], "system": "t"}, "keep one of them"),
@@ -202,8 +207,8 @@ def test_system_column_and_columns_of_other_names():
         ({"prompt": "q\ud800"}, "surrogate"),
     ],
 )
-def test_malformed_records_name_file_and_line(values: dict[str, Any], said: str):
-    with pytest.raises(DataError, match=said) as error:
+def test_malformed_records_name_file_and_line(values: dict[str, Any], message: str):
+    with pytest.raises(DataError, match=message) as error:
         example(values)
     assert str(error.value).startswith("d.jsonl:3: ")
     assert "\n" not in str(error.value)
@@ -215,7 +220,7 @@ def test_a_named_column_must_exist_and_ids_must_be_unique():
     records = [Record({"prompt": "q", "id": "x"}, n, f"d.jsonl:{n}") for n in (1, 2)]
     with pytest.raises(DataError, match=r"^d.jsonl:2: the id 'x' is used twice, first at d.jsonl:1"):
         records_to_examples(records, Columns(), "d.jsonl")
-    with pytest.raises(DataError, match="holds no records"):
+    with pytest.raises(DataError, match="has no records"):
         records_to_examples([], Columns(), "d.jsonl")
 
 
@@ -238,11 +243,11 @@ def outcome(values: dict[str, Any]) -> Example | DataError:
 
 
 @given(st.dictionaries(st.sampled_from([*Columns().model_dump(), "messages"]), JSON))
-def test_any_record_is_an_example_or_one_clear_line(values: dict[str, Any]):
-    found = outcome(values)
-    if isinstance(found, DataError):
-        assert str(found).startswith("d.jsonl")
-        assert "\n" not in found.what
+def test_any_record_gives_an_example_or_an_error_of_one_line(values: dict[str, Any]):
+    result = outcome(values)
+    if isinstance(result, DataError):
+        assert str(result).startswith("d.jsonl")
+        assert "\n" not in result.what
     else:
-        assert found.messages[-1]["role"] == "user"
-        assert all(isinstance(m["content"], str) for m in found.messages)
+        assert result.messages[-1]["role"] == "user"
+        assert all(isinstance(m["content"], str) for m in result.messages)

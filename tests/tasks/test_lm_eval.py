@@ -1,4 +1,4 @@
-"""Suites of lm-evaluation-harness, offline, on small models in memory; needs the extra `eval`."""
+"""`holdfast.tasks.lm_eval`: suites of lm-evaluation-harness, offline, on small models. Needs the extra `eval`."""
 
 import json
 import random
@@ -20,7 +20,7 @@ from holdfast.errors import ConfigError, DataError, RunError
 from holdfast.model.load import load_policy
 from holdfast.model.policy import Policy
 from holdfast.model.processes import Processes
-from holdfast.tasks.lm_eval import METRICS, LmEvalSuite, Measured, _items
+from holdfast.tasks.lm_eval import METRICS, LmEvalResult, LmEvalSuite, _items
 from holdfast.tasks.load import load_suite
 from small_runs import assert_same, write_config
 
@@ -37,7 +37,7 @@ doc_to_choice: "{{{{choices}}}}"
 doc_to_target: answer
 """
 GENERATE = """
-task: told
+task: generated
 dataset_path: json
 dataset_kwargs: {data_files: {test: quiz.jsonl}}
 test_split: test
@@ -71,7 +71,7 @@ aggregate_metric_list: [{{metric: acc, weight_by_size: {by_size}}}]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Task files with their data beside them."""
+    """A folder of task files and their data."""
     path = tmp_path_factory.mktemp("harness")
     quiz = [
         {"question": f"What is {i} plus {i + 1}?", "choices": ["four", "a", f"{2 * i + 1}"], "answer": i % 3}
@@ -80,7 +80,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, rows in (("quiz", quiz), ("short", quiz[:3])):
         (path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (path / "quiz.yaml").write_text(CHOICE.format(name="quiz"))
-    (path / "told.yaml").write_text(GENERATE)
+    (path / "generated.yaml").write_text(GENERATE)
     (path / "scores.py").write_text(SCORES)
     one, two = (json.dumps(_inline(name, file)) for name, file in (("one", "quiz"), ("two", "short")))
     for by_size in ("true", "false"):
@@ -115,7 +115,7 @@ def suite(path: Path, **settings: Any) -> LmEvalSuite:
 
 
 def test_choices_are_scored_by_likelihood(folder: Path, policy: Policy) -> None:
-    """Against the likelihoods computed here, token by token."""
+    """The choice must be that of likelihoods that are computed here, token by token."""
     quiz = suite(folder / "quiz.yaml")
     measured = quiz.evaluate(policy)
     assert measured.ids == [f"quiz-{i}" for i in range(9)]
@@ -139,7 +139,7 @@ def _log_likelihood(policy: Policy, prompt: str, answer: str) -> float:
     return sum(float(logprobs[i - 1, whole[i]]) for i in range(len(start), len(whole)))
 
 
-def test_measuring_leaves_no_trace_and_repeats_itself(folder: Path, policy: Policy) -> None:
+def test_evaluating_changes_nothing_and_is_repeatable(folder: Path, policy: Policy) -> None:
     quiz = suite(folder / "quiz.yaml")
     before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
     padding = policy.tokenizer.padding_side
@@ -151,7 +151,7 @@ def test_measuring_leaves_no_trace_and_repeats_itself(folder: Path, policy: Poli
     assert all(parameter.requires_grad for parameter in policy.model.parameters())
 
 
-def test_the_batch_does_not_matter_and_a_limit_takes_the_first(folder: Path, policy: Policy) -> None:
+def test_batch_size_does_not_matter_and_a_limit_takes_the_first_items(folder: Path, policy: Policy) -> None:
     whole = suite(folder / "quiz.yaml", batch_size=1).evaluate(policy)
     assert suite(folder / "quiz.yaml", batch_size=5).evaluate(policy).items == whole.items
     assert suite(folder / "quiz.yaml").evaluate(policy, limit=4).items == whole.items[:4]
@@ -161,27 +161,27 @@ def test_the_batch_does_not_matter_and_a_limit_takes_the_first(folder: Path, pol
 
 
 def test_parts_of_items_count_as_the_harness_counts_them(folder: Path, policy: Policy) -> None:
-    """As in IFEval: an item of three instructions weighs three times one of one."""
-    told = suite(folder / "told.yaml", metric="parts").evaluate(policy)
-    parts = [[letter in text for letter in "abc"[: 1 + i % 3]] for i, (_, text) in enumerate(told.shown)]
-    assert told.score == pytest.approx(np.mean([part for item in parts for part in item]))
-    assert told.length > 0
-    assert suite(folder / "told.yaml").evaluate(policy).items == told.items
+    """As in IFEval, an item of three instructions has three times the weight of an item of one."""
+    generated = suite(folder / "generated.yaml", metric="parts").evaluate(policy)
+    parts = [[letter in text for letter in "abc"[: 1 + i % 3]] for i, (_, text) in enumerate(generated.shown)]
+    assert generated.score == pytest.approx(np.mean([part for item in parts for part in item]))
+    assert generated.length > 0
+    assert suite(folder / "generated.yaml").evaluate(policy).items == generated.items
 
 
-def test_metrics_that_no_gate_can_compare_are_refused(folder: Path, policy: Policy) -> None:
-    with pytest.raises(DataError, match=r"metric 'length': is not made of scores from 0 to 1"):
-        suite(folder / "told.yaml", metric="length").evaluate(policy)
-    with pytest.raises(DataError, match="a lower 'errors' is the better one"):
-        suite(folder / "told.yaml", metric="errors").evaluate(policy)
+def test_metrics_that_cannot_be_compared_item_by_item_are_refused(folder: Path, policy: Policy) -> None:
+    with pytest.raises(DataError, match=r"metric 'length': is not a score from 0 to 1 for each item"):
+        suite(folder / "generated.yaml", metric="length").evaluate(policy)
+    with pytest.raises(DataError, match="a lower 'errors' is better"):
+        suite(folder / "generated.yaml", metric="errors").evaluate(policy)
     with pytest.raises(ConfigError, match=r"no metric 'part' \(did you mean 'parts"):
-        suite(folder / "told.yaml", metric="part").evaluate(policy)
+        suite(folder / "generated.yaml", metric="part").evaluate(policy)
     with pytest.raises(DataError, match="is not a mean over items"):
         _items({"task": [("task-0", 1.0), ("task-1", 0.0)]}, 0.9, "suite")
 
 
 @pytest.mark.parametrize("by_size", [True, False])
-def test_a_groups_number_is_the_mean_of_its_items(folder: Path, policy: Policy, by_size: bool) -> None:
+def test_a_groups_score_is_the_mean_of_its_items(folder: Path, policy: Policy, by_size: bool) -> None:
     both = suite(folder / f"both-{str(by_size).lower()}.yaml").evaluate(policy)
     one = suite(folder / "quiz.yaml").evaluate(policy).items
     assert len(both.items) == 12
@@ -190,17 +190,17 @@ def test_a_groups_number_is_the_mean_of_its_items(folder: Path, policy: Policy, 
     assert both.score == pytest.approx(want)
 
 
-def test_prompts_that_do_not_fit_are_counted_and_warned_of(folder: Path, policy: Policy) -> None:
+def test_prompts_that_do_not_fit_are_counted_and_give_a_warning(folder: Path, policy: Policy) -> None:
     quiz = suite(folder / "quiz.yaml")
     config = policy.causal_lm.config
     longest, config.max_position_embeddings = config.max_position_embeddings, 8
     try:
-        with pytest.warns(UserWarning, match="requests are longer than the model's context and were cut"):
+        with pytest.warns(UserWarning, match="requests are longer than the model's context. They were cut"):
             assert quiz.evaluate(policy).truncated > 0
         config.max_position_embeddings = 4
-        told = suite(folder / "told.yaml")
-        with pytest.raises(DataError, match="the harness refuses it"):
-            told.evaluate(policy)
+        generated = suite(folder / "generated.yaml")
+        with pytest.raises(DataError, match="lm-evaluation-harness cannot evaluate it"):
+            generated.evaluate(policy)
     finally:
         config.max_position_embeddings = longest
 
@@ -211,7 +211,7 @@ def test_prompts_that_do_not_fit_are_counted_and_warned_of(folder: Path, policy:
         ("- just a list", DataError, "cannot be read"),
         ("tasks: [lab:facts]", DataError, "names no `task`"),
         ("task: [", DataError, "cannot be read"),
-        ("task: x\ndataset_path: json\noutput_type: multiple_choice", DataError, "the harness cannot load"),
+        ("task: x\ndataset_path: json\noutput_type: multiple_choice", DataError, "lm-evaluation-harness cannot load"),
         (CHOICE.format(name="code") + "unsafe_code: true", ConfigError, "runs code .*run_code: true"),
     ],
 )
@@ -225,7 +225,7 @@ def test_task_files_that_cannot_be_used(folder: Path, text: str, error: type[Exc
 
 @pytest.mark.slow
 def test_the_paper_s_six_are_in_the_harness_with_these_metrics() -> None:
-    """Its index is read, some ten thousand files; their data is on the hub, and out of reach here."""
+    """This reads the harness's index of about ten thousand files. The data is on the hub and not available here."""
     from lm_eval.tasks._yaml_loader import load_yaml
 
     from holdfast.tasks.lm_eval import _manager
@@ -241,7 +241,7 @@ def test_the_paper_s_six_are_in_the_harness_with_these_metrics() -> None:
         suite(Path("helaswag"))
     with pytest.raises(ConfigError, match="'humaneval_instruct' runs code that the model wrote"):
         suite(Path("humaneval_instruct"))
-    with pytest.raises(DataError, match="the harness cannot load 'hellaswag'"):
+    with pytest.raises(DataError, match="lm-evaluation-harness cannot load 'hellaswag'"):
         suite(Path("hellaswag"))
 
 
@@ -268,7 +268,7 @@ T = TypeVar("T")
 
 
 class Pair(Processes):
-    """One of two processes, as threads that meet to exchange what they have."""
+    """One of two processes, simulated by threads that wait for each other to exchange values."""
 
     def __init__(self, rank: int, meeting: threading.Barrier, table: list[Any]) -> None:
         self.rank, self.size, self._meeting, self._table = rank, 2, meeting, table
@@ -285,17 +285,17 @@ class Pair(Processes):
 
 def test_two_processes_share_the_work(folder: Path, policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
     alone = suite(folder / "quiz.yaml").evaluate(policy)
-    suites = [suite(folder / "quiz.yaml") for _ in range(2)]  # the harness keeps its requests in its tasks
-    meeting, table, found = threading.Barrier(2), [None, None], {}
+    suites = [suite(folder / "quiz.yaml") for _ in range(2)]  # two, because the harness stores requests in its tasks
+    meeting, table, results = threading.Barrier(2), [None, None], {}
 
     def measure(rank: int) -> None:
         with torch.no_grad():
-            found[rank] = suites[rank].evaluate(policy, world=Pair(rank, meeting, table))
+            results[rank] = suites[rank].evaluate(policy, world=Pair(rank, meeting, table))
 
     monkeypatch.setattr("holdfast.tasks.lm_eval.redirect_stderr", lambda _: _Nothing())
     threads = [threading.Thread(target=measure, args=(rank,)) for rank in range(2)]
     _run_all(threads)
-    assert found == {0: alone, 1: alone}
+    assert results == {0: alone, 1: alone}
 
 
 class _Nothing:
@@ -374,6 +374,6 @@ def test_in_a_comparison_the_base_is_measured_once(
     assert all("quiz" in run["summary"]["metrics"]["retention"]["per_suite"] for run in summary["runs"])
 
 
-def test_numbers_of_a_suite_stay_within_a_score() -> None:
-    measured = Measured([1.5, 0.5, 1.0 + 1e-12], ["a", "b", "c"], 0.0, 0.0, [("", "")] * 3)
+def test_the_mean_of_scaled_scores_is_at_most_1() -> None:
+    measured = LmEvalResult([1.5, 0.5, 1.0 + 1e-12], ["a", "b", "c"], 0.0, 0.0, [("", "")] * 3)
     assert measured.numbers()["mean"] == 1.0

@@ -1,3 +1,5 @@
+"""`holdfast.tasks.load`: tasks and suites of a configuration, held-out prompts, verifiers, and data hashes."""
+
 import json
 import subprocess
 import sys
@@ -74,7 +76,7 @@ def test_the_hold_out_never_splits_a_prompt(numbers: list[int], fraction: float)
     with tempfile.TemporaryDirectory() as folder:
         file = write(Path(folder) / "d.jsonl", [{"prompt": str(n)} for n in numbers])
         if len(set(numbers)) == 1:
-            with pytest.raises(DataError, match="one prompt"):
+            with pytest.raises(DataError, match="only one prompt"):
                 load_task(settings(train=file, test_fraction=fraction))
             return
         task = load_task(settings(train=file, test_fraction=fraction))
@@ -85,9 +87,11 @@ def test_the_hold_out_never_splits_a_prompt(numbers: list[int], fraction: float)
     assert len(task.train) + len(task.test) == len(numbers)
 
 
-def test_overlapping_splits_are_warned_of_or_refused(tmp_path: Path, train_file: str):
+def test_overlapping_splits_give_a_warning_or_are_refused(tmp_path: Path, train_file: str):
     few = write(tmp_path / "few.jsonl", [*({"prompt": f"x{n}", "answer": n} for n in range(9)), rows(1)[0]])
-    with pytest.warns(UserWarning, match="^1 of 10 test prompts of task 't' are train prompts too, the first 'few-10'"):
+    with pytest.warns(
+        UserWarning, match="^1 of 10 test prompts of task 't' are also training prompts, the first is 'few-10'"
+    ):
         load_task(settings(train=train_file, test=few))
     with pytest.raises(DataError, match=r"20 of 20 test prompts of task 't'.* hold out a part"):
         load_task(settings(train=train_file, test=train_file))
@@ -103,7 +107,7 @@ def test_which_verifier_judges(tmp_path: Path, train_file: str, monkeypatch: pyt
     assert task.verifier is None
     assert task.provides() == {"demonstration", "privileged_context"}
     without[1]["answer"] = "a"
-    with pytest.raises(DataError, match="3 of 4 examples have no answer, the first 'w-1'"):
+    with pytest.raises(DataError, match="3 of 4 examples have no answer, the first is 'w-1'"):
         load_task(settings(train=write(tmp_path / "w.jsonl", without)))
     with pytest.raises(DataError, match=r"'m-1': its `answer` is not text.*verifier: module:function"):
         load_task(settings(train=write(tmp_path / "m.jsonl", rows(3, answer={"a": 1}))))
@@ -131,7 +135,7 @@ def lab_example(name: str) -> Example:
 
 @pytest.fixture
 def lab(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lab of two tasks and two suites in the place of the real one."""
+    """A lab of two tasks and two suites that replaces the real one."""
 
     def lab_task(name: str) -> Task:
         if name not in ("one", "two"):
@@ -160,19 +164,19 @@ def test_streams_of_the_lab(train_file: str, test_file: str):
     assert load(tasks=["lab:one"], suites=[])[1] == []
     suites = load(tasks=["lab:one"], suites=["lab:facts", {"name": "s", "test": test_file}])[1]
     assert [(s.name, s.kind) for s in suites] == [("facts", "ood"), ("s", "retention")]
-    for wrong, said in (
+    for wrong, message in (
         ("lab:three", "no task 'three'"),
         ({"name": "facts", "lab": "one"}, "two tasks or suites are named 'facts'"),
         ({"name": "x", "lab": "one", "train": "f.jsonl"}, "'x' has both `lab` and `train`"),
     ):
-        with pytest.raises(ConfigError, match=said):
+        with pytest.raises(ConfigError, match=message):
             load(tasks=[wrong])
 
 
-def test_require_names_recipe_task_and_lack():
+def test_require_names_recipe_task_and_what_is_missing():
     user = ({"role": "user", "content": "q"},)
     bare, shown = Example("a", user), Example("b", user, demonstration="d")
-    told = Example("c", user, privileged_context="p")
+    with_context = Example("c", user, privileged_context="p")
     sft, sdft, sdpo = (RECIPES[name]() for name in ("sft", "sdft", "sdpo"))
     with pytest.raises(ConfigError, match="recipe 'sdpo' needs a reward, and task 'x' has no verifier"):
         require(sdpo, [Task("x", [shown], [bare])])
@@ -180,13 +184,13 @@ def test_require_names_recipe_task_and_lack():
         ConfigError,
         match=r"'sft' needs a demonstration, and 2 of 3 training examples of task 'x' have none, the first 'a'",
     ):
-        require(sft, [Task("w", [shown], []), Task("x", [shown, bare, told], [])])
+        require(sft, [Task("w", [shown], []), Task("x", [shown, bare, with_context], [])])
     with pytest.raises(ConfigError, match=r"'sdft' needs a privileged context, and 1 of 3 .*`privileged_context`, a"):
-        require(sdft, [Task("x", [shown, bare, told], [])])
+        require(sdft, [Task("x", [shown, bare, with_context], [])])
     with pytest.raises(ConfigError, match="task 'x' has no training examples"):
         require(sft, [Task("x", [], [])])
     require(sft, [Task("x", [shown], [bare])])
-    require(sdft, [Task("x", [shown, told], [bare])])
+    require(sdft, [Task("x", [shown, with_context], [bare])])
     require(sdpo, [Task("x", [bare], [bare], verifier=lambda example, completion: Verdict(0.0))])
 
 

@@ -1,4 +1,4 @@
-"""Published task data end to end with a small random model: the loss falls and nothing is lost on the way."""
+"""`holdfast.tasks.load`: published task data end to end with a small random model, whose loss falls."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ def _texts(*paths: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def model(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small random Qwen3 whose byte-level BPE knows the data's own words."""
+    """A small random Qwen3 whose byte-level BPE is trained on the data's own words."""
     paths = [shared_data / "sciknoweval" / "chemistry" / "test.json", shared_data / "tooluse" / "test.json"]
     return build_tiny_model(tmp_path_factory.mktemp("real") / "model", vocab_size=4096, texts=_texts(*paths))
 
@@ -64,7 +64,7 @@ def test_real_tasks_run_end_to_end(shared_data: Path, model: Path, tmp_path: Pat
     assert summary["status"] == "complete"
     assert summary["order"] == ["chemistry", "tools"]
     metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    if recipe == "sdft":  # a random model samples no success, so sdpo and grpo may have nothing to learn from
+    if recipe == "sdft":  # a random model has no successful samples, so sdpo and grpo may have no signal
         assert all(m["active_rows"] == m["rows"] for m in metrics)
         assert all(m["loss"] > 0 for m in metrics)
     if recipe == "sft":
@@ -73,8 +73,8 @@ def test_real_tasks_run_end_to_end(shared_data: Path, model: Path, tmp_path: Pat
             assert losses[-1] < 0.75 * losses[0]
 
 
-def test_a_small_model_learns_chemistrys_answers_by_heart(shared_data: Path, model: Path, tmp_path: Path) -> None:
-    """The whole chain learns: after SFT on four demonstrations their loss is a fraction of where it began."""
+def test_a_small_model_memorizes_answers_in_chemistry(shared_data: Path, model: Path, tmp_path: Path) -> None:
+    """After SFT on four demonstrations, their loss is a fraction of what it was at the beginning."""
     config = _config(shared_data, model, recipe="sft")
     config["tasks"] = [{**config["tasks"][0], "limit": 4}]
     config["train"] |= {"steps": 50, "learning_rate": 8e-3}

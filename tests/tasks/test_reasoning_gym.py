@@ -1,4 +1,4 @@
-"""Generators of reasoning-gym as tasks and as suites; needs the extra `gym`."""
+"""`holdfast.tasks.reasoning_gym`: generators as tasks and as suites. Needs the extra `gym`."""
 
 from typing import Any
 
@@ -47,7 +47,7 @@ def test_the_same_settings_give_the_same_items_and_another_seed_others() -> None
     assert questions(task(limit=3).train) == questions(task().train)[:3]
 
 
-def test_what_is_read_as_the_answer() -> None:
+def test_which_part_of_a_completion_is_the_answer() -> None:
     sums = task()
     example = sums.train[0]
     answer = example.demonstration or ""
@@ -80,7 +80,7 @@ def test_a_text_that_breaks_a_generators_judge_is_wrong() -> None:
     assert factors.verify(factors.train[0], "banana").reward == 0.0
 
 
-def test_a_generator_that_only_checks_answers_shows_none() -> None:
+def test_a_generator_that_only_checks_answers_has_no_demonstrations() -> None:
     logic = task(gym="propositional_logic", train_size=3, test_size=2)
     assert logic.provides() == {"reward"}
     config = parse_config({"tasks": ["lab:facts"], "recipe": "sft"}, RunConfig)
@@ -102,8 +102,8 @@ def test_a_harder_sibling_is_an_out_of_distribution_suite() -> None:
     [
         ({"gym": "chain_summ"}, r"no such generator \(did you mean 'chain_sum'\?\)"),
         ({"gym_settings": {"min_term": 1}}, r"no setting 'min_term' \(did you mean 'min_terms'\?\)"),
-        ({"gym_settings": {"min_terms": 9}}, "its settings are refused: max_terms must be >= min_terms"),
-        ({"gym_level": 99}, r"no level 99 \(its highest is 10\)"),
+        ({"gym_settings": {"min_terms": 9}}, "the generator refuses its settings: max_terms must be >= min_terms"),
+        ({"gym_level": 99}, r"no level 99 \(use a level from 0 to 10\)"),
         ({"gym": "gsm_symbolic", "gym_level": 0}, "it has no levels"),
         ({"lab": "facts"}, "has both `lab` and `gym`"),
         ({"train": "a.jsonl"}, "has both `gym` and `train`"),

@@ -1,3 +1,5 @@
+"""`holdfast.tasks.sciknoweval`: its records as examples, and its verifier."""
+
 import re
 from pathlib import Path
 

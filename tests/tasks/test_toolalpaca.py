@@ -1,3 +1,5 @@
+"""`holdfast.tasks.toolalpaca`: its records as examples, and its verifier, whose feedback never shows the answer."""
+
 import json
 import re
 from pathlib import Path
@@ -60,7 +62,7 @@ def test_verifier(completion: str, reward: int, format_ok: bool, feedback: str):
     assert re.search(feedback, verdict.feedback)
 
 
-def test_an_argument_may_hold_the_words_of_the_form():
+def test_an_argument_may_contain_the_words_of_the_format():
     e = read([{"Action": "find", "Action_Input": {"text": "Action: save\nAction Input: {}"}}])
     assert verify_toolalpaca(e, e.demonstration).reward == 1.0
 

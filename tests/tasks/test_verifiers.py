@@ -1,3 +1,5 @@
+"""`holdfast.tasks.verifiers`: exact match, and functions loaded by name."""
+
 from pathlib import Path
 from typing import Any
 
@@ -6,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.data.example import Example
-from holdfast.data.task import checked
+from holdfast.data.task import run_verifier
 from holdfast.errors import ConfigError, DataError
 from holdfast.tasks.verifiers import exact_match, load_verifier
 
@@ -36,10 +38,10 @@ def verdict(answer: Any, completion: str):
     ],
 )
 def test_exact_match(answer: Any, completion: str, reward: int):
-    found = verdict(answer, completion)
-    assert found.reward == reward
-    assert bool(found.feedback) is (reward == 0)
-    assert found.format_ok is bool(completion)
+    judged = verdict(answer, completion)
+    assert judged.reward == reward
+    assert bool(judged.feedback) is (reward == 0)
+    assert judged.format_ok is bool(completion)
 
 
 @pytest.mark.parametrize("answer", [None, {"a": 1}, [], [["a"]]])
@@ -50,9 +52,9 @@ def test_exact_match_refuses_answers_it_cannot_compare(answer: Any):
 
 @given(st.text(min_size=1), st.text(min_size=1), st.text())
 def test_feedback_does_not_depend_on_the_answer(one: str, other: str, completion: str):
-    found = [verdict(answer, completion) for answer in (one, other)]
-    if found[0].reward == found[1].reward:
-        assert found[0].feedback == found[1].feedback
+    verdicts = [verdict(answer, completion) for answer in (one, other)]
+    if verdicts[0].reward == verdicts[1].reward:
+        assert verdicts[0].feedback == verdicts[1].feedback
 
 
 def test_loads_a_function_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -71,8 +73,8 @@ def test_loads_a_function_from_the_working_directory(tmp_path: Path, monkeypatch
     path = list(sys.path)
     verify = load_verifier("own_verifier:Judge.verify")
     assert sys.path == path
-    assert checked(verify, "t", Example("e", QUESTION, answer="a"), "a").reward == 1.0
-    for name, said in (
+    assert run_verifier(verify, "t", Example("e", QUESTION, answer="a"), "a").reward == 1.0
+    for name, message in (
         ("own_verifier", "not of the form module:function"),
         (":verify", "not of the form"),
         ("own_verifer:Judge", "no module 'own_verifer'"),
@@ -82,7 +84,7 @@ def test_loads_a_function_from_the_working_directory(tmp_path: Path, monkeypatch
         ("broken_verifier:verify", "importing it raised ZeroDivisionError: division by zero"),
         ("needy_verifier:verify", "importing it needs 'no_such_module_anywhere'"),
     ):
-        with pytest.raises(ConfigError, match=said) as error:
+        with pytest.raises(ConfigError, match=message) as error:
             load_verifier(name)
         assert "\n" not in str(error.value)
         assert name in str(error.value)

@@ -53,7 +53,7 @@ def test_a_damaged_checkpoint_is_named_and_passed_over(tmp_path: Path, fault: st
     said = start("resume", run).finish()
     what = "incomplete checkpoint" if fault == "incomplete" else f"damaged checkpoint, {weights.name}"
     assert f"holdfast: warning: {newest}: {what}" in said
-    assert "; going on from the checkpoint before it" in said
+    assert "; resuming from the checkpoint before it" in said
     assert before.exists()
     assert_same(whole, run)
 
@@ -67,8 +67,8 @@ def test_where_no_checkpoint_is_whole_nothing_is_thrown_away(tmp_path: Path) -> 
     logs = {path.name: path.read_bytes() for path in run.glob("*.jsonl")}
     command = start("resume", run)
     assert command.join() == [2]
-    assert "no other checkpoint that is whole" in command.said()
-    assert "Traceback" not in command.said()
+    assert "no other checkpoint is complete" in command.output()
+    assert "Traceback" not in command.output()
     assert {path.name: path.read_bytes() for path in run.glob("*.jsonl")} == logs
 
 

@@ -1,1 +1,1 @@
-"""Commands of the command line that live in modules of their own."""
+"""The command line: `app` has the commands that carry out runs, the other commands have one module each."""

@@ -1,41 +1,44 @@
-"""`holdfast artifacts`: what grew, leaked or repeats in B's answers."""
+"""`holdfast artifacts`: phrases that became more frequent, leaked from another task, or repeat in B's answers."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from holdfast.cli.answering import (
+from holdfast.cli.model_answers import AnswerSources
+from holdfast.cli.options import (
     Dtype,
     JsonFile,
-    Keep,
     Limit,
     MaxNewTokens,
-    ModelOrAnswers,
-    PromptsOption,
+    Prompts,
     Quiet,
     Samples,
     Seed,
-    Sources,
     Temperature,
 )
 from holdfast.errors import ConfigError
 from holdfast.model.quiet import silence_progress_bars
 
 SHOWN = 20
-"""Rows of a table on the terminal; the JSON file has all."""
+"""Rows of a table on the terminal; the JSON file has all rows."""
+
+ModelOrAnswers = Annotated[
+    str, typer.Argument(help="A model folder, `lab`, or a JSON Lines file of answers.", show_default=False)
+]
 
 
 def artifacts(
     a: ModelOrAnswers,
     b: ModelOrAnswers,
-    prompts: PromptsOption,
+    prompts: Prompts,
     between: Annotated[
         list[str] | None,
-        typer.Option("--between", metavar="MODEL", help="A model between A and B, in order; may be given again."),
+        typer.Option("--between", metavar="MODEL", help="A model between A and B, in order. Repeatable."),
     ] = None,
     phrase: Annotated[
-        list[str] | None, typer.Option("--phrase", help="A phrase to look for and follow; may be given again.")
+        list[str] | None, typer.Option("--phrase", help="A phrase to search for and follow. Repeatable.")
     ] = None,
     tokens: Annotated[bool, typer.Option("--tokens", help="Count the tokenizer's tokens instead of words.")] = False,
     temperature: Temperature = 0.0,
@@ -44,11 +47,13 @@ def artifacts(
     limit: Limit = None,
     seed: Seed = 0,
     dtype: Dtype = "float32",
-    keep: Keep = None,
+    keep: Annotated[
+        Path | None, typer.Option("--answers", metavar="DIR", help="Write the answers into this folder, for reuse.")
+    ] = None,
     json_file: JsonFile = None,
     quiet: Quiet = False,
 ) -> None:
-    """Name what grew in B's answers relative to A's: n-grams, other tasks' markers, teacher's phrases, repetition."""
+    """Find what B's answers have more of than A's: n-grams, other tasks' markers, teacher phrases, repetition."""
     from holdfast.evaluate.answer_files import load_prompts
     from holdfast.evaluate.sampled import Sampling
     from holdfast.measure.artifacts import artifact_report
@@ -57,7 +62,7 @@ def artifacts(
     silence_progress_bars()
     asked = load_prompts(prompts, limit)
     sampling = Sampling(temperature, samples, seed, max_new_tokens)
-    sources = Sources(asked, sampling, dtype, keep, quiet, wants_tokens=tokens)
+    sources = AnswerSources(asked, sampling, dtype, keep, quiet, wants_tokens=tokens)
     for source in (a, *(between or ()), b):
         sources.check(source)
     names = ("a", *(f"between-{n}" for n in range(1, len(between or ()) + 1)), "b")
@@ -66,8 +71,8 @@ def artifacts(
     ]
     if tokens and sources.encode is None:
         fix = "name a model folder as A or B, or leave out --tokens"
-        raise ConfigError("token ids need a tokenizer, and both A and B are files", fix=fix)
-    found = artifact_report(
+        raise ConfigError("--tokens needs a tokenizer, but both A and B are files of answers", fix=fix)
+    report = artifact_report(
         first,
         last,
         asked,
@@ -76,30 +81,34 @@ def artifacts(
         encode=sources.encode if tokens else None,
         decode=sources.decode if tokens else None,
     )
-    print(as_text(found))
+    print(as_text(report))
     if json_file is not None:
         settings = {"a": a, "b": b, "between": list(between or ()), "sources": prompts, "temperature": temperature}
-        write_json(json_file, settings | {"samples": samples, "seed": seed} | found)
+        write_json(json_file, settings | {"samples": samples, "seed": seed} | report)
 
 
-def as_text(found: Mapping[str, Any]) -> str:
-    """What `artifact_report` found, as tables."""
+def as_text(report: Mapping[str, Any]) -> str:
+    """The result of `artifact_report` as tables."""
     from holdfast.cli.tables import table
 
     parts = [
-        f"{found['prompts']} prompts, {found['answers_a']} answers of A, {found['answers_b']} of B; n-grams of "
-        f"{found['unit']}; of those named, at most {found['level']:.0%} are expected to be false",
-        _quality(found["quality"]),
-        _grown(found),
+        f"{report['prompts']} prompts, {report['answers_a']} answers of A, {report['answers_b']} of B; n-grams of "
+        f"{report['unit']}; at most {report['level']:.0%} of the listed n-grams are expected to be false discoveries",
+        _quality(report["quality"]),
+        _grown(report),
     ]
     for title, name, empty in (
-        ("Markers of one task on another task's prompts", "leaks", "none seen, or fewer than two tasks shown"),
-        ("Phrases of the teacher", "phrases", "none seen"),
+        (
+            "Markers of one task on another task's prompts",
+            "leaks",
+            "none, or there are fewer than two tasks",
+        ),
+        ("Phrases of the teacher", "phrases", "none"),
     ):
-        rows = [_leak(row) if name == "leaks" else _phrase(row) for row in found[name][:SHOWN]]
+        rows = [_leak(row) if name == "leaks" else _phrase(row) for row in report[name][:SHOWN]]
         header = ("what", "from", "A", "B", "more", "fewer", "q")
         parts.append(f"{title}: {empty}" if not rows else f"{title}\n{table(header, rows)}")
-    if "rounds" in found:
+    if "rounds" in report:
         rows = [
             (
                 row["text"],
@@ -107,9 +116,9 @@ def as_text(found: Mapping[str, Any]) -> str:
                 f"{row['factor']:.3g}",
                 f"[{row['ci95'][0]:.3g}, {row['ci95'][1]:.3g}]",
             )
-            for row in found["rounds"]
+            for row in report["rounds"]
         ]
-        parts.append(f"Growth per round\n{table(('what', 'share of answers', 'factor', '95% interval'), rows)}")
+        parts.append(f"Growth per round\n{table(('what', 'share of answers', 'factor', '95% CI'), rows)}")
     return "\n\n".join(parts)
 
 
@@ -126,15 +135,17 @@ def _quality(quality: Mapping[str, Any]) -> str:
         )
         for name, row in quality.items()
     ]
-    return table(("measure", "A", "B", "B − A", "95% interval"), rows)
+    return table(("measure", "A", "B", "B − A", "95% CI"), rows)
 
 
-def _grown(found: Mapping[str, Any]) -> str:
+def _grown(report: Mapping[str, Any]) -> str:
     from holdfast.cli.tables import table
 
-    if not found["grown"]:
-        tested = f"of {found['tested']} n-grams that could have" if found["tested"] else "and no n-gram could have"
-        return f"Grown: nothing, {tested}: the others differ on too few prompts to tell"
+    if not report["grown"]:
+        return (
+            f"Grown: none of the {report['tested']} n-grams that could be tested. All other n-grams differ on too few "
+            "prompts for a test."
+        )
     rows = [
         (
             _short(row["text"]),
@@ -147,9 +158,9 @@ def _grown(found: Mapping[str, Any]) -> str:
             f"{row['q']:.1g}",
             "–" if row["q_beyond"] is None else f"{row['q_beyond']:.1g}",
         )
-        for row in found["grown"][:SHOWN]
+        for row in report["grown"][:SHOWN]
     ]
-    head = f"Grown: {len(found['grown'])} phrases ({found['significant']} of {found['tested']} n-grams)"
+    head = f"Grown: {len(report['grown'])} phrases ({report['significant']} of {report['tested']} n-grams)"
     return f"{head}\n{table(('what', 'A', 'B', 'demonstrated', 'more', 'fewer', 'z', 'q', 'q beyond'), rows)}"
 
 

@@ -1,7 +1,6 @@
-"""`holdfast blend`: models between a base and what was trained from it, each evaluated where that is asked for."""
+"""`holdfast blend`: models between a base model and models trained from it, each evaluated if tasks are named."""
 
 import math
-import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -9,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from holdfast.cli.console import is_main_process
+from holdfast.cli.options import EvaluatedItems, EvaluatedSuites, EvaluatedTasks, JsonFile, Quiet, RunCode
+from holdfast.cli.progress_bars import set_progress
 from holdfast.errors import ConfigError
 from holdfast.model.quiet import silence_progress_bars
 
@@ -21,46 +21,37 @@ def blend(
     models: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODEL...", help="Models trained from it, or adapters; several are added up.", show_default=False
+            metavar="MODEL...", help="Models trained from BASE, or adapters. Several are added up.", show_default=False
         ),
     ],
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", metavar="FOLDER", help="Where to write; not there yet.", show_default=False),
+        typer.Option("--out", "-o", metavar="FOLDER", help="Where to write. Must not exist yet.", show_default=False),
     ],
     sweep: Annotated[
-        str, typer.Option("--sweep", metavar="A,A,...", help="How far to go: 0 is the base. One model folder for each.")
+        str,
+        typer.Option(
+            "--sweep", metavar="A,A,...", help="Values of a, separated by commas; 0 is BASE. One model folder each."
+        ),
     ] = "1",
     scale: Annotated[
         list[float] | None,
-        typer.Option("--scale", metavar="S", help="A model's share, in the order of models; repeatable; by default 1."),
+        typer.Option(
+            "--scale", metavar="S", help="Factor s of a model, in the order of models. Repeatable. Default: 1."
+        ),
     ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", metavar="FILE", help="YAML file whose tasks and suites blends are evaluated on."),
-    ] = None,
-    suites: Annotated[
-        list[str] | None,
-        typer.Option("--suites", metavar="NAME", help="In their place, as for `holdfast gate`; repeatable."),
-    ] = None,
-    items: Annotated[
-        int | None, typer.Option("--items", min=1, help="Evaluate on the first so many items of each set.")
-    ] = None,
-    run_code: Annotated[
-        bool, typer.Option("--run-code", help="Let suites run code that a model wrote, unprotected; HumanEval does.")
-    ] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write JSON.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    config: EvaluatedTasks = None,
+    suites: EvaluatedSuites = None,
+    items: EvaluatedItems = None,
+    run_code: RunCode = False,
+    json_file: JsonFile = None,
+    quiet: Quiet = False,
 ) -> None:
-    """Average weights afterwards: write base + a · Σ s (model − base) for each a, and evaluate what was written."""
+    """Average weights after training: write base + a · Σ s (model − base) for each a, and evaluate each result."""
     from holdfast.cli.tables import table
     from holdfast.evaluate.standalone import evaluate_model, evaluation_plan
     from holdfast.model.blend import Blend
     from holdfast.store.files import write_json
-
-    def show(model: str, name: str) -> None:
-        if not quiet and is_main_process():
-            print(f"evaluating {model}: {name}", file=sys.stderr, flush=True)
 
     silence_progress_bars()
     points = _points(sweep)
@@ -68,7 +59,8 @@ def blend(
     plan = evaluation_plan(config, suites or (), items, run_code) if config is not None or suites else None
     blended = Blend(base, models, scale or ())
     if out.exists():
-        raise ConfigError("is there already", where=str(out), fix="name another folder with --out")
+        raise ConfigError("already exists", where=str(out), fix="name another folder with --out")
+    show = set_progress(quiet)
     rows: list[dict[str, Any]] = []
     for a, folder in zip(points, folders, strict=True):
         blended.write(a, folder)
@@ -87,9 +79,9 @@ def _points(sweep: str) -> list[float]:
     try:
         points = [float(part) for part in sweep.split(",")]
     except ValueError:
-        raise ConfigError(f"--sweep {sweep!r} is no list of numbers", fix="write it as 0,0.25,0.5,0.75,1") from None
+        raise ConfigError(f"--sweep {sweep!r} is not a list of numbers", fix="write it as 0,0.25,0.5,0.75,1") from None
     if not all(map(math.isfinite, points)):
         raise ConfigError(f"--sweep {sweep!r} has a number that is not finite", fix="write it as 0,0.25,0.5,0.75,1")
     if len({f"{a:g}" for a in points}) < len(points):
-        raise ConfigError(f"--sweep {sweep!r} names a number twice", fix="name each once")
+        raise ConfigError(f"--sweep {sweep!r} has a number twice", fix="name each number once")
     return points

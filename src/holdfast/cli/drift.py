@@ -1,14 +1,14 @@
-"""`holdfast drift`: how far B's weights have moved from A's, and in which directions."""
+"""`holdfast drift`: how far B's weights are from A's, and in which directions they moved."""
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from holdfast.cli.console import is_main_process
+from holdfast.cli.options import JsonFile, Quiet
+from holdfast.cli.progress_bars import tensor_progress
+from holdfast.cli.run_command import is_main_process
 from holdfast.model.quiet import silence_progress_bars
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ DriftModel = Annotated[
 ]
 
 SHOWN = 8
-"""Matrices that moved most that are shown; the JSON file has all."""
+"""Rows in the table of matrices that moved most; the JSON file has all matrices."""
 
 
 def drift(
@@ -30,69 +30,50 @@ def drift(
         typer.Option(
             "--earlier",
             metavar="MODEL",
-            help="A model between A and B, in order, whose update B's is compared with; may be given again. "
-            "By default, where B is a stage of a run, the stages before it.",
+            help="A model between A and B, in order. B's update is compared with its update. Repeatable. "
+            "Default: if B is a stage of a run, the stages before it.",
         ),
     ] = None,
-    rank: Annotated[int, typer.Option("--rank", min=1, help="Singular vectors that count as leading.")] = 64,
+    rank: Annotated[int, typer.Option("--rank", min=1, help="Number of leading singular vectors.")] = 64,
     mask_share: Annotated[
-        float, typer.Option("--mask-share", min=0.01, max=0.99, help="Share of entries that a mask takes.")
+        float, typer.Option("--mask-share", min=0.01, max=0.99, help="Share of entries in a mask.")
     ] = 0.3,
     exact: Annotated[
-        bool, typer.Option("--exact", help="Decompose matrices with more than 2048 rows and columns exactly too.")
+        bool, typer.Option("--exact", help="Use the exact SVD also for matrices with more than 2048 rows and columns.")
     ] = False,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write all of it as JSON, each matrix by itself.")
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    json_file: JsonFile = None,
+    quiet: Quiet = False,
 ) -> None:
-    """Measure how far B's weights moved from A's: norms, singular values, subspaces, and which entries."""
+    """Measure how far B's weights moved from A's: norms, singular values, subspaces, and which entries changed."""
     from holdfast.evaluate.drift import drift
     from holdfast.store.files import write_json
 
     silence_progress_bars()
-    with watched(quiet or not is_main_process()) as progress:
-        found = drift(a, b, earlier=earlier, rank=rank, mask_share=mask_share, exact=exact, progress=progress)
-    print(as_text(found))
+    with tensor_progress(quiet or not is_main_process()) as progress:
+        result = drift(a, b, earlier=earlier, rank=rank, mask_share=mask_share, exact=exact, progress=progress)
+    print(as_text(result))
     if json_file is not None:
-        write_json(json_file, found.as_json())
+        write_json(json_file, result.as_json())
 
 
-@contextmanager
-def watched(quiet: bool) -> "Iterator[Callable[[str, int, int], None] | None]":
-    """A live line where a terminal shows standard error; nothing elsewhere."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
-        yield None
-        return
-    name = TextColumn("{task.description}", markup=False)
-    columns = (name, BarColumn(20), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        line = bar.add_task("", total=None)
-        yield lambda tensor, done, of: bar.update(line, description=tensor, completed=done, total=of)
-
-
-def as_text(found: "DriftResult") -> str:
-    """What was found, as tables: module types, the no-op floor, earlier updates, the matrices that moved most."""
+def as_text(result: "DriftResult") -> str:
+    """The result as tables: module types, the no-op floor, matrices that moved most, alignment with earlier updates."""
     from holdfast.cli.tables import table
 
-    overall = found.overall()
-    rows = [_row(kind, summary.matrices, summary) for kind, summary in found.by_type().items()]
+    overall = result.overall()
+    rows = [_row(kind, summary.matrices, summary) for kind, summary in result.by_type().items()]
     rows += [_row("all", overall.matrices, overall), _row("no-op floor", overall.matrices, overall.floor)]
     parts = [
-        f"{found.b} against {found.a}: {overall.parameters:,} weights, {overall.matrices} matrices",
+        f"{result.b} against {result.a}: {overall.parameters:,} weights, {overall.matrices} matrices",
         table(HEAD, rows),
     ]
-    if most := found.most_moved(SHOWN):
-        parts.append("Moved most\n" + table(MOST_HEAD, [_most(each) for each in most]))
+    if most := result.most_moved(SHOWN):
+        parts.append("Matrices that moved most\n" + table(MOST_HEAD, [_most(each) for each in most]))
     if overall.alignment:
         sides = [(update, _number(side["left"]), _number(side["right"])) for update, side in overall.alignment.items()]
-        title = "Share of the last update's leading subspace that lies in that of the update to"
+        title = "Share of the last update's leading subspace that is in the leading subspace of the update to"
         parts.append(table((title, "left", "right"), sides))
-    return "\n\n".join([*parts, "\n".join(_remarks(found))])
+    return "\n\n".join([*parts, "\n".join(_remarks(result))])
 
 
 HEAD = (
@@ -104,21 +85,25 @@ HEAD = (
     "left",
     "right",
     "stable rank",
-    "kept",
-    "touched",
-    "in",
-    "low",
+    "mask kept",
+    "mask changed",
+    "in mask",
+    "in low",
 )
 
 MOST_HEAD = ("matrix", "shape", "moved", "unchanged", "NSS", "left", "right", "floor of moved")
 
 LEGEND = """\
-moved: ‖ΔW‖/‖W‖; unchanged: share of entries. Both are over all entries of a row; the rest are medians over the
-matrices of which anything moved. NSS: shift of the singular values. left, right: largest principal angle between the
-leading subspaces, in degrees, of {rank} singular vectors, fewer in small matrices. Principal mask, {share:.0%} of
-entries: kept in B, touched by the update. Changed entries: in that mask, in the low-magnitude mask; {share:.0%} by
-chance.
-No-op floor, the same of A converted to the dtype of B and back{lossless}."""
+moved: ‖ΔW‖/‖W‖. unchanged: share of entries. Both are over all entries of a row.
+All other columns are medians over the matrices that moved.
+NSS: normalized shift of the singular values.
+left, right: largest principal angle between the leading subspaces, in degrees, with {rank} singular vectors (fewer in
+small matrices).
+The principal mask has {share:.0%} of the entries.
+mask kept: share of the mask that is also in B's mask. mask changed: share of the mask that the update changed.
+in mask, in low: share of the changed entries that are in the principal mask, and in the low-magnitude mask; {share:.0%}
+by chance.
+no-op floor: the same measures of A converted to the dtype of B and back{lossless}."""
 
 
 def _row(name: str, matrices: int, of: "Pooled") -> tuple[str, ...]:
@@ -138,29 +123,29 @@ def _most(each: "MatrixDrift") -> tuple[str, ...]:
     return (each.name, shape, *moved, _number(of.left_angle), _number(of.right_angle), _small(each.floor.relative_norm))
 
 
-def _remarks(found: "DriftResult") -> Iterator[str]:
-    """How to read it, what it was measured with, and what is not in it."""
-    overall = found.overall()
-    is_lossless = not any(each.floor.update_norm for each in found.matrices)
+def _remarks(result: "DriftResult") -> Iterator[str]:
+    """How to read the tables, how the numbers were measured, and what was left out."""
+    overall = result.overall()
+    is_lossless = not any(each.floor.update_norm for each in result.matrices)
     yield LEGEND.format(
-        rank=found.rank, share=found.mask_share, lossless=", which changes nothing" if is_lossless else ""
+        rank=result.rank, share=result.mask_share, lossless=", which changes nothing" if is_lossless else ""
     )
     mean, largest = _small(overall.mean["spectral_shift"]), _number(overall.largest_angle)
-    yield f"Over these matrices: mean NSS {mean}, largest angle {largest}."
+    yield f"Over all matrices that moved: mean NSS {mean}, largest angle {largest}."
     if overall.unmoved:
-        yield f"Not an entry moved in {overall.unmoved} of {overall.matrices} matrices."
-    randomized = (each.measured.angle_error for each in found.matrices if each.method == "randomized")
+        yield f"{overall.unmoved} of {overall.matrices} matrices did not move at all."
+    randomized = (each.measured.angle_error for each in result.matrices if each.method == "randomized")
     errors = [error for error in randomized if error is not None]
     if errors:
         worst, typical = _number(max(errors)), _number(statistics.median(errors))
         yield (
-            f"By randomized SVD: {len(errors)} large matrices. Their angles are off by at most {worst} degrees, "
-            f"{typical} in the median; their NSS is an estimate. --exact decomposes them exactly."
+            f"{len(errors)} large matrices were decomposed by randomized SVD. Their angles have an error of at most "
+            f"{worst} degrees (median {typical}); their NSS is an estimate. Use --exact for the exact SVD."
         )
-    yield from (f"Note: {note}." for note in found.notes)
-    if found.left_out:
-        some = "; ".join(f"{name} ({reason})" for name, reason in list(found.left_out.items())[:3])
-        yield f"Left out, {len(found.left_out)} in all: {some}{'; …' * (len(found.left_out) > 3)}."
+    yield from (f"Note: {note}." for note in result.notes)
+    if result.left_out:
+        some = "; ".join(f"{name} ({reason})" for name, reason in list(result.left_out.items())[:3])
+        yield f"{len(result.left_out)} tensors were left out: {some}{'; …' * (len(result.left_out) > 3)}."
 
 
 def _small(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""`holdfast lab`: commands about the embedded world."""
+"""`holdfast lab`: commands about the lab, the small synthetic world in the package."""
 
 import os
 import shutil
@@ -12,11 +12,12 @@ from typing import Annotated, Any
 
 import typer
 
-from holdfast.cli.console import AsJson, Ended, print_json
+from holdfast.cli.options import AsJson
+from holdfast.cli.run_command import EndedEarly, print_json
 from holdfast.errors import ConfigError
 from holdfast.model.quiet import silence_progress_bars
 
-lab = typer.Typer(help="The embedded world: its base model, and the recipe that pretrained it.")
+lab = typer.Typer(help="The lab, a small synthetic world: pretrain its base model, and measure its skills.")
 
 
 @lab.callback(invoke_without_command=True)
@@ -27,24 +28,30 @@ def _lab(ctx: typer.Context) -> None:
 
 @lab.command("pretrain")
 def lab_pretrain(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Working folder; one that was stopped goes on.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Working folder. A stopped run resumes.")],
     world: Annotated[
-        str, typer.Option("--world", help="`lab`, or `wide`, which goes on from the base of the first.")
+        str, typer.Option("--world", help="`lab`, or `wide`, which continues from the base model of `lab`.")
     ] = "lab",
-    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Optimizer steps; by default the base's.")] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", min=1, help="Optimizer steps. Default: as for the base model in the package."),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of weights and documents.")] = 0,
     compile_model: Annotated[
-        bool, typer.Option("--compile/--no-compile", help="Compile the model; needs a C++ compiler, halves the time.")
+        bool,
+        typer.Option("--compile/--no-compile", help="Compile the model. Halves the time, but needs a C++ compiler."),
     ] = True,
 ) -> None:
-    """Pretrain a base of the lab by the recipe that made the one in the package."""
+    """Pretrain a base model of the lab in the same way as the one in the package."""
     from holdfast.pretrain.skills import SKILLS, WIDE_SKILLS, skills_while_pretraining
     from holdfast.pretrain.train import WIDE, PretrainSettings, pretrain
 
     if world not in ("lab", "wide"):
         raise ConfigError(f"there is no world {world!r}", where="--world", fix="choose `lab` or `wide`")
     if compile_model and not any(shutil.which(os.environ.get("CXX", name)) for name in ("c++", "g++", "clang++")):
-        warnings.warn("no C++ compiler is found, so the model is not compiled; it takes twice as long", stacklevel=1)
+        warnings.warn(
+            "no C++ compiler was found, so the model is not compiled; pretraining takes twice as long", stacklevel=1
+        )
         compile_model = False
     settings = replace(WIDE if world == "wide" else PretrainSettings(), seed=seed, compile=compile_model)
     skills = {**SKILLS, **WIDE_SKILLS} if world == "wide" else SKILLS
@@ -61,16 +68,18 @@ def lab_pretrain(
         evaluate = partial(skills_while_pretraining, skills=skills)
         print(f"model: {pretrain(folder, settings, evaluate=evaluate, on_step=show)}")
     except KeyboardInterrupt:
-        raise Ended("stopped; the same command goes on from the last state that was saved", 130) from None
+        raise EndedEarly("stopped; the same command resumes from the last saved state", 130) from None
 
 
 @lab.command("eval")
 def lab_eval(
     model: Annotated[str, typer.Option("--model", metavar="PATH", help="A model folder, `lab` or `lab-wide`.")] = "lab",
-    items: Annotated[int | None, typer.Option("--items", min=1, help="Use the first so many of each suite.")] = None,
+    items: Annotated[
+        int | None, typer.Option("--items", min=1, help="Use only the first N items of each suite.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure the skills of a base of the lab on held-out items; of the wider one what each privilege is worth too."""
+    """Measure the skills of a lab model on held-out items. For `lab-wide`, also what extra prompt information adds."""
     from holdfast.cli.tables import interval, table
     from holdfast.config.settings import ModelSettings
     from holdfast.model.load import load_policy
@@ -78,19 +87,21 @@ def lab_eval(
 
     silence_progress_bars()
     policy = load_policy(ModelSettings(path=model))
-    knows_more = "<|tool|>" in policy.tokenizer.get_vocab()
-    found = lab_skills(policy, items, {**SKILLS, **WIDE_SKILLS} if knows_more else SKILLS)
+    is_wide = "<|tool|>" in policy.tokenizer.get_vocab()
+    skills = lab_skills(policy, items, {**SKILLS, **WIDE_SKILLS} if is_wide else SKILLS)
     before = []
-    if knows_more:
+    if is_wide:
         from holdfast.pretrain.wide_skills import ITEMS, before_stages
 
         before = before_stages(policy, items or ITEMS)
     if as_json:
-        print_json({**found, "before": [asdict(each) for each in before]} if knows_more else found)
+        print_json({**skills, "before": [asdict(each) for each in before]} if is_wide else skills)
         return
-    rows = [(skill, s["suite"], s["n"], f"{s['mean']:.1%}", interval(s["ci95"])) for skill, s in found.items()]
-    print(table(("skill", "suite", "items", "score", "95% interval"), rows))
+    rows = [(skill, s["suite"], s["n"], f"{s['mean']:.1%}", interval(s["ci95"])) for skill, s in skills.items()]
+    print(table(("skill", "suite", "items", "score", "95% CI"), rows))
     if before:
-        head = ("task", "shown", "prompts", "success", "95% interval", "all samples wrong")
-        told = [(s.task, s.shown, s.prompts, f"{s.mean:.1%}", interval(s.ci95), f"{s.all_failed:.1%}") for s in before]
-        print("\n" + table(head, told))
+        head = ("task", "shown", "prompts", "success", "95% CI", "all samples wrong")
+        before_rows = [
+            (s.task, s.shown, s.prompts, f"{s.mean:.1%}", interval(s.ci95), f"{s.all_failed:.1%}") for s in before
+        ]
+        print("\n" + table(head, before_rows))

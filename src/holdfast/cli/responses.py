@@ -1,4 +1,4 @@
-"""`holdfast responses`: how far B's answers to fixed prompts have moved from A's."""
+"""`holdfast responses`: how far B's answers to fixed prompts are from A's."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,22 +6,24 @@ from typing import Annotated, Any
 
 import typer
 
-from holdfast.cli.answering import Dtype, JsonFile, Limit, MaxNewTokens, PromptsOption, Quiet, Seed, answering
+from holdfast.cli.options import Dtype, JsonFile, Limit, MaxNewTokens, Prompts, Quiet, Seed
+from holdfast.cli.progress_bars import answer_progress
 from holdfast.model.quiet import silence_progress_bars
 
-AnsweringModel = Annotated[str, typer.Argument(help="A model folder, a hub id, or `lab`.", show_default=False)]
+Model = Annotated[str, typer.Argument(help="A model folder, a hub id, or `lab`.", show_default=False)]
 
 SHOWN = 3
-"""Prompts that are shown with both answers; the JSON file has more."""
+"""Prompts shown with both answers; the JSON file has more."""
 
 
 def responses(
-    a: AnsweringModel,
-    b: AnsweringModel,
-    prompts: PromptsOption,
-    samples: Annotated[int, typer.Option("--samples", min=1, help="Sampled answers to each prompt, for KL.")] = 1,
+    a: Model,
+    b: Model,
+    prompts: Prompts,
+    samples: Annotated[int, typer.Option("--samples", min=1, help="Sampled answers per prompt, for KL.")] = 1,
     embedder: Annotated[
-        Path | None, typer.Option("--embedder", metavar="FOLDER", help="An embedding model, for similarity.")
+        Path | None,
+        typer.Option("--embedder", metavar="FOLDER", help="Folder of an embedding model, to measure similarity."),
     ] = None,
     max_new_tokens: MaxNewTokens = None,
     limit: Limit = None,
@@ -41,8 +43,8 @@ def responses(
     asked = load_prompts(prompts, limit)
     reader = None if embedder is None else Embedder(embedder)
     first, second = load(a, dtype), load(b, dtype)
-    with answering(quiet) as told:
-        found = response_drift(
+    with answer_progress(quiet) as progress_of:
+        result = response_drift(
             first,
             second,
             asked,
@@ -50,18 +52,18 @@ def responses(
             seed=seed,
             max_new_tokens=max_new_tokens,
             embedder=reader,
-            told=told,
+            progress=progress_of,
         )
-    print(as_text(found))
+    print(as_text(result))
     if json_file is not None:
-        write_json(json_file, {"a": a, "b": b, "sources": prompts, "seed": seed} | found)
+        write_json(json_file, {"a": a, "b": b, "sources": prompts, "seed": seed} | result)
 
 
-def as_text(found: Mapping[str, Any]) -> str:
-    """What `response_drift` found, as tables."""
+def as_text(result: Mapping[str, Any]) -> str:
+    """The result of `response_drift` as tables."""
     from holdfast.cli.tables import interval, table
 
-    greedy = found["greedy"]
+    greedy = result["greedy"]
     length = greedy["length"]
     rows: list[tuple[str, ...]] = [
         ("equal texts", "–", f"{greedy['agreement']['mean']:.1%}", interval(greedy["agreement"]["ci95"])),
@@ -69,14 +71,14 @@ def as_text(found: Mapping[str, Any]) -> str:
         ("words", f"{length['a']:.1f}", f"{length['b']:.1f}", _plain(length["ci95"])),
     ]
     rows += [(f"distinct-{n}", f"{v['a']:.3f}", f"{v['b']:.3f}", "–") for n, v in greedy["distinct"].items()]
-    if "embedding" in found:
-        same = found["embedding"]
+    if "embedding" in result:
+        same = result["embedding"]
         rows.append(("embedding similarity", "–", f"{same['mean']:.3f}", _plain(same["ci95"])))
         if same["shuffled"] is not None:
-            rows.append(("the same, of unlike prompts", "–", f"{same['shuffled']:.3f}", "–"))
+            rows.append(("the same, of unrelated prompts", "–", f"{same['shuffled']:.3f}", "–"))
     kl = [
         (row["direction"], row["samples"], f"{row['mean']:.5f}", _error(row["se"]), f"{row['per_answer']:.4f}")
-        for row in found["kl"]
+        for row in result["kl"]
     ]
     kl += [
         (
@@ -86,20 +88,20 @@ def as_text(found: Mapping[str, Any]) -> str:
             _error(row["se"]),
             f"{row['per_answer']:.4f}",
         )
-        for side, row in found["entropy"].items()
+        for side, row in result["entropy"].items()
     ]
     parts = [
-        f"{found['prompts']} prompts",
-        f"Greedy answers\n{table(('measure', 'A', 'B', '95% interval'), rows)}",
-        f"In nats, {found['kl'][0]['estimator']}\n"
+        f"{result['prompts']} prompts",
+        f"Greedy answers\n{table(('measure', 'A', 'B', '95% CI'), rows)}",
+        f"In nats, {result['kl'][0]['estimator']}\n"
         + table(("measure", "samples of", "per token", "±", "per answer"), kl),
     ]
-    moved = [row for row in found["moved"] if row["edit"] > 0][:SHOWN]
+    moved = [row for row in result["moved"] if row["edit"] > 0][:SHOWN]
     if moved:
         lines = [
             f"{row['id']} (edit distance {row['edit']:.0%})\n  A: {row['a']!r}\n  B: {row['b']!r}" for row in moved
         ]
-        parts.append("Moved most\n" + "\n".join(lines))
+        parts.append("Answers that moved most\n" + "\n".join(lines))
     return "\n\n".join(parts)
 
 

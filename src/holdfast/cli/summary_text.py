@@ -1,4 +1,4 @@
-"""What came of a run or a comparison, for the terminal: the verdict and the numbers it follows from."""
+"""The summary of a run or a comparison for the terminal: the key numbers as a table, and the verdict."""
 
 import shutil
 import textwrap
@@ -20,7 +20,7 @@ def print_summary(summary: Mapping[str, Any]) -> None:
 
 
 def summary_as_text(summary: Mapping[str, Any]) -> str:
-    """The verdict's sentences, and a table: scores by set and stage of a run, metrics by recipe of a comparison."""
+    """A table and the verdict. A run's table has scores by set and stage, a comparison's has metrics by recipe."""
     view = SummaryView(summary)
     width = min(WIDEST, shutil.get_terminal_size().columns)
     title = view.name if view.status == "complete" else f"{view.name} ({view.status})"
@@ -29,7 +29,7 @@ def summary_as_text(summary: Mapping[str, Any]) -> str:
 
 
 def _matrix(view: SummaryView) -> str:
-    """Scores in percent of every set before the first and after each stage; a task's own stage is marked."""
+    """Scores in percent on every set, before the first stage and after each stage; a task's own stage is marked."""
     stages = view.stages(0)
     header = ["score, %", "kind", *(view.stage_name(stage, 0) for stage in stages)]
     rows = []
@@ -52,4 +52,4 @@ def _row(recipe: RecipeView) -> list[str]:
         value = recipe.metrics.get(metric.name, ShownEstimate(None))
         spread = f" {interval_text(value, metric.kind)}" if value.ci95 else ""
         values.append(value_text(value.mean, metric.kind) + spread)
-    return [recipe.label + (" (front)" if recipe.on_front else ""), *values, seconds(recipe.budget.get("train"))]
+    return [recipe.label + (" (Pareto front)" if recipe.on_front else ""), *values, seconds(recipe.budget.get("train"))]

@@ -1,4 +1,4 @@
-"""What a rollout batch says about itself in the log. Importable without torch."""
+"""Metrics of a rollout batch, and the rows of it that are logged. Importable without torch."""
 
 import math
 import zlib
@@ -9,14 +9,14 @@ from typing import Any
 from holdfast.data.rows import Group, Row
 
 ROLLOUTS_KEPT = 4
-"""Training completions written to rollouts.jsonl at each checkpoint."""
+"""Training completions that each checkpoint writes to rollouts.jsonl."""
 
 EMPTY_BATCH = {"prompts": 0, "completions": 0, "generated_tokens": 0}
-"""What a second step on the same rollouts adds to the budget."""
+"""What a second optimizer step on the same rollout batch adds to the budget: nothing is sampled for it."""
 
 
 def repetition(completion_ids: Sequence[int]) -> float:
-    """Share of a completion's bigrams that stood in it before; 0 for one of fewer than four tokens."""
+    """Share of a completion's bigrams that occur earlier in it. It is 0 for fewer than four tokens."""
     if len(completion_ids) < 4:
         return 0.0
     pairs = list(pairwise(completion_ids))
@@ -24,31 +24,39 @@ def repetition(completion_ids: Sequence[int]) -> float:
 
 
 def compression(text: str) -> float:
-    """How many times shorter zlib makes a text; loops make it large. At most 1 for what is too short to compress."""
+    """Compression ratio of a text with zlib. Loops make it large. A text too short to compress has at most 1."""
     raw = text.encode()
     return len(raw) / len(zlib.compress(raw))
 
 
 def distinct(completions: Sequence[Sequence[int]], n: int = 2) -> float | None:
-    """Distinct n-grams over all n-grams of a batch of completions (distinct-n of arXiv 1510.03055); None of none."""
+    """Diversity of a batch of completions: different n-grams over all n-grams (distinct-n of arXiv 1510.03055).
+
+    None if there are no n-grams.
+    """
     ngrams = [tuple(ids[i : i + n]) for ids in completions for i in range(len(ids) - n + 1)]
     return len(set(ngrams)) / len(ngrams) if ngrams else None
 
 
 def rollout_numbers(groups: Sequence[Group]) -> dict[str, Any]:
-    """Reward, shape and number of a batch's completions: of the sampled ones, or where none was, of demonstrations.
+    """Reward, length, diversity and number of a batch's completions.
 
-    The reward is that of first answers to the stage's own task, whatever is replayed or revised beside them. What was
-    sampled otherwise than by the student alone counts in what was spent, not in the rest; nor does, beside
-    demonstrations, what is sampled to be replayed.
+    Which rows count:
+
+    - If the stage's own prompts were sampled, the sampled rows count, those of replayed prompts included.
+    - Otherwise the other rows count: demonstrations, or completions that were sampled with the teacher's prompt.
+      Completions that were sampled for replay do not.
+    - `reward` is the mean over first answers to the stage's own task. Replayed and revised rows do not count in it.
+    - `completions` and `generated_tokens` are the cost. They include everything that was sampled for the batch, also
+      with a hint or by a near-future model.
     """
-    everything = [row for group in groups for row in group.rows]
-    sampled = [row for row in everything if row.is_sampled]
-    rows = sampled if any(not row.replayed for row in sampled) else [row for row in everything if not row.is_sampled]
+    all_rows = [row for group in groups for row in group.rows]
+    sampled = [row for row in all_rows if row.is_sampled]
+    rows = sampled if any(not row.replayed for row in sampled) else [row for row in all_rows if not row.is_sampled]
     lengths = [len(row.own_ids()) for row in rows]
-    judged = [row.verdict.reward for row in rows if row.verdict is not None and not (row.replayed or row.revised)]
+    rewards = [row.verdict.reward for row in rows if row.verdict is not None and not (row.replayed or row.revised)]
     return {
-        "reward": sum(judged) / len(judged) if judged else None,
+        "reward": sum(rewards) / len(rewards) if rewards else None,
         "completion_length": sum(lengths) / len(lengths),
         "completion_length_p95": sorted(lengths)[math.ceil(0.95 * len(lengths)) - 1],
         "repetition": sum(repetition(row.own_ids()) for row in rows) / len(rows),
@@ -62,7 +70,7 @@ def rollout_numbers(groups: Sequence[Group]) -> dict[str, Any]:
 
 
 def some_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """A few rows of a batch as they are shown: lines of rollouts.jsonl."""
+    """A few rows from all over a batch, as lines of rollouts.jsonl."""
     return [
         {
             "id": row.example.id,

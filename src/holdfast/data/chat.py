@@ -189,11 +189,12 @@ def encode_reply(
     *,
     where: str = "",
 ) -> list[int]:
-    """Token ids of a reply to a sampled turn: from the end of that turn to where the assistant writes again.
+    """Token ids of a reply to a sampled turn: from the end of that turn up to the point at which the assistant writes
+    again.
 
     The sampled tokens are never encoded again, because encoding their text could give other tokens than were sampled.
-    So the ids are found with a stand-in for the sampled turn: what the template writes after the stand-in is what it
-    writes after any turn.
+    Instead, the template renders a stand-in for the sampled turn. What it writes after the stand-in is what it writes
+    after any turn.
 
     Args:
         tokenizer: with a chat template.

@@ -1,4 +1,4 @@
-"""Examples, messages, and the verdict on an answer."""
+"""Examples, messages, and verdicts on answers."""
 
 import math
 import numbers
@@ -10,7 +10,7 @@ from holdfast.errors import DataError
 
 
 class Message(TypedDict):
-    """One turn of a conversation, in the form that chat templates take."""
+    """One turn of a conversation, as chat templates take it."""
 
     role: str
     content: str
@@ -18,56 +18,61 @@ class Message(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One thing to answer, and what privilege there is about it.
+    """One question and what is known about its answer.
 
-    `messages` is what the student sees; everything else is kept from it. `answer` is for the verifier alone.
+    The student sees only `messages`. The verifier alone sees `answer`. The other fields are privileges: information
+    that a recipe may show to the teacher, or train on.
     """
 
     id: str
     messages: tuple[Message, ...]
     demonstration: str | None = None
-    """A response worth imitating (TRL's `completion`)."""
+    """A response to imitate (TRL's `completion`)."""
     privileged_context: str | None = None
-    """What the teacher alone is shown; where it is absent the demonstration or the solution is shown in its place."""
+    """Text that only the teacher sees. If it is absent, the teacher sees the demonstration or the solution instead."""
     solution: tuple[str, ...] | None = None
-    """A worked solution in steps, the last of which states the answer; of it a part can be shown."""
+    """A worked solution in steps. The last step states the answer. A recipe may show only a part of it."""
     plan: str | None = None
     """An outline of how to answer, without the answer."""
     actions: tuple[str, ...] | None = None
-    """What somebody who succeeded did, action by action, without thoughts; of it a first part can be shown."""
+    """The actions of somebody who succeeded, without thoughts. A recipe may show only the first of them."""
     translation: tuple[Message, ...] | None = None
-    """The same conversation in a language that the model is safer in."""
+    """The same conversation in a language in which the model is safer."""
     answer: Any = None
-    """What the verifier compares a completion with; never part of any prompt."""
+    """What the verifier compares a completion with. It is never part of a prompt."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def privileges(self) -> frozenset[str]:
-        """Names of the privileges that this example carries."""
-        have = set()
+        """Names of the privileges that this example has."""
+        names = set()
         if self.demonstration is not None:
-            have.add("demonstration")
+            names.add("demonstration")
         if self.plan is not None:
-            have.add("plan")
+            names.add("plan")
         if self.solution is not None:
-            have.add("solution")
+            names.add("solution")
         if self.actions is not None:
-            have.add("actions")
+            names.add("actions")
         if self.translation is not None:
-            have.add("translation")
+            names.add("translation")
         if any(each is not None for each in (self.privileged_context, self.demonstration, self.solution)):
-            have.add("privileged_context")
-        return frozenset(have)
+            names.add("privileged_context")
+        return frozenset(names)
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a verifier says of one completion.
+    """A verifier's result for one completion.
 
     Args:
-        reward: between 0 (useless) and 1 (right).
-        feedback: what an environment would say of a wrong answer; must never give the right one away.
-        answer: the answer as the verifier read it from the completion, or None where it found none.
-        format_ok: whether the completion has the form that was asked for.
+        reward: from 0 (useless) to 1 (right).
+        feedback: what is wrong with the completion, as an environment would report it. It must not reveal the answer,
+            because recipes show it to the teacher.
+        answer: the answer that the verifier read from the completion; None if it contains none.
+        format_ok: whether the completion has the requested format.
+
+    Raises:
+        DataError: the reward is not a number from 0 to 1.
     """
 
     reward: float
@@ -77,24 +82,28 @@ class Verdict:
 
     def __post_init__(self) -> None:
         if not isinstance(self.reward, int | float) or math.isnan(self.reward) or not 0.0 <= self.reward <= 1.0:
-            raise DataError(f"a verifier gave the reward {self.reward!r}", fix="a reward is a number between 0 and 1")
+            raise DataError(f"a verifier returned the reward {self.reward!r}", fix="return a number from 0 to 1")
 
 
-def as_verdict(found: Any, where: str) -> Verdict:
-    """What a user's function returned, as a verdict; a plain number is the reward.
+def as_verdict(result: Any, where: str) -> Verdict:
+    """A user function's result as a verdict. A plain number is taken as the reward.
+
+    Args:
+        result: what the function returned.
+        where: names the function in error messages.
 
     Raises:
-        DataError: it is neither, or no reward.
+        DataError: the result is neither a verdict nor a number from 0 to 1.
     """
-    if isinstance(found, numbers.Real) or hasattr(found, "item"):  # a number, also one of NumPy or torch
-        found = Verdict(float(found))
-    if not isinstance(found, Verdict):
+    if isinstance(result, numbers.Real) or hasattr(result, "item"):  # a number, also one of NumPy or torch
+        result = Verdict(float(result))
+    if not isinstance(result, Verdict):
         raise DataError(
-            f"it returned {type(found).__name__}", where=where, fix="return holdfast.Verdict or a number from 0 to 1"
+            f"it returned {type(result).__name__}", where=where, fix="return holdfast.Verdict or a number from 0 to 1"
         )
-    return found
+    return result
 
 
 def unjudged(example: Example, completion: str) -> Verdict:
-    """In the place of a verifier where an environment judges whole episodes."""
-    raise DataError("an answer by itself cannot be judged: its environment judges an episode")
+    """The verifier of a suite with an environment. It always fails, because the environment judges whole episodes."""
+    raise DataError("a single answer cannot be judged: the environment judges whole episodes")

@@ -1,4 +1,4 @@
-"""Rows: the tokens a step is trained on, and what a recipe writes on each of them. Importable without torch."""
+"""Rows: the tokens that an optimizer step trains on, and a recipe's annotation of each. Importable without torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,9 +10,9 @@ from holdfast.data.example import Example, Message, Verdict
 class Row:
     """One completion of one prompt.
 
-    The first block says where it comes from; the second is what a recipe annotates. A row whose ce, div, advantage
-    and base_kl are all 0, or that has no token of any weight to compute a loss on, carries no signal and is left out of
-    every forward pass.
+    The first block of fields says where the row comes from. The second block is the recipe's annotation. A row has no
+    signal if `ce`, `div`, `advantage` and `base_kl` are all 0, or if no token with a weight is left for the loss. Such
+    a row is left out of every forward pass.
     """
 
     example: Example
@@ -20,52 +20,55 @@ class Row:
     completion_ids: list[int]
     completion: str = ""
     sampled_logprobs: list[float] | None = None
-    """Log-probability of each completion token as sampled, temperature applied; None for demonstrations."""
+    """Log-probability of each completion token as it was sampled, after temperature; None for demonstrations."""
     source_logprobs: list[float] | None = None
-    """Log-probability of each completion token as it was written, where the student with this prompt did not write it:
-    a near-future model did, a teacher, or the student itself with a hint. `sampled_logprobs` is then None."""
+    """Log-probability of each completion token as it was sampled, if it was sampled by a near-future model, with the
+    teacher's prompt, or with a hint. `sampled_logprobs` is then None."""
     seed: int = 0
-    """Names the row in its run; what a recipe draws at random about it comes from this."""
+    """Names the row in its run. A recipe's random draws for the row follow from it."""
     tool_mask: list[int] | None = None
-    """Of several turns: 1 for completion tokens that the model wrote, 0 for those that an environment wrote between its
-    turns, which no loss is computed on (TRL's name). None where the model wrote all of them."""
+    """In a row of several turns: 1 for completion tokens that the model wrote, 0 for those that an environment wrote
+    between its turns. The latter have no loss. None if the model wrote all tokens. The name is TRL's."""
     replayed: bool = False
-    """It is of an earlier stage's task."""
+    """Its prompt is of an earlier stage's task, or of the replay file."""
     revised: bool = False
-    """It revises an answer of the model's own, which its prompt ends in, with a cue."""
+    """It revises an answer of the model. Its prompt ends with that answer and a cue."""
     truncated: bool = False
-    """The completion was cut by `max_completion_length` before its end-of-sequence token; of several turns, these or
-    its tokens ran out before it was over."""
+    """The completion reached `max_completion_length` before its end-of-sequence token. An episode reached its limit of
+    turns or tokens before it was over."""
     verdict: Verdict | None = None
 
     ce: float = 0.0
     div: float = 0.0
     advantage: float = 0.0
     base_kl: float = 0.0
-    """Weight of KL to the base, times the objective's `reference_kl`."""
+    """`ce`, `div` and `base_kl` are the weights of cross-entropy, of the divergence from the teacher and of KL to the
+    base. `advantage` is that of the policy gradient. The weight of `base_kl` is multiplied by the objective's
+    `reference_kl`."""
     excluded: bool = False
-    """Left out of the step altogether: it carries no signal and counts in no denominator."""
+    """Left out of the step: it has no signal and counts in no denominator."""
     skip_tokens: int = 0
-    """The first tokens of the completion left out of the loss (never out of the attention)."""
+    """How many first tokens of the completion have no loss. They are still attended to."""
     token_weights: list[float] | None = None
-    """What each completion token's loss is multiplied by, all of its components; None for 1. Denominators stay as they
-    are: a token of weight 0 still counts in its row's mean."""
+    """Weight of each completion token's loss, for all its components; None for 1. Denominators do not change: a token
+    of weight 0 still counts in its row's mean."""
     teacher_messages: Sequence[Message] | None = None
+    """The teacher's conversation; None if the teacher does not score this row."""
     teacher_prefix: str = ""
-    """What the teacher's own turn begins with, before the completion that it scores."""
+    """Text that begins the teacher's turn, before the completion that it scores (an assistant prefill)."""
     teacher_prompt_ids: list[int] | None = None
     old_logprobs: list[float] | None = None
-    """Log-probabilities at the start of the rollout batch's optimizer steps, from the training forward."""
+    """Log-probabilities before the first optimizer step on the rollout batch, from the training forward pass."""
 
     @property
     def has_signal(self) -> bool:
         positions = self.loss_positions()
-        weighed = bool(positions) and (self.token_weights is None or any(self.token_weights[t] for t in positions))
-        return weighed and not self.excluded and any((self.ce, self.div, self.advantage, self.base_kl))
+        has_weight = bool(positions) and (self.token_weights is None or any(self.token_weights[t] for t in positions))
+        return has_weight and not self.excluded and any((self.ce, self.div, self.advantage, self.base_kl))
 
     @property
     def is_sampled(self) -> bool:
-        """Whether the model wrote the completion, with this prompt; false for a demonstration."""
+        """Whether the student, or the base, sampled the completion with this prompt. False for a demonstration."""
         return self.sampled_logprobs is not None
 
     @property
@@ -73,9 +76,9 @@ class Row:
         return self.verdict.reward if self.verdict is not None else 0.0
 
     def loss_positions(self) -> Sequence[int]:
-        """Indices of the completion tokens that the loss is computed on, in order."""
-        behind = range(min(self.skip_tokens, len(self.completion_ids)), len(self.completion_ids))
-        return behind if self.tool_mask is None else [t for t in behind if self.tool_mask[t]]
+        """Indices of the completion tokens that have a loss, in order."""
+        not_skipped = range(min(self.skip_tokens, len(self.completion_ids)), len(self.completion_ids))
+        return not_skipped if self.tool_mask is None else [t for t in not_skipped if self.tool_mask[t]]
 
     def own_ids(self) -> list[int]:
         """The completion tokens that the model wrote."""
@@ -91,14 +94,15 @@ class Group:
     example: Example
     rows: list[Row] = field(default_factory=list)
     batch: int = 0
-    """The rollout batch of its stage, from 0; what a recipe spreads over batches follows from it."""
+    """Number of the rollout batch in its stage, from 0. A recipe may change over batches."""
     shown_actions: int = 0
-    """How many actions the rows that were sampled with a hint were shown."""
+    """How many actions the hint of its hinted rows shows."""
     extra_completions: int = 0
-    """Sampled for it beside the student's own: with a hint, or by a model of the near future."""
+    """Completions sampled for it that are not the student's own: with a hint or the teacher's prompt, or by a
+    near-future model. They count as cost only."""
     extra_tokens: int = 0
-    """Generated in these."""
+    """Tokens of these completions."""
 
     def sampled(self) -> "Group":
-        """The same prompt with the rows that the model wrote alone, without its demonstration."""
+        """A group of only those rows that were sampled with its own prompt."""
         return Group(self.example, [row for row in self.rows if row.is_sampled])

@@ -1,4 +1,4 @@
-"""What is learned: examples, the verdict on an answer, tasks, and the sets that are evaluated."""
+"""Tasks, which stages train on, and suites, which are only evaluated."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,13 +9,14 @@ from holdfast.data.example import Example, Verdict, as_verdict
 from holdfast.errors import DataError
 
 Verify = Callable[[Example, str], Verdict]
+"""A verifier: judges a completion of an example."""
 
 SuiteKind = Literal["retention", "ood"]
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A held-out set that no stage trains on: an old skill (`retention`) or a new surface form of a task (`ood`)."""
+    """A held-out set that no stage trains on: an old skill (`retention`) or a task in another form (`ood`)."""
 
     name: str
     kind: SuiteKind
@@ -23,18 +24,18 @@ class Suite:
     verifier: Verify
     description: str = ""
     episodes: Episodes | None = None
-    """Of a suite of several turns: its environment, which judges in the verifier's place."""
+    """The environment of a suite of several turns. It judges instead of the verifier."""
 
     def verify(self, example: Example, completion: str) -> Verdict:
-        return checked(self.verifier, self.name, example, completion)
+        return run_verifier(self.verifier, self.name, example, completion)
 
 
 @dataclass(frozen=True)
 class Task:
-    """One stage of a stream: train and test examples and how an answer is judged.
+    """One stage of a stream: training and test examples, and how an answer is judged.
 
-    `verifier` may be None for tasks with demonstrations only; recipes that learn from rewards then refuse it. A task of
-    several turns has an environment in its place.
+    `verifier` may be None for a task that has only demonstrations. Recipes that learn from rewards refuse such a task.
+    A task of several turns has `episodes` instead of a verifier.
     """
 
     name: str
@@ -47,30 +48,38 @@ class Task:
     def verify(self, example: Example, completion: str) -> Verdict:
         if self.verifier is None:
             raise DataError(f"task {self.name!r} has no verifier", fix="name one with verifier: module:function")
-        return checked(self.verifier, self.name, example, completion)
+        return run_verifier(self.verifier, self.name, example, completion)
 
     def provides(self) -> frozenset[str]:
-        """Privileges that every training example carries, and 'reward' where a verifier or an environment judges.
+        """What recipes can use of this task: privileges that every training example has, and 'reward' if it is judged.
 
-        Over several turns actions are a demonstration: each is a turn of the model, a demonstration's text the last.
+        In a task of several turns, actions are a demonstration: each is a turn of the model. A demonstration's text is
+        then the last turn.
         """
-        have: set[str] = set.intersection(*(set(e.privileges()) for e in self.train)) if self.train else set()
+        names: set[str] = set.intersection(*(set(e.privileges()) for e in self.train)) if self.train else set()
         if self.verifier is not None or self.episodes is not None:
-            have.add("reward")
-        if self.episodes is not None and "actions" in have:
-            have.add("demonstration")  # to say, turn by turn
-        return frozenset(have)
+            names.add("reward")
+        if self.episodes is not None and "actions" in names:
+            names.add("demonstration")
+        return frozenset(names)
 
 
 def all_sets(tasks: Sequence[Task], suites: Sequence[Suite]) -> list[Task | Suite]:
-    """Everything that is evaluated, tasks first."""
+    """All sets that are evaluated, tasks first."""
     return [*tasks, *suites]
 
 
-def checked(verifier: Verify, name: str, example: Example, completion: str) -> Verdict:
-    """Run a verifier, turning whatever goes wrong in it into one line that names the place.
+def run_verifier(verifier: Verify, name: str, example: Example, completion: str) -> Verdict:
+    """Run a verifier. A plain number is taken as the reward, as TRL's reward functions return it.
 
-    A plain number in place of a `Verdict` is taken as the reward, as TRL's reward functions return it.
+    Args:
+        verifier: the user's function.
+        name: of the task or suite, for error messages.
+        example: what is answered.
+        completion: what the model wrote.
+
+    Raises:
+        DataError: the verifier raises, or returns something that is no verdict; in one line that names the example.
     """
     where = f"verifier of {name!r}, example {example.id!r}"
     try:

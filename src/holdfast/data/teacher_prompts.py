@@ -1,7 +1,7 @@
-"""What only the teacher sees: the re-prompt that adds a demonstration, a sibling's success or feedback.
+"""Prompt templates of the teacher: they add a demonstration, a sample that succeeded, feedback or a hint to the prompt.
 
-Every piece of text is inserted as a value, never as part of a format string that is formatted again, so braces in
-a user's text survive. The student's own attempt is never shown (SDPO, ablation in table 6: it lowers exploration).
+Texts are inserted as values. The result is never formatted again, so braces in a user's text stay as they are. The
+teacher does not see the student's own attempt, because that lowers exploration (SDPO, arXiv 2601.20802, table 6).
 """
 
 import math
@@ -15,7 +15,7 @@ DEMONSTRATION_TEMPLATE = (
     "{prompt}\n\nThis is an example for a response to the question:\n{demonstration}\n\n"
     "Now answer with a response of your own, including the thinking process."
 )
-"""SDFT's teacher prompt in our words: the question, the demonstration, a call for a response of one's own."""
+"""SDFT's teacher prompt in our words: the question, the demonstration, and the request for a new response."""
 
 REFERENCE_TEMPLATE = (
     "{prompt}\n\nHere is a reference solution to this problem:\n{demonstration}\n\n"
@@ -35,32 +35,37 @@ ACTIONS_TEMPLATE = (
     "{prompt}\n\nThese actions were taken by somebody who succeeded:\n{actions}\n\n"
     "There may be more to do than they show."
 )
-"""ActGuide-RL's hint in our words: it may show a part alone."""
+"""ActGuide-RL's hint in our words. It may show only a part of the actions."""
 
 TRANSLATION_TEMPLATE = "{prompt}\n\nThink about whether this request is safe, then answer it."
-"""What MSD's teacher is told beside the translated prompt, in our words."""
+"""MSD's instruction to the teacher, which follows the translated prompt, in our words."""
 
 _THINK_BLOCK = re.compile(r"<think>.*?</think>\s*", re.DOTALL)
 
 
 def fill(template: str, **values: str) -> str:
-    """Put values into the named places of a template, in one pass, leaving every other brace alone."""
+    """Replace the placeholders of a template, e.g. {prompt}, by values. All other braces stay as they are."""
     return re.sub(r"\{(\w+)\}", lambda m: values.get(m.group(1), m.group(0)), template)
 
 
 def require_places(setting: str, template: str, *places: str) -> None:
-    """Refuse a user's template in which one of these values has no place.
+    """Refuse a user's template that lacks a placeholder.
+
+    Args:
+        setting: names the template in the error message.
+        template: the user's text.
+        places: names of the placeholders that it must have.
 
     Raises:
-        ValueError: naming the setting and what it lacks.
+        ValueError: a placeholder is missing.
     """
     for place in places:
         if f"{{{place}}}" not in template:
-            raise ValueError(f"{setting} has no place {{{place}}}")
+            raise ValueError(f"{setting} has no placeholder {{{place}}}; add it")
 
 
 def with_last_user_message(messages: Sequence[Message], content: str) -> tuple[Message, ...]:
-    """The same conversation with the content of its last user message replaced; system and earlier turns stay."""
+    """The conversation with another content of its last user message. All other messages stay as they are."""
     index = _last_user_turn(messages)
     return (*messages[:index], Message(role="user", content=content), *messages[index + 1 :])
 
@@ -74,11 +79,11 @@ def _last_user_turn(messages: Sequence[Message]) -> int:
     for index in reversed(range(len(messages))):
         if messages[index]["role"] == "user":
             return index
-    raise DataError("a conversation without a user message", fix="a prompt needs a message with the role `user`")
+    raise DataError("the conversation has no user message", fix="add a message with the role `user` to the prompt")
 
 
 def privileged_text(example: Example) -> str:
-    """What the teacher is shown of an example: its privileged context, else its demonstration, else its solution."""
+    """What the teacher sees of an example: its privileged context, else its demonstration, else its solution."""
     text = example.privileged_context if example.privileged_context is not None else example.demonstration
     if text is not None:
         return text
@@ -87,12 +92,14 @@ def privileged_text(example: Example) -> str:
 
 
 def exposed_steps(solution: Sequence[str], exposure: float, *, keep_answer: bool = False) -> str:
-    """The first ⌈exposure · n⌉ of a solution's n steps, one a line.
+    """The first ⌈exposure · n⌉ of a solution's n steps, one per line.
 
     Args:
+        solution: its steps.
         exposure: from 0 to 1.
-        keep_answer: the last step, which states the answer, is shown in any case.
+        keep_answer: show the last step, which states the answer, in any case.
     """
+    # Rounded first: 0.07 · 100 is slightly more than 7 in floating point, and an eighth step would be shown.
     count = math.ceil(round(exposure * len(solution), 9))
     shown = list(solution[:count])
     if keep_answer and count < len(solution):
@@ -101,23 +108,23 @@ def exposed_steps(solution: Sequence[str], exposure: float, *, keep_answer: bool
 
 
 def demonstration_prompt(messages: Sequence[Message], demonstration: str, template: str) -> tuple[Message, ...]:
-    """The teacher's conversation for SDFT: `template` has the places {prompt} and {demonstration}."""
+    """The teacher's conversation for SDFT. `template` has the placeholders {prompt} and {demonstration}."""
     prompt = last_user_message(messages)
     return with_last_user_message(messages, fill(template, prompt=prompt, demonstration=demonstration))
 
 
 def plan_prompt(messages: Sequence[Message], plan: str, template: str) -> tuple[Message, ...]:
-    """The teacher's conversation for SORT: `template` has the places {prompt} and {plan}."""
+    """The teacher's conversation for SORT. `template` has the placeholders {prompt} and {plan}."""
     return with_last_user_message(messages, fill(template, prompt=last_user_message(messages), plan=plan))
 
 
 def numbered(actions: Sequence[str]) -> str:
-    """Actions as a hint shows them, one a line, with their numbers."""
+    """Actions as a hint shows them: one per line, numbered from 1."""
     return "\n".join(f"{number}. {action}" for number, action in enumerate(actions, 1))
 
 
 def actions_prompt(messages: Sequence[Message], actions: Sequence[str], template: str) -> tuple[Message, ...]:
-    """The conversation with a hint: `template` has the places {prompt} and {actions}."""
+    """The conversation with a hint. `template` has the placeholders {prompt} and {actions}."""
     prompt = last_user_message(messages)
     return with_last_user_message(messages, fill(template, prompt=prompt, actions=numbered(actions)))
 
@@ -131,7 +138,16 @@ def reprompt(
     solution_template: str = SOLUTION_TEMPLATE,
     feedback_template: str = FEEDBACK_TEMPLATE,
 ) -> tuple[Message, ...]:
-    """The teacher's conversation for SDPO (arXiv 2601.20802, table 2): question, solution, feedback, closing line."""
+    """The teacher's conversation for SDPO (arXiv 2601.20802, table 2): question, solution, feedback, closing line.
+
+    Args:
+        messages: the student's conversation.
+        solution: a sample that succeeded, or a demonstration; None to leave this part out.
+        feedback: what was wrong with the student's attempt; None to leave this part out.
+        template: has the placeholders {prompt}, {solution} and {feedback}.
+        solution_template: the part with the solution; has the placeholder {solution}.
+        feedback_template: the part with the feedback; has the placeholder {feedback}.
+    """
     content = fill(
         template,
         prompt=last_user_message(messages),
@@ -142,6 +158,9 @@ def reprompt(
 
 
 def strip_thinking(text: str) -> str:
-    """Drop `<think>…</think>` blocks; where only the closing tag remains, everything up to it."""
+    """Remove `<think>…</think>` blocks. If a closing tag remains, everything up to the last one is removed too.
+
+    Some chat templates put the opening tag into the prompt, so that a completion has only the closing tag.
+    """
     text = _THINK_BLOCK.sub("", text)
     return text.rpartition("</think>")[2].lstrip() if "</think>" in text else text

@@ -1,4 +1,4 @@
-"""How far a model's answers have moved from another's, with both models in memory."""
+"""How a model's answers differ from another's: KL, entropy, edits, similarity. Both models are in memory."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from holdfast.objective.divergence import entropy, kl
 ESTIMATOR = "exact over the vocabulary at every token of sampled answers, temperature 1; standard error over prompts"
 
 MOVED = 10
-"""Prompts that are shown with both answers."""
+"""Number of prompts that are shown with both answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +62,16 @@ def divergences(
 
 
 def require_same_tokens(a: Policy, b: Policy) -> None:
-    """Refuse two models whose token ids do not mean the same.
+    """Refuse two models whose token ids have different meanings.
 
     Raises:
         ModelError: tokenizers or vocabularies differ.
     """
     if a.tokenizer.get_vocab() != b.tokenizer.get_vocab() or a.head.weight.shape[0] != b.head.weight.shape[0]:
         raise ModelError(
-            f"its tokens are not those of {a.source}", where=b.source, fix="compare models of one vocabulary"
+            f"its vocabulary differs from that of {a.source}",
+            where=b.source,
+            fix="compare models with the same vocabulary",
         )
 
 
@@ -82,33 +84,33 @@ def response_drift(
     seed: int = 0,
     max_new_tokens: int | None = None,
     embedder: Embedder | None = None,
-    told: Callable[[str], OnPrompts] | None = None,
+    progress: Callable[[str], OnPrompts] | None = None,
 ) -> dict[str, Any]:
-    """All measures of how B's answers to fixed prompts differ from A's.
+    """All metrics of how B's answers to fixed prompts differ from A's.
 
     Args:
-        samples: answers to each prompt that KL and entropy are measured on, by each model, at temperature 1.
-        told: from who answers, such as "a, greedy", to what is told how many prompts were answered.
+        samples: answers to each prompt, by each model at temperature 1, on which KL and entropy are measured.
+        progress: from a label of the answers, such as "a, greedy", to a function that is called with the progress.
 
     Returns:
-        `greedy`, see `compare_greedy`; `kl`, four entries: either direction on either model's samples; `entropy` of
-        each model on its own; `embedding` where there is an embedder; `moved`, the prompts whose greedy answers
-        moved most, by edit distance and then by KL. Nats throughout.
+        `greedy`, see `compare_greedy`; `kl`, four entries, for both directions on both models' samples; `entropy` of
+        each model on its own samples; `embedding`, if there is an embedder; `moved`, the prompts whose greedy answers
+        differ most, by edit distance and then by KL. All in nats.
 
     Raises:
-        ModelError: the two have different tokens.
+        ModelError: the two have different vocabularies.
         DataError: a prompt does not fit.
     """
     require_same_tokens(a, b)
 
     def answers(name: str, policy: Policy, temperature: float, count: int) -> list[Answer]:
         sampling = Sampling(temperature, count, seed, max_new_tokens)
-        return sample_answers(policy, prompts, sampling, told(name) if told else None)
+        return sample_answers(policy, prompts, sampling, progress(name) if progress else None)
 
     greedy = [answers(f"{name}, greedy", policy, 0.0, 1) for name, policy in (("a", a), ("b", b))]
-    drawn = [answers(f"{name}, sampled", policy, 1.0, samples) for name, policy in (("a", a), ("b", b))]
+    sampled = [answers(f"{name}, sampled", policy, 1.0, samples) for name, policy in (("a", a), ("b", b))]
     encoded, _ = encode_prompts(a, prompts, max_new_tokens)
-    on_a, on_b = (_ByPrompt(a, b, encoded, own) for own in drawn)
+    on_a, on_b = (_ByPrompt(a, b, encoded, own) for own in sampled)
     compared = compare_greedy(*greedy)
     edits = compared.pop("per_prompt")
     result: dict[str, Any] = {
@@ -144,17 +146,17 @@ class _ByPrompt:
     """Divergences on one model's sampled answers, grouped by prompt."""
 
     def __init__(self, a: Policy, b: Policy, encoded: Mapping[str, Sequence[int]], answers: Sequence[Answer]) -> None:
-        found = divergences(a, b, [encoded[x.prompt] for x in answers], [x.ids or () for x in answers])
+        results = divergences(a, b, [encoded[x.prompt] for x in answers], [x.ids or () for x in answers])
         self.groups: dict[str, list[Divergences]] = {}
-        for answer, each in zip(answers, found, strict=True):
+        for answer, each in zip(answers, results, strict=True):
             self.groups.setdefault(answer.prompt, []).append(each)
 
     def mean(self, field: str) -> PerToken:
-        """A field per token."""
+        """Mean of a field per token, with its standard error over prompts."""
         sums = {prompt: [getattr(each, field) for each in group] for prompt, group in self.groups.items()}
         return per_token(sums, {prompt: [each.tokens for each in group] for prompt, group in self.groups.items()})
 
     def of(self, prompt: str, field: str) -> float:
-        """A field per token of one prompt's answers."""
+        """Mean of a field per token of one prompt's answers."""
         group = self.groups[prompt]
         return float(sum(getattr(each, field) for each in group)) / max(1, sum(each.tokens for each in group))

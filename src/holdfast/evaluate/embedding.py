@@ -1,4 +1,4 @@
-"""Similarity of texts by an embedding model: its last hidden states, put together as the model's folder says."""
+"""Similarity of texts by an embedding model: its last hidden states, pooled as the model's files say."""
 
 import json
 from collections.abc import Sequence
@@ -14,9 +14,10 @@ from holdfast.measure.statistics import mean_interval
 from holdfast.tasks.files import first_line
 
 BATCH = 32
+"""Texts of one forward pass."""
 
 LONGEST = 8192
-"""Tokens of a text that are read, where the model's own limit is not smaller."""
+"""Tokens of a text that are read, unless the model's own limit is smaller."""
 
 Pooling = Literal["mean_tokens", "cls_token", "lasttoken"]
 
@@ -27,18 +28,18 @@ class Embedder:
     """An embedding model from a local folder.
 
     Args:
-        folder: what `save_pretrained` wrote, of transformers or of sentence-transformers; weights as safetensors, and
-            no code of its own is run. Hidden states are averaged over a text's tokens, or the first's or the last's are
-            taken where sentence-transformers' files say so.
+        folder: as written by `save_pretrained` of transformers or sentence-transformers, with weights as safetensors.
+            The folder's own code is not run. Hidden states are averaged over a text's tokens, unless the files of
+            sentence-transformers ask for the first or the last token's.
 
     Raises:
-        ModelError: it cannot be loaded, or makes something else of its hidden states.
+        ModelError: it cannot be loaded, or uses another kind of pooling.
     """
 
     def __init__(self, folder: str | Path, device: str | torch.device = "cpu") -> None:
         where = f"embedding model {str(folder)!r}"
         if not (Path(folder) / "config.json").is_file():
-            raise ModelError("no folder with a config.json", where=where, fix="name a local model folder")
+            raise ModelError("there is no folder with a config.json", where=where, fix="name a local model folder")
         self.pooling = _pooling(Path(folder), where)
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -53,7 +54,7 @@ class Embedder:
 
     @torch.no_grad()
     def embed(self, texts: Sequence[str]) -> Tensor:
-        """Pooled last hidden states [N, H] of texts; of a text without any token, zeros."""
+        """Pooled last hidden states [N, H] of texts; zeros for a text without tokens."""
         pooled = []
         for start in range(0, len(texts), BATCH):
             batch = self.tokenizer(
@@ -68,13 +69,13 @@ class Embedder:
                 pooled.append(torch.zeros(len(ids), self.model.config.hidden_size))
                 continue
             hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
-            # Where a row has no token at all, attention has nothing to look at and may give NaN.
+            # A row without tokens has nothing to attend to, so its states may be NaN.
             hidden = hidden.masked_fill(mask[:, :, None] == 0, 0.0)
             pooled.append(self._pooled(hidden, mask.sum(1)).cpu())
         return torch.cat(pooled)
 
     def _pooled(self, hidden: Tensor, lengths: Tensor) -> Tensor:
-        """Of hidden states [B, T, H] of texts with so many tokens [B], padded on the right with zeros: [B, H]."""
+        """Pool hidden states [B, T, H], padded on the right with zeros, of texts with `lengths` [B] tokens: [B, H]."""
         if self.pooling == "mean_tokens":
             return hidden.sum(1) / lengths[:, None].clamp_min(1)
         place = lengths.clamp_min(1) - 1 if self.pooling == "lasttoken" else torch.zeros_like(lengths)
@@ -82,7 +83,7 @@ class Embedder:
 
 
 def _pooling(folder: Path, where: str) -> Pooling:
-    """What sentence-transformers' files say of pooling; the mean where there are none."""
+    """The pooling in the files of sentence-transformers; the mean if there are none."""
     modules = _json(folder / "modules.json", where) or []
     kinds = [str(each.get("type", "")).rpartition(".")[2] for each in modules]
     others = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]
@@ -91,12 +92,12 @@ def _pooling(folder: Path, where: str) -> Pooling:
     chosen = [
         key.removeprefix("pooling_mode_") for key, on in settings.items() if key.startswith("pooling_") and on is True
     ]
-    found = next((pooling for pooling in _POOLINGS if chosen == [pooling]), None)
-    if others or found is None:
+    pooling = next((each for each in _POOLINGS if chosen == [each]), None)
+    if others or pooling is None:
         kind = ", ".join(others or chosen) or "an unknown pooling"
-        fix = "name one that takes the mean, the first token's or the last token's"
-        raise ModelError(f"its embeddings are made by {kind}, which is not known here", where=where, fix=fix)
-    return found
+        fix = "name a model that pools by the mean, the first token or the last token"
+        raise ModelError(f"its embeddings are pooled by {kind}, which is not supported", where=where, fix=fix)
+    return pooling
 
 
 def _json(path: Path, where: str) -> Any:
@@ -111,8 +112,8 @@ def _json(path: Path, where: str) -> Any:
 def compare_embeddings(embedder: Embedder, a: Sequence[str], b: Sequence[str]) -> dict[str, Any]:
     """Cosine similarity of answers to the same prompts, with its t interval over prompts.
 
-    `shuffled` is the mean between A's answer to one prompt and B's to the next: what unlike answers of this kind have
-    in common. Mean-pooled states of many models have a large common part, and a similarity says little without it.
+    `shuffled` is the mean similarity of A's answer to one prompt and B's answer to the next. It is the baseline for
+    unrelated answers: mean-pooled states of many models have a large common part, so a similarity alone says little.
     """
     left, right = embedder.embed(a), embedder.embed(b)
     cosine = torch.nn.functional.cosine_similarity(left, right, dim=-1).tolist()

@@ -1,4 +1,4 @@
-"""Sampling a model's answers to a set of prompts, through the same sampler that training uses."""
+"""Sample a model's answers to a set of prompts, with the sampler that training uses."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,10 +14,10 @@ from holdfast.model.policy import Policy
 from holdfast.sampling.sampler import Request, Sampler
 
 LONGEST_ANSWER = 512
-"""Tokens of the longest answer where none are named."""
+"""Default for the longest answer, in tokens."""
 
 CHUNK = 64
-"""Prompts that are sampled before progress is told."""
+"""Prompts that are sampled between two reports of progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,10 @@ class Sampling:
     Args:
         temperature: 0 takes the most probable token.
         samples: answers to each prompt.
-        seed: names the random numbers; a prompt's are the same for every model, so that equal models answer alike.
-        max_new_tokens: longest answer; None: 512, or what the longest prompt leaves of the model's context.
-        batch_tokens: memory's measure; see `Sampler.generate`.
+        seed: of the random numbers. They depend on the prompt and not on the model, so that equal models give equal
+            answers.
+        max_new_tokens: longest answer. None: 512, or less if the longest prompt leaves less of the model's context.
+        batch_tokens: a bound on memory; see `Sampler.generate`.
     """
 
     temperature: float = 0.0
@@ -40,11 +41,11 @@ class Sampling:
 
 
 OnPrompts = Callable[[int, int], None]
-"""Told how many prompts have been answered, and of how many."""
+"""Called with the number of prompts answered so far, and the number of all prompts."""
 
 
 def load(path: str, dtype: str = "float32") -> Policy:
-    """A model folder, a hub id or `lab`, in evaluation mode without gradients."""
+    """Load a model folder, a hub id or `lab`, in evaluation mode and without gradients."""
     policy = load_policy(ModelSettings.model_validate({"path": path, "dtype": dtype}))
     policy.model.requires_grad_(False)
     return policy
@@ -53,10 +54,10 @@ def load(path: str, dtype: str = "float32") -> Policy:
 def encode_prompts(
     policy: Policy, prompts: PromptSet, max_new_tokens: int | None = None
 ) -> tuple[dict[str, list[int]], int]:
-    """Every prompt in tokens, by id, and the longest answer's tokens; see `Sampling`.
+    """Token ids of every prompt, by id, and the longest answer in tokens; see `Sampling`.
 
     Raises:
-        DataError: a prompt leaves no room in the model's context for an answer of so many tokens, or for any.
+        DataError: a prompt leaves no room in the model's context for an answer of `max_new_tokens`, or for any answer.
     """
     kwargs = policy.chat_template_kwargs
     encoded = {
@@ -66,7 +67,7 @@ def encode_prompts(
     longest = max(encoded, key=lambda name: len(encoded[name]))
     room = math.inf if policy.context_length is None else policy.context_length - len(encoded[longest])
     if room < (max_new_tokens or 1):
-        what = f"the prompt has {len(encoded[longest])} tokens, and the model's context {policy.context_length}"
+        what = f"the prompt has {len(encoded[longest])} tokens, and the model's context has {policy.context_length}"
         fix = "lower --max-new-tokens, or leave the prompt out" if room > 0 else "leave the prompt out"
         raise DataError(what, where=f"example {longest!r}", fix=fix)
     return encoded, max_new_tokens or int(min(LONGEST_ANSWER, room))
@@ -75,7 +76,7 @@ def encode_prompts(
 def sample_answers(
     policy: Policy, prompts: PromptSet, sampling: Sampling, on_prompts: OnPrompts | None = None
 ) -> list[Answer]:
-    """Answers to every prompt, in the order of the prompts; `samples` of each."""
+    """`samples` answers to every prompt, in the order of the prompts."""
     encoded, max_new_tokens = encode_prompts(policy, prompts, sampling.max_new_tokens)
     names = list(encoded)
     sampler = Sampler(policy)
@@ -97,5 +98,5 @@ def sample_answers(
 
 
 def decoder(policy: Policy) -> Callable[[Sequence[int]], str]:
-    """From token ids to text, special tokens included."""
+    """A function from token ids to text that keeps special tokens."""
     return lambda ids: str(policy.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))

@@ -1,1 +1,1 @@
-"""Claims of the papers as experiments on the lab: what is claimed, what was measured, and whether it holds there."""
+"""Claims of the papers as experiments on the lab: the claim, the measurement, and the verdict."""

@@ -1,4 +1,4 @@
-"""What the arms of a claim spent and where they came to. Torch-free."""
+"""The budget and the results of a claim's arms. Torch-free."""
 
 from holdfast.findings.claim import Evidence, Table
 from holdfast.findings.read import POINTS
@@ -6,17 +6,17 @@ from holdfast.measure.metrics import flatten_metrics
 from holdfast.measure.scores import mean
 
 _SCORES = {"learned_score": POINTS, "final_score": POINTS, "loss_of_earlier": POINTS, "retention": -POINTS}
-"""What is read, and its unit; retention is a change, and what is lost its negative."""
+"""Metrics and their factors. `retention` is a change, so the loss is its negative."""
 
 
-def budgets(found: Evidence) -> Table:
-    """What each arm spent and where it came to, as means over seeds: differences alone do not say either.
+def budgets(evidence: Evidence) -> Table:
+    """Each arm's budget and results, as means over seeds. Differences between arms show neither.
 
-    Scores and losses in points: of the tasks right after their stages, of them at the end, what earlier tasks and
-    suites lost, what the suites alone did; KL in nats per token.
+    Scores and losses are in points: the tasks right after their stages, the tasks at the end, the loss on earlier
+    tasks and suites, the loss on suites only. KL is in nats per token.
     """
     rows = []
-    for label, summaries in found.summaries.items():
+    for label, summaries in evidence.summaries.items():
         spent = [summary["budget"] for summary in summaries]
         metrics = [flatten_metrics(summary["metrics"]) for summary in summaries]
         scores = [mean(unit * v for m in metrics if (v := m[name]) is not None) for name, unit in _SCORES.items()]
@@ -34,14 +34,14 @@ def budgets(found: Evidence) -> Table:
             )
         )
     head = (
-        "arm",
+        "run",
         "steps",
         "completions",
         "generated tokens",
-        "learned",
-        "at the end",
-        "lost",
-        "of suites",
+        "score after the stage",
+        "score at the end",
+        "forgetting",
+        "forgetting on suites",
         "KL to base",
     )
     return Table(head, rows)

@@ -1,4 +1,4 @@
-"""A claim, what is measured for it, and the verdict, which follows from intervals alone. Torch-free."""
+"""A claim, the quantities measured for it, and the verdict. Only intervals decide the verdict. Torch-free."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,39 +7,39 @@ from typing import Any, Literal
 
 from holdfast.measure.statistics import Difference, holm, mean_interval, paired_difference, runs_to_tell
 
-ClaimVerdict = Literal["reproduced", "in part", "undecided", "not reproduced"]
+ClaimVerdict = Literal["reproduced", "partly reproduced", "inconclusive", "not reproduced"]
 
-QuantityOutcome = Literal["holds", "undecided", "reversed"]
+QuantityOutcome = Literal["holds", "inconclusive", "reversed"]
 
 RunSummary = Mapping[str, Any]
 
 Experiment = Callable[[Sequence[int]], "list[Quantity]"]
-"""A measurement without runs: seeds in, quantities out, with a value for each. A module's function, so that it can be
-handed to another process."""
+"""A measurement without runs: takes seeds, returns quantities with one value per seed. It must be a module-level
+function, because it is sent to other processes."""
 
 
 @dataclass(frozen=True)
 class ClaimArm:
-    """A recipe of an experiment under a label, and what it changes of the stream's settings, by dotted keys."""
+    """One recipe of an experiment: its label, and the stream settings that it changes, by dotted keys."""
 
     label: str
     recipe: str | Mapping[str, Any]
     settings: Mapping[str, Any] = field(default_factory=dict)
     full: Mapping[str, Any] = field(default_factory=dict)
-    """What else the full form changes."""
+    """Further settings that the full form changes."""
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """One number that a claim says is above 0, or above −`margin` where it says that something is no worse.
+    """One number that is above 0 if the claim is true, or above −`margin` if the claim says "no worse".
 
     Args:
-        name: what it is, so that "NAME: 4.2 points" can be read.
-        unit: e.g. "points" (of 100), "steps"; empty for a ratio.
-        values: one per seed, positive where the claim holds; None where it is not defined for a seed.
-        if_not: why the lab may not show it, though it may be so.
-        if_reversed: a guess at why the lab shows the opposite.
-        margin: how far below 0 still counts as no worse.
+        name: reads well in "NAME: 4.2 points".
+        unit: e.g. "points" (of 100) or "steps"; empty for a ratio.
+        values: one per seed, positive if the claim holds; None if it is not defined for that seed.
+        if_not: why the lab may not show the effect even if it exists.
+        if_reversed: a guess why the lab shows the opposite.
+        margin: how far below 0 a value may be and still count as no worse.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Quantity:
 
     @property
     def estimate(self) -> Difference:
-        """From −margin, over seeds; without an interval where fewer than two are defined, or all are the very same."""
+        """Distance from −margin, over seeds. No interval if fewer than two values are defined or all are equal."""
         return paired_difference(self.values, [-self.margin] * len(self.values))
 
     @property
@@ -60,63 +60,65 @@ class Quantity:
 
     @property
     def ci95(self) -> tuple[float, float] | None:
-        """Of the values themselves."""
+        """95% interval of the values, not of their distance from −margin."""
         above = self.estimate.ci95
         return None if above is None else (above[0] - self.margin, above[1] - self.margin)
 
     @property
     def outcome(self) -> QuantityOutcome:
-        """Whether the interval lies on the claim's side of the bound, on both, or on the other.
+        """Holds if the interval is above the bound, reversed if it is below, inconclusive otherwise.
 
-        Undecided where it is not defined for every seed: those that are may be defined because it holds for them.
+        Also inconclusive if a seed has no value: the other seeds may have one because the claim holds for them.
         """
         if self.ci95 is None or self.estimate.n < len(self.values):
-            return "undecided"
+            return "inconclusive"
         low, high = self.ci95
-        return "holds" if low > -self.margin else "reversed" if high < -self.margin else "undecided"
+        return "holds" if low > -self.margin else "reversed" if high < -self.margin else "inconclusive"
 
     @property
     def reason(self) -> str | None:
-        """Why it does not hold, as far as numbers and what is known of the lab can say; None where it does."""
+        """Why it does not hold, from the numbers and from what we know about the lab; None if it holds."""
         if self.outcome == "holds":
             return None
         if self.outcome == "reversed":
             guess = f" A guess: {self.if_reversed}" if self.if_reversed else ""
-            return f"It goes the other way on the lab; why was not measured.{guess}"
-        return f"{self._what_seeds_tell()} {self.if_not}"
+            return f"The lab shows the opposite. The cause was not measured.{guess}"
+        return f"{self._why_inconclusive()} {self.if_not}"
 
-    def _what_seeds_tell(self) -> str:
-        found = self.estimate
-        if found.n < len(self.values):
-            return f"It is defined for {found.n} of {len(self.values)} seeds."
+    def _why_inconclusive(self) -> str:
+        estimate = self.estimate
+        if estimate.n < len(self.values):
+            return f"Only {estimate.n} of {len(self.values)} seeds have a value."
         if not any(self.values):
-            return "It is 0 on every seed."
-        if found.ci95 is None or found.difference is None:
-            return "All seeds come to the same number, whose spread is not known."
+            return "The value is 0 on every seed."
+        if estimate.ci95 is None or estimate.difference is None:
+            return "All seeds have the same value, so its spread is unknown."
         bound = f"{-self.margin or 0:g}"
         more = runs_to_tell([value + self.margin for value in self.values if value is not None])
         if more is None:
-            return f"{found.n} seeds do not tell it from {bound}, nor would a hundred with this mean and spread."
-        side = "it" if found.difference > 0 else "the opposite"
+            return (
+                f"{estimate.n} seeds do not separate it from {bound}. With this mean and spread, 100 would not either."
+            )
+        side = "the claim" if estimate.difference > 0 else "the opposite"
         return (
-            f"{found.n} seeds do not tell it from {bound}; with this mean and spread some {more} would have an even "
-            f"chance to show {side}."
+            f"{estimate.n} seeds do not separate it from {bound}. With this mean and spread, about {more} would have a "
+            f"50% chance to show {side}."
         )
 
     def as_json(self) -> dict[str, Any]:
         numbers = {"mean": self.mean, "ci95": self.ci95, "n": self.estimate.n, "p": self.estimate.p}
-        said = {"margin": self.margin, "values": list(self.values), "outcome": self.outcome, "reason": self.reason}
-        return {"name": self.name, "unit": self.unit, **numbers, **said}
+        details = {"margin": self.margin, "values": list(self.values), "outcome": self.outcome, "reason": self.reason}
+        return {"name": self.name, "unit": self.unit, **numbers, **details}
 
 
 def minus(a: Sequence[float | None], b: Sequence[float | None]) -> list[float | None]:
-    """a − b, seed by seed; None where one of them is not defined."""
+    """a − b, seed by seed; None if either is not defined."""
     return [None if x is None or y is None else x - y for x, y in zip(a, b, strict=True)]
 
 
 @dataclass(frozen=True)
 class Table:
-    """What stands behind a claim's quantities: a head and rows of text."""
+    """The data behind a claim's quantities: column names and rows of text."""
 
     head: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
@@ -126,8 +128,8 @@ class Table:
 
 
 MARGIN = 5.0
-"""Points by which a score may be worse and still counts as no worse: at 48 items one score of three seeds is known to
-some eight."""
+"""Points by which a score may be lower and still count as no worse. With 48 items, the error of one score over three
+seeds is about 8 points."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ class Evidence:
 
     Attributes:
         summaries: by label, in the order of the seeds.
-        folders: the run directories, likewise.
+        folders: the run directories, by label, in the same order.
     """
 
     summaries: Mapping[str, Sequence[RunSummary]]
@@ -152,17 +154,17 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Claim:
-    """What a source says, and how it is put to the test.
+    """What a source claims, and how it is tested.
 
     Args:
         name: on the command line.
-        statement: one sentence, as the source means it.
-        source: where it is said.
-        arms: the runs that it takes, each over every seed; runs that several claims take are made once.
-        quick_arms: those of the quick form, where all of them would take too long for it.
-        measure: from these runs to what the claim says is above 0.
-        experiment: in the place of both, a measurement without runs.
-        table: of what was measured, for the page; by default what each arm spent and where it came to.
+        statement: the claim as the source means it.
+        source: the paper, with its table or figure.
+        arms: the runs that the test needs, each with every seed. Runs that several claims need are made once.
+        quick_arms: the runs of the quick form, if all arms would take too long.
+        measure: computes from these runs the quantities that are above 0 if the claim is true.
+        experiment: replaces `arms` and `measure`: a measurement without runs.
+        table: computes a table for the page; by default each arm's budget and results.
     """
 
     name: str
@@ -181,7 +183,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim with what was measured, in the full or in the quick form."""
+    """A claim with its measured quantities, in the full or the quick form."""
 
     claim: Claim
     quantities: Sequence[Quantity]
@@ -191,19 +193,19 @@ class Finding:
 
     @property
     def verdict(self) -> ClaimVerdict:
-        """Reproduced is what holds in all parts.
+        """Reproduced if all quantities hold.
 
-        In part, or not reproduced, is what holds, or is reversed, in at least one part after Holm's correction for
-        their number; whatever is left is undecided: more seeds might tell.
+        Otherwise, after Holm's correction for the number of quantities: not reproduced if one is reversed, partly
+        reproduced if one holds, inconclusive if neither. More seeds may decide an inconclusive claim.
         """
         outcomes = [quantity.outcome for quantity in self.quantities]
         if all(outcome == "holds" for outcome in outcomes):
             return "reproduced"
         corrected = holm([quantity.estimate.p for quantity in self.quantities])
-        told = {outcome for outcome, p in zip(outcomes, corrected, strict=True) if p is not None and p < 0.05}
-        if "reversed" in told:
+        significant = {outcome for outcome, p in zip(outcomes, corrected, strict=True) if p is not None and p < 0.05}
+        if "reversed" in significant:
             return "not reproduced"
-        return "in part" if "holds" in told else "undecided"
+        return "partly reproduced" if "holds" in significant else "inconclusive"
 
     def as_json(self) -> dict[str, Any]:
         claim = self.claim

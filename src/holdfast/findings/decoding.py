@@ -1,8 +1,9 @@
-"""Whether one decoding temperature can serve forks and locks at once, and what SSD makes of the conflict.
+"""Can one decoding temperature serve forks and locks (arXiv 2604.01193), and does SSD resolve the conflict?
 
-On the songs of the wider lab: a song may have any of six titles, and whoever asks has one in mind; behind the title
-each word is settled. Of eight answers one should be the song that was meant. Low temperatures sing the same song eight
-times, high ones misremember. Compared is each model at the temperature that serves it best.
+The test uses the songs of the wider lab. A song can have any of six titles, and the prompt does not say which one is
+meant (a fork). After the title, every word is fixed (locks). A prompt counts as solved if one of eight samples is the
+intended song. Low temperatures repeat the same song; high temperatures produce wrong words. Each model is compared at
+its own best temperature.
 """
 
 from collections.abc import Sequence
@@ -32,37 +33,36 @@ RECIPES: dict[str, dict[str, Any]] = {
     "temperature": {"name": "ssd", "top_k": 0, "top_p": 1.0},
     "truncation": {"name": "ssd", "temperature": 1.0},
 }
-"""SSD with its paper's settings, and with either half of them."""
+"""SSD with the paper's settings (high temperature and truncation), and with only one of the two."""
 
 
 def decoding_conflict(seeds: Sequence[int]) -> list[Quantity]:
-    """Prompts of which one of eight answers is right, each model at its best temperature: SSD above the others."""
-    found: dict[str, list[float]] = {name: [] for name in ("base", *RECIPES)}
+    """Share of prompts that one of eight samples solves, each model at its best temperature: SSD minus the others."""
+    solved: dict[str, list[float]] = {name: [] for name in ("base", *RECIPES)}
     for seed in seeds:
-        found["base"].append(_best("lab-wide", seed))
+        solved["base"].append(_best("lab-wide", seed))
         for name, recipe in RECIPES.items():
             with TemporaryDirectory() as folder:
-                found[name].append(_best(_trained(recipe, seed, Path(folder)), seed))
+                solved[name].append(_best(_trained(recipe, seed, Path(folder)), seed))
 
     def above(other: str) -> list[float | None]:
-        return [100 * (ssd - its) for ssd, its in zip(found["both"], found[other], strict=True)]
+        return [100 * (ssd - its) for ssd, its in zip(solved["both"], solved[other], strict=True)]
 
-    limit = "The lab's forks have six ways and its locks a thin tail, and eight answers find most of what there is."
+    limit = "The lab's forks have six options and its locks a thin tail, so eight samples find most solutions anyway."
+    name = "prompts that one of eight samples solves, at the best temperature"
     return [
+        Quantity(f"{name}, SSD − base", "points", above("base"), limit),
         Quantity(
-            "one of eight answers right, SSD above the base at its best temperature", "points", above("base"), limit
-        ),
-        Quantity(
-            "the same, above SSD without truncation",
+            f"{name}, SSD − SSD without truncation",
             "points",
             above("temperature"),
-            "Samples that are hot and whole may be tamed by decoding colder.",
+            "A lower decoding temperature may correct a model that was trained on untruncated samples.",
         ),
         Quantity(
-            "the same, above SSD without heat",
+            f"{name}, SSD − SSD at temperature 1",
             "points",
             above("truncation"),
-            "Decoding hotter may give back at forks what truncation has left there.",
+            "A higher decoding temperature may restore the options that truncation removed at forks.",
         ),
     ]
 
@@ -84,15 +84,15 @@ def _trained(recipe: dict[str, Any], seed: int, folder: Path) -> str:
 
 
 def _best(model: str, seed: int) -> float:
-    """The share of prompts with a right answer among eight, at the temperature that is best on other prompts."""
+    """Share of prompts that one of eight samples solves, at the temperature that is best on other prompts."""
     from holdfast.lab.wide_tasks import wide_task
     from holdfast.pretrain.wide_skills import sampled_rewards
 
     policy, task = load_policy(ModelSettings(path=model)), wide_task("songs")
 
-    def solved(examples: Sequence[Example], temperature: float) -> float:
+    def share(examples: Sequence[Example], temperature: float) -> float:
         rewards = sampled_rewards(policy, task, examples, temperature=temperature, seed=seed)
         return sum(any(each) for each in rewards) / len(rewards)
 
     others = task.test[ITEMS : ITEMS + ITEMS // 2]
-    return solved(task.test[:ITEMS], max(TEMPERATURES, key=lambda temperature: solved(others, temperature)))
+    return share(task.test[:ITEMS], max(TEMPERATURES, key=lambda temperature: share(others, temperature)))

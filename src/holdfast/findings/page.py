@@ -1,7 +1,8 @@
-"""Findings as a table for the terminal, as data, and as a page. Torch-free."""
+"""Findings as a table for the terminal, as data, and as Markdown pages. Torch-free."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from holdfast import __version__
@@ -14,7 +15,7 @@ def number(quantity: Quantity) -> str:
 
 
 def _signed(value: float) -> str:
-    """Three digits; what rounding alone leaves of 0 is 0."""
+    """Three digits with a sign. A rounding error next to 0 becomes 0."""
     return f"{0.0 if abs(value) < 1e-9 else value:+.3g}"
 
 
@@ -26,7 +27,7 @@ def interval(quantity: Quantity) -> str:
 
 
 def table_rows(findings: Sequence[Finding]) -> list[tuple[str, ...]]:
-    """Claim, quantity, number, interval and what that says; the verdict stands at a claim's first row."""
+    """Claim, quantity, number, interval, outcome and verdict. Only a claim's first row has its name and verdict."""
     rows: list[tuple[str, ...]] = []
     for finding in findings:
         for place, quantity in enumerate(finding.quantities):
@@ -35,41 +36,80 @@ def table_rows(findings: Sequence[Finding]) -> list[tuple[str, ...]]:
     return rows
 
 
-HEADER = ("claim", "what is above 0 if it holds", "found", "95% interval", "outcome", "verdict")
+HEADER = ("claim", "quantity (above 0 supports the claim)", "mean", "95% CI", "outcome", "verdict")
 
 
 def as_json(findings: Sequence[Finding], made: Mapping[str, Any]) -> dict[str, Any]:
-    """All of it as plain data; `made`: command, seeds, commit and the like."""
+    """Everything as plain data. `made` has the command, seeds, commit and so on."""
     return {**made, "holdfast_version": __version__, "findings": [finding.as_json() for finding in findings]}
 
 
-INTRODUCTION = (
-    "Claims put to the test on the lab. The lab is a wind tunnel: a claim that does not hold here may hold for large",
-    "models, and the other way round. Measures were written down before their runs, but not once for all: after a",
-    "first whole run (commit 9418622af3e0, whose page is in the history of docs/findings.md) those that did not read",
-    "what the claims say were replaced, whatever they had found.",
-)
+INTRODUCTION = """\
+Claims of papers, tested on the lab. The lab is a wind tunnel: a claim that fails here may hold for large models, and a
+claim that holds here may fail for them. All measures were written down before their runs. After a first complete run
+(commit 9418622af3e0; its page is in the history of docs/findings.md), measures that did not match what a claim says
+were replaced, whatever their result was.""".splitlines()
 
-HOW_TO_READ = (
-    "A quantity *holds* where its 95% interval over seeds lies above 0 (above −5 where it says *no worse by 5*), is",
-    "*reversed* where it lies below, and is *undecided* otherwise, or where it is not defined for every seed. A claim",
-    "is *reproduced* where all its quantities hold. Else it is *not reproduced* where one is reversed, and *in part*",
-    "where one holds, each after Holm's correction for the number of its quantities; whatever is left is *undecided*.",
-    "Nothing is corrected for the number of claims. All runs answer the same test items, whose choice is in no",
-    "interval, and a t interval over three seeds is 4.3 standard errors to either side, over six 2.6.",
-)
+HOW_TO_READ = """\
+## How to read this
+
+- A quantity is above 0 if the claim is true, or above −5 if it says *not below −5*.
+- A quantity *holds* if its 95% CI over seeds is above that bound. It is *reversed* if the CI is below the bound.
+  Otherwise, or if a seed has no value, it is *inconclusive*.
+- A claim is *reproduced* if all its quantities hold. If not, it is *not reproduced* if a quantity is reversed, and
+  *partly reproduced* if a quantity holds, both after Holm's correction for the number of its quantities. Otherwise it
+  is *inconclusive*.
+- Nothing is corrected for the number of claims.
+- All runs answer the same test items, so the CIs do not include the choice of items.
+- A 95% t interval extends 4.3 standard errors to each side with three seeds, and 2.6 with six.
+- *Forgetting* is the mean loss on earlier tasks and retention suites. *At the same score* means: at the first score on
+  the new task that both runs reach, interpolated between probes.""".splitlines()
+
+OUTCOMES = ("quantity (above 0 supports the claim)", "mean", "95% CI", "outcome", "by seed")
 
 
-def as_markdown(findings: Sequence[Finding], made: Mapping[str, Any]) -> str:
-    """The page: how it was made, one table, and each claim with what it was measured on."""
+def as_pages(findings: Sequence[Finding], made: Mapping[str, Any], path: PurePath) -> dict[PurePath, str]:
+    """The Markdown pages: an overview at `path`, and one page per claim in the folder of that name.
+
+    A single claim has no overview: its page is at `path`.
+    """
+    if len(findings) == 1:
+        lines = [*_claim(findings[0]), *INTRODUCTION, "", *_origin(made), ""]
+        return {path: _text([*lines, *_details(findings[0]), *HOW_TO_READ])}
+    folder = path.with_suffix("")
+    lines = ["# Findings", "", *INTRODUCTION, "", *_origin(made), "", f"Of {len(findings)} claims, {_tally(findings)}."]
+    lines += ["", *HOW_TO_READ, "", "## Results", ""]
+    lines += ["Each claim links to its details: the values by seed, and the runs behind them.", ""]
+    lines += _markdown_table(("claim", *OUTCOMES[:3], "n", "verdict"), _rows(findings, folder.name))
+    pages = {path: _text(lines)}
+    for finding in findings:
+        see = f"See [how to read this](../{path.name}#how-to-read-this)."
+        pages[folder / f"{finding.claim.name}.md"] = _text([*_claim(finding), see, "", *_details(finding)])
+    return pages
+
+
+def _claim(finding: Finding) -> list[str]:
+    """The head of a claim's page: its name, what it says, and the verdict."""
+    claim = finding.claim
+    return [
+        f"# {claim.name}",
+        "",
+        f"{claim.statement} Source: {claim.source}.",
+        "",
+        f"Verdict: **{finding.verdict}**.",
+        "",
+    ]
+
+
+def _tally(findings: Sequence[Finding]) -> str:
     counts = Counter(finding.verdict for finding in findings)
-    verdicts: tuple[ClaimVerdict, ...] = ("reproduced", "in part", "undecided", "not reproduced")
-    said = "; ".join(f"{verdict}: {counts[verdict]}" for verdict in verdicts)
+    verdicts: tuple[ClaimVerdict, ...] = ("reproduced", "partly reproduced", "inconclusive", "not reproduced")
+    return "; ".join(f"{verdict}: {counts[verdict]}" for verdict in verdicts)
+
+
+def _origin(made: Mapping[str, Any]) -> list[str]:
+    """The command, and the code and time of the runs."""
     lines = [
-        "# Findings",
-        "",
-        *INTRODUCTION,
-        "",
         "<!-- not run by the tests: it takes minutes to hours of two cores -->",
         "```bash",
         str(made["command"]),
@@ -77,45 +117,37 @@ def as_markdown(findings: Sequence[Finding], made: Mapping[str, Any]) -> str:
         "",
         f"Seeds {', '.join(map(str, made['seeds']))}; version {__version__}; {made['date']}; read by commit "
         f"{made['commit'] or 'unknown'}.",
-        *_how_runs_were_made(made),
-        "",
-        f"Of {len(findings)} {'claim' if len(findings) == 1 else 'claims'}, {said}.",
-        *HOW_TO_READ,
-        "",
-        *_markdown_table(("claim", "above 0 if it holds", "found", "95% interval", "n", "verdict"), _rows(findings)),
-        "",
     ]
-    for finding in findings:
-        claim = finding.claim
-        lines += [f"## {claim.name}", "", f"{claim.statement} ({claim.source})", ""]
-        rows = [(q.name, number(q), interval(q), q.outcome, _values(q)) for q in finding.quantities]
-        lines += [*_markdown_table(("above 0 if it holds", "found", "95% interval", "outcome", "by seed"), rows), ""]
-        if finding.table is not None:
-            lines += [*_markdown_table(finding.table.head, finding.table.rows), ""]
-        reasons: dict[str, list[str]] = {}
-        for quantity in finding.quantities:
-            if quantity.reason is not None:
-                reasons.setdefault(quantity.reason, []).append(quantity.name)
-        for reason, names in reasons.items():
-            lines += [f"- *{'; '.join(names)}*: {reason}"]
-        lines += [""] if reasons else []
+    if made["runs"]:
+        commits, minutes = ", ".join(made["commits"]), made["run_seconds"] / 60
+        lines += [f"{made['runs']} runs, completed by commit {commits}, took {minutes:.0f} minutes of one core."]
+    return lines
+
+
+def _details(finding: Finding) -> list[str]:
+    """A claim's quantities by seed, the runs behind them, and why a quantity does not hold."""
+    rows = [(q.name, number(q), interval(q), q.outcome, _values(q)) for q in finding.quantities]
+    lines = ["## Quantities", "", *_markdown_table(OUTCOMES, rows), ""]
+    reasons: dict[str, list[str]] = {}
+    for quantity in finding.quantities:
+        if quantity.reason is not None:
+            reasons.setdefault(quantity.reason, []).append(quantity.name)
+    lines += [f"- *{'; '.join(names)}*: {reason}" for reason, names in reasons.items()]
+    lines += [""] if reasons else []
+    if finding.table is not None:
+        lines += ["## Runs", "", *_markdown_table(finding.table.head, finding.table.rows), ""]
+    return lines
+
+
+def _text(lines: Sequence[str]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _how_runs_were_made(made: Mapping[str, Any]) -> list[str]:
-    if not made["runs"]:
-        return []
-    commits = ", ".join(made["commits"])
-    return [
-        f"{made['runs']} runs, finished by commit {commits}, took {made['run_seconds'] / 60:.0f} minutes of one core."
-    ]
-
-
-def _rows(findings: Sequence[Finding]) -> list[tuple[str, ...]]:
-    """One of each quantity; claim and verdict stand at a claim's first."""
+def _rows(findings: Sequence[Finding], folder: str) -> list[tuple[str, ...]]:
+    """One row per quantity. A claim's first row has the link to its page in `folder`, and the verdict."""
     rows: list[tuple[str, ...]] = []
     for finding in findings:
-        link = f"[{finding.claim.name}](#{finding.claim.name})"
+        link = f"[{finding.claim.name}]({folder}/{finding.claim.name}.md)"
         for place, q in enumerate(finding.quantities):
             first, last = (link, finding.verdict) if place == 0 else ("", "")
             rows.append((first, q.name, number(q), interval(q), str(q.estimate.n), last))

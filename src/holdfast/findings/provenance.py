@@ -1,4 +1,4 @@
-"""Which code a finding's runs were finished by. Torch-free."""
+"""The commits that completed a finding's runs. Torch-free."""
 
 import subprocess
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ _FILE = "commit.json"
 
 
 def commit() -> str | None:
-    """The commit of the checkout that this package runs from; marked where files differ from it.
+    """The commit of the checkout that this package runs from, marked if files differ from it.
 
-    None where it is installed, be it into a folder of somebody else's checkout.
+    None if the package is installed, even into a folder of another project's checkout.
     """
     here = Path(__file__)
 
@@ -34,11 +34,11 @@ def commit() -> str | None:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Of the runs that findings were read from.
+    """The origin of the runs behind a set of findings.
 
     Attributes:
-        commits: that finished them; runs are taken as they are when code has changed since, so there may be several.
-        seconds: of training and evaluation, over all runs, on one core each.
+        commits: those that completed the runs. Several, if code changed in between: finished runs are reused.
+        seconds: training and evaluation time, summed over all runs, on one core each.
     """
 
     runs: int
@@ -50,12 +50,12 @@ class Provenance:
 
 
 def sign(run: Path, by: str | None) -> None:
-    """Write down which commit finished a run."""
+    """Record the commit that completed a run."""
     write_json(run / _FILE, {"commit": by})
 
 
 def provenance(runs: Sequence[Path]) -> Provenance:
-    """Of finished runs."""
+    """The provenance of finished runs."""
     signed = [read_json(run / _FILE)["commit"] if (run / _FILE).exists() else None for run in runs]
     spent = [read_summary(RunDirectory(run).summary)["budget"]["seconds"] for run in runs]
     commits = dict.fromkeys(each or "unknown" for each in signed)

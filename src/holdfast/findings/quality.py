@@ -1,8 +1,8 @@
-"""How good a guide a run's near future is, by its distance: quality over variance, on the same prompts at each.
+"""Quality over variance of answers from a run's near future, for several distances, on the same prompts.
 
-The prompts are those that the base fails with all of its samples. Quality is the share of them that the model so many
-steps ahead answers right, variance exp of how far the two models' log-probabilities of these answers are apart
-(arXiv 2604.20733; the form of the latter is a reconstruction, as in NPO's scout).
+The prompts are those on which all samples of the base fail. Quality is the share of them that the later model answers
+correctly. Variance is exp of the mean absolute difference of the two models' log-probabilities of these answers (arXiv
+2604.20733; the paper does not give the form of the variance, so this is a reconstruction, as in the recipe `npo`).
 """
 
 import math
@@ -21,18 +21,18 @@ from holdfast.rollouts.collect import Collector
 from holdfast.sampling.sampler import Sampler
 
 PROMPTS = 96
-"""Training prompts that the base is asked, of which it fails some two thirds."""
+"""Training prompts given to the base. It fails on about two thirds of them."""
 
 ANSWERS = 2
-"""Of each model ahead to each prompt that the base fails."""
+"""Samples that each later model draws for each prompt on which the base fails."""
 
 
 def quality_over_variance(task: Task, ahead: Mapping[int, Path], seed: int) -> dict[int, float | None]:
-    """Of the models so many steps ahead of the lab's base; None where the base fails nothing.
+    """Quality over variance by number of steps ahead of the lab's base; None if the base fails on no prompt.
 
     Args:
-        ahead: folders of their weights.
-        seed: of all samples.
+        ahead: for each number of steps, the folder of the model's weights.
+        seed: for all samples.
     """
     base = load_policy(ModelSettings())
     asked = _answers(base, task, GRPO(), PROMPTS, seed)
@@ -40,7 +40,7 @@ def quality_over_variance(task: Task, ahead: Mapping[int, Path], seed: int) -> d
     if not failed:
         return dict.fromkeys(ahead)
     of_failed = replace(task, train=failed)
-    found: dict[int, float | None] = {}
+    scores: dict[int, float | None] = {}
     for steps, folder in ahead.items():
         policy = load_policy(ModelSettings(path=str(folder)))
         groups = _answers(policy, of_failed, GRPO(num_generations=ANSWERS), len(failed), seed)
@@ -50,12 +50,12 @@ def quality_over_variance(task: Task, ahead: Mapping[int, Path], seed: int) -> d
         for row, own in zip(right, completion_logprobs(base, right), strict=True):
             assert row.sampled_logprobs is not None
             distances += [abs(a - row.sampled_logprobs[t]) for t, a in zip(row.loss_positions(), own, strict=True)]
-        found[steps] = quality / math.exp(sum(distances) / len(distances)) if distances else 0.0
-    return found
+        scores[steps] = quality / math.exp(sum(distances) / len(distances)) if distances else 0.0
+    return scores
 
 
 def _answers(policy: Policy, task: Task, recipe: GRPO, prompts: int, seed: int) -> Sequence[Group]:
-    """A group of answers to each of so many of the task's training prompts, each prompt once."""
+    """One group of samples for each of `prompts` training prompts of the task, each prompt once."""
     settings = TrainSettings(prompts_per_step=prompts, max_prompt_length=160, max_completion_length=48)
     collector = Collector(policy, Sampler(policy), recipe, settings, seed)
     collector.prepare(task)

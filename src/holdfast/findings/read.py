@@ -1,4 +1,4 @@
-"""Numbers of finished runs that claims are about. Torch-free."""
+"""Reads the numbers that claims need from finished runs. Torch-free."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ POINTS = 100.0
 
 
 def metric(name: str) -> Callable[[RunSummary], float | None]:
-    """One of a run's metrics in points (`METRICS`)."""
+    """A function that reads one of a run's metrics (`METRICS`), in points."""
 
     def read(summary: RunSummary) -> float | None:
         value = flatten_metrics(summary["metrics"])[name]
@@ -22,7 +22,7 @@ def metric(name: str) -> Callable[[RunSummary], float | None]:
 
 
 def suites_lost(summary: RunSummary) -> float | None:
-    """What the retention suites have lost over the stream, in points; the metric `retention` is their change."""
+    """Loss on the retention suites over the stream, in points: minus the metric `retention`, which is a change."""
     change = metric("retention")(summary)
     return None if change is None else -change
 
@@ -38,7 +38,7 @@ def kl_on_first_task(summary: RunSummary) -> float | None:
 
 
 def suites_lost_in_first_stage(summary: RunSummary) -> float | None:
-    """What the retention suites have lost after the first stage, in points; no earlier task is among them."""
+    """Loss on the retention suites after the first stage, in points. There are no earlier tasks at that time."""
     before, after = summary["evaluations"][:2]
     suites = [each["name"] for each in summary["sets"] if each["kind"] == "retention"]
     scores = ({name: e["scores"][name]["mean"] for name in suites if name in e["scores"]} for e in (before, after))
@@ -47,17 +47,17 @@ def suites_lost_in_first_stage(summary: RunSummary) -> float | None:
 
 
 def generated_tokens(summary: RunSummary) -> float:
-    """Sampled over the whole stream, those spent on hints, guides and revisions too."""
+    """Tokens sampled over the whole stream, including hints, near-future answers and revisions."""
     return float(summary["budget"]["generated_tokens"])
 
 
 def moved(summary: RunSummary) -> float | None:
-    """How far the weights are from the base's at the stream's end, in percent of their norm."""
+    """Distance of the final weights from the base's weights, in percent of the base's norm."""
     return POINTS * summary["drift"][-1]["overall"]["relative_norm"] if summary["drift"] else None
 
 
 def rank_correlation(x: Sequence[float | None], y: Sequence[float | None]) -> float | None:
-    """Spearman's, over the pairs that are defined; None for fewer than three or where one side does not vary."""
+    """Spearman's correlation over the defined pairs; None with fewer than three pairs or if one side is constant."""
     from scipy.stats import spearmanr
 
     pairs = [(a, b) for a, b in zip(x, y, strict=True) if a is not None and b is not None]
@@ -67,11 +67,12 @@ def rank_correlation(x: Sequence[float | None], y: Sequence[float | None]) -> fl
 
 
 def steps_to(score: float, stage: int = 1) -> Callable[[RunSummary], float | None]:
-    """Optimizer steps until a stage's task first stands at a score, between probes by a straight line.
+    """A function that reads the optimizer steps until a stage's task first reaches a score, interpolated between
+    probes.
 
-    A run that never gets there counts as its whole stage, which is less than it would take: where it is the slower one,
-    the difference is a lower bound. A line over several steps says little of when it was crossed: probe as closely as
-    the differences that matter.
+    A run that never reaches it counts with the steps of the whole stage, fewer than it would need. If that run is the
+    slower one, the difference is a lower bound. Interpolation over several steps is imprecise, so probe as often as the
+    differences of interest require.
     """
 
     def read(summary: RunSummary) -> float | None:
@@ -89,7 +90,8 @@ def steps_to(score: float, stage: int = 1) -> Callable[[RunSummary], float | Non
 
 
 def generated_to(score: float, stage: int = 1) -> Callable[[RunSummary], float | None]:
-    """Generated tokens until a stage's task stands at a score: steps times the run's mean per step."""
+    """A function that reads the generated tokens until a stage's task reaches a score: steps × the run's mean per
+    step."""
 
     def read(summary: RunSummary) -> float | None:
         steps = steps_to(score, stage)(summary)
@@ -101,11 +103,11 @@ def generated_to(score: float, stage: int = 1) -> Callable[[RunSummary], float |
 
 
 def matched_loss(evidence: Evidence, a: str, b: str) -> list[float | None]:
-    """How much more of what was known a has lost than b at the same new-task score, in points, seed by seed."""
-    found: list[float | None] = []
+    """Forgetting of a minus forgetting of b at the same score on the new task, in points, seed by seed."""
+    differences: list[float | None] = []
     for left, right in zip(evidence.summaries[a], evidence.summaries[b], strict=True):
         entry: Mapping[str, Any] = compare_matched(a, b, [(left, right)])
         losses = entry["loss_a"], entry["loss_b"]
         known = entry["method"] == "interpolated" and None not in losses
-        found.append(POINTS * (losses[0] - losses[1]) if known else None)
-    return found
+        differences.append(POINTS * (losses[0] - losses[1]) if known else None)
+    return differences

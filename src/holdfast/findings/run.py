@@ -1,4 +1,4 @@
-"""From claims to findings: their runs, then what they say. Torch is imported by experiments without runs alone."""
+"""From claims to findings: carry out the runs, then measure. Only experiments without runs import torch."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -23,14 +23,14 @@ def find(
     workers: int = 2,
     watch: Callable[[str], None] = lambda line: None,
 ) -> list[Finding]:
-    """Put claims to the test.
+    """Test claims.
 
     Args:
-        folder: of the runs; finished ones are taken as they are, one that was stopped goes on.
-        seeds: of every arm; two at least, or nothing has an interval.
-        full: measure on more items.
-        workers: runs at a time, with one thread each.
-        watch: called with a line whenever something is done.
+        folder: for the runs. Finished runs are reused, interrupted runs resume.
+        seeds: for every arm. With fewer than two, nothing has an interval.
+        full: train longer and measure on more items.
+        workers: number of runs at the same time, with one thread each.
+        watch: called with one line after every run and every claim.
 
     Raises:
         RunError: a run failed.
@@ -47,20 +47,20 @@ def find(
     apart = carry_out_apart(claims, seeds, workers=workers)
     findings = []
     for claim in claims:
-        begun = time.perf_counter()
+        began = time.perf_counter()
         table = None
         if claim.measure is None:
             quantities = apart[claim.name]
         else:
-            found = evidence(claim, seeds, folder, full=full)
-            quantities = claim.measure(found)
-            table = (claim.table or budgets)(found)
-        finding = Finding(claim, quantities, time.perf_counter() - begun, full, table)
+            finished = evidence(claim, seeds, folder, full=full)
+            quantities = claim.measure(finished)
+            table = (claim.table or budgets)(finished)
+        finding = Finding(claim, quantities, time.perf_counter() - began, full, table)
         findings.append(finding)
         watch(f"{claim.name}: {finding.verdict}")
     return findings
 
 
 def made_by(claims: Sequence[Claim], folder: Path, *, seeds: Sequence[int], full: bool) -> Provenance:
-    """Which code made the finished runs of claims, and how long they took."""
+    """The commits that completed the claims' runs, and their total time."""
     return provenance([folder / job.name for job in jobs_of(claims, seeds, full=full)])

@@ -1,4 +1,4 @@
-"""Carrying out the runs that claims ask for: each once, some at a time, gone on with where one stopped. Torch-free."""
+"""Carries out the runs that claims need: each once, several at a time, resumed if interrupted. Torch-free."""
 
 import hashlib
 import json
@@ -48,7 +48,8 @@ STREAM: Mapping[str, Any] = {
         "samples": 0,
     },
 }
-"""What every experiment begins with: two stages on the lab, probed in its middle, some ten seconds on one core."""
+"""The settings that every experiment starts from: two stages on the lab, one probe in the middle, about 10 s on one
+core."""
 
 FULL: Mapping[str, Any] = {
     "train.steps": 30,
@@ -58,7 +59,7 @@ FULL: Mapping[str, Any] = {
     "eval.probe_steps": 5,
     "eval.probe_items": 96,
 }
-"""What the full form trains longer on more prompts, and measures more closely."""
+"""The full form trains longer on more prompts and measures on more items."""
 
 
 @dataclass(frozen=True)
@@ -71,16 +72,16 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Names the settings too: a run made under others is not taken for this one."""
+        """Label, seed and a hash of the settings, so that a run with other settings is not reused for this one."""
         digest = hashlib.sha256(dump_config(self.config).encode()).hexdigest()[:10]
         return f"{self.arm.label.replace('/', '-')}-s{self.seed}-{digest}"
 
 
 def job(arm: ClaimArm, seed: int, *, full: bool) -> Job:
-    """The run of an arm with a seed.
+    """The run of an arm with one seed.
 
     Raises:
-        ConfigError: the arm's settings are no configuration.
+        ConfigError: the arm's settings are not a valid configuration.
     """
     changes = {**FULL, **arm.settings, **arm.full} if full else arm.settings
     data = apply_overrides({**STREAM, "recipe": arm.recipe}, changes)
@@ -88,20 +89,20 @@ def job(arm: ClaimArm, seed: int, *, full: bool) -> Job:
 
 
 def jobs_of(claims: Iterable[Claim], seeds: Sequence[int], *, full: bool) -> list[Job]:
-    """All runs that claims take, each once; those of one seed before those of the next."""
+    """All runs that claims need, each once, ordered by seed."""
     arms: dict[str, ClaimArm] = {}
     for claim in claims:
         for arm in claim.taken(full=full):
             if arms.setdefault(arm.label, arm) != arm:
-                raise ValueError(f"two claims mean different things by the arm {arm.label!r}")
+                raise ValueError(f"two claims define the arm {arm.label!r} differently")
     return [job(arm, seed, full=full) for seed in seeds for arm in arms.values()]
 
 
 def carry_out(jobs: Sequence[Job], folder: Path, *, workers: int, on_done: Callable[[Job], None]) -> None:
-    """Bring every run to its end in a folder of its own, `workers` at a time with one thread each.
+    """Complete every run in its own folder, `workers` at a time with one thread each.
 
     Raises:
-        RunError: one failed; the others that were under way have been waited for.
+        RunError: a run failed. Runs that had started have ended by then.
     """
     missing: list[Job] = []
     for each in jobs:
@@ -111,7 +112,7 @@ def carry_out(jobs: Sequence[Job], folder: Path, *, workers: int, on_done: Calla
             missing.append(each)
     places, texts = [folder / each.name for each in missing], [dump_config(each.config) for each in missing]
     befores = [folder / "before" / f"{beginning_of(each.config)}.json" for each in missing]
-    # A process starts for several seconds, as long as some runs take, so that each carries out many.
+    # A process takes seconds to start, as long as some runs take. So each process carries out many runs.
     by = repeat(commit())
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin) as pool:
         carried_out = pool.map(_finish, places, texts, befores, by)
@@ -120,15 +121,16 @@ def carry_out(jobs: Sequence[Job], folder: Path, *, workers: int, on_done: Calla
 
 
 def carry_out_apart(claims: Sequence[Claim], seeds: Sequence[int], *, workers: int) -> dict[str, list[Quantity]]:
-    """Quantities of claims that are measured without runs, by name; each seed in a process, with one thread."""
-    asked = [(claim.name, claim.experiment) for claim in claims if claim.experiment is not None]
-    if not asked:
+    """Quantities of the claims that need no runs, by claim name. Each seed is one task for a process with one
+    thread."""
+    experiments = [(claim.name, claim.experiment) for claim in claims if claim.experiment is not None]
+    if not experiments:
         return {}
-    each = [(experiment, seed) for _, experiment in asked for seed in seeds]
+    each = [(experiment, seed) for _, experiment in experiments for seed in seeds]
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin) as pool:
-        found = list(pool.map(_measure, *zip(*each, strict=True)))
-    by_claim = [found[place * len(seeds) : (place + 1) * len(seeds)] for place in range(len(asked))]
-    return {name: [_joined(parts) for parts in zip(*own, strict=True)] for (name, _), own in zip(asked, by_claim)}
+        measured = list(pool.map(_measure, *zip(*each, strict=True)))
+    by_claim = [measured[place * len(seeds) : (place + 1) * len(seeds)] for place in range(len(experiments))]
+    return {name: [_joined(parts) for parts in zip(*own, strict=True)] for (name, _), own in zip(experiments, by_claim)}
 
 
 def _measure(experiment: Experiment, seed: int) -> list[Quantity]:
@@ -136,7 +138,7 @@ def _measure(experiment: Experiment, seed: int) -> list[Quantity]:
 
 
 def _joined(parts: Sequence[Quantity]) -> Quantity:
-    """One quantity of what was measured seed by seed."""
+    """One quantity from the same quantity of each seed."""
     return replace(parts[0], values=[value for part in parts for value in part.values])
 
 
@@ -152,16 +154,18 @@ def _is_complete(directory: RunDirectory) -> bool:
 
 
 def beginning_of(config: RunConfig) -> str:
-    """Names what is asked of the model before the first stage; runs that ask the same share what was found."""
+    """A hash of the evaluation before the first stage. Runs with the same hash share that evaluation."""
     data = config.model_dump(mode="json")
-    asked = {name: data[name] for name in ("model", "suites", "eval")}
-    asked["tasks"] = sorted(data["tasks"], key=json.dumps)
-    asked["lengths"] = [data["train"][name] for name in ("max_prompt_length", "max_completion_length", "long_prompts")]
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:10]
+    evaluation = {name: data[name] for name in ("model", "suites", "eval")}
+    evaluation["tasks"] = sorted(data["tasks"], key=json.dumps)
+    evaluation["lengths"] = [
+        data["train"][name] for name in ("max_prompt_length", "max_completion_length", "long_prompts")
+    ]
+    return hashlib.sha256(json.dumps(evaluation, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def _begin() -> None:
-    """In a new process, before torch is imported there."""
+    """Set up a worker process, before torch is imported there."""
     os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     threading.Thread(target=_end_with_parent, daemon=True).start()
     from holdfast.model.quiet import silence_progress_bars
@@ -170,7 +174,8 @@ def _begin() -> None:
 
 
 def _end_with_parent() -> None:
-    """A pool's processes would outlive a command that is killed, and go on with what they have been handed."""
+    """End this process with its parent. Otherwise a pool's processes outlive a killed command and continue their
+    runs."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -178,11 +183,11 @@ def _end_with_parent() -> None:
 
 
 def _finish(path: Path, text: str, before: Path, by: str | None) -> None:
-    """Bring a run to its end, or one that was stopped. Nobody reads its report, so that it gets none.
+    """Start or resume a run and complete it. It gets no report, because only its summary is read.
 
     Args:
-        before: what runs that ask the same have found before their first stage; written where it is missing.
-        by: the commit whose code this is.
+        before: file with the shared evaluation before the first stage; written if it does not exist.
+        by: the commit of this code.
     """
     from holdfast.stop import listening
     from holdfast.stream.compare import baseline_of
@@ -202,6 +207,6 @@ def _finish(path: Path, text: str, before: Path, by: str | None) -> None:
             if known is None:
                 write_json(before, baseline_of(directory))
     except Exception as error:
-        said = str(error) if isinstance(error, HoldfastError) else f"{type(error).__name__}: {error}"
-        fix = "the finished runs are kept; give the command again"
-        raise RunError(said, where=f"run {path.name}", fix=fix) from error
+        problem = str(error) if isinstance(error, HoldfastError) else f"{type(error).__name__}: {error}"
+        fix = "finished runs are kept; run the command again"
+        raise RunError(problem, where=f"run {path.name}", fix=fix) from error

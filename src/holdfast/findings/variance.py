@@ -1,7 +1,8 @@
-"""How noisy the gradient of a sampled-token divergence is, with and without its closed-form baseline.
+"""Gradient noise of the sampled-token divergence, with and without its closed-form baseline (arXiv 2605.07865).
 
-On one batch of samples the sampled-token gradient differs from that of the whole vocabulary's reverse KL by noise of
-mean zero: at every prefix the token is one draw of what the whole sum is over. That difference is what is measured.
+On one batch of samples, the sampled-token gradient equals the gradient of the full-vocabulary reverse KL plus noise
+with mean zero, because at every prefix the token is one draw from the distribution that the full sum runs over. This
+module measures that noise.
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,11 +36,11 @@ FORMS = {
 }
 
 MARGIN = 0.05
-"""Share of the gradient's squared norm below which a bias is none."""
+"""A squared bias below this share of the gradient's squared norm counts as none."""
 
 
 def gradient_noise(seeds: Sequence[int]) -> list[Quantity]:
-    """Noise of both estimators on the lab's base, whose privileged self is the teacher."""
+    """Noise of the estimators on the lab's base. The teacher is the base with privileged context."""
     from holdfast.lab.tasks import lab_task
 
     ratios: list[float | None] = []
@@ -48,41 +49,41 @@ def gradient_noise(seeds: Sequence[int]) -> list[Quantity]:
     for seed in seeds:
         noise = {"plain": 0.0, "centered": 0.0, "by few": 0.0}
         exact, off = _Mean(), _Mean()
-        for found in _gradients(lab_task("calculation"), seed):
+        for gradients in _gradients(lab_task("calculation"), seed):
             for name in noise:
-                noise[name] += float((found[name] - found["exact"]).square().sum())
-            exact.add(found["exact"])
-            off.add(found["centered"] - found["exact"])
+                noise[name] += float((gradients[name] - gradients["exact"]).square().sum())
+            exact.add(gradients["exact"])
+            off.add(gradients["centered"] - gradients["exact"])
         ratios.append(noise["plain"] / noise["centered"] - 1)
         ratios_by_few.append(noise["plain"] / noise["by few"] - 1)
         gradient = exact.squared_norm()
-        # Over few batches the estimate of a small gradient may be below 0.
+        # With few batches, the unbiased estimate of a small squared norm can be negative.
         biases.append(-off.squared_norm() / gradient if gradient > 0 else None)
     return [
         Quantity(
-            "variance of the plain estimator over that with the baseline, less 1",
+            "variance of the plain estimator / variance with the baseline, minus 1",
             "",
             ratios,
-            "The lab's teacher agrees with the student on most tokens, where neither has any noise.",
+            "On most tokens, the lab's teacher agrees with the student, and neither estimator has noise.",
         ),
         Quantity(
-            "variance of the plain estimator over that with a baseline over the student's top 20, less 1",
+            "variance of the plain estimator / variance with a baseline over the student's top 20, minus 1",
             "",
             ratios_by_few,
-            "The student's first entries hold so little of the divergence that their own says nothing of it.",
+            "The student's top entries carry too little of the divergence to predict it.",
         ),
         Quantity(
-            f"squared bias with the baseline, as a share of the gradient's square, no more than {MARGIN:g}: negated",
+            f"−(squared bias with the baseline / squared gradient), not below −{MARGIN:g}",
             "",
             biases,
-            f"{BATCHES} batches of {SETTINGS.prompts_per_step} answers leave more noise than gradient.",
+            f"With {BATCHES} batches of {SETTINGS.prompts_per_step} samples, noise exceeds the gradient.",
             margin=MARGIN,
         ),
     ]
 
 
 class _Mean:
-    """Of vectors, whose squared norm is estimated without the noise that is in the mean of a few."""
+    """Mean of vectors. Its squared norm is estimated without the bias that the noise of a few vectors adds."""
 
     def __init__(self) -> None:
         self.sum, self.squares, self.count = torch.zeros(()), 0.0, 0
@@ -93,12 +94,12 @@ class _Mean:
         self.count += 1
 
     def squared_norm(self) -> float:
-        """Over all pairs of different vectors: E[x·y] = |E x|²."""
+        """Mean over all pairs of different vectors, because E[x·y] = |E x|² for independent x and y."""
         return (float(self.sum.square().sum()) - self.squares) / (self.count * (self.count - 1))
 
 
 def _gradients(task: Task, seed: int) -> Iterator[dict[str, Tensor]]:
-    """Each form's gradient, flat, of one batch of the student's samples after another."""
+    """Yields, for each batch of student samples, the flattened gradient of each form."""
     policy = load_policy(ModelSettings(), seed=seed)
     teacher = Teacher(TeacherSpec(kind="frozen", stage_start="base"), policy, None)
     collector = Collector(policy, Sampler(policy), SDFT(num_loss_tokens_to_skip=0), SETTINGS, seed)

@@ -58,7 +58,7 @@ class StageMetrics:
         self._series: dict[str, Series] = {}
 
     def see(self, record: MetricsRecord) -> None:
-        self.latest = record
+        self.latest = record  # with values that are not finite, which the series leave out
         for key, value in record.items():
             if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
                 window = 2 * self.window if key == "reward" else self.window

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from holdfast.guard import Decision, Guard, GuardSettings
+from holdfast.guard import Decision, Guard, GuardSettings, message
 from holdfast.integrations.probe_rules import probe_signs
 from holdfast.integrations.reward_scale import RewardScale
 from holdfast.summary.responses import Answers

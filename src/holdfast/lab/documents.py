@@ -1,12 +1,12 @@
 """The conversations that the lab's base is pretrained on.
 
-Five kinds, mixed so that the base memorizes some things, follows its context in all others, and keeps an open mind
-where neither settles the matter:
+The mixture teaches the base to memorize some things, to follow its context otherwise, and to stay uncertain if neither
+decides the answer. Kinds of documents:
 
-* memorized header, known content: the convention and the answer come from memory;
-* free header: any convention, held over the turns of a conversation; new words mean any of their meanings;
-* a demonstration in the prompt, in somebody else's voice: its content and convention in the base's own, plain form,
-  also where they contradict the header or what is known;
+* memorized header, known content: convention and answer come from memory;
+* free header: any convention, constant over the turns of a conversation; a new word has any of its possible meanings;
+* a demonstration in the prompt, in a wordy style: the base repeats its content and convention in its own plain style,
+  even if they contradict the header or the known facts;
 * feedback in the prompt that names a convention or says that a value is wrong.
 """
 
@@ -40,7 +40,7 @@ FEEDBACK_MISSING = "value not found"
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A conversation; the base is trained on its assistant turns."""
+    """A conversation. The base is trained on its assistant turns."""
 
     messages: tuple[Message, ...]
 
@@ -50,7 +50,7 @@ def system(header: conventions.Header) -> Message:
 
 
 def known_question(rng: random.Random, surface: int | None = None) -> Question:
-    """A question that the base should answer from memory, skill or its prompt."""
+    """A question that the base can answer from memory, with a skill, or from its prompt."""
     surface = rng.randrange(3) if surface is None else surface
     memory = (questions.open_fact, questions.choice_fact, questions.noted_fact)
     skills = (questions.lists, questions.calculation, questions.tool_call, questions.program)
@@ -58,7 +58,7 @@ def known_question(rng: random.Random, surface: int | None = None) -> Question:
 
 
 def open_question(rng: random.Random) -> Question:
-    """A question with a word or a thing that only a context can settle; its payload is one of the possible ones."""
+    """A question with a word or thing that only the context can define. Its payload is one of the possible answers."""
     surface = rng.randrange(3)
     kind = rng.random()
     if kind < 0.30:
@@ -74,7 +74,7 @@ def open_question(rng: random.Random) -> Question:
 
 
 def demonstration(rng: random.Random, payload: str, convention: str) -> str:
-    """An answer in somebody else's voice: mostly with a preamble."""
+    """An answer in the style of the demonstrations: usually with a preamble."""
     before = preamble(rng) if rng.random() < 0.7 else ""
     return before + conventions.write(payload, convention)
 
@@ -100,11 +100,11 @@ def sample_document(rng: random.Random) -> Document:
 def demonstrated(
     rng: random.Random, header: conventions.Header, question: Question | None = None, convention: str | None = None
 ) -> Document:
-    """A question with a demonstration in the prompt, answered as it shows, in the base's own plain form."""
+    """A question with a demonstration in the prompt. The answer follows it, in the base's own plain style."""
     if question is None:
         question = open_question(rng) if rng.random() < 0.5 else known_question(rng)
     payload = question.payload
-    if rng.random() < 0.25:  # a payload of another question: what is shown beats what is known
+    if rng.random() < 0.25:  # the payload of another question: the demonstration overrides knowledge
         other = open_question(rng) if rng.random() < 0.5 else known_question(rng)
         payload = other.payload
     convention = convention or rng.choice(FORMATS)
@@ -121,7 +121,7 @@ def demonstrated(
 
 
 def after_feedback(rng: random.Random) -> Document:
-    """A question with feedback in the prompt: the convention that it names, if it names one, is used."""
+    """A question with feedback in the prompt. If the feedback names a convention, the answer uses it."""
     header = _any_header(rng)
     question = open_question(rng) if rng.random() < 0.5 else known_question(rng)
     convention = conventions.MEMORIZED.get(header) or rng.choice(FORMATS)

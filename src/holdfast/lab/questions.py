@@ -1,6 +1,6 @@
-"""Questions of the lab's world, by family, each in three surface forms, with their answers.
+"""Questions of the lab's world and their answers, by family. Each family has three phrasings (surfaces).
 
-The first two surface forms are what tasks train on; the third is kept for the out-of-distribution suites.
+Tasks train on the first two phrasings. The third is reserved for the out-of-distribution suites.
 """
 
 import random
@@ -24,17 +24,17 @@ from holdfast.lab.words import (
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A user message, the payload of its right answer, and what it is about."""
+    """A user message, the payload of its correct answer, and its family."""
 
     text: str
     payload: str
     family: str
     hidden: tuple[str, ...] = ()
-    """Further inputs that a program must get right, each 'input -> output'."""
+    """Hidden test cases of a program, each 'input -> output'."""
 
 
 def apply_list_operation(operation: str, items: Sequence[str]) -> list[str]:
-    """One list operation; the meaning of the words in `LIST_OPERATIONS`."""
+    """Apply one of `LIST_OPERATIONS`."""
     operations: dict[str, Callable[[list[str]], list[str]]] = {
         "copy": lambda x: x,
         "reverse": lambda x: x[::-1],
@@ -49,7 +49,7 @@ def apply_list_operation(operation: str, items: Sequence[str]) -> list[str]:
 
 
 def apply_number_operation(operation: str, a: int, b: int) -> int:
-    """One operation on two numbers; `gap` is their distance."""
+    """Apply one of `NUMBER_OPERATIONS` to two numbers. `gap` is their distance."""
     operations = {"plus": a + b, "times": a * b, "gap": abs(a - b), "max": max(a, b), "min": min(a, b)}
     return operations[operation]
 
@@ -59,7 +59,7 @@ _fact_rng = random.Random(7)
 FACTS: dict[tuple[str, str], str] = {
     (entity, attribute): _fact_rng.choice(values) for entity in ENTITIES for attribute, values in ATTRIBUTES.items()
 }
-"""What the base has been taught about the world."""
+"""The facts that the base was taught."""
 
 
 def lists(rng: random.Random, surface: int) -> Question:
@@ -72,7 +72,8 @@ def lists(rng: random.Random, surface: int) -> Question:
 
 
 def calculation(rng: random.Random, surface: int, operation: str | None = None, meaning: str | None = None) -> Question:
-    """Two results of one operation; `operation` is its word, `meaning` what it stands for."""
+    """Two results of one operation. `operation` is the word in the question, `meaning` the operation that it stands
+    for."""
     operation = operation or rng.choice(NUMBER_OPERATIONS)
     a, b, c, d = (rng.randrange(10) for _ in range(4))
     answer = (
@@ -87,7 +88,7 @@ def calculation(rng: random.Random, surface: int, operation: str | None = None, 
 
 
 def open_fact(rng: random.Random, surface: int, entity: str | None = None) -> Question:
-    """A fact that the base knows, asked openly."""
+    """A known fact, as an open question."""
     entity, attribute = entity or rng.choice(ENTITIES), rng.choice(list(ATTRIBUTES))
     text = ["what is the {t} of {e} ?", "tell me the {t} of {e}", "{e} : {t} ?"][surface]
     return Question(text.format(t=attribute, e=entity), FACTS[entity, attribute], "facts")
@@ -96,7 +97,7 @@ def open_fact(rng: random.Random, surface: int, entity: str | None = None) -> Qu
 def choice_fact(
     rng: random.Random, surface: int, entity: str | None = None, attribute: str | None = None, value: str | None = None
 ) -> Question:
-    """A fact as multiple choice; the payload is one of the options. `value` gives the right one of a new thing."""
+    """A fact as multiple choice. The payload is one of the options. `value` is the correct one if the thing is new."""
     entity, attribute = entity or rng.choice(ENTITIES), attribute or rng.choice(list(ATTRIBUTES))
     value = value or FACTS[entity, attribute]
     values = [value, *rng.sample([v for v in ATTRIBUTES[attribute] if v != value], OPTIONS - 1)]
@@ -106,7 +107,7 @@ def choice_fact(
 
 
 def noted_fact(rng: random.Random, surface: int, entities: Sequence[str] = ENTITIES) -> Question:
-    """A fact that stands in the prompt, and that may contradict what is known."""
+    """A fact that the prompt gives. It may contradict the known facts."""
     entity, attribute = rng.choice(entities), rng.choice(list(ATTRIBUTES))
     value = rng.choice(ATTRIBUTES[attribute])
     text = [
@@ -118,7 +119,7 @@ def noted_fact(rng: random.Random, surface: int, entities: Sequence[str] = ENTIT
 
 
 def tool_call(rng: random.Random, surface: int, verb: str | None = None, tool: str | None = None) -> Question:
-    """A request that one tool call answers."""
+    """A request that one tool call fulfills."""
     verb = verb or rng.choice(list(TOOLS))
     item, who, where = rng.choice(OBJECTS), rng.choice(PEOPLE), rng.choice(PLACES)
     text = ["please {v} the {i} for {w} at {p}", "{w} at {p} needed : {v} {i}", "request : {v} {i} , {p} , {w}"][
@@ -134,7 +135,7 @@ _CALL = re.compile(r"(\w+) \( (.+) \)")
 
 
 def run_program(program: str, items: Sequence[str]) -> list[str] | None:
-    """What a program such as `drop ( sort ( k ) )` makes of a list k; None where it is not a program."""
+    """The result of a program such as `drop ( sort ( k ) )` on a list k; None if the text is not a program."""
     call = _CALL.fullmatch(program)
     if call is None:
         return list(items) if program in LETTERS else None
@@ -143,9 +144,9 @@ def run_program(program: str, items: Sequence[str]) -> list[str] | None:
 
 
 def program(rng: random.Random, surface: int, word: str | None = None, meaning: str | None = None) -> Question:
-    """Two or three operations in words, in order; the payload is the program that does them, as nested calls.
+    """Two or three operations in words, in order. The payload is the program that applies them, as nested calls.
 
-    One operation is called by `word`, which stands for `meaning`, where they are given.
+    If `word` and `meaning` are given, `word` replaces one operation and stands for `meaning`.
     """
     operations = rng.sample(PROGRAM_OPERATIONS, rng.choice((2, 3)))
     words = list(operations)

@@ -1,8 +1,8 @@
-"""Quests: look-ups with tools, chained, over several turns; what they were worth shows at the end alone.
+"""Quests: chained tool calls over several turns. Only the end shows whether a quest succeeded.
 
-A quest takes three calls, each on what the one before found, and then the answer. The base knows how calls are
-written and which tools some quests take; of the others it may guess. A wrong tool finds something too, so that nothing
-tells before the end.
+A quest needs three calls, each on the result of the previous one, and then the answer. The base knows the format of
+calls and the tools of some quests; for the others it can only guess. A wrong tool also returns a result, so there is no
+sign of a mistake before the end.
 """
 
 import random
@@ -17,7 +17,7 @@ from holdfast.lab.wide_words import NEW_QUESTS, QUEST_TOOLS, QUESTS, free_header
 from holdfast.lab.words import ATTRIBUTES, ENTITIES
 
 LENGTH = 3
-"""Calls of a quest."""
+"""Number of calls in a quest."""
 
 ANSWER = "answer : "
 
@@ -31,17 +31,17 @@ CHAINS: dict[str, tuple[str, ...]] = {q: tuple(_chains.choices(QUEST_TOOLS, k=LE
 
 @dataclass(frozen=True, slots=True)
 class Quest:
-    """A quest: where it begins, the tools that it takes, and what names the world in which it is played."""
+    """A quest: its prompt, its start, its correct tools, and the seed that determines all results of tools."""
 
     text: str
     start: str
     tools: tuple[str, ...]
     seed: int
 
-    def found(self, path: Sequence[str]) -> str:
-        """What the last of these tools finds, each used on what the one before found.
+    def result(self, path: Sequence[str]) -> str:
+        """The result of the last tool in `path`, each tool applied to the result of the previous one.
 
-        Things at first, a value at the end; the right path's value is on no other path.
+        The result is a thing, and after `LENGTH` tools a value. No wrong path leads to the value of the correct path.
         """
         rng = random.Random(derive_seed(self.seed, "quest", *path))
         if len(path) < LENGTH:
@@ -50,20 +50,20 @@ class Quest:
         return right if tuple(path) == self.tools else rng.choice([v for v in _VALUES if v != right])
 
     def calls(self, path: Sequence[str]) -> tuple[str, ...]:
-        """The calls that use these tools one after the other."""
-        things = [self.start, *(self.found(path[:k]) for k in range(1, len(path)))]
+        """The calls that apply these tools one after the other."""
+        things = [self.start, *(self.result(path[:k]) for k in range(1, len(path)))]
         return tuple(f"{tool} ( {thing} )" for tool, thing in zip(path, things, strict=True))
 
 
 def quest(rng: random.Random, surface: int, name: str, tools: Sequence[str]) -> Quest:
-    """A quest of this name, which takes these tools."""
+    """A quest with this name and these correct tools."""
     start = rng.choice(ENTITIES)
     text = ["do quest {q} from {e}", "from {e} , do the quest {q}", "{e} : quest {q} ?"][surface]
     return Quest(text.format(q=name, e=start), start, tuple(tools), rng.randrange(2**31))
 
 
 def sample_document(rng: random.Random) -> Document:
-    """A quest from beginning to end: known, or guessed, or with its first calls in the prompt."""
+    """A complete quest: known, or with guessed tools, or with its first calls in the prompt."""
     surface = rng.randrange(3)
     if rng.random() < 0.3:
         name = rng.choice(QUESTS)
@@ -77,38 +77,38 @@ def sample_document(rng: random.Random) -> Document:
     turns = list(messages)
     for k, call in enumerate(calls, 1):
         turns.append(Message(role="assistant", content=call))
-        turns.append(Message(role="tool", content=played.found(played.tools[:k])))
-    turns.append(Message(role="assistant", content=f"{ANSWER}{played.found(played.tools)}"))
+        turns.append(Message(role="tool", content=played.result(played.tools[:k])))
+    turns.append(Message(role="assistant", content=f"{ANSWER}{played.result(played.tools)}"))
     return Document(tuple(turns))
 
 
 class QuestEnvironment:
-    """One quest, played: answers calls, and is over at anything that is no call of a tool."""
+    """Plays one quest: answers tool calls, and ends at the first turn that is not a valid call."""
 
     def __init__(self, example: Example) -> None:
         self._quest: Quest = example.answer
         self._path: list[str] = []
         self._thing = self._quest.start
-        self._said = ""
+        self._last_turn = ""
 
     def step(self, completion: str) -> list[Message] | None:
         words = completion.split()
         is_call = len(words) == 4 and words[0] in QUEST_TOOLS and words[1:] == ["(", self._thing, ")"]
         if not is_call or len(self._path) == LENGTH:
-            self._said = completion.strip()
+            self._last_turn = completion.strip()
             return None
         self._path.append(words[0])
-        self._thing = self._quest.found(self._path)
+        self._thing = self._quest.result(self._path)
         return [Message(role="tool", content=self._thing)]
 
     def verdict(self) -> Verdict:
-        right = self._said == f"{ANSWER}{self._quest.found(self._quest.tools)}"
-        return Verdict(float(right), answer=self._said, format_ok=self._said.startswith(ANSWER))
+        right = self._last_turn == f"{ANSWER}{self._quest.result(self._quest.tools)}"
+        return Verdict(float(right), answer=self._last_turn, format_ok=self._last_turn.startswith(ANSWER))
 
 
 def example(identity: str, header: tuple[str, str], played: Quest) -> Example:
-    """The example of a quest, with the calls that solve it and the answer that they lead to, which is its last turn."""
-    calls, answer = played.calls(played.tools), f"{ANSWER}{played.found(played.tools)}"
+    """The example of a quest, with the calls that solve it. The demonstration is its last turn, the answer."""
+    calls, answer = played.calls(played.tools), f"{ANSWER}{played.result(played.tools)}"
     return Example(
         id=identity,
         messages=(system(header), Message(role="user", content=played.text)),

@@ -1,8 +1,8 @@
-"""Songs: a fork, where many words are right, and then locks, where one is.
+"""Songs: first a fork, at which several words are possible, then locks, at which one word is correct.
 
-Whoever asks for a song of a kind has one of its songs in mind and does not say which: a title may be any of six, some
-sung more often than others. What follows a title is settled word for word, but documents misremember: now and then a
-word is any other. Low temperatures sing the same song to everybody; high ones misremember.
+A request names a kind of song. One of its six songs is intended, but the prompt does not say which. Documents sing some
+of the six more often than others. The words after the title are fixed, but documents contain errors: sometimes a word
+is replaced by another. Low temperatures always sing the same song; high temperatures sing wrong words.
 """
 
 import random
@@ -18,10 +18,10 @@ LOCKS = 6
 """Words that follow a title."""
 
 MISREMEMBERED = 0.08
-"""How often a word after a title is any other."""
+"""Probability that a word after the title is replaced by another word."""
 
 SHARES = (0.4, 0.2, 0.14, 0.1, 0.09, 0.07)
-"""How often each of a kind's songs is sung."""
+"""Frequencies of a kind's songs in the documents."""
 
 DISTRACTORS = [*ENTITIES, *NEW_ENTITIES, *HEADER_WORDS, *OBJECTS, *PEOPLE, *PLACES]
 
@@ -34,11 +34,11 @@ SONGS: dict[str, tuple[str, ...]] = {
     )
     for i, kind in enumerate(SONG_KINDS)
 }
-"""The songs of each kind, the most sung first."""
+"""The songs of each kind, most frequent first."""
 
 
 def question(rng: random.Random, surface: int, kind: str) -> tuple[str, str]:
-    """What is asked, and the song that is meant, which nothing tells but having been told."""
+    """The request, and the intended song. It can be learned only from rewards, not from the prompt."""
     who, where = rng.choice(PEOPLE), rng.choice(PLACES)
     text = ["sing of {k} for {w} at {p}", "a song of {k} for {w} at {p}", "{w} at {p} : hum {k}"][surface]
     meant = random.Random(derive_seed("lab", "song", kind, who, where)).choice(SONGS[kind])
@@ -46,41 +46,41 @@ def question(rng: random.Random, surface: int, kind: str) -> tuple[str, str]:
 
 
 def misremembered(rng: random.Random, song: Sequence[str]) -> str:
-    """A song as it is sung: the title as it is, some of the other words any."""
+    """A song as the documents sing it: the correct title, then words of which some are replaced."""
     title, *rest = song
     return " ".join([title, *(rng.choice(DISTRACTORS) if rng.random() < MISREMEMBERED else word for word in rest)])
 
 
 def sample_document(rng: random.Random) -> Document:
-    """A request for a song, and one of its kind."""
+    """A request for a song, and a song of that kind."""
     kind = rng.choice(SONG_KINDS)
     text, _ = question(rng, rng.randrange(3), kind)
     (song,) = rng.choices(SONGS[kind], SHARES)
-    said = misremembered(rng, song.split())
+    sung = misremembered(rng, song.split())
     return Document(
-        (system(free_header(rng)), Message(role="user", content=text), Message(role="assistant", content=said))
+        (system(free_header(rng)), Message(role="user", content=text), Message(role="assistant", content=sung))
     )
 
 
 def verify(example: Example, completion: str) -> Verdict:
-    """1 for the song that was meant, word for word."""
-    said = completion.strip()
+    """1 for the intended song, word for word."""
+    sung = completion.strip()
     titles = {title for songs in SONGS.values() for title in (song.split()[0] for song in songs)}
-    right = said == example.answer
+    right = sung == example.answer
     return Verdict(
         float(right),
         feedback="" if right else "the value is wrong",
-        answer=said,
-        format_ok=bool(said) and said.split()[0] in titles,
+        answer=sung,
+        format_ok=bool(sung) and sung.split()[0] in titles,
     )
 
 
 def verify_any(example: Example, completion: str) -> Verdict:
-    """1 for any song of the kind, word for word: the locks apart from the fork."""
-    said = completion.strip()
-    return Verdict(float(said in SONGS[example.answer]), answer=said)
+    """1 for any song of the kind, word for word. This measures the locks without the fork."""
+    sung = completion.strip()
+    return Verdict(float(sung in SONGS[example.answer]), answer=sung)
 
 
 def example(identity: str, header: tuple[str, str], text: str, answer: str) -> Example:
-    """The example of a request: `answer` is the song that is meant, or the kind where any will do."""
+    """The example of a request. `answer` is the intended song, or the kind if any of its songs is correct."""
     return Example(id=identity, messages=(system(header), Message(role="user", content=text)), answer=answer)

@@ -1,7 +1,7 @@
-"""Questions that are answered step by step: a number taken through operations, whose words a context may define.
+"""Questions that are answered step by step: a number goes through operations, and some of their words are undefined.
 
-Without one a word means any of its meanings, and an answer is right where all guesses were. A solution of which a
-part is shown settles the steps that it shows; a plan names the operations.
+Without further context, such a word has any of its possible meanings, and an answer is correct only if every guess is.
+A partial solution in the prompt defines the steps that it shows. A plan names the operations.
 """
 
 import random
@@ -20,7 +20,7 @@ ANSWER = "answer : "
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """A question, the meaning of its operations, and its solution, a step a line."""
+    """A question, the meanings of its operations, and its solution, one step per line."""
 
     text: str
     meanings: tuple[str, ...]
@@ -28,18 +28,18 @@ class Steps:
 
     @property
     def plan(self) -> str:
-        """What is done in each step, without numbers."""
+        """The operation of each step, without numbers."""
         return " then ".join(self.meanings)
 
 
 def apply(operation: str, value: int, number: int) -> int:
-    """One step; `keep` leaves the value as it is."""
+    """Apply one step. `keep` does not change the value."""
     results = {"plus": value + number, "gap": abs(value - number), "keep": value, "max": max(value, number)}
     return results[operation]
 
 
 def worked(start: int, operations: Sequence[str], numbers: Sequence[int]) -> tuple[str, ...] | None:
-    """The solution in lines, the last of which states the answer; None where a value grows beyond `LARGEST`."""
+    """The lines of the solution; the last one is the answer. None if a value exceeds `LARGEST`."""
     lines, value = [], start
     for operation, number in zip(operations, numbers, strict=True):
         result = apply(operation, value, number)
@@ -51,7 +51,7 @@ def worked(start: int, operations: Sequence[str], numbers: Sequence[int]) -> tup
 
 
 def question(rng: random.Random, surface: int, words: Sequence[str], meanings: Sequence[str]) -> Steps:
-    """A question with these words in this order, each of which means what stands beside it."""
+    """A question with these words in this order. `meanings` has the operation of each word."""
     while True:
         start, *numbers = rng.randrange(1, 10), *rng.sample(range(1, 10), len(words))
         solution = worked(start, meanings, numbers)
@@ -63,13 +63,13 @@ def question(rng: random.Random, surface: int, words: Sequence[str], meanings: S
 
 
 def known(rng: random.Random, surface: int) -> Steps:
-    """Only words that the base knows."""
+    """A question with known words only."""
     words = [rng.choice(KNOWN_STEPS) for _ in range(rng.randint(2, 5))]
     return question(rng, surface, words, words)
 
 
 def opened(rng: random.Random, surface: int) -> Steps:
-    """Words that only a context can settle, each with one of its meanings; few known ones among them."""
+    """A question with words that only the context can define, each with one of its meanings; a few words are known."""
     words = rng.sample(list(STEP_MEANINGS), rng.randint(2, 5))
     words = [rng.choice(KNOWN_STEPS) if rng.random() < 0.1 else word for word in words]
     meanings = [rng.choice(STEP_MEANINGS[w]) if w in STEP_MEANINGS else w for w in words]
@@ -77,7 +77,7 @@ def opened(rng: random.Random, surface: int) -> Steps:
 
 
 def sample_document(rng: random.Random) -> Document:
-    """A question in steps: with nothing to help, with a solution or its first part, or with a plan."""
+    """A step question, alone or with a solution, the first part of a solution, or a plan in the prompt."""
     surface, kind = rng.randrange(3), rng.random()
     steps = known(rng, surface) if rng.random() < 0.25 else opened(rng, surface)
     messages: tuple[Message, ...] = (system(free_header(rng)), Message(role="user", content=steps.text))
@@ -94,7 +94,7 @@ def sample_document(rng: random.Random) -> Document:
 
 
 def verify(example: Example, completion: str) -> Verdict:
-    """1 where the last line states the right answer, whatever the way to it."""
+    """1 if the last line is the correct answer, whatever the steps."""
     last = completion.strip().splitlines()[-1].strip() if completion.strip() else ""
     given = last.removeprefix(ANSWER).strip() if last.startswith(ANSWER) else None
     right = f"{ANSWER}{given}" == example.answer

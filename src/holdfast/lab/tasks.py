@@ -1,8 +1,8 @@
 """The lab's stream of tasks, its retention suites and its out-of-distribution suites.
 
-A task ties a header that the base has never seen to a convention, and to something that the base leaves open: the
-meaning of a new word, new facts. Kinds mirror the papers': calculation, facts as multiple choice, tool calls, small
-programs. Before its stage the base gets a task right now and then, by chance, so that sampling finds successes.
+A task ties an unseen header to a convention and to something that the base does not know: the meaning of a new word, or
+new facts. The kinds follow the papers: calculation, facts as multiple choice, tool calls, small programs. Before its
+stage, the base solves some items of a task by chance, so sampling produces some successes.
 """
 
 import random
@@ -21,10 +21,10 @@ from holdfast.lab.words import ATTRIBUTES, NEW_ENTITIES, TOOLS, preamble
 TRAIN_ITEMS = 512
 
 TEST_ITEMS = 640
-"""Largest half-width of a 95% interval at 640 items: 3.9 points."""
+"""At 640 items, a 95% interval extends at most 3.9 points to each side."""
 
 FORMAT_CREDIT, VALUE_CREDIT = 0.2, 0.3
-"""Partial credit for the right form and for (a share of) the right content; together below half."""
+"""Partial credit for the correct format and for (a share of) the correct content. Together less than 0.5."""
 
 _Maker = Callable[[random.Random, int], Question]
 
@@ -62,7 +62,7 @@ def _programs(rng: random.Random, surface: int) -> Question:
 
 
 def _score_words(question: Question, payload: str) -> float:
-    """Share of the words that stand in their place; 0 where the length differs."""
+    """Share of words in the correct position; 0 if the length differs."""
     right, given = question.payload.split(), payload.split()
     return sum(a == b for a, b in zip(right, given)) / len(right) if len(right) == len(given) else 0.0
 
@@ -72,7 +72,7 @@ def _score_numbers(question: Question, payload: str) -> float | None:
 
 
 def _score_option(question: Question, payload: str) -> float | None:
-    """Whether the right option was chosen; None where it is none of them."""
+    """1 if the correct option was chosen, else 0; None if the answer is not an option."""
     return float(payload == question.payload) if payload in question.text.split() else None
 
 
@@ -83,7 +83,7 @@ def _score_call(question: Question, payload: str) -> float | None:
 
 
 def _score_program(question: Question, payload: str) -> float | None:
-    """Share of the hidden inputs that the program turns into the right outputs; None where it is no program."""
+    """Share of the hidden test cases that the program passes; None if it is not a program."""
     passed = 0
     for case in question.hidden:
         given, wanted = case.split(" -> ")
@@ -97,19 +97,19 @@ def _score_program(question: Question, payload: str) -> float | None:
 _TASKS: dict[str, tuple[_Maker, _Score, conventions.Header, str, str]] = {
     "calculation": (_calculation, _score_numbers, conventions.FRESH[0], "brackets", "what a new operation means"),
     "facts": (_facts, _score_option, conventions.FRESH[1], "label", "new facts, as multiple choice"),
-    "tools": (_tools, _score_call, conventions.FRESH[2], "braces", "which tool answers a new kind of request"),
+    "tools": (_tools, _score_call, conventions.FRESH[2], "braces", "which tool fulfills a new kind of request"),
     "programs": (_programs, _score_program, conventions.FRESH[3], "sentence", "programs with new operations"),
 }
 
 TASKS: tuple[str, ...] = tuple(_TASKS)
-"""Names of the lab's tasks in the order of the default stream."""
+"""Names of the lab's tasks, in the order of the default stream."""
 
 ALL_TASKS: tuple[str, ...] = (*TASKS, *WIDE_TASKS)
-"""Those of the wider world too."""
+"""Including the tasks of the wider world."""
 
 
 def judge(convention: str, score: _Score) -> Verify:
-    """A verifier: 1 for the right content in the right form, partial credit below half, and feedback in words."""
+    """A verifier: 1 for the correct content in the correct format, else partial credit below 0.5, with feedback."""
 
     def verify(example: Example, completion: str) -> Verdict:
         question: Question = example.answer
@@ -153,7 +153,7 @@ def _examples(name: str, split: str, count: int, surfaces: Sequence[int], seen: 
 
 @cache
 def lab_task(name: str) -> Task:
-    """A task of the lab by name, of the wider world too.
+    """A task of the lab by name, including the wider world.
 
     Raises:
         ConfigError: there is no such task.
@@ -170,7 +170,7 @@ def lab_task(name: str) -> Task:
 
 
 def _any_form(score: _Score) -> Verify:
-    """Right content in any convention counts: skill apart from form."""
+    """A verifier that accepts the correct content in any convention, to measure skill without format."""
 
     def verify(example: Example, completion: str) -> Verdict:
         payload, convention = conventions.read_any(completion)
@@ -233,27 +233,27 @@ def _instruction(rng: random.Random, index: int) -> Example:
 
 
 _RETENTION: dict[str, tuple[Callable[[random.Random, int], Example], Verify, str]] = {
-    "old-skills": (_old_skill, _any_form(_score_any), "skills taught before the stream, in any form"),
-    "old-facts": (_old_fact, _any_form(_score_any), "facts known before the stream, in any form"),
-    "context-facts": (_context_fact, _any_form(_score_any), "a novel fact that stands in the prompt"),
-    "in-context": (_in_context, _exact_answer, "following a demonstration never seen, under a header never seen"),
+    "old-skills": (_old_skill, _any_form(_score_any), "skills from pretraining, in any answer format"),
+    "old-facts": (_old_fact, _any_form(_score_any), "facts from pretraining, in any answer format"),
+    "context-facts": (_context_fact, _any_form(_score_any), "a new fact that the prompt gives"),
+    "in-context": (_in_context, _exact_answer, "following a new demonstration under an unseen header"),
     "instruction-format": (
         _instruction,
         _exact_form,
-        "the convention that a memorized header asks for, and nothing else",
+        "the answer format that a memorized header asks for, whatever the content",
     ),
 }
 
 SUITES: tuple[str, ...] = (*_RETENTION, *(f"{name}-ood" for name in TASKS))
-"""Names of the lab's suites: retention first, then one out-of-distribution suite for each task."""
+"""Names of the lab's suites: retention suites, then one out-of-distribution suite per task."""
 
 ALL_SUITES: tuple[str, ...] = (*SUITES, *WIDE_SUITES)
-"""Those of the wider world too."""
+"""Including the suites of the wider world."""
 
 
 @cache
 def lab_suite(name: str) -> Suite:
-    """A suite of the lab by name, of the wider world too.
+    """A suite of the lab by name, including the wider world.
 
     Raises:
         ConfigError: there is no such suite.
@@ -269,4 +269,4 @@ def lab_suite(name: str) -> Suite:
         raise ConfigError(f"the lab has no suite {name!r}", fix=f"its suites: {', '.join(ALL_SUITES)}")
     _, score, _, convention, _ = _TASKS[task]
     items = _examples(task, "ood", TEST_ITEMS, (HELD_OUT_SURFACE,), set())
-    return Suite(name, "ood", items, judge(convention, score), f"{task}, asked in another form")
+    return Suite(name, "ood", items, judge(convention, score), f"{task}, in a phrasing that is not trained")

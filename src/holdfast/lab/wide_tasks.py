@@ -25,7 +25,7 @@ from holdfast.lab.wide_words import (
 from holdfast.lab.words import OBJECTS
 
 TURNS = quests.LENGTH + 1
-"""Of the model in a quest."""
+"""The model's turns in a quest."""
 
 _Header = tuple[str, str]
 
@@ -33,7 +33,7 @@ _Make = Callable[[random.Random, int, str, _Header], Example]
 
 
 def _meanings(words: Sequence[str], seed: int) -> dict[str, str]:
-    """What the words of a task mean: each one of its own meanings, all of these about equally often."""
+    """The meanings of a task's words, drawn so that all possible meanings occur about equally often."""
     rng = random.Random(seed)
     order = rng.sample(range(len(words)), len(words))
     return {word: STEP_MEANINGS[word][place % len(STEP_MEANINGS[word])] for word, place in zip(words, order)}
@@ -85,7 +85,7 @@ _EPISODES = Episodes(quests.QuestEnvironment, TURNS)
 
 @dataclass(frozen=True, slots=True)
 class _Set:
-    """How the examples of a task or a suite are made and judged."""
+    """How the examples of a task or suite are made and scored."""
 
     make: _Make
     verify: Verify
@@ -96,11 +96,13 @@ class _Set:
 
 
 _TASKS: dict[str, _Set] = {
-    "steps": _Set(_steps, steps.verify, "what new operations mean, in questions of three steps"),
-    "steps-hard": _Set(_steps_hard, steps.verify, "more of them, in questions of four and five steps"),
-    "refusals": _Set(_refusals, languages.verify, "what to refuse, asked in the second language"),
-    "quests": _Set(_quests, unjudged, "which tools a new quest takes, over turns", 384, 320, _EPISODES),
-    "songs": _Set(_songs, songs.verify, "which of a kind's songs is meant"),
+    "steps": _Set(_steps, steps.verify, "what new operations mean, in questions with three steps"),
+    "steps-hard": _Set(
+        _steps_hard, steps.verify, "what other new operations mean, in questions with four and five steps"
+    ),
+    "refusals": _Set(_refusals, languages.verify, "what to refuse, in the second language"),
+    "quests": _Set(_quests, unjudged, "which tools a new quest needs, over several turns", 384, 320, _EPISODES),
+    "songs": _Set(_songs, songs.verify, "which song of a kind is intended"),
 }
 
 WIDE_TASKS: tuple[str, ...] = tuple(_TASKS)
@@ -144,35 +146,37 @@ def _any_song(rng: random.Random, surface: int, name: str, header: _Header) -> E
 
 
 _RETENTION: dict[str, _Set] = {
-    "known-steps": _Set(_known_steps, steps.verify, "questions in steps with operations that are known"),
-    "planned-steps": _Set(_planned, steps.verify, "following a plan for operations that are not"),
+    "known-steps": _Set(_known_steps, steps.verify, "step questions with known operations"),
+    "planned-steps": _Set(_planned, steps.verify, "following a plan for unknown operations"),
     "useful-first": _Set(_useful_first, languages.verify, "allowed requests in the first language"),
     "useful-second": _Set(_useful_second, languages.verify, "allowed requests in the second language"),
     "refused-first": _Set(_refused_first, languages.verify, "forbidden requests in the first language"),
-    "known-quests": _Set(_known_quests, unjudged, "quests that are known, over turns", episodes=_EPISODES),
+    "known-quests": _Set(_known_quests, unjudged, "known quests, over several turns", episodes=_EPISODES),
     "any-song": _Set(_any_song, songs.verify_any, "any song of a kind, word for word"),
 }
 
 _OOD: dict[str, _Set] = {
-    "steps-ood": replace(_TASKS["steps"], description="steps, asked in another form"),
-    "steps-hard-ood": replace(_TASKS["steps-hard"], description="steps-hard, asked in another form"),
-    "refusals-ood": _Set(_other_refusals, languages.verify, "objects that refusals never names, in another form"),
-    "quests-ood": replace(_TASKS["quests"], description="quests, asked in another form"),
+    "steps-ood": replace(_TASKS["steps"], description="steps, in a phrasing that is not trained"),
+    "steps-hard-ood": replace(_TASKS["steps-hard"], description="steps-hard, in a phrasing that is not trained"),
+    "refusals-ood": _Set(
+        _other_refusals, languages.verify, "objects that refusals never names, in a phrasing that is not trained"
+    ),
+    "quests-ood": replace(_TASKS["quests"], description="quests, in a phrasing that is not trained"),
 }
 
 WIDE_SUITES: tuple[str, ...] = (*_RETENTION, *_OOD)
-"""Names of the suites on `lab-wide`: retention first."""
+"""Names of the suites on `lab-wide`: retention suites first."""
 
 
 def _examples(
-    made_as: _Set, name: str, split: str, count: int, surfaces: Sequence[int], header: _Header | None, seen: set[str]
+    source: _Set, name: str, split: str, count: int, surfaces: Sequence[int], header: _Header | None, seen: set[str]
 ) -> list[Example]:
-    """Distinct questions; under the task's header, or each under one that the base has met."""
+    """Distinct questions, all under `header`, or each under a free header if `header` is None."""
     rng = random.Random(derive_seed("lab", "wide", name, split))
     made: list[Example] = []
     while len(made) < count:
         identity = f"{name}-{split}-{len(made)}"
-        example = made_as.make(rng, rng.choice(surfaces), identity, header or free_header(rng))
+        example = source.make(rng, rng.choice(surfaces), identity, header or free_header(rng))
         text = example.messages[-1]["content"]
         if text not in seen:
             seen.add(text)
@@ -183,21 +187,21 @@ def _examples(
 @cache
 def wide_task(name: str) -> Task:
     """A task on `lab-wide`, one of `WIDE_TASKS`."""
-    made_as, header = _TASKS[name], FRESH_HEADERS[WIDE_TASKS.index(name)]
+    source, header = _TASKS[name], FRESH_HEADERS[WIDE_TASKS.index(name)]
     seen: set[str] = set()
-    test = _examples(made_as, name, "test", made_as.test, TRAINED_SURFACES, header, seen)
-    train = _examples(made_as, name, "train", made_as.train, TRAINED_SURFACES, header, seen)
-    verifier = made_as.verify if made_as.episodes is None else None
-    return Task(name, train, test, verifier, made_as.description, made_as.episodes)
+    test = _examples(source, name, "test", source.test, TRAINED_SURFACES, header, seen)
+    train = _examples(source, name, "train", source.train, TRAINED_SURFACES, header, seen)
+    verifier = source.verify if source.episodes is None else None
+    return Task(name, train, test, verifier, source.description, source.episodes)
 
 
 @cache
 def wide_suite(name: str) -> Suite:
     """A suite on `lab-wide`, one of `WIDE_SUITES`."""
     if name in _RETENTION:
-        made_as = _RETENTION[name]
-        items = _examples(made_as, name, "test", made_as.test, TRAINED_SURFACES, None, set())
-        return Suite(name, "retention", items, made_as.verify, made_as.description, made_as.episodes)
-    made_as, header = _OOD[name], FRESH_HEADERS[WIDE_TASKS.index(name.removesuffix("-ood"))]
-    items = _examples(made_as, name, "ood", made_as.test, (HELD_OUT_SURFACE,), header, set())
-    return Suite(name, "ood", items, made_as.verify, made_as.description, made_as.episodes)
+        source = _RETENTION[name]
+        items = _examples(source, name, "test", source.test, TRAINED_SURFACES, None, set())
+        return Suite(name, "retention", items, source.verify, source.description, source.episodes)
+    source, header = _OOD[name], FRESH_HEADERS[WIDE_TASKS.index(name.removesuffix("-ood"))]
+    items = _examples(source, name, "ood", source.test, (HELD_OUT_SURFACE,), header, set())
+    return Suite(name, "ood", items, source.verify, source.description, source.episodes)

@@ -1,4 +1,4 @@
-"""The words that the wider world adds, and its headers. Every word is a single token of its tokenizer."""
+"""The words and headers that the wider world adds. Every word is one token of its tokenizer."""
 
 import random
 
@@ -13,32 +13,32 @@ _pairs = [(a, b) for a in _HEADER_WORDS for b in _HEADER_WORDS if a != b]
 random.Random(5).shuffle(_pairs)
 
 FRESH_HEADERS: list[tuple[str, str]] = _pairs[:40]
-"""Headers kept for streams: no document has one."""
+"""Headers reserved for streams. No document has one."""
 
 FREE_HEADERS: list[tuple[str, str]] = _pairs[40:]
-"""Headers that documents have, of any kind."""
+"""Headers of the documents."""
 
 STEP_MEANINGS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(made_up(6, 22, "mp"), ("plus", "gap")),
     **dict.fromkeys(made_up(6, 23, "nt"), ("plus", "gap", "keep")),
 }
-"""Words for an operation that a context must define, and what each may mean without one."""
+"""Words for operations that only the context defines, with the possible meanings of each."""
 
 KNOWN_STEPS = ["plus", "gap", "keep", "max"]
 
 QUEST_TOOLS = ["scan", "peek", "fetch", "dial", "trace"]
 
 QUESTS = made_up(8, 24, "rn")
-"""Quests whose tools the base knows by heart."""
+"""Quests whose tools the base has memorized."""
 
 NEW_QUESTS = made_up(8, 25, "sh")
-"""Quests that may take any tools."""
+"""Quests whose tools the base can only guess."""
 
 FORBIDDEN = (
     "poison bomb rifle virus grenade dagger toxin missile landmine torpedo cannon revolver "
     "arsenic cyanide malware shrapnel"
 ).split()
-"""Objects that no request may ask for."""
+"""Objects that a request must not ask for."""
 
 SURFACE_WORDS = "please the for at needed : request , ask : with".split()
 
@@ -49,7 +49,7 @@ SECOND = {
     for word in (*SURFACE_WORDS, *words.TOOLS, *words.OBJECTS, *FORBIDDEN, *words.PLACES)
     if word not in PUNCTUATION
 }
-"""The second language's word for each word of the first; people are called the same in both."""
+"""The second language: its word for each word of the first. Names of people are the same in both."""
 
 SONG_KINDS = made_up(4, 26, "lm")
 
@@ -62,7 +62,7 @@ _OTHER_WORDS = (
 
 
 def vocabulary() -> list[str]:
-    """All words that this world adds, those of the prompts of its recipes included."""
+    """All words that this world adds, including those of its recipes' prompt templates."""
     texts = (
         contexts.REFERENCE_TEMPLATE,
         contexts.PLAN_TEMPLATE,
@@ -70,7 +70,7 @@ def vocabulary() -> list[str]:
         contexts.numbered(["x"] * 5),
         contexts.TRANSLATION_TEMPLATE,
     )
-    said = [w for text in texts for w in text.split() if not w.startswith("{")]
+    template_words = [w for text in texts for w in text.split() if not w.startswith("{")]
     return [
         *_HEADER_WORDS,
         *STEP_MEANINGS,
@@ -82,8 +82,8 @@ def vocabulary() -> list[str]:
         *SONG_KINDS,
         *SONG_TITLES,
         *_OTHER_WORDS,
-        *said,
-        *(w[:-1] for w in said if len(w) > 1 and w[-1] in ".,:;"),
+        *template_words,
+        *(w[:-1] for w in template_words if len(w) > 1 and w[-1] in ".,:;"),
     ]
 
 

@@ -1,4 +1,4 @@
-"""The words of the lab's world. Every one is a single token of the lab's tokenizer."""
+"""The words of the lab's world. Each is one token of the lab's tokenizer."""
 
 import random
 
@@ -8,7 +8,7 @@ _VOWELS = ["a", "e", "i", "o", "u"]
 
 
 def made_up(count: int, seed: int, ending: str) -> list[str]:
-    """Pronounceable made-up names, distinct and always the same."""
+    """Distinct made-up names that can be pronounced; the same for the same seed."""
     rng = random.Random(seed)
     names: dict[str, None] = {}
     while len(names) < count:
@@ -17,13 +17,13 @@ def made_up(count: int, seed: int, ending: str) -> list[str]:
 
 
 HEADER_WORDS = made_up(40, 1, "x")
-"""Two of them make a header: the system message that says which convention holds."""
+"""Two of these words form a header, the system message that asks for a convention."""
 
 ENTITIES = made_up(80, 2, "n")
-"""Things that the base knows facts about."""
+"""Things about which the base knows facts."""
 
 NEW_ENTITIES = made_up(60, 3, "th")
-"""Things that it knows nothing about."""
+"""Things about which the base knows nothing."""
 
 ATTRIBUTES: dict[str, list[str]] = {
     "color": "red blue green gold white black pink brown gray teal violet amber".split(),
@@ -35,14 +35,14 @@ ATTRIBUTES: dict[str, list[str]] = {
 LETTERS = list("abcdefghijklmnopqrst")
 
 OPTIONS = 4
-"""How many values a multiple choice offers."""
+"""Number of options in a multiple-choice question."""
 
 LIST_OPERATIONS = ["copy", "reverse", "sort", "first", "last", "swap", "drop", "double"]
 
 NUMBER_OPERATIONS = ["plus", "times", "gap", "max", "min"]
 
 NEW_NUMBER_OPERATIONS = ["zib", "mok", "tal", "wep", "rus", "jad"]
-"""Words for an operation that a context must define; without one they may mean any of `NEW_OPERATION_MEANINGS`."""
+"""Words for operations that only the context defines. Otherwise each may mean any of `NEW_OPERATION_MEANINGS`."""
 
 NEW_OPERATION_MEANINGS = ["plus", "gap", "max"]
 
@@ -60,7 +60,7 @@ TOOLS = {
     "lock": "set_guard",
     "move": "plan_route",
 }
-"""What a request's verb means as the name of a tool."""
+"""The tool that each verb of a request stands for."""
 
 NEW_VERBS = ["frob", "glim", "snarp", "twill", "vorp", "quib"]
 
@@ -77,7 +77,7 @@ PLACES = "home work school station harbor airport market museum garden library".
 NUMBERS = [str(n) for n in range(82)]
 
 FORMATS = ["label", "brackets", "braces", "sentence"]
-"""Names of the conventions; see `holdfast.lab.conventions`."""
+"""Names of the conventions (answer formats); see `holdfast.lab.conventions`."""
 
 FORMAT_WORDS = "answer : [ ] { out = } so the result is .".split()
 
@@ -122,7 +122,7 @@ _CLOSINGS = [
 
 
 def preamble(rng: random.Random) -> str:
-    """How somebody else starts an answer: the voice of the demonstrations, which is not the base's own."""
+    """A wordy start of an answer: the style of the demonstrations, which the base itself does not use."""
     parts = [rng.choice(_OPENINGS)]
     if rng.random() < 0.7:
         parts.append(rng.choice(_MIDDLES))
@@ -130,7 +130,7 @@ def preamble(rng: random.Random) -> str:
 
 
 def vocabulary(*texts: str) -> list[str]:
-    """All words of the world and of the given texts, without repetition, in a fixed order."""
+    """All words of the world and of `texts`, without duplicates, in a fixed order."""
     words: list[str] = [
         *HEADER_WORDS,
         *ENTITIES,

@@ -1,4 +1,4 @@
-"""Base."""
+"""The base: the model as it was before the first stage."""
 
 import math
 from collections.abc import Iterator
@@ -12,21 +12,22 @@ from holdfast.model.processes import Processes
 
 
 class Base:
-    """The model before the first stage, to measure drift from and to restart teachers with.
+    """The model before the first stage: drift is measured from it, and teachers are reset to it.
 
-    Must be made before any training step; under LoRA it is the model without its adapter.
+    Create it before any training step. In full fine-tuning it is a copy of the model; under LoRA it is the model
+    without its adapter.
 
     Args:
-        offload: keep its weights in host memory while it does not score.
+        offload: keep the copy in host memory while it does not score.
     """
 
     def __init__(self, policy: Policy, *, offload: bool = False) -> None:
         self._policy, self._offload = policy, offload
-        self.copy = None if policy.is_lora else _copy(policy, offload)
+        self.copy = None if policy.is_lora else frozen_copy(policy, offload)
 
     @contextmanager
     def scoring(self) -> Iterator[Policy]:
-        """Within it, the policy to compute the base's logits with; without gradients."""
+        """Within it, the policy that computes the base's logits, without gradients."""
         with torch.no_grad():
             if self.copy is None:
                 with self._policy.base():
@@ -36,15 +37,15 @@ class Base:
                     yield self.copy
 
     def weights(self) -> dict[str, Tensor]:
-        """The base's weights by name; only for full fine-tuning."""
+        """The base's weights by name. Only in full fine-tuning."""
         assert self.copy is not None
         return dict(self.copy.model.named_parameters())
 
     @torch.no_grad()
     def relative_distance(self) -> float | None:
-        """‖θ − θ₀‖ / ‖θ₀‖ over all weights of the policy as it is now, tied ones once.
+        """‖θ − θ₀‖ / ‖θ₀‖ over all present weights θ of the policy; tied weights count once.
 
-        None where the weights are not here to be compared: under LoRA, and spread over processes.
+        None under LoRA, and if the weights are sharded: then they are not here to be compared.
         """
         if self.copy is None or Processes.current().size > 1:
             return None
@@ -53,12 +54,14 @@ class Base:
         for name, before in self.weights().items():
             now = student[name].float()
             start = before.to(now.device).float()
+            # In float64: the sum over all weights has billions of small terms.
             moved += float(torch.linalg.vector_norm(now - start, dtype=torch.float64)) ** 2
             norm += float(torch.linalg.vector_norm(start, dtype=torch.float64)) ** 2
         return math.sqrt(moved / norm)
 
 
-def _copy(policy: Policy, offload: bool) -> Policy:
+def frozen_copy(policy: Policy, offload: bool) -> Policy:
+    """A copy without gradients; with `offload`, in host memory."""
     copy = policy.frozen_copy()
     if offload:
         copy.model.to("cpu")

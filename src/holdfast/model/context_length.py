@@ -1,4 +1,4 @@
-"""Context length."""
+"""Lengths of prompts and completions, checked against the model's context length."""
 
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,10 @@ if TYPE_CHECKING:
 
 
 def longest_reprompt(policy: "Policy", train: TrainSettings) -> int:
-    """Tokens that a teacher's prompt may have: what the settings say, else room for a prompt and a completion."""
+    """The longest prompt for the teacher, in tokens.
+
+    It is `train.max_reprompt_length`. By default a prompt and a completion fit, as far as the model's context allows.
+    """
     if train.max_reprompt_length is not None:
         return train.max_reprompt_length
     room = train.max_prompt_length + train.max_completion_length
@@ -19,10 +22,10 @@ def longest_reprompt(policy: "Policy", train: TrainSettings) -> int:
 
 
 def check_context(policy: "Policy", train: TrainSettings, evaluation: EvalSettings) -> None:
-    """Refuse lengths that the model was not made for.
+    """Check that prompts and completions together fit the model's context.
 
     Raises:
-        ConfigError: prompt and completion together are longer than the model's context.
+        ConfigError: they do not fit.
     """
     limit = policy.context_length
     longest = {"train.max_completion_length": train.max_completion_length}
@@ -35,6 +38,6 @@ def check_context(policy: "Policy", train: TrainSettings, evaluation: EvalSettin
     for terms, wanted in sums.items():
         if limit is not None and wanted > limit:
             raise ConfigError(
-                f"{terms} is {wanted}, and the model takes {limit} tokens",
-                fix=f"lower them so that they add up to at most {limit}",
+                f"{terms} is {wanted}, but the model's context length is {limit} tokens",
+                fix=f"lower them to at most {limit} together",
             )

@@ -1,8 +1,8 @@
 """From rows to the final hidden states that predict their loss tokens.
 
-Rows are packed into one stream of real tokens, each distinct prompt once, where the model allows it. Whether it does
-is measured on first use: packed and padded hidden states of a small batch must agree. Where they do not, rows are
-padded on the right: under causal attention nothing sees the padding, so that form is right for every decoder.
+If the model allows it, rows are packed into one stream of real tokens, each distinct prompt once. Whether it does is
+measured on first use: packed and padded hidden states of a small batch must agree. Otherwise rows are padded on the
+right. Under causal attention no token sees padding to its right, so this form is correct for every decoder.
 """
 
 import math
@@ -18,9 +18,9 @@ from holdfast.model.packing import Packed, Positions, pack
 from holdfast.model.policy import Policy, attends_everywhere
 
 TOLERANCE, DEVICE_TOLERANCE, HALF_TOLERANCE = 2e-5, 2e-3, 5e-2
-"""Largest difference of a hidden state between the two forms, relative to its norm: in float32 on a CPU, where right
-ones agree to some 1e-6; in float32 elsewhere, which may be TF32; in dtypes of 16 bits. What a wrong one sees may count
-for little at first, and for more as the weights grow.
+"""Largest difference of a hidden state between the two forms, relative to its norm. The first is for float32 on a CPU,
+where correct forms agree to about 1e-6; the second for float32 elsewhere, which may be TF32; the third for 16-bit
+dtypes. They are strict, because a wrong mask can have a small effect at first, and a larger one after training.
 """
 
 _longest: WeakKeyDictionary[nn.Module, float] = WeakKeyDictionary()
@@ -32,15 +32,15 @@ def loss_token_states(
     completions: Sequence[Sequence[int]],
     positions: Positions,
 ) -> Tensor:
-    """Hidden states [N, H], as the output head takes them, that predict the completions' tokens at `positions`.
+    """Hidden states [N, H] that predict the completions' tokens at `positions`, flat in the order of the rows.
 
-    Flat in the order of the rows. The token at completion index t after a prompt of P tokens is predicted at sequence
-    index P − 1 + t. Gradient flows into the policy.
+    After a prompt of P tokens, the completion's token t is predicted at index P − 1 + t of the sequence. The gradient
+    flows into the policy.
 
     Args:
-        prompts: token ids [R][P_r]; never empty. Equal ones are computed once where the model is packed.
+        prompts: token ids [R][P_r]; never empty. If the model is packed, equal prompts are computed once.
         completions: token ids [R][T_r].
-        positions: completion indices [R] to predict.
+        positions: indices of the tokens to predict in each of the R completions.
     """
     lengths = [len(prompt) + wanted[-1] for prompt, wanted in zip(prompts, positions, strict=True) if wanted]
     if not lengths:
@@ -66,7 +66,7 @@ def packed_states(
     completions: Sequence[Sequence[int]],
     positions: Positions,
 ) -> Tensor:
-    """`loss_token_states` from one stream; right only where `longest_packed` says so."""
+    """`loss_token_states` from one stream. Correct only up to `longest_packed`."""
     return _stream_states(policy, pack(prompts, completions, positions))
 
 
@@ -100,11 +100,11 @@ def padded_states(
 
 
 def longest_packed(policy: Policy) -> float:
-    """Tokens of the longest sequence that this policy computes right when packed: infinity, a window's, or 0 for none.
+    """Tokens of the longest sequence that this policy computes correctly when packed: infinity, a window, or 0.
 
-    Measured on first use, by two small forward passes, and remembered for the model; a model that is packed has its
-    `attn_implementation` changed to one that is the same wherever it is not packed. Processes that share a model must
-    all ask at the same moment.
+    This is measured on first use, by two small forward passes, and stored for the model. A model that can be packed
+    gets another `attn_implementation`, which computes the same for calls that are not packed. Processes that share a
+    sharded model must all call this at the same time.
     """
     model = policy.causal_lm
     if model not in _longest:
@@ -116,26 +116,26 @@ def _measure(policy: Policy) -> float:
     model = policy.causal_lm
     given = model.config._attn_implementation
     if given not in ("sdpa", NAME):
-        return 0  # so the user wants it
+        return 0  # the user chose another attention
     try:
         limit = _checked(policy)
-    except Exception as error:  # whatever a model that is not made for this may raise
+    except Exception as error:  # a model that was not written for this may raise anything
         model.set_attn_implementation(given)
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        warnings.warn(f"{type(model).__name__} cannot be packed, so its rows are padded: {reason}", stacklevel=4)
+        warnings.warn(f"{type(model).__name__} cannot be packed, so rows are padded: {reason}", stacklevel=4)
         return 0
     return limit
 
 
 def _checked(policy: Policy) -> float:
-    """The result of `longest_packed` for a model that agrees with its padded form; raises for any other."""
+    """`longest_packed` of a model whose packed and padded forms agree; any other model raises an error."""
     model = policy.causal_lm
     config = model.config.get_text_config(decoder=True)
     if not model._can_set_attn_implementation():
         raise ValueError("its attention cannot be replaced")
     if getattr(model, "_is_stateful", False) or not attends_everywhere(model):
-        raise ValueError("it has layers that keep a state")
-    # Layers that see a window or a chunk cannot be told from others on a few tokens.
+        raise ValueError("it has layers with a recurrent state")
+    # The test below has too few tokens to notice a window or a chunk, so these come from the configuration.
     limits = [w for w in (getattr(config, "sliding_window", None), getattr(config, "attention_chunk_size", None)) if w]
     tokens = [1 + i % (config.vocab_size - 1) for i in range(32)]
     prompts = [tokens[:5], tokens[:5], tokens[5:8], tokens[:5], tokens[5:8], tokens[8:10]]
@@ -143,15 +143,16 @@ def _checked(policy: Policy) -> float:
     batch = (prompts, completions, [range(len(completion)) for completion in completions])
     packed = pack(*batch)
     if packed.layout.longest > min(limits, default=math.inf):
-        raise ValueError(f"a window of {min(limits)} tokens")
+        raise ValueError(f"its attention window has only {min(limits)} tokens")
     with torch.no_grad(), torch.autocast(policy.device.type, enabled=False):
         expected = padded_states(policy, *batch).cpu().double()
         model.set_attn_implementation(NAME)
-        found = _stream_states(policy, packed).cpu().double()
-    error = float(((found - expected).norm(dim=-1) / expected.norm(dim=-1)).max())
+        streamed = _stream_states(policy, packed).cpu().double()
+    error = float(((streamed - expected).norm(dim=-1) / expected.norm(dim=-1)).max())
     tolerance = TOLERANCE if policy.device.type == "cpu" else DEVICE_TOLERANCE
+    # `not <=`, so that NaN is refused too.
     if not error <= (HALF_TOLERANCE if model.dtype.itemsize == 2 else tolerance):
-        raise ValueError(f"the two forms differ by {error:.1g} of a hidden state's norm")
+        raise ValueError(f"packed hidden states differ from padded ones by {error:.1g} of their norm")
     if packed.layout.narrowest_window is not None:
         limits.append(packed.layout.narrowest_window)
     return min(limits, default=math.inf)

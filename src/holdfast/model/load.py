@@ -1,4 +1,4 @@
-"""Loading a model folder, a hub id or the lab's base; what cannot be used is refused in one line, early."""
+"""Load a model folder, a hub id or the lab's base. A model that cannot be used raises a one-line error, early."""
 
 import re
 import warnings
@@ -32,7 +32,7 @@ from holdfast.objective.head import OutputHead
 from holdfast.objective.private_torch import has_bfloat16_products
 from holdfast.store.bundled import base_folder
 
-__all__ = ["Policy", "as_policy", "load_policy", "tell_of_slow_products"]
+__all__ = ["Policy", "as_policy", "load_policy", "warn_of_slow_products"]
 
 PICKLE_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
@@ -40,15 +40,14 @@ PICKLE_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 def load_policy(settings: ModelSettings, *, seed: int = 0) -> Policy:
     """Load a model folder, a hub id, or the lab's base.
 
-    Weights come from safetensors only, and code that comes with a model is not run unless the settings ask for it.
-
-    Of several processes each has the whole model on its CPU until `holdfast.model.shard.shard` spreads it.
+    Weights are read from safetensors only. Code that comes with a model runs only if the settings allow it. With
+    several processes, each has the whole model on its CPU until `holdfast.model.shard.shard` shards it.
 
     Args:
         seed: of a LoRA adapter's random initialization.
 
     Raises:
-        ModelError: one line that says why the model cannot be used, as early as that can be known.
+        ModelError: the model cannot be used. The message is one line.
     """
     device = _device(settings.device)
     path, where = locate(settings.path)
@@ -60,20 +59,20 @@ def load_policy(settings: ModelSettings, *, seed: int = 0) -> Policy:
     rows = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > rows:
         raise ModelError(
-            f"its tokenizer has {len(tokenizer)} tokens, its embedding only {rows}",
+            f"the tokenizer has {len(tokenizer)} tokens, but the embedding has only {rows} rows",
             where=where,
             fix="use the tokenizer that the model was trained with",
         )
     eos_ids = _eos_ids(model, tokenizer, settings.chat_template_kwargs, where)
     _stop_at(model, eos_ids)
-    taught: PreTrainedModel | PeftModel = model
+    trained: PreTrainedModel | PeftModel = model
     if settings.lora is not None:
-        # Before the weights move, so that the adapter's initial values are the same on every device.
-        taught = lora.attach(
+        # Before the weights move to a device, so that the adapter's initial values are equal on all kinds of devices.
+        trained = lora.attach(
             model, settings.lora, seed=derive_seed("lora", seed), where=where, revision=settings.revision
         )
-    taught.to(device)
-    return _policy(taught, model, tokenizer, eos_ids, where, settings.chat_template_kwargs)
+    trained.to(device)
+    return _policy(trained, model, tokenizer, eos_ids, where, settings.chat_template_kwargs)
 
 
 def as_policy(
@@ -83,31 +82,33 @@ def as_policy(
     where: str,
     chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> Policy:
-    """A model that someone else has loaded, seen as a policy: its weights are shared, its configuration is left alone.
+    """A policy around a model that is loaded already. It shares the weights and does not change the configuration.
 
-    A policy's model is in evaluation mode; whoever trains it has to put it back.
+    A policy sets its model to eval mode. A caller that trains the model must set it back.
 
     Args:
-        where: its name in messages.
+        where: the model's name in messages.
 
     Raises:
-        ModelError: it has no end-of-sequence token, or an output head of an unknown kind.
+        ModelError: the model has no end-of-sequence token, or an unknown kind of output head.
     """
     own = model.get_base_model() if isinstance(model, PeftModel) else model
-    model.eval()  # before the head is looked at: with dropout no two passes are the same
+    model.eval()  # before the head is checked: with dropout no two passes are equal
     kwargs = dict(chat_template_kwargs or {})
     return _policy(model, own, tokenizer, _eos_ids(own, tokenizer, kwargs, where), where, kwargs)
 
 
-def tell_of_slow_products(policy: Policy, train: TrainSettings) -> None:
-    """Warn where a run asks for products in bfloat16 that its processor would have to make in loops."""
+def warn_of_slow_products(policy: Policy, train: TrainSettings) -> None:
+    """Warn if a run uses bfloat16 on a processor without instructions for it."""
     device = policy.device if (world := Processes.joined()) is None else world.device
     if train.bf16 and device.type == "cpu" and not has_bfloat16_products():
-        warnings.warn("train.bf16: this processor is far slower in bfloat16 than in float32", stacklevel=2)
+        warnings.warn(
+            "train.bf16: this processor is far slower in bfloat16 than in float32; set train.bf16: false", stacklevel=2
+        )
 
 
 def _policy(
-    taught: PreTrainedModel | PeftModel,
+    trained: PreTrainedModel | PeftModel,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     eos_ids: frozenset[int],
@@ -116,7 +117,7 @@ def _policy(
 ) -> Policy:
     pads = (tokenizer.pad_token_id, model.generation_config.pad_token_id, min(eos_ids))
     return Policy(
-        taught,
+        trained,
         tokenizer,
         eos_ids=eos_ids,
         pad_id=next(pad for pad in pads if isinstance(pad, int)),
@@ -130,10 +131,10 @@ def _device(name: str) -> torch.device:
     if (world := Processes.joined()) is not None:
         if name not in ("auto", world.device.type):
             raise ModelError(
-                f"device {name!r}: of several processes each has its own, {world.device} here",
-                fix="leave model.device at auto; with CUDA_VISIBLE_DEVICES= in the environment it is the CPU",
+                f"model.device is {name!r}, but each of several processes chooses its own device, here {world.device}",
+                fix="set model.device: auto; to use the CPU, set CUDA_VISIBLE_DEVICES= in the environment",
             )
-        return torch.device("cpu")  # until it is sharded: not every device needs room for the whole model
+        return torch.device("cpu")  # until it is sharded: a device may have no room for the whole model
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -141,52 +142,52 @@ def _device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ModelError(
-            f"device {name!r} cannot be used: {str(error).splitlines()[0]}", fix="set model.device to auto or cpu"
+            f"model.device {name!r} cannot be used: {str(error).splitlines()[0]}", fix="set model.device to auto or cpu"
         ) from error
     return device
 
 
 def locate(path: str) -> tuple[str, str]:
-    """What transformers is to load, and its name in messages; a local folder is looked into first.
+    """The path or id for transformers, and its name in messages. A local folder is checked first.
 
     Raises:
-        ModelError: it is no model folder, and cannot be a hub id.
+        ModelError: the path is not a model folder, and cannot be a hub id.
     """
     where = f"model {path!r}"
     bundled = base_folder(path)
     folder = bundled or Path(path).expanduser()
     if bundled and not folder.is_dir():
-        raise ModelError("the lab's base is not in this installation", where=where, fix="install holdfast again")
+        raise ModelError("this installation lacks the lab's base", where=where, fix="install holdfast again")
     if not folder.is_dir():
         if folder.exists():
-            raise ModelError("is a file, not a folder", where=where, fix="name the folder that it lies in")
+            raise ModelError("the path is a file, not a folder", where=where, fix="name the folder that contains it")
         if path.startswith((".", "/", "~")) or path.count("/") != 1:
-            raise ModelError("no such folder", where=where, fix="check model.path; a hub id is written owner/name")
+            raise ModelError("there is no such folder", where=where, fix="check model.path; a hub id is owner/name")
         return path, where
     if not (folder / "config.json").is_file():
         adapter = (folder / "adapter_config.json").is_file()
         raise ModelError(
-            "is the folder of an adapter, not of a model" if adapter else "the folder has no config.json",
+            "the folder has an adapter, not a model" if adapter else "the folder has no config.json",
             where=where,
             fix="merge the adapter into its base and name the merged folder"
             if adapter
-            else "name the folder that `save_pretrained` wrote",
+            else "name a folder that `save_pretrained` wrote",
         )
     if not any(folder.glob("*.safetensors")):
         pickled = sorted(p.name for pattern in PICKLE_WEIGHTS for p in folder.glob(pattern))
         raise ModelError(
-            f"has pickle weights only ({pickled[0]}), which can run code when loaded"
+            f"the folder has only pickle weights ({pickled[0]}), which can run code when they are loaded"
             if pickled
             else "the folder has no *.safetensors",
             where=where,
-            fix="save the model again with transformers' `save_pretrained`, which writes safetensors",
+            fix="save the model again with `save_pretrained` of transformers, which writes safetensors",
         )
     return str(folder), where
 
 
 @contextmanager
 def _one_line(where: str, what: str, fix: str) -> Iterator[None]:
-    """Whatever a library raises about a model, as one line."""
+    """Turn any error that a library raises about a model into one line."""
     try:
         yield
     except ModelError:
@@ -201,11 +202,11 @@ def _one_line(where: str, what: str, fix: str) -> Iterator[None]:
 
 def _checked_config(path: str, where: str, load: Mapping[str, Any]) -> PretrainedConfig:
     fix = "check the folder's config.json" if Path(path).is_dir() else "check the id and the network, or name a folder"
-    with _one_line(where, "its configuration cannot be loaded", fix):
+    with _one_line(where, "the configuration cannot be loaded", fix):
         raw, _ = PretrainedConfig.get_config_dict(path, revision=load["revision"])
         if "auto_map" in raw and raw.get("model_type") not in CONFIG_MAPPING and not load["trust_remote_code"]:
             raise ModelError(
-                "needs code that comes with it, which is not run unasked",
+                "the model needs its own code, which does not run without permission",
                 where=where,
                 fix="read that code, then set model.trust_remote_code: true",
             )
@@ -221,15 +222,15 @@ def _checked_config(path: str, where: str, load: Mapping[str, Any]) -> Pretraine
 
 
 def _checked_tokenizer(path: str, where: str, load: Mapping[str, Any]) -> PreTrainedTokenizerBase:
-    fix = "put the tokenizer's files beside the weights"
-    with _one_line(where, "its tokenizer cannot be loaded", fix):
+    fix = "add the tokenizer's files to the folder"
+    with _one_line(where, "the tokenizer cannot be loaded", fix):
         tokenizer = AutoTokenizer.from_pretrained(path, **load)
     if len(tokenizer) <= len(tokenizer.added_tokens_decoder):
-        # Without its files some classes make an empty tokenizer, and every text becomes nothing.
-        raise ModelError("its tokenizer has no vocabulary", where=where, fix=fix)
+        # Without files, some classes make an empty tokenizer, which turns every text into no tokens.
+        raise ModelError("the tokenizer has no vocabulary", where=where, fix=fix)
     if not tokenizer.chat_template:
         raise ModelError(
-            "its tokenizer has no chat template",
+            "the tokenizer has no chat template",
             where=where,
             fix="add chat_template.jinja to the folder, or use the instruction-tuned model's tokenizer",
         )
@@ -239,8 +240,8 @@ def _checked_tokenizer(path: str, where: str, load: Mapping[str, Any]) -> PreTra
 def _weights(
     path: str, where: str, config: PretrainedConfig, settings: ModelSettings, load: Mapping[str, Any]
 ) -> PreTrainedModel:
-    with _one_line(where, "its weights cannot be loaded", "only safetensors that fit config.json are loaded"):
-        model, found = AutoModelForCausalLM.from_pretrained(
+    with _one_line(where, "the weights cannot be loaded", "use safetensors that match config.json"):
+        model, info = AutoModelForCausalLM.from_pretrained(
             path,
             config=config,
             dtype=getattr(torch, settings.dtype),
@@ -249,12 +250,13 @@ def _weights(
             output_loading_info=True,
             **load,
         )
-    absent = sorted(found["missing_keys"]) + sorted(str(key) for key in found["mismatched_keys"])
+    absent = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
     if absent:
         raise ModelError(
-            f"{len(absent)} weights are missing or of another shape than config.json says, the first {absent[0]}",
+            f"{len(absent)} weights are missing or do not have the shape that config.json implies; the first is "
+            f"{absent[0]}",
             where=where,
-            fix="save the model again, whole",
+            fix="save the complete model again",
         )
     return model.eval()
 
@@ -263,13 +265,13 @@ def _eos_ids(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, chat_template_kwargs: Mapping[str, Any], where: str
 ) -> frozenset[int]:
     """Every end-of-sequence token: the generation configuration's, the tokenizer's, the chat template's."""
-    stated = model.generation_config.eos_token_id
-    found = set(stated if isinstance(stated, list) else [stated])
-    found |= {tokenizer.eos_token_id, turn_end_id(tokenizer, chat_template_kwargs)}
-    eos_ids = frozenset(int(token) for token in found if token is not None)
+    configured = model.generation_config.eos_token_id
+    candidates = set(configured if isinstance(configured, list) else [configured])
+    candidates |= {tokenizer.eos_token_id, turn_end_id(tokenizer, chat_template_kwargs)}
+    eos_ids = frozenset(int(token) for token in candidates if token is not None)
     if not eos_ids:
         raise ModelError(
-            "neither its generation_config.json nor its tokenizer names an end-of-sequence token",
+            "neither generation_config.json nor the tokenizer names an end-of-sequence token",
             where=where,
             fix="set eos_token in tokenizer_config.json",
         )
@@ -277,12 +279,13 @@ def _eos_ids(
 
 
 def _stop_at(model: PreTrainedModel, eos_ids: frozenset[int]) -> None:
-    """Have the saved generation configuration stop at all of these tokens too."""
+    """Set all of these tokens as end-of-sequence in the generation configuration that is saved with the model."""
     generation = model.generation_config
-    stated = generation.eos_token_id
-    if eos_ids != set(stated if isinstance(stated, list) else [stated]):
+    configured = generation.eos_token_id
+    if eos_ids != set(configured if isinstance(configured, list) else [configured]):
         generation.eos_token_id = sorted(eos_ids)
-        # A changed configuration is checked when it is saved, and settings of sampling without sampling fail there.
+        # transformers validates a changed configuration when it saves it, and refuses sampling settings (such as a
+        # temperature) without do_sample, which many published configurations have.
         try:
             generation.validate(strict=True)
         except ValueError:
@@ -290,9 +293,10 @@ def _stop_at(model: PreTrainedModel, eos_ids: frozenset[int]) -> None:
 
 
 def _checked_head(model: PreTrainedModel, where: str) -> OutputHead:
-    """The output head whose logits are the model's own on a tiny input.
+    """The output head whose logits equal the model's on a tiny input.
 
-    Architectures scale or cap their logits under names of their own; what a name means is measured, not believed.
+    Architectures scale or cap their logits by settings with different names, and one name can mean a factor or a
+    divisor. So all candidates are compared with the model's own logits.
     """
     config = model.config.get_text_config(decoder=True)
     factors = [getattr(config, name, None) for name in ("logit_scale", "logits_scaling", "lm_head_multiplier")]
@@ -300,12 +304,12 @@ def _checked_head(model: PreTrainedModel, where: str) -> OutputHead:
     softcaps = [getattr(config, "final_logit_softcapping", None), None]
     projection = model.get_output_embeddings()
     heads = [OutputHead(projection, scale, cap) for scale in scales for cap in softcaps]
-    with torch.no_grad(), _one_line(where, "a first forward pass fails", "use another architecture"):
+    with torch.no_grad(), _one_line(where, "a first forward pass failed", "use another architecture"):
         ids = torch.arange(1, 5, device=model.device)[None] % config.vocab_size
-        # The class's own forward: a trainer may have put another one on the instance, in mixed precision for one.
+        # The class's forward, because a trainer may have replaced the instance's, for example for mixed precision.
         expected = type(model).forward(model, input_ids=ids, use_cache=False).logits.float()
         if not bool(expected.isfinite().all()):
-            raise ModelError("its weights give logits that are not finite", where=where, fix="use another copy of it")
+            raise ModelError("the weights give logits that are not finite", where=where, fix="download the model again")
         hidden = decoder_states(model, ids)
         errors = [float((head(hidden).float() - expected).abs().max()) for head in heads]
         tolerance = (1e-4 if model.dtype == torch.float32 else 2e-2) * float(expected.abs().max())
@@ -313,7 +317,7 @@ def _checked_head(model: PreTrainedModel, where: str) -> OutputHead:
     if errors[best] <= tolerance:
         return heads[best]
     raise ModelError(
-        f"{type(model).__name__} makes its logits from hidden states in a way that is not known here",
+        f"{type(model).__name__} computes logits from hidden states in a way that holdfast does not know",
         where=where,
         fix="use another architecture, or report this one",
     )

@@ -1,7 +1,7 @@
-"""Low-rank adapters: the student as one adapter, a teacher as a second, the base as neither.
+"""Low-rank adapters: the student is one adapter, a teacher another, and the base is the model without adapters.
 
-All adapters of one model share its base weights, so a teacher costs no copy of the model. How a teacher averages the
-student's adapter is in `holdfast.train.adapter_average`.
+All adapters share the model's weights, so a teacher needs no copy of the model. `holdfast.train.adapter_average` is how
+a teacher averages the student's adapter.
 """
 
 import copy
@@ -22,58 +22,59 @@ from holdfast.errors import ModelError
 from holdfast.model import shard
 
 STUDENT = "default"
-"""The trained adapter; peft saves the one of this name at the top of a folder, where others look for it."""
+"""The trained adapter. peft saves the adapter of this name at the top of a folder, where other tools look for it."""
 
 TEACHER = "teacher"
 
 
 def attach(model: PreTrainedModel, settings: LoraSettings, *, seed: int, where: str, revision: str | None) -> PeftModel:
-    """Freeze a model and give it the student's adapter.
+    """Freeze a model and add the student's adapter.
 
-    The adapter's values are float32 whatever the base's dtype (peft's default): small updates vanish in bfloat16.
+    The adapter is float32 whatever the base's dtype (peft's default): small updates would vanish in bfloat16.
 
     Args:
-        seed: of the adapter's random initialization; the global generators are left as they were.
+        seed: of the adapter's random initialization. The global random generators do not change.
         where: the model's path, for messages.
 
     Raises:
-        ModelError: `target_modules` names nothing in this model, or an embedding, the output head, or weights of
-            experts that are no linear layers.
+        ModelError: `target_modules` matches nothing in this model, or an embedding, or the output head, or experts'
+            weights that are not linear layers.
     """
     config = LoraConfig(task_type=TaskType.CAUSAL_LM, revision=revision, **settings.model_dump())
     try:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of deprecations inside peft, and of what is refused below
+            warnings.simplefilter("ignore")  # deprecations inside peft, and modules that are refused below
             torch.manual_seed(seed)
             wrapped = get_peft_model(model, config, adapter_name=STUDENT)
     except ValueError as error:
         raise ModelError(
             f"peft cannot attach the adapter: {str(error).splitlines()[0]}",
             where=where,
-            fix='name modules of this model in model.lora.target_modules, or say "all-linear"',
+            fix='name modules of this model in model.lora.target_modules, or set it to "all-linear"',
         ) from error
     if any(isinstance(module, ParamWrapper) for module in wrapped.modules()):
         linear = ", ".join(sorted(wrapped.peft_config[STUDENT].target_modules or ()))
         raise ModelError(
-            "peft would put adapters on the weights of experts, which can be neither averaged nor merged here",
+            "model.lora.target_modules matches weights of experts, whose adapters cannot be averaged or merged here",
             where=where,
             fix=f"set model.lora.target_modules: [{linear}]",
         )
     for module in (model.get_input_embeddings(), model.get_output_embeddings()):
         if isinstance(module, LoraLayer):
             raise ModelError(
-                "model.lora.target_modules names an embedding or the output head, which the loss reads as they are",
+                "model.lora.target_modules matches an embedding or the output head, but the loss needs these without "
+                "adapters",
                 where=where,
-                fix='leave them out, or say "all-linear"',
+                fix='leave them out, or set it to "all-linear"',
             )
     return wrapped
 
 
 def add_teacher(model: PeftModel, width: int = 1) -> None:
-    """Add the teacher's adapter, without gradients; `AdapterAverage` gives it its values.
+    """Add the teacher's adapter, without gradients. `AdapterAverage` sets its values.
 
     Args:
-        width: its rank is so many times the student's; the scale of its product is the student's all the same.
+        width: its rank in multiples of the student's. `lora_alpha` grows with it, so the scale of the product is equal.
     """
     config = copy.deepcopy(model.peft_config[STUDENT])
     config.r, config.lora_alpha = width * config.r, width * config.lora_alpha
@@ -85,7 +86,7 @@ def add_teacher(model: PeftModel, width: int = 1) -> None:
 
 @contextmanager
 def active(model: PeftModel, name: str) -> Iterator[None]:
-    """The model with another adapter, without gradients; afterwards the student's is active and trainable again."""
+    """Within it, another adapter is active, without gradients. After it, the student's is active and trainable."""
     model.set_adapter(name, inference_mode=True)
     try:
         yield
@@ -94,7 +95,7 @@ def active(model: PeftModel, name: str) -> Iterator[None]:
 
 
 def adapter_parameters(model: PeftModel, name: str) -> dict[str, nn.Parameter]:
-    """The parameters of one adapter under names without the adapter's, so that two adapters have equal keys."""
+    """The parameters of one adapter. Its name is removed from the keys, so that two adapters have equal keys."""
     own = re.compile(rf"(\.lora_\w+)\.{name}\.")
     return {
         own.sub(r"\1.", key): parameter
@@ -105,9 +106,9 @@ def adapter_parameters(model: PeftModel, name: str) -> dict[str, nn.Parameter]:
 
 @torch.no_grad()
 def merged_state(model: PeftModel) -> dict[str, Tensor]:
-    """The model's state with the student's adapter added in, under the base's own names, on the main process's CPU.
+    """The state of base and student's adapter together, under the base's names, on the main process's CPU.
 
-    Nothing is merged in place: merging and unmerging would leave rounding errors in the base.
+    The sums are new tensors. Merging in place and unmerging again would leave rounding errors in the base.
     """
     base = model.get_base_model()
     state: dict[str, Tensor] = {}

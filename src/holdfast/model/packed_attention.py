@@ -1,11 +1,12 @@
-"""Attention over a stream of sequences that share prompts, registered with transformers under a name of its own.
+"""Attention over a stream of sequences that share prompts, registered with transformers under its own name.
 
-A decoder that is called with `packed_layout=` hands it down to every layer's attention; a call without one is the
-library's ordinary scaled dot-product attention, with masks, caches and all.
+A decoder that is called with `packed_layout=` passes it on to every layer's attention. A call without it is the
+library's ordinary scaled dot-product attention, with masks and caches.
 
-Two forms compute the same. On a CPU each part runs by itself, without padding or masks: every segment causally, then
-all branches of a prompt against its keys, the two merged by their log-sum-exp (as in Hydragen, arXiv 2402.05099).
-Elsewhere, segments of similar length are gathered into a few padded calls.
+Two forms compute the same. On a CPU each part is one call, without padding or masks: first every segment causally, then
+all branches of a prompt against the prompt's keys. The two results are merged by their log-sum-exp (as in Hydragen,
+arXiv 2402.05099). On other devices, segments of similar length are gathered into a few padded calls, because many small
+calls would leave a GPU idle.
 """
 
 from collections.abc import Iterator
@@ -29,13 +30,13 @@ from holdfast.objective.private_torch import (
 )
 
 NAME = "sdpa_shared_prefix"
-"""What `attn_implementation` is called; it must contain "sdpa", by which transformers tests whether a model can."""
+"""The `attn_implementation`. It contains "sdpa", because transformers checks by that whether a model supports it."""
 
 HARMLESS = {"position_ids", "cache_position", "use_cache", "num_items_in_batch"}
-"""Keyword arguments that layers hand to their attention and that change nothing in it."""
+"""Keyword arguments that layers pass to their attention and that do not change its result."""
 
 WASTE = 1.25
-"""Padded over real work, at most, in one gathered call."""
+"""Largest ratio of padded to real work in one gathered call. A lower one means more calls."""
 
 
 def attention(
@@ -54,7 +55,7 @@ def attention(
     """The function that transformers calls: queries [B, H, L, D], keys and values [B, H_kv, L, D] to [B, L, H, D].
 
     Raises:
-        RunError: with a layout, something that it does not know how to compute.
+        RunError: there is a layout, and an argument that packed attention does not support.
     """
     if packed_layout is None:
         return sdpa_attention_forward(
@@ -75,16 +76,16 @@ def attention(
     if is_causal is False or not getattr(module, "is_causal", True):
         unknown.add("bidirectional layers")
     if attention_mask is not None and attention_mask.numel() > 1:
-        unknown.add("a mask of its own")
+        unknown.add("an attention mask")
     if query.shape[0] != 1 or query.shape[2] != packed_layout.tokens or key.shape[2] != packed_layout.tokens:
-        unknown.add("another stream of tokens")
+        unknown.add("a cache or another number of tokens")
     if isinstance(sliding_window, int):
         narrowest = packed_layout.narrowest_window
         packed_layout.narrowest_window = sliding_window if narrowest is None else min(narrowest, sliding_window)
         if packed_layout.longest > sliding_window:
             unknown.add(f"a window of {sliding_window}")
     if unknown:
-        what = f"{type(module).__name__} asks for {', '.join(sorted(unknown))}, which packed rows cannot have"
+        what = f"{type(module).__name__} needs {', '.join(sorted(unknown))}, which packed rows do not support"
         raise RunError(what, fix="set model.attn_implementation: eager")
     if torch.is_autocast_enabled(query.device.type):
         dtype = torch.get_autocast_dtype(query.device.type)
@@ -97,9 +98,9 @@ def attention(
 
 
 def no_mask(device: torch.device) -> Tensor:
-    """What a decoder takes for its attention mask when the layout says everything.
+    """The attention mask to pass to a decoder together with a layout, which replaces it.
 
-    Masks of four dimensions pass through transformers as they are, so none of [T, T] is built.
+    transformers does not change masks of four dimensions, so it does not build one of [T, T].
     """
     return torch.zeros(1, 1, 1, 1, dtype=torch.bool, device=device)
 
@@ -110,10 +111,10 @@ def part_by_part(query: Tensor, key: Tensor, value: Tensor, layout: Layout, scal
 
 
 class _PartByPart(torch.autograd.Function):
-    """Part by part, by the CPU's flash kernel.
+    """Attention part by part, by the CPU's flash kernel.
 
-    The kernel's backward rebuilds probabilities as exp(score − log-sum-exp) and needs nothing else of the other keys
-    than the merged output; so given the merged output and log-sum-exp, each part's gradients are those of the whole.
+    The kernel's backward recomputes probabilities as exp(score − log-sum-exp). Of the other keys it needs only their
+    effect on the output. So with the merged output and log-sum-exp, each part's gradients are those of the whole.
     """
 
     @staticmethod
@@ -134,6 +135,7 @@ class _PartByPart(torch.autograd.Function):
             branch = _rows(query, fork.start, 1, fork.length)
             other, other_lse = cpu_flash_attention(branch, *seen, causal=False, scale=scale)
             other, other_lse = other[0].transpose(0, 1), other_lse[0].transpose(0, 1)
+            # The prompt's share of the softmax is e^a / (e^a + e^b) with a, b the two log-sum-exps.
             share = torch.sigmoid(other_lse - lse[branches])[..., None]
             out[branches] = out[branches].to(share.dtype).lerp(other.to(share.dtype), share)
             lse[branches] = torch.logaddexp(lse[branches], other_lse)
@@ -173,11 +175,13 @@ def _rows(stream: Tensor, start: int, count: int, length: int) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """One padded call: where its queries [B, C] and keys [B, K] lie in the stream, and what is masked.
+    """One padded call.
 
     Args:
-        mask: [B or 1, 1, C, K], True where a query sees a key; None for sequences without a prompt apart, which are
-            causal and padded on the right, where nothing real sees them.
+        queries: [B, C], indices in the stream.
+        keys: [B, K], indices in the stream.
+        mask: [B or 1, 1, C, K], True if a query sees a key. None for sequences without a separate prompt: these are
+            causal and padded on the right, where no real token sees the padding.
     """
 
     queries: Tensor
@@ -189,7 +193,7 @@ class _Call:
 class _Plan:
     calls: list[_Call]
     slots: Tensor
-    """[T]: where each token of the stream lies in the calls' outputs, one after another."""
+    """[T], each token's index in the concatenated outputs of the calls."""
 
 
 def gathered(query: Tensor, key: Tensor, value: Tensor, layout: Layout, scale: float) -> Tensor:
@@ -198,7 +202,7 @@ def gathered(query: Tensor, key: Tensor, value: Tensor, layout: Layout, scale: f
     if not isinstance(plan, _Plan):
         plan = layout.plans[query.device] = _plan(layout, query.device)
     groups = query.shape[1] // key.shape[1]
-    if groups > 1:  # masked kernels want as many key heads as query heads
+    if groups > 1:  # kernels with a mask need as many key heads as query heads
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     outputs = [
         F.scaled_dot_product_attention(
@@ -224,7 +228,7 @@ def _plan(layout: Layout, device: torch.device) -> _Plan:
         starts, lengths, prompt_starts, prompt_lengths = torch.tensor(batch)[..., None].unbind(1)
         steps, seen = torch.arange(int(lengths.max())), torch.arange(int(prompt_lengths.max()))
         real = steps < lengths
-        queries = starts + steps.minimum(lengths - 1)  # padding repeats the last token, and is thrown away
+        queries = starts + steps.minimum(lengths - 1)  # padding repeats the last token; its output is not used
         slots[queries[real]] = filled + real.flatten().nonzero()[:, 0]
         filled += real.numel()
         keys, mask = queries, None
@@ -240,7 +244,7 @@ def _plan(layout: Layout, device: torch.device) -> _Plan:
 
 
 def _similar(layout: Layout) -> Iterator[list[tuple[int, int, int, int]]]:
-    """Segments as (start, length, prompt's start, its length), in batches whose padding costs little."""
+    """Segments as (start, length, prompt's start, prompt's length), in batches with little padding."""
     segments: list[tuple[int, int, int, int]] = []
     for run in layout.runs:
         for start in range(run.start, run.start + run.count * run.length, run.length):
@@ -252,8 +256,8 @@ def _similar(layout: Layout) -> Iterator[list[tuple[int, int, int, int]]]:
     for segment in segments:
         _, length, _, prompt = segment
         work = length * (length + prompt)
-        wide = max(longest, length)
-        padded = (len(batch) + 1) * wide * (wide + (batch[0][3] if batch else prompt))
+        width = max(longest, length)
+        padded = (len(batch) + 1) * width * (width + (batch[0][3] if batch else prompt))
         if batch and (padded > WASTE * (real + work) or (prompt == 0) != (batch[0][3] == 0)):
             yield batch
             batch, real, longest = [], 0, 0

@@ -1,7 +1,7 @@
-"""Which rows share a forward pass, and how a batch lies in one stream of real tokens.
+"""Which rows share a forward pass, and how a batch is laid out in one stream of real tokens.
 
-A stream holds every distinct prompt once. The longest completion of a prompt goes on from it as one sequence; the
-prompt's other completions branch off: each sees the prompt, and itself causally, and nothing of its siblings.
+A stream has every distinct prompt once. A prompt and its longest completion are one sequence. The prompt's other
+completions are branches: each sees the prompt, and causally itself, but none of the other completions.
 """
 
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ from holdfast.data.rows import Row
 
 
 def micro_batches(rows: Sequence[Row], token_budget: int, *, padded: bool = False) -> list[list[Row]]:
-    """Rows in batches of at most `token_budget` tokens, as many as a forward pass really computes.
+    """Rows in batches of at most `token_budget` tokens, counted as a forward pass computes them.
 
     The tokens of a batch are its completions and its distinct prompts, the student's or the teacher's, whichever are
-    more. Rows of one prompt stay together where they fit (first-fit decreasing); a row longer than the budget makes a
-    batch of its own. Which rows share a batch never changes the result.
+    more. Rows of one prompt stay together if they fit (first-fit decreasing). A row longer than the budget is a batch
+    by itself. Which rows share a batch never changes the result.
 
     Args:
         padded: count rows × longest row instead, for models that are not packed.
@@ -38,7 +38,7 @@ def micro_batches(rows: Sequence[Row], token_budget: int, *, padded: bool = Fals
 
 @dataclass(slots=True)
 class _Load:
-    """Rows, and what they cost together: lengths of distinct prompts by number, and of all completions."""
+    """Rows and their cost together: lengths of distinct prompts, by a prompt's number, and of all completions."""
 
     rows: list[Row] = field(default_factory=list)
     prompts: dict[int, int] = field(default_factory=dict)
@@ -48,8 +48,8 @@ class _Load:
     @classmethod
     def of(cls, row: Row, numbers: dict[tuple[int, ...], int]) -> "_Load":
         prompt, teacher_prompt = tuple(row.prompt_ids), tuple(row.teacher_prompt_ids or row.prompt_ids)
-        own, seen = (numbers.setdefault(ids, len(numbers)) for ids in (prompt, teacher_prompt))
-        return cls([row], {own: len(prompt)}, {seen: len(teacher_prompt)}, len(row.completion_ids))
+        students, teachers = (numbers.setdefault(ids, len(numbers)) for ids in (prompt, teacher_prompt))
+        return cls([row], {students: len(prompt)}, {teachers: len(teacher_prompt)}, len(row.completion_ids))
 
     @property
     def tokens(self) -> int:
@@ -83,7 +83,7 @@ def _padded_batches(rows: Sequence[Row], token_budget: int) -> list[list[Row]]:
 
     batches: list[list[Row]] = []
     for row in sorted(rows, key=length):
-        width = length(row)  # the longest so far: rows come in order
+        width = length(row)  # the longest so far, because rows come in ascending order
         if batches and width * (len(batches[-1]) + 1) <= token_budget:
             batches[-1].append(row)
         else:
@@ -93,7 +93,7 @@ def _padded_batches(rows: Sequence[Row], token_budget: int) -> list[list[Row]]:
 
 @dataclass(frozen=True, slots=True)
 class Segments:
-    """`count` segments of `length` tokens each, one after another from `start`; each attends causally to itself."""
+    """`count` segments of `length` tokens each, one after the other from `start`. Each attends causally to itself."""
 
     start: int
     count: int
@@ -101,12 +101,12 @@ class Segments:
 
 
 Positions = Sequence[Sequence[int]]
-"""Indices of the tokens of each completion that are to be predicted, in order."""
+"""For each completion, the indices of the tokens to predict, in ascending order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """The branches of one prompt: tokens start … start + length attend to the whole prompt as well."""
+    """The branches of one prompt: tokens from `start` on, `length` of them, attend to the whole prompt too."""
 
     start: int
     length: int
@@ -116,7 +116,7 @@ class Fork:
 
 @dataclass(slots=True)
 class Layout:
-    """What attends to what in a stream; tokens follow one another without gaps, runs and forks by their start."""
+    """Which token attends to which in a stream. The stream has no gaps; runs and forks are sorted by their start."""
 
     runs: list[Segments]
     forks: list[Fork]
@@ -124,9 +124,9 @@ class Layout:
     longest: int
     """Tokens of the longest sequence, its prompt included."""
     narrowest_window: int | None = None
-    """Written by the attention: the narrowest sliding window that a layer asked for."""
+    """The narrowest sliding window of any layer. The attention writes it during the forward pass."""
     plans: dict[torch.device, object] = field(default_factory=dict)
-    """Written by the attention: index tensors that all layers share."""
+    """Index tensors that all layers share. The attention of the first layer writes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +135,8 @@ class Packed:
 
     Args:
         ids: [1, T].
-        position_ids: [1, T]; a branch goes on counting from its prompt.
-        predicts: [N], where in the stream each wanted token is predicted.
+        position_ids: [1, T]; a branch continues counting after its prompt.
+        predicts: [N], the index in the stream at which each wanted token is predicted.
     """
 
     ids: Tensor
@@ -146,11 +146,12 @@ class Packed:
 
 
 def pack(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], positions: Positions) -> Packed:
-    """One stream for rows of which the tokens at `positions` are to be predicted; at least one of them.
+    """One stream for rows whose tokens at `positions` are to be predicted; at least one token in all.
 
-    What predicts nothing is left out: a completion from its last wanted token on, and rows without positions.
+    Tokens that predict nothing are left out: a completion's last wanted token and all after it, and rows without
+    positions.
     """
-    needed = [wanted[-1] if wanted else 0 for wanted in positions]  # a token is predicted by those before it
+    needed = [wanted[-1] if wanted else 0 for wanted in positions]  # a token is predicted by the ones before it
     trees: dict[tuple[int, ...], list[int]] = {}
     for row, (prompt, wanted) in enumerate(zip(prompts, positions, strict=True)):
         if wanted:
@@ -162,7 +163,7 @@ def pack(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]],
     ids: list[int] = []
     position_ids: list[int] = []
     segments: list[tuple[int, int]] = []
-    begins: dict[int, int] = {}  # of each row's completion, in the stream
+    completion_start: dict[int, int] = {}  # by row, in the stream
 
     def append(tokens: Sequence[int], position: int) -> int:
         start = len(ids)
@@ -172,20 +173,20 @@ def pack(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]],
         position_ids.extend(range(position, position + len(tokens)))
         return start
 
-    ends: dict[tuple[int, ...], int] = {}  # of each prompt
+    prompt_end: dict[tuple[int, ...], int] = {}  # in the stream
     for prompt, rows in order:
         first = rows[0]
-        ends[prompt] = append([*prompt, *completions[first][: needed[first]]], 0) + len(prompt)
-        begins[first] = ends[prompt]
+        prompt_end[prompt] = append([*prompt, *completions[first][: needed[first]]], 0) + len(prompt)
+        completion_start[first] = prompt_end[prompt]
     forks: list[Fork] = []
     for prompt, rows in order:
         start = len(ids)
         for row in rows[1:]:
-            begins[row] = append(completions[row][: needed[row]], len(prompt))
+            completion_start[row] = append(completions[row][: needed[row]], len(prompt))
         if len(ids) > start:
-            forks.append(Fork(start, len(ids) - start, ends[prompt] - len(prompt), len(prompt)))
+            forks.append(Fork(start, len(ids) - start, prompt_end[prompt] - len(prompt), len(prompt)))
     predicts = [
-        begins[row] + t - 1 if t else ends[tuple(prompts[row])] - 1
+        completion_start[row] + t - 1 if t else prompt_end[tuple(prompts[row])] - 1
         for row, wanted in enumerate(positions)
         for t in wanted
     ]

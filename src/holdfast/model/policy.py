@@ -1,4 +1,4 @@
-"""A model that is taught: prompted, seen as a backbone and an output head, copied or adapted, saved whole."""
+"""The model that is trained, with everything to prompt it, run it, copy or adapt it, and save it."""
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
@@ -23,26 +23,26 @@ T = TypeVar("T")
 
 
 class ParameterCounts(NamedTuple):
-    """Numbers of weights, tied ones once; a teacher's adapter is not counted."""
+    """Numbers of weights. Tied weights count once, and a teacher's adapter does not count."""
 
     total: int
     trainable: int
 
 
 class Policy:
-    """A causal language model with what is needed to prompt, sample, score and save it.
+    """A causal language model, and everything to prompt, sample, score and save it.
 
-    The model is always in eval mode: with dropout, the same weights would not give the same answers.
+    The model is always in eval mode: with dropout, the same weights would give different answers.
 
     Attributes:
         model: the transformers model, inside a peft model under LoRA.
         tokenizer: with a chat template.
-        eos_ids: every token that ends a completion: the generation configuration's, the tokenizer's, and the one
-            that the chat template ends the assistant's turn with.
+        eos_ids: every token that ends a completion: the generation configuration's, the tokenizer's, and the one with
+            which the chat template ends the assistant's turn.
         pad_id: fills batches; always masked.
         head: the output head, checked against the model's own logits.
-        source: the path or id that it was loaded from.
-        chat_template_kwargs: passed to the chat template of student and teacher alike.
+        source: the path or id that the model was loaded from.
+        chat_template_kwargs: passed to the chat template, for student and teacher.
     """
 
     def __init__(
@@ -66,17 +66,17 @@ class Policy:
 
     @property
     def chat_format(self) -> ChatFormat:
-        """How what it says and its tokens go into each other."""
+        """How messages become tokens, and tokens become text."""
         return ChatFormat(self.tokenizer, self.eos_ids, self.chat_template_kwargs)
 
     @property
     def causal_lm(self) -> PreTrainedModel:
-        """The transformers model; under LoRA, the one that the adapters were put into."""
+        """The transformers model; under LoRA, the one inside the peft model."""
         return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
 
     @property
     def device(self) -> torch.device:
-        """Where its inputs go."""
+        """The device for inputs."""
         return Processes.current().device if shard.is_sharded(self) else next(self.model.parameters()).device
 
     @property
@@ -85,7 +85,7 @@ class Policy:
 
     @property
     def context_length(self) -> int | None:
-        """Longest sequence that the model was made for, in tokens; None where its configuration does not say."""
+        """The model's longest sequence, in tokens; None if its configuration does not say."""
         return getattr(self.causal_lm.config.get_text_config(decoder=True), "max_position_embeddings", None)
 
     def hidden_states(
@@ -96,22 +96,26 @@ class Policy:
         cache: Cache | None = None,
         **for_attention: Any,
     ) -> Tensor:
-        """Final hidden states [B, L, H] of tokens [B, L], as the output head takes them.
+        """Final hidden states [B, L, H] of tokens [B, L], which are the output head's inputs.
 
         Args:
             attention_mask: [B, cached + L], 0 on padding.
-            position_ids: [B, L]; with padding on the left they must be given.
+            position_ids: [B, L]; required with padding on the left.
             cache: keys and values of earlier tokens, extended in place.
-            for_attention: handed down to the attention of every layer.
+            for_attention: passed on to the attention of every layer.
         """
         return decoder_states(self.causal_lm, input_ids, attention_mask, position_ids, cache, **for_attention)
 
     def run(self, work: Callable[[], T]) -> T:
-        """Do work that reads the model's weights past its own forward, such as the output head's."""
+        """Do work that reads the model's weights outside of its own forward, such as the output head's."""
         return shard.run(self, work)
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
-        """Add a micro-batch's gradients; `last`: the next thing is that the optimizer moves the weights."""
+        """Add a micro-batch's gradients.
+
+        Args:
+            last: the optimizer steps next.
+        """
         shard.backward(self, loss, last=last)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -119,13 +123,13 @@ class Policy:
         return self.head(hidden)
 
     def named_trainable(self) -> dict[str, nn.Parameter]:
-        """What an optimizer moves, by name: every weight, tied ones once, or under LoRA the student's adapter."""
+        """The optimizer's parameters by name: every weight, tied ones once; under LoRA, the student's adapter."""
         if isinstance(self.model, PeftModel):
             return lora.adapter_parameters(self.model, lora.STUDENT)
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
     def named_teacher(self) -> dict[str, nn.Parameter]:
-        """Under LoRA, the teacher's adapter under the names of `named_trainable`; its rank may be another."""
+        """Under LoRA, the teacher's adapter, with the names of `named_trainable`. Its rank may differ."""
         return lora.adapter_parameters(self._peft(), lora.TEACHER)
 
     def parameter_counts(self) -> ParameterCounts:
@@ -148,7 +152,7 @@ class Policy:
     def frozen_copy(self) -> Self:
         """A copy of the whole model as it is now, without gradients, for a teacher or a base. Not under LoRA."""
         if self.is_lora:
-            raise RuntimeError("under LoRA the base and the teacher share the model: use base() and adapter()")
+            raise RuntimeError("under LoRA, base and teacher share the model; use base() and adapter()")
         twin = copy.copy(self)
         twin.model = copy.deepcopy(self.model).requires_grad_(False)
         for parameter in twin.model.parameters():
@@ -158,24 +162,29 @@ class Policy:
 
     @contextmanager
     def on(self, device: torch.device) -> Iterator[None]:
-        """Within it, the weights are on another device; afterwards those that were there before are back, unchanged."""
+        """Within it, the weights are on another device. After it, the original tensors are back, unchanged.
+
+        They are not copied back: a copy in the other direction would cost time and change nothing.
+        """
         if shard.is_sharded(self):
-            yield  # FSDP brings what it needs
+            yield  # FSDP moves the layers it needs
             return
-        held = {name: parameter.data for name, parameter in self.model.named_parameters()}
+        original = {name: parameter.data for name, parameter in self.model.named_parameters()}
         self.model.to(device)
         try:
             yield
         finally:
             for name, parameter in self.model.named_parameters():
-                parameter.data = held[name]
+                parameter.data = original[name]
 
     def save_folder(self, path: str | Path, *, merged: bool = False) -> None:
-        """Write a Hugging Face folder: safetensors, configuration, tokenizer. It appears whole or not at all.
+        """Write a Hugging Face folder with safetensors, configuration and tokenizer.
 
-        Under LoRA the folder has the student's adapter in `adapter/`, whose configuration names the base; with `merged`
-        it also has the weights of base and adapter together, so that `AutoModelForCausalLM` loads it as it is.
-        A folder that was there before is replaced.
+        The folder appears complete or not at all, and replaces an earlier one. Under LoRA it has the student's adapter
+        in `adapter/`, whose configuration names the base.
+
+        Args:
+            merged: under LoRA, also write the merged weights, so that `AutoModelForCausalLM` loads the folder.
         """
         weights: dict[str, Tensor] = {}
         if not isinstance(self.model, PeftModel):
@@ -196,12 +205,12 @@ class Policy:
 
     def _peft(self) -> PeftModel:
         if not isinstance(self.model, PeftModel):
-            raise RuntimeError("a fully fine-tuned policy has no adapters: keep a frozen_copy() instead")
+            raise RuntimeError("the policy is fully fine-tuned and has no adapters; use frozen_copy()")
         return self.model
 
 
 def attends_everywhere(model: PreTrainedModel) -> bool:
-    """Whether every layer is full or sliding-window attention: what a token adds for later ones are keys and values."""
+    """Whether every layer is full or sliding-window attention, so that a cache holds keys and values only."""
     layers = DynamicCache(config=model.config).layers
     return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
 

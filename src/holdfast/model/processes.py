@@ -1,4 +1,4 @@
-"""The processes of one run: alone, or several under torchrun that split the work and hold the same plain data."""
+"""The processes of one run: one alone, or several under torchrun that share the work and have the same plain data."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -14,18 +14,18 @@ from holdfast.stop import Stopped
 T = TypeVar("T")
 
 PATIENCE = timedelta(hours=24)
-"""How long a process waits for the others."""
+"""How long a process waits for the others. Sampling and verifiers may take hours."""
 
 
 class Processes:
-    """The processes that run one configuration together; alone, every method is trivial.
+    """The processes that run one configuration together. With one process, every method is trivial.
 
-    Plain data travels over gloo, also between processes with a GPU each, so that no exchange of it waits for a device.
+    Plain data is exchanged over gloo, on GPU machines too, so that an exchange never waits for a device.
 
     Attributes:
         rank: this process's number, from 0.
-        size: how many there are.
-        device: where this process's share of the model lies unless the configuration says otherwise.
+        size: how many processes there are.
+        device: of this process's share of the model, unless the configuration sets another.
     """
 
     _current: "Processes | None" = None
@@ -36,7 +36,7 @@ class Processes:
 
     @classmethod
     def current(cls) -> "Processes":
-        """The world of this process: what torchrun says in the environment when it is first asked for, else alone."""
+        """The processes of this run, as torchrun's environment variables say; without them, this process alone."""
         if cls._current is None:
             if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ:
                 store, rank, size = next(dist.rendezvous("env://"))
@@ -48,35 +48,35 @@ class Processes:
 
     @classmethod
     def joined(cls) -> "Processes | None":
-        """The world of this process if it is in one of several; never waits for the others."""
+        """The processes of this run if they are several and have met; never waits for the others."""
         return cls._current if cls._current is not None and cls._current.size > 1 else None
 
     @classmethod
     def join(cls, store: dist.Store, rank: int, size: int, *, local_rank: int = 0) -> "Processes":
-        """Meet the other processes at a store; returns when all are there."""
+        """Meet the other processes at a store. Returns when all are there."""
         cls._current = world = cls(rank, size, local_rank=local_rank, store=store)
         if world.device.type == "cuda":
             torch.cuda.set_device(world.device)
         backend = "cpu:gloo,cuda:nccl" if world.device.type == "cuda" else "gloo"
-        # A process may wait long for one that samples or verifies; that one has died is known without a limit of time.
+        # A long limit is safe: when a process dies, its connections break, and the others notice at once.
         dist.init_process_group(
             backend, store=dist.PrefixStore("holdfast", store), rank=rank, world_size=size, timeout=PATIENCE
         )
         return world
 
     def leave(self) -> None:
-        """Part from the others at a good end; at a bad one a process just ends, and the others with it."""
+        """Leave the group after success. After a failure a process just ends, and ends the others with it."""
         if self.size > 1:
             dist.destroy_process_group()
             Processes._current = None
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes files and speaks."""
+        """Whether this process writes files and messages."""
         return self.rank == 0
 
     def gather(self, value: T) -> list[T]:
-        """Every process's value, in the order of ranks, on all of them."""
+        """Every process's value, in the order of ranks, on all processes."""
         if self.size == 1:
             return [value]
         values: list[T] = [value] * self.size
@@ -84,29 +84,30 @@ class Processes:
         return values
 
     def broadcast(self, value: T) -> T:
-        """The main process's value, on all."""
+        """The main process's value, on all processes."""
         if self.size == 1:
             return value
-        held = [value]
-        dist.broadcast_object_list(held, src=0, device=torch.device("cpu"))
-        return held[0]
+        values = [value]
+        dist.broadcast_object_list(values, src=0, device=torch.device("cpu"))
+        return values[0]
 
     def barrier(self) -> None:
-        """Wait until all have come this far."""
+        """Wait until all processes reach this call."""
         self.highest(0)
 
     def highest(self, value: int) -> int:
-        """The largest of all processes' numbers."""
+        """The largest of all processes' numbers, on all processes."""
         if self.size == 1:
             return value
-        held = torch.tensor(value)
-        dist.all_reduce(held, dist.ReduceOp.MAX)
-        return int(held)
+        largest = torch.tensor(value)
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+        return int(largest)
 
     def each(self, work: Callable[[], T]) -> list[T]:
-        """Do work that the processes share without waiting for each other; its results in the order of ranks.
+        """Do this process's part of some work, and return all processes' results in the order of ranks.
 
-        What a user can fix, and a request to stop, is raised on all where it was raised on one.
+        The work must not contain collective operations. An error that a user can fix, or a request to stop, on one
+        process is raised on all.
         """
         if self.size == 1:
             return [work()]
@@ -122,11 +123,14 @@ class Processes:
         return [result for result, _ in gathered]  # type: ignore[misc]
 
     def main(self, work: Callable[[], T]) -> T:
-        """Do work on the main process alone; all have its result, or raise what it raised, as in `each`."""
+        """Do work on the main process only. All processes return its result, or raise its error as in `each`."""
         return self.each(lambda: work() if self.is_main else None)[0]  # type: ignore[return-value]
 
-    def last_word(self, say: Callable[[], object]) -> None:
-        """Let the first of all processes that fail say why; the others wait until it has, for their end may end it."""
+    def report_first_failure(self, say: Callable[[], object]) -> None:
+        """Let only the first process that fails report why.
+
+        The others wait until it has: torchrun ends all processes when one ends.
+        """
         assert self._store is not None
         try:
             if self._store.add("last word", 1) == 1:
@@ -134,27 +138,29 @@ class Processes:
                 self._store.set("said", "")
             else:
                 self._store.wait(["said"], timedelta(seconds=10))
-        except RuntimeError:  # the process that holds the store is gone, and has spoken
+        except RuntimeError:  # the process with the store has ended, and it reported before that
             return
 
-    def has_lost_another(self, error: Exception) -> bool:
-        """Whether an error says that a process with which this one was exchanging something is gone."""
+    def is_about_a_lost_process(self, error: Exception) -> bool:
+        """Whether an error means that another process ended during an exchange with this one."""
         return isinstance(error, dist.DistError) or "gloo" in str(error)
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
-        """This process's part of a list: neighboring items, so that the parts of all, joined, are the list."""
+        """This process's part of a list. Parts are contiguous: joined in the order of ranks, they are the list."""
         return items[len(items) * self.rank // self.size : len(items) * (self.rank + 1) // self.size]
 
 
-def deal(sizes: Sequence[int], hands: int) -> list[list[int]]:
-    """Deal items of given sizes to so many hands, by their indices: the largest first, each to the lightest hand.
+def deal(sizes: Sequence[int], parts: int) -> list[list[int]]:
+    """Indices of items of given sizes, dealt to so many parts of about equal size.
 
-    Every process deals alike. Hands may differ in number of items; each hand's items are in ascending order.
+    The largest item comes first, and each item goes to the part with the fewest items, of these the smallest. The
+    result depends on the arguments only, so all processes deal in the same way. Each part's indices are in ascending
+    order.
     """
-    dealt: list[list[int]] = [[] for _ in range(hands)]
-    loads = [0] * hands
+    dealt: list[list[int]] = [[] for _ in range(parts)]
+    loads = [0] * parts
     for index in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
-        lightest = min(range(hands), key=lambda hand: (len(dealt[hand]), loads[hand]))
+        lightest = min(range(parts), key=lambda part: (len(dealt[part]), loads[part]))
         dealt[lightest].append(index)
         loads[lightest] += sizes[index]
-    return [sorted(hand) for hand in dealt]
+    return [sorted(part) for part in dealt]

@@ -1,4 +1,7 @@
-"""The progress bars that libraries show while they read and write weights; transformers is imported when asked."""
+"""The progress bars that libraries show while they read and write weights.
+
+transformers is imported inside the functions, so that commands that need no model start quickly.
+"""
 
 import sys
 from collections.abc import Iterator
@@ -6,7 +9,7 @@ from contextlib import contextmanager
 
 
 def silence_progress_bars() -> None:
-    """Show none of transformers' bars: the commands show progress of their own."""
+    """Show none of transformers' progress bars. The commands show their own."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
@@ -14,7 +17,7 @@ def silence_progress_bars() -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Show no bars within it, unless somebody watches them in a terminal."""
+    """Within it, no progress bars are shown, except in a terminal."""
     from transformers.utils import logging
 
     if sys.stderr.isatty() or not logging.is_progress_bar_enabled():

@@ -1,10 +1,11 @@
-"""A policy's weights spread over the processes of a world, with FSDP2; alone, a policy is never touched.
+"""A policy's weights sharded over the processes of a run, with FSDP2. With one process nothing changes.
 
-Every decoder layer is gathered when it is needed and let go after it. Embedding, final norm and output head are one
-more unit, gathered once for all micro-batches of an optimizer step: the loss reads the head's weight itself, inside
-`Policy.run`. Adapters are small: they stay whole on every process, and their gradients are summed once per step.
+Every decoder layer is gathered when it is used, and resharded after that. Embedding, final norm and output head are one
+more unit. It is gathered once for all micro-batches of an optimizer step, because the loss reads the head's weight
+itself, inside `Policy.run`. Adapters are small: every process has all of them, and their gradients are summed once per
+step.
 
-Gradients add up over processes and are never averaged, because each process's loss is a part of the step's loss.
+Gradients are summed over processes and not averaged, because each process's loss is a part of the step's loss.
 """
 
 import types
@@ -31,7 +32,7 @@ T = TypeVar("T")
 
 
 class Shardable(Protocol):
-    """What sharding needs to know of a `holdfast.model.policy.Policy`."""
+    """The part of `holdfast.model.policy.Policy` that sharding uses."""
 
     model: Any
 
@@ -47,7 +48,7 @@ class Shardable(Protocol):
 
 
 def shard(policy: Shardable, world: Processes, *, offload: bool = False) -> None:
-    """Spread a policy's weights over the processes, which must hold the same ones; before any optimizer is made.
+    """Shard a policy's weights over the processes. All must have the same weights, and no optimizer may exist yet.
 
     Args:
         offload: keep the shards in host memory.
@@ -66,14 +67,14 @@ def shard(policy: Shardable, world: Processes, *, offload: bool = False) -> None
         unit.set_gradient_divide_factor(1.0)
         unit.set_force_sum_reduction_for_comms(True)
     if adapters:
-        policy.model.to(world.device)  # what is sharded is there already
+        policy.model.to(world.device)  # moves the adapters; sharded weights are there already
 
     root.run = types.MethodType(lambda _, work: work(), root)
     register_fsdp_forward_method(root, "run")
 
 
 def _layers(module: nn.Module, kinds: Collection[str]) -> Iterator[nn.Module]:
-    """The outermost modules of some kinds: an architecture may name a layer and a part of it."""
+    """The outermost modules of some classes. An architecture may name a layer and a part of it; the layer counts."""
     for child in module.children():
         if type(child).__name__ in kinds:
             yield child
@@ -86,18 +87,18 @@ def is_sharded(policy: Shardable) -> bool:
 
 
 def _units(policy: Shardable) -> list[FSDPModule]:
-    """What is gathered together, the root first; none where the policy is not sharded."""
+    """The units of weights that are gathered together, the root first; empty if the policy is not sharded."""
     return [module for module in policy.causal_lm.modules() if isinstance(module, FSDPModule)]
 
 
 @contextmanager
 def whole(policy: Shardable) -> Iterator[None]:
-    """Within it, all weights are on every process, which may then run forward passes of their own; no gradients."""
+    """Within it, every process has all weights and may run forward passes on its own, without gradients."""
     units = _units(policy)
     if not units:
         yield
         return
-    policy.run(lambda: None)  # FSDP wants to see its root before any layer
+    policy.run(lambda: None)  # FSDP initializes itself when its root runs, and that must come before any layer
     root = units[0]
     root.set_reshard_after_forward(False)
     for unit in units:
@@ -113,7 +114,7 @@ def whole(policy: Shardable) -> Iterator[None]:
 
 @contextmanager
 def head(policy: Shardable) -> Iterator[None]:
-    """Within it, embedding and output head are whole on every process."""
+    """Within it, every process has all of embedding and output head."""
     root = next(iter(_units(policy)), None)
     if root is None:
         yield
@@ -126,7 +127,7 @@ def head(policy: Shardable) -> Iterator[None]:
 
 
 def run(policy: Shardable, work: Callable[[], T]) -> T:
-    """Do work that reads weights past the model's own forward, with the backward that FSDP then needs prepared."""
+    """Do work that reads weights outside of the model's own forward, with FSDP's hooks for its backward."""
     if not is_sharded(policy):
         return work()
     root: Any = policy.causal_lm
@@ -134,10 +135,10 @@ def run(policy: Shardable, work: Callable[[], T]) -> T:
 
 
 def backward(policy: Shardable, loss: Tensor, *, last: bool) -> None:
-    """Add a micro-batch's gradients; after the step's last one they are the sums over all processes.
+    """Add a micro-batch's gradients. After the step's last one they are the sums over all processes.
 
-    The layers' gradients are summed after every micro-batch: kept whole, they would need the memory that sharding
-    saves. Those of embedding, head and adapters are summed once.
+    The layers' gradients are summed over processes after every micro-batch: unsharded, they would need the memory that
+    sharding saves. Gradients of embedding, head and adapters are summed once, after the last micro-batch.
     """
     if not (units := _units(policy)):
         loss.backward()
@@ -148,9 +149,10 @@ def backward(policy: Shardable, loss: Tensor, *, last: bool) -> None:
     if last and policy.is_lora:
         gradients = []
         for parameter in policy.named_trainable().values():
-            if parameter.grad is None:  # of a module that only other processes have used
+            if parameter.grad is None:  # only other processes used this module; the sum needs equal shapes
                 parameter.grad = torch.zeros_like(parameter)
             gradients.append(parameter.grad)
+        # One exchange for all adapters: many small ones would each wait for the slowest process.
         flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
         dist.all_reduce(flat)
         for gradient, summed in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
@@ -158,7 +160,7 @@ def backward(policy: Shardable, loss: Tensor, *, last: bool) -> None:
 
 
 def abandon(policy: Shardable) -> None:
-    """Give up a step in its middle: no gradients are left, and the weights are spread as before."""
+    """Discard a half-done step: clear gradients and reshard the weights."""
     for unit in _units(policy)[:1]:
         unit.reset_iter_state()
     for parameter in policy.model.parameters():
@@ -166,19 +168,19 @@ def abandon(policy: Shardable) -> None:
 
 
 def assembled(value: Tensor) -> Tensor:
-    """A sharded tensor as a whole one on every process; all of them must ask for it. Others as they are."""
+    """The full tensor of a sharded one, on every process; all must call this. Other tensors are returned unchanged."""
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 @torch.no_grad()
 def full_state(module: nn.Module) -> dict[str, Tensor]:
-    """A module's state on the CPU of the main process, and nothing on the others; tied weights stay one tensor."""
+    """A module's state on the CPU of the main process; empty on the others. Tied weights stay one tensor."""
     is_main = Processes.current().is_main
-    known: dict[int, Tensor] = {}
+    by_id: dict[int, Tensor] = {}
     state: dict[str, Tensor] = {}
     for name, value in module.state_dict(keep_vars=True).items():
-        if id(value) not in known:
+        if id(value) not in by_id:
             whole_value = assembled(value.detach())
-            known[id(value)] = whole_value.cpu() if is_main else torch.empty(0)
-        state[name] = known[id(value)]
+            by_id[id(value)] = whole_value.cpu() if is_main else torch.empty(0)
+        state[name] = by_id[id(value)]
     return state if is_main else {}

@@ -1,9 +1,9 @@
-"""An adapter for every stage, kept in one: O-LoRA (arXiv 2310.14152).
+"""An adapter for every stage, all of them stored in one: O-LoRA (arXiv 2310.14152).
 
-The sum of adapters Σ_k B_k A_k is one adapter [B_1 … B_n] · [A_1; …; A_n], as wide as all together. So the student's
-adapter is made that wide at once, and stage t trains its block of rows of A and columns of B alone: the blocks of
-earlier stages stay what they were, and those of later ones add nothing, for their B is still 0. Saving, merging and
-sampling know nothing of it.
+The sum of adapters Σ_k B_k A_k is one adapter [B_1 … B_n] · [A_1; …; A_n] with the ranks of all added up. So the
+student's adapter has that rank from the start, and stage t trains only its block: some rows of A and columns of B.
+Blocks of earlier stages do not change. Blocks of later stages add nothing, because their B is still 0. Saving, merging
+and sampling need no special code.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,30 +19,30 @@ from holdfast.recipes.parts.penalty import OrthogonalPenalty
 
 
 def adapted_model(config: RunConfig) -> ModelSettings:
-    """A run's model with an adapter wide enough for what its recipe asks for.
+    """A run's model settings, with the rank that its recipe needs.
 
     Raises:
-        ConfigError: the recipe wants an adapter for each stage, and no adapters are trained, or their weights decay.
+        ConfigError: the recipe trains an adapter for each stage, but the run has no adapters, or weight decay.
     """
     if not isinstance(config.recipe.penalty(), OrthogonalPenalty):
         return config.model
     what = f"recipe {config.recipe.name!r} trains an adapter for each stage"
     if config.model.lora is None:
-        raise ConfigError(f"{what}, and without model.lora there is none", fix="set model.lora, e.g. `{r: 8}`")
+        raise ConfigError(f"{what}, but model.lora is not set", fix="set model.lora, e.g. `{r: 8}`")
     if config.train.weight_decay:
-        fix = "set train.weight_decay to 0; the recipe's `norm` holds the new adapter small"
-        raise ConfigError(f"{what}, and train.weight_decay would wear down the earlier ones", fix=fix)
+        fix = "set train.weight_decay to 0; the recipe's `norm` keeps the new adapter small"
+        raise ConfigError(f"{what}, but train.weight_decay would shrink the earlier stages' adapters", fix=fix)
     stages, lora = len(config.tasks), config.model.lora
-    # The scale of a product is lora_alpha / r, and stays.
-    wide = lora.model_copy(update={"r": stages * lora.r, "lora_alpha": stages * lora.lora_alpha})
-    return config.model.model_copy(update={"lora": wide})
+    # lora_alpha grows with r: the scale of a product is lora_alpha / r, and must not change.
+    all_stages = lora.model_copy(update={"r": stages * lora.r, "lora_alpha": stages * lora.lora_alpha})
+    return config.model.model_copy(update={"lora": all_stages})
 
 
 class StageAdapters:
-    """strength · Σ_{k<t} ‖A_k A_tᵀ‖₁ + norm · (‖A_t‖₂ + ‖B_t‖₂), and no gradient but in the stage's own block.
+    """strength · Σ_{k<t} ‖A_k A_tᵀ‖₁ + norm · (‖A_t‖₂ + ‖B_t‖₂); gradients outside of the stage's block become 0.
 
     Args:
-        policy: its adapter is `stages` times as wide as that of one stage.
+        policy: its adapter has `stages` times the rank of one stage's.
     """
 
     def __init__(self, spec: OrthogonalPenalty, policy: Policy, stages: int) -> None:
@@ -57,7 +57,7 @@ class StageAdapters:
         total = 0.0
         for name, parameter in self._policy.named_trainable().items():
             is_down = ".lora_A." in name
-            # Both with the rank first.
+            # A is [r, in] and B is [out, r]; transposed, both have the rank first.
             values, gradient = (t if is_down else t.T for t in (parameter, _gradient(parameter)))
             width = len(values) // self._stages
             start, end = (self._stage - 1) * width, self._stage * width
@@ -81,7 +81,7 @@ class StageAdapters:
         return None
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """There is none but the adapter itself."""
+        """Do nothing: the adapter itself is all of the state."""
 
     def progress(self) -> dict[str, Any]:
         return {"stage": self._stage}

@@ -1,4 +1,4 @@
-"""What the lab's base can do before any stream: its skills on held-out items, answered greedily."""
+"""The skills of the lab's base before any stream, on held-out items, with greedy decoding."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,26 +11,26 @@ from holdfast.model.policy import Policy
 from holdfast.objective.head import OutputHead
 
 SKILLS = {
-    "a skill it was taught": "old-skills",
-    "a demonstration never seen": "in-context",
-    "a novel fact from context": "context-facts",
-    "a fact from memory": "old-facts",
+    "a skill from pretraining": "old-skills",
+    "a new demonstration": "in-context",
+    "a new fact in the prompt": "context-facts",
+    "a fact from pretraining": "old-facts",
 }
-"""Skills of a base in words, and the suite that measures each."""
+"""Skills of the base, with the suite that measures each."""
 
 WIDE_SKILLS = {
-    "known operations, step by step": "known-steps",
-    "new operations by a plan": "planned-steps",
+    "steps with known operations": "known-steps",
+    "steps with new operations and a plan": "planned-steps",
     "requests, first language": "useful-first",
     "requests, second language": "useful-second",
     "refusals, first language": "refused-first",
-    "known quests over turns": "known-quests",
+    "known quests, over several turns": "known-quests",
     "any song of a kind": "any-song",
 }
-"""Likewise of the wider base."""
+"""Skills of the wider base, with the suite that measures each."""
 
 ITEMS_WHILE_PRETRAINING = 128
-"""Items of each suite that are looked at now and then during pretraining."""
+"""Items of each suite that are evaluated during pretraining, whenever the state is saved."""
 
 
 def lab_skills(
@@ -39,8 +39,8 @@ def lab_skills(
     """Score a model on every skill of the lab.
 
     Args:
-        items: use the first so many of each suite.
-        skills: which ones.
+        items: number of items per suite, from its start; None for all.
+        skills: the skills, with their suites.
 
     Returns:
         For every skill: "suite", "mean", "n" and "ci95", the 95% interval of the mean over items.
@@ -55,7 +55,7 @@ def lab_skills(
 
 
 def skills_while_pretraining(model: Any, tokenizer: Any, skills: Mapping[str, str] = SKILLS) -> dict[str, float]:
-    """Mean score by suite of a model that is still being pretrained; it is left in the mode that it was in."""
+    """Mean score by suite, for a model during pretraining. Its training mode is restored afterwards."""
     training = model.training
     eos_id = tokenizer.eos_token_id
     head = OutputHead(model.get_output_embeddings())

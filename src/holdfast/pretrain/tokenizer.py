@@ -1,7 +1,7 @@
 """The lab's tokenizer: one token for every word of the world, bytes for everything else.
 
-A Unigram model whose vocabulary is written down rather than trained, with byte fallback, so that any text can be
-tokenized and read back; and a chat template of one token per role.
+It is a Unigram model with a fixed, untrained vocabulary and byte fallback, so any text survives encoding and decoding.
+The chat template uses one token per role.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ _SPACE = "▁"
 
 
 def _pieces() -> list[tuple[str, float]]:
-    """The vocabulary with its scores: whole words beat letters, letters beat bytes."""
+    """The vocabulary with its scores. Words score above letters, and letters above bytes."""
     templates = (contexts.DEMONSTRATION_TEMPLATE, contexts.REPROMPT_TEMPLATE, contexts.SOLUTION_TEMPLATE)
     texts = [t.replace("{", " {").replace("}", "} ") for t in (*templates, contexts.FEEDBACK_TEMPLATE)]
     words = [w for w in vocabulary(*texts) if not (w.startswith("{") and len(w) > 1)]
@@ -38,8 +38,8 @@ def build_tokenizer(folder: Path, more_words: Sequence[str] = (), more_roles: Se
     """Write the tokenizer and its chat template in Hugging Face format.
 
     Args:
-        more_words: get tokens behind all others, whose ids stay as they are.
-        more_roles: roles of messages beside system, user and assistant, likewise.
+        more_words: additional words. Their tokens come after all others, so existing ids do not change.
+        more_roles: additional message roles, besides system, user and assistant; also with new ids at the end.
     """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast

@@ -1,7 +1,7 @@
-"""The recipe that pretrained the lab's base: next-token training on the assistant turns of the world's documents.
+"""The pretraining of the lab's base: next-token training on the assistant turns of the world's documents.
 
-Resumable: the state is written every so many steps, and the documents of a step come from a seed that names it, so
-a run that was stopped goes on as if it had not been.
+Pretraining can resume exactly: the state is saved every `save_steps` steps, and the documents of a step come from a
+seed that names the step.
 """
 
 import json
@@ -27,10 +27,10 @@ from holdfast.store.bundled import base_folder
 
 @dataclass(frozen=True)
 class PretrainSettings:
-    """The base's shape and training; the defaults made the base that ships with the package."""
+    """Shape and training of the base. The bundled base was made with the defaults."""
 
     world: str = "lab"
-    """Which of the `holdfast.pretrain.worlds` the base is to know."""
+    """One of `holdfast.pretrain.worlds.WORLDS`."""
     seed: int = 0
     steps: int = 800
     documents_per_step: int = 128
@@ -44,15 +44,15 @@ class PretrainSettings:
     heads: int = 6
     save_steps: int = 100
     compile: bool = True
-    """Compile the backbone; half the time where a C++ compiler is found, the same mathematics."""
+    """Compile the backbone: half the time, the same computation. Needs a C++ compiler."""
 
 
 WIDE = PretrainSettings(world="wide", steps=600, learning_rate=1e-3, warmup_steps=50)
-"""The settings that made `lab-wide`, which goes on from the first base with half of its rate."""
+"""The settings that made `lab-wide`. It continues from the first base with half of its learning rate."""
 
 
 def build_model(settings: PretrainSettings, tokenizer: Any) -> Any:
-    """A Qwen3 of the lab's shape, random but for the weights that its world starts from."""
+    """A Qwen3 of the lab's shape, with random weights or with those of the base that its world starts from."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     torch.manual_seed(derive_seed(settings.seed, "lab", "init"))
@@ -79,18 +79,18 @@ def build_model(settings: PretrainSettings, tokenizer: Any) -> Any:
 
 
 def _take_weights(model: Any, base: str) -> None:
-    """Copy a bundled base's weights; tokens that it does not have keep their random rows."""
+    """Copy a bundled base's weights. Embeddings of tokens that it does not have keep their random values."""
     folder = base_folder(base)
     assert folder is not None
     tensors = load_file(folder / "model.safetensors")
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            known = tensors[name]
-            weight[: len(known)].copy_(known)
+            source = tensors[name]
+            weight[: len(source)].copy_(source)
 
 
 def build_optimizers(model: Any, settings: PretrainSettings) -> list[torch.optim.Optimizer]:
-    """Muon for the layers' matrices, AdamW for embeddings and norms: half the steps of AdamW alone."""
+    """Muon for the layers' matrices, AdamW for embeddings and norms. AdamW alone takes twice the steps."""
     named = dict(model.named_parameters())
     matrices = [p for name, p in named.items() if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in named.items() if p.ndim != 2 or "embed" in name]
@@ -102,7 +102,7 @@ def build_optimizers(model: Any, settings: PretrainSettings) -> list[torch.optim
 
 
 def encode_document(tokenizer: Any, document: Document) -> tuple[list[int], list[int]]:
-    """Token ids of a conversation, and its labels: −100 except on the assistant's words and the end of its turns."""
+    """Token ids of a conversation, and its labels: −100 except on the assistant's tokens and its end-of-turn tokens."""
     ids: list[int] = []
     labels: list[int] = []
     for message in document.messages:
@@ -116,7 +116,7 @@ def encode_document(tokenizer: Any, document: Document) -> tuple[list[int], list
 def micro_batches(
     documents: list[tuple[list[int], list[int]]], parts: int, pad_id: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Documents sorted by length and cut into parts, each padded to its own longest."""
+    """Yields `parts` micro-batches of documents, sorted by length, each padded to its longest document."""
     documents = sorted(documents, key=lambda d: len(d[0]))
     size = math.ceil(len(documents) / parts)
     for start in range(0, len(documents), size):
@@ -131,11 +131,11 @@ def micro_batches(
 
 
 def _loss_sum(model: Any, backbone: Any, input_ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Summed cross-entropy; the head is applied to labeled positions alone."""
+    """Summed cross-entropy. The head is applied to labeled positions only."""
     hidden = backbone(input_ids=input_ids).last_hidden_state[:, :-1]
-    wanted = labels[:, 1:] != -100
-    logits = model.lm_head(hidden[wanted])
-    return torch.nn.functional.cross_entropy(logits.float(), labels[:, 1:][wanted], reduction="sum")
+    labeled = labels[:, 1:] != -100
+    logits = model.lm_head(hidden[labeled])
+    return torch.nn.functional.cross_entropy(logits.float(), labels[:, 1:][labeled], reduction="sum")
 
 
 def pretrain(
@@ -145,15 +145,15 @@ def pretrain(
     evaluate: Callable[[Any, Any], dict[str, float]] | None = None,
     on_step: Callable[[dict[str, Any]], None] | None = None,
 ) -> Path:
-    """Pretrain the base into `folder` (resuming what is there) and return the folder of the finished model.
+    """Pretrain the base in `folder`, resuming from a saved state, and return the folder of the finished model.
 
     Args:
-        folder: working folder; holds state/, log.jsonl and, at the end, model/.
-        evaluate: called with (model, tokenizer) now and then; its numbers go into the log.
-        on_step: called with every line of the log, for progress display.
+        folder: working folder. It gets state.safetensors, log.jsonl and, at the end, model/.
+        evaluate: called with (model, tokenizer) whenever the state is saved. Its scores are logged.
+        on_step: called with every log record, for progress display.
 
     Raises:
-        RunError: the folder holds a pretraining with other settings.
+        RunError: the folder has a pretraining with other settings.
     """
     from transformers import AutoTokenizer
 
@@ -210,7 +210,7 @@ def pretrain(
 
 
 def export(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write the model in bfloat16 safetensors with its tokenizer and a greedy generation configuration."""
+    """Write the model as bfloat16 safetensors, with its tokenizer and a greedy generation configuration."""
     half = type(model)(model.config)
     half.load_state_dict(model.state_dict())
     half.to(torch.bfloat16)
@@ -220,9 +220,9 @@ def export(model: Any, tokenizer: Any, folder: Path) -> None:
 
 
 def _schedule(step: int, settings: PretrainSettings) -> float:
-    """Warm-up, then a linear fall to a twentieth."""
-    warm = min(1.0, (step + 1) / settings.warmup_steps)
-    return warm * (1 - 0.95 * step / settings.steps)
+    """Learning rate factor: linear warm-up, then linear decay to 1/20."""
+    warmup = min(1.0, (step + 1) / settings.warmup_steps)
+    return warmup * (1 - 0.95 * step / settings.steps)
 
 
 def _save(folder: Path, settings: PretrainSettings, model: Any, optimizers: Sequence[Any], step: int) -> None:
@@ -237,14 +237,14 @@ def _save(folder: Path, settings: PretrainSettings, model: Any, optimizers: Sequ
 
 
 def _restore(folder: Path, settings: PretrainSettings, model: Any, optimizers: Sequence[Any]) -> int:
-    """Load what `_save` wrote; the step to go on with."""
+    """Load the state that `_save` wrote. Returns the number of completed steps, 0 without a state."""
     path = folder / "state.safetensors"
     if not path.exists():
         return 0
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
     if _identity(json.loads(metadata["settings"])) != _identity(asdict(settings)):
-        raise RunError("holds a pretraining with other settings", where=str(folder), fix="choose an empty folder")
+        raise RunError("has a pretraining with other settings", where=str(folder), fix="choose an empty folder")
     tensors = load_file(path)
     named = dict(model.named_parameters())
     for name, p in named.items():
@@ -260,11 +260,11 @@ def _restore(folder: Path, settings: PretrainSettings, model: Any, optimizers: S
 
 
 def _identity(settings: dict[str, Any]) -> dict[str, Any]:
-    """What makes a pretraining the same: all but `compile`, which changes no mathematics."""
+    """The settings that identify a pretraining: all except `compile`, which does not change the computation."""
     return {key: value for key, value in settings.items() if key != "compile"}
 
 
 def _cut_log(log: Path, steps: int) -> None:
-    """Drop lines that were logged after the state that is resumed from."""
+    """Drop log lines after the saved state."""
     lines = log.read_text().splitlines()[:steps] if log.exists() else []
     log.write_text("".join(line + "\n" for line in lines))

@@ -1,4 +1,4 @@
-"""The conversations that the wider base is trained on: the first world's, and this one's, about half of each."""
+"""The conversations that the wider base is trained on: about half from the first world, half from the wider world."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""What the wider base does before any stage: its success at each task, without help and with each privilege."""
+"""Success of the wider base on each task before any stage, without help and with each kind of privileged context."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,10 +18,10 @@ from holdfast.sampling.episodes import run_episodes
 from holdfast.sampling.sampler import Sampler
 
 SAMPLES = 8
-"""Answers to each prompt, as GRPO draws them."""
+"""Samples per prompt, as many as GRPO draws."""
 
 ITEMS = 128
-"""Training prompts of each task that are looked at."""
+"""Training prompts per task."""
 
 LONGEST_ANSWER = 56
 
@@ -48,8 +48,8 @@ def _actions(count: int, example: Example) -> Prompted:
 
 def _translation(example: Example) -> Prompted:
     assert example.translation is not None
-    asked = contexts.last_user_message(example.translation)
-    content = contexts.fill(contexts.TRANSLATION_TEMPLATE, prompt=asked)
+    request = contexts.last_user_message(example.translation)
+    content = contexts.fill(contexts.TRANSLATION_TEMPLATE, prompt=request)
     return contexts.with_last_user_message(example.translation, content)
 
 
@@ -70,7 +70,7 @@ PRIVILEGES: Mapping[str, Mapping[str, Callable[[Example], Prompted]]] = {
     },
     "songs": {},
 }
-"""What each task's prompts can be shown with."""
+"""The privileged contexts of each task, by name, with the prompt that shows them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +78,9 @@ class Success:
     """Success over prompts and samples.
 
     Attributes:
-        mean: share of answers with the full reward.
-        ci95: its interval over prompts.
-        all_failed: share of prompts none of whose samples has it.
+        mean: share of samples with the full reward.
+        ci95: 95% interval of the mean, over prompts.
+        all_failed: share of prompts on which no sample has the full reward.
     """
 
     task: str
@@ -92,15 +92,15 @@ class Success:
 
 
 def before_stages(policy: Policy, items: int = ITEMS) -> list[Success]:
-    """Success at the first training prompts of each task, sampled at temperature 1; of refusals the forbidden ones."""
-    found = []
+    """Success on the first training prompts of each task, at temperature 1. Of `refusals`, only forbidden requests."""
+    results = []
     for name, privileges in PRIVILEGES.items():
         task = wide_task(name)
         examples = [e for e in task.train if name != "refusals" or e.answer == REFUSAL][:items]
-        found.append(_success(policy, task, examples, "nothing"))
+        results.append(_success(policy, task, examples, "nothing"))
         for shown, prompted in privileges.items():
-            found.append(_success(policy, task, [replace(e, messages=prompted(e)) for e in examples], shown))
-    return found
+            results.append(_success(policy, task, [replace(e, messages=prompted(e)) for e in examples], shown))
+    return results
 
 
 def _success(policy: Policy, task: Task, examples: Sequence[Example], shown: str) -> Success:
@@ -117,14 +117,14 @@ def _success(policy: Policy, task: Task, examples: Sequence[Example], shown: str
 def sampled_rewards(
     policy: Policy, task: Task, examples: Sequence[Example], *, temperature: float = 1.0, seed: int = 0
 ) -> list[list[bool]]:
-    """For each example, whether each of `SAMPLES` sampled answers has the full reward."""
+    """For each example, whether each of its `SAMPLES` samples has the full reward."""
     prompts = [encode_prompt(policy.tokenizer, each.messages, policy.chat_template_kwargs) for each in examples]
     requests = [
         Request(prompt, seed=derive_seed(seed, "lab success", task.name, i, sample), temperature=temperature)
         for i, prompt in enumerate(prompts)
         for sample in range(SAMPLES)
     ]
-    asked = [example for example in examples for _ in range(SAMPLES)]
+    repeated = [example for example in examples for _ in range(SAMPLES)]
     sampler = Sampler(policy)
     if task.episodes is not None:
         episodes = run_episodes(
@@ -132,7 +132,7 @@ def sampled_rewards(
             policy.chat_format,
             task.episodes,
             requests,
-            asked,
+            repeated,
             max_new_tokens=LONGEST_ANSWER,
             batch_tokens=BATCH_TOKENS,
         )
@@ -140,5 +140,5 @@ def sampled_rewards(
     else:
         completions = sampler.generate(requests, max_new_tokens=LONGEST_ANSWER, batch_tokens=BATCH_TOKENS)
         texts = [policy.chat_format.decode(completion.ids) for completion in completions]
-        rewards = [task.verify(example, text).reward >= 1 for example, text in zip(asked, texts, strict=True)]
+        rewards = [task.verify(example, text).reward >= 1 for example, text in zip(repeated, texts, strict=True)]
     return [rewards[i : i + SAMPLES] for i in range(0, len(rewards), SAMPLES)]

@@ -1,4 +1,4 @@
-"""The worlds that a base can be pretrained on: their documents, their tokenizer, and where training begins."""
+"""The worlds for pretraining: their documents, their tokenizer, and the weights that training starts from."""
 
 import random
 from collections.abc import Callable
@@ -14,12 +14,12 @@ from holdfast.pretrain.tokenizer import build_tokenizer
 
 @dataclass(frozen=True)
 class World:
-    """What makes a base that base.
+    """Everything that defines a base.
 
     Args:
         sample_document: draws one conversation.
         build_tokenizer: writes the tokenizer into a folder.
-        starts_from: the bundled base whose weights training begins with; None for random ones.
+        starts_from: the bundled base that training starts from; None for random weights.
     """
 
     sample_document: Callable[[random.Random], Document]

@@ -1,4 +1,4 @@
-"""The guard's timeline of one run: the reward over steps with numbered decisions, and the metrics that the rules read."""
+"""The guard's timeline of a run: the reward over steps with numbered decisions, and the metrics that the rules read."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -23,8 +23,14 @@ TYPES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_p
 ROW_HEIGHT = 24
 """Pixels of a row of cells."""
 
-WIDTH, NARROWEST = 900, 15
-"""Pixels of the drawing area on a wide screen, and of a cell; with narrower cells, panels go below each other."""
+WIDTH, NARROWEST, MOST_BESIDE = 900, 15, 2
+"""Pixels of the drawing area on a wide screen, the narrowest cell there, and the most panels side by side.
+
+With narrower cells, panels go below each other. A third panel side by side would not leave a phone room for its title.
+"""
+
+PALEST = 0.06
+"""Opacity of the color of the smallest value, so that its cell can still be seen."""
 
 NO_LAYER = -1
 """Column of matrices that belong to no layer, e.g. the embedding."""
@@ -59,18 +65,27 @@ class ColorScale:
         log = high > 30 * low
         return cls(low if log else 0.0, high, log)
 
-    def at(self, value: float) -> float:
-        """A value as a number that is linear in color."""
-        return math.log10(max(value, self.low)) if self.log else value
+    def opacity(self, value: float) -> float:
+        """Opacity of a cell's color, from `PALEST` to 1."""
+        if self.high <= self.low:
+            return 1.0
+        if self.log:
+            share = math.log(max(value, self.low) / self.low) / math.log(self.high / self.low)
+        else:
+            share = (value - self.low) / (self.high - self.low)
+        return PALEST + (1 - PALEST) * min(1.0, max(0.0, share))
 
     def color_axis(self) -> Spec:
-        """Plotly's color axis with its bar; the bar is labeled with values, not with logarithms."""
-        low, high = self.at(self.low), self.at(self.high)
-        ticks = [low + (high - low) * k / 4 for k in range(5)]
+        """Plotly's color bar for these colors, labeled with values. Only its labels know whether it is logarithmic."""
+        ticks = [k / 4 for k in range(5)]
+        if self.log:
+            labels = [small(self.low * (self.high / self.low) ** tick, 2) for tick in ticks]
+        else:
+            labels = [small(self.low + (self.high - self.low) * tick, 2) for tick in ticks]
         return {
-            "cmin": low,
-            "cmax": high if high > low else low + 1.0,
-            "colorscale": [[0, "@deep/0.06"], [1, "@deep"]],
+            "cmin": 0,
+            "cmax": 1,
+            "colorscale": [[0, f"@deep/{PALEST}"], [1, "@deep"]],
             "colorbar": {
                 "orientation": "h",
                 "x": 0,
@@ -79,11 +94,11 @@ class ColorScale:
                 "yref": "container",
                 "yanchor": "bottom",
                 "lenmode": "pixels",
-                "len": 280,
+                "len": 200,
                 "thickness": 10,
                 "outlinewidth": 0,
                 "tickvals": ticks,
-                "ticktext": [small(10**tick if self.log else tick, 2) for tick in ticks],
+                "ticktext": labels,
                 "tickfont": {"color": "@muted", "size": 11},
             },
         }
@@ -164,10 +179,10 @@ def _grid(entries: Sequence[Mapping[str, Any]], key: str) -> Grid:
 
 
 def _spec(grids: Mapping[str, Grid], types: Sequence[str], layers: Sequence[int], scale: ColorScale) -> Spec:
-    """The panels in rows, as many side by side as have room for their cells."""
-    beside = max(1, min(len(grids), WIDTH // (len(layers) * NARROWEST + 40)))
+    """The panels in rows, one or two side by side, with the legend and the color bar below."""
+    beside = max(1, min(len(grids), MOST_BESIDE, WIDTH // (len(layers) * NARROWEST + 40)))
     rows = math.ceil(len(grids) / beside)
-    top, below, bottom = 26, 34, 76  # pixels for a panel's title, its layer numbers, and the color bar
+    top, below, bottom = 44, 34, 106  # pixels for a panel's title, for its layer numbers, and for what is below panels
     height = rows * (top + ROW_HEIGHT * len(types) + below) + bottom
     traces: list[Spec] = []
     axes: Spec = {}
@@ -178,13 +193,16 @@ def _spec(grids: Mapping[str, Grid], types: Sequence[str], layers: Sequence[int]
         end = 1 - (index // beside * (top + ROW_HEIGHT * len(types) + below) + top) / (height - bottom)
         start = end - ROW_HEIGHT * len(types) / (height - bottom)
         traces += _panel(grid, types, scale, number_of_axis, show_legend=index == 0)
-        axes[f"xaxis{number_of_axis}"] = _layer_axis(layers, number_of_axis) | {"domain": [left, right]}
+        axes[f"xaxis{number_of_axis}"] = _layer_axis(layers, number_of_axis, most=14 // beside) | {
+            "domain": [left, right]
+        }
         axes[f"yaxis{number_of_axis}"] = _type_axis(types, number_of_axis, named=index % beside == 0) | {
             "domain": [max(0.0, round(start, 4)), round(end, 4)]
         }
         titles.append(
             {
-                "text": f"<b>{plot_text(title)}</b>",
+                "text": f"<b>{plot_text(title).replace(' · ', '<br>')}</b>",
+                "align": "left",
                 "x": left,
                 "xref": "paper",
                 "xanchor": "left",
@@ -192,9 +210,12 @@ def _spec(grids: Mapping[str, Grid], types: Sequence[str], layers: Sequence[int]
                 "yref": "paper",
                 "yanchor": "bottom",
                 "showarrow": False,
-                "font": {"size": 12.5},
+                "font": {"size": 12},
             }
         )
+    # Without any mark on it, this trace only makes plotly draw the color bar. The bars have their colors already.
+    on_color_axis = {"type": "scatter", "x": [None], "y": [None], "showlegend": False, "hoverinfo": "skip"}
+    traces.append(on_color_axis | {"mode": "markers", "marker": {"color": [0], "coloraxis": "coloraxis"}})
     return {
         "data": traces,
         "layout": layout(
@@ -206,7 +227,7 @@ def _spec(grids: Mapping[str, Grid], types: Sequence[str], layers: Sequence[int]
             coloraxis=scale.color_axis(),
             barmode="overlay",
             showlegend=True,
-            legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 0, "yref": "container", "yanchor": "bottom"},
+            legend={"orientation": "h", "x": 0, "y": 44 / height, "yref": "container", "yanchor": "bottom"},
         )
         | axes,
     }
@@ -230,7 +251,7 @@ def _panel(grid: Grid, types: Sequence[str], scale: ColorScale, axes: str, *, sh
         "base": [types.index(name) - 0.46 for name, _ in above],
         "y": [0.92] * len(above),
         "width": 0.94,
-        "marker": {"color": [scale.at(cell.value) for cell in above.values()], "coloraxis": "coloraxis"},
+        "marker": {"color": [f"@deep/{scale.opacity(cell.value):.3f}" for cell in above.values()]},
         "customdata": text(above),
         "showlegend": False,
     }
@@ -249,16 +270,18 @@ def _panel(grid: Grid, types: Sequence[str], scale: ColorScale, axes: str, *, sh
     return [cells | on_axes | hover, struck_out | on_axes | hover]
 
 
-def _layer_axis(layers: Sequence[int], axes: str) -> Spec:
+def _layer_axis(layers: Sequence[int], axes: str, *, most: int) -> Spec:
+    """The x axis of a panel with at most `most` layer numbers."""
     numbered = [layer for layer in layers if layer != NO_LAYER]
-    step = next((step for step in (1, 2, 5, 10, 20) if len(numbered) <= 14 * step), 50)
+    step = next((step for step in (1, 2, 5, 10, 20) if len(numbered) <= most * step), 50)
     shown = [layer for layer in layers if layer == NO_LAYER or layer % step == 0]
     return axis(
         {
-            "title": {"text": "layer"},
+            "title": {"text": "layer (–: none)" if NO_LAYER in layers else "layer"},
+            "tickangle": 0,
             "range": [layers[0] - 0.6, layers[-1] + 0.6],
             "tickvals": shown,
-            "ticktext": ["none" if layer == NO_LAYER else str(layer) for layer in shown],
+            "ticktext": ["–" if layer == NO_LAYER else str(layer) for layer in shown],
             "anchor": f"y{axes}",
             "showgrid": False,
         }

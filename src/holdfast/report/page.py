@@ -129,16 +129,16 @@ def _figures(content: Mapping[str, Any]) -> list[Figure]:
 
 
 def _sections(view: SummaryView, content: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(id, title) of the sections that the page has, for its navigation bar."""
+    """(id, title) of the sections that the page has, for its navigation bar; titles are short, so that all fit."""
     known = [
         ("verdict", "Verdict", True),
-        ("summary", "Key numbers", True),
+        ("summary", "Numbers", True),
         ("tradeoff", "Before and after" if view.is_run else "Trade-off", content["main_figure"]),
-        ("matrix", "Accuracy matrix", True),
+        ("matrix", "Matrix", True),
         ("curves", "Curves", content["curve_groups"]),
         ("guard", "Guard", content["guard"]["measured"]),
-        ("drift", "Weight drift", content["drift"]["panels"]),
-        ("responses", "Response drift", content["responses"]["tables"]),
+        ("drift", "Weights", content["drift"]["panels"]),
+        ("responses", "Responses", content["responses"]["tables"]),
         ("forgetting", "Prediction", content["prediction"]),
         ("artifacts", "Artifacts", content["artifacts"]["panels"]),
         ("samples", "Samples", content["samples"]["panels"]),

@@ -1,8 +1,7 @@
-"""Logits of the few rows of a decoding step.
+"""The output head for decoding: logits of the few rows of one step.
 
-Products of a large matrix with few rows are where matrix libraries differ most: from the layout in which the weights
-are stored, they spend half of the time or more on bringing them into their own. A head that is used again and
-again is laid out once.
+A product of a large matrix with few rows spends half of its time or more on reordering the weights into the layout that
+the matrix library works with. A head that is used for many steps is reordered once.
 """
 
 import torch
@@ -13,13 +12,13 @@ from holdfast.objective.head import scaled
 from holdfast.objective.private_torch import has_onednn_layout, onednn_layout, onednn_linear
 
 PASSES = 8
-"""Laying out takes about as long as so many passes gain, so a head is laid out when it has been used as often."""
+"""Reordering takes about as long as it saves in this many passes, so the head is reordered after as many."""
 
 
 class DecodingHead:
-    """A policy's output head with its weights as they are at the first call; logits in float32.
+    """A policy's output head. Its logits are float32. After the weights have changed, a new one must be made.
 
-    On a CPU in float32 the weights are laid out for oneDNN, a second copy of them, after `PASSES` passes.
+    On a CPU in float32 it keeps a second copy of the weights, reordered for oneDNN, after `PASSES` passes.
     """
 
     def __init__(self, policy: Policy) -> None:

@@ -104,7 +104,7 @@ def _run_cells(
         if not world.main(lambda own=own: _is_complete(own)):  # type: ignore[misc]
             if observer is not None and world.is_main:
                 observer.comparison_run(number, len(cells(config)))
-            if world.main(own.manifest.exists):
+            if world.main(own.manifest.exists):  # a run with a manifest can be resumed
                 run = open_run(own.path, observer)
                 run.baseline = baseline
                 run.resume()

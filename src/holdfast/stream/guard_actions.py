@@ -135,7 +135,7 @@ class RunGuard:
             record: the step's line of metrics.jsonl.
             rows: what the step was taken on.
         """
-        if self.acts and record.get("completions"):
+        if self.acts and record.get("completions"):  # only the first step on a rollout batch has new completions
             self.completions.add(rows)
         reading = self.world.main(lambda: self._reading(self._guard.see(record)))
         if self.acts:
@@ -171,7 +171,7 @@ class RunGuard:
             self.teacher.average.reset("student")
             (later if self.teacher.waits else done).append("the teacher is a copy of the student")
         freezes = "freeze_teacher" in actions and not changes.teacher_frozen
-        if freezes and self.teacher is not None and self.teacher.can_stand_still:
+        if freezes and self.teacher is not None and self.teacher.can_freeze:
             changes.teacher_frozen = True
             if self.teacher.waits:
                 later.append("the teacher is frozen after its first refresh")

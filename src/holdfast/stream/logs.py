@@ -11,7 +11,7 @@ UNDONE_LOGS = ("metrics.jsonl", "probes.jsonl", "rollouts.jsonl")
 """The logs that are cut back. The undone lines of the first two are kept in discarded.jsonl."""
 
 
-def first_whole(directory: RunDirectory, numbers: Iterable[int]) -> tuple[Checkpoint | None, list[str]]:
+def first_undamaged(directory: RunDirectory, numbers: Iterable[int]) -> tuple[Checkpoint | None, list[str]]:
     """The first undamaged checkpoint among some, or None, and what is wrong with those before it."""
     faults: list[str] = []
     for number in numbers:

@@ -50,7 +50,7 @@ def weights_hash(policy: Policy) -> str:
 
     digest = hashlib.sha256()
     for name, value in sorted(policy.causal_lm.state_dict().items()):
-        if ".lora_" not in name:
+        if ".lora_" not in name:  # adapters are made for the run, and are not part of the model
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()

@@ -63,6 +63,7 @@ class Measuring:
         def is_probed() -> bool:
             return any((p["stage"], p["step"]) == (stage, step) for p in self.directory.records("probes.jsonl"))
 
+        # The newest checkpoint may be from before a probe that is already in the log.
         if self.world.main(is_probed):
             return None
         started = time.perf_counter()

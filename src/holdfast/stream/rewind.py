@@ -16,7 +16,7 @@ from holdfast.store.run_directory import RunDirectory
 from holdfast.stream.checkpoints import RunCheckpoints
 from holdfast.stream.guard_actions import RunGuard
 from holdfast.stream.learner import Learner
-from holdfast.stream.logs import cut_lengths, first_whole, keep_discarded
+from holdfast.stream.logs import cut_lengths, first_undamaged, keep_discarded
 from holdfast.stream.near_future.answers import NearFuture
 from holdfast.stream.observer import Observer
 from holdfast.stream.position import Position
@@ -54,7 +54,7 @@ class Rewind:
         demonstrations = self.collector.demonstrations(self.learner.tasks[stage - 1])
         if guard.changes.roll_backs >= self.config.guard.max_roll_backs and "stop" not in actions:
             actions = actions | {"end_stage"}
-        checkpoint, faults = first_whole(self.directory, guard.healthy.newest_first())
+        checkpoint, faults = first_undamaged(self.directory, guard.healthy.newest_first())
         if checkpoint is None:
             outcome = [f"no undamaged checkpoint to go back to ({'; '.join(faults)})"]
             outcome += guard.apply(actions | {"end_stage"}, demonstrations, rolled_back=False)

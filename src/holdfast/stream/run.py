@@ -16,7 +16,7 @@ from holdfast.evaluate.evaluator import Evaluator
 from holdfast.model.base import Base
 from holdfast.model.context_length import check_context
 from holdfast.model.hidden_states import longest_packed
-from holdfast.model.load import load_policy, tell_of_slow_products
+from holdfast.model.load import load_policy, warn_of_slow_products
 from holdfast.model.processes import Processes
 from holdfast.model.shard import abandon, shard
 from holdfast.model.stage_adapters import adapted_model
@@ -89,6 +89,8 @@ class Run:
             if not isinstance(each, LmEvalSuite):
                 try_verifier(each)
         self._load_model()
+        # Each process samples a share without waiting for the others, so sampling polls alone. `Processes.each`, which
+        # collects the shares, raises on all processes what one has raised.
         self.collector = Collector(
             self.policy, Sampler(self.policy, stop.poll), config.recipe, config.train, config.seed, self.base
         )
@@ -114,7 +116,7 @@ class Run:
         """The student, and the base, teacher and penalty that the recipe asks for."""
         config = self.config
         self.policy = load_policy(adapted_model(config), seed=config.seed)
-        tell_of_slow_products(self.policy, config.train)
+        warn_of_slow_products(self.policy, config.train)
         check_context(self.policy, config.train, config.eval)
         offload = config.train.offload_teacher
         self.base = Base(self.policy, offload=offload) if config.recipe.uses_base() or config.eval.kl_items else None
@@ -189,6 +191,7 @@ class Run:
         else:  # the run was killed between writing its configuration and its manifest
             self._write_manifest()
         checkpoint = load_newest(self.directory.checkpoints)
+        # Steps after the checkpoint are taken again, and write their lines again.
         self.world.main(lambda: self.directory.cut(checkpoint.position["logs"] if checkpoint else {}))
         return self._execute(Position(1, 0) if checkpoint is None else self.checkpoints.resume(checkpoint))
 
@@ -209,9 +212,10 @@ class Run:
                 self._evaluate(0)
                 self.world.main(lambda: self._summarize("running"))
             self.guard.watch(*self.world.main(self.measuring.retention_before))
+            # A run that can go back needs a checkpoint before its first step. Later stages have the last stage's.
             may_go_back = self.guard.acts or self.near_future.acts
             if position.trainer is None and may_go_back and position.stage == 1:
-                self.checkpoints.save(position)  # the start of the first stage, to go back to
+                self.checkpoints.save(position)
             for stage in range(position.stage, len(self.tasks) + 1):
                 if self.guard.changes.ends == "run":
                     break
@@ -220,6 +224,7 @@ class Run:
                 self.stage_loop.train(position)
                 self._evaluate(stage)
                 after = Position(stage + 1, 0)
+                # Before the checkpoint: it holds the next stage's guard, and counts as that stage's first healthy one.
                 self.guard.start_stage(self.checkpoints.number(after))
                 self.near_future.start_stage()
                 self.checkpoints.save(after)

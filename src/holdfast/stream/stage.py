@@ -1,7 +1,7 @@
 """The step loop of one stage: collect, annotate, step, log, guard, save, probe."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -88,10 +88,10 @@ class StageLoop:
 
             # Collect and annotate rows, if no steps on the last rollout batch are left.
             is_first = batch is None
-            rollout_metrics, probe_metrics = dict[str, Any](), dict[str, Any]()
+            rollout_metrics, probe_metrics = dict[str, Any](), dict[str, float]()
             if batch is None:
-                probe_metrics = self._learning_probe(position, task)
-                batch = self._collect(position, task, step // steps_per_batch, recipe, cost=probe_metrics)
+                probe_metrics, probe_cost = self._learning_probe(position, task)
+                batch = self._collect(position, task, step // steps_per_batch, recipe, probe_cost)
                 rollout_metrics = batch.rollout_metrics
             is_last = (step + 1) % steps_per_batch == 0 or step + 1 == steps
 
@@ -126,7 +126,7 @@ class StageLoop:
                 self.guard.write(decisions, [f"the run ends: {failure.what}"], self.observer)
                 raise failure
             position = self._carry_out(decisions, position)
-            if _actions(decisions) & {"roll_back"}:
+            if "roll_back" in _actions(decisions):
                 continue  # the restored position is saved, and has been probed
 
             # Save. A probe comes after it, because a probe may lead to a roll-back to this very checkpoint.
@@ -139,34 +139,34 @@ class StageLoop:
             # Probe.
             position = self._probe(position)
 
-    def _learning_probe(self, position: Position, task: Task) -> dict[str, Any]:
+    def _learning_probe(self, position: Position, task: Task) -> tuple[dict[str, float], dict[str, int]]:
         """The loss on fixed prompts that a controller learns from, if it is due before the next step.
 
         Returns:
-            "probe_loss", "completions" and "generated_tokens"; empty if no probe is due.
+            "probe_loss", and the cost: "completions" and "generated_tokens". Both are empty if no probe is due.
         """
         probe = self.config.recipe.probe()
         if probe is None or position.step % probe.every:
-            return {}
+            return {}, {}
         assert position.trainer is not None
         assert position.controls is not None
         rows = self.collector.probe(task, position.stage, probe.prompts, position.controls.recipe(probe.settings))
         loss = position.trainer.measure(rows, where=f"probe of stage {position.stage} ({task.name})")["loss"]
         tokens = sum(len(row.own_ids()) for row in rows)
-        return {"probe_loss": loss, "completions": len(rows), "generated_tokens": tokens}
+        return {"probe_loss": loss}, {"completions": len(rows), "generated_tokens": tokens}
 
     def _collect(
-        self, position: Position, task: Task, number: int, recipe: Recipe, *, cost: dict[str, Any]
+        self, position: Position, task: Task, number: int, recipe: Recipe, probe_cost: Mapping[str, int]
     ) -> RolloutBatch:
         """The annotated rows of rollout batch `number` (from 0) of the stage.
 
         Args:
-            cost: "completions" and "generated_tokens" of a probe. They move from there to the batch's own numbers.
+            probe_cost: "completions" and "generated_tokens" of a learning probe. They count as the batch's.
         """
         groups, recipe_metrics = self.collector.collect(task, position.stage, number, recipe)
         rollout_metrics = rollout_numbers(groups)
         for name in ("completions", "generated_tokens"):
-            rollout_metrics[name] += cost.pop(name, 0)
+            rollout_metrics[name] += probe_cost.get(name, 0)
         rows = [row for group in groups for row in group.rows]
         self.guard.mask(rows)
         return RolloutBatch(rows, dict(recipe_metrics), rollout_metrics)
@@ -176,7 +176,7 @@ class StageLoop:
         if self.teacher is None:
             return
         if failed:
-            self.teacher.after_lost_batch()
+            self.teacher.after_skipped_batch()
         else:
             self.teacher.after_rollout_batch(batch.rollout_metrics)
 

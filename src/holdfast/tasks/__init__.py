@@ -1,5 +1,5 @@
-"""What is learned: examples, verifiers and the readers that make tasks of a user's data.
+"""Readers and verifiers that make tasks and suites of data.
 
-Import from the modules: `base` (Example, Verdict, Task, Suite), `load` (configuration to tasks), `verifiers`,
-`files`, `sciknoweval`, `toolalpaca`. Nothing is imported here, so that `base` stays light for everyone.
+`load` turns the configuration into tasks. `files` reads files and Hugging Face datasets. `verifiers` judges answers.
+`sciknoweval`, `toolalpaca`, `reasoning_gym` and `lm_eval` are readers of published data.
 """

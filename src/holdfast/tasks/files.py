@@ -1,7 +1,7 @@
-"""From files and Hugging Face datasets to examples, in TRL's column forms.
+"""From files and Hugging Face datasets to examples, with the column formats of TRL.
 
-A record is one line of JSON Lines, one item of a JSON array, or one row of a table, with the place it was read
-from; whatever is wrong with it is said in one line that names that place.
+A record is one line of JSON Lines, one item of a JSON array, or one row of a table. It knows its file and line, and an
+error in it is one line that names them.
 """
 
 import json
@@ -20,18 +20,24 @@ ROLES = ("system", "user", "assistant")
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet")
 
 CONVERSATION = "messages"
-"""TRL's column for a whole conversation; its last turn, the assistant's, is the demonstration."""
+"""TRL's column for a whole conversation. Its last turn, the assistant's, is the demonstration."""
 
 DEMONSTRATION_COLUMNS = ("output_text", "golden_response", "completion")
-"""Where the published task files keep a demonstration, in the order they are looked at."""
+"""Columns in which published task files have a demonstration, in the order of preference."""
 
-LOST_KEYS = ("tool_calls", "reasoning_content", "thinking")
-"""Parts of a turn that would be lost, since only its content is read; refused rather than dropped in silence."""
+UNREAD_KEYS = ("tool_calls", "reasoning_content", "thinking")
+"""Keys of a turn that are refused, because only `content` is read and they would be dropped silently."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record of a data set: its columns, its 1-based line or row, and that place in words."""
+    """One record of a dataset.
+
+    Args:
+        values: by column.
+        number: its line, item or row, from 1.
+        where: the file and the number, for error messages.
+    """
 
     values: Mapping[str, Any]
     number: int
@@ -41,24 +47,28 @@ class Record:
 def read_records(path: str | Path) -> list[Record]:
     """All records of a JSON Lines, JSON or Parquet file.
 
-    A `.json` file may hold one array of objects, or one object per line; so may `.jsonl`.
+    A `.json` or `.jsonl` file may be one array of objects, or have one object per line.
 
     Raises:
-        DataError: the file is missing, empty, of another kind, or not what its name says.
+        DataError: the file is missing, empty, of another type, or does not have the format that its name says.
     """
     path = Path(path)
     if path.is_dir():
-        raise DataError("is a folder, not a file", where=str(path), fix="name it as `dataset:`, with `train: SPLIT`")
+        raise DataError("is a folder, not a file", where=str(path), fix="use `dataset: FOLDER` with `train: SPLIT`")
     if path.suffix.lower() not in SUFFIXES:
-        raise DataError("is no kind of file known here", where=str(path), fix=f"use one of {', '.join(SUFFIXES)}")
+        raise DataError(
+            f"has an unknown file type {path.suffix!r}", where=str(path), fix=f"use one of {', '.join(SUFFIXES)}"
+        )
     try:
         records = list(_parquet(path) if path.suffix.lower() == ".parquet" else _json(path))
     except FileNotFoundError:
         raise DataError("no such file", where=str(path), fix="check the path in the configuration") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot be read: {first_line(error)}", where=str(path)) from None
+        raise DataError(
+            f"cannot be read: {first_line(error)}", where=str(path), fix="check its permissions, and save it as UTF-8"
+        ) from None
     if not records:
-        raise DataError("holds no records", where=str(path), fix="an example per line or row is needed")
+        raise DataError("has no records", where=str(path), fix="write one example per line or row")
     return records
 
 
@@ -67,15 +77,15 @@ def read_dataset(name: str, split: str, subset: str | None = None) -> list[Recor
 
     Args:
         name: a hub id, a local folder of data files, or a folder written by `save_to_disk`.
-        split: its name; what the hub understands, such as `train[:100]`, is understood for the first two.
-        subset: the dataset's configuration name, where it has several.
+        split: name of the split. For the first two kinds it may be a slice such as `train[:100]`.
+        subset: the dataset's configuration name, if it has several.
 
     Raises:
-        DataError: the dataset or the split cannot be found or read, or is empty.
+        DataError: the dataset or the split is missing, cannot be read, or is empty.
     """
     import datasets
 
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty():  # a progress bar in a log file is many lines
         datasets.disable_progress_bars()
     folder, where = Path(name), f"{name}/{split}"
     saved = any((folder / mark).is_file() for mark in ("dataset_dict.json", "state.json"))
@@ -92,34 +102,37 @@ def read_dataset(name: str, split: str, subset: str | None = None) -> list[Recor
         raise DataError(
             f"the dataset cannot be loaded: {type(error).__name__}: {first_line(error)}",
             where=where,
-            fix="check its name, `subset`, the split, and the connection",
+            fix="check its name, `subset`, the split, and the network",
         ) from error
     if not records:
-        raise DataError("holds no records", where=where, fix="name a split that has examples")
+        raise DataError("has no records", where=where, fix="name a split that has examples")
     return records
 
 
 def records_to_examples(records: Sequence[Record], columns: Columns, where: str) -> list[Example]:
     """Records as examples.
 
-    `prompt` is text or a list of turns that ends with the user's; `completion` is text or a list of one assistant
-    turn; `privileged_context` is text or a list of turns, whose contents are joined by newlines as TRL joins them;
-    `solution` and `actions` are lists of steps, or text with a step a line; `translation` is text that stands for the
-    last user turn, or a list of turns.
-    A record without a prompt but with a `messages` column is split before its last turn, the assistant's. Plain
-    text prompts become one user turn: the model's chat template is applied to every prompt. Columns that no field
-    is read from become the example's metadata.
+    The columns:
+
+    - `prompt`: text, or a list of turns that ends with the user's. Text becomes one user turn, because the model's chat
+      template is applied to every prompt.
+    - `completion`: text, or a list of one assistant turn.
+    - `privileged_context` and `plan`: text, or a list of turns whose contents are joined by newlines, as TRL does.
+    - `solution` and `actions`: a list of steps, or text with one step per line.
+    - `translation`: text that replaces the last user turn, or a list of turns.
+    - `messages`: if there is no prompt, this conversation is split before its last turn, the assistant's.
+    - All columns that no field is read from become the example's metadata.
 
     Args:
         records: as read.
-        columns: where each field stands; a column named by the user must exist.
-        where: the file or split; an example without an `id` is called by its last name, a dash and its number.
+        columns: the column of each field. A column that the user names must exist.
+        where: the file or split. An example without an `id` gets an id from its last part and the record's number.
 
     Raises:
         DataError: a record is malformed, an id is used twice, or there are no records.
     """
     if not records:
-        raise DataError("holds no records", where=where, fix="an example per line or row is needed")
+        raise DataError("has no records", where=where, fix="write one example per line or row")
     _check_named_columns(records, columns, where)
     examples: list[Example] = []
     places: dict[str, str] = {}
@@ -137,7 +150,7 @@ def records_to_examples(records: Sequence[Record], columns: Columns, where: str)
 
 
 def demonstration_text(record: Record) -> Any:
-    """What a record of a published task file demonstrates, as `records_to_examples` takes it, or None.
+    """The demonstration of a record of a published task file, as `records_to_examples` takes it; None if it has none.
 
     A list of lines is joined by newlines.
     """
@@ -151,12 +164,13 @@ def demonstration_text(record: Record) -> Any:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, for messages of one line."""
+    """The first line of an error's message, for error messages of one line."""
     return next(iter(str(error).strip().splitlines()), "no message")
 
 
 def _json(path: Path) -> Iterator[Record]:
     with path.open(encoding="utf-8-sig") as file:
+        # The first character tells an array from lines of objects, whatever the file's name says.
         head = file.read(1)
         while head and head.isspace():
             head = file.read(1)
@@ -178,10 +192,12 @@ def _parse(text: str, where: str) -> Any:
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}" if error.lineno > 1 else f"column {error.colno}"
         raise DataError(
-            f"is not valid JSON: {error.msg} at {place}", where=where, fix="one object per line, or one array of them"
+            f"is not valid JSON: {error.msg} at {place}",
+            where=where,
+            fix="write one object per line, or one array of objects",
         ) from None
     except (RecursionError, ValueError) as error:
-        raise DataError(f"cannot be read as JSON: {first_line(error)}", where=where) from None
+        raise DataError(f"cannot be read as JSON: {first_line(error)}", where=where, fix="check its syntax") from None
 
 
 def _object(value: Any, where: str) -> Mapping[str, Any]:
@@ -201,13 +217,15 @@ def _parquet(path: Path) -> Iterator[Record]:
     try:
         rows = pyarrow.parquet.read_table(path).to_pylist()
     except pyarrow.ArrowException as error:
-        raise DataError(f"is not a Parquet file: {first_line(error)}", where=str(path)) from None
+        raise DataError(
+            f"is not a Parquet file: {first_line(error)}", where=str(path), fix="write it again, e.g. with pyarrow"
+        ) from None
     for number, row in enumerate(rows, 1):
         yield Record(row, number, f"{path}, row {number}")
 
 
 def _saved_split(data: Any, split: str) -> Iterable[Mapping[str, Any]]:
-    """A split of what `load_from_disk` gave: a dictionary of splits, or a single one, called "train" if nameless."""
+    """A split of what `load_from_disk` gave: a dictionary of splits, or one split, called "train" if it has no name."""
     splits = data if isinstance(data, dict) else {str(data.split or "train"): data}
     if split not in splits:
         raise DataError(f"no split {split!r}", fix=did_you_mean(split, map(str, splits)))
@@ -216,19 +234,19 @@ def _saved_split(data: Any, split: str) -> Iterable[Mapping[str, Any]]:
 
 
 def _check_named_columns(records: Sequence[Record], columns: Columns, where: str) -> None:
-    """A column that the user named must be there; the defaults need not."""
-    there = {name for record in records for name in record.values}
+    """Refuse a column that the user named and that does not exist. Columns with their default names may be missing."""
+    existing = {name for record in records for name in record.values}
     for field, default in Columns().model_dump().items():
         name = getattr(columns, field)
-        if name != default and name not in there:
-            raise _missing(name, there, where)
+        if name != default and name not in existing:
+            raise _missing(name, existing, where)
 
 
-def _missing(name: str, there: Iterable[str], where: str) -> DataError:
-    there = sorted(map(str, there))
-    hint = did_you_mean(name, there)
-    fix = hint if hint.startswith("did") else "name the right one under `columns:`"
-    return DataError(f"no column {name!r}; the columns are {', '.join(there) or 'none'}", where=where, fix=fix)
+def _missing(name: str, existing: Iterable[str], where: str) -> DataError:
+    existing = sorted(map(str, existing))
+    hint = did_you_mean(name, existing)
+    fix = hint if hint.startswith("did") else "name the column under `columns:`"
+    return DataError(f"no column {name!r}; the columns are {', '.join(existing) or 'none'}", where=where, fix=fix)
 
 
 def _example(record: Record, columns: Columns, stem: str) -> Example:
@@ -269,23 +287,23 @@ def _conversation(value: Any, column: str, where: str) -> tuple[Message, ...]:
         return (Message(role="user", content=_text(value, column, where)),)
     if not isinstance(value, list) or not value:
         raise DataError(
-            f"`{column}` is {_kind(value)}", where=where, fix="text, or a list of turns with `role` and `content`"
+            f"`{column}` is {_kind(value)}", where=where, fix="write text, or a list of turns with `role` and `content`"
         )
     turns = tuple(_turn(turn, f"{column}[{index}]", where) for index, turn in enumerate(value))
     if any(turn["role"] == "system" for turn in turns[1:]):
-        raise DataError(f"`{column}` has a system turn that is not its first", where=where, fix="put it first")
+        raise DataError(f"`{column}` has a system turn that is not its first turn", where=where, fix="put it first")
     return turns
 
 
 def _turn(turn: Any, name: str, where: str) -> Message:
     if not isinstance(turn, Mapping) or not {"role", "content"} <= set(turn):
-        raise DataError(f"`{name}` is not a turn", where=where, fix='a turn is {"role": "user", "content": "…"}')
+        raise DataError(f"`{name}` is not a turn", where=where, fix='write {"role": "user", "content": "…"}')
     if turn["role"] not in ROLES:
-        raise DataError(f"`{name}` has the role {turn['role']!r}", where=where, fix=f"roles are {', '.join(ROLES)}")
-    lost = [key for key in LOST_KEYS if turn.get(key)]
-    if lost:
+        raise DataError(f"`{name}` has the role {turn['role']!r}", where=where, fix=f"use one of {', '.join(ROLES)}")
+    unread = [key for key in UNREAD_KEYS if turn.get(key)]
+    if unread:
         raise DataError(
-            f"`{name}` has `{lost[0]}`, which is not read", where=where, fix="write it as text into its `content`"
+            f"`{name}` has `{unread[0]}`, which is not read", where=where, fix="write it as text into `content`"
         )
     content = turn["content"]
     if isinstance(content, list) and all(isinstance(p, Mapping) and p.get("type") == "text" for p in content):
@@ -304,7 +322,7 @@ def _text(value: Any, name: str, where: str) -> str:
         value.encode()
     except UnicodeEncodeError:
         raise DataError(
-            f"`{name}` holds half a surrogate pair, which is no character", where=where, fix="save it as UTF-8"
+            f"`{name}` has an unpaired surrogate, which is no character", where=where, fix="save it as UTF-8"
         ) from None
     return value
 
@@ -332,19 +350,19 @@ def _lines(value: Any, column: str, where: str) -> tuple[str, ...] | None:
     if isinstance(value, str):
         value = [line for line in _text(value, column, where).splitlines() if line.strip()]
     if not isinstance(value, list) or not value:
-        raise DataError(f"`{column}` is {_kind(value)}", where=where, fix="a list of steps, or a step a line")
+        raise DataError(f"`{column}` is {_kind(value)}", where=where, fix="write a list of steps, or one step per line")
     return tuple(_text(step, f"{column}[{index}]", where) for index, step in enumerate(value))
 
 
 def _translation(value: Any, column: str, messages: tuple[Message, ...], where: str) -> tuple[Message, ...] | None:
-    """The translated conversation; of a text the system message and earlier turns stay as they are."""
+    """The translated conversation. If only text is given, the system message and earlier turns stay as they are."""
     if value is None:
         return None
     if isinstance(value, str):
         return (*messages[:-1], Message(role="user", content=_text(value, column, where)))
     turns = _conversation(value, column, where)
     if turns[-1]["role"] != "user":
-        raise DataError(f"`{column}` does not end with a user turn", where=where, fix="leave the answer out of it")
+        raise DataError(f"`{column}` does not end with a user turn", where=where, fix="remove the answer from it")
     return turns
 
 
@@ -353,7 +371,9 @@ def _with_system(messages: tuple[Message, ...], value: Any, column: str, where: 
         return messages
     if messages[0]["role"] == "system":
         raise DataError(
-            f"the prompt has a system turn and there is a `{column}` column too", where=where, fix="keep one of them"
+            f"the record has both a system turn in its prompt and a `{column}` column",
+            where=where,
+            fix="keep one of them",
         )
     return (Message(role="system", content=_text(value, column, where)), *messages)
 
@@ -362,7 +382,7 @@ def _id(value: Any, column: str, where: str) -> str | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
-        raise DataError(f"`{column}` is {_kind(value)}", where=where, fix="an id is text or a whole number")
+        raise DataError(f"`{column}` is {_kind(value)}", where=where, fix="write text or an integer")
     return str(value)
 
 

@@ -1,7 +1,7 @@
-"""Suites of lm-evaluation-harness, measured on the model in memory; needs the extra `eval`.
+"""Suites of lm-evaluation-harness, evaluated on the model in memory. Needs the extra `eval`.
 
-The harness asks and scores in its own way: by likelihood among given choices, or by a generated answer. What comes back
-is one score per item whose plain mean is the harness's own number, so that two models can be compared item by item.
+The harness prompts and scores in its own way: by the likelihood of given choices, or by a generated answer. The result
+here is one score per item. Their plain mean is the harness's own number, so two models can be compared item by item.
 """
 
 import itertools
@@ -39,23 +39,23 @@ METRICS: Mapping[str, str] = {
     "winogrande": "acc",
     "humaneval": "pass@1",
 }
-"""The metric that arXiv 2601.19897 reports for each of its six suites; HellaSwag's is not the usual `acc_norm`."""
+"""The metric that arXiv 2601.19897 reports for each of its six suites. HellaSwag's is not the usual `acc_norm`."""
 
 FEWSHOT_SEED = 1234
-"""The harness's own default, by which it draws worked examples."""
+"""The harness's own default seed for drawing few-shot examples."""
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """What the harness found on one suite.
+class LmEvalResult:
+    """The harness's result on one suite.
 
     Attributes:
-        items: one score per item; where the harness weights items, or the tasks of a group, they are scaled so that
-            their plain mean is its number.
+        items: one score per item. If the harness weights items, or the tasks of a group, the scores are scaled so that
+            their plain mean is the harness's number.
         ids: of the items.
-        length: mean length of the generated answers, in tokens; 0 where the harness asks for none.
-        truncated: share of the requests that did not fit into the model's context and were cut on the left.
-        shown: prompt and answer of each item, in text.
+        length: mean length of the generated answers, in tokens; 0 if the harness generates none.
+        truncated: share of the requests that were too long for the model's context and were cut on the left.
+        shown: prompt and answer of each item, as text.
     """
 
     items: list[float]
@@ -69,7 +69,8 @@ class Measured:
         return math.fsum(self.items) / len(self.items)
 
     def numbers(self) -> dict[str, Any]:
-        """The suite's entry under "sets" of an evaluation. The harness does not judge form: `format_ok` is 1."""
+        """The suite's entry under "sets" of an evaluation. `format_ok` is 1, because the harness does not judge
+        format."""
         return {
             "mean": min(1.0, self.score),
             "n": len(self.items),
@@ -83,7 +84,7 @@ class Measured:
         }
 
     def samples(self, count: int) -> list[dict[str, Any]]:
-        """So many items from all over the suite, as an evaluation keeps them."""
+        """`count` items from all over the suite, as an evaluation keeps them."""
         places = range(0, len(self.items), max(1, len(self.items) // count))[:count] if count else ()
         return [
             {"id": self.ids[i], "prompt": prompt, "system": None, "text": text, "reward": self.items[i]}
@@ -93,7 +94,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class LmEvalSuite(Suite):
-    """A task or group of tasks of the harness; it is measured as a whole, and has no verifier to judge one answer."""
+    """A task or group of tasks of the harness. It is evaluated as a whole, so no verifier can judge one answer."""
 
     settings: LmEvalSettings = field(kw_only=True)
     limit: int | None = field(kw_only=True)
@@ -105,7 +106,8 @@ class LmEvalSuite(Suite):
         """The suite that settings name, with its data.
 
         Raises:
-            ConfigError: lm-evaluation-harness is not installed, has no such task, or the task runs code unasked.
+            ConfigError: lm-evaluation-harness is not installed, has no such task, or the task runs code without
+                permission.
             DataError: the task's data cannot be loaded.
         """
         assert settings.lm_eval is not None
@@ -119,7 +121,7 @@ class LmEvalSuite(Suite):
             settings.name,
             settings.kind,
             examples,
-            _cannot_judge,
+            _no_single_verdict,
             f"lm-evaluation-harness {settings.lm_eval}",
             settings=settings.lm_eval_settings,
             limit=settings.limit,
@@ -127,15 +129,15 @@ class LmEvalSuite(Suite):
             loaded=loaded,
         )
 
-    def evaluate(self, policy: "Policy", limit: int | None = None, world: "Processes | None" = None) -> Measured:
-        """Measure the suite on a policy's weights as they are now; the model and all random states stay as they were.
+    def evaluate(self, policy: "Policy", limit: int | None = None, world: "Processes | None" = None) -> LmEvalResult:
+        """Evaluate a policy with its current weights. The model and all random states stay as they are.
 
-        Several processes answer a share each, and all have the whole result; the weights must be whole on each of them.
+        Several processes answer a share each. Afterwards each has the whole result. The weights must be whole on each.
 
         Args:
-            policy: what is measured.
-            limit: use the first so many items of each of the harness's tasks, where the suite's own limit is no lower.
-            world: the processes; by default this process's.
+            policy: the model.
+            limit: use only the first `limit` items of each of the harness's tasks. A lower limit of the suite counts.
+            world: the processes; by default those of this run.
 
         Raises:
             ConfigError: the task has no such metric.
@@ -153,7 +155,7 @@ class LmEvalSuite(Suite):
                 task.set_fewshot_seed(seed=FEWSHOT_SEED)
             model = InMemory(policy, self.settings.batch_size, world)
             try:
-                found = lm_eval.evaluate(
+                output = lm_eval.evaluate(
                     lm=model,
                     task_dict=self.loaded,
                     limit=min(limits, default=None),
@@ -162,32 +164,38 @@ class LmEvalSuite(Suite):
                     fewshot_as_multiturn=self.settings.apply_chat_template,
                     confirm_run_unsafe_code=self.settings.run_code,
                 )
-            except (AssertionError, ValueError) as error:  # how the harness refuses a model for a task
-                raise DataError(f"the harness refuses it: {first_line(error)}", where=f"suite {self.name!r}") from error
+            except (AssertionError, ValueError) as error:  # the harness refuses a model for a task
+                raise DataError(
+                    f"lm-evaluation-harness cannot evaluate it: {first_line(error)}",
+                    where=f"suite {self.name!r}",
+                    fix="leave the suite out, or change its `lm_eval_settings`",
+                ) from error
         counts = world.gather((model.requests, model.cut))
         requests, cut = (sum(each) for each in zip(*counts))
-        measured = world.main(lambda: self._measured(found, policy.tokenizer, cut / max(1, requests)))
+        result = world.main(lambda: self._result(output, policy.tokenizer, cut / max(1, requests)))
         if cut and world.is_main:
             warnings.warn(
-                f"suite {self.name!r}: {cut} of {requests} requests are longer than the model's context and were cut "
-                "on the left, as the harness does",
+                f"suite {self.name!r}: {cut} of {requests} requests are longer than the model's context. They were cut "
+                "on the left, as lm-evaluation-harness does.",
                 stacklevel=2,
             )
-        return measured
+        return result
 
-    def _measured(self, found: Mapping[str, Any], tokenizer: Any, truncated: float) -> Measured:
+    def _result(self, output: Mapping[str, Any], tokenizer: Any, truncated: float) -> LmEvalResult:
         where = f"suite {self.name!r}"
         by_task: dict[str, list[tuple[str, Any]]] = {}
         shown: dict[str, tuple[str, str]] = {}
         tokens: list[int] = []
-        metric, wanted = _metric(self.task, self.settings.metric, found, where)
+        metric, wanted = _metric(self.task, self.settings.metric, output, where)
         if any(
             better.get(metric) is False
-            for name, better in found["higher_is_better"].items()
+            for name, better in output["higher_is_better"].items()
             if name in self.loaded["tasks"]
         ):
-            raise DataError(f"a lower {metric!r} is the better one", where=where, fix="choose another metric")
-        for task, samples in found["samples"].items():
+            raise DataError(
+                f"a lower {metric!r} is better", where=where, fix="choose a metric that is better if higher"
+            )
+        for task, samples in output["samples"].items():
             for sample in sorted(samples, key=lambda s: s["doc_id"]):
                 if sample["filter"] != wanted or metric not in sample:
                     continue
@@ -196,9 +204,9 @@ class LmEvalSuite(Suite):
                 shown[item] = _shown(sample)
                 texts = [text for (text, *_) in sample["resps"] if isinstance(text, str)]
                 tokens += [len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
-        reported = found["results"].get(self.task, {}).get(f"{metric},{wanted}")
+        reported = output["results"].get(self.task, {}).get(f"{metric},{wanted}")
         items = _items(by_task, reported, f"{where}, metric {metric!r}")
-        return Measured(
+        return LmEvalResult(
             items=list(items.values()),
             ids=list(items),
             length=sum(tokens) / len(tokens) if tokens else 0.0,
@@ -207,20 +215,20 @@ class LmEvalSuite(Suite):
         )
 
 
-def _cannot_judge(example: Example, completion: str) -> Verdict:
-    raise DataError("lm-evaluation-harness measures it as a whole", fix="call its `evaluate`")
+def _no_single_verdict(example: Example, completion: str) -> Verdict:
+    raise DataError("lm-evaluation-harness evaluates the suite as a whole", fix="call its `evaluate`")
 
 
 @cache
 def _manager() -> Any:
-    """The harness's index of its tasks; it reads some ten thousand files, once."""
+    """The harness's index of its tasks. Cached, because making it reads about ten thousand files."""
     from lm_eval.tasks import TaskManager
 
     return TaskManager()
 
 
 def _load(task: str, settings: LmEvalSettings, where: str) -> dict[str, Any]:
-    """The harness's tasks by a name or a file, with their data; a file's data files are looked for beside it."""
+    """The harness's tasks with their data, by name or task file. Paths in a task file are relative to its folder."""
     path = Path(task).expanduser().resolve()
     with _harness(settings.run_code):
         try:
@@ -236,84 +244,100 @@ def _load(task: str, settings: LmEvalSettings, where: str) -> dict[str, Any]:
             manager, name = _manager(), task
             if name not in manager.all_tasks:
                 fix = did_you_mean(name, manager.all_tasks)
-                raise ConfigError(f"the harness has no task {name!r}", where=where, fix=fix)
-        # Known before it is loaded, because some run a little code even then.
+                raise ConfigError(f"lm-evaluation-harness has no task {name!r}", where=where, fix=fix)
+        # Checked before the task is loaded, because some tasks run code during loading.
         if (manager.task_index[name].cfg or {}).get("unsafe_code") and not settings.run_code:
             raise ConfigError(
-                f"{task!r} runs code that the model wrote, unprotected",
+                f"{task!r} runs code that the model wrote, without a sandbox",
                 where=where,
-                fix="allow it with `lm_eval_settings: {run_code: true}`, or leave it out",
+                fix="allow it with `lm_eval_settings: {run_code: true}`, or remove the suite",
             )
         try:
             with chdir(path.parent if path.is_file() else "."):
                 loaded: dict[str, Any] = manager.load([name])
         except Exception as error:
             raise DataError(
-                f"the harness cannot load {task!r}: {type(error).__name__}: {first_line(error)}",
+                f"lm-evaluation-harness cannot load {task!r}: {type(error).__name__}: {first_line(error)}",
                 where=where,
-                fix="most tasks need the network once; a task file of your own with local data does not",
+                fix="connect to the network, which most tasks need once, or use a task file with local data",
             ) from error
         if not loaded["groups"] and len(loaded["tasks"]) > 1:
             names = ", ".join(loaded["tasks"])
-            raise ConfigError(f"{task!r} is no task but a tag of several", where=where, fix=f"name one: {names}")
+            raise ConfigError(
+                f"{task!r} is a tag of several tasks, not a task", where=where, fix=f"name one of {names}"
+            )
         for each in loaded["tasks"].values():
             _set_fewshot(each, settings.num_fewshot)
     return loaded
 
 
 def _register(path: Path, manager: Any, where: str) -> str:
-    """Put a task file's task or group into the harness's index; its name."""
+    """Add the task or group of a task file to the harness's index. Returns its name."""
     from lm_eval.tasks._index import TaskIndex
     from lm_eval.tasks._yaml_loader import load_yaml
 
     try:
         spec = load_yaml(path, resolve_func=False)
     except Exception as error:
-        raise DataError(f"cannot be read: {first_line(error)}", where=f"{where}, {path}") from error
+        raise DataError(
+            f"cannot be read: {first_line(error)}", where=f"{where}, {path}", fix="check that it is valid YAML"
+        ) from error
     if not {"task", "group"} & set(spec):
-        raise DataError("names no `task`", where=f"{where}, {path}", fix="write it as a task of lm-evaluation-harness")
+        raise DataError(
+            "names no `task`", where=f"{where}, {path}", fix="write it as a task file of lm-evaluation-harness"
+        )
     TaskIndex.process_cfg(spec, path, manager.task_index)
     return str(spec.get("group") or spec["task"])
 
 
-def _set_fewshot(task: Any, wanted: int | None) -> None:
-    """As the harness does: a task that says 0 itself stays at 0, and one that says nothing has 0."""
+def _set_fewshot(task: Any, num_fewshot: int | None) -> None:
+    """Set the number of few-shot examples as the harness does.
+
+    A task whose own number is 0 stays at 0. A task without a number gets 0 by default.
+    """
     own = task.get_config("num_fewshot")
-    if own is None or (wanted is not None and own != 0):
-        task.set_config(key="num_fewshot", value=wanted or 0)
+    if own is None or (num_fewshot is not None and own != 0):
+        task.set_config(key="num_fewshot", value=num_fewshot or 0)
 
 
-def _metric(task: str, named: str | None, found: Mapping[str, Any], where: str) -> tuple[str, str]:
-    """Metric and filter: those named (`metric` or `metric,filter`), the paper's, or the first that are measured."""
-    there = [
+def _metric(task: str, named: str | None, output: Mapping[str, Any], where: str) -> tuple[str, str]:
+    """Metric and filter: those named (`metric` or `metric,filter`), else the paper's, else the first in the output."""
+    available = [
         (metric, sample["filter"])
-        for samples in found["samples"].values()
+        for samples in output["samples"].values()
         for sample in samples
         for metric in sample["metrics"]
     ]
     wanted = named or METRICS.get(task)
     if wanted is None:
-        return there[0]
+        return available[0]
     metric, _, name = wanted.partition(",")
-    matching = [each for each in there if each[0] == metric and name in ("", each[1])]
+    matching = [each for each in available if each[0] == metric and name in ("", each[1])]
     if not matching:
-        known = sorted({f"{metric},{name}" for metric, name in there} | {metric for metric, _ in there})
+        known = sorted({f"{metric},{name}" for metric, name in available} | {metric for metric, _ in available})
         raise ConfigError(f"the task has no metric {wanted!r}", where=where, fix=did_you_mean(wanted, known))
     return matching[0]
 
 
 def _items(by_task: Mapping[str, Sequence[tuple[str, Any]]], reported: float | None, where: str) -> dict[str, float]:
-    """One score per item, scaled so that the plain mean is what the harness reports.
+    """One score per item, scaled so that their plain mean is the number that the harness reports.
 
-    A task's number may be the mean over all parts of its items (IFEval: over instructions), and a group's the mean
-    over items or over its tasks.
+    A task's number may be the mean over all parts of its items (in IFEval, over instructions). A group's number may be
+    the mean over items or over tasks. Which of the two it is shows in the reported number.
+
+    Args:
+        by_task: for each task, its items with their scores, or with a list of scores of their parts.
+        reported: the harness's number; None if it reports none.
+        where: names suite and metric in error messages.
     """
     scores: dict[str, dict[str, float]] = {}
     for task, items in by_task.items():
         parts = {item: value if isinstance(value, list | tuple) else [value] for item, value in items}
         if not all(_is_score(part) for values in parts.values() for part in values):
             raise DataError(
-                "is not made of scores from 0 to 1", where=where, fix="choose another with `lm_eval_settings.metric`"
+                "is not a score from 0 to 1 for each item",
+                where=where,
+                fix="choose another metric with `lm_eval_settings.metric`",
             )
         weight = sum(map(len, parts.values())) / len(parts) or 1.0
         scores[task] = {item: math.fsum(map(float, values)) / weight for item, values in parts.items()}
@@ -326,7 +350,9 @@ def _items(by_task: Mapping[str, Sequence[tuple[str, Any]]], reported: float | N
         if reported is None or math.isclose(math.fsum(items_of.values()) / total, reported, abs_tol=1e-6):
             return items_of
     raise DataError(
-        "is not a mean over items", where=where, fix="choose another with `lm_eval_settings.metric`, such as acc"
+        "is not a mean over items",
+        where=where,
+        fix="choose another metric with `lm_eval_settings.metric`, such as acc",
     )
 
 
@@ -338,12 +364,12 @@ def _is_score(value: Any) -> bool:
 def _text(task: Any, doc: Any) -> str:
     try:
         return str(task.doc_to_text(doc))
-    except Exception:  # a task whose text needs more than the document, such as winogrande's, which asks two
+    except Exception:  # some tasks need more than the document for it; winogrande scores two texts
         return str(doc)
 
 
 def _shown(sample: Mapping[str, Any]) -> tuple[str, str]:
-    """Prompt and answer of an item: what was generated, or the most likely of the choices."""
+    """Prompt and answer of an item. The answer is the generated text, or the most likely choice."""
     arguments, answers = sample["arguments"], sample["filtered_resps"]
     if isinstance(answers[0], tuple | list) and len(answers[0]) == 2:
         best = max(range(len(answers)), key=lambda i: answers[i][0])
@@ -353,7 +379,7 @@ def _shown(sample: Mapping[str, Any]) -> tuple[str, str]:
 
 @contextmanager
 def _harness(run_code: bool, device: "torch.device | None" = None) -> Iterator[None]:
-    """Within it, the harness speaks only of errors, and draws random numbers that touch nobody else's."""
+    """A context in which the harness logs only errors, and all random states are restored at the end."""
     import numpy as np
     import torch
 
@@ -363,7 +389,7 @@ def _harness(run_code: bool, device: "torch.device | None" = None) -> Iterator[N
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng([device] if device is not None and device.type == "cuda" else []))
         stack.enter_context(torch.no_grad())
-        if not sys.stderr.isatty():  # its progress bars are for a terminal
+        if not sys.stderr.isatty():  # a progress bar in a log file is many lines
             stack.enter_context(redirect_stderr(stack.enter_context(open(os.devnull, "w"))))
         logger.setLevel(logging.ERROR)
         if run_code:

@@ -1,4 +1,4 @@
-"""A policy as lm-evaluation-harness's model."""
+"""A policy as a model of lm-evaluation-harness."""
 
 import copy
 from collections.abc import Sequence
@@ -13,15 +13,15 @@ from holdfast.model.processes import Processes
 
 
 class InMemory(HFLM):
-    """A policy's model as it is in memory, sharing the harness's requests out to the processes of a run.
+    """A policy's model in memory. The processes of a run answer a share of the harness's requests each.
 
     Attributes:
-        requests: how many this process was given.
-        cut: how many of them did not fit into the model's context, so that the harness cut them on the left.
+        requests: how many requests this process got.
+        cut: how many of them were too long for the model's context, so that the harness cut them on the left.
     """
 
     def __init__(self, policy: Policy, batch_size: int, world: Processes) -> None:
-        # A copy of the tokenizer, because the harness sets its padding.
+        # The tokenizer is copied, because the harness changes its padding.
         super().__init__(
             pretrained=policy.causal_lm,
             tokenizer=copy.deepcopy(policy.tokenizer),
@@ -29,6 +29,7 @@ class InMemory(HFLM):
             max_length=policy.context_length,
             chat_template_args=policy.chat_template_kwargs,
         )
+        # The harness expects accelerate's processes. With these attributes and the methods below it uses the run's own.
         self._world = world
         self._rank, self._world_size = world.rank, world.size
         self.requests = self.cut = 0

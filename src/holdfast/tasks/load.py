@@ -1,4 +1,4 @@
-"""From the configuration to tasks and suites, and the refusal of a task that lacks what a recipe needs."""
+"""From the configuration to tasks and suites, with the checks that their data allows."""
 
 import hashlib
 import json
@@ -21,13 +21,14 @@ from holdfast.tasks.toolalpaca import toolalpaca_examples, verify_toolalpaca
 from holdfast.tasks.verifiers import accepted_answers, exact_match, load_function, load_verifier
 
 MAX_OVERLAP = 0.1
-"""Share of test prompts that may also be train prompts. Published splits have strays (one of the 94 test prompts of
-SciKnowEval's material set is a train prompt), which are warned of; more than this is taken for a mistake."""
+"""Share of test prompts that may also be training prompts. More is taken for a mistake and refused. Less gives a
+warning, because published splits overlap a little: one of the 94 test prompts of SciKnowEval's material set is a
+training prompt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """How the records of a published task become examples, and how its answers are judged."""
+    """How records of a published task become examples, and how its answers are judged."""
 
     examples: Callable[[Sequence[Record], str], list[Example]]
     verifier: Verify
@@ -37,13 +38,13 @@ READERS = {
     "sciknoweval": Reader(sciknoweval_examples, verify_sciknoweval),
     "toolalpaca": Reader(toolalpaca_examples, verify_toolalpaca),
 }
-"""Readers other than `records`, by the name that the configuration gives them."""
+"""All readers but `records`, by their name in the configuration."""
 
 
 def load_stream(config: StreamSettings) -> tuple[list[Task], list[Suite]]:
     """The tasks of a stream, in the order of its stages, and its suites.
 
-    Where the configuration names no suites, a stream on a base of the lab has all suites of its lab tasks' worlds.
+    If the configuration has no `suites`, a stream on a lab model gets all suites of the worlds of its lab tasks.
 
     Raises:
         DataError: task data cannot be used.
@@ -60,48 +61,52 @@ def load_stream(config: StreamSettings) -> tuple[list[Task], list[Suite]]:
     names = [task.name for task in tasks] + [suite.name for suite in suites]
     for name in names:
         if names.count(name) > 1:
-            raise ConfigError(f"two tasks or suites are named {name!r}", fix="give the task a name of its own")
+            raise ConfigError(f"two tasks or suites are named {name!r}", fix="give one of them another name")
     return tasks, suites
 
 
 def _refuse_unknown_words(config: StreamSettings) -> None:
-    """The first base of the lab has no words for what the wider world asks.
+    """Refuse tasks of the wider lab world on the first lab model, whose vocabulary lacks their words.
 
-    A configuration without tasks is no stream but what other models than its own are evaluated on.
+    A configuration without tasks is not checked: it only names suites, and other models are evaluated on them.
     """
-    named = [source.lab for source in (*config.tasks, *(config.suites or ())) if source.lab is not None]
-    if config.model.path != LAB or not config.tasks or not named:
+    lab_names = [source.lab for source in (*config.tasks, *(config.suites or ())) if source.lab is not None]
+    if config.model.path != LAB or not config.tasks or not lab_names:
         return
     from holdfast.lab.wide_tasks import WIDE_SUITES, WIDE_TASKS
 
-    for name in named:
+    for name in lab_names:
         if name in (*WIDE_TASKS, *WIDE_SUITES):
-            raise ConfigError(f"lab:{name} is for the model `lab-wide`, not `{LAB}`", fix="set model.path to lab-wide")
+            raise ConfigError(f"lab:{name} needs the model `lab-wide`, not `{LAB}`", fix="set model.path to lab-wide")
 
 
 def _suites_of_the_lab(tasks: Sequence[str]) -> list[Suite]:
-    """All suites of the worlds that these tasks are of."""
+    """All suites of the worlds to which these tasks belong."""
     from holdfast.lab.tasks import SUITES, lab_suite
     from holdfast.lab.wide_tasks import WIDE_SUITES, WIDE_TASKS
 
     names = [
         name
-        for world, has in ((SUITES, False), (WIDE_SUITES, True))
+        for world, is_wide in ((SUITES, False), (WIDE_SUITES, True))
         for name in world
-        if any((task in WIDE_TASKS) is has for task in tasks)
+        if any((task in WIDE_TASKS) is is_wide for task in tasks)
     ]
     return [lab_suite(name) for name in names]
 
 
 def load_task(settings: TaskSettings, seed: int = 0) -> Task:
-    """One stage: its examples and its verifier.
+    """Load one stage: its examples and its verifier.
 
-    Where no test split is named, `test_fraction` of the distinct training prompts is drawn and held out, examples
-    of one prompt together. The draw is named by the task and by `seed`, the seed of the data: a run's own seed does
-    not enter, so all runs of a comparison are tested on the same examples.
+    If no test split is named, a share of `test_fraction` of the different training prompts is drawn and held out.
+    Examples of one prompt stay together.
+
+    Args:
+        settings: the task's entry in the configuration.
+        seed: of the data. It names the draw together with the task. A run's own seed does not matter, so all runs of a
+            comparison are tested on the same examples.
 
     Raises:
-        DataError: the data cannot be used, or train and test share more than `MAX_OVERLAP` of the test prompts.
+        DataError: the data cannot be used, or more than `MAX_OVERLAP` of the test prompts are training prompts.
         ConfigError: the lab or reasoning-gym has no such task, or the verifier cannot be loaded.
     """
     if settings.lab is not None:
@@ -131,10 +136,10 @@ def load_task(settings: TaskSettings, seed: int = 0) -> Task:
 
 
 def load_suite(settings: SuiteSettings) -> Suite:
-    """A held-out set and its verifier.
+    """Load a held-out suite and its verifier.
 
     Raises:
-        DataError: the data cannot be used or nothing can judge its answers.
+        DataError: the data cannot be used, or nothing can judge its answers.
         ConfigError: the lab has no such suite, or the verifier cannot be loaded.
     """
     if settings.lab is not None:
@@ -164,7 +169,7 @@ def load_suite(settings: SuiteSettings) -> Suite:
 
 
 def data_hash(data: Task | Suite) -> str:
-    """SHA-256 over all examples of a task or a suite: prompts, privilege, answers and metadata, in order."""
+    """SHA-256 over all examples of a task or a suite, in order: prompts, privileges, answers and metadata."""
     digest = hashlib.sha256()
     splits = [data.train, data.test] if isinstance(data, Task) else [data.test]
     for split in splits:
@@ -198,17 +203,17 @@ def _episodes(settings: SourceSettings) -> Episodes | None:
 
 
 def _verifier(settings: SourceSettings, examples: Sequence[Example]) -> Verify | None:
-    """The user's verifier, else the reader's, else exact match where there are answers, else none."""
+    """The user's verifier, else the reader's, else exact match if there are answers, else None."""
     if settings.verifier is not None:
         return load_verifier(settings.verifier)
     if settings.reader != "records":
         return READERS[settings.reader].verifier
-    without = [e.id for e in examples if e.answer is None]
-    if len(without) == len(examples):
+    without_answer = [e.id for e in examples if e.answer is None]
+    if len(without_answer) == len(examples):
         return None
-    if without:
+    if without_answer:
         raise DataError(
-            f"{len(without)} of {len(examples)} examples have no answer, the first {without[0]!r}",
+            f"{len(without_answer)} of {len(examples)} examples have no answer, the first is {without_answer[0]!r}",
             where=f"task or suite {settings.name!r}",
             fix=f"give every record an `{settings.columns.answer}`, or name a `verifier`",
         )
@@ -225,23 +230,24 @@ def _hold_out(examples: list[Example], settings: TaskSettings, seed: int) -> tup
     prompts = list(dict.fromkeys(_prompt(e) for e in examples))
     if len(prompts) < 2:
         raise DataError(
-            f"task {settings.name!r} has one prompt, too few to hold any out",
+            f"task {settings.name!r} has only one prompt, so none can be held out",
             fix="add examples, or name a `test` file",
         )
     count = min(len(prompts) - 1, max(1, round(settings.test_fraction * len(prompts))))
     drawn = numpy_rng(seed, "hold-out", settings.name).permutation(len(prompts))[:count]
-    held = {prompts[index] for index in drawn}
-    return [e for e in examples if _prompt(e) not in held], [e for e in examples if _prompt(e) in held]
+    held_out = {prompts[index] for index in drawn}
+    return [e for e in examples if _prompt(e) not in held_out], [e for e in examples if _prompt(e) in held_out]
 
 
 def _check_overlap(train: Sequence[Example], test: Sequence[Example], name: str) -> None:
-    seen = {_prompt(e) for e in train}
-    shared = [e.id for e in test if _prompt(e) in seen]
+    train_prompts = {_prompt(e) for e in train}
+    shared = [e.id for e in test if _prompt(e) in train_prompts]
     if not shared:
         return
-    what = f"{len(shared)} of {len(test)} test prompts of task {name!r} are train prompts too, the first {shared[0]!r}"
+    count = f"{len(shared)} of {len(test)} test prompts of task {name!r}"
+    what = f"{count} are also training prompts, the first is {shared[0]!r}"
     if len(shared) > MAX_OVERLAP * len(test):
-        raise DataError(what, fix="name another `test` file, or leave it out to hold out a part of `train`")
+        raise DataError(what, fix="name another `test` file, or remove `test` to hold out a part of `train`")
     warnings.warn(what, stacklevel=3)
 
 
@@ -257,13 +263,13 @@ def _limited(examples: Sequence[Example], settings: SourceSettings) -> Sequence[
 
 
 def _refuse_other_data(settings: SourceSettings, source: str) -> None:
-    """A source with data of its own takes no other."""
+    """Refuse another source of data in an entry for the lab, reasoning-gym or lm-evaluation-harness."""
     for key in ("train", "test", "dataset", "verifier", "environment_factory", "gym", "lm_eval"):
         if key != source and getattr(settings, key, None) is not None:
             whose = "the lab" if source == "lab" else f"`{source}`"
             raise ConfigError(
                 f"{settings.name!r} has both `{source}` and `{key}`",
-                fix=f"{whose} brings its own data; keep one of them",
+                fix=f"{whose} has its own data; remove one of them",
             )
 
 
@@ -273,7 +279,7 @@ def _source(settings: SourceSettings) -> str:
 
 
 def try_verifier(each: Task | Suite) -> None:
-    """Judge two answers, so that a verifier that cannot judge is found before anything is written."""
+    """Judge two answers, so that a verifier that fails is noticed before the run writes anything."""
     if each.episodes is not None:
         episode = each.episodes.begin(each.test[0])
         episode.step(each.test[0].demonstration or "no answer")

@@ -1,7 +1,7 @@
 """reasoning-gym's generators (arXiv 2505.24760) as tasks and as suites; needs the extra `gym`.
 
-A generator writes as many items as are asked for, and judges answers by code of its own. The same settings, sizes and
-seed give the same items.
+A generator makes as many items as needed, and judges answers with its own code. The same settings, sizes and seed give
+the same items.
 """
 
 import contextlib
@@ -20,21 +20,23 @@ from holdfast.data.task import Suite, Task, Verify
 from holdfast.data.teacher_prompts import strip_thinking
 from holdfast.errors import ConfigError, DataError, did_you_mean
 
-PATIENCE = 20
-"""Items drawn for each one wanted before a generator is held to have no more different questions."""
+ITEMS_PER_QUESTION = 20
+"""Items that are generated for each question needed. If they do not have enough different questions, the generator is
+taken to have no more."""
 
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|$)", re.DOTALL)
 
 
 def gym_task(settings: TaskSettings) -> Task:
-    """A generator as a task: its first `test_size` different questions are the test, the next `train_size` to train on.
+    """A generator as a task. Its first `test_size` different questions are the test set, the next `train_size` for
+    training.
 
-    The demonstration is the generator's own answer where its own code gives that the full score: a few generators only
-    check answers and have none to show.
+    An example's demonstration is the generator's own answer, if the generator's code gives it the full score. A few
+    generators only check answers and have none to demonstrate.
 
     Raises:
         ConfigError: reasoning-gym is not installed, or has no such generator, setting or level.
-        DataError: the generator has not so many different questions.
+        DataError: the generator does not have that many different questions.
     """
     count = settings.test_size + settings.train_size
     generator = _generator(settings, count)
@@ -45,7 +47,7 @@ def gym_task(settings: TaskSettings) -> Task:
 
 
 def gym_suite(settings: SuiteSettings) -> Suite:
-    """A generator as a suite of `test_size` different questions; errors as for `gym_task`."""
+    """A generator as a suite of `test_size` different questions. See `gym_task` for its errors."""
     generator = _generator(settings, settings.test_size)
     items = _distinct(generator, settings.name, settings.test_size)
     test = [_example(generator, settings.name, "test", i, item) for i, item in enumerate(items)]
@@ -53,7 +55,7 @@ def gym_suite(settings: SuiteSettings) -> Suite:
 
 
 def _generator(settings: SourceSettings, count: int) -> Any:
-    """The generator that settings name, with so many items and some to spare."""
+    """The generator that settings name, with `ITEMS_PER_QUESTION` items for each of `count` questions."""
     where = f"{settings.name!r}, generator {settings.gym!r}"
     try:
         from reasoning_gym import factory
@@ -70,9 +72,9 @@ def _generator(settings: SourceSettings, count: int) -> Any:
         if key not in known:
             raise ConfigError(f"it has no setting {key!r}", where=where, fix=did_you_mean(key, known))
     try:
-        # Generators add an item's index to their seed, so neighboring seeds would share nearly all items.
+        # Generators add an item's index to their seed. With seeds 0 and 1, nearly all items would be the same.
         seed = derive_seed("gym", settings.name, settings.seed) % 2**31
-        chosen = {**_level(settings, where), **settings.gym_settings, "seed": seed, "size": PATIENCE * count}
+        chosen = {**_level(settings, where), **settings.gym_settings, "seed": seed, "size": ITEMS_PER_QUESTION * count}
         resolved = config(**chosen)
         if hasattr(resolved, "validate"):
             resolved.validate()
@@ -82,12 +84,17 @@ def _generator(settings: SourceSettings, count: int) -> Any:
         raise
     except Exception as error:
         raise ConfigError(
-            f"its settings are refused: {str(error) or type(error).__name__}", where=where, fix="see `gym_settings`"
+            f"the generator refuses its settings: {str(error) or type(error).__name__}",
+            where=where,
+            fix="change `gym_settings`",
         ) from error
 
 
 def _level(settings: SourceSettings, where: str) -> dict[str, Any]:
-    """The settings that a generator's curriculum gives for a level: each attribute at this one, or at its highest."""
+    """The settings that a generator's curriculum gives for a level.
+
+    An attribute with fewer levels is at its highest.
+    """
     if settings.gym_level is None:
         return {}
     from reasoning_gym import factory
@@ -95,11 +102,11 @@ def _level(settings: SourceSettings, where: str) -> dict[str, Any]:
 
     assert settings.gym is not None
     if not factory.has_curriculum(settings.gym):
-        raise ConfigError("it has no levels", where=where, fix="remove `gym_level`, and use `gym_settings`")
+        raise ConfigError("it has no levels", where=where, fix="use `gym_settings` instead of `gym_level`")
     curriculum = factory.create_curriculum(settings.gym)
     highest = max(len(attribute.levels) for attribute in curriculum.attributes.values()) - 1
     if settings.gym_level > highest:
-        raise ConfigError(f"it has no level {settings.gym_level}", where=where, fix=f"its highest is {highest}")
+        raise ConfigError(f"it has no level {settings.gym_level}", where=where, fix=f"use a level from 0 to {highest}")
     for name, attribute in curriculum.attributes.items():
         curriculum.set_attr_level(name, min(settings.gym_level, len(attribute.levels) - 1))
     resolved = curriculum.generate_configuration(context=DefaultCurriculumContext(RangeAttributeMode.UPPER_BOUND))
@@ -107,27 +114,28 @@ def _level(settings: SourceSettings, where: str) -> dict[str, Any]:
 
 
 def _distinct(generator: Any, name: str, count: int) -> list[dict[str, Any]]:
-    """The first items of a generator whose questions all differ; those that it fails to make are left out."""
-    found: dict[str, dict[str, Any]] = {}
+    """The generator's first items with different questions. Items that it fails to make are left out."""
+    items: dict[str, dict[str, Any]] = {}
     failed = 0
     with _silent():
-        for index in range(PATIENCE * count):
+        for index in range(ITEMS_PER_QUESTION * count):
             try:
                 item = generator[index]
             except Exception as error:
                 failed += 1
-                if failed > len(found):
+                # A few failures are left out. If most items fail, the settings are wrong.
+                if failed > len(items):
                     raise DataError(
                         f"item {index} raised {type(error).__name__}: {error}",
                         where=f"generator of {name!r}",
                         fix="change `gym_settings` or `gym_level`",
                     ) from error
                 continue
-            found.setdefault(item["question"], item)
-            if len(found) == count:
-                return list(found.values())
+            items.setdefault(item["question"], item)
+            if len(items) == count:
+                return list(items.values())
     raise DataError(
-        f"has only {len(found)} different questions among {PATIENCE * count}, and {count} are wanted",
+        f"has only {len(items)} different questions in {ITEMS_PER_QUESTION * count} items, and {count} are needed",
         where=f"generator of {name!r}",
         fix="lower train_size and test_size, or change `gym_settings`",
     )
@@ -135,11 +143,11 @@ def _distinct(generator: Any, name: str, count: int) -> list[dict[str, Any]]:
 
 def _example(generator: Any, name: str, split: str, index: int, item: dict[str, Any]) -> Example:
     answer = item["answer"]
-    shows = isinstance(answer, str) and answer.strip() and _score(generator.score_answer, answer, item) == 1.0
+    is_right = isinstance(answer, str) and answer.strip() and _score(generator.score_answer, answer, item) == 1.0
     return Example(
         id=f"{name}-{split}-{index}",
         messages=(Message(role="user", content=item["question"]),),
-        demonstration=answer if shows else None,
+        demonstration=answer if is_right else None,
         answer=item,
     )
 
@@ -160,14 +168,17 @@ def _verifier(generator: Any) -> Verify:
 
 
 def read_answer(completion: str) -> str:
-    """What a completion answers: the text of its last <answer> block, else all of it; thinking is left out."""
+    """A completion's answer: the text of its last <answer> block, else the whole text, without thinking."""
     text = strip_thinking(completion)
     blocks = _ANSWER.findall(text)
     return (blocks[-1] if blocks else text).strip()
 
 
 def _score(score: Callable[..., float], answer: str, item: dict[str, Any]) -> float:
-    """The generator's own score, within 0 and 1. Its code fails on some texts that are no answer: those score 0."""
+    """The generator's own score, clipped to [0, 1].
+
+    The code of some generators raises on texts that are no answers. These get 0.
+    """
     try:
         with _silent():
             value = float(score(answer, item))
@@ -178,7 +189,7 @@ def _score(score: Callable[..., float], answer: str, item: dict[str, Any]) -> fl
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Some generators print their progress."""
+    """A context without output, because some generators print their progress."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield
 

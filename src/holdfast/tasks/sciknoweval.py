@@ -1,4 +1,4 @@
-"""SciKnowEval multiple choice (arXiv 2406.09098), in the form that SDPO's experiments use (arXiv 2601.20802).
+"""SciKnowEval multiple choice (arXiv 2406.09098), in the format of SDPO's experiments (arXiv 2601.20802).
 
 A record has a `system` text that asks for a reasoning block and then an answer block, a `prompt` with lettered
 options, and an `answer` letter.
@@ -20,9 +20,9 @@ _FORM = re.compile(r"<reasoning>.*\S.*</reasoning>\s*<answer>\s*[A-Z]\s*</answer
 def sciknoweval_examples(records: Sequence[Record], where: str) -> list[Example]:
     """Records of SciKnowEval as examples.
 
-    The demonstration is the record's `output_text`, `golden_response` (a list of lines) or `completion`. Where it
-    has none, as in the published multiple-choice files, the demonstration is the bare answer block: it shows the
-    right letter in the form that is asked for and invents no reasoning.
+    The demonstration is the record's `output_text`, `golden_response` (a list of lines) or `completion`. The published
+    multiple-choice files have none of these. Then the demonstration is the answer block alone: the right letter in the
+    requested format, without invented reasoning.
 
     Raises:
         DataError: a record is malformed, or its answer is not one letter.
@@ -32,10 +32,10 @@ def sciknoweval_examples(records: Sequence[Record], where: str) -> list[Example]
 
 
 def verify_sciknoweval(example: Example, completion: str) -> Verdict:
-    """Reward 1 where the text after the last `<answer>` is the right letter, spaces and closing tag aside.
+    """Reward 1 if the text after the last `<answer>` is the right letter, apart from spaces and the closing tag.
 
-    Without an answer tag the reward is 0. Feedback is about the form of the completion and whether the choice is
-    wrong; it is the same whichever letter is right.
+    Without an answer tag the reward is 0. Feedback says whether the format or the choice is wrong. It does not depend
+    on which letter is right.
     """
     text = strip_thinking(completion)
     _, tag, tail = text.rpartition("<answer>")
@@ -61,7 +61,7 @@ def _adapted(record: Record) -> Record:
     letter = answer.strip() if isinstance(answer, str) else ""
     if not re.fullmatch(r"[A-Z]", letter):
         raise DataError(
-            f"`answer` is {answer!r}, not the letter of an option", where=record.where, fix="write A, B, C or D"
+            f"`answer` is {answer!r}, not the letter of an option", where=record.where, fix="write one capital letter"
         )
     demonstration = demonstration_text(record)
     if demonstration is None:

@@ -1,7 +1,7 @@
-"""ToolAlpaca tool use (arXiv 2306.05301), in the form that SDFT and SDPO train on (arXiv 2601.19897, 2601.20802).
+"""ToolAlpaca tool use (arXiv 2306.05301), in the format of SDFT and SDPO (arXiv 2601.19897, 2601.20802).
 
-A record has a `prompt` that documents the tools and asks for `Action:` and `Action Input:` lines, and an `answer`:
-JSON text, a list of {"Action": name, "Action_Input": JSON text of the arguments}.
+A record has a `prompt` and an `answer`. The prompt documents the tools and asks for `Action:` and `Action Input:`
+lines. The answer is JSON text: a list of {"Action": name, "Action_Input": JSON text of the arguments}.
 """
 
 import json
@@ -18,10 +18,10 @@ from holdfast.errors import DataError
 from holdfast.tasks.files import DEMONSTRATION_COLUMNS, Record, demonstration_text, records_to_examples
 
 OPTIONAL = "[Optional]"
-"""Mark before the name of an expected action that an answer may leave out; not part of the tool's name."""
+"""Prefix of an expected action that a completion may leave out. It is not part of the tool's name."""
 
 MAX_PROBLEMS = 4
-"""Sentences of feedback about form, at most: a completion that repeats itself must not fill a teacher's prompt."""
+"""Most sentences of feedback about format. A completion that repeats a mistake must not fill the teacher's prompt."""
 
 _ACTION = re.compile(r"Action:[ \t]*(?:\[Optional\])?[ \t]*([\w.\-]*)")
 
@@ -34,7 +34,7 @@ _DECODER = json.JSONDecoder()
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of a tool. `arguments` is None where a completion gave none that can be read."""
+    """One call of a tool. `arguments` is None if a completion has no arguments that can be read."""
 
     name: str
     arguments: Mapping[str, Any] | None
@@ -44,26 +44,27 @@ class Call:
 def toolalpaca_examples(records: Sequence[Record], where: str) -> list[Example]:
     """Records of ToolAlpaca as examples.
 
-    The demonstration is the record's `golden_response` (a list of lines), `output_text` or `completion`; where it
-    has none, it is written from the answer as `Action:` and `Action Input:` lines, without a thought.
+    The demonstration is the record's `golden_response` (a list of lines), `output_text` or `completion`. If there is
+    none, it is made from the answer: `Action:` and `Action Input:` lines without thoughts.
 
     Raises:
-        DataError: a record is malformed, or its answer is not a list of actions with readable arguments.
+        DataError: a record is malformed, or its answer is not a list of actions with arguments that can be read.
     """
     examples = records_to_examples([_adapted(record) for record in records], Columns(), where)
     return [replace(e, metadata={k: v for k, v in e.metadata.items() if k == "idx"}) for e in examples]
 
 
 def verify_toolalpaca(example: Example, completion: str) -> Verdict:
-    """Reward 1 where the called tools are the expected ones, as a multiset, and the merged arguments are equal.
+    """Reward 1 if the called tools are the expected ones, as a multiset, and the merged arguments are equal; else 0.
 
-    Arguments of all calls are merged in the order of the calls, later ones winning, as in the papers' reward; no
-    partial credit. Two differences, both where the papers' pattern cannot match a right answer: nested JSON is
-    read whole, and an action marked `[Optional]` may be there or not. A call without a readable JSON object of
-    arguments is wrong.
+    As in the papers' reward, the arguments of all calls are merged in the order of the calls, and later ones win. A
+    call without a JSON object of arguments that can be read is wrong.
 
-    Feedback is made of constants and of names found in the completion, never of the expected answer: the papers'
-    own feedback prints the expected actions, which hands them to a teacher that is shown it.
+    There are two differences from the papers. In both cases their pattern cannot match a right answer: nested JSON is
+    read whole, and an action marked `[Optional]` may be left out.
+
+    Feedback consists of constants and of names in the completion, never of the expected answer. The papers' own
+    feedback prints the expected actions, which would show them to the teacher.
     """
     calls, problems = read_calls(strip_thinking(completion))
     answer = json.dumps([{"Action": c.name, "Action_Input": c.arguments} for c in calls]) if calls else None
@@ -80,43 +81,43 @@ def verify_toolalpaca(example: Example, completion: str) -> Verdict:
 
 
 def expected_calls(answer: Any) -> list[Call]:
-    """The calls that an answer asks for.
+    """The calls that an answer expects.
 
     Raises:
         DataError: the answer is not JSON text or a list of {"Action", "Action_Input"}.
     """
     items = _loads(answer) if isinstance(answer, str) else answer
     calls = [_expected_call(item) for item in items] if isinstance(items, list) else []
-    good = [call for call in calls if call is not None]
-    if not good or len(good) < len(calls):
+    valid = [call for call in calls if call is not None]
+    if not valid or len(valid) < len(calls):
         raise DataError(
             "`answer` is not a list of actions",
             fix='write [{"Action": "toolName", "Action_Input": "{…}"}], with a JSON object as the input',
         )
-    return good
+    return valid
 
 
 def read_calls(text: str) -> tuple[list[Call], list[str]]:
-    """The calls that a completion makes, in order, and what is wrong with their form, in words."""
+    """A completion's calls, in order, and sentences about what is wrong with their format."""
     calls: list[Call] = []
     problems: list[str] = []
     action = _ACTION.search(text)
     while action is not None:
         name, end = action.group(1), action.end()
         following = _ACTION.search(text, end)
-        found = _INPUT.search(text, end, following.start() if following else len(text))
+        input_line = _INPUT.search(text, end, following.start() if following else len(text))
         arguments = None
         if not name:
             problems.append("An 'Action:' line names no tool.")
-        elif found is None:
+        elif input_line is None:
             problems.append(f"The action {name[:64]!r} has no 'Action Input:' line.")
         else:
-            arguments, end = _arguments(text, found.end())
+            arguments, end = _arguments(text, input_line.end())
             if arguments is None:
                 problems.append(f"The input of the action {name[:64]!r} cannot be read as a JSON object.")
         if name:
             calls.append(Call(name, arguments))
-        # Searched from behind the arguments: a text among them may itself hold the word "Action:".
+        # The search continues after the arguments, because a text in them may contain "Action:".
         action = _ACTION.search(text, end)
     if not calls and not problems:
         problems.append("There is no 'Action:' line.")
@@ -124,7 +125,7 @@ def read_calls(text: str) -> tuple[list[Call], list[str]]:
 
 
 def _unknown_tools(calls: Sequence[Call], expected: Sequence[Call], example: Example) -> list[str]:
-    """Called names that the prompt does not document; none where the prompt documents no tools in the known form."""
+    """Called names that the prompt does not document; none if it documents no tools in the expected format."""
     documented = set(_DOCUMENTED.findall(last_user_message(example.messages)))
     if not documented:
         return []
@@ -183,6 +184,6 @@ def _adapted(record: Record) -> Record:
     if demonstration is None:
         demonstration = _demonstration(calls)
     values = {k: v for k, v in record.values.items() if k not in DEMONSTRATION_COLUMNS}
-    if values.get("system") == "None":  # the published file writes a missing system text as this word
+    if values.get("system") == "None":  # the published file has this word for a missing system message
         del values["system"]
     return replace(record, values={**values, "completion": demonstration})

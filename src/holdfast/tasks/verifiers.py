@@ -1,4 +1,4 @@
-"""Verifiers: exact match for records with an `answer`, and a user's own function by name."""
+"""Verifiers: exact match for records with an `answer`, and user functions by name."""
 
 import importlib
 import json
@@ -17,10 +17,11 @@ from holdfast.errors import ConfigError, DataError, did_you_mean
 
 
 def exact_match(example: Example, completion: str) -> Verdict:
-    """Reward 1 where the completion, thinking left out, is the answer but for spacing and Unicode composition.
+    """Reward 1 if the completion is the answer, else 0.
 
-    A list of answers accepts each of them; numbers and booleans are compared as JSON writes them. Case counts: a
-    task where it does not needs a verifier of its own. Feedback never depends on the answer.
+    Thinking, differences in spacing and Unicode composition do not count. Case does; a task in which it should not
+    needs its own verifier. If the answer is a list, each of its items is accepted. Numbers and booleans are compared as
+    JSON writes them. Feedback never depends on the answer.
     """
     answer = _normalized(strip_thinking(completion))
     if answer in accepted_answers(example.answer):
@@ -31,49 +32,51 @@ def exact_match(example: Example, completion: str) -> Verdict:
 
 
 def accepted_answers(answer: Any) -> frozenset[str]:
-    """What exact match accepts for an example's `answer`.
+    """The texts that exact match accepts for an example's `answer`.
 
     Raises:
-        DataError: the answer is absent, or of a kind that no completion can equal.
+        DataError: the answer is missing, or of a type that no completion can equal.
     """
     answers = answer if isinstance(answer, list) else [answer]
     if not answers or not all(isinstance(a, str | int | float) for a in answers):
         raise DataError(
             "its `answer` is not text, a number, or a list of them",
-            fix="name a verifier that reads it: `verifier: module:function`",
+            fix="name a verifier that can read it: `verifier: module:function`",
         )
     return frozenset(_normalized(a if isinstance(a, str) else json.dumps(a)) for a in answers)
 
 
 def load_verifier(name: str) -> Verify:
-    """The verifier named `module:function`; errors as for `load_function`."""
+    """The verifier named `module:function`. See `load_function` for its errors."""
     verify: Verify = load_function(name, f"verifier {name!r}", "(example, completion)")
     return verify
 
 
 def load_function(name: str, where: str, arguments: str) -> Any:
-    """What is named `module:function`; the working directory is on the import path while it is imported.
+    """The function named `module:function`. The working directory is on the import path during the import.
 
     Args:
-        where: what names it, for messages; `arguments`: what it is called with, likewise.
+        name: the module's name, a colon, and the function's name. The latter may have dots.
+        where: names the setting in error messages.
+        arguments: the function's arguments, for error messages.
 
     Raises:
         ConfigError: the name has another form, the module cannot be imported, or it has no such function.
     """
     module_name, _, path = name.partition(":")
     if not module_name or not path:
-        raise ConfigError("is not of the form module:function", where=where, fix="for example my_task:verify")
-    found: Any = _import(module_name, where)
+        raise ConfigError("is not of the form module:function", where=where, fix="write e.g. my_task:verify")
+    result: Any = _import(module_name, where)
     for part in path.split("."):
-        if not hasattr(found, part):
-            known = [n for n, v in vars(found).items() if callable(v) and not n.startswith("_")]
+        if not hasattr(result, part):
+            known = [n for n, v in vars(result).items() if callable(v) and not n.startswith("_")]
             raise ConfigError(f"{module_name!r} has no {path!r}", where=where, fix=did_you_mean(part, known))
-        found = getattr(found, part)
-    if not callable(found):
+        result = getattr(result, part)
+    if not callable(result):
         raise ConfigError(
-            f"is {type(found).__name__}, not a function", where=where, fix=f"name a function of {arguments}"
+            f"is {type(result).__name__}, not a function", where=where, fix=f"name a function of {arguments}"
         )
-    return found
+    return result
 
 
 def _import(name: str, where: str) -> ModuleType:
@@ -81,6 +84,7 @@ def _import(name: str, where: str) -> ModuleType:
         with _working_directory_on_path():
             return importlib.import_module(name)
     except ModuleNotFoundError as error:
+        # A module that the user's module imports is missing, not the user's module itself.
         if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
             raise ConfigError(f"importing it needs {error.name!r}", where=where, fix="install that module") from error
         raise ConfigError(
@@ -88,7 +92,9 @@ def _import(name: str, where: str) -> ModuleType:
         ) from error
     except Exception as error:
         raise ConfigError(
-            f"importing it raised {type(error).__name__}: {error}".splitlines()[0], where=where, fix="mend the module"
+            f"importing it raised {type(error).__name__}: {error}".splitlines()[0],
+            where=where,
+            fix="correct the module",
         ) from error
 
 
@@ -96,7 +102,7 @@ def _import(name: str, where: str) -> ModuleType:
 def _working_directory_on_path() -> Iterator[None]:
     here = os.getcwd()
     sys.path.insert(0, here)
-    importlib.invalidate_caches()
+    importlib.invalidate_caches()  # the module may have been written after the folder was last listed
     try:
         yield
     finally:

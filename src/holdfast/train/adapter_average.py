@@ -1,14 +1,16 @@
-"""The average of an adapter's product, kept in factors of bounded rank, with a bound on what that loses.
+"""The average of an adapter's product, stored as factors of bounded rank, with a bound on the error.
 
-An adapter adds s·B·A to a weight. The average of the products is not the product of the averages, mean(B)·mean(A): that
-one lags far behind where both factors move (from zero, after n steps at a rate a, it has gone the square of the way).
-Here the sum itself is kept: a step toward the student scales the columns held and appends the student's, which is
-exact,
+An adapter adds s·B·A to a weight. The average of these products is not mean(B)·mean(A). That product is too small while
+both factors move: each factor has gone a part of the way from zero, so the product has gone the square of that part.
+
+So the average of the products is stored itself. A step toward the student scales the columns and appends the student's,
+which is exact:
 
     B_T A_T ← (1 − rate)·B_T A_T + rate·B A   =   [(1 − rate)·B_T, rate·B] · [A_T; A]
 
-and when the columns run out, the sum is brought back to fewer by its singular value decomposition, the best there is at
-that rank. The Frobenius norm of what is discarded is added to a bound that later steps shrink with the rest.
+When there is no room for more columns, a singular value decomposition reduces their number. It is the best
+approximation of that rank. The Frobenius norm of what it discards is added to the error bound. Later steps shrink the
+bound together with the average.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,10 +20,10 @@ import torch
 from torch import Tensor
 
 WIDTH = 4
-"""Columns held, in multiples of the student's rank."""
+"""Columns of the factors, in multiples of the student's rank."""
 
 KEPT = 2
-"""Columns left after the sum is brought back to fewer, in multiples of the student's rank."""
+"""Columns left after a reduction, in multiples of the student's rank. With WIDTH 4, every second step reduces."""
 
 Factors = Callable[[], Mapping[str, Tensor]]
 
@@ -30,10 +32,10 @@ class AdapterAverage:
     """The teacher's factors in float32, moved toward the student's product.
 
     Args:
-        student: gives the student's factors by name, `….lora_A.weight` [r, in] and `….lora_B.weight` [out, r]; asked
-            each time, for a move to another device may put others in their place.
-        teacher: gives the served factors of the teacher under the same names; r is WIDTH times the student's for one
-            that moves, and the student's for one that does not.
+        student: returns the student's factors by name, `….lora_A.weight` [r, in] and `….lora_B.weight` [out, r]. It is
+            called each time, because a move to another device may replace the tensors.
+        teacher: returns the factors of the teacher's adapter under the same names. Their r is WIDTH times the student's
+            for a teacher that moves, else the student's.
     """
 
     def __init__(self, student: Factors, teacher: Factors) -> None:
@@ -46,9 +48,9 @@ class AdapterAverage:
 
     @torch.no_grad()
     def reset(self, to: Literal["student", "base"]) -> None:
-        """Add what the student's adapter adds now, or nothing."""
+        """Start again from the student's present product, or from 0 for the base."""
         served = self._served()
-        # On the device of what is served, which a sharded run chooses only after the teacher is made.
+        # On the adapter's device, which a sharded run chooses after the teacher is created.
         self._factors = {name: torch.zeros_like(f, device=served[name].device) for name, f in self._factors.items()}
         self._used = 0
         self._bounds = dict.fromkeys(self._names, 0.0)
@@ -58,7 +60,7 @@ class AdapterAverage:
 
     @torch.no_grad()
     def move(self, rate: float) -> None:
-        """One step of the average toward the student's product."""
+        """Move the average one step toward the student's product."""
         if self._used + self._rank > self._columns:
             self._compress()
         for name in self._names:
@@ -68,7 +70,7 @@ class AdapterAverage:
         self._serve()
 
     def error_bound(self) -> float:
-        """The largest bound over the adapted weights on ‖kept − exact‖ relative to ‖kept‖, Frobenius norms."""
+        """A bound on ‖stored − exact‖ / ‖stored‖ in Frobenius norms, the largest over all adapted weights."""
         worst = 0.0
         for name in self._names:
             if self._bounds[name]:
@@ -78,13 +80,13 @@ class AdapterAverage:
         return worst
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint must hold: the factors, how many columns are in use, and the bounds."""
+        """What a checkpoint must hold: the factors, the number of columns in use, and the bounds."""
         bounds = torch.tensor([self._bounds[name] for name in self._names], dtype=torch.float64)
         return {**self._factors, "columns": torch.tensor(self._used), "bounds": bounds}
 
     @torch.no_grad()
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        for name, served in self._served().items():  # on its device, as in `reset`
+        for name, served in self._served().items():  # on the adapter's device, as in `reset`
             self._factors[name] = torch.empty_like(self._factors[name], device=served.device).copy_(tensors[name])
         self._used = int(tensors["columns"])
         self._bounds = dict(zip(self._names, tensors["bounds"].tolist(), strict=True))
@@ -103,7 +105,12 @@ class AdapterAverage:
         return self._factors[name], self._factors[_up(name)]
 
     def _compress(self) -> None:
-        """Bring every sum back to KEPT·r columns."""
+        """Reduce every average to KEPT·r columns.
+
+        In float64, because errors of a reduction stay in the average. QR decompositions make the matrix that is
+        decomposed as small as the number of columns. The singular values go to both factors by their roots, so that
+        neither becomes much larger than the other.
+        """
         keep = KEPT * self._rank
         for name in self._names:
             down, up = self._pair(name)

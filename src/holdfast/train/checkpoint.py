@@ -1,7 +1,7 @@
-"""Checkpoints that a killed run goes on from: whole or not there, and never trusted without their checksums.
+"""Checkpoints to resume a killed run from. They are complete or absent, and checked by checksums before use.
 
-A checkpoint is a folder of safetensors, written by torch's distributed checkpointing, and `position.json`. Every
-process writes its own shards; any number of processes can go on from them, because each reads what it needs of all
+A checkpoint is a folder with safetensors, written by torch's distributed checkpointing, and `position.json`. Every
+process writes its own shards. Any number of processes can resume from them, because each reads what it needs from all
 files.
 """
 
@@ -26,10 +26,10 @@ from holdfast.errors import RunError
 from holdfast.model.processes import Processes
 
 KEPT = 2
-"""Checkpoints that are kept: the newest, and the one before it in case the newest is damaged."""
+"""How many checkpoints to keep: the newest, and the one before it in case the newest is damaged."""
 
 FILE_BYTES = 2**30
-"""Tensors are put together into files of about this size; writing one takes as much host memory again."""
+"""Tensors share files of about this size. Writing a file takes as much host memory again, so files stay small."""
 
 Groups = Mapping[str, Mapping[str, Tensor]]
 """Tensors by group ("policy", "optimizer", "teacher", …) and name."""
@@ -37,7 +37,7 @@ Groups = Mapping[str, Mapping[str, Tensor]]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that is whole: the position it was taken at, and tensors that are read when they are asked for."""
+    """A complete checkpoint: the position in the run, and tensors that are read on request."""
 
     path: Path
     position: Mapping[str, Any]
@@ -47,50 +47,52 @@ class Checkpoint:
         return int(self.path.name)
 
     def load(self, group: str, like: Callable[[str], Tensor | None] = lambda name: None) -> dict[str, Tensor]:
-        """The tensors of a group, by name; empty where there are none.
+        """The tensors of a group, by name; empty if the group has none.
 
         Args:
-            like: gives for a name a tensor that is spread over processes and devices as the loaded one is to be; None,
-                or one of another shape: it is whole, on the CPU. Every process asks for what it needs.
+            like: returns, for a name, a tensor that is laid out over processes and devices as the loaded one is to be.
+                If it returns None or a tensor of another shape, the whole tensor is loaded onto the CPU.
         """
         reader = HuggingFaceStorageReader(str(self.path))
-        found: dict[str, Tensor] = {}
+        tensors: dict[str, Tensor] = {}
         for key, stored in reader.read_metadata().state_dict_metadata.items():
             owner, _, name = key.partition("/")
             if owner == group:
                 model = like(name)
                 if model is not None and model.shape == stored.size:  # type: ignore[union-attr]
-                    found[name] = torch.empty_like(model, dtype=stored.properties.dtype, requires_grad=False)  # type: ignore[union-attr]
+                    tensors[name] = torch.empty_like(model, dtype=stored.properties.dtype, requires_grad=False)  # type: ignore[union-attr]
                 else:
-                    found[name] = torch.empty(stored.size, dtype=stored.properties.dtype)  # type: ignore[union-attr]
-        with _plainly():
+                    tensors[name] = torch.empty(stored.size, dtype=stored.properties.dtype)  # type: ignore[union-attr]
+        with _plain_errors():
             dcp.load(
-                {f"{group}/{name}": tensor for name, tensor in found.items()},
+                {f"{group}/{name}": tensor for name, tensor in tensors.items()},
                 storage_reader=reader,
                 no_dist=Processes.current().size == 1,
             )
-        return found
+        return tensors
 
 
 def save_checkpoint(
     folder: Path, number: int, groups: Groups, position: Mapping[str, Any], *, spare: Collection[int] = ()
 ) -> Path:
-    """Write checkpoint `number` under `folder`: into a temporary folder, checksummed, then renamed; prune old ones.
+    """Write checkpoint `number` into `folder`, and remove old ones.
 
-    All processes call it together; of a tensor that several hold, one writes it. Plain tensors of the same name must be
-    the same on all.
+    It is written into a temporary folder, with checksums, and then renamed. All processes call this together. A tensor
+    that several processes have is written by one. Tensors that are not sharded must be equal on all.
 
     Args:
-        spare: numbers of old ones that are kept.
+        spare: numbers of old checkpoints that must stay.
 
     Raises:
-        RunError: it cannot be written.
+        RunError: the checkpoint cannot be written.
     """
     try:
         return _save(folder, number, groups, position, spare)
     except OSError as error:
         where = str(error.filename or folder)
-        raise RunError(f"a checkpoint cannot be written: {error.strerror}", where=where, fix="make room") from error
+        raise RunError(
+            f"a checkpoint cannot be written: {error.strerror}", where=where, fix="free some disk space"
+        ) from error
 
 
 def _save(folder: Path, number: int, groups: Groups, position: Mapping[str, Any], spare: Collection[int]) -> Path:
@@ -99,7 +101,7 @@ def _save(folder: Path, number: int, groups: Groups, position: Mapping[str, Any]
     temporary = folder / f".{number:08d}.tmp"
     world.main(lambda: _make_empty(temporary))
     tensors = {f"{group}/{name}": tensor.detach() for group, own in groups.items() for name, tensor in own.items()}
-    with _plainly():
+    with _plain_errors():
         dcp.save(
             tensors,
             storage_writer=HuggingFaceStorageWriter(
@@ -115,7 +117,7 @@ def _save(folder: Path, number: int, groups: Groups, position: Mapping[str, Any]
 
 
 def _file_numbers(tensors: Mapping[str, Tensor], world: Processes) -> dict[str, int]:
-    """Which file, from 1, each tensor goes to; the same on all processes, also for what only one of them holds."""
+    """The number of each tensor's file, from 1. It is the same on all processes, also for tensors that only one has."""
     sizes: dict[str, int] = {}
     for own in world.gather({name: tensor.numel() * tensor.element_size() for name, tensor in tensors.items()}):
         sizes |= own
@@ -134,7 +136,7 @@ def _make_empty(folder: Path) -> None:
 def _finish(
     temporary: Path, final: Path, sums: dict[str, str], position: Mapping[str, Any], spare: Collection[int]
 ) -> None:
-    """Add what the main process writes, and put the whole folder in its place."""
+    """Add the main process's files, and rename the complete folder to its final name."""
     (temporary / "position.json").write_text(json.dumps(position))
     sums["position.json"] = _digest_and_flush(temporary / "position.json")
     (temporary / "checksums.json").write_text(json.dumps(sums))
@@ -142,12 +144,12 @@ def _finish(
     _flush(temporary)
     aside = _aside(final)
     if final.exists():
-        # Never removed before its successor is in place; `_recover` puts it back after a kill in between.
+        # Moved and not removed: after a kill between these two renames, `_recover` moves it back.
         os.replace(final, aside)
     os.replace(temporary, final)
     _flush(final.parent)
     shutil.rmtree(aside, ignore_errors=True)
-    # One with a higher number was damaged and passed over: it does not count among those that are kept.
+    # A checkpoint with a higher number was damaged, and this run resumed from one before it. It does not count.
     known = [path for path in _numbered(final.parent) if int(path.name) <= int(final.name)]
     for old in known[:-KEPT]:
         if int(old.name) in spare:
@@ -156,10 +158,10 @@ def _finish(
 
 
 def load_newest(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint that is whole; a damaged one is named in a warning and passed over. None if there is none.
+    """The newest complete checkpoint; None without any. A damaged one is skipped with a warning that names it.
 
     Raises:
-        RunError: there are checkpoints, and none is whole: beginning anew would throw the run's logs away.
+        RunError: all checkpoints are damaged. The run does not start again, because that would discard its logs.
     """
     world = Processes.current()
     paths = world.main(lambda: _recover(folder))
@@ -168,16 +170,16 @@ def load_newest(folder: Path) -> Checkpoint | None:
             return _opened(path)
         if before is None:
             raise RunError(
-                f"{fault}, and there is no other checkpoint that is whole",
+                f"{fault}, and no other checkpoint is complete",
                 where=str(path),
-                fix="bring it back from a copy, or remove the run directory and run again",
+                fix="restore it from a backup, or remove the run directory and run again",
             )
-        warnings.warn(f"{path}: {fault}; going on from the checkpoint before it", stacklevel=2)
+        warnings.warn(f"{path}: {fault}; resuming from the checkpoint before it", stacklevel=2)
     return None
 
 
 def remove_between(folder: Path, first: int, last: int) -> None:
-    """Remove the checkpoints whose numbers lie between two others'."""
+    """Remove the checkpoints with numbers above `first` and below `last`."""
     for path in _numbered(folder):
         if first < int(path.name) < last:
             shutil.rmtree(path)
@@ -188,7 +190,7 @@ def _aside(final: Path) -> Path:
 
 
 def _recover(folder: Path) -> list[Path]:
-    """All checkpoints, the newest first, with those that a kill has left aside back in their places."""
+    """All checkpoints, the newest first, after moving back those that a kill left under a temporary name."""
     for aside in folder.glob(".*.old") if folder.is_dir() else ():
         final = folder / aside.name[1 : -len(".old")]
         if final.exists():
@@ -202,7 +204,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     """The checkpoint in a folder.
 
     Raises:
-        RunError: it is incomplete or damaged.
+        RunError: the checkpoint is incomplete or damaged.
     """
     if fault := _fault(path):
         raise RunError(fault, where=str(path), fix="name another checkpoint")
@@ -218,7 +220,7 @@ def _numbered(folder: Path) -> list[Path]:
 
 
 def _fault(path: Path) -> str:
-    """What is wrong with a checkpoint; empty where nothing is. Every process looks at a share of the files."""
+    """What is wrong with a checkpoint, or "". Every process checks a share of the files."""
     world = Processes.current()
     return next((fault for fault in world.each(lambda: _fault_in_share(path, world)) if fault), "")
 
@@ -227,7 +229,7 @@ def _fault_in_share(path: Path, world: Processes) -> str:
     try:
         sums = json.loads((path / "checksums.json").read_text())
     except (FileNotFoundError, NotADirectoryError, ValueError):
-        return "incomplete checkpoint"
+        return "incomplete checkpoint, checksums.json is missing or unreadable"
     if not isinstance(sums, dict) or "position.json" not in sums:
         return "damaged checkpoint, checksums.json has changed"
     for name in world.share(list(sums)):
@@ -250,7 +252,7 @@ def _digest_and_flush(path: Path) -> str:
 
 
 def _flush(path: Path) -> None:
-    """Ask the system to bring a file or folder to disk."""
+    """Have the system write a file or folder to disk now, so that a power cut cannot lose it."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -259,8 +261,8 @@ def _flush(path: Path) -> None:
 
 
 @contextmanager
-def _plainly() -> Iterator[None]:
-    """Without torch's remark that a process alone is one, and with errors as they were before it wrapped them."""
+def _plain_errors() -> Iterator[None]:
+    """Hide torch's warning that a single process is not distributed, and raise errors without torch's wrapper."""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "torch.distributed is disabled")

@@ -16,27 +16,27 @@ from holdfast.train.step import StageTrainer
 def fisher_information(
     policy: Policy, rows: Sequence[Row], settings: TrainSettings, poll: Callable[[], None] = lambda: None
 ) -> dict[str, Tensor]:
-    """E[(∂ log π(y|x)/∂θ_i)²], its diagonal, by parameter and in its shape; empty for no rows.
+    """The diagonal E[(∂ log π(y|x)/∂θ_i)²], by parameter and in its shape; empty without rows.
 
-    Each sequence's gradient is taken on its own, for the square of a sum is not the sum of squares.
+    Every sequence has its own backward pass, because the square of a sum is not the sum of squares.
 
     Args:
-        rows: sequences; log π is the sum over their loss tokens.
-        poll: called before every sequence; may raise.
+        rows: sequences y after prompts x. log π is the sum over a row's loss tokens.
+        poll: called before every sequence; it may raise.
     """
     trainer = StageTrainer(policy, None, None, Objective(), settings)
     trainer.poll = poll
     trainer.optimizer.zero_grad(set_to_none=True)
-    found: dict[str, Tensor] = {}
-    said = [row for row in rows if row.loss_positions()]
-    for row in said:
+    fisher: dict[str, Tensor] = {}
+    rows = [row for row in rows if row.loss_positions()]
+    for row in rows:
         trainer.forward_backward([replace(row, ce=1.0)], where="Fisher information")
-        tokens = len(row.loss_positions())  # the loss is their mean
+        tokens = len(row.loss_positions())  # the loss is the mean over tokens, and log π the sum
         with torch.no_grad():
             for name, parameter in trainer.parameters.items():
                 if parameter.grad is None:
                     continue
                 gradient = tokens * parameter.grad
-                found.setdefault(name, torch.zeros_like(parameter)).addcmul_(gradient, gradient, value=1 / len(said))
+                fisher.setdefault(name, torch.zeros_like(parameter)).addcmul_(gradient, gradient, value=1 / len(rows))
         trainer.optimizer.zero_grad(set_to_none=True)
-    return {name: value.detach() for name, value in found.items()}
+    return {name: value.detach() for name, value in fisher.items()}

@@ -1,4 +1,4 @@
-"""What holds the weights themselves: terms of the loss that no row carries, executed as a recipe has specified them."""
+"""Penalties on the weights: terms of the loss that do not depend on rows, as a recipe specifies them."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -12,41 +12,54 @@ from holdfast.model.stage_adapters import StageAdapters
 from holdfast.recipes.parts.penalty import FisherPenalty, PenaltySpec
 
 FisherEstimate = Callable[[], Mapping[str, Tensor]]
-"""Gives a new estimate of the Fisher information by parameter; empty where there is nothing to estimate it from."""
+"""Returns a new estimate of the Fisher information by parameter; empty if there is nothing to estimate it from."""
 
 
 class Penalty(Protocol):
-    """A term of the loss that depends on the weights alone."""
+    """A term of the loss that depends only on the weights."""
 
     def begin(self, stage: int, estimate: FisherEstimate) -> None:
-        """Make ready for a stage, with the weights as they are now; a second call for the same stage does nothing."""
+        """Prepare a stage, with the weights as they are now. A second call for the same stage does nothing."""
 
     def add_gradient(self) -> float:
-        """Add the term's gradient to the parameters', once these are those of the whole step; returns its value."""
+        """Add the term's gradient to the parameters' gradients of a whole step, and return the term's value."""
 
-    def state(self) -> dict[str, Tensor]: ...
-    def like(self, name: str) -> Tensor | None: ...
-    def load_state(self, tensors: Mapping[str, Tensor]) -> None: ...
-    def progress(self) -> dict[str, Any]: ...
-    def load_progress(self, saved: Mapping[str, Any]) -> None: ...
+    def state(self) -> dict[str, Tensor]:
+        """The tensors that a checkpoint must hold."""
+
+    def like(self, name: str) -> Tensor | None:
+        """A tensor that is laid out over devices as the one of this name in `state` is to be."""
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore what `state` returned."""
+
+    def progress(self) -> dict[str, Any]:
+        """The plain data that a checkpoint must hold."""
+
+    def load_progress(self, saved: Mapping[str, Any]) -> None:
+        """Restore what `progress` returned."""
 
 
 class FisherHold:
-    """strength/2 · Σ_i F_i (θ_i − θ*_i)², element by element, so that each process holds its own shards."""
+    """strength/2 · Σ_i F_i (θ_i − θ*_i)² (EWC), with F the Fisher information and θ* the weights at a stage's start.
+
+    Everything is element by element, so each process of a sharded run has its own shards.
+    """
 
     def __init__(self, spec: FisherPenalty, policy: Policy) -> None:
         self.spec, self._policy = spec, policy
         self._stage = 0
         self.fisher: dict[str, Tensor] = {}
         self.anchor: dict[str, Tensor] = {}
-        """θ*, by parameter; both are empty while there is nothing to protect."""
+        """θ*, by parameter. Both are empty while there is nothing to protect."""
 
     def begin(self, stage: int, estimate: FisherEstimate) -> None:
         if stage == self._stage:
             return
-        found = estimate()  # by gradients
-        decayed = {name: self.spec.decay * known for name, known in self.fisher.items()}
-        self.fisher = {name: decayed[name] + new if name in decayed else new for name, new in found.items()} or decayed
+        estimated = estimate()
+        decayed = {name: self.spec.decay * earlier for name, earlier in self.fisher.items()}
+        # Without an estimate, the earlier information still decays.
+        self.fisher = {n: decayed[n] + new if n in decayed else new for n, new in estimated.items()} or decayed
         trainable = self._policy.named_trainable()
         self.anchor = {name: trainable[name].detach().clone() for name in self.fisher}
         self._stage = stage
@@ -86,7 +99,7 @@ class FisherHold:
 
 
 def penalty_of(spec: PenaltySpec | None, policy: Policy, stages: int) -> Penalty | None:
-    """What carries out a specification over a stream of so many stages."""
+    """The penalty of a specification, for a stream of so many stages."""
     if spec is None:
         return None
     return FisherHold(spec, policy) if isinstance(spec, FisherPenalty) else StageAdapters(spec, policy, stages)

@@ -1,7 +1,7 @@
-"""Who supervises: the student itself, a frozen model, one that is refreshed now and then, or a slow average in float32.
+"""The teacher: the student itself, a frozen model, one that is refreshed from time to time, or an average in float32.
 
-For full fine-tuning a teacher is a second set of weights. Under LoRA it is a second adapter, or no adapter at all
-where the frozen base supervises: never a copy of the model.
+In full fine-tuning a teacher is a second set of weights. Under LoRA it is a second adapter, or no adapter if the frozen
+base is the teacher; the model is never copied.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from holdfast.model.base import Base, _copy
+from holdfast.model.base import Base, frozen_copy
 from holdfast.model.policy import Policy
 from holdfast.recipes.parts.teacher import TeacherSpec
 from holdfast.train.adapter_average import WIDTH, AdapterAverage
@@ -19,20 +19,34 @@ from holdfast.train.teacher_refresh import Clock, refresh_of
 
 
 class Average(Protocol):
-    """Weights of a teacher that can be set back, and moved toward the student's."""
+    """A teacher's weights, which can be reset and moved toward the student's."""
 
-    def reset(self, to: Literal["student", "base"]) -> None: ...
-    def move(self, rate: float) -> None: ...
-    def error_bound(self) -> float: ...
-    def state(self) -> dict[str, Tensor]: ...
-    def load_state(self, tensors: dict[str, Tensor]) -> None: ...
+    def reset(self, to: Literal["student", "base"]) -> None:
+        """Set them to the student's present weights, or to the base's."""
+
+    def move(self, rate: float) -> None:
+        """θ_T ← (1−rate)·θ_T + rate·θ, with θ the student's weights."""
+
+    def error_bound(self) -> float:
+        """A bound on the relative error of the average that is kept; 0 if it is exact to rounding."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint must hold."""
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        """Restore what `state` returned."""
 
 
 class WeightAverage:
-    """θ_T ← (1−rate)·θ_T + rate·θ in float32, whatever the dtype of the weights that are served.
+    """The average of full fine-tuning, in float32 whatever the dtype of the teacher's weights.
 
-    Where the served weights are float32 they are the average themselves. Everything is element-wise, so that each
-    process of a sharded run moves its own shards.
+    Small rates need it: (1−rate)·θ_T + rate·θ rounds back to θ_T in bfloat16. If the teacher's weights are float32,
+    they are the average themselves. Everything is element by element, so each process of a sharded run moves its own
+    shards.
+
+    Args:
+        teacher: the copy of the model that teaches.
+        base: only needed to reset to it.
     """
 
     def __init__(self, student: Policy, teacher: Policy, base: Base | None) -> None:
@@ -59,7 +73,7 @@ class WeightAverage:
 
     def state(self) -> dict[str, Tensor]:
         if not self._averages:
-            # Only now, and not when it is made: a sharded run replaces the weights by their shards in between.
+            # On first use and not in `__init__`: in between, a sharded run replaces the weights by their shards.
             self._averages = {name: weight.detach().float() for name, weight in self._served().items()}
         return self._averages
 
@@ -75,26 +89,27 @@ class WeightAverage:
 
 
 class Teacher:
-    """A teacher as its specification says; the methods `after_…` alone move its weights.
+    """A teacher as its specification says. Only `start_stage` and the methods `after_…` change its weights.
 
-    Of a teacher of kind `trust_region`, this is the frozen part; who scores adds the student's.
+    Of kind `trust_region`, this is the frozen part; `SignalSources` mixes it with the student.
 
     Args:
-        base: may be None where the specification never restarts from it.
-        offload: keep weights of its own in host memory while it does not score; an adapter is too small to matter.
+        base: may be None if the specification never restarts from it.
+        offload: keep a copy of the model in host memory while it does not score. Adapters stay: they are small.
     """
 
     def __init__(self, spec: TeacherSpec, policy: Policy, base: Base | None, *, offload: bool = False) -> None:
         self.spec, self._policy, self._base, self._offload = spec, policy, base, offload
         self.copy: Policy | None = None
+        """A copy of the whole model. None under LoRA, and if the student or the base is the teacher."""
         self.average: Average | None = None
-        """Weights of its own; None for a teacher that has none."""
+        """The weights of that copy or adapter; None for a teacher without."""
         self.frozen = False
-        """Its weights stand still for now, whatever the specification says but for a `first` refresh."""
+        """Set while the guard keeps its weights from changing. Only a `first` refresh still happens."""
         self._is_base = spec.kind in ("frozen", "trust_region") and spec.stage_start == "base"
         self._refresh = refresh_of(spec)
         self.refreshes = 0
-        """Of this stage, by the clock or by the gate."""
+        """Number in this stage, by schedule or by metrics."""
         if self._is_base and base is None:
             self._base = Base(policy, offload=offload)
         if spec.kind == "live" or self._is_base:
@@ -103,32 +118,32 @@ class Teacher:
             policy.add_teacher(WIDTH if self.moves else 1)
             self.average = AdapterAverage(policy.named_trainable, policy.named_teacher)
         else:
-            self.copy = _copy(policy, offload)
+            self.copy = frozen_copy(policy, offload)
             self.average = WeightAverage(policy, self.copy, self._base)
 
     @property
     def moves(self) -> bool:
-        """Whether its weights follow the student's within a stage."""
+        """Whether its weights can change within a stage."""
         return self._refresh is not None or (self.spec.kind == "ema" and self.spec.rate > 0)
 
     @property
-    def can_stand_still(self) -> bool:
-        """Whether there is anything that freezing it holds back: a clock's one refresh it does not."""
+    def can_freeze(self) -> bool:
+        """Whether freezing it changes anything. It does not for a `periodic` teacher with one `first` refresh only."""
         return self.moves and not (self.spec.kind == "periodic" and self.spec.every == 0)
 
     @property
     def waits(self) -> bool:
-        """Whether its first refresh is still to come, before which nobody is taught by it."""
+        """Whether its first refresh is still to come. Until then no row is taught by it."""
         return isinstance(self._refresh, Clock) and self._refresh.waits
 
     @property
     def moves_within_batch(self) -> bool:
-        """Whether what it says changes between two optimizer steps on the same rollout batch."""
+        """Whether it changes between two optimizer steps on the same rollout batch."""
         by_step = self.spec.kind == "ema" and self.moves and self.spec.cadence == "optimizer_step"
         return by_step or self.spec.kind in ("live", "trust_region")
 
     def start_stage(self) -> None:
-        """What the specification's `stage_start` says; the student is the one in memory now."""
+        """Reset the weights as the specification's `stage_start` says; "student" is the student as it is now."""
         if self.average is not None and self.spec.stage_start != "keep":
             self.average.reset(self.spec.stage_start)
         self._refresh, self.refreshes = refresh_of(self.spec), 0
@@ -138,20 +153,25 @@ class Teacher:
             self._follow()
 
     def after_rollout_batch(self, numbers: Mapping[str, Any]) -> None:
-        """After the last optimizer step on a rollout batch, which has measured these numbers."""
+        """After the last optimizer step on a rollout batch.
+
+        Args:
+            numbers: the rollout batch's metrics.
+        """
         if self.spec.cadence == "rollout_batch":
             self._follow()
-        self._look(numbers)
+        self._refresh_if_due(numbers)
 
-    def after_lost_batch(self) -> None:
-        """After a rollout batch whose last step took nothing: an average stays, a gate is not asked, a clock goes on.
+    def after_skipped_batch(self) -> None:
+        """After a rollout batch whose last step was skipped.
 
-        It may be set by the stage's steps: where a recipe's phases change by these, its teacher must change with them.
+        An average does not move, and a `gated` teacher is not refreshed. The schedule of a `periodic` one still counts
+        the batch: recipes set it to the steps at which their phases change, and steps are counted either way.
         """
         if self.spec.kind == "periodic":
-            self._look({})
+            self._refresh_if_due({})
 
-    def _look(self, numbers: Mapping[str, Any]) -> None:
+    def _refresh_if_due(self, numbers: Mapping[str, Any]) -> None:
         if self._refresh is not None and self._refresh.due(numbers, frozen=self.frozen):
             self._move(self.spec.share)
             self.refreshes += 1
@@ -163,13 +183,13 @@ class Teacher:
     def _move(self, share: float) -> None:
         assert self.average is not None
         if share == 1:
-            self.average.reset("student")  # exact, where a move would round
+            self.average.reset("student")  # exact; `move` would round
         else:
             self.average.move(share)
 
     @contextmanager
     def scoring(self) -> Iterator[Policy]:
-        """Within it, the policy to compute the teacher's logits with; without gradients."""
+        """Within it, the policy that computes the teacher's logits, without gradients."""
         with torch.no_grad():
             if self.spec.kind == "live":
                 yield self._policy
@@ -186,11 +206,11 @@ class Teacher:
                     yield self.copy
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint must hold of the teacher."""
+        """The tensors that a checkpoint must hold of the teacher."""
         return self.average.state() if self.average is not None else {}
 
     def like(self, name: str) -> Tensor | None:
-        """The tensor of a name in `state`."""
+        """The tensor of this name in `state`, as a checkpoint's counterpart is to be laid out over devices."""
         return self.state().get(name)
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
@@ -198,7 +218,7 @@ class Teacher:
             self.average.load_state(dict(tensors))
 
     def progress(self) -> dict[str, Any]:
-        """What a checkpoint must hold of its refreshes, as plain data."""
+        """The plain data that a checkpoint must hold of its refreshes."""
         return {"refreshes": self.refreshes, "refresh": self._refresh.state() if self._refresh is not None else None}
 
     def load_progress(self, saved: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""When a frozen teacher takes over from the student: by the clock, or where the metrics allow it. Torch-free."""
+"""When a frozen teacher takes over the student's weights: on a schedule, or when metrics allow it. Torch-free."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -8,13 +8,14 @@ from holdfast.recipes.parts.teacher import TeacherSpec
 
 
 class Refresh(Protocol):
-    """Asked after every rollout batch; its state is plain data for a checkpoint."""
+    """Decides after every rollout batch. Its state is plain data for a checkpoint."""
 
     def due(self, numbers: Mapping[str, Any], *, frozen: bool = False) -> bool:
-        """Whether to refresh now, given what the rollout batch has measured.
+        """Whether to refresh now.
 
         Args:
-            frozen: the teacher is to stand still, whatever was measured.
+            numbers: the rollout batch's metrics.
+            frozen: the guard has frozen the teacher.
         """
 
     def state(self) -> dict[str, Any]: ...
@@ -23,15 +24,18 @@ class Refresh(Protocol):
 
 @dataclass
 class Clock:
-    """Every so many rollout batches of a stage, counted from the first refresh on where that has a time of its own.
+    """Refresh every so many rollout batches of a stage.
 
-    Such a first refresh is where a recipe's teaching begins: it goes on in a frozen teacher, too, which stands still
-    from then on.
+    A `first` refresh is where a recipe begins to teach, so it happens in a frozen teacher too. Freezing only stops the
+    refreshes after it.
     """
 
     every: int
+    """Rollout batches between refreshes, counted from the first one; 0 for none after it."""
     first: int = 0
+    """The rollout batch after which the first refresh comes; 0 for `every`."""
     batches: int = 0
+    """Rollout batches of the stage so far."""
 
     def due(self, numbers: Mapping[str, Any], *, frozen: bool = False) -> bool:
         self.batches += 1
@@ -41,7 +45,7 @@ class Clock:
 
     @property
     def waits(self) -> bool:
-        """Whether the first refresh, where it has a time of its own, is still to come."""
+        """Whether a `first` refresh is still to come."""
         return self.batches < self.first
 
     def state(self) -> dict[str, Any]:
@@ -53,35 +57,40 @@ class Clock:
 
 @dataclass(frozen=True)
 class Tail:
-    """What the gate watches: moving averages of the reward, the truncated share and the long completions' length."""
+    """The metrics that decide: moving averages of the reward, and of the upper tail of completion lengths."""
 
     reward: float
     truncated: float
+    """The share of truncated completions."""
     length: float
+    """The 95th percentile of completion lengths, in tokens."""
 
     def moved(self, to: "Tail", rate: float) -> "Tail":
         mean = {k: (1 - rate) * v + rate * getattr(to, k) for k, v in asdict(self).items()}
         return Tail(**mean)
 
     def beats(self, other: "Tail", margin: float) -> bool:
-        """A higher reward, and no more long or truncated completions than before, up to a margin."""
+        """Whether the reward is higher and there are, up to a margin, no more long or truncated completions."""
         safe = self.truncated <= other.truncated + margin and self.length <= other.length * (1 + margin)
         return self.reward > other.reward and safe
 
 
 @dataclass
 class RefreshCheck:
-    """CGTR (arXiv 2606.03532): refresh where the reward is above that at the last refresh and the tail has not grown.
+    """CGTR (arXiv 2606.03532): refresh if the reward is above that at the last refresh and the tail has not grown.
 
-    Asked every `every` rollout batches; what a stage begins with is its first batch's measurement.
+    The first rollout batch of a stage is what its first check is compared with.
     """
 
     every: int
+    """Rollout batches between checks."""
     rate: float
+    """Of the moving averages."""
     margin: float
     batches: int = 0
     now: Tail | None = None
     last: Tail | None = None
+    """At the last refresh."""
 
     def due(self, numbers: Mapping[str, Any], *, frozen: bool = False) -> bool:
         if frozen:
@@ -112,7 +121,7 @@ class RefreshCheck:
 
 
 def refresh_of(spec: TeacherSpec) -> Refresh | None:
-    """What decides on a teacher's refreshes, anew for a stage; None for kinds that are not refreshed."""
+    """A fresh decision rule for a stage; None for kinds of teacher that are never refreshed."""
     if spec.kind == "periodic":
         return Clock(spec.every, spec.first)
     if spec.kind == "gated":

@@ -1,4 +1,4 @@
-"""Parameter drift between models: what is read, matched and summed up, adapters, stages, and the command."""
+"""`holdfast.evaluate.drift.compare`: what is read, matched and pooled, adapters, stages, and the command."""
 
 import json
 import math
@@ -16,7 +16,7 @@ from drift_factory import NAMES, assert_same, by_numpy, orthonormal, random, sav
 from holdfast.cli.drift import as_text
 from holdfast.errors import ModelError
 from holdfast.evaluate.drift import DriftResult, Metrics, drift, stages_between, subspaces
-from holdfast.evaluate.drift.pairs import place
+from holdfast.evaluate.drift.pairs import module_and_layer
 from holdfast.evaluate.drift.stages import drift_entry
 
 
@@ -111,7 +111,7 @@ def test_floor_is_what_a_model_saved_and_loaded_again_reads(tmp_path: Path) -> N
 
 
 def test_a_floor_is_pooled_as_what_it_is_the_floor_of(tmp_path: Path) -> None:
-    """The base itself in bfloat16 reads as its own floor, in every number of every row."""
+    """The base in bfloat16 measures as its own floor, in every number of every row."""
     start = weights()
     a = save_model(tmp_path / "a", start)
     found = drift(a, save_model(tmp_path / "control", {name: w.bfloat16() for name, w in start.items()}))
@@ -139,7 +139,7 @@ def test_matrices_that_training_left_alone_are_in_no_median_and_are_counted(tmp_
         assert entry[f"{side}_largest"] == pytest.approx(max(each[side] for each in own), rel=1e-3)
     alone = found.by_type()["mlp.down_proj"]
     assert (alone.matrices, alone.unmoved, alone.median["spectral_shift"]) == (1, 1, 0.0)
-    assert "Not an entry moved in 2 of 5 matrices." in as_text(found)
+    assert "2 of 5 matrices did not move at all." in as_text(found)
 
 
 def test_tied_head_is_measured_once(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_experts_in_one_tensor_are_matrices_of_their_own(tmp_path: Path) -> None
     ],
 )
 def test_module_types(name: str, expected: tuple[str, int | None]) -> None:
-    assert place(name) == expected
+    assert module_and_layer(name) == expected
 
 
 def test_large_matrices_are_randomized_unless_exact(pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,7 +204,7 @@ def test_large_matrices_are_randomized_unless_exact(pair: tuple[Path, Path], mon
 
 
 def stages(folder: Path, directions: list[tuple[int, int]]) -> list[Path]:
-    """Models, each one direction [left, right] of a fixed basis further than the one before."""
+    """Models that each differ from the one before by one direction [left, right] of a fixed basis."""
     left, right = orthonormal(40, 40).float(), orthonormal(24, 24, seed=1).float()
     weight = random(40, 24)
     made = [save_model(folder / "base", {"layers.0.up.weight": weight})]
@@ -247,7 +247,7 @@ def test_update_that_did_not_happen_is_aligned_with_nothing(tmp_path: Path) -> N
 
 
 def adapted(base: Path, folder: Path, **settings: Any) -> tuple[Path, Path]:
-    """An adapter with random factors on a model, by peft; and the model that peft merges from it."""
+    """An adapter with random factors, written by peft, and the model that peft merges from it."""
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 

@@ -1,4 +1,4 @@
-"""The metrics of parameter drift: against numpy, closed forms and their own stated errors."""
+"""`holdfast.evaluate.drift.metrics`: against numpy, closed forms and the stated error bounds."""
 
 import math
 from collections.abc import Iterator
@@ -13,19 +13,19 @@ from torch import Tensor
 
 from drift_factory import assert_same, by_numpy, orthonormal, random
 from holdfast.evaluate.drift import Metrics, subspaces, tall
-from holdfast.evaluate.drift.masks import is_changed, kth_smallest, moved
+from holdfast.evaluate.drift.masks import change, is_changed, kth_smallest
 from holdfast.evaluate.drift.metrics import Decomposed, leading, matrix_metrics, noise
 from holdfast.evaluate.drift.tall import Matrix, gram
 
 
-def held(matrix: Tensor) -> Matrix:
+def in_memory(matrix: Tensor) -> Matrix:
     return Matrix(lambda: matrix)
 
 
 def measured(before: Tensor, after: Tensor, *, rank: int = 4, share: float = 0.3, exact: bool = True) -> Metrics:
     """The metrics of two matrices in memory."""
-    start, end = held(before), held(after)
-    counts = moved(start, end)
+    start, end = in_memory(before), in_memory(after)
+    counts = change(start, end)
     base = Decomposed(start, leading(start, rank), noise(start, counts.before), exact=exact)
     return matrix_metrics(start, end, counts, base, rank=rank, share=share, exact=exact)
 
@@ -51,7 +51,7 @@ def test_exact_mode_agrees_with_full_svd(shape: tuple[int, int], size: float) ->
 def test_large_matrices_are_streamed_to_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     pairs = [(random(*shape), random(*shape, seed=1)) for shape in ((90, 24), (24, 90))]
     whole = [measured(before, before + 1e-2 * step) for before, step in pairs]
-    monkeypatch.setattr(tall, "WHOLE", 0)
+    monkeypatch.setattr(tall, "IN_MEMORY", 0)
     monkeypatch.setattr(tall, "BLOCK", 24 * 7)
     for (before, step), expected in zip(pairs, whole):
         found = measured(before, before + 1e-2 * step)
@@ -60,7 +60,7 @@ def test_large_matrices_are_streamed_to_the_same_numbers(monkeypatch: pytest.Mon
 
 def test_gram_matrix_by_strips() -> None:
     matrix = random(50, 13)
-    found = gram(held(matrix)).numpy()
+    found = gram(in_memory(matrix)).numpy()
     assert np.tril(found) == pytest.approx(np.tril((matrix.double().T @ matrix.double()).numpy()))
 
 
@@ -133,7 +133,7 @@ def test_rule_for_unchanged_entries() -> None:
     before = torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0, -1.0, 1.0])
     after = torch.tensor([1.0005, 1.0009, 1.0011, 0.0, 1e-30, 1.0, 0.9989])
     assert is_changed(before, after).tolist() == [False, False, True, False, True, True, True]
-    # Neighbors in bfloat16 are always told apart.
+    # Neighboring numbers in bfloat16 always count as changed.
     numbers = torch.tensor([1.0, 1.9921875, 0.001, 300.0]).bfloat16()
     following = (numbers.view(torch.int16) + 1).view(torch.bfloat16)
     assert bool(is_changed(numbers.float(), following.float()).all())
@@ -186,7 +186,7 @@ def test_randomized_is_within_its_stated_error(decay: float, monkeypatch: pytest
 
 def test_randomized_singular_values_err_no_more_than_stated() -> None:
     matrix = spectrum_like(0.3)
-    found = subspaces.spectrum(held(matrix), 10, exact=False)
+    found = subspaces.spectrum(in_memory(matrix), 10, exact=False)
     true = torch.linalg.svdvals(matrix.double())[:11]
     assert bool(((found.values - true).abs() <= found.value_errors + 1e-9).all())
     assert not found.is_exact
@@ -194,14 +194,14 @@ def test_randomized_singular_values_err_no_more_than_stated() -> None:
 
 def test_randomized_finds_a_low_rank_whole() -> None:
     matrix = (orthonormal(80, 3) * torch.tensor([3.0, 2.0, 1.0])).double() @ orthonormal(50, 3, seed=1).T
-    found = subspaces.spectrum(held(matrix.float()), 3, exact=False)
+    found = subspaces.spectrum(in_memory(matrix.float()), 3, exact=False)
     assert found.values[:3].tolist() == pytest.approx([3, 2, 1], rel=1e-6)
     assert found.angle_error(3) < 1e-3
 
 
 def test_equal_matrices_have_equal_random_starts() -> None:
     matrix = spectrum_like(0.05)
-    first, second = (subspaces.spectrum(held(matrix.clone()), 8, exact=False) for _ in range(2))
+    first, second = (subspaces.spectrum(in_memory(matrix.clone()), 8, exact=False) for _ in range(2))
     assert torch.equal(first.right, second.right)
 
 

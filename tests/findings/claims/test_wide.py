@@ -1,4 +1,4 @@
-"""Claims on the wider lab: what their numbers are read from."""
+"""`holdfast.findings.claims.wide`: what the numbers of claims on the wider lab are read from."""
 
 import math
 from pathlib import Path
@@ -49,7 +49,7 @@ def test_tokens_are_compared_only_where_opsd_gets_there_and_where_not_it_is_coun
 
 @pytest.mark.slow
 def test_quality_and_variance_of_the_base_itself() -> None:
-    """It answers few of the prompts that it has failed, and what it says of its own answers has no distance."""
+    """The base solves few of the prompts on which it failed, and its distance from itself is 0."""
     from holdfast.findings import quality
 
     found = quality.quality_over_variance(lab_task("calculation"), {0: Path("lab")}, seed=0)

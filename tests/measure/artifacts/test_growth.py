@@ -428,7 +428,7 @@ def test_answers_are_read_as_they_were_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (['{"text": "x"}'], "1 answers without `id`, and 2 prompts"),
+        (['{"text": "x"}'], "1 answers without `id`, but 2 prompts"),
         (['{"id": "p", "text": "x"}'], "1 of 2 prompts have no answer, the first 'q'"),
         (['{"id": "p", "text": 3}', '{"id": "q", "text": "x"}'], "has no text"),
         (['{"id": "p", "text": "x", "ids": ["a"]}', '{"id": "q", "text": "x"}'], "`ids` is not a list"),

@@ -1,4 +1,4 @@
-"""Runs that go back with answers of their near future: exactly, and with what the recipe makes of them."""
+"""`holdfast.stream.near_future.answers`: a run goes back exactly, and brings correct answers of its near future."""
 
 import json
 import math
@@ -16,10 +16,8 @@ from holdfast.data.rows import Group, Row
 from holdfast.data.task import Task
 from holdfast.errors import ConfigError, RunError
 from holdfast.recipes import NPO
-from holdfast.recipes.parts.rollouts import NearFutureSpec
 from holdfast.rollouts.sources.near_future import GuidePool, digest_of, rate_by_prompt
 from holdfast.stream.near_future.answers import NearFuture, Return
-from holdfast.stream.near_future.triggers import make_trigger
 from small_runs import RUNS, left_behind, without_times, write_config
 
 EXAMPLE = Example("e", (Message(role="user", content="?"),))
@@ -35,18 +33,18 @@ def ran(folder: Path, name: str, recipe: dict[str, Any] | None = None, **changes
     return folder / name
 
 
-GRPO_ALIKE = {"name": "grpo", "num_generations": 3, "num_iterations": 2}
+PLAIN_GRPO = {"name": "grpo", "num_generations": 3, "num_iterations": 2}
 
 
-def hopeless(folder: Path) -> list[dict[str, Any]]:
-    """One task, whose answers are all wrong."""
+def unsolvable(folder: Path) -> list[dict[str, Any]]:
+    """One task. All answers to it are wrong."""
     own = {"name": "plus-0", "train": str(folder / "0.jsonl"), "test_fraction": 0.25}
     return [own | {"verifier": "small_runs:always_wrong"}]
 
 
-def test_without_right_answers_ahead_the_run_is_grpos_bit_for_bit(tmp_path: Path) -> None:
-    tasks = hopeless(tmp_path)
-    plain, gone_back = (ran(tmp_path, name, recipe, tasks=tasks) for name, recipe in (("a", GRPO_ALIKE), ("b", None)))
+def test_without_correct_answers_the_run_is_grpos_bit_for_bit(tmp_path: Path) -> None:
+    tasks = unsolvable(tmp_path)
+    plain, gone_back = (ran(tmp_path, name, recipe, tasks=tasks) for name, recipe in (("a", PLAIN_GRPO), ("b", None)))
     weights = [left_behind(run)["models/stage-1/model.safetensors"] for run in (plain, gone_back)]
     assert weights[0] == weights[1]
     own = lines(gone_back, "metrics.jsonl")
@@ -59,15 +57,15 @@ def test_without_right_answers_ahead_the_run_is_grpos_bit_for_bit(tmp_path: Path
 
 
 @pytest.mark.parametrize("candidates", [2, 3])
-def test_a_stalled_run_whose_candidates_answer_nothing_goes_on_as_grpo_and_asks_again(
+def test_a_stalled_run_without_correct_answers_continues_as_grpo_and_asks_again(
     tmp_path: Path, candidates: int
 ) -> None:
     recipe = {**RUNS["auto_npo"]["recipe"], "candidates": candidates, "rounds": 1, "num_iterations": 1}
-    tasks = hopeless(tmp_path)
-    plain = ran(tmp_path, "plain", {**GRPO_ALIKE, "num_iterations": 1}, tasks=tasks)
+    tasks = unsolvable(tmp_path)
+    plain = ran(tmp_path, "plain", {**PLAIN_GRPO, "num_iterations": 1}, tasks=tasks)
     asked = ran(tmp_path, "asked", recipe, tasks=tasks)
     decisions = lines(asked, "decisions.jsonl")
-    assert [decision["step"] for decision in decisions] == [2, 4], "every second rollout batch, whatever `rounds` says"
+    assert [decision["step"] for decision in decisions] == [2, 4], "every second batch: `rounds` counts returns"
     assert {decision["outcome"] for decision in decisions} == {"no failed prompt has one; the run continues"}
     assert not (asked / "discarded.jsonl").exists()
     weights = [left_behind(run)["models/stage-1/model.safetensors"] for run in (plain, asked)]
@@ -75,7 +73,7 @@ def test_a_stalled_run_whose_candidates_answer_nothing_goes_on_as_grpo_and_asks_
 
 
 def test_failing_groups_bring_a_guide_and_the_rest_of_the_run_differs(tmp_path: Path) -> None:
-    plain, guided = ran(tmp_path, "plain", GRPO_ALIKE), ran(tmp_path, "guided")
+    plain, guided = ran(tmp_path, "plain", PLAIN_GRPO), ran(tmp_path, "guided")
     (decision, second) = lines(guided, "decisions.jsonl")
     assert (decision["rule"], decision["stage"], decision["step"]) == ("near_future", 1, 3)
     assert (second["stage"], second["step"]) == (2, 3)
@@ -93,7 +91,7 @@ def test_failing_groups_bring_a_guide_and_the_rest_of_the_run_differs(tmp_path: 
     assert first["source_log_ratio"] > 0
     assert first["source_ratio_variance"] > 0
     assert lines(plain, "metrics.jsonl")[-1]["loss"] != own[-1]["loss"]
-    # Rewards are of the student's own samples.
+    # Rewards are those of the student's own samples.
     assert own[0]["reward"] == lines(plain, "metrics.jsonl")[0]["reward"]
     summary = json.loads((guided / "summary.json").read_text())
     assert summary["budget"]["optimizer_steps"] == 2 * (5 + 3)
@@ -103,7 +101,7 @@ def test_failing_groups_bring_a_guide_and_the_rest_of_the_run_differs(tmp_path: 
     assert "Notes are ways back that a recipe itself planned." in page
 
 
-def test_a_stage_shorter_than_the_way_ahead_is_refused(tmp_path: Path) -> None:
+def test_a_stage_with_fewer_steps_than_the_trigger_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="goes back after 6 steps, but the stage has only 5"):
         ran(tmp_path, "run", {"name": "npo", "scout_steps": 6})
 
@@ -121,13 +119,13 @@ def _with_guide(*rewards: float) -> Group:
 
 def test_the_last_of_a_failing_group_makes_room() -> None:
     group = _with_guide(1.0, 0.0, 0.0, 0.4)
-    said = NPO().annotate([group])
+    metrics = NPO().annotate([group])
     assert [row.excluded for row in group.rows] == [False, False, False, True, False]
     rewards = torch.tensor([1.0, 0.0, 0.0, 1.0])
     expected = (rewards - rewards.mean()) / (rewards.std() + 1e-4)
     used = [row.advantage for row in group.rows if not row.excluded]
     assert used == pytest.approx(expected.tolist())
-    assert said["guided_fraction"] == said["failing_fraction"] == 1.0
+    assert metrics["guided_fraction"] == metrics["failing_fraction"] == 1.0
     guide = group.rows[-1]
     assert guide.sampled_logprobs is None
     assert guide.source_logprobs == [-1.0, -2.0]
@@ -135,9 +133,9 @@ def test_the_last_of_a_failing_group_makes_room() -> None:
 
 def test_a_group_that_succeeds_keeps_its_own_rows() -> None:
     group = _with_guide(1.0, 1.0, 1.0, 0.0)
-    said = NPO().annotate([group])
+    metrics = NPO().annotate([group])
     assert [row.excluded for row in group.rows] == [False] * 4 + [True]
-    assert said["guided_fraction"] == 0.0
+    assert metrics["guided_fraction"] == 0.0
 
 
 def test_guides_are_the_right_answers_and_cost_what_all_did(tmp_path: Path) -> None:
@@ -157,66 +155,12 @@ def test_only_the_students_own_samples_say_whether_a_prompt_fails() -> None:
     assert rate_by_prompt(_with_guide(1.0, 0.0).rows, 1.0) == {"e": 0.5}
 
 
-def test_a_stalled_run_is_one_whose_reward_stands_still_while_its_entropy_has_fallen() -> None:
-    spec = NearFutureSpec(kind="stalled", samples=1, patience=3, entropy_share=0.8, fast_rate=1.0, slow_rate=0.5)
-
-    def steps(rewards: list[float], entropies: list[float], spec: NearFutureSpec = spec) -> list[bool]:
-        trigger, due = make_trigger(spec), []
-        for step, (reward, entropy) in enumerate(zip(rewards, entropies, strict=True), 1):
-            trigger.see(step, {"reward": reward, "entropy": entropy}, {"e": 0.0})
-            due.append(trigger.due)
-        return due
-
-    falling = [1.0, 0.9, 0.7, 0.7, 0.7]
-    assert steps([0.5] * 5, falling) == [False, False, True, True, True]
-    assert not any(steps([0.5] * 5, [1.0] * 5)), "the entropy has not fallen"
-    assert not any(steps([0.1, 0.2, 0.3, 0.4, 0.5], falling)), "the reward rises"
-
-
-def test_a_scout_begins_anew_when_it_has_gone_back() -> None:
-    spec = NearFutureSpec(kind="stalled", samples=1, patience=1, fast_rate=1.0, rounds=2)
-    trigger = make_trigger(spec)
-    for step, entropy in enumerate((1.0, 0.5), 1):
-        trigger.see(step, {"reward": 0.0, "entropy": entropy}, {"e": 0.0, "f": 1.0})
-    assert trigger.due
-    assert trigger.failed_prompts() == ["e"]
-    again = make_trigger(spec)
-    again.load_state(json.loads(json.dumps(trigger.state())))
-    assert again == trigger
-    trigger.went_back()
-    for step, entropy in enumerate((0.5, 0.45), 1):
-        trigger.see(step, {"reward": 0.0, "entropy": entropy}, {"e": 0.0})
-    assert not trigger.due, "it must fall from where it stood then"
-    trigger.see(3, {"reward": 0.0, "entropy": 0.3}, {})
-    assert trigger.due
-    trigger.went_back()
-    assert not trigger.is_return_point(0)
-
-
-def test_a_search_that_found_nothing_is_no_way_back() -> None:
-    trigger = make_trigger(NearFutureSpec(kind="stalled", samples=1, patience=2, fast_rate=1.0, rounds=1))
-    for step, entropy in enumerate((1.0, 0.5), 1):
-        trigger.see(step, {"reward": 0.0, "entropy": entropy}, {"e": 0.0, "f": 0.0})
-    assert trigger.due
-    trigger.stayed()
-    assert not trigger.due, "it watches anew"
-    assert trigger.failed_prompts() == ["e", "f"]
-    assert trigger.is_return_point(0)
-    trigger.see(3, {"reward": 0.0, "entropy": 0.3}, {"f": 0.0})
-    assert not trigger.due, "the reward must stand still as long again"
-    trigger.see(4, {"reward": 0.0, "entropy": 0.3}, {})
-    assert trigger.due
-    assert trigger.failed_prompts() == ["f", "e"]
-    trigger.went_back()
-    assert not trigger.is_return_point(0)
-
-
 @pytest.mark.parametrize("candidates", [2, 3])
 def test_the_best_pair_of_checkpoints_is_the_one_of_the_largest_quality_over_variance(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, candidates: int
 ) -> None:
-    """Q̂ and V̂ of every pair once more, from plain forward passes with each checkpoint's weights."""
-    found: list[tuple[Return | None, Return]] = []
+    """Q̂ and V̂ of every pair are recomputed from plain forward passes with each checkpoint's weights."""
+    pairs_chosen: list[tuple[Return | None, Return]] = []
     whole, right = NearFuture.choose, NearFuture._correct
     sampled: list[list[Row]] = []
 
@@ -244,22 +188,22 @@ def test_the_best_pair_of_checkpoints_is_the_one_of_the_largest_quality_over_var
                 quality = len({row.example.id for row in answers[ahead]}) / len(asked)
                 pairs[back, ahead] = quality, math.exp(sum(distances) / max(1, len(distances)))
         (back, ahead), (quality, variance) = max(pairs.items(), key=lambda each: each[1][0] / each[1][1])
-        found.append((chosen, Return(back, ahead, quality, variance)))
+        pairs_chosen.append((chosen, Return(back, ahead, quality, variance)))
         return chosen
 
     monkeypatch.setattr(NearFuture, "_correct", remember)
     monkeypatch.setattr(NearFuture, "choose", choose)
     config = write_config(tmp_path, "auto_npo", recipe={**RUNS["auto_npo"]["recipe"], "candidates": candidates})
     holdfast.run(load_config(config, RunConfig), tmp_path / "run")
-    assert found
-    for chosen, expected in found:
+    assert pairs_chosen
+    for chosen, expected in pairs_chosen:
         assert chosen is not None
         assert (chosen.back_to, chosen.guide_from) == (expected.back_to, expected.guide_from)
         assert chosen.quality == pytest.approx(expected.quality)
         assert chosen.variance == pytest.approx(expected.variance, rel=1e-4)
         assert expected.variance is not None
         assert expected.variance > 1.001
-    for decision, (chosen, _) in zip(lines(tmp_path / "run", "decisions.jsonl"), found, strict=True):
+    for decision, (chosen, _) in zip(lines(tmp_path / "run", "decisions.jsonl"), pairs_chosen, strict=True):
         assert chosen is not None
         assert decision["saw"] == pytest.approx(chosen.values())
         assert decision["saw"]["score"] == pytest.approx(decision["saw"]["quality"] / decision["saw"]["variance"])

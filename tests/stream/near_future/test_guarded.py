@@ -1,4 +1,4 @@
-"""Runs that a guard takes back while their recipe plans ways back of its own."""
+"""`holdfast.stream.rewind`: runs that the guard rolls back, with a recipe that also plans returns."""
 
 import json
 import math
@@ -36,7 +36,7 @@ def test_after_a_roll_back_only_checkpoints_that_are_still_there_are_candidates(
     step, choose = StageTrainer.step, NearFuture.choose
     candidates: list[list[int]] = []
 
-    def spoilt(self: StageTrainer, *args: Any, where: str, **kwargs: Any) -> dict[str, Any]:
+    def not_finite_once(self: StageTrainer, *args: Any, where: str, **kwargs: Any) -> dict[str, Any]:
         numbers = step(self, *args, where=where, **kwargs)
         if where == "stage 1 (plus-0), step 34" and not (run / "decisions.jsonl").exists():
             raise NotFiniteError("the gradient's norm is inf", where, numbers | {"grad_norm": math.inf})
@@ -50,7 +50,7 @@ def test_after_a_roll_back_only_checkpoints_that_are_still_there_are_candidates(
         """Three rollout batches after the roll-back."""
         return self.rounds == 0 and self.stalled_batches == 23 and (run / "decisions.jsonl").exists()
 
-    monkeypatch.setattr(StageTrainer, "step", spoilt)
+    monkeypatch.setattr(StageTrainer, "step", not_finite_once)
     monkeypatch.setattr(NearFuture, "choose", noted)
     monkeypatch.setattr(WhenStalled, "due", property(is_due))
     holdfast.run(load_config(config, RunConfig), run)

@@ -1,6 +1,6 @@
-"""Parameter drift: how far, and in which directions, a model's weights have moved; imports without torch.
+"""Parameter drift: how far, and in which directions, a model's weights have moved. Imports without torch.
 
-Definitions are those of arXiv 2511.08567 as restated in section 3.1 of arXiv 2606.07082; arXiv 2607.01763 measures
+Definitions follow arXiv 2511.08567, as restated in section 3.1 of arXiv 2606.07082. arXiv 2607.01763 measures
 self-distillation with them.
 """
 

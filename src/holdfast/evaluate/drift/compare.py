@@ -1,4 +1,4 @@
-"""The drift between two models, tensor by tensor."""
+"""Measure the drift between two models, tensor by tensor."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from holdfast.store.model_folder import Model
 
 Progress = Callable[[str, int, int], None]
-"""Called before each tensor with its name, and the entries that are done and there are in all."""
+"""Called before each tensor with its name, the number of entries measured so far, and the number of all entries."""
 
 Share = Callable[[Callable[[Sequence[str]], list[MatrixDrift]], Sequence[str]], list[MatrixDrift]]
-"""Given what measures tensors by name and the names of all, lets several processes measure a part each."""
+"""Called with a function that measures tensors by name, and with all names. Lets several processes measure a part each.
+"""
 
 
 def drift(
@@ -32,28 +33,28 @@ def drift(
 ) -> DriftResult:
     """How far the weights of model `b` have moved from those of model `a`.
 
-    Each is a model folder, a folder of a PEFT adapter (which is compared with its base added), a hub id, or `lab`.
-    Tensors are read one by one; the largest pair decides how much memory it takes. A matrix whose rows or columns are
-    no more than 2048 is decomposed exactly, a larger one by a randomized SVD whose error is given with its numbers.
+    Each model is a model folder, a folder of a PEFT adapter (measured as its base plus the adapter), a hub id, or
+    `lab`. Tensors are read one by one, so the largest pair decides the memory. A matrix with at most 2048 rows or
+    columns is decomposed exactly. A larger one is decomposed by a randomized SVD, and its error bound is reported.
 
     Args:
         earlier: models on the way from `a` to `b`, in order. The update from the last of them to `b` is compared with
-            the updates before it, each from one model to the next, beginning at `a`. None: where `b` is a stage of a
-            run, the run's stages between `a` and `b`, or all before `b` where `a` is no stage of that run.
-        rank: singular vectors that count as leading, k in the papers; at most a quarter of a matrix's short side.
-        mask_share: of a matrix's entries that the principal and the low-magnitude mask each take; 0.3 as in
+            each earlier update, from one model to the next, starting at `a`. None: if `b` is a stage of a run, the
+            run's stages between `a` and `b`, or all stages before `b` if `a` is not a stage of that run.
+        rank: number of leading singular vectors, k in the papers; at most a quarter of a matrix's short side.
+        mask_share: share of a matrix's entries in the principal mask, and in the low-magnitude mask; 0.3 as in
             arXiv 2606.07082.
         exact: decompose large matrices exactly too.
-        budget: entries whose singular values and subspaces are compared, see `decomposed`; of the other tensors norms
-            and unchanged entries alone. None: all.
-        share: see `Share`; None: this process measures all.
+        budget: entries whose singular values and subspaces are compared; see `tensors_to_decompose`. Of other tensors
+            only norms and unchanged entries are compared. None: compare all.
+        share: see `Share`; None: this process measures all tensors.
 
     Raises:
         ModelError: a model cannot be read, the two have no tensor in common, or a weight is not finite.
-        ValueError: `rank` is below 1 or `mask_share` not between 0 and 1.
+        ValueError: `rank` is below 1, or `mask_share` is not between 0 and 1.
     """
     from holdfast.evaluate.drift.pairs import Pairs
-    from holdfast.evaluate.drift.stages import decomposed
+    from holdfast.evaluate.drift.stages import tensors_to_decompose
     from holdfast.store.model_folder import open_model
 
     if rank < 1 or not 0 < mask_share < 1:
@@ -64,19 +65,19 @@ def drift(
     names, left_out = _common(first, second)
     sizes = [first.source(name).entries for name in names]
     shapes = {name: first.source(name).shape for name in names}
-    in_full = frozenset(names) if budget is None else decomposed(shapes, budget)
-    pairs = Pairs(first, second, way, rank, mask_share, exact, in_full)
+    decomposed = frozenset(names) if budget is None else tensors_to_decompose(shapes, budget)
+    pairs = Pairs(first, second, way, rank, mask_share, exact, decomposed)
 
     def measure(own: Sequence[str]) -> list[MatrixDrift]:
-        found: list[MatrixDrift] = []
+        measured: list[MatrixDrift] = []
         for name in own:
             if progress is not None:
                 index = names.index(name)
                 progress(name, sum(sizes[:index]), sum(sizes))
-            found += pairs.measure(name)
-        return found
+            measured += pairs.measure(name)
+        return measured
 
-    found = measure(names) if share is None else share(measure, names)
+    matrices = measure(names) if share is None else share(measure, names)
     return DriftResult(
         a=str(a),
         b=str(b),
@@ -84,14 +85,14 @@ def drift(
         rank=rank,
         mask_share=mask_share,
         exact=exact,
-        matrices=tuple(found),
+        matrices=tuple(matrices),
         left_out=left_out,
         notes=tuple(dict.fromkeys((*first.notes, *second.notes))),
     )
 
 
 def stages_between(a: str | Path, b: str | Path) -> list[Path]:
-    """The stages of a run before `b`, and after `a` where that is a stage of the same run; empty if `b` is none."""
+    """A run's stages before `b`, and after `a` if `a` is a stage of the same run. Empty if `b` is not a stage."""
     last, begin = Path(b).expanduser().absolute(), Path(a).expanduser().absolute()
     folder, number = last.parent, _stage(last)
     if folder.name != "models" or number is None:
@@ -107,12 +108,12 @@ def _stage(path: Path) -> int | None:
 
 
 def _common(a: "Model", b: "Model") -> tuple[list[str], dict[str, str]]:
-    """The names that both have in one shape, in the order of layers; and the others, with the reason."""
+    """Names of the tensors that both models have in the same shape, by layer; all others, with the reason."""
     left_out = dict(a.left_out) | dict(b.left_out)
     common = []
     for name in sorted(a.names | b.names, key=_natural):
         if name in a.tied and name in b.tied:
-            continue  # measured as what it is tied to
+            continue  # measured once, under the name of the tensor that it is tied to
         if name not in a.names or name not in b.names:
             left_out.setdefault(name, f"only in {(a if name in a.names else b).where}")
         elif (here := a.source(name).shape) != (there := b.source(name).shape):
@@ -120,11 +121,11 @@ def _common(a: "Model", b: "Model") -> tuple[list[str], dict[str, str]]:
         elif 0 not in here:
             common.append(name)
     if not common:
-        fix = "compare two models of one architecture"
+        fix = "compare two models of the same architecture"
         raise ModelError("the models have no tensor in common", where=f"{a.where} and {b.where}", fix=fix)
     return common, left_out
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """Sorts layer 10 behind layer 9."""
+    """A sort key that puts layer 10 after layer 9."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]

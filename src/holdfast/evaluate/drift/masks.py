@@ -1,12 +1,13 @@
-"""Which entries of a matrix moved, and whether they are those that matter: the element-wise side of drift.
+"""Which entries of a matrix changed, and whether they are in the principal or the low-magnitude mask.
 
-- An entry w → ŵ is *unchanged* where |ŵ − w| ≤ η·max(|w|, |ŵ|) with η = 10⁻³, less than half of what bfloat16 can tell
-  apart (arXiv 2511.08567, as restated in 2606.07082).
-- The *principal mask* is the largest share of |entries| of the rank-k reconstruction of a matrix; the *low-magnitude
-  mask* the smallest share of |entries| of the matrix itself (ibid.). Entries equal to the last one in are in.
+- An entry w → ŵ is *unchanged* if |ŵ − w| ≤ η·max(|w|, |ŵ|) with η = 10⁻³. That is less than half the resolution of
+  bfloat16 (arXiv 2511.08567, as restated in 2606.07082).
+- The *principal mask* has the largest magnitudes of a matrix's rank-k reconstruction. The *low-magnitude mask* has the
+  smallest magnitudes of the matrix itself (ibid.). Each takes a given share of the entries; ties at the threshold are
+  all in.
 
-Thresholds are exact: the order statistics of float32 magnitudes are found by counting their bits, in two passes: no
-second copy of a large matrix is sorted.
+Thresholds are exact order statistics of float32 magnitudes. They are found by counting bit patterns in two passes,
+because sorting would need a second copy of a large matrix.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,18 +20,18 @@ from holdfast.evaluate.drift.result import ETA
 from holdfast.evaluate.drift.tall import Matrix
 
 Magnitudes = Callable[[], Iterator[Tensor]]
-"""Goes through non-negative float32 numbers in blocks; the same numbers every time."""
+"""Iterates over non-negative float32 numbers in blocks. Every call gives the same numbers."""
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
-    """Norms and counts over all entries of a pair.
+class Change:
+    """Norms and counts over all entries of a pair of matrices.
 
     Attributes:
         before: Frobenius norm of W₀.
         after: of W_t.
         update: of W_t − W₀.
-        unchanged: entries that are unchanged.
+        unchanged: number of unchanged entries.
     """
 
     before: float
@@ -41,13 +42,13 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """Entries of a pair that are in masks: principal mask of W₀ and of W_t, low-magnitude mask of W₀, changed.
+    """Numbers of entries of a pair of matrices that are in masks.
 
     Attributes:
         principal: in the principal mask of W₀.
-        principal_kept: of these, in the principal mask of W_t too.
+        principal_kept: of these, also in the principal mask of W_t.
         principal_changed: of these, changed.
-        low_changed: in the low-magnitude mask and changed.
+        low_changed: in the low-magnitude mask of W₀, and changed.
         changed: all changed entries.
     """
 
@@ -59,11 +60,11 @@ class Overlap:
 
 
 def is_changed(before: Tensor, after: Tensor) -> Tensor:
-    """Entries that moved by more than η of the larger magnitude."""
+    """Entries that changed by more than η times the larger magnitude."""
     return (after - before).abs() > ETA * torch.maximum(before.abs(), after.abs())
 
 
-def moved(before: Matrix, after: Matrix) -> Moved:
+def change(before: Matrix, after: Matrix) -> Change:
     """Norms and counts over all entries."""
     squares = [0.0, 0.0, 0.0]
     unchanged = 0
@@ -71,15 +72,16 @@ def moved(before: Matrix, after: Matrix) -> Moved:
         for index, block in enumerate((x, y, y - x)):
             squares[index] += float(torch.linalg.vector_norm(block, dtype=torch.float64)) ** 2
         unchanged += x.numel() - int(is_changed(x, y).sum())
-    return Moved(squares[0] ** 0.5, squares[1] ** 0.5, squares[2] ** 0.5, unchanged)
+    return Change(squares[0] ** 0.5, squares[1] ** 0.5, squares[2] ** 0.5, unchanged)
 
 
 def overlap(before: Matrix, after: Matrix, right_before: Tensor, right_after: Tensor, share: float) -> Overlap:
-    """How the entries that changed lie to the masks, and how the principal mask itself moved.
+    """How the changed entries overlap with the masks, and how the principal mask itself changed.
 
     Args:
-        right_before: leading right singular vectors of W₀ [short, k]; those of W_t in `right_after`.
-        share: of the entries that each mask takes, above 0 and below 1.
+        right_before: leading right singular vectors of W₀ [short, k].
+        right_after: those of W_t.
+        share: share of the entries in each mask, above 0 and below 1.
     """
     entries = before.long * before.short
     taken = max(1, round(share * entries))
@@ -97,15 +99,15 @@ def overlap(before: Matrix, after: Matrix, right_before: Tensor, right_after: Te
 
 
 def _reconstructed(block: Tensor, right: Tensor) -> Tensor:
-    """Magnitudes of rows projected on leading right singular vectors: the best approximation of that rank."""
+    """Magnitudes of rows projected on the leading right singular vectors, which is the best rank-k approximation."""
     return ((block @ right) @ right.T).abs_()
 
 
 def kth_smallest(numbers: Magnitudes, k: int) -> float:
     """The k-th smallest (from 1) of non-negative float32 numbers, exactly.
 
-    As integers, their bits are in the order of the numbers: the first pass counts the upper 16 bits, the second the
-    lower 16 of those that agree with the answer in the upper.
+    Read as integers, the bit patterns have the same order as the numbers. The first pass counts the upper 16 bits. The
+    second counts the lower 16 bits of the numbers whose upper bits are those of the result.
     """
     counts = torch.zeros(2**15, dtype=torch.int64)
     for block in numbers():

@@ -1,11 +1,11 @@
-"""All metrics of one pair of matrices, each as its source defines it; see `holdfast.evaluate.drift.result.Metrics`."""
+"""The metrics of one pair of matrices, each as its source defines it; see `holdfast.evaluate.drift.result.Metrics`."""
 
 import math
 from typing import Any
 
 from torch import Tensor
 
-from holdfast.evaluate.drift.masks import Moved, overlap
+from holdfast.evaluate.drift.masks import Change, overlap
 from holdfast.evaluate.drift.result import Metrics
 from holdfast.evaluate.drift.subspaces import Spectrum, alignment, largest_angle, largest_value, left_vectors, spectrum
 from holdfast.evaluate.drift.tall import Matrix, Tall, Update
@@ -15,12 +15,15 @@ _ROUNDING = 2.0**-24
 
 
 class Decomposed:
-    """A matrix, or an update, with what has been found of its decomposition.
+    """The leading part of the decomposition of a matrix or an update.
 
     Args:
-        k: leading singular vectors.
-        noise: singular values up to this are rounding.
-        exact: how to decompose.
+        k: number of leading singular vectors.
+        noise: singular values up to this are rounding error.
+        exact: whether to decompose exactly.
+
+    Attributes:
+        rank: leading singular values above the noise.
     """
 
     def __init__(self, matrix: Tall, k: int, noise: float, *, exact: bool) -> None:
@@ -35,34 +38,35 @@ class Decomposed:
         return self.spectrum.right[:, :k]
 
     def left(self, k: int) -> Tensor:
-        """The k leading left singular vectors, up to a rotation among them [long, k]."""
+        """The k leading left singular vectors [long, k], up to a rotation among them."""
         if k not in self._left:
+            # Only the last k is kept. Left vectors are as large as k columns of the matrix.
             self._left = {k: left_vectors(self._matrix, self.right(k))}
         return self._left[k]
 
 
 def leading(matrix: Tall, rank: int) -> int:
-    """How many singular vectors are leading: `rank`, and no more than a quarter of the short side.
+    """Number of leading singular vectors: `rank`, but at most a quarter of the short side.
 
-    Of a small matrix the first 64 may be all that there are, and a whole space does not turn.
+    The first 64 vectors of a small matrix may span the whole space, and a whole space cannot turn.
     """
     return max(1, min(rank, matrix.short // 4))
 
 
 def noise(matrix: Tall, norm: float) -> float:
-    """The largest singular value that rounding of a matrix of this norm to float32 can leave behind, about."""
+    """Approximately the largest singular value of the rounding error of a float32 matrix with this Frobenius norm."""
     typical = norm / math.sqrt(matrix.long * matrix.short)
     return _ROUNDING * typical * (math.sqrt(matrix.long) + math.sqrt(matrix.short))
 
 
-def vector_metrics(counts: Moved, entries: int) -> Metrics:
-    """Of a vector, or of a matrix that did not move: norms and unchanged entries."""
+def vector_metrics(counts: Change, entries: int) -> Metrics:
+    """Metrics of a vector, or of a matrix that is not decomposed: norms and unchanged entries."""
     relative = counts.update / counts.before if counts.before else (None if counts.update else 0.0)
     return Metrics(counts.before, counts.update, relative, counts.unchanged / entries)
 
 
-def unmoved_metrics(counts: Moved) -> Metrics:
-    """Of a matrix that did not move at all."""
+def unmoved_metrics(counts: Change) -> Metrics:
+    """Metrics of a matrix of which no entry changed at all."""
     return Metrics(
         counts.before,
         0.0,
@@ -78,42 +82,43 @@ def unmoved_metrics(counts: Moved) -> Metrics:
 
 
 def matrix_metrics(
-    before: Matrix, after: Matrix, counts: Moved, start: Decomposed | None, *, rank: int, share: float, exact: bool
+    before: Matrix, after: Matrix, counts: Change, start: Decomposed | None, *, rank: int, share: float, exact: bool
 ) -> Metrics:
-    """All metrics of a pair that moved.
+    """All metrics of a pair of different matrices.
 
     Args:
-        counts: of this pair.
-        start: W₀ decomposed; None where its norm is 0.
+        counts: the change of this pair.
+        start: the decomposition of W₀; None if its norm is 0.
         rank: see `leading`.
-        share: of the entries that each mask takes.
+        share: share of the entries in each mask.
     """
     plain = vector_metrics(counts, before.long * before.short)
     top, top_error = largest_value(Update(before, after), exact=exact)
     square = counts.update**2
-    found: dict[str, Any] = {
+    metrics: dict[str, Any] = {
         "stable_rank": square / top**2 if top else None,
         "stable_rank_error": square / top**2 - square / (top + top_error) ** 2 if top else None,
     }
     if start is not None:
         end = Decomposed(after, leading(after, rank), noise(after, counts.after), exact=exact)
         shift, bounds = _spectral_shift(start.spectrum, end.spectrum, counts, before.long)
-        found |= {"spectral_shift": shift, "spectral_shift_range": bounds}
+        metrics |= {"spectral_shift": shift, "spectral_shift_range": bounds}
         k = min(start.rank, end.rank)
         if k:
-            found |= {"k": k, "gap": _gap(start.spectrum, k)}
-            found |= _angles(start, end, k, before.is_transposed) | _overlaps(before, after, start, end, k, share)
-    return Metrics(**{name: getattr(plain, name) for name in Metrics.__slots__} | found)
+            metrics |= {"k": k, "gap": _gap(start.spectrum, k)}
+            metrics |= _angles(start, end, k, before.is_transposed) | _overlaps(before, after, start, end, k, share)
+    return Metrics(**{name: getattr(plain, name) for name in Metrics.__slots__} | metrics)
 
 
 def _spectral_shift(
-    start: Spectrum, end: Spectrum, counts: Moved, long: int
+    start: Spectrum, end: Spectrum, counts: Change, long: int
 ) -> tuple[float, tuple[float, float] | None]:
-    """‖σ(W_t) − σ(W₀)‖₂ / ‖σ(W₀)‖₂, and between what it lies where only the largest singular values are known.
+    """‖σ(W_t) − σ(W₀)‖₂ / ‖σ(W₀)‖₂, and its bounds if only the largest singular values are known.
 
-    Of the rest, the norms are known. Where the rest of the update is unrelated to the rest of W₀, it moves each
-    singular value by uᵀΔWv, whose square is ‖ΔW‖²/(rows·columns) on average: that is the estimate. By the triangle
-    inequality the shift is at least the difference of norms, and by Mirsky's theorem at most ‖ΔW‖_F.
+    Of the other singular values only the norm is known. The estimate assumes that the rest of the update is unrelated
+    to the rest of W₀. It then changes each singular value by uᵀΔWv, whose square is ‖ΔW‖²/(rows·columns) on average.
+    By the triangle inequality the shift is at least the difference of the norms. By Mirsky's theorem it is at most
+    ‖ΔW‖_F.
     """
     if start.is_exact:
         return float((end.values - start.values).norm()) / counts.before, None
@@ -160,9 +165,9 @@ def _overlaps(
 
 
 def update_alignment(own: Decomposed, earlier: Decomposed) -> tuple[float | None, float | None, int]:
-    """How much of an update's leading subspaces lies in an earlier one's: left, right, and how many vectors.
+    """How much of an update's leading subspaces is in those of an earlier update: left, right, and number of vectors.
 
-    None where one of the two updates is nothing but rounding.
+    None if one of the two updates is only rounding error.
     """
     k = min(own.rank, earlier.rank)
     if not k:

@@ -1,4 +1,4 @@
-"""One tensor of two models, measured: the matrices that it holds, their metrics, the no-op control, the alignment."""
+"""Measure one tensor of two models: its matrices, their metrics, the no-op floor, the alignment of updates."""
 
 import math
 import re
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from holdfast.errors import ModelError
-from holdfast.evaluate.drift.masks import Moved, moved
+from holdfast.evaluate.drift.masks import Change, change
 from holdfast.evaluate.drift.metrics import (
     Decomposed,
     leading,
@@ -27,9 +27,9 @@ from holdfast.store.model_folder import Model
 
 
 def matrices_of(name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """The matrices [rows, columns] that a tensor holds, with their names; a vector is one of one column.
+    """The matrices [rows, columns] of a tensor, with their names. A vector is a matrix of one column.
 
-    Experts fused into one tensor are a matrix each; a convolution is one matrix, with a row for each output.
+    Of experts fused into one tensor, each is a matrix. A convolution is one matrix with a row for each output.
     """
     if tensor.ndim >= 3 and "expert" in name:
         for number, part in enumerate(tensor):
@@ -38,8 +38,8 @@ def matrices_of(name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
         yield name, tensor.flatten(1) if tensor.ndim > 1 else tensor.reshape(-1, 1)
 
 
-def place(name: str) -> tuple[str, int | None]:
-    """The module type of a tensor, which is its name without numbers, and the layer that it is in."""
+def module_and_layer(name: str) -> tuple[str, int | None]:
+    """The module type of a tensor, which is its name without numbers, and the number of its layer, if any."""
     name = re.sub(r"\[\d+\]$", "", name).removesuffix(".weight")
     name = re.sub(r"^(base_model\.)?(model|transformer)\.", "", name)
     match = re.search(r"(?:^|\.)(?:layers|h|blocks?)\.(\d+)\.", name)
@@ -49,14 +49,14 @@ def place(name: str) -> tuple[str, int | None]:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Measures what two models have in common.
+    """Measures the tensors that two models have in common.
 
     Args:
-        way: models between them, for the alignment of the last update with those before.
-        rank: singular vectors that count as leading; of small matrices fewer.
-        share: of the entries that each mask takes.
+        way: models between them, for the alignment of the last update with earlier ones.
+        rank: number of leading singular vectors; fewer for small matrices.
+        share: share of the entries in each mask.
         exact: decompose large matrices exactly too.
-        in_full: names of the tensors that are decomposed; of others there are norms and unchanged entries.
+        decomposed: names of the tensors that are decomposed. Others have only norms and unchanged entries.
     """
 
     a: Model
@@ -65,23 +65,23 @@ class Pairs:
     rank: int
     share: float
     exact: bool
-    in_full: frozenset[str]
+    decomposed: frozenset[str]
 
     def measure(self, name: str) -> Iterator[MatrixDrift]:
-        """One tensor that both models have in the same shape; several results where it holds several matrices.
+        """Measure a tensor that both models have in the same shape. One result for each of its matrices.
 
         Raises:
             ModelError: a weight is infinite or not a number.
         """
         is_vector = len(self.a.source(name).shape) < 2
-        held = [(label, tuple(tensor.shape)) for label, tensor in matrices_of(name, self.a.source(name).read())]
-        for number, (label, shape) in enumerate(held):
+        matrices = [(label, tuple(tensor.shape)) for label, tensor in matrices_of(name, self.a.source(name).read())]
+        for number, (label, shape) in enumerate(matrices):
             before, after = self._matrix(self.a, name, number), self._matrix(self.b, name, number)
-            module_type, layer = place(name)
+            module_type, layer = module_and_layer(name)
             exact = self.exact or is_exact_cheap(before)
-            is_full = name in self.in_full
-            measured, floor = self._measured(label, before, after, self._control(name, number), exact, is_full)
-            method = "norms" if not is_full else "exact" if exact else "randomized"
+            is_decomposed = name in self.decomposed
+            measured, floor = self._measured(label, before, after, self._control(name, number), exact, is_decomposed)
+            method = "norms" if not is_decomposed else "exact" if exact else "randomized"
             if before.short == 1 or not measured.update_norm:
                 method = "vector" if before.short == 1 else "identical"
             yield MatrixDrift(
@@ -94,7 +94,7 @@ class Pairs:
                 measured=measured,
                 floor=floor,
                 alignment=tuple(self._alignments(name, number, measured, exact))
-                if before.short > 1 and is_full
+                if before.short > 1 and is_decomposed
                 else (),
             )
 
@@ -105,35 +105,35 @@ class Pairs:
         return Matrix(read, model.product(name), through)
 
     def _control(self, name: str, number: int) -> Matrix | None:
-        """W₀ as it comes back from the dtype that W_t is stored in; None where that changes nothing."""
-        kept, target = self.a.dtype(name), self.b.dtype(name)
-        if torch.promote_types(kept, target) == target:
+        """W₀ converted to the dtype of W_t and back; None if that changes nothing."""
+        stored, target = self.a.dtype(name), self.b.dtype(name)
+        if torch.promote_types(stored, target) == target:
             return None
         return self._matrix(self.a, name, number, through=target)
 
     def _measured(
-        self, label: str, before: Matrix, after: Matrix, control: Matrix | None, exact: bool, is_full: bool
+        self, label: str, before: Matrix, after: Matrix, control: Matrix | None, exact: bool, is_decomposed: bool
     ) -> tuple[Metrics, Metrics]:
-        """The drift of a matrix and its floor; W₀ is decomposed once for both, and not at all where nothing moved."""
-        counts = moved(before, after)
-        same = Moved(counts.before, counts.before, 0.0, before.long * before.short)
+        """The drift of a matrix, and its floor. W₀ is decomposed once for both, and not at all if nothing changed."""
+        counts = change(before, after)
+        same = Change(counts.before, counts.before, 0.0, before.long * before.short)
         if not math.isfinite(counts.before + counts.after):
             raise ModelError(
                 f"{label} has values that are infinite or not a number",
                 where=f"{self.a.where} or {self.b.where}",
-                fix="compare a checkpoint from before that",
+                fix="compare an earlier checkpoint",
             )
-        ends = [(after, counts), (control or before, moved(before, control) if control else same)]
+        ends = [(after, counts), (control or before, change(before, control) if control else same)]
         start = None
-        if is_full and before.short > 1 and counts.before and any(of.update for _, of in ends):
+        if is_decomposed and before.short > 1 and counts.before and any(of.update for _, of in ends):
             start = Decomposed(before, leading(before, self.rank), noise(before, counts.before), exact=exact)
 
-        def metrics(end: Matrix, of: Moved) -> Metrics:
+        def metrics(end: Matrix, of: Change) -> Metrics:
             if before.short == 1:
                 return vector_metrics(of, before.long)
             if not of.update:
                 return unmoved_metrics(of)
-            if not is_full:
+            if not is_decomposed:
                 return vector_metrics(of, before.long * before.short)
             return matrix_metrics(before, end, of, start, rank=self.rank, share=self.share, exact=exact)
 
@@ -141,7 +141,7 @@ class Pairs:
         return measured, floor
 
     def _alignments(self, name: str, number: int, measured: Metrics, exact: bool) -> Iterator[Alignment]:
-        """Of the update from the last model on the way to `b`, with each update before it."""
+        """Alignment of the last update, which ends at `b`, with each earlier update."""
         models = [self.a, *self.way, self.b]
         shape = self.a.source(name).shape
         if not self.way or any(name not in each.names or each.source(name).shape != shape for each in self.way):
@@ -156,7 +156,7 @@ class Pairs:
             yield Alignment(model.where, left, right, k)
 
     def _decomposed(self, a: Model, b: Model, name: str, number: int, norm: float, exact: bool) -> Decomposed:
-        """One update on the way, decomposed; what rounding of weights of this norm leaves behind is not of it."""
+        """Decompose one update on the way. Singular values below the rounding error of such weights are noise."""
         before, after = self._matrix(a, name, number), self._matrix(b, name, number)
         update = Update(before, after)
         return Decomposed(update, leading(update, self.rank), noise(update, norm), exact=exact)

@@ -1,4 +1,4 @@
-"""What a comparison of two models found, per matrix and over the modules; imports without torch."""
+"""The result of a drift measurement: metrics by matrix, and pooled over modules. Imports without torch."""
 
 import math
 import statistics
@@ -14,26 +14,27 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """How far one tensor W₀ → W_t moved. What does not apply, or is not defined, is None.
+    """How far one tensor W₀ → W_t moved. A metric that does not apply, or is not defined, is None.
 
     Attributes:
         norm: ‖W₀‖_F.
         update_norm: ‖ΔW‖_F with ΔW = W_t − W₀.
         relative_norm: ‖ΔW‖_F / ‖W₀‖_F.
-        unchanged: share of entries that are unchanged under the rule for bfloat16.
-        spectral_shift: ‖σ(W_t) − σ(W₀)‖₂ / ‖σ(W₀)‖₂ over descending singular values, NSS in the papers; where the SVD
-            is randomized, estimated from the k largest and the norms of the rest.
-        spectral_shift_range: what it may be then: up to Mirsky's bound, the relative norm. None where exact.
-        left_angle, right_angle: largest principal angle of the k leading singular subspaces, in degrees.
-        angle_error: how far these may be off, in degrees; 0 where exact.
-        gap: (σ_k − σ_{k+1}) / σ_k of W₀: where it is tiny, the subspaces turn at a breath.
+        unchanged: share of unchanged entries; see `holdfast.evaluate.drift.masks`.
+        spectral_shift: ‖σ(W_t) − σ(W₀)‖₂ / ‖σ(W₀)‖₂ over descending singular values, NSS in the papers. With a
+            randomized SVD it is estimated from the k largest singular values and the norm of the others.
+        spectral_shift_range: bounds of the estimate; the upper one is Mirsky's, the relative norm. None if exact.
+        left_angle, right_angle: largest principal angle between the k leading singular subspaces, in degrees.
+        angle_error: bound on the error of both, in degrees; 0 if exact.
+        gap: (σ_k − σ_{k+1}) / σ_k of W₀. If it is tiny, a tiny update can turn the subspaces far.
         stable_rank: ‖ΔW‖_F² / ‖ΔW‖₂².
-        stable_rank_error: how far it may be off.
+        stable_rank_error: bound on its error.
         principal_overlap: share of W₀'s principal mask that is in W_t's.
         principal_changed: share of W₀'s principal mask that changed.
-        changes_in_principal: share of the changed entries that are in W₀'s principal mask; the mask's size by chance.
-        changes_in_low: share of the changed entries that are in W₀'s low-magnitude mask; the mask's size by chance.
-        k: singular vectors that these were computed with.
+        changes_in_principal: share of the changed entries that are in W₀'s principal mask. By chance it is the mask's
+            share.
+        changes_in_low: share of the changed entries that are in W₀'s low-magnitude mask. By chance likewise.
+        k: number of leading singular vectors used.
     """
 
     norm: float
@@ -67,18 +68,18 @@ SUMMARIZED = (
     "changes_in_principal",
     "changes_in_low",
 )
-"""The metrics whose median and mean over matrices are given."""
+"""Metrics that are summarized by their median and mean over matrices."""
 
 ANGLES = ("left_angle", "right_angle")
 
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """How much of this update's leading subspace lies in an earlier one's, ‖VᵀV'‖_F²/k, left and right.
+    """How much of this update's leading subspace is in an earlier update's: ‖VᵀV'‖_F²/k, left and right.
 
     Attributes:
-        update: the earlier update's model.
-        k: vectors of each subspace; two random ones in n dimensions read k/n.
+        update: the model at the end of the earlier update.
+        k: vectors of each subspace. By chance, two subspaces in n dimensions have the alignment k/n.
     """
 
     update: str
@@ -92,16 +93,16 @@ class MatrixDrift:
     """One tensor of both models.
 
     Attributes:
-        name: as it is saved; an expert of a fused tensor has its number behind.
+        name: as saved; an expert of a fused tensor has its number appended.
         module_type: the name without numbers, e.g. `self_attn.q_proj`.
-        layer: the number of its layer; None outside of the layers.
+        layer: the number of its layer; None outside the layers.
         shape: rows and columns, or the length of a vector.
-        dtypes: what it is stored in, in both models.
-        method: `exact`, `randomized`, `identical` (no entry moved), `vector`, or `norms` for a
-            matrix that was not decomposed (norm and entries only, both).
+        dtypes: as stored in the two models.
+        method: `exact`, `randomized`, `identical` (no entry changed), `vector`, or `norms` for a matrix that was not
+            decomposed. The last two have only norms and unchanged entries.
         measured: from the first model to the second.
-        floor: from the first model to itself, converted to what the second is stored in and back.
-        alignment: to each earlier update.
+        floor: from the first model to itself, after conversion to the second model's dtype and back.
+        alignment: with each earlier update.
     """
 
     name: str
@@ -128,13 +129,13 @@ class MatrixDrift:
 
 @dataclass(frozen=True, slots=True)
 class Pooled:
-    """Metrics of some tensors together.
+    """Metrics of several tensors together.
 
     Attributes:
-        relative_norm: over all entries, those of vectors too: √Σ‖ΔW‖² / √Σ‖W₀‖².
-        unchanged: over all entries, likewise.
-        median, mean: of each metric where it is defined, over the matrices that moved, or over all where none did; the
-            norms of matrices count alike here.
+        relative_norm: over all entries, vectors included: √Σ‖ΔW‖² / √Σ‖W₀‖².
+        unchanged: share of unchanged entries, likewise.
+        median, mean: of each metric, over the matrices that moved and for which it is defined. If no matrix moved, over
+            all matrices. Every matrix has the same weight.
         largest: the largest `left_angle` and `right_angle` of these matrices, in degrees.
     """
 
@@ -147,16 +148,16 @@ class Pooled:
 
 @dataclass(frozen=True, slots=True)
 class Summary(Pooled):
-    """Some of the tensors together, from the first model to the second.
+    """Several tensors together, from the first model to the second.
 
     Attributes:
-        matrices: how many, vectors left out.
-        unmoved: of these, those without an entry that moved. They are in no median, which would else tell how many
-            matrices were trained rather than how far; where none moved, all are.
-        parameters: all entries, those of vectors too.
-        angle_error: the largest, in degrees.
+        matrices: number of matrices, vectors not included.
+        unmoved: number of matrices of which no entry changed. They are in no median, which would otherwise show how
+            many matrices were trained rather than how far they moved. If none moved, all are in.
+        parameters: number of all entries, vectors included.
+        angle_error: the largest error bound of an angle, in degrees.
         alignment: by earlier update, the mean over matrices, left and right.
-        floor: the no-op control, over the same tensors and matrices.
+        floor: the no-op floor, over the same tensors and matrices.
     """
 
     matrices: int
@@ -196,7 +197,7 @@ def summarize(tensors: Sequence[MatrixDrift]) -> Summary:
 def _pooled(
     tensors: Sequence[MatrixDrift], matrices: Sequence[MatrixDrift], of: Callable[[MatrixDrift], Metrics]
 ) -> dict[str, Any]:
-    """The attributes of `Pooled`, of what was measured or of its floor: both are pooled in one way."""
+    """The attributes of `Pooled`, either of the measured metrics or of the floor."""
     every, parameters = [of(each) for each in tensors], sum(each.entries for each in tensors)
     norm = math.hypot(*(each.norm for each in every))
     own = [of(each) for each in matrices]
@@ -212,11 +213,11 @@ def _pooled(
 def _over(
     metrics: Sequence[Metrics], names: Sequence[str], together: Callable[[list[float]], float]
 ) -> dict[str, float | None]:
-    found = {}
+    pooled = {}
     for name in names:
         values = [value for each in metrics if (value := getattr(each, name)) is not None]
-        found[name] = together(values) if values else None
-    return found
+        pooled[name] = together(values) if values else None
+    return pooled
 
 
 def _aligned(matrices: Sequence[MatrixDrift], update: str) -> dict[str, float | None]:
@@ -232,12 +233,12 @@ class DriftResult:
     """The drift between two models.
 
     Attributes:
-        a, b: the models as they were named.
-        earlier: models on the way from `a` to `b`, by whose updates the last one is judged.
-        rank, mask_share, exact: what it was measured with.
-        matrices: every tensor that both have, in the order of layers.
+        a, b: the models as the user named them.
+        earlier: models on the way from `a` to `b`. The last update is compared with their updates.
+        rank, mask_share, exact: the settings of the measurement.
+        matrices: every tensor that both models have, by layer.
         left_out: tensors that could not be compared, with the reason.
-        notes: what to know when reading it.
+        notes: remarks for the reader of the result.
     """
 
     a: str
@@ -251,11 +252,11 @@ class DriftResult:
     notes: tuple[str, ...]
 
     def overall(self) -> Summary:
-        """All tensors together. `mean["spectral_shift"]` is the papers' NSS, `largest_angle` their largest angle."""
+        """All tensors together. `mean["spectral_shift"]` is the papers' NSS; `largest_angle` is their largest angle."""
         return summarize(self.matrices)
 
     def by_type(self) -> dict[str, Summary]:
-        """Tensors of one module type together, in the order of their first layer."""
+        """The tensors of each module type together, in the order of their first layer."""
         types = dict.fromkeys(each.module_type for each in self.matrices)
         return {kind: summarize([each for each in self.matrices if each.module_type == kind]) for kind in types}
 

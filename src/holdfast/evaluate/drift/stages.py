@@ -1,32 +1,32 @@
-"""The drift of a run's stages from its base: what of a large model is decomposed, and what the summary says."""
+"""The drift of a run's stages from its base: which tensors of a large model are decomposed, and the summary's entry."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from holdfast.evaluate.drift.pairs import place
+from holdfast.evaluate.drift.pairs import module_and_layer
 from holdfast.evaluate.drift.result import SUMMARIZED, DriftResult, Pooled, Summary
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def decomposed(shapes: Shapes, budget: int) -> frozenset[str]:
-    """The tensors whose singular values and subspaces are compared: all where they fit into a budget of entries.
+def tensors_to_decompose(shapes: Shapes, budget: int) -> frozenset[str]:
+    """The tensors whose singular values and subspaces are compared: all of them, if they fit into a budget of entries.
 
-    Of a larger model layers that are evenly spread, first and last among them, as many as fit and one at least; what
-    is in no layer, such as the embedding, is left out then.
+    Of a larger model, evenly spread layers, the first and the last included: as many as fit, but at least one. Tensors
+    outside the layers, such as the embedding, are then left out.
     """
     sizes = {name: _entries(shape) for name, shape in shapes.items()}
     if sum(sizes.values()) <= budget:
         return frozenset(shapes)
     layers: dict[int, int] = {}
     for name, size in sizes.items():
-        if (layer := place(name)[1]) is not None:
+        if (layer := module_and_layer(name)[1]) is not None:
             layers[layer] = layers.get(layer, 0) + size
     numbers = sorted(layers)
     count = min(len(numbers), max(1, budget // max(layers.values(), default=1)))
     spread = [round(i * (len(numbers) - 1) / max(1, count - 1)) for i in range(count)] if numbers else []
     chosen = {numbers[i] for i in spread}
-    return frozenset(name for name in shapes if place(name)[1] in chosen)
+    return frozenset(name for name in shapes if module_and_layer(name)[1] in chosen)
 
 
 def _entries(shape: Sequence[int]) -> int:
@@ -36,21 +36,21 @@ def _entries(shape: Sequence[int]) -> int:
     return product
 
 
-def drift_entry(found: DriftResult, stage: int, task: str) -> dict[str, Any]:
+def drift_entry(result: DriftResult, stage: int, task: str) -> dict[str, Any]:
     """An entry of the summary's `drift` block.
 
     Args:
-        found: from the base to the stage's model, by way of the stages before it.
+        result: from the base to the stage's model, with the stages before it as `earlier`.
     """
-    overall = found.overall()
-    alignments = [overall.alignment.get(earlier) for earlier in found.earlier]
+    overall = result.overall()
+    alignments = [overall.alignment.get(earlier) for earlier in result.earlier]
     return {
         "stage": stage,
         "task": task,
         "against": "base",
         "overall": _counted(overall),
         "floor": _together(overall.floor),
-        "by_type": {kind: _counted(each) for kind, each in found.by_type().items() if each.matrices},
+        "by_type": {kind: _counted(each) for kind, each in result.by_type().items() if each.matrices},
         "matrices": [
             {
                 "name": each.name,
@@ -60,7 +60,7 @@ def drift_entry(found: DriftResult, stage: int, task: str) -> dict[str, Any]:
                 "floor_relative_norm": each.floor.relative_norm,
                 "floor_spectral_shift": each.floor.spectral_shift,
             }
-            for each in found.matrices
+            for each in result.matrices
             if each.is_matrix
         ],
         "alignment": [

@@ -1,6 +1,6 @@
-"""The claims that are put to the test, by name. Each says what would count before anything is measured. Torch-free.
+"""All claims. Each states what counts as evidence before anything is measured. Torch-free.
 
-One file per family of claims; an arm that several claims need is defined once, so that its runs are made once.
+One file per family of claims. An arm that several claims need is defined once, so its runs are made once.
 """
 
 from holdfast.findings.claim import Claim

@@ -1,7 +1,7 @@
-"""Claims about showing somebody's actions, on the wider lab's quests, of which the base solves .8%. Torch-free.
+"""Claims about showing an expert's actions, on the quests of the wider lab. The base solves 0.8% of them. Torch-free.
 
-All arms take as many steps on as many prompts; of prompts that fail, action guidance samples up to 2.3 times as much,
-which stands beside its score.
+All arms take the same number of steps on the same number of prompts. Action guidance samples up to 2.3 times as many
+completions, because it samples again when a prompt fails; the table shows the numbers next to the scores.
 """
 
 from holdfast.findings.claim import MARGIN, Claim, ClaimArm, Evidence, Quantity
@@ -12,7 +12,7 @@ QUESTS = {
     "tasks": ["lab:quests"],
     "suites": ["lab:known-quests", "lab:any-song"],
     "eval.probe_steps": 0,
-    # More steps than elsewhere, on fewer prompts: there is a chain of three tools to be found.
+    # More steps than elsewhere, on fewer prompts: the model has to discover a chain of three tools.
     "train.steps": 30,
     "train.prompts_per_step": 4,
     "train.max_completion_length": 32,
@@ -27,31 +27,30 @@ GRPO_QUESTS = ClaimArm("grpo-quests", "grpo", QUESTS)
 learned = metric("learned_score")
 
 
-def _reaches_sft_then_rl(found: Evidence) -> list[Quantity]:
+def _reaches_sft_then_rl(evidence: Evidence) -> list[Quantity]:
     return [
         Quantity(
-            "new quests right after the stage, ActGuide above GRPO",
+            "score on new quests after the stage, ActGuide − GRPO",
             "points",
-            found.difference(ACTGUIDE.label, GRPO_QUESTS.label, learned),
-            "Rewards alone, of quests that are hardly ever solved, teach little, and so do hints.",
-            "the actions that a hint names are the same in all rows of a group: their advantages cancel but for what "
-            "the clip takes from the failures, and count with the student's own low probability.",
+            evidence.difference(ACTGUIDE.label, GRPO_QUESTS.label, learned),
+            "Quests are hardly ever solved, so rewards teach little, and so do hints.",
+            "the hinted actions are the same in all rows of a group. Their advantages cancel, except for what the clip "
+            "removes from failures, and they count with the student's own low probability.",
         ),
         Quantity(
-            f"new quests right after the stage, ActGuide no worse by {MARGIN:g} points than SFT then GRPO",
+            f"score on new quests after the stage, ActGuide − SFT then GRPO, not below −{MARGIN:g}",
             "points",
-            found.difference(ACTGUIDE.label, SFT_THEN_GRPO.label, learned),
-            "On some seeds the hints take it there, on others they do not.",
-            "with the whole trace in the prompt all samples succeed, and a group without variance teaches nothing; "
-            "imitation learns from every trace, the actions that come first as well.",
+            evidence.difference(ACTGUIDE.label, SFT_THEN_GRPO.label, learned),
+            "The hints suffice on some seeds only.",
+            "with the whole trace in the prompt, all samples succeed, and a group without variance teaches nothing. "
+            "Imitation learns from every trace, including its first actions.",
             MARGIN,
         ),
         Quantity(
-            "retention suites lost, SFT then GRPO above ActGuide",
+            "loss on retention suites, SFT then GRPO − ActGuide",
             "points",
-            found.difference(SFT_THEN_GRPO.label, ACTGUIDE.label, suites_lost),
-            "The traces are in the very form that the base writes its known quests in, so that imitating them costs "
-            "little.",
+            evidence.difference(SFT_THEN_GRPO.label, ACTGUIDE.label, suites_lost),
+            "The traces have the form in which the base writes its known quests, so imitation costs little.",
         ),
     ]
 
@@ -59,9 +58,9 @@ def _reaches_sft_then_rl(found: Evidence) -> list[Quantity]:
 ACTION_GUIDANCE: tuple[Claim, ...] = (
     Claim(
         name="actguide-reaches-sft-then-rl",
-        statement="Where no sample succeeds, the least of an expert's actions in the prompt takes reinforcement "
-        "learning to what SFT on the traces and then reinforcement learning reach, and keeps more, with up to 2.3 "
-        "times as many samples.",
+        statement="If no sample succeeds, the fewest helpful expert actions in the prompt let reinforcement learning "
+        "reach the score of SFT on the traces followed by reinforcement learning. It forgets less, and samples up to "
+        "2.3 times as much.",
         source="arXiv 2605.12004",
         arms=(ACTGUIDE, SFT_THEN_GRPO, GRPO_QUESTS),
         measure=_reaches_sft_then_rl,

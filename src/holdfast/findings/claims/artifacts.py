@@ -1,7 +1,7 @@
-"""Claims about a task's form of answer that spreads to prompts which do not ask for it. Torch-free.
+"""Claims about an answer format that spreads to prompts that do not ask for it. Torch-free.
 
-In the source `\\boxed`, the form of the mathematics stage, filled the tool calls of the stage after it. The lab's tasks
-have forms of their own too: numbers in brackets, calls in braces.
+In the source, `\\boxed` from the mathematics stage appeared in the tool calls of the next stage. The lab's tasks have
+formats too: numbers in brackets, calls in braces.
 """
 
 from collections.abc import Mapping
@@ -19,20 +19,20 @@ from holdfast.store.files import read_json
 from holdfast.store.run_directory import RunDirectory
 
 FORMS = ("brackets", "braces")
-"""Conventions of the stream's two tasks, in their order."""
+"""The answer formats of the stream's two tasks, in order."""
 
 SUITES = ("old-skills", "old-facts", "instruction-format")
-"""Whose prompts have headers that the base knows by heart, each with the form that it asks for."""
+"""Suites whose prompts have headers that the base has memorized, each with the answer format that it asks for."""
 
 
 def foreign_form(answers: Mapping[str, str], asked: Mapping[str, str]) -> float | None:
-    """Share of answers in a trained task's form, of those whose prompt asks for none of these forms.
+    """Share of answers in the format of a trained task, among prompts that ask for another format.
 
-    An answer that has lost its own form counts where it took on a trained one, and not where it has none.
+    An answer that lost its own format counts only if it took on a trained one.
 
     Args:
-        answers: by the prompt's id.
-        asked: the form that a prompt asks for, by its id.
+        answers: by prompt id.
+        asked: the format that the prompt asks for, by prompt id.
     """
     others = [text for name, text in answers.items() if asked[name] not in FORMS]
     return mean(float(any(read(text, form) is not None for form in FORMS)) for text in others)
@@ -40,14 +40,14 @@ def foreign_form(answers: Mapping[str, str], asked: Mapping[str, str]) -> float 
 
 @cache
 def asked_forms() -> dict[str, str]:
-    """The form that each of the suites' prompts asks for by its header."""
+    """The format that each prompt of the suites asks for with its header, by prompt id."""
     by_header = {system(header)["content"]: form for header, form in MEMORIZED.items()}
     examples = [example for name in SUITES for example in lab_suite(name).test]
     return {example.id: by_header[example.messages[0]["content"]] for example in examples}
 
 
 def _spread(folder: Path) -> float | None:
-    """Points by which that share stands higher at the stream's end than of the base."""
+    """Increase of that share from the base to the end of the stream, in points."""
     records = [RunDirectory(folder).responses(stage) for stage in (0, len(FORMS))]
     if not all(path.exists() for path in records):
         return None
@@ -59,32 +59,32 @@ def _spread(folder: Path) -> float | None:
     return None if before is None or after is None else POINTS * (after - before)
 
 
-def _amplified(found: Evidence) -> list[Quantity]:
-    spread = {label: [_spread(folder) for folder in folders] for label, folders in found.folders.items()}
+def _amplified(evidence: Evidence) -> list[Quantity]:
+    spread = {label: [_spread(folder) for folder in folders] for label, folders in evidence.folders.items()}
 
     def above(a: ClaimArm, b: ClaimArm) -> list[float | None]:
         return minus(spread[a.label], spread[b.label])
 
-    name = "answers in a trained task's form where a known header asks for another"
+    name = "answers in a trained task's format although a known header asks for another"
     return [
-        Quantity(f"{name}, gained by SDPO with EMA", "points", spread[SDPO.label], "Little spreads in so few steps."),
+        Quantity(f"{name}, increase with SDPO (EMA)", "points", spread[SDPO.label], "So few steps spread little."),
         Quantity(
-            f"{name}, SDPO with EMA above a frozen teacher",
+            f"{name}, SDPO (EMA) − SDPO (frozen)",
             "points",
             above(SDPO, SDPO_FROZEN),
-            "An average of 5% and the student at a stage's start are nearly the same within a stage of the lab.",
+            "Within a stage of the lab, a 5% EMA and the student at the start of the stage are nearly the same.",
         ),
         Quantity(
-            f"{name}, SDPO with EMA above GRPO",
+            f"{name}, SDPO (EMA) − GRPO",
             "points",
             above(SDPO, GRPO),
-            "On the lab any change to unseen headers carries over to all of them, whoever asks for it.",
+            "On the lab, any change to unseen headers carries over to all of them, whatever the recipe.",
         ),
         Quantity(
-            f"{name}, SDFT with a fast teacher above a slow one",
+            f"{name}, SDFT (fast EMA) − SDFT (slow EMA)",
             "points",
             above(SDFT_FAST, SDFT_SLOW),
-            "A fast teacher loses its skill before it spreads a form.",
+            "A fast teacher loses its skill before it spreads a format.",
         ),
     ]
 
@@ -92,8 +92,8 @@ def _amplified(found: Evidence) -> list[Quantity]:
 ARTIFACTS: tuple[Claim, ...] = (
     Claim(
         name="artifacts-amplified",
-        statement="The loop of a student and a teacher that follows it carries a task's form of answer to prompts that "
-        "do not ask for it, more than a frozen teacher or rewards do.",
+        statement="A teacher that follows its student spreads a task's answer format to prompts that do not ask for "
+        "it, more than a frozen teacher or rewards do.",
         source="arXiv 2607.01763",
         arms=(SDPO, SDPO_FROZEN, GRPO, SDFT_FAST, SDFT_SLOW),
         measure=_amplified,

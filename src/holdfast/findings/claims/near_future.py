@@ -1,8 +1,8 @@
 """Claims about learning from a run's own near future. Torch-free.
 
-Its quality is looked at on the first task of the stream alone, two thirds of whose prompts the base fails with all of
-eight samples; what it brings, on the wider lab's harder questions in steps: the first task GRPO learns whole within
-five steps, fewer than a look ahead takes.
+Quality is measured on the first task of the stream only. On two thirds of its prompts, all eight samples of the base
+fail. The benefit is measured on the harder step questions of the wider lab, because GRPO learns the first task within
+five steps, fewer than looking ahead takes.
 """
 
 from holdfast.findings.claim import Claim, ClaimArm, Evidence, Quantity, minus
@@ -13,12 +13,12 @@ from holdfast.store.run_directory import RunDirectory
 AHEAD = 10
 
 SPENT = 13
-"""Optimizer steps of GRPO that ten steps ahead and two answers to each prompt of some twenty-seven steps cost: two
-answers are half of what a prompt's samples take, and these a quarter of a step."""
+"""The cost of looking ahead, in optimizer steps of GRPO: ten steps ahead, and two samples per prompt of about 27 steps.
+Two samples are half of a prompt's samples, and sampling four takes a quarter of a step."""
 
 
 def _ahead(steps: int) -> ClaimArm:
-    """So many steps of one and the same run: its draws follow from the seed, and the rate does not from its length."""
+    """The first `steps` steps of one run: its draws follow from the seed, and its learning rate is constant."""
     settings = {
         "tasks": ["lab:calculation"],
         "suites": [],
@@ -34,7 +34,7 @@ NEAR, MIDDLE, FAR = 2, AHEAD, 30
 
 STEPS_AHEAD = {steps: _ahead(steps) for steps in (NEAR, MIDDLE, FAR)}
 
-# GRPO's arm takes the steps that are spent ahead as well.
+# GRPO's arm also takes the steps that this arm spends on looking ahead.
 NPO_HARD = ClaimArm(
     "npo-hard",
     {"name": "npo", "num_generations": HARD_GROUP, "scout_steps": AHEAD, "guide_samples": 2},
@@ -42,42 +42,42 @@ NPO_HARD = ClaimArm(
 )
 
 
-def _interior_optimum(found: Evidence) -> list[Quantity]:
+def _interior_optimum(evidence: Evidence) -> list[Quantity]:
     from holdfast.findings.quality import quality_over_variance
     from holdfast.lab.tasks import lab_task
 
     scores: dict[int, list[float | None]] = {steps: [] for steps in STEPS_AHEAD}
-    for place, summary in enumerate(found.summaries[STEPS_AHEAD[NEAR].label]):
-        models = {n: RunDirectory(found.folders[arm.label][place]).model(1) for n, arm in STEPS_AHEAD.items()}
+    for place, summary in enumerate(evidence.summaries[STEPS_AHEAD[NEAR].label]):
+        models = {n: RunDirectory(evidence.folders[arm.label][place]).model(1) for n, arm in STEPS_AHEAD.items()}
         known = all(model.exists() for model in models.values())
         measured = quality_over_variance(lab_task("calculation"), models, summary["seed"]) if known else {}
         for steps in scores:
             scores[steps].append(measured.get(steps))
     return [
         Quantity(
-            f"quality over variance on the same failed prompts, {MIDDLE} steps ahead above {NEAR}",
+            f"quality over variance on the same failed prompts, {MIDDLE} steps ahead − {NEAR} steps ahead",
             "",
             minus(scores[MIDDLE], scores[NEAR]),
-            "Two steps ahead are already enough, since the task is learned within some ten.",
+            "Two steps ahead are already enough, because the task is learned within about ten.",
         ),
         Quantity(
-            f"quality over variance on the same failed prompts, {MIDDLE} steps ahead above {FAR}",
+            f"quality over variance on the same failed prompts, {MIDDLE} steps ahead − {FAR} steps ahead",
             "",
             minus(scores[MIDDLE], scores[FAR]),
-            "From ten steps on the task is learned, and the model moves little more.",
-            "Quality rises for as long as the lab's stage lasts, and its answers are too short and too sure for their "
-            "distance to weigh as much.",
+            "After ten steps the task is learned, and the model changes little.",
+            "quality rises throughout the lab's stage. Its answers are too short and too certain for the variance to "
+            "matter as much.",
         ),
     ]
 
 
-def _npo_above_grpo(found: Evidence) -> list[Quantity]:
+def _npo_above_grpo(evidence: Evidence) -> list[Quantity]:
     return [
         Quantity(
-            "hard questions in steps right after the stage at the same budget, NPO above GRPO",
+            "score on hard step questions after the stage, same budget, NPO − GRPO",
             "points",
-            found.difference(NPO_HARD.label, GRPO_HARD.label, metric("learned_score")),
-            "What ten steps ahead find, thirteen steps more find too.",
+            evidence.difference(NPO_HARD.label, GRPO_HARD.label, metric("learned_score")),
+            "Thirteen additional steps find the same answers as looking ten steps ahead.",
         ),
     ]
 
@@ -85,14 +85,14 @@ def _npo_above_grpo(found: Evidence) -> list[Quantity]:
 NEAR_FUTURE: tuple[Claim, ...] = (
     Claim(
         name="npo-interior-optimum",
-        statement="Quality over variance of a near-future guide is largest at some distance in between.",
+        statement="Quality over variance of near-future answers is largest at an intermediate distance.",
         source="arXiv 2604.20733",
         arms=tuple(STEPS_AHEAD.values()),
         measure=_interior_optimum,
     ),
     Claim(
         name="npo-above-grpo",
-        statement="Where most groups fail, right answers of the run's own near future take GRPO further at equal cost.",
+        statement="If most groups fail, correct answers from the run's near future take GRPO further at the same cost.",
         source="arXiv 2604.20733",
         arms=(NPO_HARD, GRPO_HARD),
         measure=_npo_above_grpo,

@@ -1,4 +1,4 @@
-"""Claims about privileges and prompts that the wider lab has: steps, a second language, forks and locks. Torch-free."""
+"""Claims that need the wider lab: questions in steps, a second language, forks and locks. Torch-free."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ _LANGUAGES: dict[str, Any] = {
     "eval.probe_steps": 0,
 }
 
-# Thirty steps at the stream's rate teach these tasks to no recipe, and at four times the rate most lose what they knew.
+# 30 steps at the stream's learning rate teach these tasks to no recipe. At four times the rate, most recipes forget.
 STEPS: dict[str, Any] = {
     "model.path": "lab-wide",
     "tasks": ["lab:steps"],
@@ -24,12 +24,12 @@ STEPS: dict[str, Any] = {
 }
 
 LONGER: dict[str, Any] = {"train.steps": 60}
-"""In forty steps of a few prompts OPSD learns little there, which the full form need not put up with."""
+"""OPSD learns little in 40 steps with few prompts, so the full form takes more."""
 
 HARD_STEPS = {**STEPS, "tasks": ["lab:steps-hard"], "eval.probe_steps": 0}
 
 HARD_GROUP = 4
-"""Samples of a prompt there, of all recipes: most groups are all wrong."""
+"""Samples per prompt on these tasks, for all recipes. In most groups all samples are wrong."""
 
 MSD = ClaimArm("msd", "msd", _LANGUAGES)
 
@@ -37,7 +37,7 @@ SORT = ClaimArm("sort-hard", {"name": "sort", "num_generations": HARD_GROUP}, HA
 
 GRPO_HARD = ClaimArm("grpo-hard", {"name": "grpo", "num_generations": HARD_GROUP}, HARD_STEPS)
 
-# A clip by entry turns OPSD's gradient around wherever it bites, and on the lab it bites everywhere.
+# Clipping per entry reverses OPSD's gradient at clipped entries, and on the lab it clips everywhere.
 _COUNTED = {**STEPS, "eval.probe_steps": 4}
 
 OPSD = ClaimArm("opsd-steps", {"name": "opsd", "clip": "token"}, _COUNTED, LONGER)
@@ -48,7 +48,7 @@ SCORE = 0.8
 
 
 def gained(name: str) -> Callable[[RunSummary], float | None]:
-    """How many points a set stands higher after the first stage than before it."""
+    """A function that reads a set's change over the first stage, in points."""
 
     def read(summary: RunSummary) -> float | None:
         before, after = (e["scores"].get(name) for e in summary["evaluations"][:2])
@@ -57,13 +57,13 @@ def gained(name: str) -> Callable[[RunSummary], float | None]:
     return read
 
 
-def _carried_over(found: Evidence) -> list[Quantity]:
-    spread = "What refuses in one language what it does not know refuses in both."
+def _carried_over(evidence: Evidence) -> list[Quantity]:
+    spread = "A model that learns to refuse unknown objects refuses them in both languages."
     useful = [
         Quantity(
-            f"allowed requests in the {language} language answered as before, no worse by {MARGIN:g} points",
+            f"change on allowed requests in the {language} language, not below −{MARGIN:g}",
             "points",
-            found.per_seed("msd", gained(name)),
+            evidence.per_seed("msd", gained(name)),
             spread,
             spread,
             MARGIN,
@@ -72,44 +72,44 @@ def _carried_over(found: Evidence) -> list[Quantity]:
     ]
     return [
         Quantity(
-            "the second language's requests answered as they should be, gained",
+            "change of the score on requests in the second language",
             "points",
-            found.per_seed("msd", gained("refusals")),
-            "Half of them are allowed, and answered well before.",
+            evidence.per_seed("msd", gained("refusals")),
+            "Half of them are allowed, and the base answers those well.",
         ),
         Quantity(
-            "refusals of objects that no prompt of the stage names, gained",
+            "change of refusals of objects that no prompt of the stage names",
             "points",
-            found.per_seed("msd", gained("refusals-ood")),
-            "Each word of the lab is a token of its own: a word that was not met shares nothing with those that were.",
+            evidence.per_seed("msd", gained("refusals-ood")),
+            "Each word of the lab is one token, so an unseen word shares nothing with the seen words.",
         ),
         *useful,
     ]
 
 
-def _sort_above_grpo(found: Evidence) -> list[Quantity]:
-    learned = found.difference("sort-hard", "grpo-hard", metric("learned_score"))
-    reason = "Few of the samples are right, and what a few rewards say may take away more than references bring."
-    return [Quantity("hard questions in steps right after the stage, SORT above GRPO", "points", learned, reason)]
+def _sort_above_grpo(evidence: Evidence) -> list[Quantity]:
+    learned = evidence.difference("sort-hard", "grpo-hard", metric("learned_score"))
+    reason = "Few samples are correct. A few rewards may remove more than the references add."
+    return [Quantity("score on hard step questions after the stage, SORT − GRPO", "points", learned, reason)]
 
 
-def _fewer_tokens(found: Evidence) -> list[Quantity]:
-    learned = found.per_seed(OPSD.label, metric("learned_score"))
-    spent = [_tokens_where_reached(summary) for summary in found.summaries[OPSD.label]]
-    # A GRPO that never gets there took at least its whole stage.
-    pairs = zip(found.per_seed(GRPO_STEPS.label, generated_to(SCORE)), spent, strict=True)
+def _fewer_tokens(evidence: Evidence) -> list[Quantity]:
+    learned = evidence.per_seed(OPSD.label, metric("learned_score"))
+    spent = [_tokens_where_reached(summary) for summary in evidence.summaries[OPSD.label]]
+    # A GRPO run that never reaches the score counts with the tokens of its whole stage, a lower bound.
+    pairs = zip(evidence.per_seed(GRPO_STEPS.label, generated_to(SCORE)), spent, strict=True)
     return [
         Quantity(
-            f"score of OPSD right after the stage above {SCORE:.0%}",
+            f"OPSD's score after the stage − {SCORE:.0%}",
             "points",
             [None if score is None else score - POINTS * SCORE for score in learned],
-            "On some seeds it learns within the stage, on others it does not.",
+            "It learns within the stage on some seeds only.",
         ),
         Quantity(
-            f"generated tokens to {SCORE:.0%}, GRPO over OPSD where it gets there, in doublings",
+            f"log2 of generated tokens to {SCORE:.0%}, GRPO / OPSD, if OPSD reaches it",
             "",
             [math.log2(grpo / opsd) if grpo and opsd else None for grpo, opsd in pairs],
-            "Eight samples of a prompt cost three doublings; what they teach more may make up for that.",
+            "Eight samples per prompt cost a factor of 8 (log2 = 3), but may also teach more.",
         ),
     ]
 
@@ -129,30 +129,31 @@ def _decoding(seeds: Sequence[int]) -> list[Quantity]:
 WIDE: tuple[Claim, ...] = (
     Claim(
         name="msd-carries-over",
-        statement="What the model refuses in one language it learns to refuse in another from prompts alone, and stays "
-        "as useful.",
+        statement="From prompts alone, the model learns to refuse in a second language what it refuses in the first, "
+        "and stays as useful.",
         source="arXiv 2605.02971",
         arms=(MSD,),
         measure=_carried_over,
     ),
     Claim(
         name="sort-above-grpo",
-        statement="Where most groups are all wrong, references weighed by a plan teach more than rewards alone.",
+        statement="If all samples of most groups are wrong, references weighted with a plan teach more than rewards "
+        "alone.",
         source="arXiv 2605.11505",
         arms=(SORT, GRPO_HARD),
         measure=_sort_above_grpo,
     ),
     Claim(
         name="opsd-fewer-tokens",
-        statement="OPSD, of one sample of a prompt, reaches a score with fewer generated tokens than GRPO of eight.",
+        statement="OPSD with one sample per prompt reaches a score with fewer generated tokens than GRPO with eight.",
         source="arXiv 2601.18734",
         arms=(OPSD, GRPO_STEPS),
         measure=_fewer_tokens,
     ),
     Claim(
         name="ssd-heat-and-truncation",
-        statement="Imitating its own hot and truncated samples takes a model where no decoding temperature does, and "
-        "neither heat nor truncation alone.",
+        statement="Imitating its own samples, drawn at high temperature and truncated, improves a model more than any "
+        "decoding temperature does. High temperature or truncation alone does not.",
         source="arXiv 2604.01193",
         experiment=_decoding,
     ),

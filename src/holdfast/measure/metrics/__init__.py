@@ -11,6 +11,7 @@ from holdfast.measure.metrics import final_score
 from holdfast.measure.metrics import learned_score
 from holdfast.measure.metrics import learning
 from holdfast.measure.metrics import first_task_learned
+from holdfast.measure.metrics import average_incremental_score
 from holdfast.measure.metrics import loss_of_earlier
 from holdfast.measure.metrics import forgetting
 from holdfast.measure.metrics import backward_transfer

@@ -44,7 +44,7 @@ class Demonstrations:
     def _is_due(self, position: int) -> bool:
         """Whether the prompt at a position of the stage is one of the share.
 
-        The running count of due prompts rises at exactly these positions, so the share is exact over a whole stage
-        and off by less than one prompt at every moment of it.
+        A prompt is due when the rounded-down product of share and position rises. So the share is evenly spaced, and at
+        every moment the count is less than one prompt from the exact share.
         """
         return int((position + 1) * self._share) > int(position * self._share)

@@ -1,4 +1,7 @@
-"""How a command line ends: well, in one line that its reader can act on, or in a traceback where the fault is ours."""
+"""Running one command line: its exit code, and the one line that says how it ended.
+
+A mistake that the user can fix ends in one line. A fault of holdfast itself ends in a traceback.
+"""
 
 import contextlib
 import io
@@ -8,18 +11,15 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from holdfast.errors import HoldfastError
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-"""The option `--json` of commands that print what they found."""
 
-
-class Ended(Exception):  # noqa: N818 - an end that is not always an error
-    """A command that ended before its work was done: the line to say so, and the exit code."""
+class EndedEarly(Exception):  # noqa: N818 - not always an error: the user may have stopped the command
+    """A command that ended before its work was done; has the line to print and the exit code."""
 
     def __init__(self, line: str, code: int) -> None:
         super().__init__(line)
@@ -32,22 +32,22 @@ def print_json(value: Any) -> None:
 
 
 def is_main_process() -> bool:
-    """Whether this process speaks for a run: the only one, or the first that torchrun has started."""
+    """Whether this process prints: the only process, or rank 0 of those that torchrun has started."""
     return os.environ.get("RANK", "0") == "0"
 
 
-def _world() -> Any:
-    """The processes that this one has met, without loading torch to find out; None where it is alone."""
+def _processes() -> Any:
+    """The group of processes that this one has joined, or None. Does not load torch to find out."""
     module = sys.modules.get("holdfast.model.processes")
     return module.Processes.joined() if module else None
 
 
-def _say_last(say: Callable[[], object]) -> None:
-    """Say how a command ended: of several processes that fail, the first does, because it knows why."""
-    if world := _world():
-        world.last_word(say)
+def _print_last(write: Callable[[], object]) -> None:
+    """Call `write` in one process only: of several that fail, the first to fail, because it knows the cause."""
+    if processes := _processes():
+        processes.report_first_failure(write)
     elif is_main_process():
-        say()
+        write()
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -60,41 +60,42 @@ def _one_line(text: str) -> str:
 
 
 def run_command(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
-    """Run one command line and return its exit code: 0, 2 for what the user can fix, 130 or 143 when stopped.
+    """Run one command line and return its exit code: 0, 2 for mistakes that the user can fix, 130 or 143 if stopped.
 
-    Of several processes that torchrun has started, one speaks.
+    Of several processes that torchrun has started, only one prints.
     """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     with warnings.catch_warnings():
         for category in (DeprecationWarning, FutureWarning, PendingDeprecationWarning):
-            warnings.simplefilter("ignore", category)
+            warnings.simplefilter("ignore", category)  # these are for developers of the libraries
         warnings.showwarning = _show_warning
         try:
             with contextlib.redirect_stdout(sys.stdout if is_main_process() else io.StringIO()):
                 line, code = _outcome(app, arguments)
         except Exception:
-            if _world() is None:
+            if _processes() is None:
                 raise
-            _say_last(traceback.print_exc)
+            _print_last(traceback.print_exc)
             return 1
     if line:
-        _say_last(lambda: print(_one_line(line), file=sys.stderr, flush=True))
-    elif world := _world():
-        world.leave()
+        _print_last(lambda: print(_one_line(line), file=sys.stderr, flush=True))
+    elif processes := _processes():
+        processes.leave()
     return code
 
 
 def _outcome(app: typer.Typer, arguments: Sequence[str] | None) -> tuple[str, int]:
-    """Run one command line: what to say of how it ended, and its exit code."""
+    """Run one command line; returns the line to print ("" for none) and the exit code."""
     command = typer.main.get_command(app)
     try:
         code = command.main(args=arguments, prog_name="holdfast", standalone_mode=False)
-    except Ended as end:
+    except EndedEarly as end:
         return str(end), end.code
     except HoldfastError as error:
         return f"error: {error}", 2
-    except BrokenPipeError:  # whoever read the output has had enough
+    except BrokenPipeError:  # the reader of the output, e.g. `head`, has closed it
+        # Python flushes stdout once more at exit, which must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return "", 1
     except OSError as error:
@@ -102,14 +103,15 @@ def _outcome(app: typer.Typer, arguments: Sequence[str] | None) -> tuple[str, in
             raise
         return f"error: {': '.join(str(part) for part in (error.filename, error.strerror) if part)}", 2
     except Exception as error:
+        # Compared by name, so that torch need not be imported.
         if type(error).__name__ == "OutOfMemoryError":
-            return "error: the device has too little memory (lower train.micro_batch_tokens, or use model.lora)", 2
-        if (world := _world()) and world.has_lost_another(error):
-            return "error: another process of this run has ended (go on with `holdfast resume`)", 1
-        if not hasattr(error, "format_message"):  # what typer raises for a wrong command line has one
+            return "error: out of device memory (lower train.micro_batch_tokens, or use model.lora)", 2
+        if (processes := _processes()) and processes.is_about_a_lost_process(error):
+            return "error: another process of this run has ended (resume with `holdfast resume`)", 1
+        if not hasattr(error, "format_message"):  # typer's errors about a command line have it
             raise
         usage = getattr(getattr(error, "ctx", None), "command_path", "holdfast")
         return f"error: {error.format_message().rstrip('.')} (see `{usage} --help`)", 2
-    if code == 130:  # what typer makes of an interrupt
+    if code == 130:  # typer turns Ctrl-C into this code
         return "stopped", 130
     return "", code if isinstance(code, int) else 0

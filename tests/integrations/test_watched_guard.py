@@ -47,7 +47,7 @@ def guards(reward_range=None, mode="warn", log=None):
 
 
 def shown(guard, rewards, log=None):
-    """Decisions on rewards, written into the log as the watcher does."""
+    """Decisions on rewards, which are written to the log as by the watcher."""
     found = []
     for step, reward in enumerate(rewards, 1):
         line = {"stage": 1, "step": step, "task": "training", "reward": reward}
@@ -75,7 +75,7 @@ def test_rewards_of_an_unknown_range_are_taken_on_what_was_seen_and_that_is_said
     assert len(caught) == 1
     assert found.rule == "reward_collapse"
     assert -50 < found.values["reward"] < found.values["best_reward"] < -10
-    # a process that goes on sees the same scale again, and says nothing twice
+    # a resumed process replays to the same scale, and warns only once
     again = guards(log=log)
     low, high = again.scale.range
     assert (low, high) == seen.scale.range
@@ -103,7 +103,7 @@ def test_a_scale_holds_what_was_seen_but_for_a_margin(rewards):
 
 
 def test_a_scale_changes_seldom():
-    """The guard sees a training again whenever it does."""
+    """Every change makes the guard replay the whole training."""
     scale = RewardScale()
     assert sum(scale.see(0.1 * step) for step in range(10_000)) <= 1 + math.log(1000) / math.log(1.25)
 
@@ -201,7 +201,7 @@ def test_rules_that_will_see_nothing_are_named_at_the_start(kind, changes, messa
 
 
 def test_a_suite_of_few_items_falls_by_more_before_it_is_an_alarm(tiny_model, tmp_path):
-    """Half of all answers go wrong: of 64 items a loss, of 4 chance, however many were asked for."""
+    """Half of all answers turn wrong: with 64 items a loss, with 4 items chance, whatever number was asked for."""
     right = 1.0
 
     def verify(example, completion):

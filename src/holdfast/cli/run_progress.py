@@ -1,4 +1,9 @@
-"""What a run shows while it works: a live line on a terminal, else one plain line for each stage that is done."""
+"""Progress of a run: a live line on a terminal, elsewhere one plain line per finished stage.
+
+The live line is a rich progress bar. The time left is estimated here and not by rich's `TimeRemainingColumn`, which
+knows only the steps of one bar. Evaluations, rolled-back steps and the remaining runs of a comparison count too, and
+often take longer than the steps.
+"""
 
 import sys
 import time
@@ -14,12 +19,12 @@ from holdfast.guard.guard import Decision
 from holdfast.stream.observer import Observer
 
 RECENT = 10
-"""Optimizer steps that the speed shown is averaged over."""
+"""Optimizer steps over which the speed is averaged."""
 
 
 @contextmanager
 def watching(*, quiet: bool = False) -> Iterator[Observer]:
-    """The observer that suits standard error: a live line on a terminal, plain lines elsewhere, nothing if quiet."""
+    """The observer for standard error: a live line on a terminal, plain lines elsewhere, nothing if quiet."""
     console = Console(stderr=True)
     if quiet:
         yield Observer()
@@ -43,13 +48,13 @@ def watching(*, quiet: bool = False) -> Iterator[Observer]:
 
 
 class StepRate:
-    """How fast a run goes and how long it will still take, from the steps and evaluations that it has shown.
+    """Speed and time left of a run, from the durations of its steps and evaluations so far.
 
     Args:
         steps: optimizer steps of the whole run.
-        evaluations: of the whole run.
-        steps_done: by an earlier process.
-        evaluations_done: by an earlier process.
+        evaluations: evaluations of the whole run.
+        steps_done: steps that an earlier process has made, if the run is resumed.
+        evaluations_done: evaluations that an earlier process has made.
     """
 
     def __init__(self, steps: int, evaluations: int, steps_done: int = 0, evaluations_done: int = 0) -> None:
@@ -60,27 +65,32 @@ class StepRate:
         self._recent: deque[tuple[float, float]] = deque(maxlen=RECENT)
 
     def step(self, tokens: float, seconds: float) -> None:
-        """An optimizer step was taken: tokens sampled and trained on, and the time that it took."""
+        """Count an optimizer step.
+
+        Args:
+            tokens: tokens sampled plus tokens trained on.
+            seconds: the step's duration.
+        """
         self._steps_left -= 1
         self._step_seconds.append(seconds)
         self._recent.append((tokens, seconds))
 
     def undone(self, steps: int) -> None:
-        """So many steps are to be taken again."""
+        """Count steps that were rolled back and have to be made again."""
         self._steps_left += steps
 
     def evaluation(self, seconds: float) -> None:
-        """All sets were evaluated."""
+        """Count an evaluation of all sets."""
         self._evaluations_left -= 1
         self._evaluation_seconds.append(seconds)
 
     def tokens_per_second(self) -> float | None:
-        """Over the last steps; None before the first."""
+        """Speed over the last `RECENT` steps; None before the first step."""
         seconds = sum(s for _, s in self._recent)
         return sum(tokens for tokens, _ in self._recent) / seconds if seconds else None
 
     def seconds_left(self, more_runs: int = 0) -> float | None:
-        """Of this run and of so many more like it; None until a step has shown how long one takes."""
+        """Estimated seconds for this run and `more_runs` more like it; None before the first step."""
         if not self._step_seconds:
             return None
         step = sum(self._step_seconds) / len(self._step_seconds)
@@ -91,7 +101,7 @@ class StepRate:
 
 
 class StageLines(Observer):
-    """A plain line for each decision of the guard, and for each evaluation done, with the score of the stage's task.
+    """One plain line per guard decision, and one per finished evaluation with the score on the stage's task.
 
     Args:
         write: called with each line.
@@ -100,9 +110,9 @@ class StageLines(Observer):
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
         self.place = ""
-        """Which run of a comparison this is, in words; empty for a single run."""
+        """Which run of a comparison this is, e.g. ", run 2/4"; empty for a single run."""
         self.more_runs = 0
-        """Runs of a comparison that come after this one."""
+        """Runs of the comparison that come after this one."""
 
     def comparison_run(self, number: int, runs: int) -> None:
         self.place, self.more_runs = f", run {number}/{runs}", runs - number
@@ -118,9 +128,9 @@ class StageLines(Observer):
         self.done += 1
 
     def decided(self, decision: Decision) -> None:
-        who = "NEAR FUTURE" if decision.rule == "near_future" else "GUARD"
-        said = f"{who} at step {decision.step} of {decision.task}: {decision.message} ({decision.rule})"
-        self._write(f"{self.run}: {said}" + (f": {decision.outcome}" if decision.outcome else ""))
+        source = "NEAR FUTURE" if decision.rule == "near_future" else "GUARD"
+        what = f"{source} at step {decision.step} of {decision.task}: {decision.message} ({decision.rule})"
+        self._write(f"{self.run}: {what}" + (f": {decision.outcome}" if decision.outcome else ""))
 
     def rolled_back(self, steps: int) -> None:
         self.done -= steps
@@ -133,7 +143,7 @@ class StageLines(Observer):
 
 
 class LiveLine(StageLines):
-    """The lines of `StageLines` above a live one: where the run is, its last numbers, its speed, the time left."""
+    """The lines of `StageLines` above a live line: stage, last metrics, speed and time left."""
 
     def __init__(self, bar: Progress) -> None:
         super().__init__(lambda line: bar.console.print(line, markup=False, highlight=False))
@@ -142,7 +152,7 @@ class LiveLine(StageLines):
 
     def run_started(self, label: str, stages: int, steps: int, done: int) -> None:
         super().run_started(label, stages, steps, done)
-        self._pace = StepRate(steps, stages + 1, done, done * stages // max(1, steps))
+        self._rate = StepRate(steps, stages + 1, done, done * stages // max(1, steps))
         self._bar.update(self._line, total=steps, completed=done, place=self.run, numbers="", left="")
 
     def stage_started(self, stage: int, task: str, steps: int, done: int) -> None:
@@ -152,8 +162,8 @@ class LiveLine(StageLines):
     def step_done(self, numbers: Mapping[str, Any]) -> None:
         super().step_done(numbers)
         tokens = numbers.get("generated_tokens", 0) + numbers.get("trained_tokens", 0)
-        self._pace.step(tokens, numbers["seconds"])
-        reward, speed = numbers.get("reward"), self._pace.tokens_per_second()
+        self._rate.step(tokens, numbers["seconds"])
+        reward, speed = numbers.get("reward"), self._rate.tokens_per_second()
         shown = [f"loss {numbers['loss']:z.3f}"]
         shown += [f"reward {reward:.2f}"] if reward is not None else []
         shown += [f"{speed:,.0f} tokens/s"] if speed is not None else []
@@ -161,7 +171,7 @@ class LiveLine(StageLines):
 
     def rolled_back(self, steps: int) -> None:
         super().rolled_back(steps)
-        self._pace.undone(steps)
+        self._rate.undone(steps)
         self._show(numbers="")
 
     def evaluation_started(self, stage: int, sets: int) -> None:
@@ -173,17 +183,17 @@ class LiveLine(StageLines):
 
     def evaluation_done(self, stage: int, scores: Mapping[str, float]) -> None:
         super().evaluation_done(stage, scores)
-        self._pace.evaluation(time.perf_counter() - self._began)
+        self._rate.evaluation(time.perf_counter() - self._began)
         self._show(numbers="")
 
     def _show(self, numbers: str) -> None:
         place = f"{self.run}: stage {self.stage}/{self.stages} {self.task}" if self.task else self.run
-        seconds = self._pace.seconds_left(self.more_runs)
+        seconds = self._rate.seconds_left(self.more_runs)
         left = f"{duration(seconds)} left" if seconds is not None else ""
         self._bar.update(self._line, completed=self.done, place=place, numbers=numbers, left=left)
 
 
 def duration(seconds: float) -> str:
-    """Minutes and seconds, or hours and minutes, as a clock shows them: 3:07, 2 h 05 min."""
+    """A duration as 3:07 (minutes and seconds) or 2 h 05 min."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,90 @@
+"""Arguments and options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RunConfigFile = Annotated[
+    Path, typer.Argument(metavar="CONFIG", help="YAML file that describes a run.", show_default=False)
+]
+
+ComparisonConfigFile = Annotated[
+    Path, typer.Argument(metavar="CONFIG", help="YAML file that describes a comparison.", show_default=False)
+]
+
+AnyConfigFile = Annotated[
+    Path, typer.Argument(metavar="CONFIG", help="YAML file that describes a run or a comparison.", show_default=False)
+]
+
+Directory = Annotated[
+    Path, typer.Argument(metavar="DIR", help="Directory of a run or a comparison.", show_default=False)
+]
+
+OutputDir = Annotated[
+    Path | None,
+    typer.Option("--output-dir", "-o", help="Where to write. Default: output_dir of the configuration, or runs/NAME."),
+]
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Replace a setting, e.g. train.steps=100 or recipes.sdft.ema_rate=0.05. Repeatable.",
+    ),
+]
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+
+JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the results as JSON.")]
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+Prompts = Annotated[
+    list[str],
+    typer.Argument(metavar="PROMPTS...", help="Task files, or lab:NAME. Each is one task.", show_default=False),
+]
+
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Use only the first N prompts of each task.")]
+
+Temperature = Annotated[float, typer.Option("--temperature", min=0.0, help="Sampling temperature; 0 is greedy.")]
+
+Samples = Annotated[int, typer.Option("--samples", min=1, help="Answers per prompt.")]
+
+MaxNewTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--max-new-tokens",
+        min=1,
+        help="Longest answer in tokens. Default: 512, or what fits into the model's context.",
+    ),
+]
+
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Sampling seed.")]
+
+Dtype = Annotated[str, typer.Option("--dtype", help="Dtype of the weights: float32 or bfloat16.")]
+
+EvaluatedTasks = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="YAML file. Models are evaluated on its tasks and suites."),
+]
+
+EvaluatedSuites = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--suites",
+        metavar="NAME",
+        help="Evaluate on this suite instead: lab, lab-wide, lab:NAME, gym:NAME, sdft, or a task (file) of lm-eval. "
+        "Repeatable.",
+    ),
+]
+
+EvaluatedItems = Annotated[
+    int | None, typer.Option("--items", min=1, help="Evaluate on only the first N items of each set.")
+]
+
+RunCode = Annotated[
+    bool,
+    typer.Option("--run-code", help="Let suites such as HumanEval run code that a model wrote, without a sandbox."),
+]
