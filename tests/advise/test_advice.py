@@ -292,7 +292,7 @@ def test_the_command_uses_the_configurations_settings(tmp_path: Path, capsys: py
     base = {"tasks": ["lab:calculation"], "train": {"steps": 10, "prompts_per_step": 3}}
     single = holdfast.config(base | {"recipe": {"name": "sdpo", "num_generations": 2}})
     done = holdfast("advise", single, "--budget", "5", "--json", tmp_path / "advice.json")
-    assert "Judged as the configuration sets it: sdpo with num_generations 2. All others" in done.out
+    assert "Rated with the settings of this configuration: sdpo with num_generations 2. All others" in done.out
     by_name = {each["recipe"]: each for each in json.loads((tmp_path / "advice.json").read_text())["recipes"]}
     assert (by_name["sdpo"]["fits"], by_name["sdpo"]["completions"]) == (True, 60)
     arms = [{"name": "sdpo", "num_generations": 2, "label": "few"}, "sdpo"]
