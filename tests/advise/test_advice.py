@@ -298,7 +298,7 @@ def test_the_command_uses_the_configurations_settings(tmp_path: Path, capsys: py
     arms = [{"name": "sdpo", "num_generations": 2, "label": "few"}, "sdpo"]
     done = holdfast("advise", holdfast.config(base | {"recipes": arms}), "--budget", "5")
     assert re.search(r"^few \(sdpo\) +fits ", done.out, re.M)
-    assert re.search(r"^sdpo +over the budget ", done.out, re.M)
+    assert re.search(r"^sdpo +over budget ", done.out, re.M)
 
 
 def test_an_environment_keeps_a_recipe_of_one_turn_from_fitting(
