@@ -40,6 +40,9 @@ ATTRIBUTES: Mapping[str, str] = {
 }
 """Attributes of a `Recipe` class that its author defines."""
 
+CLAIM_NAMES: Mapping[str, str] = {"holdfast-on-the-front": "anchored-on-the-front"}
+"""Claims of `holdfast findings`."""
+
 _FREE_FORM = ("chat_template_kwargs", "gym_settings")
 """Blocks of the configuration whose keys are not holdfast's."""
 
@@ -201,7 +204,3 @@ def explain_moved_modules() -> None:
     """Install `MovedModules`, once."""
     if not any(isinstance(finder, MovedModules) for finder in sys.meta_path):
         sys.meta_path.append(MovedModules())
-
-
-CLAIM_NAMES: Mapping[str, str] = {"holdfast-on-the-front": "anchored-on-the-front"}
-"""Claims of `holdfast findings`."""

@@ -192,8 +192,8 @@ def sort(groups: Sequence[Sequence[Seen]]) -> Tensor:
 
 
 def npo(groups: Sequence[Sequence[Seen]]) -> Tensor:
-    """At .4 the first prompt, half right, takes no near-future answer. In the second one it replaces the last sample; it
-    has no correction."""
+    """At .4 the first prompt, half right, takes no near-future answer. In the second one, it replaces the last
+    sample and has no correction."""
     losses = []
     for number, group in enumerate(groups):
         *own, guide = group

@@ -1,4 +1,4 @@
-"""`holdfast.recipes`: loss and gradients of each recipe equal its paper's formula, see `tests/helpers/recipe_formulas.py`.
+"""`holdfast.recipes`: loss and gradients of each recipe equal its paper's formula, see `recipe_formulas.py`.
 
 The engine runs on a tiny model with both forms of the loss. The formulas use plain torch, with the logits of student,
 teacher and base from plain forward passes.

@@ -98,7 +98,7 @@ def test_failing_groups_bring_a_guide_and_the_rest_of_the_run_differs(tmp_path: 
     assert any("its near future" in sentence for sentence in summary["verdict"])
     assert not any("guard" in sentence for sentence in summary["verdict"])
     page = (guided / "report.html").read_text()
-    assert "Notes are ways back that a recipe itself planned." in page
+    assert "Notes are roll-backs that the recipe itself planned." in page
 
 
 def test_a_stage_with_fewer_steps_than_the_trigger_is_refused(tmp_path: Path) -> None:
