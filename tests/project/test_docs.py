@@ -1,4 +1,4 @@
-"""The pages in `docs/`, and `README.md`, `CONTRIBUTING.md`, `CHANGELOG.md`: every block runs, and every link works.
+"""`docs/`, `README.md`, `CONTRIBUTING.md` and `CHANGELOG.md`: every block runs, and every link works.
 
 Each page runs in its own empty folder, block by block in the order of the page. A bash block runs line by line;
 `holdfast` runs in this process. A Python block runs, or is written to the file that its first line names. A YAML block

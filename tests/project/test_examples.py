@@ -1,4 +1,4 @@
-"""The programs in `examples/`: each runs from start to end on the lab's model, as `python examples/NAME.py` does."""
+"""`examples/`: each runs from start to end on the lab's model, as `python examples/NAME.py` does."""
 
 import json
 import runpy

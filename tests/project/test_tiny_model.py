@@ -1,4 +1,4 @@
-"""`tiny_model` of the test helpers: a small random model that transformers loads, with a chat template."""
+"""`tests/helpers/tiny_model.py`: a small random model that transformers loads, with a chat template."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`holdfast.reporting.page` in a browser: drawn without any request, by keyboard, in both themes, on paper and phones."""
+"""`holdfast.reporting.page` in a browser: no requests, keyboard, both themes, paper and phones."""
 
 import os
 import shutil

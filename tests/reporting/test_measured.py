@@ -1,4 +1,4 @@
-"""`holdfast.reporting.page`: guard, drift, artifacts and prediction follow the summary; what is unmeasured is left out."""
+"""`holdfast.reporting.page`: guard, drift, artifacts and prediction follow the summary; the rest is left out."""
 
 import html
 import json

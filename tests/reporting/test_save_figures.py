@@ -1,4 +1,4 @@
-"""`holdfast.reporting.save_figures`: every figure is handed to plotly's exporter, painted, offline, under its own name."""
+"""`holdfast.reporting.save_figures`: every figure goes to plotly's exporter, offline, under its own name."""
 
 import importlib.util
 import json

@@ -1,4 +1,4 @@
-"""The metrics of one pair of matrices, each as its source defines it; see `holdfast.evaluation.drift.result.Metrics`."""
+"""The metrics of one pair of matrices, defined as in their sources; see `holdfast.evaluation.drift.result.Metrics`."""
 
 import math
 from typing import Any
