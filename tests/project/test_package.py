@@ -44,7 +44,7 @@ def test_wheel_holds_the_whole_package(tmp_path: Path) -> None:
         "lab/base/chat_template.jinja",
         "lab/base-wide/model.safetensors",
         "lab/base-wide/chat_template.jinja",
-        "report/templates/report.html.j2",
+        "reporting/templates/report.html.j2",
     ],
 )
 def test_package_data_is_found(name: str) -> None:

@@ -18,6 +18,7 @@ from holdfast.api import report
 from holdfast.cli.summary_text import summary_as_text
 from holdfast.errors import RunError
 from holdfast.measure.metrics import METRICS
+from holdfast.renamed import with_new_names
 from holdfast.stream.compare import resume_comparison
 from holdfast.summary.read import check_summary, read_summary
 from holdfast.summary.schema import summary_schema
@@ -62,6 +63,8 @@ def assert_same_numbers(old: Any, new: Any, path: str = "") -> None:
     if path.endswith(".paired"):
         by_place = {(entry["a"], entry["b"], entry["metric"]): entry for entry in new}
         assert [by_place[entry["a"], entry["b"], entry["metric"]] for entry in old] == old
+    elif path.endswith((".recipe", ".guard")):
+        assert with_new_names({"recipe": old})["recipe"] == new  # settings, under their names of today
     elif isinstance(old, dict):
         assert old.keys() <= new.keys(), path
         for key, value in old.items():

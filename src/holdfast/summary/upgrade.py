@@ -66,7 +66,7 @@ def _run_from_1(run: Json) -> Json:
         run["forgetting_prediction"] = predicted_forgetting(run["evaluations"], run["order"], run["sets"], **where)
     run |= {
         "schema_version": 2,
-        "recipe": with_new_names(run["recipe"]),
+        "recipe": with_new_names({"recipe": run["recipe"]})["recipe"],
         "guard": with_new_names(run["guard"]),
         "curves": [_with_all_values(point) for point in run["curves"]],
         "discarded": [

@@ -52,7 +52,7 @@ class DriftMetrics(MatrixMoves):
     )
 
 
-class MatrixDrift(MatrixMoves):
+class MatrixDriftRecord(MatrixMoves):
     """Drift of one matrix."""
 
     name: str = Field(description="Name in the saved model.")
@@ -86,7 +86,7 @@ class StageDrift(Part):
         "`overall` is, over the same matrices."
     )
     by_type: dict[str, DriftMetrics] = Field(description="By module type, e.g. `mlp.up_proj`.")
-    matrices: list[MatrixDrift] = Field(description="Each matrix, in the order of the layers.")
+    matrices: list[MatrixDriftRecord] = Field(description="Each matrix, in the order of the layers.")
     alignment: list[UpdateAlignment] = Field(
         description="This stage's update compared with each earlier stage's update; means over matrices."
     )

@@ -41,7 +41,7 @@ class Score(Part):
     kl_to_base_se: float | None = Field(description="Standard error of `kl_to_base` over prompts.")
 
 
-class Evaluation(Part):
+class EvaluationRecord(Part):
     """One evaluation of all sets."""
 
     stage: Count = Field(description="Number of finished stages; 0 is the base model.")

@@ -9,7 +9,7 @@ from holdfast.measure.metrics import METRICS, Metric
 from holdfast.summary.models.part import Count, Interval, Part
 
 
-class Estimate(Part):
+class EstimateRecord(Part):
     """A number over the recipe's complete runs."""
 
     mean: float | None = Field(description="Mean over runs; null if no run defines it.")
@@ -59,7 +59,9 @@ RunMetrics: Any = _block(
 )
 """The `metrics` of a run: every registered metric at its place."""
 
-_estimates: dict[str, Any] = {name: (Estimate, Field(description=_meaning(metric))) for name, metric in METRICS.items()}
+_estimates: dict[str, Any] = {
+    name: (EstimateRecord, Field(description=_meaning(metric))) for name, metric in METRICS.items()
+}
 
 RecipeMetrics: Any = create_model(
     "RecipeMetrics", __base__=Part, __doc__="Each metric over a recipe's complete runs.", **_estimates

@@ -6,11 +6,11 @@ from pydantic import ConfigDict, Field
 
 from holdfast.summary.models.answers import Artifact, Repetition, ResponseDrift
 from holdfast.summary.models.drift import StageDrift
-from holdfast.summary.models.evaluations import EvaluatedSet, Evaluation, Probe, Sample
+from holdfast.summary.models.evaluations import EvaluatedSet, EvaluationRecord, Probe, Sample
 from holdfast.summary.models.metrics import RunMetrics
 from holdfast.summary.models.part import STATUS, Count, Part, Status
 from holdfast.summary.models.prediction import ForgettingPrediction
-from holdfast.summary.models.training import Budget, CurvePoint, Decision, Discarded, GuardSettings
+from holdfast.summary.models.training import Budget, CurvePoint, DecisionRecord, Discarded, GuardRecord
 from holdfast.summary.version import SCHEMA_VERSION
 
 Verdict = Annotated[list[str], Field(min_length=1)]
@@ -64,7 +64,9 @@ class RunSummary(Part):
     status: Status = Field(description=STATUS)
     budget: Budget = Field(description="What the training took.")
     sets: list[EvaluatedSet] = Field(description="Everything that was evaluated.")
-    evaluations: list[Evaluation] = Field(description="One before the first stage, and one after each finished stage.")
+    evaluations: list[EvaluationRecord] = Field(
+        description="One before the first stage, and one after each finished stage."
+    )
     metrics: RunMetrics | None = Field(description="Computed from the evaluations; null before the first evaluation.")
     curves: list[CurvePoint] = Field(description="Training curves, about 400 points at most.")
     probes: list[Probe] = Field(
@@ -85,8 +87,8 @@ class RunSummary(Part):
         description="KL to the base as a predictor of forgetting. A single run has no fit."
     )
     samples: list[Sample] = Field(description="Greedy answers to a few items, over the stages.")
-    guard: GuardSettings | None = Field(description="The guard's settings; null if they are not known.")
-    decisions: list[Decision] = Field(
+    guard: GuardRecord | None = Field(description="The guard's settings; null if they are not known.")
+    decisions: list[DecisionRecord] = Field(
         description="In order: guard rules that fired during training, and the roll-backs that the recipe planned "
         "(`near_future`)."
     )

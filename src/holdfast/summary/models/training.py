@@ -67,7 +67,7 @@ class Budget(Part):
     seconds: Seconds = Field(description="Wall-clock time.")
 
 
-class GuardSettings(Part):
+class GuardRecord(Part):
     """The guard's settings, defaults included."""
 
     model_config = ConfigDict(extra="allow")
@@ -78,7 +78,7 @@ class GuardSettings(Part):
     rules: dict[str, dict[str, Any]] = Field(description="Thresholds and actions of each rule.")
 
 
-class Decision(Part):
+class DecisionRecord(Part):
     """One decision during training."""
 
     rule: str = Field(description="Name of the rule.")
