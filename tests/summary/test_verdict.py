@@ -111,7 +111,7 @@ def test_a_recipe_that_did_not_learn_is_named_and_wins_nothing_by_it() -> None:
     learned = next(r for r in summary["recipes"] if r["label"] == "grpo")["metrics"]["learned_score"]["mean"]
     assert sentence.startswith(f"grpo ({points(learned)}) failed to learn the tasks")
     assert "grpo" not in verdict[0]
-    assert not next(s for s in verdict if s.startswith("Earlier skills lost")).count("grpo")
+    assert not next(s for s in verdict if s.startswith("Forgetting, overall")).count("grpo")
 
 
 def test_too_few_learners_leave_nothing_to_compare() -> None:
@@ -135,7 +135,7 @@ def test_best_and_worst_are_those_of_the_numbers(four: dict[str, Any]) -> None:
     for metric, lead, best in (
         ("learned_score", "Score when learned: best", max),
         ("final_score", "Final score: best", max),
-        ("loss_of_earlier", "Earlier skills lost: best", min),
+        ("loss_of_earlier", "Forgetting, overall: best", min),
     ):
         means = {r["label"]: r["metrics"][metric]["mean"] for r in four["recipes"]}
         first = best(means, key=means.__getitem__)
