@@ -35,7 +35,7 @@ help:
 	@echo "make demo    set up, then compare four recipes on the lab's stream; the report is runs/demo/report.html"
 	@echo "make test    set up, then run the tests on all cores; ARGS='-k name' picks some"
 	@echo "make test-learning  set up, then run the tests that train until something is learned"
-	@echo "make test-extras  set up with lm-evaluation-harness and reasoning-gym (350 MB), then run their tests"
+	@echo "make test-extras  set up with lm-evaluation-harness, reasoning-gym and kaleido (350 MB), then run their tests"
 	@echo "make bench   set up with the peers, then measure the engine beside them; ARGS='--quick' tries it out"
 	@echo "make lint    check layers, style and types"
 	@echo "make docs    write the generated parts of docs/ again"
@@ -63,7 +63,7 @@ $(LINTERS): $(INSTALLED)
 	@touch $@
 
 $(EXTRAS): $(INSTALLED)
-	@$(PIP_INSTALL) -e '.[eval,gym]'
+	@$(PIP_INSTALL) -e '.[eval,gym,figures]'
 	@touch $@
 
 $(PEERS): $(INSTALLED)
@@ -90,7 +90,8 @@ test-learning: setup
 	@$(PYTEST) -m learning $(ARGS)
 
 test-extras: $(EXTRAS)
-	@$(BIN)/python -m pytest tests/tasks/test_lm_eval.py tests/tasks/test_reasoning_gym.py $(ARGS)
+	@$(BIN)/python -m pytest tests/tasks/test_lm_eval.py tests/tasks/test_reasoning_gym.py \
+		tests/reporting/test_save_figures.py $(ARGS)
 
 bench: $(PEERS)
 	@$(BIN)/python -m benchmarks.engine $(ARGS)
