@@ -150,7 +150,7 @@ def test_configuration_files(command: Commands, refused: Refused, tmp_path: Path
         ("", ["data.jsonl", "no records"]),
         ('{"prompt": "a", "completion": "b"}\n{"prompt": \n', ["data.jsonl", "2"]),
         ('{"prompt": "a", "completion": "b"}\n{"question": "a"}\n', ["data.jsonl", "2", "prompt"]),
-        ('{"prompt": "a", "completion": "b"}\n', ["'sums' has one prompt", "test"]),
+        ('{"prompt": "a", "completion": "b"}\n', ["'sums' has only one prompt", "test"]),
     ],
 )
 def test_data_files(
@@ -210,8 +210,8 @@ def test_prompts_that_do_not_fit_are_dropped_and_counted(
         ("bad_verifiers", ["'bad_verifiers'", "module:function"]),
         ("bad_verifiers:not_a_function", ["not a function"]),
         ("bad_verifiers:throws", ["'sums'", "KeyError", "must judge every completion"]),
-        ("bad_verifiers:nan_reward", ["'sums'", "nan", "between 0 and 1"]),
-        ("bad_verifiers:too_much", ["'sums'", "7", "between 0 and 1"]),
+        ("bad_verifiers:nan_reward", ["'sums'", "nan", "return a number from 0 to 1"]),
+        ("bad_verifiers:too_much", ["'sums'", "7", "return a number from 0 to 1"]),
         ("bad_verifiers:nonsense", ["'sums'", "str", "holdfast.Verdict"]),
     ],
 )

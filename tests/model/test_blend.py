@@ -116,9 +116,9 @@ def test_the_command_sweeps_and_evaluates(command: Commands, tmp_path: Path) -> 
     for point in found["points"]:
         assert f"{point['scores']['old-facts']:.1%}" in done.out
         assert (Path(point["folder"]) / "model.safetensors").is_file()
-    assert "is there already" in command(*arguments).err
+    assert "already exists" in command(*arguments).err
     for sweep, message in (
-        ("0,x", "no list of numbers"),
+        ("0,x", "is not a list of numbers"),
         ("1,1.0", "names a number twice"),
         ("nan", "not finite"),
         ("0,inf", "not finite"),

@@ -258,9 +258,9 @@ def test_the_anchor_at_a_temperature_of_its_own_is_lwfs() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"reference_temperature": 2.0}, "for reference_kl_form: forward_kl, not k3"),
+        ({"reference_temperature": 2.0}, "reference_temperature needs reference_kl_form: forward_kl, not k3"),
         ({"reference_temperature": 0.0}, "must be above 0"),
-        ({"reference": "teacher", "target": "geometric", "anchor": "base"}, "choose one"),
+        ({"reference": "teacher", "target": "geometric", "anchor": "base"}, "two models for the base; set only one"),
         ({"support": "sampled", "divergence": "reverse_kl", "sampled_baseline": "topk_kl", "top_k": 1}, "raise top_k"),
     ],
 )

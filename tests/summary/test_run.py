@@ -16,9 +16,11 @@ from scipy.stats import linregress, spearmanr, t
 
 from holdfast.measure.metrics import METRICS
 from holdfast.measure.statistics import mean_interval
+from holdfast.recipes import RECIPES
 from holdfast.store.files import json_safe
 from holdfast.summary.comparison import pareto_front
 from holdfast.summary.curves import MAX_CURVE_POINTS
+from holdfast.summary.models.run import Wiring
 from holdfast.summary.schema import summary_schema
 from summary_factory import FAILING, SUITES, TASKS, make_comparison, make_run, run_inputs, summary_of
 
@@ -260,3 +262,9 @@ def test_a_fit_needs_three_runs_and_claims_only_what_they_show() -> None:
     assert "3 runs of all recipes together" in sentence
     unmeasured = make_run("sft", n=30, measures=False)
     assert (unmeasured["drift"], unmeasured["responses"], unmeasured["artifacts"]) == ([], [], [])
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES))
+def test_the_wiring_of_every_recipe_has_its_place(recipe: str) -> None:
+    wiring = RECIPES[recipe]().wiring()
+    assert Wiring.model_validate(wiring).model_dump(exclude_defaults=True) == wiring

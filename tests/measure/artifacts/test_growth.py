@@ -481,7 +481,7 @@ def test_command_on_models(command: Commands, tmp_path: Path) -> None:
     assert (found["prompts"], found["tested"], found["grown"], found["unit"]) == (12, 0, [], "tokens")
     assert found["quality"]["length"]["difference"] == 0
     assert found["markers"]["tools"]
-    assert "Grown: nothing" in outcome.out
+    assert "Grown: none of the 0 n-grams that could be tested" in outcome.out
     # The answers that were kept can be compared again, without a model.
     files = [tmp_path / "answers" / f"{name}.jsonl" for name in ("a", "b")]
     again = command("artifacts", *files, "lab:facts", "lab:tools", "--limit", "6", "--quiet")

@@ -33,6 +33,7 @@ class Wiring(Part):
     reduction: str = Field(description="How the loss is averaged.")
     guidance: str = Field("", description="How prompts that fail get help, if they do.")
     guide: str = Field("", description="Whose correct answers the rows carry, if they do.")
+    penalty: str = Field("", description="What penalizes changes of the weights themselves, if anything does.")
     controllers: str = Field("", description="Settings that change between steps, and what controls them.")
 
 
