@@ -29,7 +29,7 @@ VALUES: Mapping[str, str] = {"topk_renormalised": "topk_renormalized"}
 """Values that a key of the configuration can have."""
 
 RECIPES: Mapping[str, str] = {"holdfast": "anchored"}
-"""Recipes. The tool is called holdfast too, so only a name in the place of a recipe is replaced."""
+"""Recipes. The tool is called holdfast too, so the name is replaced only where a recipe is expected."""
 
 ATTRIBUTES: Mapping[str, str] = {
     "context_is_known": "context_from_example",
