@@ -96,12 +96,10 @@ class Quantity:
         bound = f"{-self.margin or 0:g}"
         more = runs_to_tell([value + self.margin for value in self.values if value is not None])
         if more is None:
-            return (
-                f"{estimate.n} seeds do not separate it from {bound}. With this mean and spread, 100 would not either."
-            )
+            return f"{estimate.n} seeds are too few: the CI includes {bound}. With this mean and spread, 100 seeds would be too few too."
         side = "the claim" if estimate.difference > 0 else "the opposite"
         return (
-            f"{estimate.n} seeds do not separate it from {bound}. With this mean and spread, about {more} would have a "
+            f"{estimate.n} seeds are too few: the CI includes {bound}. With this mean and spread, about {more} seeds have a "
             f"50% chance to show {side}."
         )
 

@@ -1,8 +1,9 @@
 """Answers from a run's own near future: which checkpoint gives them, and how far the run rolls back with them.
 
-The run trains until its trigger fires. A later checkpoint, or the current weights, then answer the prompts of the coming
-rollout batches. The correct answers are written to a file. Then the run rolls back to exactly the state of an earlier
-checkpoint: weights, optimizer, controllers, place in the data. Random draws repeat too, because each has a name instead of a count.
+The run trains until its trigger fires. A later checkpoint, or the current weights, then answer the prompts of the
+coming rollout batches. The correct answers are written to a file. Then the run rolls back to exactly the state of an
+earlier checkpoint: weights, optimizer, controllers, place in the data. Random draws repeat too, because each has a
+name instead of a count.
 
 A kill at any moment does not change the result. Until the new checkpoint is in place, the newest one is from before the
 decision. The resumed run then makes the decision again, with the same draws.
@@ -76,8 +77,8 @@ class NearFuture:
         self.undone = 0
         """Steps that planned roll-backs have undone since the run began, plus the number of these roll-backs.
 
-        Checkpoint numbers continue
-        after them, so that the newest checkpoint always has the highest number."""
+        Checkpoint numbers continue after them, so that the newest checkpoint always has the highest number.
+        """
         self.start_stage()
 
     def start_stage(self) -> None:
