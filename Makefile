@@ -36,7 +36,7 @@ help:
 	@echo "make test    set up, then run the tests on all cores; ARGS='-k name' picks some"
 	@echo "make test-learning  set up, then run the tests that train until something is learned"
 	@echo "make test-extras  set up with lm-evaluation-harness, reasoning-gym and kaleido (350 MB), then run their tests"
-	@echo "make bench   set up with the peers, then measure the engine beside them; ARGS='--quick' tries it out"
+	@echo "make bench   set up with the peers, then compare the engine with them; ARGS='--quick' tries it out"
 	@echo "make lint    check layers, style and types"
 	@echo "make docs    write the generated parts of docs/ again"
 	@echo "make site    build docs/ as a site in build/site; a link that leads nowhere is an error"
@@ -90,14 +90,14 @@ test-learning: setup
 	@$(PYTEST) -m learning $(ARGS)
 
 test-extras: $(EXTRAS)
-	@$(BIN)/python -m pytest tests/tasks/test_lm_eval.py tests/tasks/test_reasoning_gym.py \
+	@$(PYTEST) tests/tasks/test_lm_eval.py tests/tasks/test_reasoning_gym.py \
 		tests/reporting/test_save_figures.py $(ARGS)
 
 bench: $(PEERS)
 	@$(BIN)/python -m benchmarks.engine $(ARGS)
 
 lint: $(LINTERS)
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --cache-dir $(VENV)/cache/import-linter
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy

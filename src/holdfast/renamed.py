@@ -29,7 +29,7 @@ VALUES: Mapping[str, str] = {"topk_renormalised": "topk_renormalized"}
 """Values that a key of the configuration can have."""
 
 RECIPES: Mapping[str, str] = {"holdfast": "anchored"}
-"""Recipes. The tool is called holdfast too, so only a name in the place of a recipe is replaced."""
+"""Recipes. The tool is called holdfast too, so the name is replaced only where a recipe is expected."""
 
 ATTRIBUTES: Mapping[str, str] = {
     "context_is_known": "context_from_example",
@@ -157,16 +157,16 @@ def current_recipe(name: str) -> str:
     return RECIPES.get(name, name)
 
 
-def with_new_names(kept: Any) -> Any:
+def with_new_names(value: Any) -> Any:
     """The configuration that a run directory of an earlier version keeps, with today's names.
 
     Names of runs, tasks, suites and labels stay: results are filed under them.
     """
-    if isinstance(kept, list):
-        return [with_new_names(each) for each in kept]
-    if not isinstance(kept, dict):
-        return VALUES.get(kept, kept) if isinstance(kept, str) else kept
-    return {KEYS.get(key, key): _value_with_new_names(key, value) for key, value in kept.items()}
+    if isinstance(value, list):
+        return [with_new_names(each) for each in value]
+    if not isinstance(value, dict):
+        return VALUES.get(value, value) if isinstance(value, str) else value
+    return {KEYS.get(key, key): _value_with_new_names(key, inner) for key, inner in value.items()}
 
 
 def _value_with_new_names(key: str, value: Any) -> Any:

@@ -77,12 +77,11 @@ def test_a_reason_follows_from_the_values() -> None:
     assert known.reason == "The lab shows the opposite. The cause was not measured. A guess: it is another world"
     assert _quantity(-4, -5, -6).reason == "The lab shows the opposite. The cause was not measured."
     # sd 4, mean 5: t(4) 2.776 · 4/√5 = 4.97 < 5, and 3.182 · 4/√4 = 6.4 is not.
-    start = "3 seeds do not separate it from 0. With this mean and spread, about 5 would have a 50% chance to show"
+    too_few = "3 seeds are too few: the CI includes 0. With this mean and spread,"
+    start = f"{too_few} about 5 seeds would have a 50% chance to show"
     assert _quantity(1, 5, 9).reason == f"{start} the claim. the lab is small"
     assert _quantity(-1, -5, -9).reason == f"{start} the opposite. the lab is small"
-    assert _quantity(-1, 0, 1).reason == (
-        "3 seeds do not separate it from 0. With this mean and spread, 100 would not either. the lab is small"
-    )
+    assert _quantity(-1, 0, 1).reason == f"{too_few} even 100 seeds would be too few. the lab is small"
     assert _quantity(0, 0, 0).reason == "The value is 0 on every seed. the lab is small"
     assert _quantity(5, 5, 5).reason == ("All seeds have the same value, so its spread is unknown. the lab is small")
     assert _quantity(5, None, None).reason == "Only 1 of 3 seeds have a value. the lab is small"

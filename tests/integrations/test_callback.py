@@ -142,7 +142,7 @@ def test_a_directory_of_another_training_is_refused(tiny_model, tmp_path):
         make_trainer("sft", tiny_model, tmp_path / "out", [watch(tmp_path)]).train()
 
 
-def test_a_training_that_was_begun_unwatched_does_not_count_what_came_before(tiny_model, tmp_path):
+def test_steps_before_the_callback_was_added_do_not_count(tiny_model, tmp_path):
     def train(callbacks, **resume):
         settings = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2}
         make_trainer("grpo", tiny_model, tmp_path / "out", callbacks, **settings).train(**resume)
@@ -230,7 +230,7 @@ def test_modes_and_generators_are_put_back_even_after_an_error():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_a_model_with_dropout_trains_on_as_if_nobody_had_looked(tiny_model, tmp_path):
+def test_probes_do_not_change_the_training_of_a_model_with_dropout(tiny_model, tmp_path):
     def trained(callbacks, dropout):
         trainer = make_trainer("sft", tiny_model, tmp_path / "out", callbacks)
         for module in trainer.model.modules():

@@ -226,5 +226,5 @@ def test_a_suite_that_is_measured_as_a_whole_is_refused(tmp_path):
     whole = LmEvalSuite(
         "rules", "retention", [], None, settings=settings.lm_eval_settings, limit=None, task="rules", loaded={}
     )
-    with pytest.raises(ConfigError, match=r"'rules' cannot be asked within a training.*`holdfast gate`"):
+    with pytest.raises(ConfigError, match=r"'rules' cannot be evaluated during training.*`holdfast gate`"):
         Watcher([whole], tmp_path / "run")

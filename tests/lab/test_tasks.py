@@ -121,10 +121,10 @@ def test_only_assistant_tokens_are_trained(tokenizer: PreTrainedTokenizerBase) -
         document = documents.sample_document(rng)
         ids, labels = encode_document(tokenizer, document)
         turns = [m["content"] for m in document.messages if m["role"] == "assistant"]
-        told = tokenizer.decode([i for i, label in zip(ids, labels, strict=True) if label != -100])
+        trained_text = tokenizer.decode([i for i, label in zip(ids, labels, strict=True) if label != -100])
         assert (
-            told.split("<|end|>")[:-1] == pytest.approx(turns)
-            or [t.strip() for t in told.split("<|end|>")[:-1]] == turns
+            trained_text.split("<|end|>")[:-1] == pytest.approx(turns)
+            or [t.strip() for t in trained_text.split("<|end|>")[:-1]] == turns
         )
         assert len(ids) <= 160
 

@@ -65,8 +65,8 @@ def test_documents_fit_and_are_written_in_words(tokenizer: PreTrainedTokenizerBa
         assert len(ids) <= 200
         assert not letters & set(tokenizer.convert_ids_to_tokens(ids))
         assert document.messages[0]["content"] not in fresh
-        told = sum(m["role"] == "assistant" for m in document.messages)
-        assert sum(label == tokenizer.eos_token_id for label in labels) == told
+        num_assistant_turns = sum(m["role"] == "assistant" for m in document.messages)
+        assert sum(label == tokenizer.eos_token_id for label in labels) == num_assistant_turns
     assert not set(FRESH_HEADERS) & set(FREE_HEADERS)
 
 

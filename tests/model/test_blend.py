@@ -119,7 +119,7 @@ def test_the_command_sweeps_and_evaluates(command: Commands, tmp_path: Path) -> 
     assert "already exists" in command(*arguments).err
     for sweep, message in (
         ("0,x", "is not a list of numbers"),
-        ("1,1.0", "names a number twice"),
+        ("1,1.0", "has a number twice"),
         ("nan", "not finite"),
         ("0,inf", "not finite"),
         ("0,-inf", "not finite"),

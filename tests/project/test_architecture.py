@@ -32,9 +32,9 @@ def test_every_folder_of_the_package_is_named_and_exists() -> None:
 
 
 def test_every_module_outside_folders_is_named() -> None:
-    beside = {path.name for path in PACKAGE.glob("*.py")} - {"__init__.py", "__main__.py"}
-    assert len(beside) <= 4
-    assert {name for name in beside if f"`{name}`" not in PAGE} == set()
+    outside_folders = {path.name for path in PACKAGE.glob("*.py")} - {"__init__.py", "__main__.py"}
+    assert len(outside_folders) <= 4
+    assert {name for name in outside_folders if f"`{name}`" not in PAGE} == set()
 
 
 def test_every_file_that_the_page_points_to_exists() -> None:

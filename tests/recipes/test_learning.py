@@ -1,7 +1,7 @@
 """`holdfast.recipes`: every recipe learns a lab task, from the base to a stated score in a stated number of steps.
 
 Each entry is one line: what is run, and the least mean score over three seeds that it must reach. Before training the
-base scores below `BEFORE`. What a recipe claims beside that is in tests of its own below.
+base scores below `BEFORE`. Further claims of a recipe have separate tests below.
 """
 
 import json

@@ -26,7 +26,7 @@ def test_off_policy_answers_are_sampled_from_the_teachers_prompt() -> None:
     policy = load_policy(ModelSettings(path="lab-wide"))
     train = TrainSettings(prompts_per_step=16, max_prompt_length=96, max_completion_length=24)
     recipes = {by: MSD(sampled_by=by) for by in ("student", "teacher")}
-    said = {}
+    refusals = {}
     for by, recipe in recipes.items():
         collector = Collector(policy, Sampler(policy), recipe, train, 0, Base(policy))
         task = wide_task("refusals")
@@ -36,7 +36,7 @@ def test_off_policy_answers_are_sampled_from_the_teachers_prompt() -> None:
         rows = [row for group in groups for row in group.rows]
         assert numbers["completions"] == len(rows) == 16
         assert numbers["generated_tokens"] == sum(len(row.completion_ids) for row in rows)
-        said[by] = Counter(row.completion == REFUSAL for row in rows if row.example.answer == REFUSAL)
+        refusals[by] = Counter(row.completion == REFUSAL for row in rows if row.example.answer == REFUSAL)
         for row in rows:
             assert row.prompt_ids == encode_prompt(policy.tokenizer, row.example.messages)
             assert row.teacher_prompt_ids is not None
@@ -48,10 +48,10 @@ def test_off_policy_answers_are_sampled_from_the_teachers_prompt() -> None:
             ids = torch.tensor([[*asked, *row.completion_ids]])
             with torch.no_grad():
                 logprobs = policy.model(ids).logits[0, len(asked) - 1 : -1].float().log_softmax(-1)
-            told = logprobs.gather(-1, ids[0, len(asked) :, None])[:, 0]
-            torch.testing.assert_close(told, torch.tensor(kept), rtol=1e-3, atol=1e-4)
-    assert said["teacher"][True] > 0.9 * said["teacher"].total() > 0
-    assert said["student"][True] < 0.5 * said["student"].total()
+            recomputed = logprobs.gather(-1, ids[0, len(asked) :, None])[:, 0]
+            torch.testing.assert_close(recomputed, torch.tensor(kept), rtol=1e-3, atol=1e-4)
+    assert refusals["teacher"][True] > 0.9 * refusals["teacher"].total() > 0
+    assert refusals["student"][True] < 0.5 * refusals["student"].total()
 
 
 @pytest.mark.learning

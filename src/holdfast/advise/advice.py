@@ -118,7 +118,7 @@ BEGINNINGS = (
         "arXiv 2604.01193",
     ),
 )
-"""Recommendations in order: the first one that fits is made. Better evidence for retention comes first. The last recipe
+"""Recommendations in order: the first that fits is given. Better evidence for retention comes first. The last recipe
 needs only prompts, so if none fits, the budget is below its cost."""
 
 

@@ -151,7 +151,7 @@ def _step(recipe: Recipe, *, is_first: bool) -> Passes:
     # Samples and scores of teacher and base are reused by all optimizer steps on one rollout batch.
     share = 1 / rollouts.num_iterations
     imitated = rollouts.demonstration_share if rollouts.with_demonstration else 0
-    # A run that goes back after a stall repeats at most a whole stage, each time.
+    # A run that rolls back after a stall repeats at most a whole stage, each time.
     times, ahead = 1, 0
     if near_future is not None:
         times, ahead = 1 + near_future.rounds * (near_future.kind == "stalled"), _answers(near_future)
@@ -174,7 +174,7 @@ def _answers(spec: NearFutureSpec) -> int:
 
 
 def _stage(recipe: Recipe, *, is_first: bool, prompts_per_step: int) -> Passes:
-    """Once per stage: Fisher information, and the steps and measurements of a run that goes back."""
+    """Once per stage: Fisher information, and the steps and measurements of a run that rolls back."""
     passes, penalty = Passes(), recipe.penalty()
     if isinstance(penalty, FisherPenalty):
         is_sampled = penalty.sequences == "samples"

@@ -38,7 +38,7 @@ def artifacts(
         typer.Option("--between", metavar="MODEL", help="A model between A and B, in order. Repeatable."),
     ] = None,
     phrase: Annotated[
-        list[str] | None, typer.Option("--phrase", help="A phrase to search for and follow. Repeatable.")
+        list[str] | None, typer.Option("--phrase", help="A phrase to search for and track. Repeatable.")
     ] = None,
     tokens: Annotated[bool, typer.Option("--tokens", help="Count the tokenizer's tokens instead of words.")] = False,
     temperature: Temperature = 0.0,
@@ -53,7 +53,7 @@ def artifacts(
     json_file: JsonFile = None,
     quiet: Quiet = False,
 ) -> None:
-    """Find what B's answers have more of than A's: n-grams, other tasks' markers, teacher phrases, repetition."""
+    """List what grew in B's answers compared with A's: n-grams, other tasks' markers, teacher phrases, repetition."""
     from holdfast.evaluation.answer_files import load_prompts
     from holdfast.evaluation.sampled import Sampling
     from holdfast.measure.artifacts import artifact_report

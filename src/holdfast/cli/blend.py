@@ -21,7 +21,9 @@ def blend(
     models: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODEL...", help="Models trained from BASE, or adapters. Several are added up.", show_default=False
+            metavar="MODEL...",
+            help="Models trained from BASE, or adapters. The changes of several models are added.",
+            show_default=False,
         ),
     ],
     out: Annotated[

@@ -24,7 +24,7 @@ def findings(
             help="Three seeds, smaller batches, fewer test items, and only the closest competitors of `anchored`.",
         ),
     ] = False,
-    seeds: Annotated[int | None, typer.Option("--seeds", min=2, help="Number of seeds, from 0.")] = None,
+    seeds: Annotated[int | None, typer.Option("--seeds", min=2, help="Number of seeds: 0, 1, and so on.")] = None,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Runs in parallel, with one thread each.")] = 2,
     output_dir: Annotated[
         Path, typer.Option("--output-dir", "-o", help="Where to write runs. Finished runs are not repeated.")

@@ -63,7 +63,7 @@ class SourceSettings(Settings):
     gym_level: int | None = Field(default=None, ge=0)
     """Difficulty by the generator's curriculum, from 0; by default the generator's own defaults."""
     gym_settings: dict[str, Any] = Field(default_factory=dict)
-    """The generator's own settings. They override the level's."""
+    """Settings of the generator. They override those of `gym_level`."""
     test_size: int = Field(default=256, ge=1)
     """Test items from a generator."""
     seed: int = Field(default=0, ge=0)
@@ -114,7 +114,7 @@ class TaskSettings(SourceSettings):
     train: str | None = None
     """Path of the training file; with `dataset`, the name of a split."""
     train_size: int = Field(default=512, ge=1)
-    """Training items from a generator. None of them is a test item too."""
+    """Training items from a generator. They are disjoint from the test items."""
     test_fraction: float = Field(default=0.1, gt=0, lt=1)
     """Fraction of the training examples that is held out for testing, if there is no `test`."""
     steps: int | None = Field(default=None, ge=1)

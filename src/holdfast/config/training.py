@@ -63,7 +63,7 @@ class EvalSettings(Settings):
     kl_items: int = Field(default=64, ge=0)
     """Prompts per task for the KL to the base; 0 switches it off."""
     probe_steps: int = Field(default=0, ge=0)
-    """Evaluate every so many steps within a stage, on the tasks so far and the retention suites; 0 for never."""
+    """Steps between evaluations within a stage, on the tasks so far and the retention suites; 0 for none."""
     probe_items: int = Field(default=128, ge=1)
     """Items of every set in these evaluations."""
     response_items: int = Field(default=32, ge=0)

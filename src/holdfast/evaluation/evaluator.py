@@ -1,6 +1,7 @@
 """Evaluate a policy in memory: greedy answers judged by each set's verifier, and KL to the base.
 
-This is the one place that asks a model the sets of a stream: a run, `holdfast eval`, the gate and the callback use it.
+This is the only code that evaluates a model on the sets of a stream. A run, `holdfast eval`, the gate and the callback
+use it.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -95,15 +95,11 @@ class Quantity:
             return "All seeds have the same value, so its spread is unknown."
         bound = f"{-self.margin or 0:g}"
         more = runs_to_tell([value + self.margin for value in self.values if value is not None])
+        too_few = f"{estimate.n} seeds are too few: the CI includes {bound}."
         if more is None:
-            return (
-                f"{estimate.n} seeds do not separate it from {bound}. With this mean and spread, 100 would not either."
-            )
+            return f"{too_few} With this mean and spread, even 100 seeds would be too few."
         side = "the claim" if estimate.difference > 0 else "the opposite"
-        return (
-            f"{estimate.n} seeds do not separate it from {bound}. With this mean and spread, about {more} would have a "
-            f"50% chance to show {side}."
-        )
+        return f"{too_few} With this mean and spread, about {more} seeds would have a 50% chance to show {side}."
 
     def as_json(self) -> dict[str, Any]:
         numbers = {"mean": self.mean, "ci95": self.ci95, "n": self.estimate.n, "p": self.estimate.p}

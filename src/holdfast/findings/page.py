@@ -45,8 +45,8 @@ def as_json(findings: Sequence[Finding], made: Mapping[str, Any]) -> dict[str, A
 
 
 INTRODUCTION = """\
-Claims of papers, tested on the lab. The lab is a wind tunnel: a claim that fails here may hold for large models, and a
-claim that holds here may fail for them. All measures were written down before their runs. After a first complete run
+Claims of papers, tested on the lab. The lab is small: a claim that fails here may hold for large models, and a claim
+that holds here may fail for them. All measures were written down before their runs. After a first complete run
 (commit 9418622af3e0; its page is in the history of docs/findings.md), measures that did not match what a claim says
 were replaced, whatever their result was.""".splitlines()
 

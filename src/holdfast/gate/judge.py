@@ -6,8 +6,8 @@ Each set gets one of three outcomes, from the paired tests of `holdfast.measure.
 - `fell`: the true score has dropped by more than the margin. This is shown.
 - `inconclusive`: neither is shown. The set has too few items for so small a margin.
 
-Both families of tests are corrected over the sets by Holm's method. So the probability that any set is wrongly said to
-have fallen is at most 5%, and the probability that any set is wrongly said to hold is at most 5%.
+Both families of tests are corrected over the sets by Holm's method. So the probability that any set wrongly gets the
+verdict `fell` is at most 5%, and the same is true of the verdict `holds`.
 """
 
 from collections.abc import Sequence

@@ -92,7 +92,7 @@ Rule = Callable[[StageMetrics, Rules], Sign | None]
 
 
 def _rise(series: Series, at_least: float, rise: float) -> float:
-    """Level of a metric that is high, and higher than at the stage's start by more than noise."""
+    """Level of a rise: the metric is high, and it has risen since the stage's start by more than noise."""
     return min(series.last / at_least, (series.last - series.first) / max(rise, ERRORS * series.error))
 
 
@@ -111,12 +111,13 @@ def _reward_fall(reward: Series, fall: float) -> float:
 
 
 def _confirmation(stage: StageMetrics, other: str, ratio: float) -> tuple[float, dict[str, float]] | None:
-    """Level and values of what must fall along with entropy or diversity before their fall counts as a collapse.
+    """Level and values of the second metric that must fall before lower entropy or diversity counts as a collapse.
 
-    That is the reward, if it was ever high enough to fall. Otherwise it is the other one of the two.
+    The second metric is the reward, if the reward was ever high enough to fall. Otherwise it is `other`: diversity for
+    entropy, and entropy for diversity.
 
     Returns:
-        None if neither is known.
+        None if the stage has neither metric.
     """
     reward = stage.series("reward")
     if reward is None and stage.knows("reward"):
@@ -185,7 +186,7 @@ def distinct_collapse(stage: StageMetrics, rules: Rules) -> Sign | None:
 
 
 def repetition(stage: StageMetrics, rules: Rules) -> Sign | None:
-    """Completions repeat themselves, as in StableOPD (arXiv 2604.08527): the teacher grows confident on loops."""
+    """Completions repeat themselves, as in StableOPD (arXiv 2604.08527): the teacher becomes confident on loops."""
     series, own = stage.series("repetition"), rules.repetition
     if series is None:
         return None

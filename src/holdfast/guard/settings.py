@@ -22,9 +22,7 @@ class RuleSettings(_Block):
     @classmethod
     def _makes_sense(cls, action: list[Action]) -> list[Action]:
         if "refresh_teacher" in action and "roll_back" not in action:
-            raise ValueError(
-                "refresh_teacher without roll_back would copy the student that has just set off the rule; add roll_back"
-            )
+            raise ValueError("refresh_teacher without roll_back would copy the collapsed student; add roll_back")
         if {"end_stage", "stop"} <= set(action):
             raise ValueError("end_stage and stop exclude each other; choose one")
         return action
@@ -149,9 +147,9 @@ class GuardSettings(_Block):
     mode: Annotated[Literal["warn", "act", "off"], BeforeValidator(_yaml_off)] = "warn"
     """`warn` logs decisions and changes nothing. `act` carries them out."""
     window: int = Field(default=4, ge=2)
-    """Steps in an average, twice as many for the reward. The latest average is compared with the first or best one."""
+    """Steps in an average; for the reward, twice as many. Rules compare the latest average with the first or best."""
     max_roll_backs: int = Field(default=3, ge=0)
-    """Roll-backs in one stage after which it continues. One more goes back too, and ends the stage there."""
+    """How many roll-backs a stage may have and continue. The next roll-back also ends the stage."""
     rate_factor: float = Field(default=0.5, gt=0, lt=1)
     """`lower_rate` multiplies the learning rate by this, until the end of the stage."""
     rules: Rules = Rules()

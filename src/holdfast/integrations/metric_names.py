@@ -30,7 +30,7 @@ METRIC_NAMES: dict[str, str] = {
 """From a trainer's name to ours. The guard's rules do not see other metrics."""
 
 LOOP_METRICS = ("repetition", "distinct_2", "active_rows", "kl_teacher")
-"""More names that a custom loop may use. No trainer above logs them under a name of its own."""
+"""More names that a custom loop may use. No trainer above logs these metrics."""
 
 
 def rename_metrics(logs: Mapping[str, Any]) -> dict[str, Any]:

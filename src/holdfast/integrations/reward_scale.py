@@ -15,7 +15,7 @@ REWARDS = ("reward", "best_reward")
 
 
 class RewardScale:
-    """The range of a training's rewards, which is mapped to 0 to 1.
+    """The range of a training run's rewards, which is mapped to 0 to 1.
 
     The guard's bounds are set for rewards from 0 to 1, but a TRL reward is a sum of any functions. If no range is
     given, it is 0 to 1 until a reward is outside. From then on it is the range seen so far, at least 1 wide: otherwise

@@ -37,7 +37,7 @@ def load_suites(sources: Sequence[str | Path | Suite | Task], items: int) -> lis
 def _suite(source: str | Path | Suite | Task) -> Suite:
     if isinstance(source, LmEvalSuite):
         fix = "compare the weights of start and end on it with `holdfast gate`"
-        raise ConfigError(f"{source.name!r} cannot be asked within a training", where="suites", fix=fix)
+        raise ConfigError(f"{source.name!r} cannot be evaluated during training", where="suites", fix=fix)
     if isinstance(source, Suite):
         return source
     if isinstance(source, Task):

@@ -71,7 +71,7 @@ class WatchedGuard:
         return self._guard.see({"stage": 1, "step": step, "task": task, "grad_norm": norm})
 
     def see_probe(self, line: Mapping[str, Any], answers: Answers) -> list[Decision]:
-        """Take in a line of probes.jsonl, and the answers. A rule over answers fires at most once in a training."""
+        """Take in a line of probes.jsonl, and the answers. A rule over answers fires at most once in a training run."""
         decisions = self._guard.see_probe(line)
         if self.settings.mode == "off":
             return decisions

@@ -62,7 +62,7 @@ class WatchedRun:
         """
         path = self.directory.path
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            fix = "choose another output_dir, remove it, or resume the training that wrote it"
+            fix = "choose another output_dir, remove it, or resume the run that wrote it"
             raise RunError("the directory is not empty", where=str(path), fix=fix)
         self.directory.create()
 

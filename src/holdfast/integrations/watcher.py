@@ -50,7 +50,7 @@ class Watcher:
 
     Args:
         suites: retention benchmarks; see `holdfast.integrations.suites.load_suites`.
-        output_dir: the run directory: a new one, or that of a training that is resumed.
+        output_dir: the run directory: a new one, or that of a run that is resumed.
         items: how many of each suite's items are asked, from the first on.
         max_new_tokens: longest answer.
         probe_steps: optimizer steps between probes. None: as often as `probe_share` allows. 0: only start and end.

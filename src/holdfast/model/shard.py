@@ -93,7 +93,7 @@ def _units(policy: Shardable) -> list[FSDPModule]:
 
 @contextmanager
 def whole(policy: Shardable) -> Iterator[None]:
-    """Within it, every process has all weights and may run forward passes on its own, without gradients."""
+    """Context manager: every process has all weights and may run forward passes independently, without gradients."""
     units = _units(policy)
     if not units:
         yield
@@ -114,7 +114,7 @@ def whole(policy: Shardable) -> Iterator[None]:
 
 @contextmanager
 def head(policy: Shardable) -> Iterator[None]:
-    """Within it, every process has all of embedding and output head."""
+    """Context manager: every process has the whole embedding and output head."""
     root = next(iter(_units(policy)), None)
     if root is None:
         yield

@@ -1,4 +1,4 @@
-"""ActGuide-RL: if all samples fail, show as few of an expert's actions as help, and learn as if none were shown."""
+"""ActGuide-RL: if all samples fail, show the fewest expert actions that help, and train on the prompt without them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -27,7 +27,7 @@ class ActGuide(GRPO):
 
     name: ClassVar[str] = "actguide"
     needs: ClassVar[frozenset[str]] = frozenset({"actions", "reward"})
-    summary: ClassVar[str] = "GRPO with hints: if all samples fail, the fewest of an expert's actions that help."
+    summary: ClassVar[str] = "GRPO with hints: if all samples fail, show the fewest of an expert's actions that help."
     source: ClassVar[str] = "ActGuide-RL, arXiv 2605.12004"
     cost: ClassVar[str] = (
         "8 generations per prompt; 1 forward, 1 backward per row with signal, 1 base forward; for failed prompts up to "
@@ -38,7 +38,7 @@ class ActGuide(GRPO):
     hard_threshold: float = Field(default=0.0, ge=0, lt=1)
     """A prompt fails if no sample has a higher reward; a probe succeeds if its reward is higher."""
     probes: int = Field(default=2, ge=1)
-    """Rollouts per length of the hint that is tried."""
+    """Rollouts per hint length that is tried."""
     most_probe_steps: int = Field(default=5, ge=0)
     """Maximum number of lengths that are tried; 0 shows all actions at once."""
     luffy_gamma: float = Field(default=0.0, ge=0)

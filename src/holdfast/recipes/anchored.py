@@ -23,7 +23,7 @@ class Anchored(BetaOPSD):
     """
 
     name: ClassVar[str] = "anchored"
-    summary: ClassVar[str] = "Self-distillation half-way from the base to its teacher; it practices earlier tasks."
+    summary: ClassVar[str] = "Self-distillation to half-way between base and teacher; it also practices earlier tasks."
     source: ClassVar[str] = "our own, from arXiv 2607.28582 and 2609.24646"
     cost: ClassVar[str] = (
         "1 generation, 1 teacher forward, 1 base forward, 1 forward, 1 backward per prompt; from the second stage on "
@@ -38,7 +38,7 @@ class Anchored(BetaOPSD):
     that the student already samples; this KL also looks at tokens that the base would sample. Of four task orders on
     the lab one needs it: without it, one of two seeds does not learn there."""
     replay_ratio: float = Field(default=0.5, ge=0)
-    """Prompts of earlier tasks per prompt of the stage. They are sampled anew and taught like the others."""
+    """Prompts of earlier tasks per prompt of the stage. They get new samples and are trained like the others."""
     buffer_size: int | None = Field(default=None, ge=1)
     """Examples kept of each earlier task, chosen by the run's seed; none keeps all."""
     template: str = DEMONSTRATION_TEMPLATE

@@ -1,4 +1,4 @@
-"""AutoNPO: NPO that decides by itself when to go back, how far, and whose answers to take along."""
+"""AutoNPO: NPO that decides when to roll back, how far, and which checkpoint's answers to keep."""
 
 from typing import ClassVar
 
@@ -19,11 +19,11 @@ class AutoNPO(NearFutureSettings):
     """
 
     name: ClassVar[str] = "auto_npo"
-    summary: ClassVar[str] = "GRPO that goes back after a stall and takes its own later right answers along."
+    summary: ClassVar[str] = "GRPO that rolls back after a stall and keeps right answers of the steps that it undid."
     source: ClassVar[str] = "AutoNPO, arXiv 2604.20733"
     cost: ClassVar[str] = (
         "as grpo; after a stall at most 384 generations and 768 forwards on failed prompts, to choose between "
-        "candidates; when it goes back, the undone steps are repeated, and 4 answers are sampled per prompt; "
+        "candidates; after a roll-back, the undone steps are repeated, and 4 answers are sampled per prompt; "
         "checkpoints of the candidates are on disk"
     )
     when: ClassVar[str] = "As npo, for long stages that stall at an unknown step."
@@ -37,17 +37,17 @@ class AutoNPO(NearFutureSettings):
     slow_rate: float = Field(default=0.1, gt=0, le=1)
     """Rate of the slow moving average. Reconstruction, as `fast_rate`."""
     least_gain: float = 0.01
-    """δ: the reward stalls if the fast average is less than this above the slow one. Reconstruction: 0.01 is within the
+    """δ: the reward stalls if the fast average minus the slow average is below this. Reconstruction: 0.01 is within the
     noise between batches."""
     patience: int = Field(default=5, ge=1)
-    """W, the rollout batches for which it must stall. Reconstruction: we could not find the paper's number."""
+    """W: the reward must stall for this many rollout batches. Reconstruction: we could not find the paper's number."""
     entropy_share: float = Field(default=0.8, gt=0)
     """κ: the entropy must be below this fraction of its value at the last trigger. Reconstruction: the paper says that
     the entropy has dropped, not by how much."""
     failures: int = Field(default=32, ge=1)
     """Prompts on which Q̂ is measured: those that failed most often. Reconstruction: the number is not stated."""
     rounds: int = Field(default=1, ge=1)
-    """Maximum number of times that a stage goes back. Reconstruction: without a bound, a stalled run would not end."""
+    """Maximum number of roll-backs in a stage. Reconstruction: without a bound, a stalled run would not end."""
 
     def near_future(self) -> NearFutureSpec:
         return NearFutureSpec(

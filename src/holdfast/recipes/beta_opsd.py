@@ -21,7 +21,7 @@ class BetaOPSD(OPSD):
     """
 
     name: ClassVar[str] = "beta_opsd"
-    summary: ClassVar[str] = "Learn from reference solutions on-policy, but only part of the way from the base."
+    summary: ClassVar[str] = "OPSD toward a target between the base and the teacher."
     source: ClassVar[str] = "arXiv 2607.28582"
     cost: ClassVar[str] = "as opsd, and 1 base forward per prompt"
     when: ClassVar[str] = "As opsd, if the full teacher overshoots and old skills matter."

@@ -22,7 +22,7 @@ class ISDFT(SDFT):
     """
 
     name: ClassVar[str] = "isdft"
-    summary: ClassVar[str] = "Learn from demonstrations on-policy, a growing part of the way, anchored to the base."
+    summary: ClassVar[str] = "SDFT toward a growing part of the teacher's improvement, with a KL to the base."
     source: ClassVar[str] = "arXiv 2609.24646"
     cost: ClassVar[str] = "1 generation, 1 teacher forward, 1 base forward, 1 forward, 1 backward per prompt"
     when: ClassVar[str] = "As sdft. The best documented recipe for keeping old skills."

@@ -1,4 +1,4 @@
-"""NPO: if most samples of a prompt fail, a right answer of the run's near future replaces one of them."""
+"""NPO: if most samples of a prompt fail, a right answer from some steps later in the run replaces one of them."""
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
@@ -18,7 +18,7 @@ class NearFutureSettings(GRPO):
     max_success_fraction: float = Field(default=0.6, ge=0, le=1)
     """A group takes a near-future answer if at most this fraction of its samples is right."""
     success_threshold: float = Field(default=1.0, gt=0, le=1)
-    """Reward from which an answer is right. Reconstruction: partial credit is not success."""
+    """An answer with at least this reward is right. Reconstruction: partial credit is not success."""
 
     def annotate(self, groups: Sequence[Group]) -> Mapping[str, float]:
         mixed, failing, guided = [], 0, 0
@@ -48,14 +48,14 @@ class NPO(NearFutureSettings):
     """Near-future policy optimization (arXiv 2604.20733).
 
     Scout    at the start of a stage GRPO trains Δ steps ahead; the model there answers the stage's prompts, its right
-             answers y⁺ are kept, and the run goes back: weights, optimizer, random draws and position in the data
+             answers y⁺ are kept, and the run rolls back: weights, optimizer, random draws and position in the data
     Rows     y_1..y_8 ~ student(x), temperature 1, judged; if p̂ = mean 1[R_i = 1] ≤ .6 and x has a y⁺, y_8 ← y⁺
     Signal   A_i = (R_i − mean R) / (std R + 1e-4) over the eight
     Loss     GRPO's on all eight; y⁺ counts as the student's own, so its ratio starts at 1
     """
 
     name: ClassVar[str] = "npo"
-    summary: ClassVar[str] = "GRPO that learns from right answers of the same run some steps ahead."
+    summary: ClassVar[str] = "GRPO that also learns from right answers that the same run gives some steps later."
     source: ClassVar[str] = "NPO, arXiv 2604.20733"
     cost: ClassVar[str] = (
         "as grpo, and 4 more generations per prompt; once per stage Δ more steps, and at most 128 forwards on "

@@ -191,13 +191,13 @@ def guard_timeline(guarded: GuardedRun, place: int) -> Figure | None:
         (str(i), str(d.get("stage") or DASH), str(d.get("step") or DASH), str(d.get("rule")), _actions(d))
         for i, d in enumerate(guarded.decisions, 1)
     )
-    spoken = "; ".join(f"{i}: {rule} at step {step} of stage {stage}, {done}" for i, stage, step, rule, done in rows)
+    alt_text = "; ".join(f"{i}: {rule} at step {step} of stage {stage}, {done}" for i, stage, step, rule, done in rows)
     over = FIELDS[fields[0]].partition(",")[0]
     return Figure(
         id=f"fig-guard-{place}",
         title=f"Decisions over the {over}, {guarded.name}",
         note=_note(run, steps, len(fields)),
-        alt=f"{over[0].upper()}{over[1:]} over optimizer steps with {len(guarded.decisions)} decisions. {spoken}.",
+        alt=f"{over[0].upper()}{over[1:]} over optimizer steps with {len(guarded.decisions)} decisions. {alt_text}.",
         spec={
             "data": traces,
             "layout": layout(

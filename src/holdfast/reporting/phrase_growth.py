@@ -62,7 +62,7 @@ def small_curve(recipe: RecipeView, curve: GrowthCurve) -> Markup:
         return f"{x:.1f},{5 + (HEIGHT - 10) * (1 - share):.1f}"
 
     path = " ".join(at(s, x) for s, x in curve.path)
-    spoken = html.escape("; ".join(f"stage {s}: {percent(x)}%" for s, x in curve.points))
+    alt_text = html.escape("; ".join(f"stage {s}: {percent(x)}%" for s, x in curve.points))
     places = [at(s, x).split(",") for s, x in curve.points]
     dots = "".join(f'<circle cx="{x}" cy="{y}" r="2.4"/>' for x, y in places)
     shade = f"var(--c{recipe.index % COLORS})"
@@ -75,8 +75,8 @@ def small_curve(recipe: RecipeView, curve: GrowthCurve) -> Markup:
     floor = f'<line x1="5" x2="{WIDTH - 5}" y1="{HEIGHT - 5}" y2="{HEIGHT - 5}" stroke="var(--line)"/>'
     return Markup(
         f'<svg class="spark" xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" '
-        f'viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(curve.phrase)}: {spoken}">'
-        f"<title>{spoken}</title>"
+        f'viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(curve.phrase)}: {alt_text}">'
+        f"<title>{alt_text}</title>"
         f'{floor}{dotted}<polyline points="{path}" fill="none" stroke="{shade}" stroke-width="1.8"/>'
         f'<g fill="{shade}">{dots}</g></svg>'
     )
@@ -103,14 +103,14 @@ def growth_figure(recipe: RecipeView, curves: Sequence[GrowthCurve]) -> Figure |
             }
         )
     names = ["base" if stage == 0 else f"stage {stage}" for stage in stages]
-    spoken = "; ".join(f"{c.name}: {percent(c.points[0][1])} to {percent(c.points[-1][1])}%" for c in drawn)
+    alt_text = "; ".join(f"{c.name}: {percent(c.points[0][1])} to {percent(c.points[-1][1])}%" for c in drawn)
     shares = [dict(curve.points) for curve in drawn]
     return Figure(
         id=f"fig-artifacts-{recipe.index}",
         title=f"Growth of the clearest phrases, {recipe.label}",
         note="Share of answers that contain the phrase: the base model's, and the model's after each stage."
         + (" Points between stages are probes on the first items." if any(curve.between for curve in drawn) else ""),
-        alt=f"Lines of the share of answers with a phrase by stage. {spoken}.",
+        alt=f"Lines of the share of answers with a phrase by stage. {alt_text}.",
         spec={
             "data": traces,
             "layout": layout(

@@ -161,13 +161,13 @@ def _kl_figure(
     reach = max((x + up for t in traces for x, up in zip(t["x"], t["error_x"]["array"])), default=0.0)
     several = any(len(entries) > 1 for by_set in by_recipe.values() for entries in by_set.values())
     over = "over runs (Student's t)" if several else "over prompts (1.96 standard errors)"
-    spoken = "; ".join(f"{name}: {', '.join(values)}" for name, values in rows.items())
+    alt_text = "; ".join(f"{name}: {', '.join(values)}" for name, values in rows.items())
     return Figure(
         id=f"fig-kl-sets-{order_index}-{stage}",
         title=f"KL to base by set, {view.stage_name(stage, order_index)}",
         note="KL(base‖model) in nats per token on samples of the base model, exact over the vocabulary at each token. "
         f"Whiskers are 95% CIs {over}.",
-        alt=f"Dot plot of KL to base by set. {spoken}.",
+        alt=f"Dot plot of KL to base by set. {alt_text}.",
         spec={
             "data": traces,
             "layout": layout(

@@ -135,14 +135,14 @@ def _figure(
         margin={"l": 40, "r": 8, "t": 26, "b": 28 if small else 44},
     )
     headers, rows = _table(drawn, curve.digits)
-    spoken = "; ".join(
+    alt_text = "; ".join(
         f"{label}: from {s[0][1]:{curve.digits}} to {s[-1][1]:{curve.digits}}" for label, s in drawn.items()
     )
     return Figure(
         id=f"fig-{curve.key}-{order_index}",
         title=curve.title,
         note=curve.note,
-        alt=f"{'Training loss of ' if small else ''}{curve.title} over optimizer steps. {spoken}.",
+        alt=f"{'Training loss of ' if small else ''}{curve.title} over optimizer steps. {alt_text}.",
         spec={"data": traces, "layout": shape},
         headers=headers,
         rows=rows,

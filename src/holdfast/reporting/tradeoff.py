@@ -40,7 +40,7 @@ def tradeoff_figure(view: SummaryView) -> Figure | None:
         traces.append({**path, "name": "Pareto front", "hoverinfo": "skip"})
     traces += [_run_dots(recipe, dots[recipe.index]) for recipe, _, _ in placed if len(dots[recipe.index]) > 1]
     traces += [_mean_mark(recipe, lost, final, corner) for (recipe, lost, final), corner in zip(placed, corners)]
-    spoken = [
+    alt_text = [
         f"{recipe.label}: final score {percent(final.mean)}%, forgetting {percent(lost.mean)} points"
         for recipe, lost, final in placed
     ]
@@ -51,7 +51,7 @@ def tradeoff_figure(view: SummaryView) -> Figure | None:
         note="Up and to the left is better. "
         + ("There is one run per recipe, so there are no CIs. " if view.single else MARKS)
         + "A ring marks the Pareto front: no other recipe has both a higher final score and less forgetting.",
-        alt=f"Scatter plot. {'; '.join(spoken)}. On the Pareto front: {on_front or 'none'}.",
+        alt=f"Scatter plot. {'; '.join(alt_text)}. On the Pareto front: {on_front or 'none'}.",
         spec={
             "data": traces,
             "layout": layout(

@@ -102,7 +102,7 @@ def _along_figure(view: SummaryView, order_index: int, key: str) -> Figure | Non
         traces += _labels(stages[-1], [(recipe, series[recipe.index][-1][1]) for recipe in shown], top)
         right += 8 * max(len(recipe.label) for recipe in view.recipes)
     note = {"x": 0, "xanchor": "left", "y": floor, "yanchor": "bottom", "text": "no-op floor", "showarrow": False}
-    spoken = "; ".join(
+    alt_text = "; ".join(
         f"{recipe.label}: {small(series[recipe.index][-1][1])} after stage {series[recipe.index][-1][0]:g}"
         for recipe in shown
     )
@@ -110,7 +110,7 @@ def _along_figure(view: SummaryView, order_index: int, key: str) -> Figure | Non
         id=f"fig-drift-{key.replace('_', '-')}-{order_index}",
         title=MEASURES[key],
         note=f"{MEANINGS[key]} {_floor_text(floor)}",
-        alt=f"{MEASURES[key]} by stage. {spoken}. {_floor_text(floor)}",
+        alt=f"{MEASURES[key]} by stage. {alt_text}. {_floor_text(floor)}",
         spec={
             "data": traces,
             "layout": layout(

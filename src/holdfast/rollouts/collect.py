@@ -1,4 +1,4 @@
-"""The rows of one rollout batch: which prompts are drawn, which sources are asked in which order, who annotates."""
+"""The rows of one rollout batch: which prompts are drawn, which sources add rows in which order, and who annotates."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -136,7 +136,7 @@ class Collector:
         return groups, self._annotate(groups, recipe)
 
     def _sources(self, recipe: Recipe) -> list[RowSource]:
-        """The sources of a batch's rows, in the order in which they are asked and in which their rows stand."""
+        """The sources of a batch's rows, in the order in which they are called and their rows are appended."""
         spec, sampler, encoder = self.spec, self._sampler, self._encoder
         if not spec.is_sampled:
             if spec.replay_source == "base":

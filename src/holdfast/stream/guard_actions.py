@@ -263,5 +263,5 @@ class RunGuard:
         self._set_teacher()
 
     def load_completions(self, state: Mapping[str, Any]) -> None:
-        """Restore only the completions: after a roll-back, everything else goes on from the decision."""
+        """Restore only the completions: after a roll-back, everything else continues from the decision."""
         self.completions.first, self.completions.latest = list(state["first"]), list(state["latest"])

@@ -26,7 +26,7 @@ def keep_discarded(directory: RunDirectory, lengths: Mapping[str, int], decision
     """Copy the lines that are about to be cut from the logs to discarded.jsonl.
 
     Args:
-        lengths: of the logs at the checkpoint that the run goes back to, in bytes.
+        lengths: of the logs at the checkpoint that the run rolls back to, in bytes.
         decision: index in decisions.jsonl (from 0) of the decision that undoes the lines.
     """
     for log in UNDONE_LOGS[:2]:
@@ -59,6 +59,6 @@ def cut_lengths(now: Mapping[str, int], checkpoint: Mapping[str, int]) -> dict[s
 
     Args:
         now: current lengths.
-        checkpoint: lengths at the checkpoint that the run goes back to.
+        checkpoint: lengths at the checkpoint that the run rolls back to.
     """
     return {log: checkpoint[log] if log in UNDONE_LOGS else length for log, length in now.items()}

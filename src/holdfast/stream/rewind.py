@@ -1,4 +1,4 @@
-"""How a run goes back to an earlier checkpoint: rolled back by the guard, or planned by its recipe.
+"""How a run rolls back to an earlier checkpoint: because the guard asks for it, or because its recipe planned it.
 
 A kill at any moment does not change the result. Until the new checkpoint is in place, the newest one is from before the
 decision, which the resumed run makes again. From then on the logs are cut to where the new checkpoint is.
@@ -24,7 +24,7 @@ from holdfast.train.checkpoint import Checkpoint, open_checkpoint
 
 
 class Rewind:
-    """Takes a run back, and accounts for it in the logs, the checkpoints, the guard and the near future."""
+    """Rolls a run back, and accounts for it in the logs, the checkpoints, the guard and the near future."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Rewind:
         self.world = Processes.current()
 
     def roll_back(self, position: Position, decisions: Sequence[Decision], actions: set[Action]) -> Position:
-        """Go back to the latest healthy checkpoint of the stage, and carry out the guard's other actions there.
+        """Roll back to the latest healthy checkpoint of the stage, and carry out the guard's other actions there.
 
         Args:
             actions: of all decisions together.
@@ -76,7 +76,7 @@ class Rewind:
         return restored
 
     def return_with_answers(self, position: Position, global_step: int) -> Position:
-        """Go back as the recipe plans it, with correct answers of a later model to the prompts to come.
+        """Roll back as the recipe plans it, with correct answers of a later model to the coming prompts.
 
         Args:
             global_step: optimizer steps of the run so far.

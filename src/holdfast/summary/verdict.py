@@ -54,7 +54,7 @@ def _change(loss: float) -> str:
 
 
 def _evidence(entry: Summary, sign: float = 1.0) -> str:
-    """Interval and number of runs, or why there is no interval. A `sign` of −1 is for b − a instead of a − b."""
+    """Interval and number of runs, or why there is no interval. A `sign` of −1 gives b − a instead of a − b."""
     if entry["ci95"] is None:
         return "1 run, so no interval" if entry["n"] == 1 else f"the same in all {entry['n']} runs, so no interval"
     low, high = sorted(sign * bound for bound in entry["ci95"])
@@ -210,7 +210,7 @@ def _not_compared(pairs: Sequence[Summary]) -> list[str]:
 
 
 def _stopped(summary: Summary) -> list[str]:
-    """How many runs the guard ended. Without this, a recipe whose runs collapse would look as good as another."""
+    """How many runs the guard ended. Otherwise a recipe whose runs collapse could look as good as another."""
     ended = {r["label"]: (r["stopped"], r["runs"] + r["stopped"]) for r in summary["recipes"]}
     listed = [f"{stopped} of {runs} of {label}" for label, (stopped, runs) in ended.items() if stopped]
     if not listed:
@@ -353,7 +353,7 @@ def run_verdict(summary: Summary) -> list[str]:
 
 
 def _watched(summary: Summary) -> str:
-    """The headline of a training whose own task is not scored, as the callback watches one."""
+    """The headline of a run whose own task is not scored, such as a run that the callback watches."""
     loss, label = summary["metrics"]["loss_of_earlier"]["mean"], summary["label"]
     if loss is None:
         return f"{label} was trained. Its own task is not scored here."

@@ -323,7 +323,7 @@ def _items(by_task: Mapping[str, Sequence[tuple[str, Any]]], reported: float | N
     """One score per item, scaled so that their plain mean is the number that the harness reports.
 
     A task's number may be the mean over all parts of its items (in IFEval, over instructions). A group's number may be
-    the mean over items or over tasks. Which of the two it is shows in the reported number.
+    the mean over items or over tasks. The reported number shows which of the two it is.
 
     Args:
         by_task: for each task, its items with their scores, or with a list of scores of their parts.

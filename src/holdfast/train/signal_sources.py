@@ -115,7 +115,7 @@ class SignalSources:
         takes_part = bool(needing) or self._world.size > 1
         if not (some_process_scores and takes_part):
             return _over_all_rows(kept.of(needing), rows, needing) if needing else None
-        scored = needing or rows  # without rows of its own that need it, a process scores any
+        scored = needing or rows  # a process without rows that need it scores any rows
         signal: Signal = self._scored(source, scored)
         if keep and self.settings.engine == "fused":
             ids = torch.tensor([row.completion_ids[t] for row in scored for t in row.loss_positions()])

@@ -89,7 +89,7 @@ class WeightAverage:
 
 
 class Teacher:
-    """A teacher as its specification says. Only `start_stage` and the methods `after_…` change its weights.
+    """A teacher, as its specification describes it. Only `start_stage` and the methods `after_…` change its weights.
 
     Of kind `trust_region`, this is the frozen part; `SignalSources` mixes it with the student.
 
@@ -103,7 +103,7 @@ class Teacher:
         self.copy: Policy | None = None
         """A copy of the whole model. None under LoRA, and if the student or the base is the teacher."""
         self.average: Average | None = None
-        """The weights of that copy or adapter; None for a teacher without."""
+        """The weights of that copy or adapter; None if the teacher has neither."""
         self.frozen = False
         """Set while the guard keeps its weights from changing. Only a `first` refresh still happens."""
         self._is_base = spec.kind in ("frozen", "trust_region") and spec.stage_start == "base"
@@ -133,7 +133,7 @@ class Teacher:
 
     @property
     def waits(self) -> bool:
-        """Whether its first refresh is still to come. Until then no row is taught by it."""
+        """Whether its first refresh is still to come. Until then no row has a teacher."""
         return isinstance(self._refresh, Clock) and self._refresh.waits
 
     @property
@@ -189,7 +189,7 @@ class Teacher:
 
     @contextmanager
     def scoring(self) -> Iterator[Policy]:
-        """Within it, the policy that computes the teacher's logits, without gradients."""
+        """Context manager: yields the policy that computes the teacher's logits, without gradients."""
         with torch.no_grad():
             if self.spec.kind == "live":
                 yield self._policy

@@ -1,4 +1,4 @@
-"""`holdfast.stream.near_future.answers`: a run goes back exactly, and brings correct answers of its near future."""
+"""`holdfast.stream.near_future.answers`: a run rolls back exactly, and keeps correct answers of its near future."""
 
 import json
 import math
@@ -102,7 +102,7 @@ def test_failing_groups_bring_a_guide_and_the_rest_of_the_run_differs(tmp_path: 
 
 
 def test_a_stage_with_fewer_steps_than_the_trigger_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="goes back after 6 steps, but the stage has only 5"):
+    with pytest.raises(ConfigError, match="rolls back after 6 steps, but the stage has only 5"):
         ran(tmp_path, "run", {"name": "npo", "scout_steps": 6})
 
 

@@ -1,4 +1,4 @@
-"""`holdfast.stream.near_future.triggers`: when a run goes back, and what a trigger remembers."""
+"""`holdfast.stream.near_future.triggers`: when a run rolls back, and what a trigger remembers."""
 
 import json
 

@@ -141,7 +141,7 @@ class ChunkedLoss:
         return loss, statistics, self.head_gradient.take()
 
     def _all_logprobs(self) -> Tensor:
-        """log p of all N sampled tokens, by a pass of its own with the student's distribution only."""
+        """log p of all N sampled tokens, by a separate pass with only the student's distribution."""
         logprobs = torch.zeros_like(self.measured.logprobs)
         for tokens in token_slices(len(logprobs), self.plan.most_distributions):
             logs = self.workspace.log_probs(tokens.stop - tokens.start, 1)[:, 0]

@@ -52,7 +52,7 @@ class Workspace:
         """[n, V] as `like`: the derivative of the student's soft cap.
 
         The projection is the only time that the capped logits are known, and the derivative is needed for the gradient
-        at the end of the chunk. So it has memory of its own.
+        at the end of the chunk. So it has separate memory.
         """
         self._softcap_slope = _at_least(self._softcap_slope, like, like.dtype)
         return self._softcap_slope[: len(like)]

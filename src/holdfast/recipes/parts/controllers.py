@@ -1,4 +1,4 @@
-"""Controllers: each sets one setting of a recipe anew before every optimizer step.
+"""Controllers: each sets one setting of a recipe before every optimizer step.
 
 A recipe lists them in `Recipe.controllers`. Every stage starts with fresh ones. They see the metrics of a step, never a
 gradient, and every checkpoint holds their state.

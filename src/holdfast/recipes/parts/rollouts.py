@@ -41,7 +41,7 @@ class RolloutSpec:
         with_demonstration: with samples, each prompt's demonstration is the last row of its group.
         demonstration_share: the fraction of prompts that `with_demonstration` applies to, evenly spaced over a
             stage's batches.
-        revision: each sample is revised once. The text after the cue is a row of its own, marked `revised`; its prompt
+        revision: each sample is revised once. The text after the cue is a separate row, marked `revised`; its prompt
             ends in the answer and the cue. A controller may change this between rollout batches.
         replay_ratio: replayed prompts of earlier stages' tasks, per prompt of the stage. They have groups of their own,
             with demonstrations or with new samples, as the stage has.
@@ -119,8 +119,8 @@ class NearFutureSpec:
     """How groups get answers of the run's near future (NPO, arXiv 2604.20733).
 
     Args:
-        kind: `ahead`: at the start of a stage the run trains `steps` ahead, once, and goes back. `stalled`: each time
-            the reward stalls, the run goes back; the two checkpoints with the highest quality/variance say how far,
+        kind: `ahead`: at the start of a stage the run trains `steps` ahead, once, and rolls back. `stalled`: each time
+            the reward stalls, the run rolls back; the two checkpoints with the highest quality/variance say how far,
             and whose answers it takes.
         samples: answers of the near-future model per remaining prompt of the stage.
         success_threshold: reward from which such an answer is kept.
@@ -132,7 +132,7 @@ class NearFutureSpec:
         patience: rollout batches for which it must stall.
         entropy_share: the entropy must have fallen below this fraction of its value at the last trigger.
         failures: the prompts that failed most often, on which quality is measured.
-        rounds: maximum number of times that a stage goes back.
+        rounds: maximum number of roll-backs in a stage.
     """
 
     kind: Literal["ahead", "stalled"]

@@ -1,7 +1,7 @@
 """Near-future answers: right answers of a later checkpoint of the same run, as an extra row of each group.
 
-A run that has gone back to an earlier checkpoint keeps what a later one answered right, and trains on it until the end
-of the stage.
+A run that has rolled back to an earlier checkpoint keeps the right answers of a later checkpoint. It trains on them
+until the end of the stage.
 """
 
 import hashlib

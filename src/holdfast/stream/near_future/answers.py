@@ -1,8 +1,9 @@
-"""Answers from a run's own near future: which checkpoint gives them, and how far the run goes back with them.
+"""Answers from a run's own near future: which checkpoint gives them, and how far the run rolls back with them.
 
-The run trains on until its trigger fires. A later checkpoint, or the current weights, then answer the prompts that are
-still to come. The correct answers are written to a file, and the run goes back to an earlier checkpoint exactly:
-weights, optimizer, controllers, place in the data. Random draws repeat too, because each has a name instead of a count.
+The run trains until its trigger fires. A later checkpoint, or the current weights, then answer the prompts of the
+coming rollout batches. The correct answers are written to a file. Then the run rolls back to exactly the state of an
+earlier checkpoint: weights, optimizer, controllers, place in the data. Random draws repeat too, because each has a
+name instead of a count.
 
 A kill at any moment does not change the result. Until the new checkpoint is in place, the newest one is from before the
 decision. The resumed run then makes the decision again, with the same draws.
@@ -64,7 +65,7 @@ class NearFuture:
     """The trigger, the candidate checkpoints and the answers of one run. Every process holds the same state.
 
     Args:
-        spec: None for a recipe that never goes back; every method then does nothing.
+        spec: None for a recipe that never rolls back; every method then does nothing.
         collector: samples the answers, and brings them into later rollout batches.
     """
 
@@ -74,8 +75,10 @@ class NearFuture:
         self.spec, self.directory, self.collector, self.policy, self.seed = spec, directory, collector, policy, seed
         self.world = Processes.current()
         self.undone = 0
-        """Steps that returns have undone since the run began, plus the number of returns. Checkpoint numbers continue
-        after them, so that the newest checkpoint always has the highest number."""
+        """Steps that planned roll-backs have undone since the run began, plus the number of these roll-backs.
+
+        Checkpoint numbers continue after them, so that the newest checkpoint always has the highest number.
+        """
         self.start_stage()
 
     def start_stage(self) -> None:
@@ -89,12 +92,12 @@ class NearFuture:
 
     @property
     def acts(self) -> bool:
-        """Whether the recipe may go back at all."""
+        """Whether the recipe can roll back at all."""
         return self.trigger is not None
 
     @property
     def due(self) -> bool:
-        """Whether the run goes back now."""
+        """Whether the run rolls back now."""
         return self.trigger is not None and self.trigger.due
 
     def check(self, steps: Mapping[str, int]) -> None:
@@ -109,7 +112,7 @@ class NearFuture:
         for task, count in steps.items() if self.spec is not None else ():
             if self.spec is not None and self.spec.steps > count:
                 raise ConfigError(
-                    f"the recipe goes back after {self.spec.steps} steps, but the stage has only {count}",
+                    f"the recipe rolls back after {self.spec.steps} steps, but the stage has only {count}",
                     where=f"task {task!r}",
                     fix="lower scout_steps, or raise the stage's steps",
                 )
@@ -199,7 +202,7 @@ class NearFuture:
     def measured(self, choice: Return, pool: GuidePool) -> Return:
         """Add quality and variance to a choice that had no alternative, for the log.
 
-        The policy must have the weights that the run goes back to.
+        The policy must have the weights that the run rolls back to.
         """
         assert self.trigger is not None
         if choice.score is not None:
@@ -211,7 +214,7 @@ class NearFuture:
         return replace(choice, quality=quality, variance=math.exp(distance))
 
     def went_back(self, steps: int, step: int, number: int) -> None:
-        """Account for a return that has undone `steps` steps, to step `step`, which is saved next as `number`."""
+        """Account for a roll-back to step `step` that has undone `steps` steps. The next checkpoint is `number`."""
         assert self.trigger is not None
         self.undone += steps + 1
         self.trigger.went_back()
@@ -240,7 +243,7 @@ class NearFuture:
 
         Args:
             task: of the checkpoint's stage; None after the last stage.
-            with_undone: false after a roll-back of the guard, which does not make returns undone.
+            with_undone: false after a roll-back of the guard, which does not reset the count of planned roll-backs.
 
         Raises:
             RunError: the file with the answers is missing or has changed.

@@ -1,7 +1,7 @@
-"""When a run goes back to an earlier step with answers from its own near future. Torch-free.
+"""When a run rolls back to an earlier step with answers from its near future. Importable without torch.
 
 A recipe names the trigger in `Recipe.guide`. Every stage starts with a new one. Until the trigger fires, the run trains
-as it would without one. Then it goes back exactly, and the rollout batches bring the answers as additional rows, for
+as it would without one. Then it rolls back exactly, and the rollout batches contain the answers as additional rows, for
 the recipe to judge.
 """
 
@@ -17,10 +17,10 @@ class Trigger(Protocol):
 
     @property
     def due(self) -> bool:
-        """Whether the run goes back now."""
+        """Whether the run rolls back now."""
 
     def is_return_point(self, step: int) -> bool:
-        """Whether the run may later go back to the point after `step` steps of the stage."""
+        """Whether the run may later roll back to the point after `step` steps of the stage."""
 
     def see(self, step: int, metrics: Mapping[str, Any], success_rates: Mapping[str, float]) -> None:
         """Take in a step.
@@ -34,10 +34,10 @@ class Trigger(Protocol):
         """Ids of the prompts that the quality of answers is measured on: those that failed most often."""
 
     def went_back(self) -> None:
-        """The run has gone back."""
+        """The run has rolled back."""
 
     def stayed(self) -> None:
-        """The trigger fired, but no checkpoint had an answer that is worth going back for: the run continues."""
+        """The trigger fired, but no checkpoint had answers that justify a roll-back: the run continues."""
 
     def state(self) -> dict[str, Any]: ...
     def load_state(self, state: Mapping[str, Any]) -> None: ...
@@ -45,7 +45,7 @@ class Trigger(Protocol):
 
 @dataclass
 class FailedPrompts:
-    """How often each prompt had no correct sample since it last had one."""
+    """For each prompt, how many batches in a row had no correct sample of it."""
 
     counts: dict[str, int] = field(default_factory=dict)
 
@@ -63,7 +63,7 @@ class FailedPrompts:
 
 @dataclass
 class AfterSteps:
-    """Fires once in a stage, after a fixed number of steps. The run goes back to the start of the stage."""
+    """Fires once in a stage, after a fixed number of steps. The run rolls back to the start of the stage."""
 
     spec: NearFutureSpec
     step: int = 0
@@ -123,7 +123,7 @@ class WhenStalled:
     stalled_batches: int = 0
     """Rollout batches since the reward last rose."""
     rounds: int = 0
-    """How often the stage has gone back."""
+    """How often the stage has rolled back."""
     failures: FailedPrompts = field(default_factory=FailedPrompts)
 
     @property
