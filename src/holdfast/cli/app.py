@@ -145,7 +145,8 @@ def compare(
     resolved = load_config(config, CompareConfig, overrides)
     if recipe:
         by_label = {each.label: each for each in resolved.recipes}
-        resolved = resolved.model_copy(update={"recipes": [_labeled(by_label, label, config) for label in recipe]})
+        chosen = [_labeled(by_label, label, config) for label in dict.fromkeys(recipe)]
+        resolved = resolved.model_copy(update={"recipes": chosen})
     directory = api.directory_of(resolved, output_dir)
     _carry_out(lambda observer: api.compare(resolved, directory, observer=observer), directory, quiet)
 

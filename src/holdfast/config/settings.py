@@ -125,6 +125,11 @@ class CompareConfig(StreamSettings):
         for label in labels:
             if labels.count(label) > 1:
                 raise ValueError(f"two recipes are labeled {label!r}; give one its own `label`")
+        # The same run twice is no replication: its interval over runs would be 0 wide.
+        for name, values in (("seed", self.seeds), ("order", self.orders or [])):
+            for value in values:
+                if values.count(value) > 1:
+                    raise ValueError(f"{name} {value} is listed twice; list each {name} once")
         names = sorted(task.name for task in self.tasks)
         for order in self.orders or []:
             if sorted(order) != names:
