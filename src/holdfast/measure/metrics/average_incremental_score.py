@@ -6,7 +6,7 @@ from holdfast.measure.scores import ScoreMatrix, mean
 
 @metric(
     label="Average incremental score",
-    group="Learned",
+    group="Learning",
     kind="score",
     higher_is_better=True,
     definition="Mean score on the tasks learned so far, averaged over the stages. Unlike the final score, it also "
