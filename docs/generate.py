@@ -193,7 +193,10 @@ def recipe_index() -> str:
     """One line per recipe."""
     rows = []
     for name, facts in recipe_facts().items():
-        sources = [LEARNS_FROM[need] for need in sorted(RECIPES[name].needs)] or ["prompts"]
+        needs = set(RECIPES[name].needs)
+        if "demonstration" in needs:
+            needs.discard("privileged_context")  # a demonstration is one
+        sources = [LEARNS_FROM[need] for need in sorted(needs)] or ["prompts"]
         cost = f"{facts['relative_cost']:g} / {facts['relative_memory']:g}"
         rows.append([f"[`{name}`]({page_of(name)}#{name})", ", ".join(sources), facts["summary"], cost])
     return table(["recipe", "learns from", "what it does", "× SFT"], rows)
