@@ -1,8 +1,8 @@
 """When a run goes back to an earlier step with answers from its own near future. Torch-free.
 
-A recipe names the trigger in `Recipe.guide`. Every stage starts with a new one. Until the trigger fires, the run trains
-as it would without one. Then it goes back exactly, and the rollout batches bring the answers as additional rows, for
-the recipe to judge.
+A recipe names the trigger in `Recipe.near_future`. Every stage starts with a new one. Until the trigger fires, the run
+trains as it would without one. Then it goes back exactly, and the rollout batches bring the answers as additional rows,
+for the recipe to judge.
 """
 
 from collections.abc import Mapping
