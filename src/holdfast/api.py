@@ -16,7 +16,7 @@ from holdfast.store.run_directory import RunDirectory
 from holdfast.stream.observer import Observer
 from holdfast.summary.read import read_summary
 
-Summary = dict[str, Any]
+SummaryDict = dict[str, Any]
 
 ConfigKind = TypeVar("ConfigKind", bound=StreamSettings)
 
@@ -60,7 +60,7 @@ def run(
     *,
     observer: Observer | None = None,
     **overrides: Any,
-) -> Summary:
+) -> SummaryDict:
     """Run one recipe on one stream, and write a run directory with a report; returns the summary.
 
     Args:
@@ -90,7 +90,7 @@ def compare(
     *,
     observer: Observer | None = None,
     **overrides: Any,
-) -> Summary:
+) -> SummaryDict:
     """Run recipes × seeds × task orders at equal budget, and write one report; returns the comparison's summary.
 
     Arguments and errors are as for `run`.
@@ -106,7 +106,7 @@ def compare(
     return summary
 
 
-def resume(directory: str | Path, *, observer: Observer | None = None) -> Summary:
+def resume(directory: str | Path, *, observer: Observer | None = None) -> SummaryDict:
     """Resume a run or a comparison that was stopped. The result is the same as without the stop.
 
     Raises:
@@ -163,7 +163,7 @@ QUICK_DEMO: Mapping[str, Any] = {
 
 def demo(
     output_dir: str | Path = "runs/demo", *, quick: bool = False, observer: Observer | None = None, **overrides: Any
-) -> Summary:
+) -> SummaryDict:
     """Compare four recipes on the lab's stream of four tasks. Takes minutes on two CPU cores.
 
     Args:
@@ -178,7 +178,7 @@ def demo(
 
 def evaluate(
     config: str | Path | Mapping[str, Any] | RunConfig, model: str | Path | None = None, **overrides: Any
-) -> Summary:
+) -> SummaryDict:
     """Score a model on all tasks and suites of a configuration; trains and writes nothing.
 
     Args:
@@ -213,7 +213,7 @@ def export(source: str | Path, output: str | Path) -> Path:
     return export_run(Path(source), Path(output))
 
 
-def check(config: str | Path | Mapping[str, Any] | RunConfig, *, items: int = 50, **overrides: Any) -> Summary:
+def check(config: str | Path | Mapping[str, Any] | RunConfig, *, items: int = 50, **overrides: Any) -> SummaryDict:
     """Validate a configuration with its data and model, estimate memory, and test the privileged teacher.
 
     Args:

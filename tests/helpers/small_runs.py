@@ -48,7 +48,7 @@ RUNS: Mapping[str, Mapping[str, Any]] = {
     "olora": {"recipe": "olora", "model": {"lora": {"r": 2}}},
 }
 """Several steps on a rollout batch, with a base, and with a teacher whose head moves; averages; a controller, a gate;
-ways back with guides; revisions; hints; an adapter; what holds the weights."""
+ways back with near-future answers; revisions; hints; an adapter; what holds the weights."""
 
 
 def by_letters(example: Example, completion: str) -> Verdict:

@@ -27,7 +27,8 @@ def test_a_test_file_names_what_it_is_about_and_is_in_its_folder(path: Path) -> 
         return
     assert find_spec(about[1]) is not None
     assert (PACKAGE / Path(*path.parts[1:-1])).is_dir()
-    assert about[1].split(".")[1] == folder
+    folders = ["holdfast", *path.parts[1:-1]]
+    assert about[1].split(".")[: len(folders)] == folders
 
 
 def test_few_modules_stand_beside_the_folders() -> None:
@@ -40,10 +41,24 @@ def test_what_users_call_is_hidden_by_no_folder() -> None:
     assert [name for name in holdfast.__all__ if (PACKAGE / name).exists() or (PACKAGE / f"{name}.py").exists()] == []
 
 
+def _capitalized(node: ast.stmt) -> list[str]:
+    """The public classes and aliases that a statement of a module defines, without CONSTANTS and type variables."""
+    targets: list[ast.expr] = []
+    match node:
+        case ast.ClassDef(name=name):
+            return [] if name.startswith("_") else [name]
+        case ast.Assign():
+            targets = node.targets
+        case ast.AnnAssign():
+            targets = [node.target]
+    names = [each.id for target in targets for each in ast.walk(target) if isinstance(each, ast.Name)]
+    return [name for name in names if name[0].isupper() and not name.isupper()]
+
+
 def test_a_class_name_is_used_once() -> None:
-    found = defaultdict(list)
+    places = defaultdict(list)
     for path in PACKAGE.rglob("*.py"):
         for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                found[node.name].append(str(path.relative_to(PACKAGE)))
-    assert {name: places for name, places in found.items() if len(places) > 1} == {}
+            for name in _capitalized(node):
+                places[name].append(str(path.relative_to(PACKAGE)))
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}

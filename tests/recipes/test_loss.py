@@ -162,16 +162,16 @@ def groups_for(recipe: Recipe) -> list[Group]:
                     row.verdict = Verdict(row.reward / 2)
         if recipe.near_future() is not None:
             own = ids(5)
-            guide = Row(example, prompt, own, verdict=Verdict(1.0))
-            guide.source_logprobs = [-rng.uniform(4.5, 7) for _ in own]
-            group.rows.append(guide)
+            near_future = Row(example, prompt, own, verdict=Verdict(1.0))
+            near_future.source_logprobs = [-rng.uniform(4.5, 7) for _ in own]
+            group.rows.append(near_future)
         if recipe.hints() is not None and number == 1:
             for row, reward in zip(list(group.rows), (0.0, 1.0, 1.0, 0.4), strict=True):
                 row.verdict = Verdict(0.0)
                 own = ids(5)
-                guided = Row(example, prompt, own, verdict=Verdict(reward))
-                guided.source_logprobs = [-rng.uniform(5, 7) for _ in own]
-                group.rows.append(guided)
+                hinted = Row(example, prompt, own, verdict=Verdict(reward))
+                hinted.source_logprobs = [-rng.uniform(5, 7) for _ in own]
+                group.rows.append(hinted)
             group.shown_actions = 1
         if recipe.rollouts().revision is not None:
             for row in list(group.rows):

@@ -12,7 +12,7 @@ from holdfast.recipes import SFT, SDZero
 from holdfast.recipes.base.recipe import Recipe
 from holdfast.recipes.parts.rollouts import RolloutSpec
 from holdfast.rollouts.collect import Collector
-from holdfast.rollouts.sources.near_future import GuidePool
+from holdfast.rollouts.sources.near_future import AnswerPool
 from holdfast.sampling.sampler import Sampler
 
 EXAMPLES = [Example(f"e{i}", (Message(role="user", content=f"{i} ?"),), f"{i}") for i in range(3)]
@@ -49,7 +49,7 @@ def kinds(rows: list[Row]) -> list[str]:
 def test_rows_stand_in_the_order_of_the_sources(tiny_model: Path) -> None:
     made = collector(tiny_model, RevisedAndDemonstrated(phase=1))
     answer = Row(EXAMPLES[0], [1], [2], source_logprobs=[-1.0])
-    made.guides = GuidePool({"e0": [answer]}, first_batch=0, completions=5, tokens=7)
+    made.near_future_answers = AnswerPool({"e0": [answer]}, first_batch=0, completions=5, tokens=7)
     groups, _ = made.collect(TASK, 1, 0)
     own = ["sample", "sample", "revision", "revision", "demonstration"]
     assert {group.example.id: kinds(group.rows) for group in groups} == {

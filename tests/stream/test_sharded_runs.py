@@ -30,12 +30,12 @@ def _lines(run: Path, log: str) -> list[dict[str, Any]]:
 def _written(run: Path) -> list[Any]:
     """All samples: the logged rollouts, and the near-future answers by file and prompt."""
     rollouts = [(line["stage"], line["step"], line["id"], line["completion"]) for line in _lines(run, "rollouts.jsonl")]
-    guides = [
+    answers = [
         (path.name, name, [row["completion_ids"] for row in rows])
         for path in sorted(run.glob("guides/*"))
         for name, rows in json.loads(path.read_text())["answers"].items()
     ]
-    return [*rollouts, *guides]
+    return [*rollouts, *answers]
 
 
 def _weights(model: Path) -> Tensor:

@@ -15,12 +15,13 @@ from holdfast.data.example import Example, Message
 from holdfast.data.rows import Row
 from holdfast.errors import RunError
 from holdfast.model.base import Base
-from holdfast.model.hidden_states import loss_token_logits, loss_token_states
+from holdfast.model.hidden_states import loss_token_states
 from holdfast.model.load import Policy, load_policy
 from holdfast.recipes.parts.objective import Objective, PolicyGradient
 from holdfast.recipes.parts.teacher import TeacherSpec
 from holdfast.train.step import StageTrainer, learning_rate
 from holdfast.train.teacher import Teacher
+from loss_token_logits import loss_token_logits
 
 EXAMPLE = Example("e", (Message(role="user", content="?"),))
 

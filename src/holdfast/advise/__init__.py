@@ -1,0 +1,1 @@
+"""Which recipes fit the tasks and the budget."""

@@ -14,7 +14,7 @@ from holdfast.cli.options import (
     MaxNewTokens,
     Prompts,
     Quiet,
-    Samples,
+    SamplesOption,
     Seed,
     Temperature,
 )
@@ -42,7 +42,7 @@ def artifacts(
     ] = None,
     tokens: Annotated[bool, typer.Option("--tokens", help="Count the tokenizer's tokens instead of words.")] = False,
     temperature: Temperature = 0.0,
-    samples: Samples = 1,
+    samples: SamplesOption = 1,
     max_new_tokens: MaxNewTokens = None,
     limit: Limit = None,
     seed: Seed = 0,

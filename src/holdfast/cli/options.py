@@ -50,7 +50,7 @@ Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Use only the 
 
 Temperature = Annotated[float, typer.Option("--temperature", min=0.0, help="Sampling temperature; 0 is greedy.")]
 
-Samples = Annotated[int, typer.Option("--samples", min=1, help="Answers per prompt.")]
+SamplesOption = Annotated[int, typer.Option("--samples", min=1, help="Answers per prompt.")]
 
 MaxNewTokens = Annotated[
     int | None,

@@ -10,15 +10,15 @@ from holdfast.cli.options import Dtype, JsonFile, Limit, MaxNewTokens, Prompts, 
 from holdfast.cli.progress_bars import answer_progress
 from holdfast.model.quiet import silence_progress_bars
 
-Model = Annotated[str, typer.Argument(help="A model folder, a hub id, or `lab`.", show_default=False)]
+ModelArgument = Annotated[str, typer.Argument(help="A model folder, a hub id, or `lab`.", show_default=False)]
 
 SHOWN = 3
 """Prompts shown with both answers; the JSON file has more."""
 
 
 def responses(
-    a: Model,
-    b: Model,
+    a: ModelArgument,
+    b: ModelArgument,
     prompts: Prompts,
     samples: Annotated[int, typer.Option("--samples", min=1, help="Sampled answers per prompt, for KL.")] = 1,
     embedder: Annotated[

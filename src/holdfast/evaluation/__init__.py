@@ -1,0 +1,1 @@
+"""Scores of a model on sets, divergences from the base, sampled answers."""

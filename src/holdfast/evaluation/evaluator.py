@@ -26,7 +26,7 @@ from holdfast.sampling.episodes import Episode, run_episodes
 from holdfast.sampling.sampler import Completion, Request, Sampler
 from holdfast.tasks.lm_eval import LmEvalSuite
 
-EvaluatedSet = Task | Suite
+TaskOrSuite = Task | Suite
 
 OnSet = Callable[[str], None]
 """Called with the name of each set before it is evaluated."""
@@ -135,12 +135,12 @@ class Evaluator:
                 texts[each.name] = list(answers.texts[: self.settings.response_items])
         return scores, texts
 
-    def items(self, each: EvaluatedSet) -> Sequence[Example]:
+    def items(self, each: TaskOrSuite) -> Sequence[Example]:
         """The items of a set that are evaluated: the first `max_items`, minus those that are dropped."""
         self.prompt_ids(each)
         return self._items[each.name]
 
-    def answer(self, asked: Sequence[tuple[EvaluatedSet, Sequence[Example]]]) -> list[SetAnswers]:
+    def answer(self, asked: Sequence[tuple[TaskOrSuite, Sequence[Example]]]) -> list[SetAnswers]:
         """Answer examples of some sets greedily and have the answers judged. Sets asked together share batches.
 
         Args:
@@ -159,7 +159,7 @@ class Evaluator:
         return [SetAnswers(examples, *map(list, zip(*own, strict=True))) for examples, own in judged]
 
     def _answered(
-        self, asked: Sequence[tuple[EvaluatedSet, Example, Request]]
+        self, asked: Sequence[tuple[TaskOrSuite, Example, Request]]
     ) -> list[tuple[Completion | Episode, str, Verdict]]:
         completions: dict[int, Completion | Episode] = {}
         single_turn = [i for i, (each, _, _) in enumerate(asked) if each.episodes is None]
@@ -200,7 +200,7 @@ class Evaluator:
             requests, max_new_tokens=self.max_completion_length, batch_tokens=self.settings.batch_tokens
         )
 
-    def check(self, each: EvaluatedSet) -> None:
+    def check(self, each: TaskOrSuite) -> None:
         """Encode a set's items now, so that mistakes appear before training. lm-evaluation-harness encodes its own.
 
         Raises:
@@ -209,7 +209,7 @@ class Evaluator:
         if not isinstance(each, LmEvalSuite):
             self.prompt_ids(each)
 
-    def prompt_ids(self, each: EvaluatedSet) -> list[list[int]]:
+    def prompt_ids(self, each: TaskOrSuite) -> list[list[int]]:
         """Token ids of the prompts of a set's `items`. Raises as `check`."""
         if each.name not in self._prompt_ids:
             kwargs = self.policy.chat_template_kwargs
@@ -247,7 +247,7 @@ class Evaluator:
         prompts = {task.name: self.prompt_ids(task)[: self.settings.kl_items]}
         return mean_per_token(self.against.on_base_answers(prompts)[task.name], "kl_ab")
 
-    def _compare(self, result: Evaluation, sets: Sequence[EvaluatedSet]) -> None:
+    def _compare(self, result: Evaluation, sets: Sequence[TaskOrSuite]) -> None:
         """Add divergences from the base: KL on the tasks' prompts, and both directions for sets that are compared."""
         if self.against is None or not self.settings.kl_items:
             return
@@ -285,7 +285,7 @@ class Evaluator:
             }
 
 
-def is_compared(each: EvaluatedSet) -> bool:
+def is_compared(each: TaskOrSuite) -> bool:
     """Whether a set's first answers are compared with the base's: tasks and retention suites are.
 
     Out-of-distribution suites are not. Each is a task in new words, so the task's form is expected in its answers and
@@ -294,7 +294,7 @@ def is_compared(each: EvaluatedSet) -> bool:
     return isinstance(each, Task) or (each.kind == "retention" and not isinstance(each, LmEvalSuite))
 
 
-def judge(each: EvaluatedSet, example: Example, completion: str) -> Verdict:
+def judge(each: TaskOrSuite, example: Example, completion: str) -> Verdict:
     """The verifier's verdict. A task without a verifier: whether the completion is the demonstration, word for word.
 
     Raises:

@@ -11,7 +11,7 @@ ClaimVerdict = Literal["reproduced", "partly reproduced", "inconclusive", "not r
 
 QuantityOutcome = Literal["holds", "inconclusive", "reversed"]
 
-RunSummary = Mapping[str, Any]
+SummaryJson = Mapping[str, Any]
 
 Experiment = Callable[[Sequence[int]], "list[Quantity]"]
 """A measurement without runs: takes seeds, returns quantities with one value per seed. It must be a module-level
@@ -137,13 +137,13 @@ class Evidence:
         folders: the run directories, by label, in the same order.
     """
 
-    summaries: Mapping[str, Sequence[RunSummary]]
+    summaries: Mapping[str, Sequence[SummaryJson]]
     folders: Mapping[str, Sequence[Path]]
 
-    def per_seed(self, label: str, number: Callable[[RunSummary], float | None]) -> list[float | None]:
+    def per_seed(self, label: str, number: Callable[[SummaryJson], float | None]) -> list[float | None]:
         return [number(summary) for summary in self.summaries[label]]
 
-    def difference(self, a: str, b: str, number: Callable[[RunSummary], float | None]) -> list[float | None]:
+    def difference(self, a: str, b: str, number: Callable[[SummaryJson], float | None]) -> list[float | None]:
         """number(a) − number(b), seed by seed."""
         return minus(self.per_seed(a, number), self.per_seed(b, number))
 

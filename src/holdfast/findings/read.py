@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from holdfast.findings.claim import Evidence, RunSummary
+from holdfast.findings.claim import Evidence, SummaryJson
 from holdfast.measure.matched import compare_matched, first_crossing, stage_trajectory
 from holdfast.measure.metrics import flatten_metrics
 from holdfast.measure.scores import drops, mean, score
@@ -11,33 +11,33 @@ from holdfast.measure.scores import drops, mean, score
 POINTS = 100.0
 
 
-def metric(name: str) -> Callable[[RunSummary], float | None]:
+def metric(name: str) -> Callable[[SummaryJson], float | None]:
     """A function that reads one of a run's metrics (`METRICS`), in points."""
 
-    def read(summary: RunSummary) -> float | None:
+    def read(summary: SummaryJson) -> float | None:
         value = flatten_metrics(summary["metrics"])[name]
         return None if value is None else POINTS * value
 
     return read
 
 
-def suites_lost(summary: RunSummary) -> float | None:
+def suites_lost(summary: SummaryJson) -> float | None:
     """Loss on the retention suites over the stream, in points: minus the metric `retention`, which is a change."""
     change = metric("retention")(summary)
     return None if change is None else -change
 
 
-def kl_to_base(summary: RunSummary) -> float | None:
+def kl_to_base(summary: SummaryJson) -> float | None:
     """KL(base‖model) at the end, nats per token, on the tasks' prompts."""
     return flatten_metrics(summary["metrics"])["kl_to_base"]
 
 
-def kl_on_first_task(summary: RunSummary) -> float | None:
+def kl_on_first_task(summary: SummaryJson) -> float | None:
     """KL(base‖model) after the first stage, nats per token, on prompts of its task."""
     return score(summary["evaluations"][1], summary["order"][0], "kl_to_base")
 
 
-def suites_lost_in_first_stage(summary: RunSummary) -> float | None:
+def suites_lost_in_first_stage(summary: SummaryJson) -> float | None:
     """Loss on the retention suites after the first stage, in points. There are no earlier tasks at that time."""
     before, after = summary["evaluations"][:2]
     suites = [each["name"] for each in summary["sets"] if each["kind"] == "retention"]
@@ -46,12 +46,12 @@ def suites_lost_in_first_stage(summary: RunSummary) -> float | None:
     return None if lost is None else POINTS * lost
 
 
-def generated_tokens(summary: RunSummary) -> float:
+def generated_tokens(summary: SummaryJson) -> float:
     """Tokens sampled over the whole stream, including hints, near-future answers and revisions."""
     return float(summary["budget"]["generated_tokens"])
 
 
-def moved(summary: RunSummary) -> float | None:
+def moved(summary: SummaryJson) -> float | None:
     """Distance of the final weights from the base's weights, in percent of the base's norm."""
     return POINTS * summary["drift"][-1]["overall"]["relative_norm"] if summary["drift"] else None
 
@@ -66,7 +66,7 @@ def rank_correlation(x: Sequence[float | None], y: Sequence[float | None]) -> fl
     return float(spearmanr(*zip(*pairs, strict=True)).statistic)
 
 
-def steps_to(score: float, stage: int = 1) -> Callable[[RunSummary], float | None]:
+def steps_to(score: float, stage: int = 1) -> Callable[[SummaryJson], float | None]:
     """A function that reads the optimizer steps until a stage's task first reaches a score, interpolated between
     probes.
 
@@ -75,7 +75,7 @@ def steps_to(score: float, stage: int = 1) -> Callable[[RunSummary], float | Non
     differences of interest require.
     """
 
-    def read(summary: RunSummary) -> float | None:
+    def read(summary: SummaryJson) -> float | None:
         trajectory = stage_trajectory(summary, stage)
         probes = sorted((p for p in summary["probes"] if p["stage"] == stage), key=lambda p: p["step"])
         if trajectory is None or len(probes) != len(trajectory.points):
@@ -89,11 +89,11 @@ def steps_to(score: float, stage: int = 1) -> Callable[[RunSummary], float | Non
     return read
 
 
-def generated_to(score: float, stage: int = 1) -> Callable[[RunSummary], float | None]:
+def generated_to(score: float, stage: int = 1) -> Callable[[SummaryJson], float | None]:
     """A function that reads the generated tokens until a stage's task reaches a score: steps × the run's mean per
     step."""
 
-    def read(summary: RunSummary) -> float | None:
+    def read(summary: SummaryJson) -> float | None:
         steps = steps_to(score, stage)(summary)
         budget = summary["budget"]
         per_step = budget["generated_tokens"] / max(1, budget["optimizer_steps"])

@@ -1,0 +1,1 @@
+"""The decision whether a model may replace its predecessor."""

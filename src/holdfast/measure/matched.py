@@ -24,7 +24,7 @@ from typing import Any
 from holdfast.measure.scores import Json, mean
 from holdfast.measure.statistics import holm, paired_difference
 
-Scores = Mapping[str, float]
+ScoresBySet = Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +40,10 @@ class Trajectory:
     """
 
     task: str
-    points: Sequence[Scores]
-    before: Scores
-    after: Scores
-    reference: Scores
+    points: Sequence[ScoresBySet]
+    before: ScoresBySet
+    after: ScoresBySet
+    reference: ScoresBySet
     probed: bool
 
     def new(self) -> list[float]:
@@ -107,7 +107,7 @@ def match_stage(a: Trajectory, b: Trajectory) -> StageMatch | None:
     if not names:
         return None
 
-    def lost(t: Trajectory, since: Scores, now: Scores) -> float:
+    def lost(t: Trajectory, since: ScoresBySet, now: ScoresBySet) -> float:
         return sum(since[n] - now[n] for n in names) / len(names)
 
     target = min(max(a.new()), max(b.new()))

@@ -15,7 +15,7 @@ NumberKind = Literal["score", "gain", "loss", "nats"]
 UNITS: Mapping[NumberKind, str] = {"score": "%", "gain": "points", "loss": "points", "nats": "nats"}
 """How each kind of number is written: a percentage, a signed change in points, points lost, nats per token."""
 
-Values = float | Mapping[str, float] | None
+MetricValues = float | Mapping[str, float] | None
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Metric:
     by: Literal["task", "suite", "set"] | None
     place: tuple[str, ...]
     headline: bool
-    compute: Callable[[ScoreMatrix], Values]
+    compute: Callable[[ScoreMatrix], MetricValues]
 
     @property
     def unit(self) -> str:
@@ -96,7 +96,7 @@ def metric(
     by: Literal["task", "suite", "set"] | None = None,
     place: str | None = None,
     headline: bool = False,
-) -> Callable[[Callable[[ScoreMatrix], Values]], Metric]:
+) -> Callable[[Callable[[ScoreMatrix], MetricValues]], Metric]:
     """Register a function over a run's scores as a metric, under the function's name.
 
     Args:
@@ -105,7 +105,7 @@ def metric(
     The other arguments are the attributes of `Metric`.
     """
 
-    def register(compute: Callable[[ScoreMatrix], Values]) -> Metric:
+    def register(compute: Callable[[ScoreMatrix], MetricValues]) -> Metric:
         name = compute.__name__
         keys = tuple((place or name).split("."))
         made = Metric(

@@ -1,0 +1,1 @@
+"""Loading, LoRA, packing, packed attention, sharding, hidden states, log-probabilities, blending."""

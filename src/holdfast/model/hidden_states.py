@@ -50,16 +50,6 @@ def loss_token_states(
     return form(policy, prompts, completions, positions)
 
 
-def loss_token_logits(
-    policy: Policy,
-    prompts: Sequence[Sequence[int]],
-    completions: Sequence[Sequence[int]],
-    positions: Positions,
-) -> Tensor:
-    """Logits [N, V] of the same tokens; see `loss_token_states`."""
-    return policy.logits(loss_token_states(policy, prompts, completions, positions))
-
-
 def packed_states(
     policy: Policy,
     prompts: Sequence[Sequence[int]],

@@ -1,0 +1,1 @@
+"""The pretraining of the lab's base models."""

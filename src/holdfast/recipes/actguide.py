@@ -42,7 +42,7 @@ class ActGuide(GRPO):
     most_probe_steps: int = Field(default=5, ge=0)
     """Maximum number of lengths that are tried; 0 shows all actions at once."""
     luffy_gamma: float = Field(default=0.0, ge=0)
-    """Above 0, guided rows have the ratio 1 and advantages times ρ/(ρ + luffy_gamma), detached. Off in the paper."""
+    """Above 0, hinted rows have the ratio 1 and advantages times ρ/(ρ + luffy_gamma), detached. Off in the paper."""
     beta: float = Field(default=0.001, ge=0)
     """Coefficient of the KL to the base."""
     aggregation: Aggregation = "token_mean"
@@ -72,19 +72,19 @@ class ActGuide(GRPO):
         return replace(plain, policy_gradient=gradient)
 
     def annotate(self, groups: Sequence[Group]) -> Mapping[str, float]:
-        used, guided, shown = [], 0, 0.0
+        used, with_hint, shown = [], 0, 0.0
         for group in groups:
             hinted = [row for row in group.rows if row.source_logprobs is not None]
             own = [row for row in group.rows if row.source_logprobs is None]
             for row in own if hinted else ():
                 row.excluded = True
             used.append(Group(group.example, hinted or own))
-            guided += bool(hinted)
+            with_hint += bool(hinted)
             shown += group.shown_actions / len(group.example.actions or "1") if hinted else 0.0
         rewards = [row.reward for group in used for row in group.rows if row.source_logprobs is not None]
         return {
             **super().annotate(used),
-            "guided_fraction": guided / max(1, len(groups)),
-            "shown_fraction": shown / max(1, guided),
+            "guided_fraction": with_hint / max(1, len(groups)),
+            "shown_fraction": shown / max(1, with_hint),
             "guided_reward": sum(rewards) / max(1, len(rewards)),
         }

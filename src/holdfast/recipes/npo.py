@@ -21,7 +21,7 @@ class NearFutureSettings(GRPO):
     """An answer with at least this reward is right. Reconstruction: partial credit is not success."""
 
     def annotate(self, groups: Sequence[Group]) -> Mapping[str, float]:
-        mixed, failing, guided = [], 0, 0
+        mixed, failing, replaced = [], 0, 0
         for group in groups:
             own = group.sampled().rows
             near_future = [row for row in group.rows if row.source_logprobs is not None]
@@ -34,13 +34,13 @@ class NearFutureSettings(GRPO):
                 own[-1].excluded = True
                 # GRPO's annotation below clears `excluded` on the rows that it gets.
                 used = [*own[:-1], near_future[0]]
-                guided += 1
+                replaced += 1
             mixed.append(Group(group.example, used))
         metrics = super().annotate(mixed)
         return {
             **metrics,
             "failing_fraction": failing / max(1, len(groups)),
-            "guided_fraction": guided / max(1, len(groups)),
+            "guided_fraction": replaced / max(1, len(groups)),
         }
 
 

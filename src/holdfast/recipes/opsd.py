@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from holdfast.data.rows import Group
-from holdfast.data.teacher_prompts import REFERENCE_TEMPLATE, demonstration_prompt, privileged_text, require_places
+from holdfast.data.teacher_prompts import REFERENCE_TEMPLATE, demonstration_prompt, privileged_text
 from holdfast.recipes.base.conditions import Condition
 from holdfast.recipes.base.distillation import DivergenceSettings, TeacherSettings
+from holdfast.recipes.base.solution_template import shows_solution
 from holdfast.recipes.parts.objective import Aggregation, Clip, Divergence, Objective
 from holdfast.recipes.parts.rollouts import RolloutSpec
 from holdfast.recipes.parts.teacher import StageStart, TeacherKind
@@ -72,10 +73,7 @@ class OPSD(DivergenceSettings, TeacherSettings):
     template: str = REFERENCE_TEMPLATE
     """The teacher's last user message, with the places {prompt} and {demonstration}."""
 
-    @model_validator(mode="after")
-    def _template_shows_the_solution(self) -> Self:
-        require_places("template", self.template, "prompt", "demonstration")
-        return self
+    _template_shows_the_solution = model_validator(mode="after")(shows_solution)
 
     def rollouts(self) -> RolloutSpec:
         return RolloutSpec(

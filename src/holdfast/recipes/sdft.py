@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -11,10 +11,10 @@ from holdfast.data.teacher_prompts import (
     DEMONSTRATION_TEMPLATE,
     demonstration_prompt,
     privileged_text,
-    require_places,
     strip_thinking,
 )
 from holdfast.recipes.base.distillation import DivergenceSettings, TeacherSettings
+from holdfast.recipes.base.solution_template import shows_solution
 from holdfast.recipes.parts.objective import Aggregation, Objective
 from holdfast.recipes.parts.rollouts import RolloutSpec
 from holdfast.recipes.parts.teacher import StageStart
@@ -64,10 +64,7 @@ class SDFT(DivergenceSettings, TeacherSettings):
     template: str = DEMONSTRATION_TEMPLATE
     """The teacher's last user message, with the places {prompt} and {demonstration}."""
 
-    @model_validator(mode="after")
-    def _template_shows_the_demonstration(self) -> Self:
-        require_places("template", self.template, "prompt", "demonstration")
-        return self
+    _template_shows_the_demonstration = model_validator(mode="after")(shows_solution)
 
     def rollouts(self) -> RolloutSpec:
         return RolloutSpec(source="student", num_generations=self.num_generations, temperature=self.temperature)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from pydantic import Field, model_validator
 
@@ -11,8 +11,8 @@ from holdfast.data.teacher_prompts import (
     DEMONSTRATION_TEMPLATE,
     demonstration_prompt,
     privileged_text,
-    require_places,
 )
+from holdfast.recipes.base.solution_template import shows_solution
 from holdfast.recipes.grpo import GRPO
 from holdfast.recipes.parts.objective import Divergence, Objective
 from holdfast.recipes.parts.teacher import TeacherSpec
@@ -50,10 +50,7 @@ class SDPG(GRPO):
     template: str = DEMONSTRATION_TEMPLATE
     """The teacher's last user message, with the places {prompt} and {demonstration}."""
 
-    @model_validator(mode="after")
-    def _template_shows_the_solution(self) -> Self:
-        require_places("template", self.template, "prompt", "demonstration")
-        return self
+    _template_shows_the_solution = model_validator(mode="after")(shows_solution)
 
     def teacher(self) -> TeacherSpec:
         return TeacherSpec(kind="live")

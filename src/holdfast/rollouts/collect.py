@@ -19,7 +19,7 @@ from holdfast.rollouts.prompt_pool import PromptPool, TaskPrompt
 from holdfast.rollouts.row_sampler import RowSampler
 from holdfast.rollouts.sources.demonstrations import Demonstrations
 from holdfast.rollouts.sources.hints import HintedSamples
-from holdfast.rollouts.sources.near_future import GuidePool, NearFutureAnswers
+from holdfast.rollouts.sources.near_future import AnswerPool, NearFutureAnswers
 from holdfast.rollouts.sources.replay import BaseReplay
 from holdfast.rollouts.sources.revisions import Revisions
 from holdfast.rollouts.sources.samples import Samples
@@ -44,8 +44,8 @@ class Collector:
     Attributes:
         pool: the training prompts of all prepared tasks.
         dropped: by task name, how many training examples do not fit and are left out.
-        guides: answers of the run's near future that groups get as an extra row. None until the run has gone back;
-            see `holdfast.stream.near_future.triggers`.
+        near_future_answers: answers of the run's near future that groups get as an extra row. None until the
+            run has gone back; see `holdfast.stream.near_future.triggers`.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Collector:
         self.spec = recipe.rollouts()
         self.pool = PromptPool(seed, train.prompts_per_step)
         self.dropped: dict[str, int] = {}
-        self.guides: GuidePool | None = None
+        self.near_future_answers: AnswerPool | None = None
         self._encoder = PromptEncoder(policy, train)
         self._sampler = RowSampler(policy, engine, base, self.spec, train, seed)
         self._samples = Samples(self._sampler, self.spec, seed)
@@ -143,16 +143,16 @@ class Collector:
                 return [Demonstrations(self.seed, replayed=False), BaseReplay(sampler)]
             return [Demonstrations(self.seed, replayed=True)]
         sources: list[RowSource] = [self._samples]
-        if (guidance := self.recipe.hints()) is not None:
-            sources.append(HintedSamples(sampler, encoder, guidance, self.seed))
+        if (hints := self.recipe.hints()) is not None:
+            sources.append(HintedSamples(sampler, encoder, hints, self.seed))
         # A controller may switch revisions on or off between batches, so this one asks the recipe as it is now.
         if (revision := recipe.rollouts().revision) is not None:
             sources.append(Revisions(sampler, encoder, revision, self._warn, self.seed))
         # Demonstrations and near-future answers come after the revisions: those revise the student's own answers only.
         if spec.with_demonstration:
             sources.append(Demonstrations(self.seed, replayed=False, share=spec.demonstration_share))
-        if self.guides is not None:
-            sources.append(NearFutureAnswers(self.guides, self.seed))
+        if self.near_future_answers is not None:
+            sources.append(NearFutureAnswers(self.near_future_answers, self.seed))
         return sources
 
     def probe(self, task: Task, stage: int, prompts: int, recipe: Recipe) -> list[Row]:

@@ -52,7 +52,7 @@ def _encode(
     example: Example, task: Task, recipe: Recipe, encoder: PromptEncoder, max_completion_length: int
 ) -> TrainingPrompt:
     """Encode an example and check every prompt of it whose text is known before sampling."""
-    spec, guidance = recipe.rollouts(), recipe.hints()
+    spec, hints = recipe.rollouts(), recipe.hints()
     prompt_ids = encoder.student_prompt(example, task)
     if spec.is_sampled:
         # Stand-ins for the rows of this example. Annotating them shows which teacher's prompts the recipe will ask for.
@@ -64,8 +64,8 @@ def _encode(
         for row in stand_ins:
             if row.teacher_messages is not None:
                 row.teacher_prompt_ids = encoder.teacher_prompt(row)
-        if guidance is not None and example.actions is not None:
-            encoder.hinted_prompt(example, len(example.actions), guidance.template)  # the longest hint
+        if hints is not None and example.actions is not None:
+            encoder.hinted_prompt(example, len(example.actions), hints.template)  # the longest hint
         if not spec.with_demonstration:
             teacher_ids = stand_ins[0].teacher_prompt_ids if spec.prompt == "teacher" else None
             return TrainingPrompt(example, prompt_ids, sampling_prompt_ids=teacher_ids)

@@ -63,7 +63,7 @@ class CompletionEngine(Protocol):
 
 
 @dataclass(slots=True)
-class _Row:
+class _OpenCompletion:
     """A completion in progress."""
 
     index: int
@@ -116,7 +116,7 @@ class _Generation:
         self._requests = requests
         self._waiting = _by_prompt(requests)
         self._completions: list[Completion | None] = [None] * len(requests)
-        self._rows: list[_Row] = []
+        self._rows: list[_OpenCompletion] = []
         self._tokens = torch.empty(0, dtype=torch.long, device=self._device)
         self._draws: list[TokenDraws] = []
         self._rows_per_head = max(1, MAX_LOGITS // policy.head.weight.shape[0])
@@ -166,14 +166,14 @@ class _Generation:
         longest = max(len(prompts[0]), max((len(row.request.prompt_ids) for row in self._rows), default=0))
         hidden = self._batch.add(prompts, copies, longest + self._max_new_tokens)
         owners = torch.tensor([i for i, count in enumerate(copies) for _ in range(count)], device=self._device)
-        rows = [_Row(index, self._requests[index]) for _, indices in new for index in indices]
+        rows = [_OpenCompletion(index, self._requests[index]) for _, indices in new for index in indices]
         tokens, ended = self._draw(rows, self._new_draws(rows), hidden[owners])
         ended = [len(self._rows) + row for row in ended]
         self._rows += rows
         self._tokens = torch.cat([self._tokens, tokens])
         self._remove(ended)
 
-    def _draw(self, rows: list[_Row], draws: list[TokenDraws], hidden: Tensor) -> tuple[Tensor, list[int]]:
+    def _draw(self, rows: list[_OpenCompletion], draws: list[TokenDraws], hidden: Tensor) -> tuple[Tensor, list[int]]:
         """Draw each row's next token from hidden states [R, H]: the tokens [R], and the rows that end with them."""
         parts = [
             part.draw(self._head(states)) for part, states in zip(draws, hidden.split(self._rows_per_head), strict=True)
@@ -202,7 +202,7 @@ class _Generation:
             self._tokens = self._tokens[torch.tensor(order, dtype=torch.long, device=self._device)]
         self._draws = self._new_draws(self._rows)
 
-    def _new_draws(self, rows: list[_Row]) -> list[TokenDraws]:
+    def _new_draws(self, rows: list[_OpenCompletion]) -> list[TokenDraws]:
         parts = [rows[start : start + self._rows_per_head] for start in range(0, len(rows), self._rows_per_head)]
         return [TokenDraws([r.request for r in part], [len(r.ids) for r in part], self._device) for part in parts]
 

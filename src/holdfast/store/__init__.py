@@ -1,0 +1,1 @@
+"""The run directory, model folders, atomic file writes."""

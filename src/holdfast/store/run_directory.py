@@ -55,7 +55,11 @@ class RunDirectory:
     def responses(self, stage: int) -> Path:
         return self.path / "responses" / f"stage-{stage}.json"
 
-    def guides(self, name: str) -> Path:
+    def near_future_answers(self, name: str) -> Path:
+        # Earlier versions called these answers guides, and the search for them scouting. The names that a run stores
+        # stay: the folder `guides/`; `scouting`, `scout` and `guides` in checkpoints; `guide_from` in decisions.jsonl;
+        # `guided_fraction` and `guided_reward` in metrics.jsonl; `guide` and `guidance` in summary.json. The names of
+        # random draws ("guide", "guides", "guided") stay too, because runs must give the same numbers.
         return self.path / "guides" / f"{name}.json"
 
     def drift(self, stage: int) -> Path:

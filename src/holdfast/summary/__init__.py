@@ -1,0 +1,1 @@
+"""Builds `summary.json` and the verdict."""

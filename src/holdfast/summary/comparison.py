@@ -10,19 +10,19 @@ from holdfast.measure.prediction import forgetting_prediction
 from holdfast.measure.scores import Json, mean
 from holdfast.measure.statistics import holm, mean_interval, paired_difference
 from holdfast.store.files import json_safe
-from holdfast.summary.inputs import ComparisonDescription, Record
+from holdfast.summary.inputs import ComparisonDescription, JsonRecord
 from holdfast.summary.run import COUNTS
 from holdfast.summary.verdict import comparison_verdict
 from holdfast.summary.version import SCHEMA_VERSION
 
-Cell = tuple[int, int]
+RunKey = tuple[int, int]
 """Seed and index of the task order."""
 
-Done = Mapping[str, Mapping[Cell, Record]]
-"""Summaries of the complete runs, by label and cell."""
+Done = Mapping[str, Mapping[RunKey, JsonRecord]]
+"""Summaries of the complete runs, by label and key."""
 
 
-def build_comparison_summary(comparison: ComparisonDescription, runs: Sequence[Record]) -> Json:
+def build_comparison_summary(comparison: ComparisonDescription, runs: Sequence[JsonRecord]) -> Json:
     """The `summary.json` of recipes × seeds × task orders. `holdfast.summary.models.comparison` describes every field.
 
     Args:
@@ -31,11 +31,11 @@ def build_comparison_summary(comparison: ComparisonDescription, runs: Sequence[R
     """
     labels, orders = comparison.labels, comparison.orders
     stopped = Counter(r["label"] for r in runs if r["summary"]["status"] == "stopped")
-    cells = [(seed, i) for seed in comparison.seeds for i in range(len(orders))]
+    keys = [(seed, i) for seed in comparison.seeds for i in range(len(orders))]
     complete = {
         (r["label"], (r["seed"], r["order_index"])): r["summary"] for r in runs if r["summary"]["status"] == "complete"
     }
-    done = {label: {cell: complete[label, cell] for cell in cells if (label, cell) in complete} for label in labels}
+    done = {label: {key: complete[label, key] for key in keys if (label, key) in complete} for label in labels}
     recipes = [_recipe(label, list(done[label].values()), stopped[label]) for label in labels]
     summary: Json = {
         "schema_version": SCHEMA_VERSION,
@@ -51,8 +51,8 @@ def build_comparison_summary(comparison: ComparisonDescription, runs: Sequence[R
         "sets": runs[0]["summary"]["sets"] if runs else [],
         "runs": runs,
         "recipes": recipes,
-        "paired": _paired(done, cells),
-        "matched": _matched(done, cells),
+        "paired": _paired(done, keys),
+        "matched": _matched(done, keys),
         "pareto": _front_of(recipes),
         "forgetting_prediction": _prediction(complete, last_stage=len(orders[0])),
         "verdict": [],
@@ -75,7 +75,7 @@ def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
     return [label for label, this in points.items() if not any(beats(other, this) for other in points.values())]
 
 
-def _recipe(label: str, summaries: Sequence[Record], stopped: int) -> Json:
+def _recipe(label: str, summaries: Sequence[JsonRecord], stopped: int) -> Json:
     """One recipe over its complete runs."""
     flat = [flatten_metrics(s["metrics"]) for s in summaries if s["metrics"]]
     budgets = [s["budget"] for s in summaries]
@@ -91,18 +91,18 @@ def _recipe(label: str, summaries: Sequence[Record], stopped: int) -> Json:
     }
 
 
-def _paired(done: Done, cells: Sequence[Cell]) -> list[Json]:
+def _paired(done: Done, keys: Sequence[RunKey]) -> list[Json]:
     """Every metric for every pair of recipes. Holm's correction is over the pairs compared on one metric."""
     metrics = {
-        label: {cell: flatten_metrics(s["metrics"]) for cell, s in runs.items() if s["metrics"]}
+        label: {key: flatten_metrics(s["metrics"]) for key, s in runs.items() if s["metrics"]}
         for label, runs in done.items()
     }
     paired: list[Json] = []
     for name in METRICS:
         family: list[Json] = []
         for a, b in combinations(done, 2):
-            shared = [cell for cell in cells if cell in metrics[a] and cell in metrics[b]]
-            sides = [[metrics[label][cell][name] for cell in shared] for label in (a, b)]
+            shared = [key for key in keys if key in metrics[a] and key in metrics[b]]
+            sides = [[metrics[label][key][name] for key in shared] for label in (a, b)]
             family.append({"a": a, "b": b, "metric": name, **paired_difference(*sides).as_json()})
         for entry, p in zip(family, holm([entry["p"] for entry in family]), strict=True):
             entry["p_holm"] = p
@@ -110,23 +110,23 @@ def _paired(done: Done, cells: Sequence[Cell]) -> list[Json]:
     return paired
 
 
-def _matched(done: Done, cells: Sequence[Cell]) -> list[Json]:
+def _matched(done: Done, keys: Sequence[RunKey]) -> list[Json]:
     """Every pair of recipes at a matched new-task score."""
     matched = [
-        compare_matched(a, b, [(done[a][cell], done[b][cell]) for cell in cells if cell in done[a] and cell in done[b]])
+        compare_matched(a, b, [(done[a][key], done[b][key]) for key in keys if key in done[a] and key in done[b]])
         for a, b in combinations(done, 2)
     ]
     correct_family(matched)
     return matched
 
 
-def _front_of(recipes: Sequence[Record]) -> list[str]:
+def _front_of(recipes: Sequence[JsonRecord]) -> list[str]:
     """The Pareto front by the recipes' means. A recipe without either number is not on it."""
     means = {r["label"]: [r["metrics"][m]["mean"] for m in ("final_score", "loss_of_earlier")] for r in recipes}
     return pareto_front({label: (x, y) for label, (x, y) in means.items() if x is not None and y is not None})
 
 
-def _prediction(complete: Mapping[tuple[str, Cell], Record], last_stage: int) -> Json:
+def _prediction(complete: Mapping[tuple[str, RunKey], JsonRecord], last_stage: int) -> Json:
     """The points of all complete runs, and the line through those of the last stage."""
     points = [
         point | {"label": label, "order_index": index}

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from holdfast.measure.scores import Json, mean
-from holdfast.summary.inputs import Record
+from holdfast.summary.inputs import JsonRecord
 
 MAX_CURVE_POINTS = 400
 
@@ -28,7 +28,7 @@ CURVE_VALUES = (
 """What a point has, beyond its place; see `CurvePoint`."""
 
 
-def stage_offsets(metrics: Iterable[Record], stages: int) -> dict[int, int]:
+def stage_offsets(metrics: Iterable[JsonRecord], stages: int) -> dict[int, int]:
     """Number of optimizer steps before each stage, from 1 to `stages` + 1."""
     lengths: dict[int, int] = {}
     for record in metrics:
@@ -39,13 +39,13 @@ def stage_offsets(metrics: Iterable[Record], stages: int) -> dict[int, int]:
     return offsets
 
 
-def thin_curves(metrics: Sequence[Record], offsets: Mapping[int, int]) -> list[Json]:
+def thin_curves(metrics: Sequence[JsonRecord], offsets: Mapping[int, int]) -> list[Json]:
     """Training curves of at most `MAX_CURVE_POINTS` points (plus one per stage beyond that many stages).
 
     A point is the mean of each value over consecutive steps of one stage. Undefined values are left out of the mean.
     The point has the number of its last step.
     """
-    stages: dict[int, list[Record]] = {}
+    stages: dict[int, list[JsonRecord]] = {}
     for record in metrics:
         stages.setdefault(record["stage"], []).append(record)
     # Means, not every k-th step: a spike stays visible.
@@ -63,13 +63,13 @@ def thin_curves(metrics: Sequence[Record], offsets: Mapping[int, int]) -> list[J
     return points
 
 
-def discarded_curves(discarded: Sequence[Record], offsets: Mapping[int, int]) -> list[Json]:
+def discarded_curves(discarded: Sequence[JsonRecord], offsets: Mapping[int, int]) -> list[Json]:
     """The steps that each roll-back discarded, with their curve.
 
     Args:
         discarded: lines of `discarded.jsonl`.
     """
-    by_decision: dict[int, list[Record]] = {}
+    by_decision: dict[int, list[JsonRecord]] = {}
     for line in discarded:
         if line["log"] == "metrics.jsonl":
             by_decision.setdefault(line["decision"], []).append(line["record"])

@@ -10,7 +10,7 @@ from typing import Any
 from holdfast.store.run_directory import RunDirectory
 from holdfast.summary.responses import artifact_entries, repetition_entries, response_entries
 
-Record = Mapping[str, Any]
+JsonRecord = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,14 +31,14 @@ class RunDescription:
     label: str
     holdfast_version: str
     created: str
-    recipe: Record
+    recipe: JsonRecord
     wiring: Mapping[str, str]
     seed: int
     order: Sequence[str]
-    model: Record
+    model: JsonRecord
     status: str
-    sets: Sequence[Record]
-    guard: Record | None = None
+    sets: Sequence[JsonRecord]
+    guard: JsonRecord | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +52,10 @@ class RunLogs:
         discarded: of `discarded.jsonl`.
     """
 
-    metrics: Sequence[Record]
-    probes: Sequence[Record] = ()
-    decisions: Sequence[Record] = ()
-    discarded: Sequence[Record] = ()
+    metrics: Sequence[JsonRecord]
+    probes: Sequence[JsonRecord] = ()
+    decisions: Sequence[JsonRecord] = ()
+    discarded: Sequence[JsonRecord] = ()
 
     @classmethod
     def read(cls, directory: RunDirectory) -> "RunLogs":
@@ -82,22 +82,22 @@ class Measured:
         eval_seconds: time that evaluations and probes took.
     """
 
-    evaluations: Sequence[Record]
+    evaluations: Sequence[JsonRecord]
     probe_items: int | None = None
-    drift: Sequence[Record] = ()
-    responses: Sequence[Record] = ()
-    artifacts: Sequence[Record] = ()
-    repetition: Sequence[Record] = ()
+    drift: Sequence[JsonRecord] = ()
+    responses: Sequence[JsonRecord] = ()
+    artifacts: Sequence[JsonRecord] = ()
+    repetition: Sequence[JsonRecord] = ()
     eval_seconds: float = 0.0
 
     @classmethod
     def from_records(
         cls,
-        evaluations: Sequence[Record],
+        evaluations: Sequence[JsonRecord],
         *,
-        responses: Sequence[Record],
-        drift: Sequence[Record],
-        probes: Sequence[Record],
+        responses: Sequence[JsonRecord],
+        drift: Sequence[JsonRecord],
+        probes: Sequence[JsonRecord],
         probe_items: int | None,
     ) -> "Measured":
         """From the records of a run directory.

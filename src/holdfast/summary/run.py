@@ -8,7 +8,7 @@ from holdfast.measure.prediction import forgetting_prediction, prediction_points
 from holdfast.measure.scores import Json, score
 from holdfast.store.files import json_safe
 from holdfast.summary.curves import defined_mean, discarded_curves, stage_offsets, thin_curves
-from holdfast.summary.inputs import Measured, Record, RunDescription, RunLogs
+from holdfast.summary.inputs import JsonRecord, Measured, RunDescription, RunLogs
 from holdfast.summary.verdict import run_verdict
 from holdfast.summary.version import SCHEMA_VERSION
 
@@ -61,14 +61,14 @@ def build_run_summary(run: RunDescription, logs: RunLogs, measured: Measured) ->
 
 
 def predicted_forgetting(
-    evaluations: Sequence[Record], order: Sequence[str], sets: Sequence[Record], *, label: str, seed: int
+    evaluations: Sequence[JsonRecord], order: Sequence[str], sets: Sequence[JsonRecord], *, label: str, seed: int
 ) -> Json:
     """The `forgetting_prediction` of a run: points only, because one run has no fit."""
     points = prediction_points(evaluations, order, sets, label=label, seed=seed) if evaluations else ()
     return forgetting_prediction(points)
 
 
-def _scores(sets: Mapping[str, Record]) -> Json:
+def _scores(sets: Mapping[str, JsonRecord]) -> Json:
     return {name: {field: values.get(field) for field in _SCORE_FIELDS} for name, values in sets.items()}
 
 
@@ -88,7 +88,7 @@ def _probes(
     order: Sequence[str],
     logs: RunLogs,
     measured: Measured,
-    evaluations: Sequence[Record],
+    evaluations: Sequence[JsonRecord],
     offsets: Mapping[int, int],
 ) -> list[Json]:
     """All probes in order. A probed stage also gets its two ends, from the evaluations around it."""
@@ -116,7 +116,7 @@ def _probes(
     ]
 
 
-def _first_items(kept: Record, evaluation: Record, probe_items: int | None) -> dict[str, float]:
+def _first_items(kept: JsonRecord, evaluation: JsonRecord, probe_items: int | None) -> dict[str, float]:
     """Mean score by set over the items that a probe uses. Over all items if single scores were not kept."""
     items = kept.get("items") or {}
     whole = {name: s["mean"] for name, s in evaluation["scores"].items()}
@@ -124,7 +124,7 @@ def _first_items(kept: Record, evaluation: Record, probe_items: int | None) -> d
     return {**whole, **part} if probe_items else whole
 
 
-def _samples(evaluations: Sequence[Record], sets: Sequence[Record]) -> list[Json]:
+def _samples(evaluations: Sequence[JsonRecord], sets: Sequence[JsonRecord]) -> list[Json]:
     """The kept completions: one entry per example, its completions in the order of the stages."""
     by_example: dict[tuple[str, str], Json] = {}
     kinds = {s["name"]: s["kind"] for s in sets}

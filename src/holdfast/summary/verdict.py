@@ -15,7 +15,7 @@ from holdfast.measure.metrics import METRICS
 from holdfast.measure.scores import mean
 from holdfast.measure.statistics import largest_margin
 
-Summary = Mapping[str, Any]
+SummaryPart = Mapping[str, Any]
 
 ALPHA = 0.05
 
@@ -28,12 +28,12 @@ def points(fraction: float) -> str:
     return f"{round(100 * fraction, 1) + 0.0:.1f}"
 
 
-def is_shown(entry: Summary) -> bool:
+def is_shown(entry: SummaryPart) -> bool:
     """Whether the difference of a paired or matched entry is significant after correction for its family."""
     return entry["p_holm"] is not None and entry["p_holm"] < ALPHA
 
 
-def is_shown_alone(entry: Summary) -> bool:
+def is_shown_alone(entry: SummaryPart) -> bool:
     """Whether the difference would be significant as the only comparison, but is not after correction."""
     return entry["p"] is not None and entry["p"] < ALPHA and not is_shown(entry)
 
@@ -53,7 +53,7 @@ def _change(loss: float) -> str:
     return f"forgot {points(loss)} points of earlier skills"
 
 
-def _evidence(entry: Summary, sign: float = 1.0) -> str:
+def _evidence(entry: SummaryPart, sign: float = 1.0) -> str:
     """Interval and number of runs, or why there is no interval. A `sign` of −1 gives b − a instead of a − b."""
     if entry["ci95"] is None:
         return "1 run, so no interval" if entry["n"] == 1 else f"the same in all {entry['n']} runs, so no interval"
@@ -64,23 +64,23 @@ def _evidence(entry: Summary, sign: float = 1.0) -> str:
     return text
 
 
-def _is_inconclusive(entry: Summary) -> bool:
+def _is_inconclusive(entry: SummaryPart) -> bool:
     """Whether there is an interval and it includes zero."""
     return entry["ci95"] is not None and not is_shown(entry) and not is_shown_alone(entry)
 
 
-def _where(entry: Summary) -> str:
+def _where(entry: SummaryPart) -> str:
     if entry["method"] == "interpolated":
         return "at a matched new-task score"
     return "at the ends of the stages, unmatched"
 
 
-def _claim(entry: Summary) -> tuple[str, str, float]:
+def _claim(entry: SummaryPart) -> tuple[str, str, float]:
     """Who forgot more, who forgot less, and the sign that turns a − b into more − less."""
     return (entry["a"], entry["b"], 1.0) if entry["difference"] > 0 else (entry["b"], entry["a"], -1.0)
 
 
-def _forgot_more(entry: Summary) -> str:
+def _forgot_more(entry: SummaryPart) -> str:
     more, less, sign = _claim(entry)
     return (
         f"{more} forgot {points(abs(entry['difference']))} points more of earlier skills than {less} "
@@ -88,11 +88,11 @@ def _forgot_more(entry: Summary) -> str:
     )
 
 
-def _a_minus_b(entry: Summary) -> str:
+def _a_minus_b(entry: SummaryPart) -> str:
     return f"{entry['a']} minus {entry['b']} is {points(entry['difference'])} points ({_evidence(entry)})."
 
 
-def matched_sentence(entry: Summary) -> str:
+def matched_sentence(entry: SummaryPart) -> str:
     """One matched comparison in words. Its difference must not be null."""
     if _is_inconclusive(entry) or entry["difference"] == 0:
         return (
@@ -102,7 +102,7 @@ def matched_sentence(entry: Summary) -> str:
     return _forgot_more(entry)
 
 
-def comparison_verdict(summary: Summary) -> list[str]:
+def comparison_verdict(summary: SummaryPart) -> list[str]:
     """The verdict on a comparison's summary, headline first."""
     recipes = [r for r in summary["recipes"] if r["metrics"]["learned_score"]["mean"] is not None]
     if not recipes:
@@ -130,7 +130,7 @@ def comparison_verdict(summary: Summary) -> list[str]:
     ]
 
 
-def _headline(recipes: Sequence[Summary], learned: Sequence[str], fair: Sequence[Summary]) -> list[str]:
+def _headline(recipes: Sequence[SummaryPart], learned: Sequence[str], fair: Sequence[SummaryPart]) -> list[str]:
     if len(recipes) == 1:
         (only,) = recipes
         loss = only["metrics"]["loss_of_earlier"]["mean"]
@@ -156,7 +156,7 @@ def _headline(recipes: Sequence[Summary], learned: Sequence[str], fair: Sequence
     return [matched_sentence(m) for m in fair[:1]]
 
 
-def _beyond_headline(fair: Sequence[Summary]) -> list[str]:
+def _beyond_headline(fair: Sequence[SummaryPart]) -> list[str]:
     """How well the headline's pair was matched, what it forgot within the stages, and the other pairs."""
     if not fair:
         return []
@@ -194,7 +194,7 @@ def _beyond_headline(fair: Sequence[Summary]) -> list[str]:
     return sentences
 
 
-def _not_compared(pairs: Sequence[Summary]) -> list[str]:
+def _not_compared(pairs: Sequence[SummaryPart]) -> list[str]:
     sentences = []
     reasons = {
         True: "in no stage did both rise above their starting scores",
@@ -209,7 +209,7 @@ def _not_compared(pairs: Sequence[Summary]) -> list[str]:
     return sentences
 
 
-def _stopped(summary: Summary) -> list[str]:
+def _stopped(summary: SummaryPart) -> list[str]:
     """How many runs the guard ended. Otherwise a recipe whose runs collapse could look as good as another."""
     ended = {r["label"]: (r["stopped"], r["runs"] + r["stopped"]) for r in summary["recipes"]}
     listed = [f"{stopped} of {runs} of {label}" for label, (stopped, runs) in ended.items() if stopped]
@@ -222,7 +222,7 @@ def _stopped(summary: Summary) -> list[str]:
     ]
 
 
-def _not_learned(summary: Summary, recipes: Sequence[Summary]) -> list[str]:
+def _not_learned(summary: SummaryPart, recipes: Sequence[SummaryPart]) -> list[str]:
     failed, partly = [], []
     for recipe in recipes:
         label, learned = recipe["label"], recipe["metrics"]["learned_score"]["mean"]
@@ -245,7 +245,7 @@ def _not_learned(summary: Summary, recipes: Sequence[Summary]) -> list[str]:
     return sentences
 
 
-def _extremes(summary: Summary, recipes: Sequence[Summary], name: str) -> list[str]:
+def _extremes(summary: SummaryPart, recipes: Sequence[SummaryPart], name: str) -> list[str]:
     """Best and worst recipe by the mean of a metric, and whether the runs show a difference."""
     metric = METRICS[name]
     means = {r["label"]: r["metrics"][name]["mean"] for r in recipes if r["metrics"][name]["mean"] is not None}
@@ -264,7 +264,7 @@ def _extremes(summary: Summary, recipes: Sequence[Summary], name: str) -> list[s
     return [f"{text} This is a {difference}."]
 
 
-def _front(summary: Summary) -> list[str]:
+def _front(summary: SummaryPart) -> list[str]:
     front = summary["pareto"]
     if len(summary["labels"]) < 2 or not front:
         return []
@@ -274,7 +274,7 @@ def _front(summary: Summary) -> list[str]:
     return [f"{lead}: {_join(front)}. No recipe beats one of them on both."]
 
 
-def _prediction(summary: Summary) -> list[str]:
+def _prediction(summary: SummaryPart) -> list[str]:
     """Whether forgetting follows KL to the base over the runs, all recipes together."""
     fit = summary["forgetting_prediction"]["fit"]
     if fit is None:
@@ -291,7 +291,7 @@ def _prediction(summary: Summary) -> list[str]:
     return [f"Inconclusive whether KL to the base on the tasks' prompts predicts forgetting: {numbers}"]
 
 
-def _budgets(recipes: Sequence[Summary]) -> list[str]:
+def _budgets(recipes: Sequence[SummaryPart]) -> list[str]:
     uneven = [key for key in ("optimizer_steps", "prompts") if len({r["budget"][key] for r in recipes}) > 1]
     if not uneven:
         return []
@@ -299,7 +299,7 @@ def _budgets(recipes: Sequence[Summary]) -> list[str]:
     return [f"The budgets were not equal: the recipes differ in {what}."]
 
 
-def _scope(summary: Summary, recipes: Sequence[Summary]) -> list[str]:
+def _scope(summary: SummaryPart, recipes: Sequence[SummaryPart]) -> list[str]:
     """What the numbers do not cover."""
     sentences = []
     planned = len(summary["labels"]) * len(summary["seeds"]) * len(summary["orders"])
@@ -325,7 +325,7 @@ def _scope(summary: Summary, recipes: Sequence[Summary]) -> list[str]:
     return sentences
 
 
-def run_verdict(summary: Summary) -> list[str]:
+def run_verdict(summary: SummaryPart) -> list[str]:
     """The verdict on one run's summary, headline first."""
     metrics, label = summary["metrics"], summary["label"]
     if metrics is not None and len(summary["evaluations"]) > 1 and metrics["final_score"]["mean"] is None:
@@ -352,7 +352,7 @@ def run_verdict(summary: Summary) -> list[str]:
     return sentences
 
 
-def _watched(summary: Summary) -> str:
+def _watched(summary: SummaryPart) -> str:
     """The headline of a run whose own task is not scored, such as a run that the callback watches."""
     loss, label = summary["metrics"]["loss_of_earlier"]["mean"], summary["label"]
     if loss is None:
@@ -360,12 +360,12 @@ def _watched(summary: Summary) -> str:
     return f"After training {label} {_change(loss)}. Its own task is not scored here."
 
 
-def _of_guard(run: Summary) -> list[Mapping[str, Any]]:
+def _of_guard(run: SummaryPart) -> list[Mapping[str, Any]]:
     """The guard's decisions, without the roll-backs that the recipe itself planned."""
     return [d for d in run["decisions"] if d["rule"] != "near_future"]
 
 
-def _decisions(runs: Sequence[Summary]) -> tuple[str, bool, int]:
+def _decisions(runs: Sequence[SummaryPart]) -> tuple[str, bool, int]:
     """The rules that fired in some runs, whether any asked for more than a warning, and the steps they undid."""
     decisions = [d for run in runs for d in _of_guard(run)]
     undone = sum(
@@ -382,7 +382,7 @@ def _undid(steps: int) -> str:
     return f"It undid {_count(steps, 'optimizer step')}. They count in the budget."
 
 
-def _guard_in_comparison(summary: Summary) -> list[str]:
+def _guard_in_comparison(summary: SummaryPart) -> list[str]:
     """In how many runs of each recipe a guard rule fired, and how many steps it undid."""
     sentences = []
     for label in summary["labels"]:
@@ -397,7 +397,7 @@ def _guard_in_comparison(summary: Summary) -> list[str]:
     return sentences
 
 
-def _guard_in_run(summary: Summary) -> list[str]:
+def _guard_in_run(summary: SummaryPart) -> list[str]:
     """What the guard did in one run."""
     decisions = _of_guard(summary)
     if not decisions:
@@ -411,7 +411,7 @@ def _guard_in_run(summary: Summary) -> list[str]:
     return sentences + _planned(summary)
 
 
-def _planned(summary: Summary) -> list[str]:
+def _planned(summary: SummaryPart) -> list[str]:
     """Steps that the recipe itself discarded."""
     undone = [
         d["to_step"] - d["from_step"] + 1
@@ -426,7 +426,7 @@ def _planned(summary: Summary) -> list[str]:
     ]
 
 
-def _lost_beyond_chance(summary: Summary) -> list[str]:
+def _lost_beyond_chance(summary: SummaryPart) -> list[str]:
     """Sets whose intervals before and at the end do not overlap: a cautious test, over items, of a drop."""
     evaluations, order = summary["evaluations"], summary["order"]
     since = {task: stage for stage, task in enumerate(order, 1)}

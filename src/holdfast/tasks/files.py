@@ -6,8 +6,8 @@ error in it is one line that names them.
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +147,21 @@ def records_to_examples(records: Sequence[Record], columns: Columns, where: str)
         places[example.id] = record.where
         examples.append(example)
     return examples
+
+
+def published_examples(records: Sequence[Record], adapt: Callable[[Record], Record], where: str) -> list[Example]:
+    """Records of a published task file as examples. Of their metadata only `idx` is kept.
+
+    Args:
+        records: as read.
+        adapt: rewrites a record so that it has the default columns.
+        where: as for `records_to_examples`.
+
+    Raises:
+        DataError: as from `adapt` and `records_to_examples`.
+    """
+    examples = records_to_examples([adapt(record) for record in records], Columns(), where)
+    return [replace(e, metadata={k: v for k, v in e.metadata.items() if k == "idx"}) for e in examples]
 
 
 def demonstration_text(record: Record) -> Any:

@@ -8,11 +8,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from holdfast.config.settings import Columns
 from holdfast.data.example import Example, Verdict
 from holdfast.data.teacher_prompts import strip_thinking
 from holdfast.errors import DataError
-from holdfast.tasks.files import DEMONSTRATION_COLUMNS, Record, demonstration_text, records_to_examples
+from holdfast.tasks.files import DEMONSTRATION_COLUMNS, Record, demonstration_text, published_examples
 
 _FORM = re.compile(r"<reasoning>.*\S.*</reasoning>\s*<answer>\s*[A-Z]\s*</answer>", re.DOTALL)
 
@@ -27,8 +26,7 @@ def sciknoweval_examples(records: Sequence[Record], where: str) -> list[Example]
     Raises:
         DataError: a record is malformed, or its answer is not one letter.
     """
-    examples = records_to_examples([_adapted(record) for record in records], Columns(), where)
-    return [replace(e, metadata={k: v for k, v in e.metadata.items() if k == "idx"}) for e in examples]
+    return published_examples(records, _adapted, where)
 
 
 def verify_sciknoweval(example: Example, completion: str) -> Verdict:

@@ -11,11 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from holdfast.config.settings import Columns
 from holdfast.data.example import Example, Verdict
 from holdfast.data.teacher_prompts import last_user_message, strip_thinking
 from holdfast.errors import DataError
-from holdfast.tasks.files import DEMONSTRATION_COLUMNS, Record, demonstration_text, records_to_examples
+from holdfast.tasks.files import DEMONSTRATION_COLUMNS, Record, demonstration_text, published_examples
 
 OPTIONAL = "[Optional]"
 """Prefix of an expected action that a completion may leave out. It is not part of the tool's name."""
@@ -50,8 +49,7 @@ def toolalpaca_examples(records: Sequence[Record], where: str) -> list[Example]:
     Raises:
         DataError: a record is malformed, or its answer is not a list of actions with arguments that can be read.
     """
-    examples = records_to_examples([_adapted(record) for record in records], Columns(), where)
-    return [replace(e, metadata={k: v for k, v in e.metadata.items() if k == "idx"}) for e in examples]
+    return published_examples(records, _adapted, where)
 
 
 def verify_toolalpaca(example: Example, completion: str) -> Verdict:

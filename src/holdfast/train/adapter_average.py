@@ -25,7 +25,7 @@ WIDTH = 4
 KEPT = 2
 """Columns left after a reduction, in multiples of the student's rank. With WIDTH 4, every second step reduces."""
 
-Factors = Callable[[], Mapping[str, Tensor]]
+ReadFactors = Callable[[], Mapping[str, Tensor]]
 
 
 class AdapterAverage:
@@ -38,7 +38,7 @@ class AdapterAverage:
             for a teacher that moves, else the student's.
     """
 
-    def __init__(self, student: Factors, teacher: Factors) -> None:
+    def __init__(self, student: ReadFactors, teacher: ReadFactors) -> None:
         self._student, self._served = student, teacher
         self._names = [name for name in student() if ".lora_A." in name]
         self._rank, self._columns = student()[self._names[0]].shape[0], teacher()[self._names[0]].shape[0]

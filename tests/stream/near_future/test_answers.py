@@ -16,7 +16,7 @@ from holdfast.data.rows import Group, Row
 from holdfast.data.task import Task
 from holdfast.errors import ConfigError, RunError
 from holdfast.recipes import NPO
-from holdfast.rollouts.sources.near_future import GuidePool, digest_of, rate_by_prompt
+from holdfast.rollouts.sources.near_future import AnswerPool, digest_of, rate_by_prompt
 from holdfast.stream.near_future.answers import NearFuture, Return
 from small_runs import RUNS, left_behind, without_times, write_config
 
@@ -110,15 +110,15 @@ def _row(reward: float, **fields: Any) -> Row:
     return Row(EXAMPLE, [1], [2, 3], sampled_logprobs=[-1.0, -2.0], verdict=Verdict(reward), **fields)
 
 
-def _with_guide(*rewards: float) -> Group:
-    pool = GuidePool.of([_row(1.0, seed=5), _row(0.0)], 1.0, 0)
+def _with_near_future_answer(*rewards: float) -> Group:
+    pool = AnswerPool.of([_row(1.0, seed=5), _row(0.0)], 1.0, 0)
     guide = pool.row(EXAMPLE, 7)
     assert guide is not None
     return Group(EXAMPLE, [*map(_row, rewards), guide])
 
 
 def test_the_last_of_a_failing_group_makes_room() -> None:
-    group = _with_guide(1.0, 0.0, 0.0, 0.4)
+    group = _with_near_future_answer(1.0, 0.0, 0.0, 0.4)
     metrics = NPO().annotate([group])
     assert [row.excluded for row in group.rows] == [False, False, False, True, False]
     rewards = torch.tensor([1.0, 0.0, 0.0, 1.0])
@@ -132,27 +132,27 @@ def test_the_last_of_a_failing_group_makes_room() -> None:
 
 
 def test_a_group_that_succeeds_keeps_its_own_rows() -> None:
-    group = _with_guide(1.0, 1.0, 1.0, 0.0)
+    group = _with_near_future_answer(1.0, 1.0, 1.0, 0.0)
     metrics = NPO().annotate([group])
     assert [row.excluded for row in group.rows] == [False] * 4 + [True]
     assert metrics["guided_fraction"] == 0.0
 
 
-def test_guides_are_the_right_answers_and_cost_what_all_did(tmp_path: Path) -> None:
+def test_answers_kept_are_the_right_ones_and_cost_what_all_did(tmp_path: Path) -> None:
     rows = [_row(1.0, completion="a"), _row(0.9, completion="b"), _row(1.0, completion="c")]
-    pool = GuidePool.of(rows, 1.0, 2)
+    pool = AnswerPool.of(rows, 1.0, 2)
     assert (pool.completions, pool.tokens, pool.first_batch) == (3, 6, 2)
     assert {pool.row(EXAMPLE, seed).completion for seed in range(8)} == {"a", "c"}  # type: ignore[union-attr]
     assert pool.row(Example("other", EXAMPLE.messages), 0) is None
     pool.write(tmp_path / "p.json")
     digest = digest_of(json.loads((tmp_path / "p.json").read_text()))
-    assert GuidePool.read(tmp_path / "p.json", digest, [EXAMPLE]) == pool
+    assert AnswerPool.read(tmp_path / "p.json", digest, [EXAMPLE]) == pool
     with pytest.raises(RunError, match="has changed"):
-        GuidePool.read(tmp_path / "p.json", "other", [EXAMPLE])
+        AnswerPool.read(tmp_path / "p.json", "other", [EXAMPLE])
 
 
 def test_only_the_students_own_samples_say_whether_a_prompt_fails() -> None:
-    assert rate_by_prompt(_with_guide(1.0, 0.0).rows, 1.0) == {"e": 0.5}
+    assert rate_by_prompt(_with_near_future_answer(1.0, 0.0).rows, 1.0) == {"e": 0.5}
 
 
 @pytest.mark.parametrize("candidates", [2, 3])
@@ -198,7 +198,7 @@ def test_the_best_pair_of_checkpoints_is_the_one_of_the_largest_quality_over_var
     assert pairs_chosen
     for chosen, expected in pairs_chosen:
         assert chosen is not None
-        assert (chosen.back_to, chosen.guide_from) == (expected.back_to, expected.guide_from)
+        assert (chosen.back_to, chosen.answers_from) == (expected.back_to, expected.answers_from)
         assert chosen.quality == pytest.approx(expected.quality)
         assert chosen.variance == pytest.approx(expected.variance, rel=1e-4)
         assert expected.variance is not None

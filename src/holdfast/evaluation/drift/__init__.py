@@ -5,6 +5,6 @@ self-distillation with them.
 """
 
 from holdfast.evaluation.drift.compare import drift, stages_between
-from holdfast.evaluation.drift.result import Alignment, DriftResult, MatrixDrift, Metrics, Pooled, Summary
+from holdfast.evaluation.drift.result import Alignment, DriftResult, DriftSummary, MatrixDrift, Metrics, Pooled
 
-__all__ = ["Alignment", "DriftResult", "MatrixDrift", "Metrics", "Pooled", "Summary", "drift", "stages_between"]
+__all__ = ["Alignment", "DriftResult", "DriftSummary", "MatrixDrift", "Metrics", "Pooled", "drift", "stages_between"]

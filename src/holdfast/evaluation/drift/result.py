@@ -147,7 +147,7 @@ class Pooled:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary(Pooled):
+class DriftSummary(Pooled):
     """Several tensors together, from the first model to the second.
 
     Attributes:
@@ -176,14 +176,14 @@ class Summary(Pooled):
         return asdict(self)
 
 
-def summarize(tensors: Sequence[MatrixDrift]) -> Summary:
+def summarize(tensors: Sequence[MatrixDrift]) -> DriftSummary:
     """Medians, means and totals over tensors."""
     matrices = [each for each in tensors if each.is_matrix]
     moved = [each for each in matrices if each.method != "identical"]
     counted = moved or matrices
     errors = [each.measured.angle_error for each in matrices if each.measured.angle_error is not None]
     updates = dict.fromkeys(alignment.update for each in matrices for alignment in each.alignment)
-    return Summary(
+    return DriftSummary(
         **_pooled(tensors, counted, lambda each: each.measured),
         matrices=len(matrices),
         unmoved=len(matrices) - len(moved),
@@ -251,11 +251,11 @@ class DriftResult:
     left_out: dict[str, str]
     notes: tuple[str, ...]
 
-    def overall(self) -> Summary:
+    def overall(self) -> DriftSummary:
         """All tensors together. `mean["spectral_shift"]` is the papers' NSS; `largest_angle` is their largest angle."""
         return summarize(self.matrices)
 
-    def by_type(self) -> dict[str, Summary]:
+    def by_type(self) -> dict[str, DriftSummary]:
         """The tensors of each module type together, in the order of their first layer."""
         types = dict.fromkeys(each.module_type for each in self.matrices)
         return {kind: summarize([each for each in self.matrices if each.module_type == kind]) for kind in types}

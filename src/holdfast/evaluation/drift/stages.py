@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from holdfast.evaluation.drift.pairs import module_and_layer
-from holdfast.evaluation.drift.result import SUMMARIZED, DriftResult, Pooled, Summary
+from holdfast.evaluation.drift.result import SUMMARIZED, DriftResult, DriftSummary, Pooled
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -71,7 +71,7 @@ def drift_entry(result: DriftResult, stage: int, task: str) -> dict[str, Any]:
     }
 
 
-def _counted(summary: Summary) -> dict[str, float | None]:
+def _counted(summary: DriftSummary) -> dict[str, float | None]:
     return _together(summary) | {"matrices": summary.matrices, "unmoved": summary.unmoved}
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from holdfast.findings.claim import MARGIN, Claim, ClaimArm, Evidence, Quantity, RunSummary
+from holdfast.findings.claim import MARGIN, Claim, ClaimArm, Evidence, Quantity, SummaryJson
 from holdfast.findings.claims.exposure import ANSWER_ALONE
 from holdfast.findings.claims.own import RIVALS
 from holdfast.findings.claims.two_stages import (
@@ -71,7 +71,7 @@ class ArmDifference(NamedTuple):
     what: str
     a: ClaimArm
     b: ClaimArm
-    number: Callable[[RunSummary], float | None] | None
+    number: Callable[[SummaryJson], float | None] | None
     if_not: str
     unit: str = "points"
     margin: float = 0.0
@@ -89,7 +89,7 @@ def _claim(name: str, statement: str, source: str, *parts: ArmDifference) -> Cla
     return Claim(name, statement, source, arms, measure=lambda evidence: [part.measure(evidence) for part in parts])
 
 
-def truncated(summary: RunSummary) -> float | None:
+def truncated(summary: SummaryJson) -> float | None:
     """Share of the tasks' greedy answers that are truncated at the end of the stream, in points."""
     last = summary["evaluations"][-1]["scores"]
     shares = [last[task].get("truncated") for task in summary["order"] if task in last]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from holdfast.data.teacher_prompts import DEMONSTRATION_TEMPLATE
-from holdfast.findings.claim import Claim, ClaimArm, Evidence, Quantity, RunSummary, Table, minus
+from holdfast.findings.claim import Claim, ClaimArm, Evidence, Quantity, SummaryJson, Table, minus
 from holdfast.findings.claims.keeping import LWF, OLORA
 from holdfast.findings.claims.two_stages import SDFT, SDPO_FROZEN
 from holdfast.findings.read import POINTS, generated_tokens, metric
@@ -72,7 +72,7 @@ NEAREST = ("beta-opsd", "replay")
 _learned = metric("learned_score")
 
 
-def _lost(summary: RunSummary) -> float | None:
+def _lost(summary: SummaryJson) -> float | None:
     """Forgetting: the mean loss on earlier tasks and retention suites, in points, where a gain counts as 0.
 
     A gain on one set does not offset a loss on another. Otherwise a recipe that learned a task badly in its stage, and
@@ -82,7 +82,7 @@ def _lost(summary: RunSummary) -> float | None:
     return None if lost is None else POINTS * lost
 
 
-def _net(summary: RunSummary) -> float | None:
+def _net(summary: SummaryJson) -> float | None:
     """Improvement minus forgetting: the score on new tasks after their stages, minus `_lost`; in points."""
     learned, lost = _learned(summary), _lost(summary)
     return None if learned is None or lost is None else learned - lost
@@ -149,7 +149,9 @@ def _improvement_and_forgetting(evidence: Evidence) -> Table:
     return Table(head, [row for _, row in sorted(rows, key=lambda each: -each[0])])
 
 
-def _difference(evidence: Evidence, a: str, b: str, number: Callable[[RunSummary], float | None]) -> list[float | None]:
+def _difference(
+    evidence: Evidence, a: str, b: str, number: Callable[[SummaryJson], float | None]
+) -> list[float | None]:
     return minus(_by_seed(evidence, a, number), _by_seed(evidence, b, number))
 
 
@@ -166,7 +168,7 @@ def _recipes(evidence: Evidence) -> list[str]:
     return list(dict.fromkeys(label.split("/")[0] for label in evidence.summaries))
 
 
-def _by_seed(evidence: Evidence, recipe: str, number: Callable[[RunSummary], float | None]) -> list[float | None]:
+def _by_seed(evidence: Evidence, recipe: str, number: Callable[[SummaryJson], float | None]) -> list[float | None]:
     """The mean over orders, seed by seed; None if it is not defined for one of the orders."""
     by_order = zip(*(evidence.per_seed(f"{recipe}/{order}", number) for order in ORDERS), strict=True)
     return [None if None in values else mean(v for v in values if v is not None) for values in by_order]

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from holdfast.findings.claim import MARGIN, Claim, ClaimArm, Evidence, Quantity, RunSummary
+from holdfast.findings.claim import MARGIN, Claim, ClaimArm, Evidence, Quantity, SummaryJson
 from holdfast.findings.read import POINTS, generated_to, metric
 from holdfast.measure.matched import stage_trajectory
 
@@ -47,10 +47,10 @@ GRPO_STEPS = ClaimArm("grpo-steps", "grpo", _COUNTED, LONGER)
 SCORE = 0.8
 
 
-def gained(name: str) -> Callable[[RunSummary], float | None]:
+def gained(name: str) -> Callable[[SummaryJson], float | None]:
     """A function that reads a set's change over the first stage, in points."""
 
-    def read(summary: RunSummary) -> float | None:
+    def read(summary: SummaryJson) -> float | None:
         before, after = (e["scores"].get(name) for e in summary["evaluations"][:2])
         return None if before is None or after is None else POINTS * (after["mean"] - before["mean"])
 
@@ -114,7 +114,7 @@ def _fewer_tokens(evidence: Evidence) -> list[Quantity]:
     ]
 
 
-def _tokens_where_reached(summary: RunSummary) -> float | None:
+def _tokens_where_reached(summary: SummaryJson) -> float | None:
     trajectory = stage_trajectory(summary, 1)
     reached = trajectory is not None and max(trajectory.new()) >= SCORE
     return generated_to(SCORE)(summary) if reached else None

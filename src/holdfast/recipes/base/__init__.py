@@ -1,0 +1,1 @@
+"""The classes that recipes extend, and what a recipe can require of a task."""

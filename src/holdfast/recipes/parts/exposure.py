@@ -25,18 +25,18 @@ SMOOTHING = 0.1
 _MAX_ADVANTAGE = 3.0
 """An advantage is clipped at this many standard deviations: one lucky window must not decide the policy."""
 
-PolicyGradient = list[list[float]]
-"""Two rows of the policy's parameters, for a and b; the last column is the bias."""
+Coefficients = list[list[float]]
+"""The policy's parameters, or a gradient of them: one row for a, one for b; the last column is the bias."""
 
 
-def _no_parameters() -> PolicyGradient:
+def _no_parameters() -> Coefficients:
     return [[0.0] * (len(FEATURES) + 1) for _ in range(2)]
 
 
 @dataclass
 class _State:
-    parameters: PolicyGradient = field(default_factory=_no_parameters)
-    trace: PolicyGradient = field(default_factory=_no_parameters)
+    parameters: Coefficients = field(default_factory=_no_parameters)
+    trace: Coefficients = field(default_factory=_no_parameters)
     """Σ_j discount^j · ∇ log π of the window j before the last. Progress is credited to these choices."""
     averages: dict[str, float] = field(default_factory=dict)
     loss_before: float | None = None
@@ -132,13 +132,13 @@ class BetaExposure(Controller):
         state.parameters = _add(state.parameters, _scale(step, self.rate))
 
 
-def shape(parameters: PolicyGradient, features: Sequence[float]) -> tuple[float, float]:
+def shape(parameters: Coefficients, features: Sequence[float]) -> tuple[float, float]:
     """(a, b) of the Beta distribution, both above 1."""
     a, b = (1 + float(np.logaddexp(0, np.dot(row, features))) for row in parameters)
     return a, b
 
 
-def log_density_gradient(parameters: PolicyGradient, features: Sequence[float], exposure: float) -> PolicyGradient:
+def log_density_gradient(parameters: Coefficients, features: Sequence[float], exposure: float) -> Coefficients:
     """∇ log Beta(exposure; a, b)."""
     a, b = shape(parameters, features)
     both = float(digamma(a + b))
@@ -147,14 +147,14 @@ def log_density_gradient(parameters: PolicyGradient, features: Sequence[float], 
     return _through(parameters, features, slopes)
 
 
-def entropy_gradient(parameters: PolicyGradient, features: Sequence[float]) -> PolicyGradient:
+def entropy_gradient(parameters: Coefficients, features: Sequence[float]) -> Coefficients:
     """∇ H[Beta(a, b)]."""
     a, b = shape(parameters, features)
     both = (a + b - 2) * polygamma(1, a + b)
     return _through(parameters, features, (both - (a - 1) * polygamma(1, a), both - (b - 1) * polygamma(1, b)))
 
 
-def _through(parameters: PolicyGradient, features: Sequence[float], slopes: Sequence[float]) -> PolicyGradient:
+def _through(parameters: Coefficients, features: Sequence[float], slopes: Sequence[float]) -> Coefficients:
     """The chain rule from derivatives in a and b to the parameters."""
     gradient = []
     for row, slope in zip(parameters, slopes, strict=True):
@@ -163,9 +163,9 @@ def _through(parameters: PolicyGradient, features: Sequence[float], slopes: Sequ
     return gradient
 
 
-def _scale(gradient: PolicyGradient, factor: float) -> PolicyGradient:
+def _scale(gradient: Coefficients, factor: float) -> Coefficients:
     return [[factor * each for each in row] for row in gradient]
 
 
-def _add(one: PolicyGradient, other: PolicyGradient) -> PolicyGradient:
+def _add(one: Coefficients, other: Coefficients) -> Coefficients:
     return [[x + y for x, y in zip(first, second, strict=True)] for first, second in zip(one, other, strict=True)]

@@ -21,7 +21,7 @@ from holdfast.store.files import read_json, write_json
 
 
 @dataclass(frozen=True)
-class GuidePool:
+class AnswerPool:
     """Right answers of a near-future model, by prompt.
 
     Attributes:
@@ -86,7 +86,7 @@ class NearFutureAnswers:
         seed: the run's seed.
     """
 
-    def __init__(self, pool: GuidePool, seed: int) -> None:
+    def __init__(self, pool: AnswerPool, seed: int) -> None:
         self._pool, self._seed = pool, seed
 
     def add_rows(self, prompts: BatchPrompts, groups: Sequence[Group]) -> None:

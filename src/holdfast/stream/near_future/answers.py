@@ -24,7 +24,7 @@ from holdfast.model.policy import Policy
 from holdfast.model.processes import Processes
 from holdfast.recipes.parts.rollouts import NearFutureSpec
 from holdfast.rollouts.collect import Collector
-from holdfast.rollouts.sources.near_future import GuidePool, digest_of, rate_by_prompt
+from holdfast.rollouts.sources.near_future import AnswerPool, digest_of, rate_by_prompt
 from holdfast.rollouts.training_prompts import TrainingPrompt
 from holdfast.store.files import read_json
 from holdfast.store.run_directory import RunDirectory
@@ -35,14 +35,14 @@ from holdfast.train.checkpoint import open_checkpoint
 
 @dataclass(frozen=True)
 class Return:
-    """A return to step `back_to` of the stage, with answers of the model after step `guide_from`."""
+    """A return to step `back_to` of the stage, with answers of the model after step `answers_from`."""
 
     back_to: int
-    guide_from: int
+    answers_from: int
     quality: float | None = None
     """Q̂: the share of failed prompts that the later model answers correctly."""
     variance: float | None = None
-    """V̂: exp of the mean |log π_back − log π_guide| over the tokens of its correct answers."""
+    """V̂: exp of the mean |log π_back − log π_later| over the tokens of its correct answers."""
 
     @property
     def score(self) -> float | None:
@@ -53,7 +53,7 @@ class Return:
         """The known numbers, for a decision's line in decisions.jsonl."""
         values = {
             "back_to": float(self.back_to),
-            "guide_from": float(self.guide_from),
+            "guide_from": float(self.answers_from),
             "quality": self.quality,
             "variance": self.variance,
             "score": self.score,
@@ -88,7 +88,7 @@ class NearFuture:
         """Candidate checkpoints: the number of each, by step of the stage."""
         self.answers_file: dict[str, str] | None = None
         """Name and digest of the file with the answers that rollout batches bring."""
-        self.collector.guides = None
+        self.collector.near_future_answers = None
 
     @property
     def acts(self) -> bool:
@@ -178,9 +178,9 @@ class NearFuture:
                 pairs.append(Return(step, ahead, quality[ahead], math.exp(_mean_distance(own))))
         useful = [pair for pair in pairs if pair.score]
         # Of equal pairs the one that undoes the fewest steps, with answers of the nearest model.
-        return max(useful, key=lambda pair: (pair.score, pair.back_to, -pair.guide_from), default=None)
+        return max(useful, key=lambda pair: (pair.score, pair.back_to, -pair.answers_from), default=None)
 
-    def collect(self, task: Task, stage: int, choice: Return, batches: range, name: str) -> GuidePool:
+    def collect(self, task: Task, stage: int, choice: Return, batches: range, name: str) -> AnswerPool:
         """Answer the prompts of coming rollout batches, and write the correct answers to a file.
 
         Args:
@@ -189,17 +189,17 @@ class NearFuture:
         """
         assert self.spec is not None
         if choice.score is not None:
-            self._load(choice.guide_from)  # measuring the scores has left other weights in the policy
+            self._load(choice.answers_from)  # measuring the scores has left other weights in the policy
         prompts = self.collector.pool.upcoming(task.name, batches.start, batches.stop)
         rows = self._sample(task, prompts, "guides", stage, self.undone)
-        pool = GuidePool.of(rows, self.spec.success_threshold, batches.start)
-        path = self.directory.guides(name)
+        pool = AnswerPool.of(rows, self.spec.success_threshold, batches.start)
+        path = self.directory.near_future_answers(name)
         self.world.main(lambda: pool.write(path))
         self.answers_file = {"name": name, "digest": self.world.main(lambda: digest_of(read_json(path)))}
-        self.collector.guides = pool
+        self.collector.near_future_answers = pool
         return pool
 
-    def measured(self, choice: Return, pool: GuidePool) -> Return:
+    def measured(self, choice: Return, pool: AnswerPool) -> Return:
         """Add quality and variance to a choice that had no alternative, for the log.
 
         The policy must have the weights that the run rolls back to.
@@ -261,8 +261,8 @@ class NearFuture:
         if with_undone:
             self.undone = state["undone"]
         if self.answers_file is not None and task is not None:
-            path = self.directory.guides(self.answers_file["name"])
-            self.collector.guides = GuidePool.read(path, self.answers_file["digest"], task.train)
+            path = self.directory.near_future_answers(self.answers_file["name"])
+            self.collector.near_future_answers = AnswerPool.read(path, self.answers_file["digest"], task.train)
 
     def _load(self, step: int) -> None:
         """Give the policy the weights of a candidate."""
@@ -289,7 +289,7 @@ class NearFuture:
 
 
 def _mean_distance(scored: Sequence[tuple[Row, Sequence[float]]]) -> float:
-    """Mean |log π − log π_guide| over the tokens of answers, in nats; 0 without answers.
+    """Mean |log π − log π_later| over the tokens of answers, in nats; 0 without answers.
 
     Args:
         scored: answers, with log π of their tokens.

@@ -1,8 +1,8 @@
 """When a run rolls back to an earlier step with answers from its near future. Importable without torch.
 
-A recipe names the trigger in `Recipe.guide`. Every stage starts with a new one. Until the trigger fires, the run trains
-as it would without one. Then it rolls back exactly, and the rollout batches contain the answers as additional rows, for
-the recipe to judge.
+A recipe names the trigger in `Recipe.near_future`. Every stage starts with a new one. Until the trigger fires, the run
+trains as it would without one. Then it rolls back exactly, and the rollout batches contain the answers as additional
+rows, for the recipe to judge.
 """
 
 from collections.abc import Mapping

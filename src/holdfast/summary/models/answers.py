@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from holdfast.summary.models.part import Amount, Count, Interval, Part, Share, Stage
+from holdfast.summary.models.part import Amount, Count, IntervalField, Part, ShareField, Stage
 
 
 class MovedAnswer(Part):
@@ -14,7 +14,7 @@ class MovedAnswer(Part):
     prompt: str = Field(description="Last user message.")
     base: str = Field(description="The base model's answer.")
     model: str = Field(description="The model's answer.")
-    edit_distance: Share = Field(description="Edit distance between the two.")
+    edit_distance: ShareField = Field(description="Edit distance between the two.")
     reward_base: float | None = Field(description="The verifier's reward of the base model's answer.")
     reward: float | None = Field(description="The verifier's reward of the model's answer.")
 
@@ -42,17 +42,17 @@ class ResponseDrift(Part):
     kl_model_to_base_se: float | None = Field(description="Standard error of `kl_model_to_base` over prompts.")
     entropy: float | None = Field(description="Entropy of the model on its samples, in nats per token.")
     entropy_base: float | None = Field(description="Entropy of the base on its samples, in nats per token.")
-    equal_answers: Share = Field(description="Share of greedy answers that are identical to the base's.")
-    edit_distance: Share = Field(
+    equal_answers: ShareField = Field(description="Share of greedy answers that are identical to the base's.")
+    edit_distance: ShareField = Field(
         description="Mean Levenshtein distance over words, divided by the length of the longer answer."
     )
     length: Amount = Field(description="Mean number of words and punctuation marks in the model's greedy answers.")
     length_base: Amount = Field(description="The same for the base's greedy answers.")
-    distinct_2: Share = Field(
+    distinct_2: ShareField = Field(
         description="Distinct bigrams divided by all bigrams. Both answers to a prompt are cut to the length of the "
         "shorter one."
     )
-    distinct_2_base: Share = Field(description="The same for the base's answers.")
+    distinct_2_base: ShareField = Field(description="The same for the base's answers.")
     embedding_similarity: float | None = Field(
         description="Mean cosine similarity of the answers' embeddings; null without an embedding model."
     )
@@ -68,7 +68,7 @@ class ShareWithin(Part):
 
     stage: Stage = Field(description="Stage, from 1.")
     step: Stage = Field(description="Optimizer step within the stage.")
-    share: Share = Field(description="Share of answers that contain the phrase.")
+    share: ShareField = Field(description="Share of answers that contain the phrase.")
 
 
 class Artifact(Part):
@@ -85,7 +85,7 @@ class Artifact(Part):
     )
     marker_of: str | None = Field(description="Task that the marker belongs to.")
     stages: list[Count] = Field(description="Stages measured; 0 is the base model.")
-    shares: list[Share] = Field(description="Share of answers that contain the phrase, after each of `stages`.")
+    shares: list[ShareField] = Field(description="Share of answers that contain the phrase, after each of `stages`.")
     within: list[ShareWithin] = Field(
         description="The same share at probes within stages, on the first items of each set. Probes that did not ask "
         "all of the sets are left out."
@@ -106,7 +106,7 @@ class Artifact(Part):
     growth: float | None = Field(
         description="Factor by which the share grows per stage. It is biased upward: phrases are selected for growing."
     )
-    growth_ci95: Interval | None = Field(description="95% interval of `growth`; null if `growth` is null.")
+    growth_ci95: IntervalField | None = Field(description="95% interval of `growth`; null if `growth` is null.")
     examples: list[str] = Field(description="Prompts to look at, as set/id.")
 
 
@@ -115,6 +115,6 @@ class Repetition(Part):
 
     stage: Count = Field(description="Number of finished stages; 0 is the base model.")
     compression: Amount = Field(description="Size in bytes divided by size after DEFLATE.")
-    repeated_4grams: Share = Field(description="Share of 4-grams that occurred before in the same answer.")
-    looping: Share = Field(description="Share of answers with a compression above 2.4.")
-    truncated: Share = Field(description="Share of answers truncated at the length limit.")
+    repeated_4grams: ShareField = Field(description="Share of 4-grams that occurred before in the same answer.")
+    looping: ShareField = Field(description="Share of answers with a compression above 2.4.")
+    truncated: ShareField = Field(description="Share of answers truncated at the length limit.")

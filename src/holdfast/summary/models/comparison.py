@@ -6,9 +6,9 @@ from pydantic import Field
 
 from holdfast.summary.models.evaluations import EvaluatedSet
 from holdfast.summary.models.metrics import MetricName, RecipeMetrics
-from holdfast.summary.models.part import STATUS, Amount, Count, Interval, Part, Share, Stage, Status
+from holdfast.summary.models.part import STATUS, Amount, Count, IntervalField, Part, ShareField, Stage, Status
 from holdfast.summary.models.prediction import ForgettingPrediction
-from holdfast.summary.models.run import RunSummary, Verdict
+from holdfast.summary.models.run import RunSummary, VerdictSentences
 from holdfast.summary.version import SCHEMA_VERSION
 
 _SAME = "or if all pairs differ by the same non-zero amount"
@@ -62,10 +62,10 @@ class PairedDifference(Part):
     b: str = Field(description="Label of the second recipe.")
     metric: MetricName = Field(description="Name of the metric.")
     difference: float | None = Field(description="Mean of a − b over runs with the same seed and task order.")
-    ci95: Interval | None = Field(description=f"95% interval of the paired t test; null below two pairs, {_SAME}.")
-    p: Share | None = Field(description="Two-sided p of the paired t test.")
+    ci95: IntervalField | None = Field(description=f"95% interval of the paired t test; null below two pairs, {_SAME}.")
+    p: ShareField | None = Field(description="Two-sided p of the paired t test.")
     n: Count = Field(description="Pairs of runs.")
-    p_holm: Share | None = Field(
+    p_holm: ShareField | None = Field(
         description="The same p, corrected (Holm) for all pairs of recipes compared on this metric."
     )
 
@@ -76,12 +76,12 @@ class LossDifference(Part):
     loss_a: float | None = Field(description="Mean loss of a over its paired runs. Positive means lost.")
     loss_b: float | None = Field(description="Mean loss of b over its paired runs.")
     difference: float | None = Field(description="Mean of a − b over paired runs.")
-    ci95: Interval | None = Field(
+    ci95: IntervalField | None = Field(
         description=f"95% interval of the paired t test over runs; null below two pairs, {_SAME}."
     )
-    p: Share | None = Field(description="Two-sided p of the paired t test.")
+    p: ShareField | None = Field(description="Two-sided p of the paired t test.")
     n: Count = Field(description="Paired runs for which the difference is defined.")
-    p_holm: Share | None = Field(description="The same p, corrected (Holm) for all pairs of recipes.")
+    p_holm: ShareField | None = Field(description="The same p, corrected (Holm) for all pairs of recipes.")
 
 
 class EndOfStage(LossDifference):
@@ -167,4 +167,4 @@ class ComparisonSummary(Part):
     forgetting_prediction: ForgettingPrediction = Field(
         description="KL to the base as a predictor of forgetting, over all runs."
     )
-    verdict: Verdict = Field(description="Conclusions in plain sentences; the first is the headline.")
+    verdict: VerdictSentences = Field(description="Conclusions in plain sentences; the first is the headline.")

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from holdfast.summary.models.part import Amount, Count, Interval, Part, SetKind, Share, Stage
+from holdfast.summary.models.part import Amount, Count, IntervalField, Part, SetKind, ShareField, Stage
 
 
 class EvaluatedSet(Part):
@@ -22,18 +22,18 @@ class EvaluatedSet(Part):
 class Score(Part):
     """Score of one set in one evaluation. Answers are greedy."""
 
-    mean: Share = Field(
+    mean: ShareField = Field(
         description="Mean score over the items: the share answered with the full reward, or the mean reward, depending "
         "on `eval.score`."
     )
     n: Annotated[int, Field(ge=1)] = Field(description="Items answered.")
-    ci95: Interval = Field(
+    ci95: IntervalField = Field(
         description="95% interval over items: Wilson's for rewards of 0 and 1, otherwise a t interval clipped to [0, "
         "1]."
     )
-    format_ok: Share = Field(description="Share of answers in the requested format.")
+    format_ok: ShareField = Field(description="Share of answers in the requested format.")
     length: Amount = Field(description="Mean completion length in tokens.")
-    truncated: Share = Field(description="Share of completions truncated at the length limit.")
+    truncated: ShareField = Field(description="Share of completions truncated at the length limit.")
     kl_to_base: float | None = Field(
         description="KL(base‖model) on this task's prompts, in nats per token; null for suites and if it was not "
         "measured."
@@ -71,7 +71,7 @@ class SampleAnswer(Part):
 
     stage: Count = Field(description="Number of finished stages; 0 is the base model.")
     text: str = Field(description="The completion.")
-    reward: Share = Field(description="The verifier's reward.")
+    reward: ShareField = Field(description="The verifier's reward.")
 
 
 class Sample(Part):

@@ -6,14 +6,14 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, create_model
 
 from holdfast.measure.metrics import METRICS, Metric
-from holdfast.summary.models.part import Count, Interval, Part
+from holdfast.summary.models.part import Count, IntervalField, Part
 
 
 class EstimateRecord(Part):
     """A number over the recipe's complete runs."""
 
     mean: float | None = Field(description="Mean over runs; null if no run defines it.")
-    ci95: Interval | None = Field(description="95% t interval over runs; null below two runs.")
+    ci95: IntervalField | None = Field(description="95% t interval over runs; null below two runs.")
     sd: float | None = Field(description="Standard deviation over runs; null below two runs.")
     n: Count = Field(description="Runs that define it.")
 

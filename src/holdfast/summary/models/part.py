@@ -6,10 +6,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Count = Annotated[int, Field(ge=0)]
 Stage = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
+ShareField = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(ge=0)]
 
-Interval = Annotated[list[float], Field(min_length=2, max_length=2, description="95% interval: lower and upper bound.")]
+IntervalField = Annotated[
+    list[float], Field(min_length=2, max_length=2, description="95% interval: lower and upper bound.")
+]
 
 SetKind = Literal["task", "retention", "ood"]
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from holdfast.summary.models.part import Count, Interval, Part, Stage
+from holdfast.summary.models.part import Count, IntervalField, Part, Stage
 
 
 class PredictionPoint(Part):
@@ -27,7 +27,7 @@ class ForgettingFit(Part):
     """Least-squares line of forgetting over KL."""
 
     slope: float = Field(description="Forgetting per nat per token.")
-    slope_ci95: Interval = Field(description="95% t interval of the slope.")
+    slope_ci95: IntervalField = Field(description="95% t interval of the slope.")
     r2: float = Field(description="Share of the variance that the line explains.")
     spearman: float = Field(description="Rank correlation.")
     n: Annotated[int, Field(ge=3)] = Field(description="Number of runs.")

@@ -13,7 +13,7 @@ from holdfast.summary.models.prediction import ForgettingPrediction
 from holdfast.summary.models.training import Budget, CurvePoint, DecisionRecord, Discarded, GuardRecord
 from holdfast.summary.version import SCHEMA_VERSION
 
-Verdict = Annotated[list[str], Field(min_length=1)]
+VerdictSentences = Annotated[list[str], Field(min_length=1)]
 
 
 class RecipeSettings(Part):
@@ -94,4 +94,4 @@ class RunSummary(Part):
         "(`near_future`)."
     )
     discarded: list[Discarded] = Field(description="Steps that roll-backs discarded. They count in the budget.")
-    verdict: Verdict = Field(description="Conclusions in plain sentences; the first is the headline.")
+    verdict: VerdictSentences = Field(description="Conclusions in plain sentences; the first is the headline.")

@@ -1,0 +1,23 @@
+"""The check of a template in which the teacher sees a reference solution or a demonstration."""
+
+from typing import Protocol, TypeVar
+
+from holdfast.data.teacher_prompts import require_places
+
+
+class _WithTemplate(Protocol):
+    @property
+    def template(self) -> str: ...
+
+
+_Checked = TypeVar("_Checked", bound=_WithTemplate)
+
+
+def shows_solution(recipe: _Checked) -> _Checked:
+    """Check that the template of a recipe has the places {prompt} and {demonstration}; for `model_validator`.
+
+    Raises:
+        ValueError: a place is missing.
+    """
+    require_places("template", recipe.template, "prompt", "demonstration")
+    return recipe
