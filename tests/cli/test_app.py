@@ -165,7 +165,7 @@ def test_without_kaleido_figures_are_refused_in_one_line(
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err == (
         "holdfast: error: figures cannot be saved without kaleido 1.0 or newer "
-        "(pip install holdfast[figures]; Chrome or Chromium must be installed too)\n"
+        '(pip install "holdfast[figures]"; Chrome or Chromium must be installed too)\n'
     )
     assert list(tmp_path.iterdir()) == []
 
