@@ -164,7 +164,7 @@ QUICK_DEMO: Mapping[str, Any] = {
 def demo(
     output_dir: str | Path = "runs/demo", *, quick: bool = False, observer: Observer | None = None, **overrides: Any
 ) -> Summary:
-    """Compare four recipes on the lab's stream of four tasks. Takes minutes on two CPU cores.
+    """Compare five recipes on the lab's stream of four tasks. Takes minutes on two CPU cores.
 
     Args:
         quick: only a few steps and items, to see that everything works.

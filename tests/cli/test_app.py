@@ -256,7 +256,7 @@ def test_the_quick_demo_says_that_it_is_one(command: Commands, tmp_path: Path, m
     from holdfast.config.settings import CompareConfig
 
     def smaller(config: CompareConfig, *args: Any, **kwargs: Any) -> Any:
-        assert [arm.label for arm in config.recipes] == ["sft", "sdft", "sdpo", "grpo"]
+        assert [arm.label for arm in config.recipes] == ["anchored", "sft", "sdft", "sdpo", "grpo"]
         assert len(config.tasks) == 4
         return compare({**COMPARISON, "name": config.name}, *args, recipes=["sft"], **kwargs)
 
