@@ -32,7 +32,7 @@ export OMP_WAIT_POLICY ?= passive
 .PHONY: help setup demo test test-learning test-extras bench lint docs site clean
 
 help:
-	@echo "make demo    set up, then compare four recipes on the lab's stream; the report is runs/demo/report.html"
+	@echo "make demo    set up, then compare five recipes on the lab's stream; the report is runs/demo/report.html"
 	@echo "make test    set up, then run the tests on all cores; ARGS='-k name' picks some"
 	@echo "make test-learning  set up, then run the tests that train until something is learned"
 	@echo "make test-extras  set up with lm-evaluation-harness, reasoning-gym and kaleido (350 MB), then run their tests"

@@ -73,6 +73,12 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def list_item(text: str) -> str:
+    """An item of a Markdown list in lines of at most 120 characters. Words and links stay whole."""
+    whole = {"break_long_words": False, "break_on_hyphens": False}
+    return textwrap.fill(text, 120, initial_indent="- ", subsequent_indent="  ", **whole)
+
+
 def documented_in(kind: type[BaseModel]) -> dict[str, tuple[str, type[BaseModel]]]:
     """The text below each field in a class's source, and the class that has it, bases included."""
     documented: dict[str, tuple[str, type[BaseModel]]] = {}
@@ -153,7 +159,7 @@ def settings_table(kind: type[BaseModel], name: str = "key") -> str:
         if rest and home is not None:
             explained.setdefault(home, []).append(f"`{key}`")
         elif rest:
-            remarks.append(f"- `{key}`: {rest}")
+            remarks.append(list_item(f"`{key}`: {rest}"))
     more = [f"More on {', '.join(keys)}: {home}." for home, keys in explained.items()]
     more += [f"As in {home}: {', '.join(keys)}." for home, keys in unchanged.items()]
     parts = [table([name, "type", "default", "meaning"], rows), "\n".join(remarks), "\n\n".join(more)]

@@ -14,7 +14,7 @@ from typing import Any
 
 from holdfast.renamed import explain_moved_modules
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 _MODULE_OF = {
     **dict.fromkeys(("run", "resume", "compare", "demo", "evaluate", "check", "report", "export"), "holdfast.api"),

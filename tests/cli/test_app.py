@@ -165,7 +165,7 @@ def test_without_kaleido_figures_are_refused_in_one_line(
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err == (
         "holdfast: error: figures cannot be saved without kaleido 1.0 or newer "
-        "(pip install holdfast[figures]; Chrome or Chromium must be installed too)\n"
+        '(pip install "holdfast[figures]"; Chrome or Chromium must be installed too)\n'
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -256,7 +256,7 @@ def test_the_quick_demo_says_that_it_is_one(command: Commands, tmp_path: Path, m
     from holdfast.config.settings import CompareConfig
 
     def smaller(config: CompareConfig, *args: Any, **kwargs: Any) -> Any:
-        assert [arm.label for arm in config.recipes] == ["sft", "sdft", "sdpo", "grpo"]
+        assert [arm.label for arm in config.recipes] == ["anchored", "sft", "sdft", "sdpo", "grpo"]
         assert len(config.tasks) == 4
         return compare({**COMPARISON, "name": config.name}, *args, recipes=["sft"], **kwargs)
 

@@ -351,6 +351,19 @@ def test_an_experiment_needs_no_runs(tmp_path: Path) -> None:
     assert table_rows([found])[0][-1] == "reproduced"
 
 
+def test_a_claims_page_has_its_title_and_wraps_what_it_says() -> None:
+    claim = Claim("c", " ".join(["so"] * 100) + ".", "arXiv 1", experiment=five_and_more, title="All of them")
+    finding = Finding(claim, [_quantity(5, 6, 7)], 0.0)
+    made = {"command": "holdfast findings c", "seeds": [0, 1, 2], "commit": None, "date": "today", "runs": 0}
+    (page,) = as_pages([finding], made, PurePath("docs/f.md")).values()
+    assert page.startswith("# All of them\n\nso so")
+    statement = page.split("\n\n")[1]
+    assert statement.count("so") == 100
+    assert max(map(len, statement.splitlines())) <= 120
+    pages = as_pages([finding, finding], made, PurePath("docs/f.md"))
+    assert pages[PurePath("docs/f/c.md")].startswith("# c\n")
+
+
 def test_several_claims_have_an_overview_and_a_page_each() -> None:
     claims = [Claim(name, "It is so.", "arXiv 1", experiment=five_and_more) for name in ("c", "d")]
     findings = [Finding(claims[0], [_quantity(5, 6, 7)], 0.0), Finding(claims[1], [_quantity(1, 5, 9)], 0.0)]

@@ -41,3 +41,9 @@ def test_every_file_that_the_page_points_to_exists() -> None:
     paths = set(re.findall(r"\b((?:\w+/)+\w+\.py)\b", PAGE))
     assert paths
     assert {path for path in paths if not (PACKAGE / path).is_file()} == set()
+
+
+def test_every_file_that_the_page_names_without_its_folder_exists() -> None:
+    names = set(re.findall(r"(?<![\w/])\w+\.py\b", PAGE))
+    assert "kv_choice.py" in names
+    assert names - {path.name for path in PACKAGE.rglob("*.py")} == set()

@@ -89,7 +89,7 @@ def demo(
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compare four recipes on the lab's stream of tasks. Takes minutes on two CPU cores and downloads nothing."""
+    """Compare five recipes on the lab's stream of tasks. Takes minutes on two CPU cores and downloads nothing."""
     from holdfast import api
 
     if quick:

@@ -3,7 +3,7 @@
 It is strict. An unknown key, a wrong type or an impossible combination is one line that names the key and the fix.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -126,7 +126,8 @@ class CompareConfig(StreamSettings):
             if labels.count(label) > 1:
                 raise ValueError(f"two recipes are labeled {label!r}; give one its own `label`")
         # The same run twice is no replication: its interval over runs would be 0 wide.
-        for name, values in (("seed", self.seeds), ("order", self.orders or [])):
+        repeatable: dict[str, Sequence[object]] = {"seed": self.seeds, "order": self.orders or []}
+        for name, values in repeatable.items():
             for value in values:
                 if values.count(value) > 1:
                     raise ValueError(f"{name} {value} is listed twice; list each {name} once")

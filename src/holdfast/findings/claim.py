@@ -161,6 +161,7 @@ class Claim:
         measure: computes from these runs the quantities that are above 0 if the claim is true.
         experiment: replaces `arms` and `measure`: a measurement without runs.
         table: computes a table for the page; by default each arm's budget and results.
+        title: the heading of a page that has this claim alone; by default its name.
     """
 
     name: str
@@ -171,6 +172,7 @@ class Claim:
     experiment: Experiment | None = None
     quick_arms: tuple[ClaimArm, ...] | None = None
     table: Callable[[Evidence], Table] | None = None
+    title: str | None = None
 
     def taken(self, *, full: bool) -> tuple[ClaimArm, ...]:
         """The arms of the full or of the quick form."""

@@ -1,5 +1,6 @@
 """Findings as a table for the terminal, as data, and as Markdown pages. Torch-free."""
 
+import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
@@ -71,10 +72,11 @@ OUTCOMES = ("quantity (above 0 supports the claim)", "mean", "95% CI", "outcome"
 def as_pages(findings: Sequence[Finding], made: Mapping[str, Any], path: PurePath) -> dict[PurePath, str]:
     """The Markdown pages: an overview at `path`, and one page per claim in the folder of that name.
 
-    A single claim has no overview: its page is at `path`.
+    A single claim has no overview: its page is at `path`, under the claim's title if it has one.
     """
     if len(findings) == 1:
-        lines = [*_claim(findings[0]), *INTRODUCTION, "", *_origin(made), ""]
+        title = findings[0].claim.title or findings[0].claim.name
+        lines = [*_claim(findings[0], title), *INTRODUCTION, "", *_origin(made), ""]
         return {path: _text([*lines, *_details(findings[0]), *HOW_TO_READ])}
     folder = path.with_suffix("")
     lines = ["# Findings", "", *INTRODUCTION, "", *_origin(made), "", f"Of {len(findings)} claims, {_tally(findings)}."]
@@ -84,17 +86,18 @@ def as_pages(findings: Sequence[Finding], made: Mapping[str, Any], path: PurePat
     pages = {path: _text(lines)}
     for finding in findings:
         see = f"See [how to read this](../{path.name}#how-to-read-this)."
-        pages[folder / f"{finding.claim.name}.md"] = _text([*_claim(finding), see, "", *_details(finding)])
+        head = _claim(finding, finding.claim.name)
+        pages[folder / f"{finding.claim.name}.md"] = _text([*head, see, "", *_details(finding)])
     return pages
 
 
-def _claim(finding: Finding) -> list[str]:
-    """The head of a claim's page: its name, what it says, and the verdict."""
+def _claim(finding: Finding, title: str) -> list[str]:
+    """The head of a claim's page: its title, what it says, and the verdict."""
     claim = finding.claim
     return [
-        f"# {claim.name}",
+        f"# {title}",
         "",
-        f"{claim.statement} Source: {claim.source}.",
+        *_wrapped(f"{claim.statement} Source: {claim.source}."),
         "",
         f"Verdict: **{finding.verdict}**.",
         "",
@@ -137,6 +140,11 @@ def _details(finding: Finding) -> list[str]:
     if finding.table is not None:
         lines += ["## Runs", "", *_markdown_table(finding.table.head, finding.table.rows), ""]
     return lines
+
+
+def _wrapped(text: str) -> list[str]:
+    """A paragraph in lines of at most 120 characters. Words and links stay whole."""
+    return textwrap.wrap(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
 def _text(lines: Sequence[str]) -> str:

@@ -18,7 +18,7 @@ WIDTH = 720
 
 FONT = "Helvetica, Arial, sans-serif"
 
-INSTALL = "pip install holdfast[figures]; Chrome or Chromium must be installed too"
+INSTALL = 'pip install "holdfast[figures]"; Chrome or Chromium must be installed too'
 
 
 def save_figures(figures: Sequence[Figure], folder: Path) -> list[Path]:

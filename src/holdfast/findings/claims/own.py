@@ -191,5 +191,6 @@ OWN: tuple[Claim, ...] = (
         quick_arms=_arms({label: RIVALS[label] for label in NEAREST}),
         measure=_front,
         table=_improvement_and_forgetting,
+        title="Comparison of all recipes",
     ),
 )
