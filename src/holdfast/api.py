@@ -163,13 +163,8 @@ QUICK_DEMO: Mapping[str, Any] = {
 
 def demo(
     output_dir: str | Path = "runs/demo", *, quick: bool = False, observer: Observer | None = None, **overrides: Any
-<<<<<<< HEAD
 ) -> SummaryDict:
-    """Compare four recipes on the lab's stream of four tasks. Takes minutes on two CPU cores.
-=======
-) -> Summary:
     """Compare five recipes on the lab's stream of four tasks. Takes minutes on two CPU cores.
->>>>>>> wip-fix3
 
     Args:
         quick: only a few steps and items, to see that everything works.
