@@ -4,15 +4,16 @@ Three rules hold:
 
 - A user's configuration must use the new names. An old key or value is an error that gives the new name.
 - The recipe `holdfast` is an alias: it still runs, with one line of warning (see `current_recipe`).
-- The configuration that a run directory keeps is read with its old names, so that runs of earlier versions resume.
+- The configuration that a run directory keeps is read with its old names, so that runs of earlier versions resume (see
+  `holdfast.config.kept`).
 """
 
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import NoReturn
 
 KEYS: Mapping[str, str] = {
     "distil": "distill",
@@ -42,9 +43,6 @@ ATTRIBUTES: Mapping[str, str] = {
 
 CLAIM_NAMES: Mapping[str, str] = {"holdfast-on-the-front": "anchored-on-the-front"}
 """Claims of `holdfast findings`."""
-
-_FREE_FORM = ("chat_template_kwargs", "gym_settings")
-"""Blocks of the configuration whose keys are not holdfast's."""
 
 MODULES: Mapping[str, str] = {
     "commands": "cli",
@@ -121,6 +119,7 @@ MODULES: Mapping[str, str] = {
     "stream.learning": "stream.stage",
     "stream.rollback": "stream.logs",
     "stream.scouting": "stream.near_future.answers",
+    "stream.summarise": "stream.summarize",
     "tasks.base": "data.task",
     "tasks.environment": "data.environment",
     "teachers": "train.teacher",
@@ -140,6 +139,79 @@ MODULES: Mapping[str, str] = {
 """Modules of this package, without its name. If a folder moved as a whole, only the folder is listed."""
 
 
+NAMES: Mapping[str, str] = {
+    "cli.Comparison": "cli.options.ComparisonConfigFile",
+    "cli.Config": "cli.options.RunConfigFile",
+    "cli.Directory": "cli.options.Directory",
+    "cli.EitherConfig": "cli.options.AnyConfigFile",
+    "cli.JsonFile": "cli.options.JsonFile",
+    "cli.OutputDir": "cli.options.OutputDir",
+    "cli.Quiet": "cli.options.Quiet",
+    "cli.Settings": "cli.options.Overrides",
+    "cli.compare": "cli.app.compare",
+    "cli.demo": "cli.app.demo",
+    "cli.evaluate": "cli.app.evaluate",
+    "cli.export": "cli.app.export",
+    "cli.main": "cli.app.main",
+    "cli.report": "cli.app.report",
+    "cli.resume": "cli.app.resume",
+    "cli.run": "cli.app.run",
+    "cli.version": "cli.app.version",
+    "config.AnyRecipe": "config.recipe.AnyRecipe",
+    "config.Arm": "config.settings.Arm",
+    "config.Columns": "config.sources.Columns",
+    "config.EvalSettings": "config.training.EvalSettings",
+    "config.LAB": "config.base.LAB",
+    "config.LmEvalSettings": "config.sources.LmEvalSettings",
+    "config.LoraSettings": "config.model.LoraSettings",
+    "config.ModelSettings": "config.model.ModelSettings",
+    "config.SDFT_SUITES": "config.sources.SDFT_SUITES",
+    "config.Settings": "config.base.Settings",
+    "config.SourceSettings": "config.sources.SourceSettings",
+    "config.StreamSettings": "config.settings.StreamSettings",
+    "config.SuiteSettings": "config.sources.SuiteSettings",
+    "config.TaskSettings": "config.sources.TaskSettings",
+    "config.TrainSettings": "config.training.TrainSettings",
+    "config.dump_recipe": "config.recipe.dump_recipe",
+    "config.parse_yaml": "config.yaml.parse_yaml",
+    "config.read_config": "config.yaml.read_config",
+    "config.shorthand": "config.sources.shorthand",
+    "measure.Difference": "measure.statistics.Difference",
+    "measure.Estimate": "measure.statistics.Estimate",
+    "measure.METRIC_NAMES": "measure.metrics.METRICS",
+    "measure.SCHEMA_VERSION": "summary.version.SCHEMA_VERSION",
+    "measure.build_comparison_summary": "summary.comparison.build_comparison_summary",
+    "measure.build_run_summary": "summary.run.build_run_summary",
+    "measure.compare_matched": "measure.matched.compare_matched",
+    "measure.comparison_verdict": "summary.verdict.comparison_verdict",
+    "measure.compute_metrics": "measure.metrics.compute_metrics",
+    "measure.flatten_metrics": "measure.metrics.flatten_metrics",
+    "measure.holm": "measure.statistics.holm",
+    "measure.json_safe": "store.files.json_safe",
+    "measure.largest_margin": "measure.statistics.largest_margin",
+    "measure.matched_sentence": "summary.verdict.matched_sentence",
+    "measure.mean_interval": "measure.statistics.mean_interval",
+    "measure.paired_difference": "measure.statistics.paired_difference",
+    "measure.pareto_front": "summary.comparison.pareto_front",
+    "measure.points": "summary.verdict.points",
+    "measure.run_verdict": "summary.verdict.run_verdict",
+    "measure.score_interval": "measure.statistics.score_interval",
+    "measure.wilson_interval": "measure.statistics.wilson_interval",
+    "objective.fused.fused_loss_and_statistics": "objective.fused.loss.fused_loss_and_statistics",
+    "recipes.parts.objective.SafetyWeight": "recipes.parts.objective.DivergenceWeight",
+    "recipes.parts.rollouts.GuidanceSpec": "recipes.parts.rollouts.HintSpec",
+    "recipes.parts.rollouts.GuideSpec": "recipes.parts.rollouts.NearFutureSpec",
+    "store.HALF_WRITTEN": "store.files.HALF_WRITTEN",
+    "store.LOGS": "store.run_directory.LOGS",
+    "store.RunDirectory": "store.run_directory.RunDirectory",
+    "store.read_json": "store.files.read_json",
+    "store.write_json": "store.files.write_json",
+    "store.write_text": "store.files.write_text",
+}
+"""Classes, functions and constants of modules that still exist, without the package's name. Names of submodules
+cannot be here: `from PACKAGE import MODULE` asks the package first."""
+
+
 def hint(word: object, known: Collection[str] | None = None) -> str | None:
     """A clause that gives the new name of a key or value; None if the word is not an old name.
 
@@ -155,37 +227,6 @@ def hint(word: object, known: Collection[str] | None = None) -> str | None:
 def current_recipe(name: str) -> str:
     """Today's name of a recipe."""
     return RECIPES.get(name, name)
-
-
-def with_new_names(value: Any) -> Any:
-    """The configuration that a run directory of an earlier version keeps, with today's names.
-
-    Names of runs, tasks, suites and labels stay: results are filed under them.
-    """
-    if isinstance(value, list):
-        return [with_new_names(each) for each in value]
-    if not isinstance(value, dict):
-        return VALUES.get(value, value) if isinstance(value, str) else value
-    return {KEYS.get(key, key): _value_with_new_names(key, inner) for key, inner in value.items()}
-
-
-def _value_with_new_names(key: str, value: Any) -> Any:
-    if key in _FREE_FORM:
-        return value
-    renamed = with_new_names(value)
-    if key == "recipe":
-        return _recipe_with_new_name(renamed)
-    if key == "recipes" and isinstance(renamed, list):
-        # An arm either holds its recipe under `recipe`, which the recursion has done, or is the recipe itself.
-        is_done = [isinstance(each, dict) and "recipe" in each for each in renamed]
-        return [each if done else _recipe_with_new_name(each) for each, done in zip(renamed, is_done, strict=True)]
-    return renamed
-
-
-def _recipe_with_new_name(recipe: Any) -> Any:
-    if isinstance(recipe, dict) and isinstance(recipe.get("name"), str):
-        return recipe | {"name": current_recipe(recipe["name"])}
-    return current_recipe(recipe) if isinstance(recipe, str) else recipe
 
 
 class MovedModules(MetaPathFinder):
@@ -204,3 +245,14 @@ def explain_moved_modules() -> None:
     """Install `MovedModules`, once."""
     if not any(isinstance(finder, MovedModules) for finder in sys.meta_path):
         sys.meta_path.append(MovedModules())
+
+
+def refuse_moved_names(module: str) -> Callable[[str], NoReturn]:
+    """A `__getattr__` for a module that no longer has all its names: an old name is an error that gives the new one."""
+
+    def refuse(name: str) -> NoReturn:
+        if new := NAMES.get(f"{module.removeprefix('holdfast.')}.{name}"):
+            raise ImportError(f"{module}.{name} is called holdfast.{new} now", name=module)
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+
+    return refuse

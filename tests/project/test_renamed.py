@@ -11,6 +11,7 @@ import yaml
 
 import holdfast
 from commands import LAB_RUN, Commands
+from holdfast.config.kept import recipe_with_new_names, with_new_names
 from holdfast.config.load import load_kept_config, parse_config
 from holdfast.config.overrides import apply_overrides
 from holdfast.config.settings import CompareConfig, RunConfig
@@ -22,7 +23,12 @@ from holdfast.recipes.npo import NPO
 from holdfast.recipes.sdft import SDFT
 from holdfast.recipes.sdpg import SDPG
 from holdfast.recipes.sort import SORT
-from holdfast.renamed import KEYS, MODULES, VALUES, with_new_names
+from holdfast.renamed import KEYS, MODULES, NAMES, VALUES
+
+VERSION_1 = Path(__file__).parent.parent / "fixtures" / "version-1"
+
+REMOVED = ("holdfast.report.vector", "holdfast.cli.HELP_NAMES")
+"""Nothing replaces them."""
 
 STREAM: dict[str, Any] = {"name": "holdfast", "tasks": [{"name": "holdfast", "lab": "facts"}], "suites": ["lab:songs"]}
 
@@ -87,6 +93,36 @@ def test_your_own_recipe_may_be_called_holdfast(monkeypatch: pytest.MonkeyPatch)
         assert type(parse_config({**STREAM, "recipe": "holdfast"}, RunConfig).recipe) is Own
 
 
+@pytest.mark.parametrize("name", ["holdfast", "mine"])
+def test_your_own_recipe_keeps_its_name_and_its_settings_in_a_run_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """It may be called `holdfast`. Its settings may have names and values that recipes of version 0.1.0 had."""
+
+    class Own(SDFT):
+        gate: float = 0.0
+        distil: str = "topk_renormalised"
+
+    Own.name = name
+    monkeypatch.setitem(RECIPES, name, Own)
+    settings = {"name": name, "gate": 0.5, "distil": "topk_renormalised", "gate_rate": 0.25}  # the last is SDFT's
+    own = Own(gate=0.5, refresh_average_rate=0.25)
+    assert kept(tmp_path, RunConfig, {**STREAM, "recipe": settings}).recipe == own
+    assert type(kept(tmp_path, RunConfig, {**STREAM, "recipe": name}).recipe) is Own
+    arms = [{"label": "a", "recipe": settings}, {**settings, "label": "b"}, name, "sft"]
+    comparison = kept(tmp_path, CompareConfig, {**STREAM, "recipes": arms})
+    assert [arm.recipe for arm in comparison.recipes[:3]] == [own, own, Own()]
+    assert [arm.label for arm in comparison.recipes] == ["a", "b", name, "sft"]
+    today = {key: value for key, value in settings.items() if key != "gate_rate"} | {"refresh_average_rate": 0.25}
+    assert recipe_with_new_names(settings) == today, "summaries"
+    new = parse_config({**STREAM, "recipes": [today]}, CompareConfig)
+    assert [(arm.label, arm.recipe) for arm in new.recipes] == [(name, own)]
+
+
+def test_settings_of_a_recipe_that_is_not_registered_stay() -> None:
+    assert recipe_with_new_names({"name": "gone", "gate": 0.5}) == {"name": "gone", "gate": 0.5}
+
+
 def test_a_run_directory_with_the_old_recipe_is_read_silently(tmp_path: Path) -> None:
     run = kept(tmp_path, RunConfig, {**STREAM, "recipe": {"name": "holdfast", "mu": 0.1}})
     assert run.recipe == Anchored(mu=0.1)
@@ -132,15 +168,57 @@ def test_an_old_key_is_recognized_only_in_a_block_that_has_the_new_one() -> None
 
 def test_keys_that_are_not_holdfasts_stay(tmp_path: Path) -> None:
     free = {"model": {"path": "lab", "chat_template_kwargs": {"gate": "topk_renormalised"}}}
-    assert with_new_names(free) == free
+    assert with_new_names(free, RunConfig) == free
     settings = {"tasks": [{"name": "a", "gym": "g", "gym_settings": {"gate_rate": 1}}]}
-    assert with_new_names(settings) == settings
+    assert with_new_names(settings, RunConfig) == settings
 
 
 @pytest.mark.parametrize(("old", "new"), [("guide", "near_future"), ("guidance", "hints"), ("read_where", "used_if")])
 def test_a_recipe_class_with_an_old_attribute_is_refused(old: str, new: str) -> None:
     with pytest.raises(TypeError, match=f"recipe Own: {old} is called {new} now"):
         type("Own", (SDFT,), {old: lambda self: None, "__module__": __name__})
+
+
+def import_error(name: str) -> str:
+    """The error of the import; "" if it works."""
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        return str(error) if "holdfast" in str(error) else ""  # an extra that is not installed
+    return ""
+
+
+@pytest.mark.parametrize("old", (VERSION_1 / "modules.txt").read_text().split())
+def test_a_module_of_version_0_1_0_is_there_or_gives_its_new_name(old: str) -> None:
+    error = import_error(old)
+    assert not error or "is called holdfast." in error or old in REMOVED, error
+
+
+@pytest.mark.parametrize("old", (VERSION_1 / "names.txt").read_text().split())
+def test_a_name_of_a_module_that_became_a_package_is_there_or_gives_its_new_name(old: str) -> None:
+    package, _, name = old.rpartition(".")
+    try:
+        exec(f"from {package} import {name}", {})
+    except ImportError as error:
+        assert f"{old} is called holdfast." in str(error) or old in REMOVED, error  # noqa: PT017
+
+
+@pytest.mark.parametrize(("old", "new"), sorted(NAMES.items()))
+def test_a_moved_name_gives_the_new_one(old: str, new: str) -> None:
+    module, _, name = old.rpartition(".")
+    message = rf"^holdfast\.{module}\.{name} is called holdfast\.{new} now$"
+    with pytest.raises(ImportError, match=message):
+        exec(f"from holdfast.{module} import {name}", {})
+    place, _, name = new.rpartition(".")
+    assert hasattr(importlib.import_module(f"holdfast.{place}"), name)
+    if hasattr(importlib.import_module(f"holdfast.{module}"), "__path__"):
+        assert importlib.util.find_spec(f"holdfast.{old}") is None, "a submodule of this name could not be imported"
+
+
+def test_a_name_that_never_was_is_refused_as_python_refuses_it() -> None:
+    with pytest.raises(ImportError, match="cannot import name 'never'"):
+        exec("from holdfast.store import never", {})
+    assert not hasattr(importlib.import_module("holdfast.measure"), "never")
 
 
 @pytest.mark.parametrize("old", sorted(MODULES))

@@ -16,9 +16,9 @@ import yaml
 
 from holdfast.api import report
 from holdfast.cli.summary_text import summary_as_text
+from holdfast.config.kept import recipe_with_new_names
 from holdfast.errors import RunError
 from holdfast.measure.metrics import METRICS
-from holdfast.renamed import with_new_names
 from holdfast.stream.compare import resume_comparison
 from holdfast.summary.read import check_summary, read_summary
 from holdfast.summary.schema import summary_schema
@@ -64,7 +64,8 @@ def assert_same_numbers(old: Any, new: Any, path: str = "") -> None:
         by_place = {(entry["a"], entry["b"], entry["metric"]): entry for entry in new}
         assert [by_place[entry["a"], entry["b"], entry["metric"]] for entry in old] == old
     elif path.endswith((".recipe", ".guard")):
-        assert with_new_names({"recipe": old})["recipe"] == new  # settings, under their names of today
+        # settings, under today's names
+        assert (recipe_with_new_names(old) if path.endswith(".recipe") else old) == new
     elif isinstance(old, dict):
         assert old.keys() <= new.keys(), path
         for key, value in old.items():
@@ -121,10 +122,10 @@ def test_a_comparison_of_version_1_is_resumed(tmp_path: Path) -> None:
 
 def test_settings_get_their_new_names() -> None:
     old = written("run")
-    old["recipe"] |= {"support": "topk_renormalised", "normalise_weights": True}
-    recipe = upgrade(old)["recipe"]
-    assert (recipe["support"], recipe["normalize_weights"]) == ("topk_renormalized", True)
-    assert "normalise_weights" not in recipe
+    old["recipe"] = {"name": "sort", "normalise_weights": True}
+    assert upgrade(old)["recipe"] == {"name": "sort", "normalize_weights": True}
+    old["recipe"] = {"name": "sdft", "support": "topk_renormalised"}
+    assert upgrade(old)["recipe"] == {"name": "sdft", "support": "topk_renormalized"}
 
 
 def test_what_was_added_to_version_1_over_time_is_filled_in() -> None:
@@ -172,7 +173,7 @@ def test_other_versions_are_refused(version: Any, tmp_path: Path) -> None:
         (lambda s: s.update(extra=1), "does not match its schema: extra: Extra inputs are not permitted"),
         (lambda s: s["evaluations"][0]["scores"]["facts"].update(mean=1.5), "evaluations.0.scores.facts.mean"),
         (lambda s: s.pop("curves"), "does not match its schema: curves: Field required"),
-        (lambda s: s.pop("kind"), "is damaged: KeyError 'kind'"),
+        (lambda s: s.pop("kind"), "is damaged: kind is None, not 'run' or 'comparison'"),
     ],
 )
 def test_a_broken_summary_is_refused_in_one_line(breakage: Any, message: str, tmp_path: Path) -> None:
@@ -181,4 +182,71 @@ def test_a_broken_summary_is_refused_in_one_line(breakage: Any, message: str, tm
     with pytest.raises(RunError) as caught:
         read_summary(kept(tmp_path, summary))
     assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def comparison_recipe(summary: dict[str, Any]) -> dict[str, Any]:
+    recipe: dict[str, Any] = summary["recipes"][0]
+    return recipe
+
+
+def first_run(summary: dict[str, Any]) -> dict[str, Any]:
+    run: dict[str, Any] = summary["runs"][0]["summary"]
+    return run
+
+
+DAMAGES: dict[str, Any] = {
+    "metrics of a recipe are null": lambda s: comparison_recipe(s).update(metrics=None),
+    "metrics of a recipe are a list": lambda s: comparison_recipe(s).update(metrics=[]),
+    "no metrics of a recipe": lambda s: comparison_recipe(s).pop("metrics"),
+    "a recipe is null": lambda s: s["recipes"].__setitem__(0, None),
+    "recipes are null": lambda s: s.update(recipes=None),
+    "runs are null": lambda s: s.update(runs=None),
+    "runs are an object": lambda s: s.update(runs={}),
+    "a run is a number": lambda s: s["runs"].__setitem__(0, 3),
+    "no summary of a run": lambda s: s["runs"][0].pop("summary"),
+    "the summary of a run is a list": lambda s: s["runs"][0].update(summary=[]),
+    "no version of a run": lambda s: first_run(s).pop("schema_version"),
+    "a run is a comparison": lambda s: first_run(s).update(kind="comparison"),
+    "no such kind": lambda s: s.update(kind="gate"),
+    "kind is a list": lambda s: s.update(kind=[]),
+    "the budget is text": lambda s: first_run(s).update(budget="none"),
+    "evaluations are null": lambda s: first_run(s).update(evaluations=None),
+    "an evaluation is empty": lambda s: first_run(s)["evaluations"].__setitem__(0, {}),
+    "a score is null": lambda s: first_run(s)["evaluations"][0]["scores"].update(facts=None),
+    "a set is a list": lambda s: first_run(s)["sets"].__setitem__(0, []),
+    "a curve point is null": lambda s: first_run(s)["curves"].__setitem__(0, None),
+    "the order is a number": lambda s: first_run(s).update(order=1),
+    "the guard is a list": lambda s: first_run(s).update(guard=[]),
+    "the recipe is null": lambda s: first_run(s).update(recipe=None),
+}
+
+
+COMPUTED_FROM_RUNS = [damage for damage in DAMAGES if "recipe" in damage and damage != "the recipe is null"]
+"""Recipes of a comparison of version 1 are computed from its runs, so their damages do no harm."""
+
+
+@pytest.mark.parametrize(
+    ("damage", "version"),
+    [(damage, version) for damage in DAMAGES for version in (1, 2) if version == 2 or damage not in COMPUTED_FROM_RUNS],
+)
+def test_a_damaged_comparison_is_one_line_with_the_file_and_the_fix(damage: str, version: int, tmp_path: Path) -> None:
+    summary = written("comparison") if version == 1 else make_comparison(("sft", "sdft"), seeds=(0,), n=20)
+    DAMAGES[damage](summary)
+    path = kept(tmp_path, summary)
+    with pytest.raises(RunError) as caught:
+        read_summary(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "holdfast resume" in caught.value.fix
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "null", "[]", "3", '"text"', "\x00", '{"schema_version": 2}', "[[[1]]"])
+def test_a_file_that_is_no_summary_is_refused_in_one_line(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "summary.json"
+    path.write_text(text)
+    with pytest.raises(RunError) as caught:
+        read_summary(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "holdfast resume" in caught.value.fix
     assert "\n" not in str(caught.value)

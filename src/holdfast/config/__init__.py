@@ -2,5 +2,8 @@
 
 from holdfast.config.load import dump_config, load_config, parse_config
 from holdfast.config.settings import CompareConfig, RunConfig
+from holdfast.renamed import refuse_moved_names
 
 __all__ = ["CompareConfig", "RunConfig", "dump_config", "load_config", "parse_config"]
+
+__getattr__ = refuse_moved_names(__name__)

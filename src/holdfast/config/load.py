@@ -7,12 +7,12 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
+from holdfast.config.kept import with_new_names
 from holdfast.config.overrides import apply_overrides
 from holdfast.config.problems import first_problem
 from holdfast.config.settings import CompareConfig, RunConfig, SourceSettings, StreamSettings, SuiteSettings
 from holdfast.config.yaml import read_config
 from holdfast.errors import ConfigError
-from holdfast.renamed import with_new_names
 from holdfast.store.bundled import BASES
 
 AnyConfig = TypeVar("AnyConfig", bound=StreamSettings)
@@ -37,7 +37,7 @@ def load_kept_config(path: Path, kind: type[AnyConfig]) -> AnyConfig:
     Raises:
         ConfigError: as `load_config`.
     """
-    return parse_config(with_new_names(read_config(path)), kind, where=str(path), base_dir=path.parent)
+    return parse_config(with_new_names(read_config(path), kind), kind, where=str(path), base_dir=path.parent)
 
 
 def parse_config(

@@ -1,10 +1,11 @@
 """The first problem of a configuration, in one line."""
 
 from collections.abc import Iterable
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from holdfast.config.base import block_in
 from holdfast.errors import did_you_mean
 from holdfast.renamed import hint
 
@@ -33,13 +34,5 @@ def _known_keys(kind: type[BaseModel], path: Iterable[int | str]) -> list[str]:
         fields = getattr(block, "model_fields", {})
         if part not in fields:
             return []
-        block = _settings_in(fields[part].annotation)
+        block = block_in(fields[part].annotation)
     return sorted(getattr(block, "model_fields", {}))
-
-
-def _settings_in(annotation: Any) -> Any:
-    """The block inside a type such as `list[Block]` or `Block | None`; None if there is none."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    blocks = (_settings_in(argument) for argument in get_args(annotation))
-    return next((block for block in blocks if block is not None), None)

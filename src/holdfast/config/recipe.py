@@ -13,6 +13,11 @@ from holdfast.recipes.base.recipe import Recipe
 from holdfast.renamed import current_recipe
 
 
+def registered_name(name: str) -> str:
+    """The name that a recipe is registered under. A recipe that a user registered under an old name comes first."""
+    return name if name in RECIPES else current_recipe(name)
+
+
 def dump_recipe(recipe: Recipe) -> dict[str, Any]:
     """A recipe as plain data: its name and all settings, defaults included."""
     return {"name": recipe.name, **recipe.model_dump(mode="json")}
@@ -22,8 +27,7 @@ def _recipe(value: Any) -> Any:
     if isinstance(value, Recipe):
         return value
     name, settings = (value, {}) if isinstance(value, str) else _name_of(value)
-    # A recipe that a user registered under an old name comes first.
-    if name not in RECIPES and (current := current_recipe(name)) in RECIPES:
+    if (current := registered_name(name)) != name:
         warnings.warn(f"recipe {name!r} is called {current!r} now", stacklevel=2)
         name = current
     if name not in RECIPES:

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from holdfast.config.base import LAB, Settings
 from holdfast.config.model import LoraSettings, ModelSettings
-from holdfast.config.recipe import AnyRecipe, dump_recipe
+from holdfast.config.recipe import AnyRecipe, dump_recipe, registered_name
 from holdfast.config.sources import (
     SDFT_SUITES,
     Columns,
@@ -23,7 +23,6 @@ from holdfast.config.sources import (
 )
 from holdfast.config.training import EvalSettings, TrainSettings
 from holdfast.guard.settings import GuardSettings
-from holdfast.renamed import current_recipe
 
 __all__ = [
     "LAB",
@@ -44,6 +43,7 @@ __all__ = [
     "SuiteSettings",
     "TaskSettings",
     "TrainSettings",
+    "arm_shorthand",
     "dump_recipe",
     "shorthand",
 ]
@@ -98,13 +98,13 @@ class Arm(Settings):
     """A recipe's name, or a mapping of `name` and settings."""
 
 
-def _arm(value: Any) -> Any:
+def arm_shorthand(value: Any) -> Any:
     """A recipe's name, or its name with settings, as an arm; the label is the name if there is none."""
     if isinstance(value, str):
-        return {"label": current_recipe(value), "recipe": value}
+        return {"label": registered_name(value), "recipe": value}
     if isinstance(value, Mapping) and "recipe" not in value:
         name = value.get("name")
-        label = value.get("label", current_recipe(name) if isinstance(name, str) else name)
+        label = value.get("label", registered_name(name) if isinstance(name, str) else name)
         return {"label": label, "recipe": {k: v for k, v in value.items() if k != "label"}}
     return value
 
@@ -112,7 +112,7 @@ def _arm(value: Any) -> Any:
 class CompareConfig(StreamSettings):
     """Recipes × seeds × task orders at the same budget."""
 
-    recipes: list[Annotated[Arm, BeforeValidator(_arm)]] = Field(min_length=1)
+    recipes: list[Annotated[Arm, BeforeValidator(arm_shorthand)]] = Field(min_length=1)
     """Names, or mappings of `name`, settings, and a `label` if one recipe is compared with several settings."""
     seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0, 1, 2], min_length=1)
     """Each recipe runs with each seed."""

@@ -12,9 +12,10 @@ Version 2 (from 1):
 No number that a summary has is changed.
 """
 
+from holdfast.config.kept import recipe_with_new_names, with_new_names
+from holdfast.guard.settings import GuardSettings
 from holdfast.measure.metrics import METRICS, compute_metrics
 from holdfast.measure.scores import Json
-from holdfast.renamed import with_new_names
 from holdfast.summary.comparison import build_comparison_summary
 from holdfast.summary.curves import CURVE_VALUES
 from holdfast.summary.inputs import ComparisonDescription
@@ -30,6 +31,8 @@ def upgrade(summary: Json) -> Json:
     """
     if summary["kind"] == "run":
         return _upgrade_run(summary)
+    if not isinstance(summary["runs"], list):
+        raise TypeError("runs: not a list")
     runs = [{**run, "summary": _upgrade_run(run["summary"])} for run in summary["runs"]]
     unchanged = all(new["summary"] is old["summary"] for new, old in zip(runs, summary["runs"], strict=True))
     if unchanged and summary["schema_version"] == SCHEMA_VERSION and _has_all_metrics(summary):
@@ -66,8 +69,8 @@ def _run_from_1(run: Json) -> Json:
         run["forgetting_prediction"] = predicted_forgetting(run["evaluations"], run["order"], run["sets"], **where)
     run |= {
         "schema_version": 2,
-        "recipe": with_new_names({"recipe": run["recipe"]})["recipe"],
-        "guard": with_new_names(run["guard"]),
+        "recipe": recipe_with_new_names(run["recipe"]),
+        "guard": with_new_names(run["guard"], GuardSettings),
         "curves": [_with_all_values(point) for point in run["curves"]],
         "discarded": [
             {**each, "curve": [_with_all_values(point) for point in each["curve"]]} for each in run["discarded"]

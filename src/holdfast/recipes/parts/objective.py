@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from holdfast.renamed import refuse_moved_names
+
 Divergence = Literal["forward_kl", "reverse_kl", "jsd"]
 """forward_kl = KL(teacher‖student), reverse_kl = KL(student‖teacher), jsd = generalized Jensen–Shannon divergence."""
 
@@ -285,3 +287,6 @@ class Objective:
             raise ValueError(
                 f"target_fraction is for target: partial, not {self.target}; leave it out, or set target: partial"
             )
+
+
+__getattr__ = refuse_moved_names(__name__)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from holdfast.data.rows import Row
+from holdfast.renamed import refuse_moved_names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,3 +149,6 @@ class NearFutureSpec:
     entropy_share: float = 0.8
     failures: int = 32
     rounds: int = 1
+
+
+__getattr__ = refuse_moved_names(__name__)
