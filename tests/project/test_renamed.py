@@ -189,7 +189,9 @@ def import_error(name: str) -> str:
     return ""
 
 
-@pytest.mark.parametrize("old", (VERSION_1 / "modules.txt").read_text().split())
+@pytest.mark.parametrize(
+    "old", [name for name in (VERSION_1 / "modules.txt").read_text().split() if name != "holdfast.__main__"]
+)  # importing __main__ runs the command
 def test_a_module_of_version_0_1_0_is_there_or_gives_its_new_name(old: str) -> None:
     error = import_error(old)
     assert not error or "is called holdfast." in error or old in REMOVED, error
