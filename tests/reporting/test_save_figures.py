@@ -85,7 +85,9 @@ def test_without_kaleido_one_line_says_how_to_install_it(
     comparison: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "kaleido", None)
-    with pytest.raises(RunError, match=r"kaleido 1\.0 or newer \(pip install holdfast\[figures\]; Chrome or Chromium"):
+    with pytest.raises(
+        RunError, match=r'kaleido 1\.0 or newer \(pip install "holdfast\[figures\]"; Chrome or Chromium'
+    ):
         save_figures(all_figures(comparison), tmp_path / "new")
     monkeypatch.setitem(sys.modules, "kaleido", types.ModuleType("kaleido"))  # as of a version before 1.0
     with pytest.raises(RunError, match=r"kaleido 1\.0 or newer"):
@@ -100,7 +102,7 @@ def test_without_chrome_one_line_says_so(
         raise ChromeNotFoundError
 
     _kaleido(monkeypatch, no_chrome)
-    with pytest.raises(RunError, match=r"without Chrome or Chromium \(pip install holdfast\[figures\]"):
+    with pytest.raises(RunError, match=r'without Chrome or Chromium \(pip install "holdfast\[figures\]"'):
         save_figures(all_figures(comparison), tmp_path)
 
 
