@@ -2,9 +2,9 @@
 
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from holdfast.errors import DataError
 
@@ -14,6 +14,14 @@ class Message(TypedDict):
 
     role: str
     content: str
+    reasoning_content: NotRequired[str]
+    """An assistant's thoughts before its answer, if they are not in `content`."""
+    tool_calls: NotRequired[Sequence[Mapping[str, Any]]]
+    """An assistant's calls of tools, in OpenAI's form. A call's `arguments` are a mapping."""
+    tool_call_id: NotRequired[str]
+    """In a tool's turn: the call that it answers."""
+    name: NotRequired[str]
+    """Who speaks, e.g. the tool of a tool's turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +35,7 @@ class Example:
     id: str
     messages: tuple[Message, ...]
     demonstration: str | None = None
-    """A response to imitate (TRL's `completion`)."""
+    """A response to imitate (TRL's `completion`). Thoughts come first, as `<think>\n…\n</think>\n\n`."""
     privileged_context: str | None = None
     """Text that only the teacher sees. If it is absent, the teacher sees the demonstration or the solution instead."""
     solution: tuple[str, ...] | None = None
@@ -38,6 +46,16 @@ class Example:
     """The actions of somebody who succeeded, without thoughts. A recipe may show only the first of them."""
     translation: tuple[Message, ...] | None = None
     """The same conversation in a language in which the model is safer."""
+    tools: tuple[Mapping[str, Any], ...] | None = None
+    """JSON schemas of the tools that the chat template shows the model."""
+    rendered_prompt: str | None = None
+    """The prompt as a chat template has rendered it already. The model sees this text. `messages` is one user turn of
+    the same text."""
+    demonstration_message: Message | None = None
+    """The demonstration as an assistant's turn, if it is more than `demonstration`, its text: it has `tool_calls`."""
+    trained_turns: tuple[int, ...] = ()
+    """Indices of the assistant's turns in `messages` that are demonstrations too, besides the last turn. Recipes that
+    train on demonstrations train on them."""
     answer: Any = None
     """What the verifier compares a completion with. It is never part of a prompt."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
