@@ -24,7 +24,7 @@ from holdfast.tasks.readers.record import (
 )
 from holdfast.tasks.readers.targets import Target, TrainOn, of_columns, of_conversation
 from holdfast.tasks.readers.tools import tools_of
-from holdfast.tasks.readers.turns import Turn, assistant_text, conversation
+from holdfast.tasks.readers.turns import Turn, assistant_text, conversation, unpacked
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def _check_named_columns(records: Sequence[Record], columns: Columns, where: str
 def _example(record: Record, columns: Columns, stem: str, form: Form, reading: Reading) -> Example:
     where = record.where
     refuse_media(record, columns)
-    record = form.adapt(record, columns)
+    record, columns = form.adapt(record, columns)
     if reading.prompt_template is not None:
         prompt = write_prompt(reading.prompt_template, record.values, where)
         record = replace(record, values={**record.values, columns.prompt: prompt})
@@ -228,6 +228,9 @@ def _after_rendered(rendered: str, record: Record, columns: Columns) -> Target:
 def _target(record: Record, columns: Columns, reading: Reading) -> Target:
     values, where = record.values, record.where
     completion = _completion(record, columns)
+    if reading.prompt_template is not None and not completion and column(values, columns.messages) is not None:
+        what = f"`prompt_template` writes the prompt, and `{columns.messages}` has one with its answer"
+        raise DataError(what, where=where, fix="remove the template, or name the answer with `columns: {completion: …}`")
     name = _prompt_column(record, columns, reading, bool(completion))
     turns = conversation(column(values, name), name, where, filled=record.filled)
     turns = _with_system(turns, column(values, columns.system), columns.system, where)
@@ -254,7 +257,8 @@ def _prompt_column(record: Record, columns: Columns, reading: Reading, has_compl
 
 
 def _completion(record: Record, columns: Columns) -> tuple[Turn, ...]:
-    value, where = column(record.values, columns.completion), record.where
+    where = record.where
+    value = unpacked(column(record.values, columns.completion), columns.completion, where)
     if value is None:
         return ()
     if not isinstance(value, str):

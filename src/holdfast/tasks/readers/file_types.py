@@ -61,9 +61,8 @@ def read_file(path: Path, split: str | None = None) -> list[Record | FaultyRecor
         records = list(_records(path, suffix, packing, split))
     except FileNotFoundError:
         raise DataError("no such file", where=str(path), fix="check the path in the configuration") from None
-    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        fix = "pack it again" if packing else "check its permissions"
-        raise DataError(f"cannot be read: {first_line(error)}", where=str(path), fix=fix) from None
+    except OSError as error:
+        raise DataError(f"cannot be read: {first_line(error)}", where=str(path), fix="check its permissions") from None
     except UnicodeDecodeError as error:
         raise DataError(f"cannot be read: {first_line(error)}", where=str(path), fix="save it as UTF-8") from None
     if not records:
@@ -74,11 +73,19 @@ def read_file(path: Path, split: str | None = None) -> list[Record | FaultyRecor
 def _records(path: Path, suffix: str, packing: str, split: str | None) -> Iterator[Record | FaultyRecord]:
     if suffix == ".parquet":
         return parquet_table(path)
-    data = path.read_bytes()
-    text = _decoded(PACKED[packing](data) if packing else data, str(path))
+    text = _decoded(_unpacked(path.read_bytes(), packing, str(path)), str(path))
     if suffix in (".csv", ".tsv"):
         return text_table(text, str(path), "\t" if suffix == ".tsv" else None)
     return json_records(text, str(path), split)
+
+
+def _unpacked(data: bytes, packing: str, path: str) -> bytes:
+    if not packing:
+        return data
+    try:
+        return PACKED[packing](data)
+    except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error) as error:
+        raise DataError(f"cannot be read: {first_line(error)}", where=path, fix="pack it again") from None
 
 
 def _decoded(data: bytes, path: str) -> str:

@@ -22,13 +22,13 @@ class Form:
 
     Args:
         fits: whether a set has it. It gets the first value of each column that any record has.
-        adapt: a record with the columns that `columns` names.
+        adapt: a record, and the names of its columns in this form.
         consumed: columns that it reads besides those of `columns`.
         labels: columns that it knows and leaves to the verifier.
     """
 
     fits: Callable[[Columns, Mapping[str, Any]], bool]
-    adapt: Callable[[Record, Columns], Record]
+    adapt: Callable[[Record, Columns], tuple[Record, Columns]]
     consumed: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
 
@@ -39,7 +39,10 @@ def form_of(records: Sequence[Record], columns: Columns, reader: str) -> Form:
     Raises:
         DataError: the set has a form that nothing can be learned from as it is, such as preference data.
     """
-    first = {name: value for record in reversed(records) for name, value in record.values.items() if value is not None}
+    first: dict[str, Any] = {}
+    for name, value in (item for record in records for item in record.values.items()):
+        if first.get(name) is None:
+            first[name] = value
     _refuse_preferences(first, records, columns)
     if reader != "auto":
         return FORMS[reader]
@@ -81,11 +84,11 @@ def _refuse_preferences(first: Mapping[str, Any], records: Sequence[Record], col
         )
 
 
-def _same(record: Record, columns: Columns) -> Record:
-    return record
+def _same(record: Record, columns: Columns) -> tuple[Record, Columns]:
+    return record, columns
 
 
-def _from_alpaca(record: Record, columns: Columns) -> Record:
+def _from_alpaca(record: Record, columns: Columns) -> tuple[Record, Columns]:
     """`input` follows the instruction after an empty line. `history` holds earlier pairs of question and answer."""
     values = dict(record.values)
     instruction = text(values.get("instruction"), "instruction", record.where)
@@ -97,8 +100,7 @@ def _from_alpaca(record: Record, columns: Columns) -> Record:
         values[columns.prompt] = [*_history(history, record.where), {"role": "user", "content": instruction}]
     else:
         values[columns.prompt] = instruction
-    values[columns.completion] = values.get("output")
-    return replace(record, values=values)
+    return replace(record, values=values), columns.model_copy(update={"completion": "output"})
 
 
 def _history(history: Any, where: str) -> list[dict[str, str]]:
@@ -109,17 +111,14 @@ def _history(history: Any, where: str) -> list[dict[str, str]]:
     return [{"role": role, "content": said} for pair in pairs for role, said in zip(roles, pair, strict=True)]
 
 
-def _from_sharegpt(record: Record, columns: Columns) -> Record:
-    found = next((name for name in SHAREGPT if record.values.get(name) is not None), None)
-    if found is None:
-        return record
-    return replace(record, values={**record.values, columns.messages: record.values[found]})
+def _from_sharegpt(record: Record, columns: Columns) -> tuple[Record, Columns]:
+    found = next((name for name in SHAREGPT if name in record.values), None)
+    return record, columns if found is None else columns.model_copy(update={"messages": found})
 
 
-def _from_verl(record: Record, columns: Columns) -> Record:
-    if columns.answer != Columns().answer:
-        return record
-    return replace(record, values={**record.values, columns.answer: column(record.values, VERL_ANSWER)})
+def _from_verl(record: Record, columns: Columns) -> tuple[Record, Columns]:
+    named = columns.answer != Columns().answer
+    return record, columns if named else columns.model_copy(update={"answer": VERL_ANSWER})
 
 
 def _has_conversation(columns: Columns, first: Mapping[str, Any]) -> bool:

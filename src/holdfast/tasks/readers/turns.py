@@ -79,7 +79,7 @@ def conversation(value: Any, column: str, where: str, *, filled: bool = False) -
     Raises:
         DataError: it is neither text nor a list of turns, or a turn is malformed.
     """
-    value = _unpacked(value, column, where)
+    value = unpacked(value, column, where)
     if isinstance(value, str):
         return (Turn(Message(role="user", content=text(value, column, where))),)
     if not isinstance(value, list) or not value:
@@ -99,9 +99,13 @@ def assistant_text(value: str, thoughts: str | None, name: str, where: str) -> T
     return Turn(Message(role="assistant", content=answer if thoughts is None else normal_form(thoughts, answer)))
 
 
-def _unpacked(value: Any, column: str, where: str) -> Any:
-    """A list of turns that is written as text, as tables of text have it."""
-    if not isinstance(value, str) or not value.lstrip().startswith(("[{", "[ {")):
+def unpacked(value: Any, column: str, where: str) -> Any:
+    """A list of turns, if the value is one that is written as JSON text, as tables of text have it; else the value.
+
+    Raises:
+        DataError: it is a list of turns as Python prints it.
+    """
+    if not isinstance(value, str) or not value.lstrip().startswith("["):
         return value
     try:
         turns = json.loads(value)
@@ -110,8 +114,11 @@ def _unpacked(value: Any, column: str, where: str) -> Any:
             what = f"`{column}` is a list of turns in Python's own notation"
             raise DataError(what, where=where, fix="write it as JSON, or the file as Parquet") from None
         return value
-    is_turns = all(isinstance(turn, Mapping) and ({"role", "content"} <= set(turn) or "from" in turn) for turn in turns)
-    return turns if is_turns else value
+    forms = ({"role", "content"}, {"role", "tool_calls"}, {"from", "value"})
+    is_turns = isinstance(turns, list) and all(
+        isinstance(turn, Mapping) and any(keys <= set(turn) for keys in forms) for turn in turns
+    )
+    return turns if turns and is_turns else value
 
 
 def _turn(turn: Any, name: str, where: str, filled: bool) -> Turn:
