@@ -229,7 +229,8 @@ def test_a_named_column_must_exist_and_ids_must_be_unique():
 
 ROLE_WORDS = ["user", "assistant", "system", "tool", "developer", "human", "gpt", "function_call", "observation"]
 TURN_KEYS = ["role", "content", "from", "value", "type", "text", *THOUGHT_KEYS, *TRAINED_KEYS, "masked", "tool_calls"]
-WORDS = st.text(max_size=5) | st.sampled_from(["<think>a</think>b", "a</think>b", "<think>a", "[1]", '[{"role": "user"}]'])
+THOUGHTS = ["<think>a</think>b", "a</think>b", "<think>a"]
+WORDS = st.text(max_size=5) | st.sampled_from([*THOUGHTS, "[1]", '[{"role": "user"}]'])
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | WORDS,
     lambda inner: (

@@ -59,7 +59,7 @@ def tool_calls(folder: Path) -> dict[str, Any]:
     def dialog(n: int, color: str) -> dict[str, Any]:
         turns = [
             turn("user", f"Paint {color}."),
-            turn("assistant", None, tool_calls=[call("paint", json.dumps({"color": color}), id=f"c{n}")], thinking="so"),
+            turn("assistant", None, tool_calls=[call("paint", f'{{"color": "{color}"}}', id=f"c{n}")], thinking="so"),
             turn("tool", '{"done": true}', tool_call_id=f"c{n}"),
             turn("assistant", f"It is {color}."),
         ]
@@ -78,7 +78,8 @@ def sharegpt(folder: Path) -> dict[str, Any]:
             said("observation", "done"),
             said("gpt", f"It is {color}."),
         ]
-        return {"conversations": turns, "system": "Be short.", "tools": json.dumps([{"name": "paint", "parameters": {}}])}
+        tools = json.dumps([{"name": "paint", "parameters": {}}])
+        return {"conversations": turns, "system": "Be short.", "tools": tools}
 
     (folder / "d.json").write_text(json.dumps([dialog(color) for color in COLORS]))
     return {"train": "d.json"}
@@ -86,7 +87,8 @@ def sharegpt(folder: Path) -> dict[str, Any]:
 
 def alpaca(folder: Path) -> dict[str, Any]:
     records = [
-        {"instruction": f"Name it, {n}.", "input": color if n % 2 else "", "output": color} for n, color in enumerate(COLORS)
+        {"instruction": f"Name it, {n}.", "input": color if n % 2 else "", "output": color}
+        for n, color in enumerate(COLORS)
     ]
     (folder / "d.json").write_text(json.dumps(records))
     return {"train": "d.json"}
@@ -122,7 +124,8 @@ def tab_separated(folder: Path) -> dict[str, Any]:
 def saved_dataset(folder: Path) -> dict[str, Any]:
     def dialog(color: str) -> dict[str, Any]:
         turns = [turn("user", "hi"), turn("assistant", "Yes?", weight=1), turn("user", f"Say {color}.")]
-        return {"messages": [*turns, turn("assistant", color, weight=1), turn("user", "Now?"), turn("assistant", "No", weight=0)]}
+        turns += [turn("assistant", color, weight=1), turn("user", "Now?"), turn("assistant", "No", weight=0)]
+        return {"messages": turns}
 
     train = datasets.Dataset.from_list([dialog(color) for color in COLORS]).with_format("numpy")
     datasets.DatasetDict({"train": train}).save_to_disk(folder / "saved")

@@ -89,7 +89,7 @@ class SourceSettings(Settings):
     columns: Columns = Columns()
     """The names of your columns."""
     prompt_template: str | None = None
-    """Writes the prompt from columns, e.g. `"{instruction}\n\n{input}"`. Double braces stand for single ones."""
+    """Writes the prompt from columns, such as `Sort {title} of {author}`. `{{word}}` stands for `{word}`."""
     bad_records: Literal["refuse", "drop"] = "refuse"
     """What happens if some records cannot be read. They are counted, and the first are named, in either case."""
     verifier: str | None = None

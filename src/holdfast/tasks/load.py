@@ -53,8 +53,7 @@ PUBLISHED = {
 
 @dataclass(frozen=True, slots=True)
 class LoadedSplit:
-    """The examples of a file or split, the columns with text that none is read from, and how many records were dropped.
-    """
+    """The examples of a file or split, its columns with text that nothing reads, and how many records were dropped."""
 
     examples: list[Example]
     unread_columns: tuple[str, ...]

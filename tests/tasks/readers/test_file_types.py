@@ -68,7 +68,7 @@ def test_the_split_of_a_wrapped_file_is_what_it_is_used_for(tmp_path: Path):
     task = load_task(TaskSettings(name="t", train=file, test=file))
     assert (len(task.train), len(task.test)) == (4, 2)
     other = written(tmp_path / "b.json", json.dumps({"easy": rows[:4], "hard": rows[4:]}))
-    with pytest.raises(DataError, match="with the lists 'easy', 'hard' .write one file per list"):
+    with pytest.raises(DataError, match=r"with the lists 'easy', 'hard' .write one file per list"):
         load_task(TaskSettings(name="t", train=str(other)))
 
 
@@ -105,9 +105,9 @@ def test_packed_files_are_read(tmp_path: Path, pack: Any, suffix: str, content: 
     file = written(tmp_path / f"a{suffix}{pack[0]}", pack[1](content.encode()))
     assert values(file) == ROWS
     assert records_to_examples(read_records(file), Columns(), str(file))[0].id == "a-1"
-    with pytest.raises(DataError, match="cannot be read.*pack it again"):
+    with pytest.raises(DataError, match=r"cannot be read.*pack it again"):
         read_file(written(file, b"no"))
-    with pytest.raises(DataError, match="cannot be read.*pack it again"):
+    with pytest.raises(DataError, match=r"cannot be read.*pack it again"):
         read_file(written(file, pack[1](content.encode())[:-9]))
 
 
@@ -131,7 +131,9 @@ def test_tables_of_text(tmp_path: Path):
     assert found[1] == {"prompt": 'say "hi"', "completion": "y", "answer": "3"}
     assert "has 2 cells, and the first line names 4 columns" in str(found[2])
     assert values(written(tmp_path / "a.csv", "prompt;completion\na, b;c\n")) == [{"prompt": "a, b", "completion": "c"}]
-    assert values(written(tmp_path / "a.tsv", "prompt\tcompletion\na, b\tc\n")) == [{"prompt": "a, b", "completion": "c"}]
+    assert values(written(tmp_path / "a.tsv", "prompt\tcompletion\na, b\tc\n")) == [
+        {"prompt": "a, b", "completion": "c"}
+    ]
     long = "x" * 200_000
     assert values(written(tmp_path / "a.csv", f"prompt\n{long}\n")) == [{"prompt": long}]
 
@@ -202,18 +204,25 @@ def test_saved_datasets_with_a_format_are_plain(tmp_path: Path):
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=4),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["data", "prompt", "role", "columns", "0", "1"]), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["data", "prompt", "role", "columns", "0", "1"]), inner, max_size=3)
+    ),
     max_leaves=8,
 )
+
+
+def messages(text: str) -> list[str]:
+    """The places of the records of a text, and the errors in it."""
+    try:
+        found = list(json_records(text, "d.json"))
+    except DataError as error:
+        return [str(error)]
+    return [str(each.error) if isinstance(each, FaultyRecord) else each.where for each in found]
 
 
 @given(JSON | st.text(max_size=20), st.sampled_from([None, 1]))
 def test_any_text_gives_records_or_errors_of_one_line(value: Any, indent: int | None):
     text = value if isinstance(value, str) else json.dumps(value, indent=indent)
-    try:
-        found = list(json_records(text, "d.json"))
-    except DataError as error:
-        assert "\n" not in str(error)
-        return
-    for each in found:
-        assert "\n" not in (str(each.error) if isinstance(each, FaultyRecord) else each.where)
+    for message in messages(text):
+        assert "\n" not in message

@@ -1,4 +1,4 @@
-"""`holdfast.tasks.readers.forms`: forms of records are recognized where they are plain, and named where they are not."""
+"""`holdfast.tasks.readers.forms`: forms of records are recognized where they are plain, and refused truly elsewhere."""
 
 from typing import Any
 
@@ -10,9 +10,16 @@ from holdfast.tasks.files import Reading, Record, records_to_examples, unread_co
 from wild_records import example, said, turn
 
 
-def contents(values: dict[str, Any], columns: dict[str, str] | None = None, **reading: Any) -> tuple[list[str], str | None]:
+def contents(
+    values: dict[str, Any], columns: dict[str, str] | None = None, **reading: Any
+) -> tuple[list[str], str | None]:
+    """The turns of the prompt and the demonstration."""
     e = example(values, columns, **reading)
     return [f"{m['role']}: {m['content']}" for m in e.messages], e.demonstration
+
+
+def part(kind: str, text: str) -> dict[str, str]:
+    return {"type": kind, "text": text}
 
 
 ONE = (["user: q"], "a")
@@ -35,7 +42,7 @@ ONE = (["user: q"], "a")
         {"instruction": "q", "input": None, "output": "a"},
         {"instruction": "q", "output": "a"},
         {"prompt": [turn("user", [{"type": "text", "text": "q"}])], "completion": [turn("assistant", ["a"])]},
-        {"messages": [turn("user", [{"type": "input_text", "text": "q"}]), turn("assistant", [{"type": "output_text", "text": "a"}])]},
+        {"messages": [turn("user", [part("input_text", "q")]), turn("assistant", [part("output_text", "a")])]},
     ],
 )
 def test_each_plain_form_is_recognized(values: dict[str, Any]):
@@ -96,7 +103,9 @@ def test_verls_nested_columns():
 
 
 def test_a_dotted_column_that_does_not_exist_is_named():
-    with pytest.raises(DataError, match=r"no column 'reward_model.ground_truht'.*mean 'reward_model.ground_truth'") as e:
+    with pytest.raises(
+        DataError, match=r"no column 'reward_model.ground_truht'.*mean 'reward_model.ground_truth'"
+    ) as e:
         example(VERL, {"answer": "reward_model.ground_truht"})
     assert "the columns are ability, data_source, extra_info, prompt, reward_model (" in str(e.value)
 
@@ -172,8 +181,8 @@ def test_a_rendered_prompt_is_kept_as_it_is():
         example({"rendered_prompt": text, "system": "s"})
     with pytest.raises(DataError, match="`rendered_prompt` is empty"):
         example({"rendered_prompt": ""})
+    turns = [turn("assistant", "a"), turn("tool", "t"), turn("assistant", "b")]
     with pytest.raises(DataError, match="several turns, and the prompt is rendered already"):
-        turns = [turn("assistant", "a"), turn("tool", "t"), turn("assistant", "b")]
         example({"rendered_prompt": text, "completion": turns})
 
 
@@ -196,5 +205,10 @@ def test_columns_with_text_that_nothing_reads_are_known():
 
 def test_ids_come_from_the_name_of_the_file_without_its_types():
     record = Record({"prompt": "q"}, 4, "x")
-    for where, expected in (("a/b.jsonl", "b-4"), ("a/b.jsonl.gz", "b-4"), ("a/b.c.json", "b.c-4"), ("a/train", "train-4")):
+    for where, expected in (
+        ("a/b.jsonl", "b-4"),
+        ("a/b.jsonl.gz", "b-4"),
+        ("a/b.c.json", "b.c-4"),
+        ("a/train", "train-4"),
+    ):
         assert records_to_examples([record], Columns(), where)[0].id == expected

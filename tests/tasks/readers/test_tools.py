@@ -105,7 +105,10 @@ def test_older_spellings_of_calls_and_results():
 def test_what_arrow_fills_in_is_removed_and_what_json_says_is_kept(tmp_path: Path):
     other = call("clock", {"zone": "UTC"}, id="c2")
     rows = [
-        {"messages": [DIALOG[0], turn("assistant", None, tool_calls=[each])], "tools": [WEATHER, tool("clock", zone="string")]}
+        {
+            "messages": [DIALOG[0], turn("assistant", None, tool_calls=[each])],
+            "tools": [WEATHER, tool("clock", zone="string")],
+        }
         for each in (CALL, other)
     ]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")

@@ -46,7 +46,8 @@ def test_all_turns_are_trained_on_if_asked_for():
     assert example({"messages": dialog({}, {}, {})}, train_on="all").trained_turns == (1, 3)
     e = example({"messages": dialog({}, {"weight": 0}, {}, {"weight": 0})}, train_on="all")
     assert (e.demonstration, e.trained_turns) == ("a2", (1,))
-    assert example({"prompt": dialog({})[:2] + [turn("user", "q")], "completion": "a"}, train_on="all").trained_turns == (1,)
+    prompt = [*dialog({}), turn("user", "q")]
+    assert example({"prompt": prompt, "completion": "a"}, train_on="all").trained_turns == (1,)
 
 
 def test_a_conversation_that_ends_with_a_question_has_a_target_only_if_it_says_so():

@@ -22,7 +22,7 @@ from holdfast.tasks.readers.record import (
     missing_column,
     text,
 )
-from holdfast.tasks.readers.targets import Target, TrainOn, of_columns, of_conversation
+from holdfast.tasks.readers.targets import SplitConversation, TrainOn, of_columns, of_conversation
 from holdfast.tasks.readers.tools import tools_of
 from holdfast.tasks.readers.turns import Turn, assistant_text, conversation, unpacked
 
@@ -212,11 +212,11 @@ def _rendered(record: Record, columns: Columns) -> str | None:
     rendered = text(value, columns.rendered_prompt, record.where)
     if column(record.values, columns.system) not in (None, ""):
         what = f"the record has both a `{columns.rendered_prompt}` and a `{columns.system}` column"
-        raise DataError(what, where=record.where, fix="a rendered prompt has its system prompt inside; keep one of them")
+        raise DataError(what, where=record.where, fix="keep one of them")
     return rendered
 
 
-def _after_rendered(rendered: str, record: Record, columns: Columns) -> Target:
+def _after_rendered(rendered: str, record: Record, columns: Columns) -> SplitConversation:
     prompt = (Turn(Message(role="user", content=rendered)),)
     completion = _completion(record, columns)
     if len(completion) > 1:
@@ -225,12 +225,12 @@ def _after_rendered(rendered: str, record: Record, columns: Columns) -> Target:
     return of_columns(prompt, completion, "last", (columns.rendered_prompt, columns.completion), record.where)
 
 
-def _target(record: Record, columns: Columns, reading: Reading) -> Target:
+def _target(record: Record, columns: Columns, reading: Reading) -> SplitConversation:
     values, where = record.values, record.where
     completion = _completion(record, columns)
     if reading.prompt_template is not None and not completion and column(values, columns.messages) is not None:
         what = f"`prompt_template` writes the prompt, and `{columns.messages}` has one with its answer"
-        raise DataError(what, where=where, fix="remove the template, or name the answer with `columns: {completion: …}`")
+        raise DataError(what, where=where, fix="remove it, or name the answer with `columns: {completion: …}`")
     name = _prompt_column(record, columns, reading, bool(completion))
     turns = conversation(column(values, name), name, where, filled=record.filled)
     turns = _with_system(turns, column(values, columns.system), columns.system, where)
@@ -242,8 +242,8 @@ def _target(record: Record, columns: Columns, reading: Reading) -> Target:
 def _prompt_column(record: Record, columns: Columns, reading: Reading, has_completion: bool) -> str:
     """The column of the conversation: the prompt's, or that of whole conversations if it says more.
 
-    Some datasets have the first prompt beside the conversation. A prompt that the user names, or writes with a template,
-    is meant.
+    Some datasets have the first prompt beside the conversation. A prompt that the user names, or writes with a
+    template, is meant.
     """
     values = record.values
     has_prompt, has_messages = (column(values, name) is not None for name in (columns.prompt, columns.messages))

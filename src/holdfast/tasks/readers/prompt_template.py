@@ -55,6 +55,7 @@ def write_prompt(template: str, values: Mapping[str, Any], where: str) -> str:
             return found or ""
         if isinstance(found, bool | int | float):
             return json.dumps(found)
-        raise DataError(f"`{match[2]}` is {kind(found)}, and a template takes text", where=where, fix="write it as text")
+        what = f"`{match[2]}` is {kind(found)}, and a template takes text"
+        raise DataError(what, where=where, fix="write it as text")
 
     return _PLACE.sub(value, template).strip()

@@ -47,9 +47,8 @@ def text_table(text: str, path: str, separator: str | None = None) -> Iterator[R
             values = {name: cell if cell else None for name, cell in zip(names, row, strict=True) if name}
             yield Record(values, rows.line_num, where)
     except csv.Error as error:
-        raise DataError(
-            f"is not a table of text: {error}", where=f"{path}:{rows.line_num}", fix="check its quotes, or write it again"
-        ) from None
+        where = f"{path}:{rows.line_num}"
+        raise DataError(f"is not a table of text: {error}", where=where, fix="check its quotes") from None
 
 
 def parquet_table(path: Path) -> Iterator[Record]:

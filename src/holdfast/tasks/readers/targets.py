@@ -17,7 +17,7 @@ TrainOn = Literal["last", "all"]
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class SplitConversation:
     """A conversation, split.
 
     Args:
@@ -31,7 +31,7 @@ class Target:
     trained: tuple[int, ...]
 
 
-def of_conversation(turns: Sequence[Turn], train_on: TrainOn, column: str, where: str) -> Target:
+def of_conversation(turns: Sequence[Turn], train_on: TrainOn, column: str, where: str) -> SplitConversation:
     """Split one conversation that has prompt and demonstration.
 
     A conversation that ends with a user's or a tool's turn has no demonstration, unless its turns have weights or all
@@ -57,7 +57,7 @@ def of_conversation(turns: Sequence[Turn], train_on: TrainOn, column: str, where
 
 def of_columns(
     prompt: Sequence[Turn], completion: Sequence[Turn], train_on: TrainOn, columns: tuple[str, str], where: str
-) -> Target:
+) -> SplitConversation:
     """Join a prompt and its completion, which may be several turns: calls of tools, results, and an answer.
 
     All of the assistant's turns in a completion are trained on, unless their weight is 0.
@@ -86,7 +86,7 @@ def of_columns(
     if not wanted:
         raise _nothing_trained(columns[1], where)
     start = _checked(prompt, None, train_on, columns[0], where)
-    return Target(
+    return SplitConversation(
         prompt + completion[: wanted[-1]],
         completion[wanted[-1]],
         start.trained + tuple(len(prompt) + index for index in wanted[:-1]),
@@ -95,7 +95,7 @@ def of_columns(
 
 def _checked(
     prompt: tuple[Turn, ...], demonstration: Turn | None, train_on: TrainOn, column: str, where: str
-) -> Target:
+) -> SplitConversation:
     if not prompt or prompt[-1].role not in ("user", "tool"):
         raise DataError(
             f"`{column}` does not end with a user turn" + (" before the answer" if demonstration is not None else ""),
@@ -109,7 +109,7 @@ def _checked(
         for index, turn in enumerate(prompt)
         if turn.role == "assistant" and (turn.trained or (turn.trained is None and train_on == "all"))
     )
-    return Target(prompt, demonstration, trained)
+    return SplitConversation(prompt, demonstration, trained)
 
 
 def _nothing_trained(column: str, where: str) -> DataError:

@@ -150,13 +150,11 @@ def _other_message(turn: Mapping[str, Any], role: str, said: Any, name: str, whe
     message = Message(role=role, content=text(content, name, where, may_be_empty=role in ("system", "tool")))
     for key in ("tool_call_id", "name"):
         if isinstance(turn.get(key), str):
-            message[key] = turn[key]  # type: ignore[literal-required]
+            message[key] = turn[key]
     return message
 
 
-def _assistant_message(
-    turn: Mapping[str, Any], said: Any, called: Any, name: str, where: str, filled: bool
-) -> Message:
+def _assistant_message(turn: Mapping[str, Any], said: Any, called: Any, name: str, where: str, filled: bool) -> Message:
     calls = tool_calls_of(called, f"{name}.tool_calls", where, filled=filled)
     content, in_parts = _content(said, f"{name}.content", where)
     if calls and content is None:
