@@ -15,7 +15,7 @@ from holdfast.config.settings import Columns
 from holdfast.data.example import Example
 from holdfast.errors import DataError
 from holdfast.tasks.files import Record, read_dataset, read_records, records_to_examples
-from holdfast.tasks.readers.forms import ALPACA, SHAREGPT
+from holdfast.tasks.readers.forms import ALPACA_PROMPT, SHAREGPT
 from holdfast.tasks.readers.thoughts import THOUGHT_KEYS
 from holdfast.tasks.readers.weights import TRAINED_KEYS
 
@@ -253,7 +253,7 @@ def outcome(values: dict[str, Any]) -> Example | DataError:
         return error
 
 
-@given(st.dictionaries(st.sampled_from([*Columns().model_dump(), *ALPACA, *SHAREGPT, "images"]), JSON))
+@given(st.dictionaries(st.sampled_from([*Columns().model_dump(), *ALPACA_PROMPT, "output", *SHAREGPT, "images"]), JSON))
 def test_any_record_gives_an_example_or_an_error_of_one_line(values: dict[str, Any]):
     result = outcome(values)
     if isinstance(result, DataError):

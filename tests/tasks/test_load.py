@@ -267,6 +267,19 @@ def test_data_hash_sees_every_field(train_file: str):
     assert data_hash(suite) == data_hash(replace(suite, name="u")) != known
 
 
+def test_the_data_of_runs_from_before_examples_had_tools_has_not_changed():
+    e = Example("e", ({"role": "user", "content": "q"},), demonstration="d", answer=3, metadata={"k": "v"})
+    suite = Suite("s", "ood", [e], lambda example, completion: Verdict(0.0))
+    assert data_hash(suite) == "d4dffbe8a173d266750a5ad147f2bf8d08240cd5285f9408e6da1cafc62b965a"
+    for later in (
+        {"tools": ({"type": "function", "function": {"name": "f"}},)},
+        {"rendered_prompt": "q"},
+        {"demonstration_message": {"role": "assistant", "content": "d"}},
+        {"trained_turns": (0,)},
+    ):
+        assert data_hash(replace(suite, test=[replace(e, **later)])) != data_hash(suite)
+
+
 def test_published_tasks_load(shared_data: Path):
     for domain, shared in (("biology", 0), ("chemistry", 0), ("material", 1), ("physics", 0)):
         files = {split: str(shared_data / "sciknoweval" / domain / f"{split}.json") for split in ("train", "test")}

@@ -7,11 +7,12 @@ error in it is one line that names them.
 from pathlib import Path
 from typing import Any
 
-from holdfast.tasks.readers.examples import Reading, published_examples, records_to_examples, unread_columns
+from holdfast.tasks.readers.examples import Reading, published_examples, records_to_examples
 from holdfast.tasks.readers.faults import BadRecords
 from holdfast.tasks.readers.file_types import SUFFIXES, read_file
 from holdfast.tasks.readers.hub import read_dataset
 from holdfast.tasks.readers.record import FaultyRecord, Record, first_line
+from holdfast.tasks.readers.unread import unread_columns
 
 __all__ = [
     "DEMONSTRATION_COLUMNS",

@@ -36,6 +36,10 @@ warning, because published splits overlap a little: one of the 94 test prompts o
 training prompt."""
 
 
+LATER_FIELDS = ("tools", "rendered_prompt", "demonstration_message", "trained_turns")
+"""Fields of examples that are newer than `data_hash`."""
+
+
 @dataclass(frozen=True, slots=True)
 class PublishedReader:
     """How records of a published task become examples, and how its answers are judged."""
@@ -191,12 +195,17 @@ def load_suite(settings: SuiteSettings) -> Suite:
 
 
 def data_hash(data: Task | Suite) -> str:
-    """SHA-256 over all examples of a task or a suite, in order: prompts, privileges, answers and metadata."""
+    """SHA-256 over all examples of a task or a suite, in order: prompts, privileges, answers and metadata.
+
+    Runs that began before examples had the fields of `LATER_FIELDS` resume, because these count only where they are
+    set.
+    """
     digest = hashlib.sha256()
     splits = [data.train, data.test] if isinstance(data, Task) else [data.test]
     for split in splits:
         for example in split:
-            plain = {f.name: getattr(example, f.name) for f in fields(example)}
+            values = {field.name: getattr(example, field.name) for field in fields(example)}
+            plain = {name: value for name, value in values.items() if value or name not in LATER_FIELDS}
             digest.update(json.dumps(plain, sort_keys=True, default=str).encode() + b"\n")
         digest.update(b"\n")
     return digest.hexdigest()

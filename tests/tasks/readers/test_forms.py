@@ -119,6 +119,7 @@ def test_a_dotted_column_that_does_not_exist_is_named():
             r"preferences.*`columns: {messages: chosen}`",
         ),
         ({"prompt": "q", "completions": ["a"], "labels": [True]}, "preferences"),
+        ({"input": {"messages": []}, "preferred_output": [], "non_preferred_output": []}, "preferences"),
         ({"prompt": "q", "completion": "a", "label": True}, "good and bad completions"),
     ],
 )
@@ -151,6 +152,11 @@ def test_what_is_not_text_is_refused(name: str):
         ({"messages": "[{'role': 'user', 'content': 'q'}]"}, "Python's own notation"),
         ({"conversations": [said("narrator", "q")]}, "the role 'narrator'"),
         ({"conversations": [{"human": "q", "assistant": "a"}]}, r"`conversations\[0\]` is not a turn"),
+        (
+            {"messages": [turn("system", "s", tools="[]"), turn("user", "q")]},
+            "`tools`, which is not read .put it into a col",
+        ),
+        ({"messages": [turn("user", "q", images=["x.png"])]}, "`images`, which is not read"),
         ({"conversations": []}, "`conversations` is empty"),
         ({"conversations": None}, "`conversations` is empty"),
         ({"messages": None}, "`messages` is empty"),
@@ -197,9 +203,15 @@ def test_columns_with_text_that_nothing_reads_are_known():
     assert unread(record, prompt_template="{prompt} {context}") == ("note",)
     alpaca = {"instruction": "q", "input": "i", "output": "a"}
     assert unread(alpaca) == ()
+    assert unread(alpaca, prompt_template="{instruction}") == ("input",)
+    assert unread(record, prompt_template="{context}") == ("prompt", "note")
     assert unread(alpaca, {"prompt": "instruction", "completion": "output"}) == ("input",)
     assert unread({"conversations": [said("human", "q")], "topic": "t"}) == ("topic",)
     assert unread(VERL) == ()
+    turns = [turn("user", "q", id="1"), turn("assistant", "a", thought="hm", reasoning="r", weight=1, score=2)]
+    assert unread({"messages": turns}) == ("messages[].id", "messages[].thought")
+    assert unread({"conversations": [said("human", "q", lang="en")]}) == ("conversations[].lang",)
+    assert unread({"prompt": turns[:1], "completion": turns[1:]}) == ("prompt[].id", "completion[].thought")
     assert unread_columns([], Columns()) == ()
 
 

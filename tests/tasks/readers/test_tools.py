@@ -102,6 +102,23 @@ def test_older_spellings_of_calls_and_results():
     assert e.tools[0]["function"]["name"] == "f"
 
 
+def test_functions_are_the_older_name_of_tools():
+    e = example({"messages": DIALOG, "functions": [WEATHER["function"]]})
+    assert e.tools == (WEATHER,)
+    assert example({"messages": DIALOG, "functions": ["f", "g"]}).tools is None
+    assert example({"messages": DIALOG, "functions": [WEATHER["function"]], "tools": None}).tools is None
+
+
+def test_names_of_speakers_are_kept():
+    turns = [
+        turn("user", "q", name="Ann"),
+        turn("assistant", "a", name="Bob"),
+        turn("user", "r"),
+        turn("assistant", "b"),
+    ]
+    assert [m.get("name") for m in example({"messages": turns}).messages] == ["Ann", "Bob", None]
+
+
 def test_what_arrow_fills_in_is_removed_and_what_json_says_is_kept(tmp_path: Path):
     other = call("clock", {"zone": "UTC"}, id="c2")
     rows = [

@@ -10,8 +10,8 @@ from holdfast.data.example import Example, Message
 from holdfast.errors import DataError
 from holdfast.tasks.readers.faults import BadRecords, converted
 from holdfast.tasks.readers.file_types import PACKED
-from holdfast.tasks.readers.forms import Form, form_of, refuse_media
-from holdfast.tasks.readers.prompt_template import check_template, template_columns, write_prompt
+from holdfast.tasks.readers.forms import FUNCTIONS, Form, form_of, refuse_media
+from holdfast.tasks.readers.prompt_template import check_template, write_prompt
 from holdfast.tasks.readers.record import (
     FaultyRecord,
     Record,
@@ -101,32 +101,6 @@ def records_to_examples(
     return examples
 
 
-def unread_columns(
-    found: Sequence[Record | FaultyRecord], columns: Columns, reading: Reading | None = None
-) -> tuple[str, ...]:
-    """Columns with text that no field of an example is read from, in the order of the file.
-
-    Their values are in the metadata, so only a verifier or an environment can see them. See `records_to_examples` for
-    the arguments.
-    """
-    reading = reading or Reading()
-    records = [each for each in found if isinstance(each, Record)]
-    if not records:
-        return ()
-    form = form_of(records, columns, reading.reader)
-    read = {name.partition(".")[0] for name in columns.model_dump().values()} | set(columns.model_dump().values())
-    read |= {*form.consumed, *form.labels}
-    if reading.prompt_template is not None:
-        read |= {name.partition(".")[0] for name in template_columns(reading.prompt_template)}
-    with_text = (
-        name
-        for record in records
-        for name, value in record.values.items()
-        if isinstance(value, str) and value.strip() and name not in read
-    )
-    return tuple(dict.fromkeys(with_text))
-
-
 def published_examples(
     found: Sequence[Record | FaultyRecord],
     adapt: Callable[[Record], Record],
@@ -184,7 +158,7 @@ def _example(record: Record, columns: Columns, stem: str, form: Form, reading: R
     target = _target(record, columns, reading) if rendered is None else _after_rendered(rendered, record, columns)
     messages = tuple(turn.message for turn in target.prompt)
     demonstration = target.demonstration
-    used = {*columns.model_dump().values(), *form.consumed}
+    used = {*columns.model_dump().values(), *form.prompt, *form.consumed}
     return Example(
         id=_id(column(values, columns.id), columns.id, where) or f"{stem}-{record.number}",
         messages=messages,
@@ -270,8 +244,12 @@ def _completion(record: Record, columns: Columns) -> tuple[Turn, ...]:
 
 
 def _tools(record: Record, columns: Columns) -> tuple[Mapping[str, Any], ...] | None:
-    value = column(record.values, columns.tools)
-    return tools_of(value, columns.tools, record.where, filled=record.filled)
+    named = has_column(record.values, columns.tools) or columns.tools != Columns().tools
+    name = columns.tools if named else FUNCTIONS
+    value = column(record.values, name)
+    if not named and not (isinstance(value, list) and all(isinstance(item, Mapping) for item in value)):
+        return None
+    return tools_of(value, name, record.where, filled=record.filled)
 
 
 def _privileged(value: Any, name: str, where: str) -> str | None:

@@ -8,7 +8,10 @@ from holdfast.config.settings import Columns
 from holdfast.errors import DataError
 from holdfast.tasks.readers.record import Record, column, has_column, text
 
-ALPACA = ("instruction", "input", "output", "history")
+FUNCTIONS = "functions"
+"""OpenAI's older column for tools."""
+
+ALPACA_PROMPT = ("instruction", "input", "history")
 SHAREGPT = ("conversations", "conversation")
 VERL_ANSWER = "reward_model.ground_truth"
 VERL_LABELS = ("data_source", "ability", "reward_model", "extra_info")
@@ -23,12 +26,14 @@ class Form:
     Args:
         fits: whether a set has it. It gets the first value of each column that any record has.
         adapt: a record, and the names of its columns in this form.
-        consumed: columns that it reads besides those of `columns`.
+        prompt: columns that it writes the prompt from. A prompt template replaces it.
+        consumed: other columns that it reads besides those of `columns`.
         labels: columns that it knows and leaves to the verifier.
     """
 
     fits: Callable[[Columns, Mapping[str, Any]], bool]
     adapt: Callable[[Record, Columns], tuple[Record, Columns]]
+    prompt: tuple[str, ...] = ()
     consumed: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
 
@@ -67,7 +72,7 @@ def refuse_media(record: Record, columns: Columns) -> None:
 
 def _refuse_preferences(first: Mapping[str, Any], records: Sequence[Record], columns: Columns) -> None:
     read = set(columns.model_dump().values())
-    for pair in (("chosen", "rejected"), ("completions", "labels")):
+    for pair in (("chosen", "rejected"), ("preferred_output", "non_preferred_output"), ("completions", "labels")):
         if all(name in first for name in pair) and not read & set(pair):
             what = f"has preferences (`{pair[0]}`, `{pair[1]}`), and no recipe learns from them"
             fix = "remove these columns"
@@ -137,11 +142,12 @@ FORMS: Mapping[str, Form] = {
         labels=VERL_LABELS,
     ),
     "records": Form(_has_conversation, _same),
-    "sharegpt": Form(lambda columns, first: any(name in first for name in SHAREGPT), _from_sharegpt, SHAREGPT),
+    "sharegpt": Form(lambda columns, first: any(name in first for name in SHAREGPT), _from_sharegpt, consumed=SHAREGPT),
     "alpaca": Form(
         lambda columns, first: "instruction" in first and "output" in first and columns.completion not in first,
         _from_alpaca,
-        ALPACA,
+        ALPACA_PROMPT,
+        ("output",),
     ),
 }
 """All forms by the name of their reader, in the order in which `auto` tries them."""

@@ -8,9 +8,9 @@ from typing import Any
 from holdfast.data.example import Message
 from holdfast.errors import DataError
 from holdfast.tasks.readers.record import kind, text
-from holdfast.tasks.readers.thoughts import merged, normal_form, thoughts_of
+from holdfast.tasks.readers.thoughts import THOUGHT_KEYS, merged, normal_form, thoughts_of
 from holdfast.tasks.readers.tools import calls_as_text, tool_calls_of
-from holdfast.tasks.readers.weights import is_trained
+from holdfast.tasks.readers.weights import MASKED_KEY, TRAINED_KEYS, is_trained
 
 ROLES = {
     "system": "system",
@@ -37,7 +37,18 @@ SPEAKERS = {
 }
 """What a `from` means. ShareGPT has a role of its own for calls of tools, whose text is JSON."""
 
+UNREAD_KEYS = ("tools", "functions", "images", "image", "videos", "video", "audios", "audio")
+"""Keys of a turn that are refused, because the model would be trained without them."""
+
 CALLERS = ("function_call", "tool_call")
+
+READ_KEYS = frozenset(
+    (
+        *("role", "content", "from", "value", "name", "tool_calls", "function_call", "tool_call_id"),
+        *(*THOUGHT_KEYS, *TRAINED_KEYS, MASKED_KEY),
+    )
+)
+"""Keys of a turn that are read."""
 
 TEXT_PARTS = {"text": "text", "input_text": "text", "output_text": "text"}
 THOUGHT_PARTS = {"thinking": "thinking", "reasoning": "text"}
@@ -129,6 +140,10 @@ def _turn(turn: Any, name: str, where: str, filled: bool) -> Turn:
     roles = ROLES if "role" in turn else SPEAKERS
     if not isinstance(speaker, str) or speaker not in roles:
         raise DataError(f"`{name}` has the role {speaker!r}", where=where, fix=f"use one of {', '.join(roles)}")
+    for unread in UNREAD_KEYS:
+        if turn.get(unread) not in (None, "", []):
+            fix = "put it into a column of the record" if unread in ("tools", "functions") else "remove the record"
+            raise DataError(f"`{name}` has `{unread}`, which is not read", where=where, fix=fix)
     role, said = roles[speaker], None if key is None else turn[key]
     trained = is_trained(turn, role, name, where)
     if role != "assistant":
@@ -148,10 +163,9 @@ def _other_message(turn: Mapping[str, Any], role: str, said: Any, name: str, whe
         raise DataError(f"`{name}` has thoughts, but it is the {role}'s turn", where=where, fix="remove them")
     # Many conversations have an empty system turn. A tool may return nothing.
     message = Message(role=role, content=text(content, name, where, may_be_empty=role in ("system", "tool")))
-    for key in ("tool_call_id", "name"):
-        if isinstance(turn.get(key), str):
-            message[key] = turn[key]
-    return message
+    if isinstance(turn.get("tool_call_id"), str):
+        message["tool_call_id"] = turn["tool_call_id"]
+    return _named(message, turn)
 
 
 def _assistant_message(turn: Mapping[str, Any], said: Any, called: Any, name: str, where: str, filled: bool) -> Message:
@@ -171,6 +185,12 @@ def _assistant_message(turn: Mapping[str, Any], said: Any, called: Any, name: st
         message["reasoning_content"] = under_key
     if calls:
         message["tool_calls"] = calls
+    return _named(message, turn)
+
+
+def _named(message: Message, turn: Mapping[str, Any]) -> Message:
+    if isinstance(turn.get("name"), str):
+        message["name"] = turn["name"]
     return message
 
 
