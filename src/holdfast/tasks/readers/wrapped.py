@@ -8,9 +8,10 @@ from holdfast.errors import DataError
 _OWN_COLUMNS = ("prompt", "rendered_prompt", "messages", "conversations", "instruction", "question")
 """Columns of records. An object that has one of them as text or as one conversation is a record and wraps nothing."""
 
-_TURN_KEYS = ({"role"}, {"from", "value"})
+_OWN_LISTS = ("tools", "functions")
+"""Columns of records that hold lists of objects."""
 
-_TOOL_KEYS = ({"function"}, {"name", "parameters"}, {"name", "description"})
+_TURN_KEYS = ({"role", "content"}, {"role", "tool_calls"}, {"from", "value"})
 
 
 def unwrapped(value: Mapping[str, Any], path: str, split: str | None = None) -> Sequence[Any] | None:
@@ -28,11 +29,11 @@ def unwrapped(value: Mapping[str, Any], path: str, split: str | None = None) -> 
     Raises:
         DataError: there are several lists and none has the name of the split.
     """
-    if any(isinstance(own := value.get(name), str) or _has_only(own, _TURN_KEYS) for name in _OWN_COLUMNS):
+    if any(isinstance(own := value.get(name), str) or _are_turns(own) for name in _OWN_COLUMNS):
         return None
     if _is_table(value.get("columns"), value.get("data")):
         return [dict(zip(value["columns"], row, strict=True)) for row in value["data"]]
-    lists = [key for key, items in value.items() if _holds_records(items)]
+    lists = [key for key, items in value.items() if key not in _OWN_LISTS and _holds_records(items)]
     if len(lists) == 1:
         return list(value[lists[0]])
     if len(lists) > 1:
@@ -47,17 +48,17 @@ def unwrapped(value: Mapping[str, Any], path: str, split: str | None = None) -> 
 
 
 def _holds_records(items: Any) -> bool:
-    """Whether a value is a list of objects that are neither turns of a conversation nor tools."""
+    """Whether a value is a list of objects that are no turns of a conversation."""
     objects = isinstance(items, list) and bool(items) and all(isinstance(item, Mapping) for item in items)
-    return objects and not _has_only(items, _TURN_KEYS) and not _has_only(items, _TOOL_KEYS)
+    return objects and not _are_turns(items)
 
 
-def _has_only(items: Any, forms: Sequence[set[str]]) -> bool:
-    """Whether a value is a list of objects that all have the keys of one of these forms."""
+def _are_turns(items: Any) -> bool:
+    """Whether a value is a conversation."""
     return (
         isinstance(items, list)
         and bool(items)
-        and all(isinstance(item, Mapping) and any(keys <= set(item) for keys in forms) for item in items)
+        and all(isinstance(item, Mapping) and any(keys <= set(item) for keys in _TURN_KEYS) for item in items)
     )
 
 
@@ -77,7 +78,7 @@ def _rows(value: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     columns = list(value.values())
     if not columns:
         return None
-    if all(isinstance(column, list) and column and not _has_only(column, _TURN_KEYS) for column in columns):
+    if all(isinstance(column, list) and column and not _are_turns(column) for column in columns):
         if len({len(column) for column in columns}) > 1:
             return None
         return [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
