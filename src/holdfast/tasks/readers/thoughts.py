@@ -6,13 +6,12 @@ The normal form of a text is `<think>`, the thoughts, `</think>`, an empty line,
 from collections.abc import Mapping
 from typing import Any
 
+from holdfast.data.thoughts import CLOSING, OPENING
 from holdfast.errors import DataError
 from holdfast.tasks.readers.record import text
 
 THOUGHT_KEYS = ("reasoning_content", "reasoning", "thinking")
 """Keys of a turn that hold thoughts. `reasoning_content` is what chat templates read."""
-
-OPENING, CLOSING = "<think>", "</think>"
 
 
 def normal_form(thoughts: str, answer: str) -> str:
