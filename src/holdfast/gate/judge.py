@@ -13,7 +13,7 @@ Both families of tests are corrected over the sets by Holm's method. So the prob
 verdict `fell` is at most 5%, and the same is true of the verdict `holds`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -233,7 +233,9 @@ def judge(
 
 def _unjudged(base: EvaluationJson, candidate: EvaluationJson) -> list[UnjudgedSet]:
     """The sets that the base was evaluated on and that nothing judges."""
-    names = [name for name, numbers in base.get("sets", {}).items() if numbers.get("mean") is None]
+    sets = base.get("sets")
+    known = sets.items() if isinstance(sets, Mapping) else ()
+    names = [name for name, numbers in known if isinstance(numbers, Mapping) and numbers.get("mean") is None]
     return [UnjudgedSet(name, _nll_change(name, base, candidate)) for name in names]
 
 
