@@ -41,9 +41,7 @@ def _suite(source: str | Path | Suite | Task) -> Suite:
     if isinstance(source, Suite):
         return source
     if isinstance(source, Task):
-        if source.episodes is not None:
-            raise ConfigError(f"task {source.name!r} has no verifier", where="suites", fix="give it one")
-        return Suite(source.name, "retention", source.test, source.verifier, source.description)
+        return Suite(source.name, "retention", source.test, source.verifier, source.description, source.episodes)
     kind, _, name = str(source).partition(":")
     if kind == LAB and name:
         from holdfast.lab.tasks import ALL_TASKS, lab_suite, lab_task
