@@ -113,6 +113,8 @@ def test_judged_and_unjudged_sets_stay_apart() -> None:
     (said,) = [sentence for sentence in mixed["verdict"] if sentence.startswith("Not judged: ")]
     assert said.startswith("Not judged: facts and old-facts.")
     assert not any(sentence.startswith("Not judged") for sentence in plain["verdict"])
+    kept = make_run("sft", n=40, unjudged=("facts",), profile=IDLE)["verdict"]
+    assert "No judged earlier task or suite dropped by more than the choice of test items can explain." in kept
     assert {e["set"] for e in mixed["nll_changes"]} == {"facts", "old-facts"}
     assert stage_trajectory(mixed, 2) is None
     matched = stage_trajectory(mixed, 1)

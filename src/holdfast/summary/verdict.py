@@ -383,7 +383,8 @@ def _lost_beyond_chance(summary: SummaryPart) -> list[str]:
     if not summary["metrics"]["loss_of_earlier"]["per_set"]:
         return []
     if not losses:
-        return ["No earlier task or suite dropped by more than the choice of test items can explain."]
+        which = "judged earlier task" if unjudged_sets(summary) else "earlier task"
+        return [f"No {which} or suite dropped by more than the choice of test items can explain."]
     worst = sorted(losses, key=losses.__getitem__, reverse=True)
     listed = "; ".join(f"{name} by {points(losses[name])} points" for name in worst)
     return [f"Dropped by more than the choice of test items can explain (95% CIs do not overlap): {listed}."]
