@@ -43,6 +43,7 @@ BLOCKS: list[type[BaseModel]] = [
     config.Columns,
     config.TrainSettings,
     config.EvalSettings,
+    config.PassAtKSettings,
     config.GuardSettings,
     Rules,
     *(type(field.default) for field in Rules.model_fields.values()),

@@ -18,10 +18,11 @@ NAMES = ("Ana", "Ben", "Cleo", "Dev")
 
 
 def write_data(folder: Path) -> None:
-    """A task (prompt and demonstration) and a retention suite (prompt and answer), in TRL's column names."""
+    """A task (prompt, demonstration and answer) and a retention suite (prompt and answer), in TRL's column names."""
     folder.mkdir(parents=True, exist_ok=True)
     routing = [
-        {"prompt": f"{name}: my {thing} fails. Queue?", "completion": f"queue: {queue}"}
+        # The answer makes the task judged, by exact match. Free-form demonstrations need a verifier, or are not judged.
+        {"prompt": f"{name}: my {thing} fails. Queue?", "completion": f"queue: {queue}", "answer": f"queue: {queue}"}
         for name in NAMES
         for thing, queue in QUEUES.items()
     ]

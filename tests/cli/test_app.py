@@ -389,3 +389,5 @@ def test_the_live_line_shows_where_the_run_is() -> None:
     assert "GUARD at step 2 of facts: it repeats itself (repeats): back" in console.file.getvalue()  # type: ignore
     line.evaluation_done(1, {"facts": 0.9})
     assert "sdft, run 2/4: stage 1/2 facts done, score 90.0%" in console.file.getvalue()  # type: ignore[attr-defined]
+    line.evaluation_done(1, {"facts": None}, {"facts": 1.2345})
+    assert "facts done, not judged, NLL 1.234 nats per token" in console.file.getvalue()  # type: ignore[attr-defined]

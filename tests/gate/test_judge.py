@@ -351,6 +351,48 @@ def test_evaluations_of_other_items_are_refused(changes: Mapping[str, Any], mess
         judge({"items": {}}, CANDIDATE)
 
 
+def unjudged(nll: float, items: int = 20) -> dict[str, Any]:
+    """An evaluation of the judged sets of `BASE`, and of a set that nothing judges."""
+    sets = {name: {"mean": 0.9} for name in BASE["items"]} | {"free": {"mean": None}}
+    return BASE | {"sets": sets, "nll": {"free": [{"nll": nll + 0.01 * i, "tokens": 4} for i in range(items)]}}
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize(("after", "shown"), [(3.0, "LESS probable"), (1.0, "more probable"), (2.0, "+0.000")])
+def test_a_set_that_nothing_judges_is_shown_and_does_not_decide(after: float, shown: str, strict: bool) -> None:
+    verdict = judge(unjudged(2.0), unjudged(after), strict=strict)
+    assert [each.name for each in verdict.sets] == list(BASE["items"])
+    assert verdict.passed is judge(BASE, BASE, strict=strict).passed
+    (free,) = verdict.unjudged
+    assert free.sentence().startswith(
+        f"free is not judged, so it does not decide: NLL of its demonstrations 2.095 to {after + 0.095:.3f} nats"
+    )
+    assert shown in free.sentence()
+    assert verdict.as_json()["not_judged"][0]["nll"]["n"] == 20
+    text = as_markdown(verdict, "base", "candidate")
+    assert {line.count("|") for line in text.splitlines() if line.startswith("|")} == {10}
+    assert "| free | 20 | – | – | – | – | – | – | **not judged** |" in text
+    assert f"- {free.sentence()}" in text
+    root = ElementTree.fromstring(as_junit(verdict, "a", "b").encode())
+    assert root.get("tests") == "4"
+    (case,) = [case for case in root.iter("testcase") if case.get("name") == "free"]
+    assert [child.tag for child in case] == ["skipped"]
+
+
+def test_nothing_judged_is_no_verdict_and_other_demonstrations_are_not_compared() -> None:
+    alone = unjudged(2.0) | {"items": {}}
+    with pytest.raises(RunError, match="nothing judges any of its sets, so there is no score to compare"):
+        judge(alone, alone)
+    with pytest.raises(RunError, match="'free': the two have different demonstrations"):
+        judge(unjudged(2.0), unjudged(2.0, items=19))
+    other = unjudged(1.0)
+    for item in other["nll"]["free"]:
+        item["tokens"] = 5  # another tokenizer
+    (free,) = judge(unjudged(2.0), other).unjudged
+    assert free.sentence() == "free is not judged, so it does not decide."
+    assert judge(unjudged(2.0), unjudged(2.0) | {"nll": {}}).unjudged[0].nll is None
+
+
 @pytest.mark.parametrize("strict", [False, True])
 def test_junit_is_xml_that_counts_right(strict: bool) -> None:
     verdict = judge(BASE, CANDIDATE, strict=strict)

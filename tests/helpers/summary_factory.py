@@ -13,6 +13,8 @@ import numpy as np
 
 from holdfast.config.settings import dump_recipe
 from holdfast.data.seeds import derive_seed, numpy_rng
+from holdfast.measure.likelihood import set_nll
+from holdfast.measure.pass_at_k import sampled_numbers
 from holdfast.measure.statistics import score_interval
 from holdfast.recipes import RECIPES
 from holdfast.summary.comparison import build_comparison_summary
@@ -79,6 +81,19 @@ def _rewards(skills: Mapping[str, float], n: int, *noise: int | str) -> dict[str
     run = rng.normal(0, 0.006)
     luck = {name: rng.normal(run, 0.05, n) for name in skills}
     return {name: (_hardness(name, n) < skill + luck[name]).astype(float).tolist() for name, skill in skills.items()}
+
+
+def _nll(name: str, skill: float, n: int, *noise: int | str) -> list[dict[str, Any]]:
+    """NLL of each item's demonstration. It falls with the skill; each run adds some noise."""
+    luck = numpy_rng("nll", name, *noise).normal(0, 0.05, n)
+    values = 0.1 + 2.5 * (1 - skill) + 0.4 * _hardness(name, n) + luck
+    return [{"nll": max(0.01, float(value)), "tokens": 3 + i % 7} for i, value in enumerate(values)]
+
+
+def _sampled(rewards: Sequence[float]) -> dict[str, Any]:
+    """Eight samples of each item: seven are right if the greedy answer is, and one if it is not."""
+    items = [{"n": 8, "correct": 7 if reward else 1, "reward": 7 / 8 if reward else 1 / 8} for reward in rewards]
+    return sampled_numbers(items, (1, 4, 8), 1.0)
 
 
 def _score(rewards: Sequence[float], profile: Profile, kl: float | None) -> dict[str, Any]:
@@ -294,6 +309,9 @@ def run_inputs(
     n: int = 600,
     samples: int = 2,
     measures: bool = True,
+    demonstrations: bool = False,
+    unjudged: Sequence[str] = (),
+    pass_at_k: bool = False,
 ) -> dict[str, Any]:
     """Arguments of `summary_of` for one run.
 
@@ -305,6 +323,9 @@ def run_inputs(
         probe_steps: 0 for no probes.
         n: items per set.
         measures: whether drift, responses, artifacts and repetition were measured.
+        demonstrations: whether every set's items have demonstrations, so that their NLL is measured.
+        unjudged: sets that nothing judges; they have demonstrations.
+        pass_at_k: whether pass@k is measured.
     """
     profile, label = profile or PROFILES[recipe], label or recipe
     done = len(order) if stages is None else stages
@@ -317,17 +338,35 @@ def run_inputs(
         luck = (noise, int(t * 1000)) if t else ("base",)
         return _rewards(_skills(profile, order, sets, t), n, *luck)
 
+    def nll(t: float) -> dict[str, list[dict[str, Any]]]:
+        luck = (noise, int(t * 1000)) if t else ("base",)
+        skills = _skills(profile, order, sets, t).items()
+        return {name: _nll(name, s, n, *luck) for name, s in skills if demonstrations or name in unjudged}
+
+    def measured(name: str, own: Sequence[float], kl: float | None, nlls: Sequence[Mapping[str, Any]]) -> Any:
+        numbers = _score(own, profile, kl) | ({"sampled": _sampled(own)} if pass_at_k and name not in unjudged else {})
+        known = set_nll(nlls)
+        numbers |= {"nll": None if known is None else known.mean, "nll_se": None if known is None else known.se}
+        return numbers | (dict.fromkeys(("mean", "ci95", "format_ok")) if name in unjudged else {})
+
     evaluations = []
     for stage in range(done + 1):
-        items = rewards(float(stage))
+        items, likely = rewards(float(stage)), nll(float(stage))
         kl = {t: profile.drift * stage * (1 + 0.1 * k) for k, t in enumerate(order)}
         evaluations.append(
             {
                 "stage": stage,
                 "task": order[stage - 1] if stage else None,
-                "sets": {name: _score(r, profile, kl.get(name)) for name, r in items.items()},
-                "items": items,
-                "samples": {name: _samples(name, stage, r, samples) for name, r in items.items()},
+                "sets": {name: measured(name, r, kl.get(name), likely.get(name, ())) for name, r in items.items()},
+                "items": {name: r for name, r in items.items() if name not in unjudged},
+                "nll": likely,
+                "samples": {
+                    name: [
+                        sample | ({"reward": None} if name in unjudged else {})
+                        for sample in _samples(name, stage, r, samples)
+                    ]
+                    for name, r in items.items()
+                },
             }
         )
     probe_items = min(128, n)
@@ -336,7 +375,10 @@ def run_inputs(
         for step in range(probe_steps, steps, probe_steps) if probe_steps else ():
             at = rewards(stage - 1 + step / steps)
             scores = {name: float(np.mean(at[name][:probe_items])) for name in [*order[:stage], *suites]}
-            probes.append({"stage": stage, "step": step, "task": order[stage - 1], "scores": scores})
+            probe = {"stage": stage, "step": step, "task": order[stage - 1]}
+            likely = {name: set_nll(own[:probe_items]) for name, own in nll(stage - 1 + step / steps).items()}
+            probe["nll"] = {name: each.mean for name, each in likely.items() if each is not None and name in scores}
+            probes.append(probe | {"scores": {name: v for name, v in scores.items() if name not in unjudged}})
     return {
         "name": f"{label}-s{seed}",
         "label": label,

@@ -134,6 +134,15 @@ def test_answers_that_loop_are_cut_or_all_alike_are_signs():
     assert fired(answers(PLAIN), answers(["the answer of all the questions is one"] * 12)) == []  # and right
 
 
+def test_answers_that_nothing_judges_have_no_reward_that_could_fall():
+    assert fired(answers(PLAIN, reward=None), answers(["so so so so so so so so"] * 12, reward=None)) == ["repetition"]
+    same = answers(["the answer of all the questions is one"] * 12, reward=None)
+    assert fired(answers(PLAIN, reward=None), same) == []
+    judged = {"old": answers(PLAIN)["sums"], **answers(PLAIN, reward=None)}
+    wrong = {"old": answers(["all are one"] * 12, reward=0.0)["sums"], **same}
+    assert fired(judged, wrong) == ["distinct_collapse"]
+
+
 def test_a_few_items_are_not_evidence_enough():
     some = answers(PLAIN)
     for each in some["sums"][:6]:

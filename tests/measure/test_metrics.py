@@ -22,6 +22,26 @@ MATRIX = [
 ]
 
 
+#      a    b    c    old  older a-ood
+NLL = [
+    [3.0, 2.0, 1.0, 0.5, None, 4.0],
+    [1.0, 2.5, 1.0, 0.6, None, 4.0],
+    [1.5, 0.5, 1.5, 0.8, None, 4.0],
+    [2.0, 0.4, 0.2, 0.9, None, 4.0],
+]
+"""Of demonstrations; one suite has none."""
+
+
+def with_more(evaluations: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same with NLL, and with samples of tasks a and b."""
+    for evaluation, row in zip(evaluations, NLL, strict=False):
+        for place, (own, nll) in enumerate(zip(evaluation["scores"].values(), row, strict=True)):
+            own["nll"] = nll
+            passed = [{"k": k, "mean": 0.1 * k * (place + 1)} for k in (1, 4)]
+            own["sampled"] = {"avg_at_k": 0.05 * (place + 1), "pass_at_k": passed} if place < 2 else None
+    return evaluations
+
+
 def evaluations(rows: list[list[float]], kl: float | None = None) -> list[dict[str, Any]]:
     names = [s["name"] for s in SETS]
     return [
@@ -61,12 +81,40 @@ def test_the_worked_example() -> None:
 
 
 def test_every_metric_has_its_one_number() -> None:
-    flat = flatten_metrics(compute_metrics(evaluations(MATRIX, kl=0.25), ORDER, SETS))
+    flat = flatten_metrics(compute_metrics(with_more(evaluations(MATRIX, kl=0.25)), ORDER, SETS))
     assert list(flat) == list(METRICS)
     assert flat["forgetting"] == pytest.approx(0.15)
     assert flat["forgetting_from_best"] == pytest.approx(0.2)
     assert flat["retention_final"] == pytest.approx(0.75)
     assert all(value is not None for value in flat.values())
+
+
+def test_the_nll_of_demonstrations_falls_when_learned_and_rises_when_forgotten() -> None:
+    m = compute_metrics(with_more(evaluations(MATRIX)), ORDER, SETS)["nll"]
+    assert m["per_task"] == {"a": 2.0, "b": 0.4, "c": 0.2}
+    assert m["mean"] == pytest.approx(2.6 / 3)
+    assert m["learning"]["per_task"] == pytest.approx({"a": -2.0, "b": -1.5, "c": -0.8})
+    assert m["forgetting"]["per_set"] == pytest.approx({"a": 1.0, "b": -0.1, "old": 0.4})
+
+
+def test_pass_at_k_is_that_of_the_largest_k_over_the_tasks_that_were_sampled() -> None:
+    m = compute_metrics(with_more(evaluations(MATRIX)), ORDER, SETS)
+    assert m["pass_at_k"] == {"per_task": pytest.approx({"a": 0.4, "b": 0.8}), "mean": pytest.approx(0.6)}
+    assert m["avg_at_k"]["mean"] == pytest.approx(0.075)
+
+
+@pytest.mark.parametrize("unjudged", ["a", "b", "c", "old", "a-ood"])
+def test_a_set_that_nothing_judges_is_in_no_score(unjudged: str) -> None:
+    """It is as if the set had not been scored. Only its NLL is there, and nothing takes it for a score of 0."""
+    scored, never = with_more(evaluations(MATRIX, kl=0.25)), with_more(evaluations(MATRIX, kl=0.25))
+    for with_null, without in zip(scored, never, strict=True):
+        with_null["scores"][unjudged]["mean"] = None
+        del without["scores"][unjudged]["mean"]
+    m = compute_metrics(scored, ORDER, SETS)
+    assert m == compute_metrics(never, ORDER, SETS)
+    assert m["nll"] == compute_metrics(with_more(evaluations(MATRIX)), ORDER, SETS)["nll"]
+    scores = [value for name, value in m.items() if name not in ("nll", "kl_to_base", "pass_at_k", "avg_at_k")]
+    assert f"'{unjudged}'" not in str(scores)
 
 
 def test_one_task_has_nothing_earlier() -> None:
@@ -77,6 +125,7 @@ def test_one_task_has_nothing_earlier() -> None:
     assert undefined == {
         "forgetting", "forgetting_from_best", "backward_transfer", "forward_transfer",
         "retention", "retention_final", "ood", "ood_final", "kl_to_base", "loss_of_earlier",
+        "nll", "nll_learning", "nll_forgetting", "pass_at_k", "avg_at_k",
     }  # fmt: skip
     assert flat["learning"] == pytest.approx(0.7)
     assert m["forgetting"]["from_base"]["mean"] == pytest.approx(-0.7)

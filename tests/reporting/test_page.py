@@ -21,7 +21,7 @@ from holdfast.reporting.before_and_after import before_and_after_figure
 from holdfast.reporting.figure import Figure
 from holdfast.reporting.number_format import difference_text, nats, p_text, percent, points, seconds
 from holdfast.reporting.samples import sample_words
-from holdfast.reporting.step_curves import loss_curves, main_curves, score_curves
+from holdfast.reporting.step_curves import loss_curves, main_curves, nll_curves, score_curves
 from holdfast.reporting.tradeoff import tradeoff_figure
 from holdfast.reporting.view import SummaryView, over_runs
 from report_page import HOSTILE, Page
@@ -324,3 +324,65 @@ def test_terminal_shows_intervals_and_verdict(comparison: dict[str, Any]) -> Non
     final = comparison["recipes"][0]["metrics"]["final_score"]
     assert f"{100 * final['mean']:.1f} [{100 * final['ci95'][0]:.1f}, {100 * final['ci95'][1]:.1f}]" in text
     assert all(" ".join(sentence.split()[:6]) in text for sentence in comparison["verdict"])
+
+
+UNJUDGED = (*TASKS, *SUITES, *(f"{task}-ood" for task in TASKS))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: make_run(n=40, unjudged=UNJUDGED),
+        lambda: make_run(n=40, unjudged=UNJUDGED, stages=0),
+        lambda: make_run(n=40, unjudged=("facts", "old-facts"), pass_at_k=True),
+        lambda: make_comparison(("sft", "sdft"), n=40, unjudged=UNJUDGED),
+        lambda: make_comparison(
+            ("sft", "sdft"), n=40, unjudged=("facts",), pass_at_k=True, orders=(TASKS, TASKS[::-1])
+        ),
+        lambda: make_comparison(("sft",), n=40, seeds=(0,), unjudged=UNJUDGED, stages=2),
+    ],
+    ids=["run", "base-only", "mixed", "comparison", "mixed-comparison", "unfinished"],
+)
+def test_sets_that_nothing_judges_are_shown_without_a_score(make: Callable[[], dict[str, Any]]) -> None:
+    summary = make()
+    html = render_report(summary)
+    shown = Page(html)
+    assert "likelihood" in shown.ids()
+    assert "not judged" in shown.text
+    assert 'title="not judged: see the likelihood of its demonstrations"' in html
+    assert "None" not in shown.text
+    assert "nan" not in shown.text.lower().split()
+    runs = [summary] if summary["kind"] == "run" else [run["summary"] for run in summary["runs"]]
+    if runs[0]["evaluations"][1:]:
+        assert "learning" in shown.text
+    assert ("no complete run yet" in shown.text) is ("recipes" in summary and not summary["recipes"][0]["runs"])
+    assert ("pass-at-k" in shown.ids()) is any(
+        score["sampled"] for e in runs[0]["evaluations"] for score in e["scores"].values()
+    )
+    ids = [str(attrs["id"]) for _, attrs in shown.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    assert summary_as_text(summary)
+
+
+def test_the_nll_of_a_set_is_drawn_over_steps_with_its_probes() -> None:
+    view = SummaryView(make_run(n=40, unjudged=("facts",)))
+    (figure,) = nll_curves(view, 0)
+    assert figure.title == "NLL of demonstrations of facts"
+    path, marks = figure.spec["data"]
+    assert len(path["x"]) > len(marks["x"]) == 5
+    assert [f.title for f in score_curves(view, 0) if "facts" in f.title] == [
+        "Score on old-facts",
+        "Score on facts-ood",
+    ]
+
+
+def test_pass_at_k_is_shown_with_intervals_over_items() -> None:
+    run = make_run(n=40, pass_at_k=True)
+    shown = page(run)
+    block = run["evaluations"][0]["scores"]["facts"]["sampled"]
+    low, high = block["pass_at_k"][1]["ci95"]
+    assert "8 samples at temperature 1" in shown.text
+    assert f"[{percent(low)}, {percent(high)}]" in shown.text
+    assert all(title in shown.text for title in ("avg@8", "pass@1", "pass@4", "pass@8"))
+    assert "pass@4" in summary_as_text(run)
+    assert "Sampled answers" not in page(make_run(n=40)).text

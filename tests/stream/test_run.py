@@ -139,13 +139,16 @@ def test_a_comparison_pairs_recipes_and_measures_the_base_once(tmp_path: Path) -
     assert orders == {("calculation", "facts"), ("facts", "calculation")}
 
 
-def test_a_task_without_a_verifier_is_scored_by_its_demonstrations(tmp_path: Path) -> None:
+def test_a_task_without_a_verifier_is_not_judged_and_has_the_nll_of_its_demonstrations(tmp_path: Path) -> None:
     records = [{"prompt": f"do copy : {x}", "completion": f"[ {x} ]"} for x in "abcdefghij"]
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
     task = {"name": "own", "train": str(tmp_path / "train.jsonl"), "test_fraction": 0.3}
     config = {**SMALL, "tasks": [task], "suites": [], "eval": {"max_items": 3, "kl_items": 2}}
     summary = holdfast.run(config, tmp_path / "run", recipe="sft")
-    assert 0 <= summary["evaluations"][0]["scores"]["own"]["mean"] <= 1
+    score = summary["evaluations"][0]["scores"]["own"]
+    assert [score[key] for key in ("mean", "ci95", "format_ok")] == [None, None, None]
+    assert score["nll"] > 0
+    assert score["n"] == 3
     with pytest.raises(holdfast.HoldfastError, match=r"'grpo' needs a reward.*'own' has no verifier"):
         holdfast.run(config, tmp_path / "other", recipe="grpo")
     assert not (tmp_path / "other").exists()

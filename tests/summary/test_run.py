@@ -185,7 +185,7 @@ def test_comparison_numbers_follow_from_its_runs(comparison: dict[str, Any]) -> 
 
 
 def test_only_complete_and_paired_runs_enter_a_comparison() -> None:
-    summary = make_comparison(("sft", "sdft"), missing=[("sft", 1, 0)], n=30)
+    summary = make_comparison(("sft", "sdft"), missing=[("sft", 1, 0)], n=30, demonstrations=True, pass_at_k=True)
     assert [r["runs"] for r in summary["recipes"]] == [2, 3]
     assert {p["n"] for p in summary["paired"]} == {2}
     assert summary["matched"][0]["n"] == 2

@@ -1,7 +1,9 @@
 """`holdfast.summary.upgrade` and `holdfast.summary.read`: summaries of earlier versions are read as today's.
 
 The files in fixtures/version-1/summaries were written by the last version whose summaries were of version 1: a complete
-run, one that was interrupted in its first stage, and a comparison of two recipes over two seeds.
+run, one that was interrupted in its first stage, and a comparison of two recipes over two seeds. Those in
+fixtures/version-2/summaries were written by the last of version 2. One of their tasks has only demonstrations, and was
+scored by exact match with them.
 """
 
 import copy
@@ -26,13 +28,15 @@ from holdfast.summary.upgrade import upgrade
 from summary_factory import make_comparison, make_run
 
 SCHEMA = jsonschema.Draft202012Validator(summary_schema())
-FIXTURES = Path(__file__).parent.parent / "fixtures" / "version-1" / "summaries"
+FIXTURES = Path(__file__).parent.parent / "fixtures"
 NAMES = ("run", "interrupted", "comparison")
+WRITTEN = [*((1, name) for name in NAMES), (2, "run"), (2, "comparison")]
 
 
-def written(name: str) -> dict[str, Any]:
-    summary: dict[str, Any] = json.loads(gzip.decompress((FIXTURES / f"{name}.json.gz").read_bytes()))
-    assert summary["schema_version"] == 1
+def written(name: str, version: int = 1) -> dict[str, Any]:
+    path = FIXTURES / f"version-{version}" / "summaries" / f"{name}.json.gz"
+    summary: dict[str, Any] = json.loads(gzip.decompress(path.read_bytes()))
+    assert summary["schema_version"] == version
     return summary
 
 
@@ -43,9 +47,24 @@ def kept(folder: Path, summary: dict[str, Any]) -> Path:
     return folder / "summary.json"
 
 
+def as_version_2(summary: dict[str, Any]) -> dict[str, Any]:
+    """A run's summary as version 2 was: without what version 3 added."""
+    old = copy.deepcopy(summary)
+    old["schema_version"] = 2
+    del old["nll_changes"]
+    for evaluation in old["evaluations"]:
+        for score in evaluation["scores"].values():
+            del score["nll"], score["nll_se"], score["sampled"]
+    for probe in old["probes"]:
+        del probe["nll"]
+    for metric in ("nll", "pass_at_k", "avg_at_k"):
+        del old["metrics"][metric]
+    return old
+
+
 def as_version_1(summary: dict[str, Any]) -> dict[str, Any]:
     """A run's summary as the first of version 1 were: without what was added while the version stayed the same."""
-    old = copy.deepcopy(summary)
+    old = as_version_2(summary)
     old["schema_version"] = 1
     for key in ("drift", "responses", "artifacts", "repetition", "forgetting_prediction"):
         del old[key]
@@ -78,21 +97,21 @@ def assert_same_numbers(old: Any, new: Any, path: str = "") -> None:
         assert old == new, path
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_version_1_is_read_as_version_2_with_the_same_numbers(name: str, tmp_path: Path) -> None:
-    old = written(name)
+@pytest.mark.parametrize(("version", "name"), WRITTEN)
+def test_earlier_versions_are_read_as_version_3_with_the_same_numbers(version: int, name: str, tmp_path: Path) -> None:
+    old = written(name, version)
     path = kept(tmp_path, old)
     before = path.read_bytes()
     new = read_summary(path)
     assert path.read_bytes() == before
-    assert new["schema_version"] == 2
+    assert new["schema_version"] == 3
     SCHEMA.validate(new)
     assert_same_numbers(old, new)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_version_1_is_reported_and_printed(name: str, tmp_path: Path) -> None:
-    old = written(name)
+@pytest.mark.parametrize(("version", "name"), WRITTEN)
+def test_earlier_versions_are_reported_and_printed(version: int, name: str, tmp_path: Path) -> None:
+    old = written(name, version)
     page = report(kept(tmp_path, old).parent)
     assert old["name"] in page.read_text()
     text = summary_as_text(read_summary(tmp_path / "summary.json"))
@@ -130,9 +149,10 @@ def test_settings_get_their_new_names() -> None:
 
 def test_what_was_added_to_version_1_over_time_is_filled_in() -> None:
     run = make_run("sdft", n=40, measures=False)
-    new = upgrade(as_version_1(run))
-    SCHEMA.validate(new)
-    assert new == run
+    for old in (as_version_1(run), as_version_2(run)):
+        new = upgrade(old)
+        SCHEMA.validate(new)
+        assert new == run
     empty = upgrade(as_version_1(make_run("sdft", n=40, stages=0)))
     SCHEMA.validate(empty)
 
@@ -159,10 +179,10 @@ def test_a_summary_of_today_comes_back_as_it_is() -> None:
     assert all(not metric.is_missing(make_run(n=20)["metrics"]) for metric in METRICS.values())
 
 
-@pytest.mark.parametrize("version", [None, 0, 3, "1"])
+@pytest.mark.parametrize("version", [None, 0, 4, "1"])
 def test_other_versions_are_refused(version: Any, tmp_path: Path) -> None:
     path = kept(tmp_path, make_run(n=20) | {"schema_version": version})
-    with pytest.raises(RunError, match=rf"schema_version {version}; this version of holdfast reads 1 to 2"):
+    with pytest.raises(RunError, match=rf"schema_version {version}; this version of holdfast reads 1 to 3"):
         read_summary(path)
 
 
@@ -228,7 +248,7 @@ COMPUTED_FROM_RUNS = [damage for damage in DAMAGES if "recipe" in damage and dam
 
 @pytest.mark.parametrize(
     ("damage", "version"),
-    [(damage, version) for damage in DAMAGES for version in (1, 2) if version == 2 or damage not in COMPUTED_FROM_RUNS],
+    [(damage, version) for damage in DAMAGES for version in (1, 3) if version == 3 or damage not in COMPUTED_FROM_RUNS],
 )
 def test_a_damaged_comparison_is_one_line_with_the_file_and_the_fix(damage: str, version: int, tmp_path: Path) -> None:
     summary = written("comparison") if version == 1 else make_comparison(("sft", "sdft"), seeds=(0,), n=20)

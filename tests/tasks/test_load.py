@@ -120,6 +120,20 @@ def test_suites(test_file: str, tmp_path: Path):
     file = write(tmp_path / "n.jsonl", [{"prompt": "q"}])
     with pytest.raises(DataError, match="suite 's' has no verifier"):
         load_suite(SuiteSettings(name="s", test=file))
+    free = load_suite(SuiteSettings(name="s", test=write(tmp_path / "d.jsonl", [{"prompt": "q", "completion": "c"}])))
+    assert free.verifier is None
+    assert not free.is_judged
+    with pytest.raises(DataError, match="suite 's' has no verifier"):
+        free.verify(free.test[0], "c")
+
+
+def test_a_demonstration_that_is_the_only_right_answer_is_named_as_the_answer(tmp_path: Path):
+    file = write(tmp_path / "labels.jsonl", [{"prompt": str(n), "completion": f"label {n}"} for n in range(9)])
+    task = load_task(settings(train=file, columns={"answer": "completion"}))
+    assert task.is_judged
+    for each in task.train:
+        assert each.demonstration is not None
+        assert [task.verify(each, text).reward for text in (each.demonstration, "no")] == [1.0, 0.0]
 
 
 @pytest.mark.parametrize(

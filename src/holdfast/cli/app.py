@@ -203,18 +203,13 @@ def evaluate(
 ) -> None:
     """Score a model on all tasks and suites of a configuration, without training."""
     from holdfast import api
-    from holdfast.cli.tables import interval, table
+    from holdfast.cli.evaluation_text import evaluation_table
     from holdfast.store.files import write_json
 
     resolved = next(iter(api.run_configs(config, parse_overrides(settings)).values()))
     silence_progress_bars()
     results = api.evaluate(resolved, model)
-    header = ("set", "items", "score", "95% CI", "well-formed", "tokens")
-    rows = [
-        (name, s["n"], f"{s['mean']:.1%}", interval(s["ci95"]), f"{s['format_ok']:.1%}", f"{s['length']:.1f}")
-        for name, s in results["sets"].items()
-    ]
-    print(table(header, rows))
+    print(evaluation_table(results["sets"]))
     if json_file is not None:
         write_json(json_file, results)
 

@@ -1,7 +1,7 @@
 """`holdfast blend`: models between a base model and models trained from it, each evaluated if tasks are named."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +10,7 @@ import typer
 
 from holdfast.cli.options import EvaluatedItems, EvaluatedSuites, EvaluatedTasks, JsonFile, Quiet, RunCode
 from holdfast.cli.progress_bars import set_progress
+from holdfast.cli.tables import table
 from holdfast.errors import ConfigError
 from holdfast.model.quiet import silence_progress_bars
 
@@ -50,7 +51,6 @@ def blend(
     quiet: Quiet = False,
 ) -> None:
     """Average weights after training: write base + a · Σ s (model − base) for each a, and evaluate each result."""
-    from holdfast.cli.tables import table
     from holdfast.evaluation.standalone import evaluate_model, evaluation_plan
     from holdfast.model.blend import Blend
     from holdfast.store.files import write_json
@@ -69,12 +69,31 @@ def blend(
         measured: Mapping[str, Any] = {"sets": {}}
         if plan is not None:
             measured = evaluate_model(plan.for_model(str(folder)), partial(show, str(folder)))
-        scores = {name: numbers["mean"] for name, numbers in measured["sets"].items()}
-        rows.append({"a": a, "folder": str(folder), "scores": scores})
-    header = ("a", *rows[0]["scores"], "folder")
-    print(table(header, [(f"{r['a']:g}", *(f"{s:.1%}" for s in r["scores"].values()), r["folder"]) for r in rows]))
+        sets = measured["sets"]
+        scores = {name: numbers["mean"] for name, numbers in sets.items() if numbers["mean"] is not None}
+        nll = {name: numbers["nll"] for name, numbers in sets.items() if numbers.get("nll") is not None}
+        rows.append({"a": a, "folder": str(folder), "scores": scores, "nll": nll})
+    print(_table(rows))
     if json_file is not None:
         write_json(json_file, {"base": base, "models": models, "scales": blended.scales, "points": rows})
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """One row for each a. A set that nothing judges shows the NLL of its demonstrations instead of a score."""
+    unjudged = [name for name in rows[0]["nll"] if name not in rows[0]["scores"]]
+    header = ("a", *rows[0]["scores"], *(f"{name} (not judged: NLL)" for name in unjudged), "folder")
+    return table(
+        header,
+        [
+            (
+                f"{r['a']:g}",
+                *(f"{score:.1%}" for score in r["scores"].values()),
+                *(f"{r['nll'][name]:.3f}" for name in unjudged),
+                r["folder"],
+            )
+            for r in rows
+        ],
+    )
 
 
 def _points(sweep: str) -> list[float]:

@@ -64,6 +64,8 @@ def gate(
     for each in verdict.sets:
         if each.outcome != "holds":
             print(each.sentence(verdict.margin))
+    for unjudged in verdict.unjudged:
+        print(unjudged.sentence())
     print(verdict.sentence())
     if is_main_process():
         if junit is not None:

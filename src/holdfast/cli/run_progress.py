@@ -135,9 +135,15 @@ class StageLines(Observer):
     def rolled_back(self, steps: int) -> None:
         self.done -= steps
 
-    def evaluation_done(self, stage: int, scores: Mapping[str, float]) -> None:
+    def evaluation_done(
+        self, stage: int, scores: Mapping[str, float | None], nll: Mapping[str, float] | None = None
+    ) -> None:
         if stage:
-            self._write(f"{self.run}: stage {stage}/{self.stages} {self.task} done, score {scores[self.task]:.1%}")
+            score, own_nll = scores[self.task], (nll or {}).get(self.task)
+            result = "not judged" if score is None else f"score {score:.1%}"
+            if score is None and own_nll is not None:
+                result += f", NLL {own_nll:.3f} nats per token"
+            self._write(f"{self.run}: stage {stage}/{self.stages} {self.task} done, {result}")
         else:
             self._write(f"{self.run}: evaluated before the first stage")
 
@@ -181,8 +187,10 @@ class LiveLine(StageLines):
         self._set += 1
         self._show(numbers=f"evaluating {name} ({self._set}/{self._sets})")
 
-    def evaluation_done(self, stage: int, scores: Mapping[str, float]) -> None:
-        super().evaluation_done(stage, scores)
+    def evaluation_done(
+        self, stage: int, scores: Mapping[str, float | None], nll: Mapping[str, float] | None = None
+    ) -> None:
+        super().evaluation_done(stage, scores, nll)
         self._rate.evaluation(time.perf_counter() - self._began)
         self._show(numbers="")
 

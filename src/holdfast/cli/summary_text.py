@@ -2,12 +2,16 @@
 
 import shutil
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from holdfast.cli.evaluation_text import NOT_JUDGED
 from holdfast.cli.tables import WIDEST, table
-from holdfast.measure.metrics import METRICS
+from holdfast.measure.metrics import METRICS, Metric
+from holdfast.reporting.key_numbers import UNJUDGED_CARDS
+from holdfast.reporting.likelihood import likelihood_tables
 from holdfast.reporting.number_format import ShownEstimate, interval_text, seconds, value_text
+from holdfast.reporting.pass_at_k import pass_at_k_tables
 from holdfast.reporting.view import KIND_NAMES, RecipeView, SummaryView
 
 SHOWN = [metric for metric in METRICS.values() if metric.headline]
@@ -25,7 +29,8 @@ def summary_as_text(summary: Mapping[str, Any]) -> str:
     width = min(WIDEST, shutil.get_terminal_size().columns)
     title = view.name if view.status == "complete" else f"{view.name} ({view.status})"
     sentences = [textwrap.fill(s, width, initial_indent="- ", subsequent_indent="  ") for s in view.verdict]
-    return "\n".join([title, "", _matrix(view) if view.is_run else _metrics(view), "", *sentences])
+    tables = [_matrix(view), _likelihood(view), _sampled(view)] if view.is_run else [_metrics(view)]
+    return "\n".join([title, "", *(line for each in tables if each for line in (each, "")), *sentences])
 
 
 def _matrix(view: SummaryView) -> str:
@@ -37,18 +42,45 @@ def _matrix(view: SummaryView) -> str:
         for each in sets:
             cells = [view.cell(view.recipes[0], 0, stage, each["name"]) for stage in stages]
             marked = [f"{value_text(c.mean, 'score')}{'*' if c.own else ' '}" if c else "–" for c in cells]
+            if any(view.is_unjudged(view.recipes[0], 0, stage, each["name"]) for stage in stages):
+                marked = [NOT_JUDGED] * len(stages)
             rows.append([each["name"], KIND_NAMES[each["kind"]], *marked])
     return table(header, rows) + "\n* right after the task's own stage"
 
 
+def _likelihood(view: SummaryView) -> str:
+    """NLL of demonstrations in nats per token by set and stage; empty if no set has any."""
+    return "\n".join(
+        table(
+            ["NLL, nats per token", "kind", *each["headers"]],
+            [[name, kind, *(value for value, _ in cells)] for name, kind, cells, _ in each["rows"]],
+        )
+        for each in likelihood_tables(view)
+    )
+
+
+def _sampled(view: SummaryView) -> str:
+    """pass@k and avg@k in percent by set and stage; empty if they were not measured."""
+    return "\n".join(
+        table(
+            ["sampled, %", "stage", *each["headers"]],
+            [[name, stage, *(value for value, _ in cells)] for name, _, stage, cells in each["rows"]],
+        )
+        for each in pass_at_k_tables(view)
+    )
+
+
 def _metrics(view: SummaryView) -> str:
-    header = ["recipe", *(f"{metric.label.lower()}, {metric.unit}" for metric in SHOWN), "training"]
-    return table(header, [_row(recipe) for recipe in view.recipes])
+    scored = any(recipe.metrics.get("final_score", ShownEstimate(None)).mean is not None for recipe in view.recipes)
+    by_nll = any(recipe.metrics.get("nll", ShownEstimate(None)).mean is not None for recipe in view.recipes)
+    shown = SHOWN if scored or not by_nll else [METRICS[name] for name in (*UNJUDGED_CARDS, "kl_to_base")]
+    header = ["recipe", *(f"{metric.label.lower()}, {metric.unit}" for metric in shown), "training"]
+    return table(header, [_row(recipe, shown) for recipe in view.recipes])
 
 
-def _row(recipe: RecipeView) -> list[str]:
+def _row(recipe: RecipeView, shown: Sequence[Metric]) -> list[str]:
     values = []
-    for metric in SHOWN:
+    for metric in shown:
         value = recipe.metrics.get(metric.name, ShownEstimate(None))
         spread = f" {interval_text(value, metric.kind)}" if value.ci95 else ""
         values.append(value_text(value.mean, metric.kind) + spread)

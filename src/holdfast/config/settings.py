@@ -21,7 +21,7 @@ from holdfast.config.sources import (
     presets,
     shorthand,
 )
-from holdfast.config.training import EvalSettings, TrainSettings
+from holdfast.config.training import EvalSettings, PassAtKSettings, TrainSettings
 from holdfast.guard.settings import GuardSettings
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "LmEvalSettings",
     "LoraSettings",
     "ModelSettings",
+    "PassAtKSettings",
     "RunConfig",
     "Settings",
     "SourceSettings",

@@ -1,8 +1,8 @@
 """The training and evaluation blocks of the configuration."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from holdfast.config.base import Settings
 
@@ -49,11 +49,50 @@ class TrainSettings(Settings):
     """Optimizer steps between checkpoints for `holdfast resume`."""
 
 
+class PassAtKSettings(Settings):
+    """Several sampled answers to every item, beside the greedy one: pass@k and avg@k.
+
+    pass@k is the probability that at least one of k samples gets the full reward, by the unbiased estimator of arXiv
+    2107.03374. avg@k is the mean reward of all samples. A list, as in `pass_at_k: [1, 4, 8]`, is short for its `k`.
+    """
+
+    k: list[Annotated[int, Field(ge=1)]] = Field(default=[1, 4, 8], min_length=1)
+    """The numbers of samples that pass@k is given for."""
+    num_samples: int | None = Field(default=None, ge=1)
+    """Samples for each item; by default the largest `k`. With more samples, pass@k varies less."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Temperature of the samples."""
+
+    @model_validator(mode="after")
+    def _enough_samples(self) -> Self:
+        if len(set(self.k)) < len(self.k):
+            raise ValueError(f"`k` {self.k} has a number twice; list each once")
+        if self.num_samples is not None and self.num_samples < max(self.k):
+            raise ValueError(f"pass@{max(self.k)} needs {max(self.k)} samples; raise `num_samples` to {max(self.k)}")
+        return self
+
+    @property
+    def samples(self) -> int:
+        """Samples for each item."""
+        return self.num_samples or max(self.k)
+
+
+def k_shorthand(value: Any) -> Any:
+    """A number or a list of numbers as the `k` of `PassAtKSettings`."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return {"k": [value]}
+    return {"k": value} if isinstance(value, list) else value
+
+
 class EvalSettings(Settings):
-    """What is measured before the first and after each stage. Answers are greedy."""
+    """What is measured before the first and after each stage. Answers are greedy, but for `pass_at_k`."""
 
     score: Literal["accuracy", "reward"] = "accuracy"
-    """The score of a set: the fraction of answers with the full reward of 1, or the mean reward."""
+    """The score of a set: the fraction of answers with the full reward of 1, or the mean reward. A set that nothing
+    judges has no score. It has the NLL of its demonstrations."""
+    pass_at_k: Annotated[PassAtKSettings | None, BeforeValidator(k_shorthand)] = None
+    """pass@k and avg@k of every judged set, such as `[1, 4, 8]`; by default not measured. Each sample costs as much as
+    a greedy answer. Suites of lm-evaluation-harness are left out, and so are evaluations within a stage."""
     max_items: int | None = Field(default=None, ge=1)
     """Use only this many items of every set, the first ones."""
     max_completion_length: int | None = Field(default=None, ge=1)

@@ -16,18 +16,26 @@ SuiteKind = Literal["retention", "ood"]
 
 @dataclass(frozen=True)
 class Suite:
-    """A held-out set that no stage trains on: an old skill (`retention`) or a task in another form (`ood`)."""
+    """A held-out set that no stage trains on: an old skill (`retention`) or a task in another form (`ood`).
+
+    `verifier` is None for a suite that has only demonstrations.
+    """
 
     name: str
     kind: SuiteKind
     test: Sequence[Example]
-    verifier: Verify
+    verifier: Verify | None
     description: str = ""
     episodes: Episodes | None = None
     """The environment of a suite of several turns. It judges instead of the verifier."""
 
+    @property
+    def is_judged(self) -> bool:
+        """Whether a verifier or an environment judges answers."""
+        return self.verifier is not None or self.episodes is not None
+
     def verify(self, example: Example, completion: str) -> Verdict:
-        return run_verifier(self.verifier, self.name, example, completion)
+        return run_verifier(_required(self.verifier, "suite", self.name), self.name, example, completion)
 
 
 @dataclass(frozen=True)
@@ -49,10 +57,13 @@ class Task:
     dropped_records: int = 0
     """Faulty records of both splits that were left out."""
 
+    @property
+    def is_judged(self) -> bool:
+        """Whether a verifier or an environment judges answers. If not, a set is scored by its demonstrations' NLL."""
+        return self.verifier is not None or self.episodes is not None
+
     def verify(self, example: Example, completion: str) -> Verdict:
-        if self.verifier is None:
-            raise DataError(f"task {self.name!r} has no verifier", fix="name one with verifier: module:function")
-        return run_verifier(self.verifier, self.name, example, completion)
+        return run_verifier(_required(self.verifier, "task", self.name), self.name, example, completion)
 
     def provides(self) -> frozenset[str]:
         """What recipes can use of this task: privileges that every training example has, and 'reward' if it is judged.
@@ -61,7 +72,7 @@ class Task:
         then the last turn.
         """
         names: set[str] = set.intersection(*(set(e.privileges()) for e in self.train)) if self.train else set()
-        if self.verifier is not None or self.episodes is not None:
+        if self.is_judged:
             names.add("reward")
         if self.episodes is not None and "actions" in names:
             names.add("demonstration")
@@ -71,6 +82,12 @@ class Task:
 def all_sets(tasks: Sequence[Task], suites: Sequence[Suite]) -> list[Task | Suite]:
     """All sets that are evaluated, tasks first."""
     return [*tasks, *suites]
+
+
+def _required(verifier: Verify | None, kind: str, name: str) -> Verify:
+    if verifier is None:
+        raise DataError(f"{kind} {name!r} has no verifier", fix="name one with verifier: module:function")
+    return verifier
 
 
 def run_verifier(verifier: Verify, name: str, example: Example, completion: str) -> Verdict:

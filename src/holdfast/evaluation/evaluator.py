@@ -1,4 +1,4 @@
-"""Evaluate a policy in memory: greedy answers judged by each set's verifier, and KL to the base.
+"""Evaluate a policy in memory: greedy answers judged by each set's verifier, NLL of demonstrations, KL to the base.
 
 This is the only code that evaluates a model on the sets of a stream. A run, `holdfast eval`, the gate and the callback
 use it.
@@ -7,16 +7,20 @@ use it.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from holdfast import stop
-from holdfast.config.settings import EvalSettings, TrainSettings
+from holdfast.config.settings import EvalSettings, PassAtKSettings, TrainSettings
 from holdfast.data.chat import PromptTooLong, check_fits
 from holdfast.data.example import Example, Verdict
+from holdfast.data.seeds import derive_seed
 from holdfast.data.task import Suite, Task, all_sets
 from holdfast.errors import DataError
 from holdfast.evaluation.against_base import AgainstBase, mean_per_token
+from holdfast.evaluation.likelihood import DemonstrationTooLong, demonstrations_nll, target_ids
 from holdfast.evaluation.set_answers import SetAnswers
+from holdfast.measure.likelihood import ItemNll
+from holdfast.measure.pass_at_k import ItemSamples, sampled_numbers
 from holdfast.measure.response import PerToken
 from holdfast.model.base import Base
 from holdfast.model.policy import Policy
@@ -40,7 +44,10 @@ class Evaluation:
         stage: 0 before the first stage.
         task: the task of the stage; None before the first.
         sets: metrics by set.
-        items: by set, one score for each item.
+        items: by set, one score for each item. Sets that nothing judges are not there.
+        nll: by set, the NLL of each item's demonstration; None for an item without one. Sets without demonstrations are
+            not there.
+        sampled: by set, what the samples for pass@k gave for each item, if they were measured.
         samples: by set, some answers for the report.
         answers: greedy answers to the first prompts of each set that is compared with the base.
         kl: divergences from the base on sampled answers of these sets, as the summary's `responses` names them.
@@ -50,6 +57,8 @@ class Evaluation:
     task: str | None
     sets: dict[str, dict[str, Any]] = field(default_factory=dict)
     items: dict[str, list[float]] = field(default_factory=dict)
+    nll: dict[str, list[ItemNll | None]] = field(default_factory=dict)
+    sampled: dict[str, list[ItemSamples]] = field(default_factory=dict)
     samples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     answers: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     kl: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -57,13 +66,29 @@ class Evaluation:
     def add(self, name: str, answers: SetAnswers, settings: EvalSettings) -> None:
         """Enter the metrics, item scores and samples of a set."""
         self.sets[name] = answers.metrics(settings.score)
-        self.items[name] = answers.scores(settings.score)
+        if answers.judged:
+            self.items[name] = answers.scores(settings.score)
+        if self.sets[name]["nll"] is not None:
+            self.nll[name] = list(answers.nll)
         self.samples[name] = answers.samples(settings.samples)
 
     def as_json(self) -> dict[str, Any]:
         """What `holdfast eval --json` and a run's `evals/stage-N.json` hold."""
-        fields = {"sets": self.sets, "items": self.items, "samples": self.samples}
+        fields = {"sets": self.sets, "items": self.items, "nll": self.nll, "samples": self.samples}
+        if self.sampled:
+            fields["sampled"] = self.sampled
         return {"stage": self.stage, "task": self.task, **fields}
+
+
+class ProbedSets(NamedTuple):
+    """What a probe measured, by set."""
+
+    scores: dict[str, float]
+    """Mean scores. Sets that nothing judges are not there."""
+    nll: dict[str, float]
+    """NLL of demonstrations in nats per token, of sets that have some."""
+    texts: dict[str, list[str]]
+    """Texts of the first answers."""
 
 
 class Evaluator:
@@ -74,6 +99,8 @@ class Evaluator:
     Args:
         base: the model before the stream, for KL to the base; None leaves that out.
         world: the processes that share the work; None: those of this run.
+        may_pack: whether forward passes may pack rows. False for a model that other code is training, because packing
+            replaces its attention implementation.
 
     Attributes:
         dropped: items left out of each set because their prompts do not fit; sets without any are not listed.
@@ -87,6 +114,7 @@ class Evaluator:
         settings: EvalSettings,
         on_set: OnSet | None = None,
         world: Processes | None = None,
+        may_pack: bool = True,
     ) -> None:
         self.policy, self.base, self.settings = policy, base, settings
         self.max_prompt_length = train.max_prompt_length
@@ -98,6 +126,8 @@ class Evaluator:
         self._drops = train.long_prompts == "drop"
         self._items: dict[str, list[Example]] = {}
         self._prompt_ids: dict[str, list[list[int]]] = {}
+        self._targets: dict[str, list[list[int] | None]] = {}
+        self._may_pack = may_pack
         self.against = None if base is None else AgainstBase(policy, base, settings, self.generate)
 
     def evaluate(self, stage: int, task: str | None, tasks: Sequence[Task], suites: Sequence[Suite]) -> Evaluation:
@@ -110,6 +140,8 @@ class Evaluator:
                 continue
             (answers,) = self.answer([(each, self.items(each))])
             result.add(each.name, answers, self.settings)
+            if each.is_judged and self.settings.pass_at_k is not None:
+                self._sample(result, each, self.settings.pass_at_k)
             if is_compared(each):
                 result.answers[each.name] = answers.records(self.settings.response_items)
         self._compare(result, all_sets(tasks, suites))
@@ -121,19 +153,46 @@ class Evaluator:
         result.sets[suite.name], result.items[suite.name] = measured.numbers(), measured.items
         result.samples[suite.name] = measured.samples(self.settings.samples)
 
-    def probe(self, tasks: Sequence[Task], suites: Sequence[Suite]) -> tuple[dict[str, float], dict[str, list[str]]]:
-        """Mean score of the first `probe_items` of each set, and the texts of the first `response_items` answers.
+    def _sample(self, result: Evaluation, each: TaskOrSuite, settings: PassAtKSettings) -> None:
+        """Sample several answers to each item of a judged set.
+
+        A sample's seed names its set, item and number, and not the run. So two models draw with the same random
+        numbers, and a sample does not depend on the others.
+        """
+        items = self.items(each)
+        every = [
+            (each, example, Request(ids, derive_seed("pass_at_k", each.name, example.id, i), settings.temperature))
+            for example, ids in zip(items, self.prompt_ids(each), strict=True)
+            for i in range(settings.samples)
+        ]
+        share = self.world.share(every)
+        with whole(self.policy):
+            parts = self.world.each(lambda: [v.reward for *_, v in self._answered(share) if v is not None])
+        rewards = iter([reward for part in parts for reward in part])
+        by_item = [list(islice(rewards, settings.samples)) for _ in items]
+        result.sampled[each.name] = [
+            {"n": len(own), "correct": sum(r >= 1.0 for r in own), "reward": sum(own) / len(own)} for own in by_item
+        ]
+        numbers = sampled_numbers(result.sampled[each.name], settings.k, settings.temperature)
+        result.sets[each.name]["sampled"] = numbers
+
+    def probe(self, tasks: Sequence[Task], suites: Sequence[Suite]) -> ProbedSets:
+        """Measure the first `probe_items` of each set, and keep the texts of the first `response_items` answers.
 
         Suites of lm-evaluation-harness are left out. Texts are kept only of sets that are compared with the base.
         """
         scores: dict[str, float] = {}
+        nll: dict[str, float] = {}
         texts: dict[str, list[str]] = {}
         for each in all_sets(tasks, [suite for suite in suites if not isinstance(suite, LmEvalSuite)]):
             (answers,) = self.answer([(each, self.items(each)[: self.settings.probe_items])])
-            scores[each.name] = answers.mean_score(self.settings.score)
+            if (score := answers.mean_score(self.settings.score)) is not None:
+                scores[each.name] = score
+            if (own_nll := answers.mean_nll()) is not None:
+                nll[each.name] = own_nll
             if self.settings.response_items and is_compared(each):
                 texts[each.name] = list(answers.texts[: self.settings.response_items])
-        return scores, texts
+        return ProbedSets(scores, nll, texts)
 
     def items(self, each: TaskOrSuite) -> Sequence[Example]:
         """The items of a set that are evaluated: the first `max_items`, minus those that are dropped."""
@@ -143,6 +202,8 @@ class Evaluator:
     def answer(self, asked: Sequence[tuple[TaskOrSuite, Sequence[Example]]]) -> list[SetAnswers]:
         """Answer examples of some sets greedily and have the answers judged. Sets asked together share batches.
 
+        The NLL of the examples' demonstrations is measured too.
+
         Args:
             asked: sets with the first ones of their `items`.
         """
@@ -151,16 +212,25 @@ class Evaluator:
             for each, examples in asked
             for example, ids in zip(examples, self.prompt_ids(each))
         ]
-        share = self.world.share(every)
+        targets = [target for each, examples in asked for target in self._targets[each.name][: len(examples)]]
+        share, own_targets = self.world.share(every), self.world.share(targets)
         with whole(self.policy):
-            parts = self.world.each(lambda: self._answered(share))
-        results = iter([result for part in parts for result in part])
+            parts = self.world.each(lambda: list(zip(self._answered(share), self._nll(share, own_targets))))
+        results = iter([(*answer, nll) for part in parts for answer, nll in part])
         judged = [(examples, list(islice(results, len(examples)))) for _, examples in asked]
         return [SetAnswers(examples, *map(list, zip(*own, strict=True))) for examples, own in judged]
 
+    def _nll(
+        self, asked: Sequence[tuple[TaskOrSuite, Example, Request]], targets: Sequence[list[int] | None]
+    ) -> list[ItemNll | None]:
+        # The setting is a budget for sampling. A forward pass holds the activations of every token.
+        budget = max(1, self.settings.batch_tokens // 4)
+        prompts = [request.prompt_ids for _, _, request in asked]
+        return demonstrations_nll(self.policy, prompts, targets, batch_tokens=budget, may_pack=self._may_pack)
+
     def _answered(
         self, asked: Sequence[tuple[TaskOrSuite, Example, Request]]
-    ) -> list[tuple[Completion | Episode, str, Verdict]]:
+    ) -> list[tuple[Completion | Episode, str, Verdict | None]]:
         completions: dict[int, Completion | Episode] = {}
         single_turn = [i for i, (each, _, _) in enumerate(asked) if each.episodes is None]
         generated = self.generate(self.sampler, [asked[i][2] for i in single_turn])
@@ -183,7 +253,7 @@ class Evaluator:
                 poll=stop.poll,
             )
             completions.update(zip(own, episodes, strict=True))
-        answered: list[tuple[Completion | Episode, str, Verdict]] = []
+        answered: list[tuple[Completion | Episode, str, Verdict | None]] = []
         for i, (each, example, _) in enumerate(asked):
             stop.poll()  # a verifier may take long
             completion = completions[i]
@@ -218,24 +288,25 @@ class Evaluator:
             examples = each.test[: self.settings.max_items]
             kept: list[Example] = []
             encoded: list[list[int]] = []
+            targets: list[list[int] | None] = []
             for example in examples:
                 ids = self.policy.chat_format.encode_example(example, where=f"{each.name}: {example.id}")
                 try:
                     check_fits(example.id, ids, self.max_prompt_length, f"prompt of a test item of {each.name!r}")
-                except PromptTooLong:
+                    target = target_ids(self.policy, each, example, ids)
+                except (PromptTooLong, DemonstrationTooLong):
                     if not self._drops:
                         raise
                     continue
-                if isinstance(each, Task) and each.verifier is None and each.episodes is None:
-                    judge(each, example, "")  # refuses an example that has nothing to judge its answer by
                 kept.append(example)
                 encoded.append(ids)
+                targets.append(target)
             if not kept:
                 fix = "raise train.max_prompt_length"
                 raise DataError(f"none of the {len(examples)} test items fits", where=repr(each.name), fix=fix)
             if len(kept) < len(examples):
                 self.dropped[each.name] = len(examples) - len(kept)
-            self._items[each.name], self._prompt_ids[each.name] = kept, encoded
+            self._items[each.name], self._prompt_ids[each.name], self._targets[each.name] = kept, encoded, targets
         return self._prompt_ids[each.name]
 
     def kl_to_base(self, task: Task) -> PerToken:
@@ -296,21 +367,13 @@ def is_compared(each: TaskOrSuite) -> bool:
     return isinstance(each, Task) or (each.kind == "retention" and not isinstance(each, LmEvalSuite))
 
 
-def judge(each: TaskOrSuite, example: Example, completion: str) -> Verdict:
-    """The verifier's verdict. A task without a verifier: whether the completion is the demonstration, word for word.
+def judge(each: TaskOrSuite, example: Example, completion: str) -> Verdict | None:
+    """The verifier's verdict; None if nothing judges the set.
 
     Raises:
-        DataError: there is neither a verifier nor a demonstration, or the verifier fails.
+        DataError: the verifier fails.
     """
-    if isinstance(each, Suite) or each.verifier is not None:
-        return each.verify(example, completion)
-    if example.demonstration is None:
-        raise DataError(
-            "there is nothing to judge its answer by",
-            where=f"task {each.name!r}, test example {example.id!r}",
-            fix="name a `verifier`, or give the example an `answer` or a `completion`",
-        )
-    return Verdict(float(" ".join(completion.split()) == " ".join(example.demonstration.split())))
+    return each.verify(example, completion) if each.is_judged else None
 
 
 def set_descriptions(tasks: Sequence[Task], suites: Sequence[Suite], counts: Mapping[str, int]) -> list[dict[str, Any]]:

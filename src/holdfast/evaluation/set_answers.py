@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from holdfast.data.example import Example, Verdict
 from holdfast.data.teacher_prompts import last_user_message
+from holdfast.measure.likelihood import ItemNll, set_nll
 from holdfast.measure.statistics import score_interval
 from holdfast.sampling.episodes import Episode
 from holdfast.sampling.sampler import Completion
@@ -22,33 +23,48 @@ class SetAnswers:
         examples: what was asked.
         completions: the generated tokens; an episode has several turns.
         texts: the completions as text.
-        verdicts: of the set's verifier or environment.
+        verdicts: of the set's verifier or environment; None for each example of a set that nothing judges.
+        nll: of each example's demonstration; None for an example without one. Empty if it was not measured.
     """
 
     examples: Sequence[Example]
     completions: Sequence[Completion | Episode]
     texts: Sequence[str]
-    verdicts: Sequence[Verdict]
+    verdicts: Sequence[Verdict | None]
+    nll: Sequence[ItemNll | None] = ()
+
+    @property
+    def judged(self) -> list[Verdict]:
+        """The verdicts. Empty if nothing judges the set."""
+        return [verdict for verdict in self.verdicts if verdict is not None]
 
     def scores(self, by: ScoredBy) -> list[float]:
-        """One score for each example."""
-        return [v.reward if by == "reward" else float(v.reward >= 1.0) for v in self.verdicts]
+        """One score for each example. Empty if nothing judges the set."""
+        return [v.reward if by == "reward" else float(v.reward >= 1.0) for v in self.judged]
 
-    def mean_score(self, by: ScoredBy) -> float:
+    def mean_score(self, by: ScoredBy) -> float | None:
+        """The mean over the examples. None if nothing judges the set: it is not 0."""
         scores = self.scores(by)
-        return sum(scores) / len(scores)
+        return sum(scores) / len(scores) if scores else None
+
+    def mean_nll(self) -> float | None:
+        """NLL of the demonstrations in nats per token. None without demonstrations."""
+        nll = set_nll(self.nll)
+        return None if nll is None else nll.mean
 
     def metrics(self, by: ScoredBy) -> dict[str, Any]:
         """The set's entry under "sets" in `evals/stage-N.json`. KL to the base is filled in where it is measured."""
-        scores, n = self.scores(by), len(self.verdicts)
+        scores, verdicts, n, nll = self.scores(by), self.judged, len(self.examples), set_nll(self.nll)
         return {
-            "mean": sum(scores) / n,
+            "mean": self.mean_score(by),
             "n": n,
-            "ci95": list(score_interval(scores)),
-            "reward": sum(v.reward for v in self.verdicts) / n,
-            "format_ok": sum(v.format_ok for v in self.verdicts) / n,
+            "ci95": list(score_interval(scores)) if scores else None,
+            "reward": sum(v.reward for v in verdicts) / n if verdicts else None,
+            "format_ok": sum(v.format_ok for v in verdicts) / n if verdicts else None,
             "length": sum(map(_written_tokens, self.completions)) / n,
             "truncated": sum(c.truncated for c in self.completions) / n,
+            "nll": None if nll is None else nll.mean,
+            "nll_se": None if nll is None else nll.se,
             "kl_to_base": None,
             "kl_to_base_se": None,
         }
@@ -61,7 +77,7 @@ class SetAnswers:
                 "prompt": last_user_message(example.messages),
                 "text": text,
                 "truncated": completion.truncated,
-                "reward": verdict.reward,
+                "reward": _reward(verdict),
             }
             for example, completion, text, verdict in list(
                 zip(self.examples, self.completions, self.texts, self.verdicts, strict=True)
@@ -77,10 +93,14 @@ class SetAnswers:
                 "prompt": last_user_message(self.examples[i].messages),
                 "system": next((m["content"] for m in self.examples[i].messages if m["role"] == "system"), None),
                 "text": self.texts[i],
-                "reward": self.verdicts[i].reward,
+                "reward": _reward(self.verdicts[i]),
             }
             for i in (range(0, n, max(1, n // count))[:count] if count else ())
         ]
+
+
+def _reward(verdict: Verdict | None) -> float | None:
+    return None if verdict is None else verdict.reward
 
 
 def _written_tokens(completion: Completion | Episode) -> int:

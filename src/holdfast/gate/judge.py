@@ -6,11 +6,14 @@ Each set gets one of three outcomes, from the paired tests of `holdfast.measure.
 - `fell`: the true score has dropped by more than the margin. This is shown.
 - `inconclusive`: neither is shown. The set has too few items for so small a margin.
 
+A set that nothing judges has no score, so it is `not judged`. The change of its demonstrations' NLL is shown, and does
+not decide. If nothing is judged at all, there is no verdict.
+
 Both families of tests are corrected over the sets by Holm's method. So the probability that any set wrongly gets the
 verdict `fell` is at most 5%, and the same is true of the verdict `holds`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,8 +22,10 @@ import numpy as np
 from holdfast.errors import RunError
 from holdfast.evaluation.standalone import EvaluationJson
 from holdfast.measure.item_tests import POWER, ItemComparison, compare_items
+from holdfast.measure.likelihood import NllChange, nll_change
 from holdfast.measure.statistics import LEVEL, holm
-from holdfast.summary.verdict import ALPHA, points
+from holdfast.summary.verdict import points
+from holdfast.summary.words import ALPHA
 
 MARGIN = 2.0
 """The default margin, in points."""
@@ -100,6 +105,35 @@ class SetVerdict:
 
 
 @dataclass(frozen=True, slots=True)
+class UnjudgedSet:
+    """A set that nothing judges: the NLL of its demonstrations under both models.
+
+    Attributes:
+        name: of the task or suite.
+        nll: the change over the items; None if it was not measured for both.
+    """
+
+    name: str
+    nll: NllChange | None
+
+    def as_json(self) -> dict[str, Any]:
+        numbers = None if self.nll is None else self.nll.as_json()
+        return {"name": self.name, "nll": numbers, "sentence": self.sentence()}
+
+    def sentence(self) -> str:
+        """The change in words."""
+        start = f"{self.name} is not judged, so it does not decide"
+        if (c := self.nll) is None:
+            return f"{start}."
+        interval = "" if c.ci95 is None else f"95% CI {c.ci95[0]:+.3f} to {c.ci95[1]:+.3f}, "
+        shown = {"fell": ". They are more probable", "rose": ". They are LESS probable", "not shown": ""}[c.outcome]
+        return (
+            f"{start}: NLL of its demonstrations {c.before:.3f} to {c.after:.3f} nats per token "
+            f"(change {c.change:+.3f}, {interval}{c.n} items){shown}."
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class GateVerdict:
     """The verdict on a candidate.
 
@@ -107,11 +141,13 @@ class GateVerdict:
         margin: the largest drop that is accepted, as a fraction of 1.
         strict: whether an inconclusive set is refused too.
         sets: the verdict on each set, in the order of the base's evaluation.
+        unjudged: the sets that nothing judges. They do not decide.
     """
 
     margin: float
     strict: bool
     sets: Sequence[SetVerdict]
+    unjudged: Sequence[UnjudgedSet] = ()
 
     @property
     def passed(self) -> bool:
@@ -151,6 +187,7 @@ class GateVerdict:
             "power": POWER,
             "sentence": self.sentence(),
             "sets": [each.as_json() | {"sentence": each.sentence(self.margin)} for each in self.sets],
+            "not_judged": [each.as_json() for each in self.unjudged],
         }
 
 
@@ -190,11 +227,38 @@ def judge(
             for (name, each), p_fell, p_holds in zip(compared.items(), fell, holds, strict=True)
             if p_fell is not None and p_holds is not None
         ],
+        _unjudged(base, candidate),
     )
+
+
+def _unjudged(base: EvaluationJson, candidate: EvaluationJson) -> list[UnjudgedSet]:
+    """The sets that the base was evaluated on and that nothing judges."""
+    sets = base.get("sets")
+    known = sets.items() if isinstance(sets, Mapping) else ()
+    names = [name for name, numbers in known if isinstance(numbers, Mapping) and numbers.get("mean") is None]
+    return [UnjudgedSet(name, _nll_change(name, base, candidate)) for name in names]
+
+
+def _nll_change(name: str, base: EvaluationJson, candidate: EvaluationJson) -> NllChange | None:
+    a, b = ((each.get("nll") or {}).get(name, ()) for each in (base, candidate))
+    if not a or not b:
+        return None
+    fix = "evaluate both with the same configuration and version"
+    try:
+        change = nll_change(a, b)
+    except (TypeError, KeyError, ValueError):
+        raise RunError("the two have different demonstrations", where=f"set {name!r}", fix=fix) from None
+    if change is None or change.n < sum(item is not None for item in a):
+        # Equal demonstrations have equal numbers of tokens, unless the models have different tokenizers.
+        return None
+    return change
 
 
 def _shared_sets(base: EvaluationJson, candidate: EvaluationJson) -> list[str]:
     names, others = list(base.get("items") or ()), candidate.get("items") or ()
+    if not names and base.get("nll"):
+        fix = "add a suite with answers or a verifier, or compare `nll` in the output of `holdfast eval --json`"
+        raise RunError("nothing judges any of its sets, so there is no score to compare", fix=fix)
     if not names:
         raise RunError("the base's evaluation has no item scores", fix="evaluate it with `holdfast eval --json`")
     missing = [name for name in names if name not in others]

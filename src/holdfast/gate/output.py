@@ -2,7 +2,7 @@
 
 from xml.etree import ElementTree
 
-from holdfast.gate.judge import GateVerdict, SetVerdict, signed_points
+from holdfast.gate.judge import GateVerdict, SetVerdict, UnjudgedSet, signed_points
 from holdfast.summary.verdict import points
 
 _HEADER = ("set", "items", "base", "candidate", "change", "95% CI", "worse / better", "detectable", "verdict")
@@ -10,7 +10,12 @@ _HEADER = ("set", "items", "base", "candidate", "change", "95% CI", "worse / bet
 
 def rows(verdict: GateVerdict) -> list[tuple[str, ...]]:
     """A header and one row for each set. Scores, changes and the smallest detectable drop are in points."""
-    return [_HEADER, *(_row(each) for each in verdict.sets)]
+    return [_HEADER, *(_row(each) for each in verdict.sets), *(_unjudged_row(each) for each in verdict.unjudged)]
+
+
+def _unjudged_row(each: UnjudgedSet) -> tuple[str, ...]:
+    items = "–" if each.nll is None else str(each.nll.n)
+    return (each.name, items, *["–"] * (len(_HEADER) - 3), "not judged")
 
 
 def _row(each: SetVerdict) -> tuple[str, ...]:
@@ -42,14 +47,20 @@ def as_markdown(verdict: GateVerdict, base: str, candidate: str) -> str:
     lines += [_line(header), _line(["---", *["---:"] * 7, "---"])]
     lines += [_line([name, *cells, f"**{outcome}**"]) for name, *cells, outcome in body]
     sentences = [f"- {each.sentence(verdict.margin)}" for each in verdict.sets if each.outcome != "holds"]
+    sentences += [f"- {each.sentence()}" for each in verdict.unjudged]
     return "\n".join([*lines, *([""] if sentences else []), *sentences]) + "\n"
 
 
 def as_junit(verdict: GateVerdict, base: str, candidate: str) -> str:
     """JUnit XML with one test case for each set. An inconclusive set is skipped, or fails if the gate is strict."""
     failed = sum(each.outcome in verdict.refused_outcomes for each in verdict.sets)
-    skipped = 0 if verdict.strict else len(verdict.names_of("inconclusive"))
-    counts = {"tests": str(len(verdict.sets)), "failures": str(failed), "errors": "0", "skipped": str(skipped)}
+    skipped = len(verdict.unjudged) + (0 if verdict.strict else len(verdict.names_of("inconclusive")))
+    counts = {
+        "tests": str(len(verdict.sets) + len(verdict.unjudged)),
+        "failures": str(failed),
+        "errors": "0",
+        "skipped": str(skipped),
+    }
     root = ElementTree.Element("testsuites", {"name": "holdfast gate", **counts})
     suite = ElementTree.SubElement(root, "testsuite", {"name": f"{candidate} against {base}", **counts})
     properties = ElementTree.SubElement(suite, "properties")
@@ -65,6 +76,9 @@ def as_junit(verdict: GateVerdict, base: str, candidate: str) -> str:
             ElementTree.SubElement(case, "skipped", {"message": sentence})
         else:
             ElementTree.SubElement(case, "system-out").text = sentence
+    for unjudged in verdict.unjudged:
+        case = ElementTree.SubElement(suite, "testcase", {"classname": "holdfast.gate", "name": unjudged.name})
+        ElementTree.SubElement(case, "skipped", {"message": unjudged.sentence()})
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True).decode() + "\n"
 

@@ -55,12 +55,14 @@ class _ProbeStage(StageMetrics):
         self._series = {
             "repetition": _paired_ends([tuple(map(_repetition, pair)) for pair in units]),
             "truncated_fraction": _paired_ends([tuple(float(each["truncated"]) for each in pair) for pair in pairs]),
-            "reward": _paired_ends([tuple(float(each["reward"]) for each in pair) for pair in pairs]),
             # One number for all items together, so it has no scatter over items.
             "distinct_2": _paired_ends(
                 [tuple(distinct([pair[side] for pair in cut], 2) for side in (0, 1))], has_noise=False
             ),
         }
+        judged = [pair for pair in pairs if all(each["reward"] is not None for each in pair)]
+        if judged:
+            self._series["reward"] = _paired_ends([tuple(float(each["reward"]) for each in pair) for pair in judged])
 
 
 def _paired_ends(pairs: Sequence[tuple[float, ...]], has_noise: bool = True) -> _PairedEnds:
@@ -76,7 +78,8 @@ def probe_signs(first: Answers, now: Answers, settings: GuardSettings) -> list[t
     """The rules that fire on answers to the same items, at the start and now.
 
     Args:
-        first, now: by suite, items in the same order, each with `text`, `truncated` and `reward`.
+        first, now: by suite, items in the same order, each with `text`, `truncated` and `reward`. The reward is None
+            in a suite that nothing judges.
     """
     stage = _ProbeStage(first, now)
     signs = []

@@ -52,6 +52,7 @@ class Questions:
             TrainSettings(max_prompt_length=room, max_completion_length=max_new_tokens),
             EvalSettings(score=score, batch_tokens=batch_tokens, samples=SHOWN),
             world=world,
+            may_pack=False,
         )
         self.prompt_ids: dict[ItemName, list[int]] = {}
         for suite in suites:

@@ -16,8 +16,8 @@ def load_suites(sources: Sequence[str | Path | Suite | Task], items: int) -> lis
     """The first `items` items of each source. All are retention suites, unless a `Suite` object says otherwise.
 
     Args:
-        sources: a file (JSON Lines, JSON or Parquet) whose records have an `answer`; `lab:NAME`; `gym:NAME`; a `Suite`;
-            a `Task`, of which the test split is used.
+        sources: a file (JSON Lines, JSON or Parquet) whose records have an `answer`, or a `completion` whose likelihood
+            is measured; `lab:NAME`; `gym:NAME`; a `Suite`; a `Task`, of which the test split is used.
 
     Raises:
         ConfigError: no source is given, two have the same name, or a source is not understood.
@@ -41,9 +41,7 @@ def _suite(source: str | Path | Suite | Task) -> Suite:
     if isinstance(source, Suite):
         return source
     if isinstance(source, Task):
-        if source.verifier is None:
-            raise ConfigError(f"task {source.name!r} has no verifier", where="suites", fix="give it one")
-        return Suite(source.name, "retention", source.test, source.verifier, source.description)
+        return Suite(source.name, "retention", source.test, source.verifier, source.description, source.episodes)
     kind, _, name = str(source).partition(":")
     if kind == LAB and name:
         from holdfast.lab.tasks import ALL_TASKS, lab_suite, lab_task

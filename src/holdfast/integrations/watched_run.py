@@ -155,8 +155,9 @@ class WatchedRun:
         write_json(self.directory.path / "drift" / "stage-1.json", json_safe(drift_entry(result, 1, self.task)))
 
     def start_scores(self) -> dict[str, float]:
-        """Mean score of each suite before training."""
-        return {name: values["mean"] for name, values in read_json(self.directory.evaluation(0))["sets"].items()}
+        """Mean score of each judged suite before training."""
+        sets = read_json(self.directory.evaluation(0))["sets"]
+        return {name: values["mean"] for name, values in sets.items() if values["mean"] is not None}
 
     def _keep_evaluation(self, evaluation: Evaluation, seconds: float) -> None:
         write_json(self.directory.evaluation(evaluation.stage), json_safe(evaluation.as_json() | {"seconds": seconds}))

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from holdfast.measure.scores import Json, mean
+from holdfast.measure.scores import Json, mean, scores_of
 from holdfast.measure.statistics import holm, paired_difference
 
 ScoresBySet = Mapping[str, float]
@@ -83,7 +83,7 @@ def stage_trajectory(summary: Mapping[str, Any], stage: int) -> Trajectory | Non
     evaluations, order = summary["evaluations"], summary["order"]
     if stage >= len(evaluations):
         return None
-    table = [{name: s["mean"] for name, s in e["scores"].items()} for e in evaluations]
+    table = [scores_of(e) for e in evaluations]
     task, before, after = order[stage - 1], table[stage - 1], table[stage]
     if task not in before or task not in after:
         return None

@@ -27,6 +27,11 @@ def score(evaluation: Mapping[str, Any], name: str, field: str = "mean") -> floa
     return None if value is None else float(value)
 
 
+def scores_of(evaluation: Mapping[str, Any], field: str = "mean") -> Scores:
+    """One number of all sets in an evaluation of a summary. Sets without it are left out."""
+    return {name: value for name in evaluation["scores"] if (value := score(evaluation, name, field)) is not None}
+
+
 def drops(before: Mapping[str, float], after: Mapping[str, float]) -> Scores:
     """before − after for each name in both. Positive means lost."""
     return {name: before[name] - after[name] for name in before if name in after}
@@ -36,7 +41,8 @@ def drops(before: Mapping[str, float], after: Mapping[str, float]) -> Scores:
 class ScoreMatrix:
     """The scores of one run, finished or not, as metrics read them.
 
-    A set that was never scored is absent from every result.
+    A set that was never scored is absent from every result. So is a set that nothing judges, except from results about
+    the NLL of its demonstrations.
 
     Attributes:
         evaluations: as in the summary: `stage`, `task` and `scores`, for stages 0 (the base) to T, in order.
@@ -51,7 +57,12 @@ class ScoreMatrix:
     @cached_property
     def rows(self) -> list[Scores]:
         """A[0] to A[T]."""
-        return [{name: scores["mean"] for name, scores in e["scores"].items()} for e in self.evaluations]
+        return [scores_of(e) for e in self.evaluations]
+
+    @cached_property
+    def nll(self) -> list[Scores]:
+        """N[0] to N[T]: as A, but the NLL of a set's demonstrations, in nats per token."""
+        return [scores_of(e, "nll") for e in self.evaluations]
 
     @property
     def base(self) -> Scores:
@@ -94,3 +105,8 @@ class ScoreMatrix:
     def at_end(self, name: str, field: str) -> float | None:
         """One number of one set in the last evaluation, such as `kl_to_base`."""
         return score(self.evaluations[-1], name, field)
+
+    def sampled_at_end(self) -> dict[str, Mapping[str, Any]]:
+        """The `sampled` block of each task in the last evaluation that has one."""
+        blocks = {task: self.evaluations[-1]["scores"].get(task, {}).get("sampled") for task in self.tasks}
+        return {task: block for task, block in blocks.items() if block is not None}

@@ -134,6 +134,12 @@ def paired_difference(a: Sequence[float | None], b: Sequence[float | None]) -> D
     return Difference(average, (average - half, average + half), 2 * float(stdtr(n - 1, -abs(t))), n)
 
 
+def t_interval(mean: float, error: float, n: int) -> Interval:
+    """95% t interval of a mean with this standard error over n observations, at least 2."""
+    half = _t_quantile(n) * error
+    return mean - half, mean + half
+
+
 def runs_to_tell(differences: Sequence[float], most: int = 100) -> int | None:
     """Number of runs until a 95% t interval excludes 0, if mean and standard deviation stay the same.
 

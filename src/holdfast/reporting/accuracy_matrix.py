@@ -22,8 +22,12 @@ def accuracy_matrices(view: SummaryView) -> list[dict[str, Any]]:
             rows = []
             for stage in view.stages(order_index):
                 cells = [view.cell(recipe, order_index, stage, name) for name in names]
-                if any(cells):
-                    shown = [_cell(cell, name in firsts) for cell, name in zip(cells, names)]
+                unjudged = [view.is_unjudged(recipe, order_index, stage, name) for name in names]
+                if any(cells) or any(unjudged):
+                    shown = [
+                        _cell(cell, not_judged, name in firsts)
+                        for cell, not_judged, name in zip(cells, unjudged, names)
+                    ]
                     rows.append({"name": view.stage_name(stage, order_index), "cells": shown})
             if rows:
                 blocks.append({"recipe": recipe, "rows": rows})
@@ -32,9 +36,10 @@ def accuracy_matrices(view: SummaryView) -> list[dict[str, Any]]:
     return matrices
 
 
-def _cell(cell: MatrixCell | None, first_of_group: bool) -> dict[str, Any]:
+def _cell(cell: MatrixCell | None, unjudged: bool, first_of_group: bool) -> dict[str, Any]:
     if cell is None:
-        return {"text": "", "title": "not measured", "style": "", "own": False, "sep": first_of_group}
+        title = "not judged: see the likelihood of its demonstrations" if unjudged else "not measured"
+        return {"text": "", "title": title, "style": "", "own": False, "sep": first_of_group}
     return {
         "text": percent(cell.mean, 0),
         "title": _title(cell),

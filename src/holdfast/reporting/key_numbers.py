@@ -3,7 +3,7 @@
 from statistics import fmean
 from typing import Any
 
-from holdfast.measure.metrics import METRICS, metrics_by_group
+from holdfast.measure.metrics import METRICS, Metric, metrics_by_group
 from holdfast.reporting.number_format import (
     DASH,
     ShownEstimate,
@@ -17,6 +17,9 @@ from holdfast.reporting.view import SummaryView
 RUN_CARDS = ("final_score", "learning", "loss_of_earlier", "retention", "kl_to_base")
 """Metrics that a single run has a card for."""
 
+UNJUDGED_CARDS = ("nll", "nll_learning", "nll_forgetting")
+"""Metrics that come first if no task has a score."""
+
 RECIPE_CARD = ("loss_of_earlier", "learning", "kl_to_base")
 """Metrics that a recipe's card lists below its final score."""
 
@@ -27,7 +30,9 @@ def cards(view: SummaryView) -> list[dict[str, Any]]:
 
 
 def _cards_of_run(view: SummaryView) -> list[dict[str, Any]]:
-    values = [(METRICS[key], view.recipes[0].metrics.get(key, ShownEstimate(None))) for key in RUN_CARDS]
+    scored = view.recipes[0].metrics.get("final_score", ShownEstimate(None)).mean is not None
+    keys = RUN_CARDS if scored else (*UNJUDGED_CARDS, *RUN_CARDS)
+    values = [(METRICS[key], view.recipes[0].metrics.get(key, ShownEstimate(None))) for key in keys]
     return [
         {
             "recipe": None,
@@ -48,9 +53,12 @@ def _cards_of_recipes(view: SummaryView) -> list[dict[str, Any]]:
     shown = []
     for recipe in view.recipes:
         final = recipe.metrics.get("final_score", ShownEstimate(None))
+        by_nll = final.mean is None and recipe.metrics.get("nll", final).mean is not None
+        shown_metric = METRICS["nll" if by_nll else "final_score"]
+        final = recipe.metrics.get(shown_metric.name, final)
         more = [
             (METRICS[key].label, f"{value_text(value.mean, METRICS[key].kind)} {METRICS[key].unit}", _ci(value, key))
-            for key in RECIPE_CARD
+            for key in (UNJUDGED_CARDS[1:] + RECIPE_CARD if by_nll else RECIPE_CARD)
             if (value := recipe.metrics.get(key, ShownEstimate(None))).mean is not None
         ]
         if recipe.stopped:
@@ -61,20 +69,20 @@ def _cards_of_recipes(view: SummaryView) -> list[dict[str, Any]]:
                 "recipe": recipe,
                 "title": recipe.label,
                 "badge": "On the Pareto front" if recipe.on_front and len(view.recipes) > 1 else "",
-                "value": percent(final.mean),
-                "unit": "%" if final.mean is not None else "",
-                "what": "final score",
-                "interval": _final_interval(final),
+                "value": value_text(final.mean, shown_metric.kind),
+                "unit": shown_metric.unit if final.mean is not None else "",
+                "what": shown_metric.label if by_nll else "final score",
+                "interval": _final_interval(final, shown_metric),
                 "more": more,
             }
         )
     return shown
 
 
-def _final_interval(final: ShownEstimate) -> str:
+def _final_interval(final: ShownEstimate, metric: Metric) -> str:
     if final.mean is None:
         return "(no complete run yet)"
-    text = interval_text(final, "score")
+    text = interval_text(final, metric.kind)
     return text if final.ci95 else f"({text})"
 
 

@@ -24,10 +24,12 @@ from holdfast.reporting.figure import Figure, color, glyph
 from holdfast.reporting.forgetting_prediction import forgetting_prediction_figure
 from holdfast.reporting.guard_decisions import guard_decisions
 from holdfast.reporting.key_numbers import cards, metric_groups
+from holdfast.reporting.likelihood import likelihood_tables
+from holdfast.reporting.pass_at_k import pass_at_k_tables
 from holdfast.reporting.provenance import date_text, facts, provenance, recipe_settings
 from holdfast.reporting.response_drift import response_drift
 from holdfast.reporting.samples import sample_panels
-from holdfast.reporting.step_curves import loss_curves, main_curves, score_curves
+from holdfast.reporting.step_curves import loss_curves, main_curves, nll_curves, score_curves
 from holdfast.reporting.terms import GENERAL_TERMS
 from holdfast.reporting.tradeoff import tradeoff_figure
 from holdfast.reporting.view import KIND_NAMES, SummaryView
@@ -91,12 +93,14 @@ def _content(view: SummaryView) -> dict[str, Any]:
         "metric_groups": metric_groups(view),
         "main_figure": before_and_after_figure(view) if view.is_run else tradeoff_figure(view),
         "matrices": accuracy_matrices(view),
+        "likelihood": likelihood_tables(view),
+        "pass_at_k": pass_at_k_tables(view),
         "curve_groups": [
             {
                 "order": i,
                 "curves": main_curves(view, i),
                 "losses": loss_curves(view, i),
-                "scores": score_curves(view, i),
+                "scores": [*score_curves(view, i), *nll_curves(view, i)],
             }
             for i in range(len(view.orders))
             if view.boundaries(i)
@@ -135,6 +139,8 @@ def _sections(view: SummaryView, content: Mapping[str, Any]) -> list[tuple[str, 
         ("summary", "Numbers", True),
         ("tradeoff", "Before and after" if view.is_run else "Trade-off", content["main_figure"]),
         ("matrix", "Matrix", True),
+        ("likelihood", "Likelihood", content["likelihood"]),
+        ("pass-at-k", "Sampled", content["pass_at_k"]),
         ("curves", "Curves", content["curve_groups"]),
         ("guard", "Guard", content["guard"]["measured"]),
         ("drift", "Weights", content["drift"]["panels"]),

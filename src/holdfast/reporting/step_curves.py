@@ -1,4 +1,4 @@
-"""Curves over optimizer steps: reward, KL to base, completion length, training loss, and the score on each set."""
+"""Curves over optimizer steps: reward, KL to base, length, training loss, and the score and NLL on each set."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -94,6 +94,26 @@ def score_curves(view: SummaryView, order_index: int) -> list[Figure]:
             marks=True,
             height=320,
             axis={"range": [-3, 105]},
+        )
+        drawn.append(_figure(view, order_index, curve, view.recipes, filters={"set": index}))
+    return [figure for figure in drawn if figure is not None]
+
+
+def nll_curves(view: SummaryView, order_index: int) -> list[Figure]:
+    """The NLL of every set's demonstrations along the stream, one figure per set that has some."""
+    drawn = []
+    for index, chosen in enumerate(view.sets):
+        name = chosen["name"]
+        curve = Curve(
+            f"nll-{index}",
+            f"NLL of demonstrations of {name}",
+            "In nats per token; lower is better. Marks are all items after each stage. Lines between them are probes "
+            "within the stage on fewer items, if there are probes.",
+            _nll_of_evaluations(name),
+            ".3f",
+            probe=_nll_of_probes(name),
+            marks=True,
+            height=320,
         )
         drawn.append(_figure(view, order_index, curve, view.recipes, filters={"set": index}))
     return [figure for figure in drawn if figure is not None]
@@ -217,6 +237,22 @@ def _score_of_probes(name: str) -> CurveValues:
             mean = number((probe.get("scores") or {}).get(name))
             if mean is not None:
                 yield float(probe["global_step"]), 100 * mean
+
+    return values
+
+
+def _nll_of_evaluations(name: str) -> CurveValues:
+    def values(run: RunView) -> Iterator[tuple[float, Any]]:
+        for stage, step in stage_ends(run).items():
+            yield step, (run.score(stage, name) or {}).get("nll")
+
+    return values
+
+
+def _nll_of_probes(name: str) -> CurveValues:
+    def values(run: RunView) -> Iterator[tuple[float, Any]]:
+        for probe in run.summary.get("probes") or []:
+            yield float(probe["global_step"]), (probe.get("nll") or {}).get(name)
 
     return values
 

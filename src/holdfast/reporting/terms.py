@@ -2,6 +2,16 @@
 
 GENERAL_TERMS = [
     ("Score", "Mean reward of greedy answers over a set's test items, in %. The set's verifier gives the rewards."),
+    (
+        "Not judged",
+        "A set without answers, verifier or environment. It has no score: it is scored by the NLL of its "
+        "demonstrations, and is left out of all numbers in % and points.",
+    ),
+    (
+        "NLL",
+        "Negative log-likelihood of demonstrations, in nats per token. Lower means that the model finds them more "
+        "probable. It has no sampling noise.",
+    ),
     ("Point", "A difference of one percentage point between two scores."),
     (
         "95% CI",

@@ -148,7 +148,7 @@ class SummaryView:
         return f"after {stage} · {order[stage - 1]}" if stage <= len(order) else f"after {stage}"
 
     def cell(self, recipe: RecipeView, order_index: int, stage: int, name: str) -> MatrixCell | None:
-        """The accuracy-matrix entry of a recipe; None if no run has measured it."""
+        """The accuracy-matrix entry of a recipe; None if no run has measured it, or if nothing judges the set."""
         scores = [s for run in recipe.of_order(order_index) if (s := run.score(stage, name)) is not None]
         means = [m for s in scores if (m := number(s.get("mean"))) is not None]
         if not means:
@@ -167,6 +167,11 @@ class SummaryView:
 
         form = {field: mean_of(field) for field in ("format_ok", "length", "truncated")}
         return MatrixCell(fmean(means), low, high, len(means), own, **form)
+
+    def is_unjudged(self, recipe: RecipeView, order_index: int, stage: int, name: str) -> bool:
+        """Whether a set was evaluated after a stage, and nothing judges it."""
+        scores = [s for run in recipe.of_order(order_index) if (s := run.score(stage, name)) is not None]
+        return bool(scores) and all(s.get("mean") is None for s in scores)
 
     @cached_property
     def shared_budget(self) -> dict[str, float]:

@@ -68,11 +68,12 @@ class Measuring:
             return None
         started = time.perf_counter()
         retention = [suite for suite in self.suites if suite.kind == "retention"]
-        scores, answers = self.evaluator.probe(self.tasks[:stage], retention)
+        scores, nll, answers = self.evaluator.probe(self.tasks[:stage], retention)
         base, kl = self.evaluator.base, None
         if base is not None and self.settings.kl_items:
             kl = sum(self.evaluator.kl_to_base(task).mean for task in self.tasks) / len(self.tasks)
-        record = {"stage": stage, "step": step, "task": self.tasks[stage - 1].name, "scores": scores, "kl_to_base": kl}
+        record: dict[str, Any] = {"stage": stage, "step": step, "task": self.tasks[stage - 1].name}
+        record |= {"scores": scores, "nll": nll, "kl_to_base": kl}
         record["relative_norm"] = None if base is None else base.relative_distance()
         record["answers"] = answers
         record["seconds"] = time.perf_counter() - started
@@ -80,7 +81,7 @@ class Measuring:
         return record
 
     def retention_before(self) -> tuple[dict[str, float], dict[str, int]]:
-        """Scores of the retention suites before the first stage, for the items that a probe uses.
+        """Scores of the judged retention suites before the first stage, for the items that a probe uses.
 
         Returns:
             The mean score of each suite, and its number of items. A suite may have fewer than a probe would use.
@@ -109,7 +110,12 @@ class Measuring:
                 self._measure_drift(stage)
             result = evaluation.as_json() | {"seconds": time.perf_counter() - started}
         self.world.main(lambda: write_json(self.directory.evaluation(stage), json_safe(result)))
-        self.observer.evaluation_done(stage, {name: s["mean"] for name, s in result["sets"].items()})
+        sets = result["sets"].items()
+        self.observer.evaluation_done(
+            stage,
+            {name: numbers["mean"] for name, numbers in sets},
+            {name: value for name, numbers in sets if (value := numbers.get("nll")) is not None},
+        )
 
     def _compare_answers(self, evaluation: Evaluation) -> None:
         """Write the greedy answers, and how they differ from those before the first stage."""

@@ -39,8 +39,15 @@ class Observer:
     def set_started(self, name: str) -> None:
         """The evaluation of one set starts."""
 
-    def evaluation_done(self, stage: int, scores: Mapping[str, float]) -> None:
-        """All sets have been evaluated. `scores` is the mean score of each."""
+    def evaluation_done(
+        self, stage: int, scores: Mapping[str, float | None], nll: Mapping[str, float] | None = None
+    ) -> None:
+        """All sets have been evaluated.
+
+        Args:
+            scores: mean score of each set; None for a set that nothing judges.
+            nll: NLL of the demonstrations of each set that has some, in nats per token.
+        """
 
     def run_done(self, summary: Mapping[str, Any]) -> None:
         """The run is over: complete, or stopped by the guard."""

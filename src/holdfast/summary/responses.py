@@ -36,7 +36,7 @@ UNMEASURED = dict.fromkeys(
 )
 
 Answers = Mapping[str, Sequence[Mapping[str, Any]]]
-"""By set: `id`, `prompt`, `text`, `truncated`, `reward`."""
+"""By set: `id`, `prompt`, `text`, `truncated`, `reward`. The reward is None in a set that nothing judges."""
 
 _Search = tuple[str | None, Sequence[Ngram], Any]
 """The set whose answers are searched (None: all), the n-grams, and the function that splits a text into units."""

@@ -3,19 +3,24 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+from holdfast.measure.likelihood import set_nll
 from holdfast.measure.metrics import compute_metrics
 from holdfast.measure.prediction import forgetting_prediction, prediction_points
-from holdfast.measure.scores import Json, score
+from holdfast.measure.scores import Json, score, scores_of
 from holdfast.store.files import json_safe
 from holdfast.summary.curves import defined_mean, discarded_curves, stage_offsets, thin_curves
 from holdfast.summary.inputs import JsonRecord, Measured, RunDescription, RunLogs
+from holdfast.summary.likelihood import nll_changes
 from holdfast.summary.verdict import run_verdict
 from holdfast.summary.version import SCHEMA_VERSION
 
 COUNTS = ("prompts", "completions", "generated_tokens", "trained_tokens")
 """What a budget counts in addition to optimizer steps and seconds."""
 
-_SCORE_FIELDS = ("mean", "n", "ci95", "format_ok", "length", "truncated", "kl_to_base", "kl_to_base_se")
+_SCORE_FIELDS = (
+    *("mean", "n", "ci95", "format_ok", "length", "truncated"),
+    *("nll", "nll_se", "sampled", "kl_to_base", "kl_to_base_se"),
+)
 
 
 def build_run_summary(run: RunDescription, logs: RunLogs, measured: Measured) -> Json:
@@ -38,6 +43,7 @@ def build_run_summary(run: RunDescription, logs: RunLogs, measured: Measured) ->
         "budget": _budget(logs, max(offsets.values()), measured.eval_seconds),
         "sets": run.sets,
         "evaluations": evaluations,
+        "nll_changes": nll_changes(measured.evaluations, run.order, run.sets),
         "metrics": compute_metrics(evaluations, run.order, run.sets) if evaluations else None,
         "curves": thin_curves(logs.metrics, offsets),
         "probes": _probes(run.order, logs, measured, evaluations, offsets),
@@ -95,17 +101,19 @@ def _probes(
     by_key: dict[tuple[int, int], Json] = {}
     for p in logs.probes:
         distances = {key: p.get(key) for key in ("kl_to_base", "relative_norm")}
-        by_key[p["stage"], p["step"]] = {"task": p["task"], "scores": p["scores"], **distances}
+        measures = {"task": p["task"], "scores": p["scores"], "nll": p.get("nll", {})}
+        by_key[p["stage"], p["step"]] = measures | distances
     norms = {0: 0.0} | {entry["stage"]: entry["overall"]["relative_norm"] for entry in measured.drift}
     for stage in sorted({stage for stage, _ in by_key}):
-        names = {name for (s, _), p in by_key.items() if s == stage for name in p["scores"]}
+        here = [p for (s, _), p in by_key.items() if s == stage]
+        names = {key: {name for p in here for name in p[key]} for key in ("scores", "nll")}
         last = max((m["step"] for m in logs.metrics if m["stage"] == stage), default=0)
         for index, step in ((stage - 1, 0), (stage, last)):
             if index < len(evaluations):
                 ends = _first_items(measured.evaluations[index], evaluations[index], measured.probe_items)
                 end = {
                     "task": order[stage - 1],
-                    "scores": {name: value for name, value in ends.items() if name in names},
+                    **{key: {n: v for n, v in ends[key].items() if n in names[key]} for key in names},
                     "kl_to_base": defined_mean(score(evaluations[index], task, "kl_to_base") for task in order),
                     "relative_norm": norms.get(index),
                 }
@@ -116,12 +124,15 @@ def _probes(
     ]
 
 
-def _first_items(kept: JsonRecord, evaluation: JsonRecord, probe_items: int | None) -> dict[str, float]:
-    """Mean score by set over the items that a probe uses. Over all items if single scores were not kept."""
-    items = kept.get("items") or {}
-    whole = {name: s["mean"] for name, s in evaluation["scores"].items()}
-    part = {name: math.fsum(first) / len(first) for name in items if (first := items[name][:probe_items])}
-    return {**whole, **part} if probe_items else whole
+def _first_items(kept: JsonRecord, evaluation: JsonRecord, probe_items: int | None) -> dict[str, dict[str, float]]:
+    """Mean score and NLL by set over the items that a probe uses. Over all items if single items were not kept."""
+    scores, nll = scores_of(evaluation), scores_of(evaluation, "nll")
+    if probe_items:
+        items = kept.get("items") or {}
+        scores |= {name: math.fsum(first) / len(first) for name in items if (first := items[name][:probe_items])}
+        of_items = {name: set_nll(own[:probe_items]) for name, own in (kept.get("nll") or {}).items()}
+        nll |= {name: value.mean for name, value in of_items.items() if value is not None}
+    return {"scores": scores, "nll": nll}
 
 
 def _samples(evaluations: Sequence[JsonRecord], sets: Sequence[JsonRecord]) -> list[Json]:

@@ -1,5 +1,13 @@
 """Summaries of earlier versions, brought up to today's: the one place that knows what has changed.
 
+Version 3 (from 2):
+
+- The score of a set, its interval, its share of well-formed answers and the reward of a sample may be null: nothing
+  judges them. In an upgraded summary they are not. A set without answers and verifier keeps its exact match.
+- `nll`, `nll_se` and `sampled` of a score, `nll` of a probe and `nll_changes` are there. They were not measured, so
+  they are null or empty.
+- `verdict` has today's sentences.
+
 Version 2 (from 1):
 
 - Settings in `recipe` and `guard` have their new names (`holdfast.renamed`), e.g. "topk_renormalized" for
@@ -57,7 +65,24 @@ def _has_all_metrics(comparison: Json) -> bool:
 
 
 def _upgrade_run(run: Json) -> Json:
-    return _with_all_metrics(_run_from_1(run) if run["schema_version"] == 1 else run)
+    if run["schema_version"] == SCHEMA_VERSION:
+        return _with_all_metrics(run)
+    run = _with_all_metrics(_run_from_2(_run_from_1(run) if run["schema_version"] == 1 else run))
+    return run | {"verdict": run_verdict(run)}
+
+
+def _run_from_2(run: Json) -> Json:
+    """A run's summary of version 2 as version 3."""
+    unmeasured = dict.fromkeys(("nll", "nll_se", "sampled"))
+    return run | {
+        "schema_version": 3,
+        "evaluations": [
+            {**e, "scores": {name: unmeasured | score for name, score in e["scores"].items()}}
+            for e in run["evaluations"]
+        ],
+        "probes": [{"nll": {}} | probe for probe in run["probes"]],
+        "nll_changes": [],
+    }
 
 
 def _run_from_1(run: Json) -> Json:
@@ -67,7 +92,7 @@ def _run_from_1(run: Json) -> Json:
     run = empty | run
     if "forgetting_prediction" not in run:
         run["forgetting_prediction"] = predicted_forgetting(run["evaluations"], run["order"], run["sets"], **where)
-    run |= {
+    return run | {
         "schema_version": 2,
         "recipe": recipe_with_new_names(run["recipe"]),
         "guard": with_new_names(run["guard"], GuardSettings),
@@ -76,7 +101,6 @@ def _run_from_1(run: Json) -> Json:
             {**each, "curve": [_with_all_values(point) for point in each["curve"]]} for each in run["discarded"]
         ],
     }
-    return run | {"verdict": run_verdict(run)}
 
 
 def _with_all_values(point: Json) -> Json:

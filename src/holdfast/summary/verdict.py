@@ -6,21 +6,21 @@ The first sentence is the headline. Fractions are written as points (percentage 
 - If that is true only before Holm's correction for the number of comparisons, the sentence says so. It is no headline.
 - All other differences are inconclusive.
 - If there is no interval, the sentence gives the observed difference and says why there is no interval.
+
+Sets that nothing judges have their own rules; see `holdfast.summary.likelihood`.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from holdfast.measure.metrics import METRICS
 from holdfast.measure.scores import mean
 from holdfast.measure.statistics import largest_margin
-
-SummaryPart = Mapping[str, Any]
-
-ALPHA = 0.05
+from holdfast.summary.guard_sentences import guard_in_comparison, guard_in_run
+from holdfast.summary.likelihood import unjudged_headline, unjudged_in_comparison, unjudged_sentences, unjudged_sets
+from holdfast.summary.words import ALPHA, SummaryPart, count, join
 
 LEARNED = 0.5
-"""A task counts as learned from this score on, right after its own stage."""
+"""A judged task counts as learned from this score on, right after its own stage."""
 
 
 def points(fraction: float) -> str:
@@ -38,14 +38,6 @@ def is_shown_alone(entry: SummaryPart) -> bool:
     return entry["p"] is not None and entry["p"] < ALPHA and not is_shown(entry)
 
 
-def _join(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}{'' if n == 1 else 's'}"
-
-
 def _change(loss: float) -> str:
     """What happened to earlier tasks and retention suites."""
     if loss < 0:
@@ -58,7 +50,7 @@ def _evidence(entry: SummaryPart, sign: float = 1.0) -> str:
     if entry["ci95"] is None:
         return "1 run, so no interval" if entry["n"] == 1 else f"the same in all {entry['n']} runs, so no interval"
     low, high = sorted(sign * bound for bound in entry["ci95"])
-    text = f"95% CI {points(low)} to {points(high)}, {_count(entry['n'], 'run')}"
+    text = f"95% CI {points(low)} to {points(high)}, {count(entry['n'], 'run')}"
     if is_shown_alone(entry):
         text += f"; not significant after Holm's correction for all comparisons, p = {entry['p_holm']:.2g}"
     return text
@@ -105,6 +97,11 @@ def matched_sentence(entry: SummaryPart) -> str:
 def comparison_verdict(summary: SummaryPart) -> list[str]:
     """The verdict on a comparison's summary, headline first."""
     recipes = [r for r in summary["recipes"] if r["metrics"]["learned_score"]["mean"] is not None]
+    unjudged = unjudged_in_comparison(summary)
+    if not recipes and unjudged:
+        complete = [r for r in summary["recipes"] if r["runs"]]
+        rest = [*_stopped(summary), *guard_in_comparison(summary), *_budgets(complete), *_scope(summary, complete)]
+        return [*unjudged, *rest]
     if not recipes:
         return ["No run is complete yet, so there is nothing to conclude.", *_stopped(summary)]
     able = [r for r in recipes if r["metrics"]["learned_score"]["mean"] >= LEARNED]
@@ -117,12 +114,13 @@ def comparison_verdict(summary: SummaryPart) -> list[str]:
         *_beyond_headline(fair),
         *_not_compared(pairs),
         *_stopped(summary),
-        *_guard_in_comparison(summary),
+        *guard_in_comparison(summary),
         *_not_learned(summary, recipes),
         *_extremes(summary, recipes, "learned_score"),
         *_extremes(summary, recipes, "final_score"),
         # A recipe that learned nothing has little to forget, so it cannot be the best here.
         *_extremes(summary, able, "loss_of_earlier"),
+        *unjudged,
         *_front(summary),
         *_prediction(summary),
         *_budgets(recipes),
@@ -136,7 +134,7 @@ def _headline(recipes: Sequence[SummaryPart], learned: Sequence[str], fair: Sequ
         loss = only["metrics"]["loss_of_earlier"]["mean"]
         change = "" if loss is None else f" and {_change(loss)}"
         final = points(only["metrics"]["final_score"]["mean"])
-        runs = _count(only["runs"], "run")
+        runs = count(only["runs"], "run")
         return [f"{only['label']} scored {final} points on the tasks at the end{change} ({runs})."]
     if not learned:
         best = max(recipes, key=lambda r: r["metrics"]["learned_score"]["mean"])
@@ -150,7 +148,7 @@ def _headline(recipes: Sequence[SummaryPart], learned: Sequence[str], fair: Sequ
     if len(fair) > 1 and all(m["ci95"] is not None and not is_shown(m) for m in fair):
         clearest = _a_minus_b(fair[0]) if _is_inconclusive(fair[0]) else _forgot_more(fair[0])
         return [
-            f"Inconclusive: no difference in forgetting was shown between any two of {_join(learned)} "
+            f"Inconclusive: no difference in forgetting was shown between any two of {join(learned)} "
             f"{_where(fair[0])}, after correction for all comparisons. The clearest: {clearest}"
         ]
     return [matched_sentence(m) for m in fair[:1]]
@@ -215,9 +213,9 @@ def _stopped(summary: SummaryPart) -> list[str]:
     listed = [f"{stopped} of {runs} of {label}" for label, (stopped, runs) in ended.items() if stopped]
     if not listed:
         return []
-    count = sum(stopped for stopped, _ in ended.values())
+    total = sum(stopped for stopped, _ in ended.values())
     return [
-        f"The guard ended {_count(count, 'run')} before the last stage: {', '.join(listed)}. No statistic includes "
+        f"The guard ended {count(total, 'run')} before the last stage: {', '.join(listed)}. No statistic includes "
         "these runs: a recipe's numbers are about its other runs only."
     ]
 
@@ -239,7 +237,7 @@ def _not_learned(summary: SummaryPart, recipes: Sequence[SummaryPart]) -> list[s
     sentences = []
     if failed:
         its = "its" if len(failed) == 1 else "their"
-        sentences.append(f"{_join(failed)} failed to learn the tasks ({below}), so {its} forgetting is not comparable.")
+        sentences.append(f"{join(failed)} failed to learn the tasks ({below}), so {its} forgetting is not comparable.")
     if partly:
         sentences.append(f"Not learned ({below}): {'; '.join(partly)}.")
     return sentences
@@ -271,7 +269,7 @@ def _front(summary: SummaryPart) -> list[str]:
     lead = "Pareto front by mean final score and mean forgetting"
     if len(front) == 1:
         return [f"{lead}: {front[0]} alone. No recipe has a higher score or forgot less."]
-    return [f"{lead}: {_join(front)}. No recipe beats one of them on both."]
+    return [f"{lead}: {join(front)}. No recipe beats one of them on both."]
 
 
 def _prediction(summary: SummaryPart) -> list[str]:
@@ -295,7 +293,7 @@ def _budgets(recipes: Sequence[SummaryPart]) -> list[str]:
     uneven = [key for key in ("optimizer_steps", "prompts") if len({r["budget"][key] for r in recipes}) > 1]
     if not uneven:
         return []
-    what = _join([key.replace("optimizer_steps", "optimizer steps") for key in uneven])
+    what = join([key.replace("optimizer_steps", "optimizer steps") for key in uneven])
     return [f"The budgets were not equal: the recipes differ in {what}."]
 
 
@@ -309,15 +307,17 @@ def _scope(summary: SummaryPart, recipes: Sequence[SummaryPart]) -> list[str]:
     single = [r["label"] for r in recipes if r["runs"] == 1]
     if single:
         sentences.append(
-            f"There is only one run of {_join(single)}: no interval over runs, and differences may be chance."
+            f"There is only one run of {join(single)}: no interval over runs, and differences may be chance."
         )
     if len(single) < len(recipes):
         sentences.append(
-            f"Intervals are over runs ({_count(len(summary['seeds']), 'seed')}, "
-            f"{_count(len(summary['orders']), 'task order')}). All runs answered the same items."
+            f"Intervals are over runs ({count(len(summary['seeds']), 'seed')}, "
+            f"{count(len(summary['orders']), 'task order')}). All runs answered the same items."
         )
-    if summary["sets"]:
-        smallest = min(s["n"] for s in summary["sets"])
+    unjudged = {name for run in summary["runs"] for name in unjudged_sets(run["summary"])}
+    sizes = [s["n"] for s in summary["sets"] if s["name"] not in unjudged]
+    if sizes:
+        smallest = min(sizes)
         margin = points(largest_margin(smallest))
         sentences.append(
             f"The smallest set has {smallest} items. They give one model's score to within {margin} points."
@@ -328,28 +328,39 @@ def _scope(summary: SummaryPart, recipes: Sequence[SummaryPart]) -> list[str]:
 def run_verdict(summary: SummaryPart) -> list[str]:
     """The verdict on one run's summary, headline first."""
     metrics, label = summary["metrics"], summary["label"]
+    if (headline := unjudged_headline(summary)) is not None:
+        rest = [*guard_in_run(summary), *_lost_beyond_chance(summary), _ONE_RUN]
+        return [headline, *_incomplete(summary), *unjudged_sentences(summary), *rest]
     if metrics is not None and len(summary["evaluations"]) > 1 and metrics["final_score"]["mean"] is None:
-        return [_watched(summary), *_guard_in_run(summary), *_lost_beyond_chance(summary)]
+        rest = [*guard_in_run(summary), *_lost_beyond_chance(summary)]
+        return [_watched(summary), *unjudged_sentences(summary), *rest]
     if metrics is None or metrics["final_score"]["mean"] is None:
         return ["No stage is finished yet, so there is nothing to conclude about learning or forgetting."]
-    evaluations, planned = summary["evaluations"], len(summary["order"])
-    stages, loss = len(evaluations) - 1, metrics["loss_of_earlier"]["mean"]
+    stages, loss = len(summary["evaluations"]) - 1, metrics["loss_of_earlier"]["mean"]
     change = "" if loss is None else f" and {_change(loss)}"
     final = points(metrics["final_score"]["mean"])
-    sentences = [f"After {_count(stages, 'stage')} {label} scored {final} points on the tasks{change}."]
-    if stages < planned:
-        sentences.append(f"The run is not complete: {stages} of {planned} stages are done.")
+    judged = "judged " if set(unjudged_sets(summary)) & set(summary["order"][:stages]) else ""
+    sentences = [f"After {count(stages, 'stage')} {label} scored {final} points on the {judged}tasks{change}."]
+    sentences += _incomplete(summary)
     if metrics["learning"]["mean"] is not None:
         reached = "; ".join(f"{task} {points(value)}" for task, value in metrics["learned_score"]["per_task"].items())
         gain = points(metrics["learning"]["mean"])
         sentences.append(f"Scores right after a task's own stage: {reached}; on average {gain} points above the base.")
     failed = [task for task, value in metrics["learned_score"]["per_task"].items() if value < LEARNED]
     if failed:
-        sentences.append(f"Not learned (below {points(LEARNED)} points right after its own stage): {_join(failed)}.")
-    sentences += _guard_in_run(summary)
+        sentences.append(f"Not learned (below {points(LEARNED)} points right after its own stage): {join(failed)}.")
+    sentences += unjudged_sentences(summary)
+    sentences += guard_in_run(summary)
     sentences += _lost_beyond_chance(summary)
-    sentences.append("This is one run. Another seed or task order may give a different result.")
-    return sentences
+    return [*sentences, _ONE_RUN]
+
+
+_ONE_RUN = "This is one run. Another seed or task order may give a different result."
+
+
+def _incomplete(summary: SummaryPart) -> list[str]:
+    done, planned = len(summary["evaluations"]) - 1, len(summary["order"])
+    return [f"The run is not complete: {done} of {planned} stages are done."] if done < planned else []
 
 
 def _watched(summary: SummaryPart) -> str:
@@ -358,72 +369,6 @@ def _watched(summary: SummaryPart) -> str:
     if loss is None:
         return f"{label} was trained. Its own task is not scored here."
     return f"After training {label} {_change(loss)}. Its own task is not scored here."
-
-
-def _of_guard(run: SummaryPart) -> list[Mapping[str, Any]]:
-    """The guard's decisions, without the roll-backs that the recipe itself planned."""
-    return [d for d in run["decisions"] if d["rule"] != "near_future"]
-
-
-def _decisions(runs: Sequence[SummaryPart]) -> tuple[str, bool, int]:
-    """The rules that fired in some runs, whether any asked for more than a warning, and the steps they undid."""
-    decisions = [d for run in runs for d in _of_guard(run)]
-    undone = sum(
-        d["to_step"] - d["from_step"] + 1
-        for run in runs
-        for d in run["discarded"]
-        if run["decisions"][d["decision"]]["rule"] != "near_future"
-    )
-    rules = _join(list(dict.fromkeys(d["rule"] for d in decisions)))
-    return rules, any(set(d["actions"]) - {"warn"} for d in decisions), undone
-
-
-def _undid(steps: int) -> str:
-    return f"It undid {_count(steps, 'optimizer step')}. They count in the budget."
-
-
-def _guard_in_comparison(summary: SummaryPart) -> list[str]:
-    """In how many runs of each recipe a guard rule fired, and how many steps it undid."""
-    sentences = []
-    for label in summary["labels"]:
-        runs = [run["summary"] for run in summary["runs"] if run["label"] == label]
-        fired = [run for run in runs if _of_guard(run)]
-        if not fired:
-            continue
-        rules, beyond_warning, undone = _decisions(fired)
-        did = "intervened" if beyond_warning else "warned"
-        sentence = f"The guard {did} in {len(fired)} of {len(runs)} runs of {label}: {rules}."
-        sentences.append(f"{sentence} {_undid(undone)}" if undone else sentence)
-    return sentences
-
-
-def _guard_in_run(summary: SummaryPart) -> list[str]:
-    """What the guard did in one run."""
-    decisions = _of_guard(summary)
-    if not decisions:
-        return _planned(summary)
-    rules, beyond_warning, undone = _decisions([summary])
-    sentences = [f"The guard {'intervened' if beyond_warning else 'warned'} {_count(len(decisions), 'time')}: {rules}."]
-    if undone:
-        sentences.append(_undid(undone))
-    if summary["status"] == "stopped":
-        sentences.append("It ended the run.")
-    return sentences + _planned(summary)
-
-
-def _planned(summary: SummaryPart) -> list[str]:
-    """Steps that the recipe itself discarded."""
-    undone = [
-        d["to_step"] - d["from_step"] + 1
-        for d in summary["discarded"]
-        if summary["decisions"][d["decision"]]["rule"] == "near_future"
-    ]
-    if not undone:
-        return []
-    return [
-        f"The recipe rolled back {_count(len(undone), 'time')}, by {_count(sum(undone), 'optimizer step')} in total, "
-        "and kept answers of its near future. These steps count in the budget."
-    ]
 
 
 def _lost_beyond_chance(summary: SummaryPart) -> list[str]:
@@ -438,7 +383,8 @@ def _lost_beyond_chance(summary: SummaryPart) -> list[str]:
     if not summary["metrics"]["loss_of_earlier"]["per_set"]:
         return []
     if not losses:
-        return ["No earlier task or suite dropped by more than the choice of test items can explain."]
+        which = "judged earlier task" if unjudged_sets(summary) else "earlier task"
+        return [f"No {which} or suite dropped by more than the choice of test items can explain."]
     worst = sorted(losses, key=losses.__getitem__, reverse=True)
     listed = "; ".join(f"{name} by {points(losses[name])} points" for name in worst)
     return [f"Dropped by more than the choice of test items can explain (95% CIs do not overlap): {listed}."]

@@ -189,7 +189,8 @@ def load_suite(settings: SuiteSettings) -> Suite:
     test = _loaded(settings, settings.test, "test").examples
     episodes = _episodes(settings)
     verifier = _verifier(settings, test) if episodes is None else unjudged
-    if verifier is None:
+    if verifier is None and any(example.demonstration is None for example in test):
+        # A suite of demonstrations is scored by their likelihood.
         raise DataError(f"suite {settings.name!r} has no verifier", fix=FIXES["reward"])
     return Suite(settings.name, settings.kind, _limited(test, settings), verifier, _source(settings), episodes)
 

@@ -1,6 +1,6 @@
 """What was evaluated, and the scores: sets, evaluations, probes and sample answers."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -19,21 +19,50 @@ class EvaluatedSet(Part):
     description: str = Field(description="What the items ask for.")
 
 
-class Score(Part):
-    """Score of one set in one evaluation. Answers are greedy."""
+class PassAtK(Part):
+    """pass@k for one k."""
 
+    k: Annotated[int, Field(ge=1)] = Field(description="Number of samples of which at least one must be right.")
     mean: ShareField = Field(
+        description="Probability that at least one of k samples gets the full reward, by the unbiased estimator "
+        "1 − C(n − c, k) / C(n, k); mean over items."
+    )
+    ci95: IntervalField = Field(description="95% interval of `mean` over items.")
+
+
+class Sampled(Part):
+    """Several sampled answers to each item of one set."""
+
+    num_samples: Annotated[int, Field(ge=1)] = Field(description="Samples for each item.")
+    temperature: float = Field(description="Their temperature.")
+    avg_at_k: ShareField = Field(description="Mean reward of all samples.")
+    avg_at_k_ci95: IntervalField = Field(description="95% interval of `avg_at_k` over items.")
+    pass_at_k: list[PassAtK] = Field(description="pass@k for each k of `eval.pass_at_k`, ascending.")
+
+
+class Score(Part):
+    """Score of one set in one evaluation. Answers are greedy, except in `sampled`."""
+
+    mean: ShareField | None = Field(
         description="Mean score over the items: the share answered with the full reward, or the mean reward, depending "
-        "on `eval.score`."
+        "on `eval.score`. Null for a set that nothing judges."
     )
     n: Annotated[int, Field(ge=1)] = Field(description="Items answered.")
-    ci95: IntervalField = Field(
+    ci95: IntervalField | None = Field(
         description="95% interval over items: Wilson's for rewards of 0 and 1, otherwise a t interval clipped to [0, "
-        "1]."
+        "1]. Null for a set that nothing judges."
     )
-    format_ok: ShareField = Field(description="Share of answers in the requested format.")
+    format_ok: ShareField | None = Field(
+        description="Share of answers in the requested format. Null for a set that nothing judges."
+    )
     length: Amount = Field(description="Mean completion length in tokens.")
     truncated: ShareField = Field(description="Share of completions truncated at the length limit.")
+    nll: float | None = Field(
+        description="Negative log-likelihood of the items' demonstrations, in nats per token: the sum over all tokens, "
+        "divided by their number. Null if no item has a demonstration, and for sets of several turns."
+    )
+    nll_se: float | None = Field(description="Standard error of `nll` over items; null with one item.")
+    sampled: Sampled | None = Field(description="pass@k and avg@k; null if `eval.pass_at_k` is not set.")
     kl_to_base: float | None = Field(
         description="KL(base‖model) on this task's prompts, in nats per token; null for suites and if it was not "
         "measured."
@@ -49,6 +78,27 @@ class EvaluationRecord(Part):
     scores: dict[str, Score] = Field(description="Score by set.")
 
 
+class NllChangeRecord(Part):
+    """The change of one set's NLL between two evaluations, paired over the same tokens of the same items."""
+
+    set: str = Field(description="Name of the set.")
+    what: Literal["learning", "forgetting", "transfer"] = Field(
+        description="`learning`: of a task in its own stage. `forgetting`: of an earlier task since it was learned, or "
+        "of a retention suite since the base. `transfer`: of an out-of-distribution suite since the base."
+    )
+    from_stage: Count = Field(description="Stage of the first evaluation; 0 is the base model.")
+    to_stage: Stage = Field(description="Stage of the second evaluation.")
+    judged: bool = Field(description="Whether the set also has a score.")
+    before: float = Field(description="NLL in the first evaluation, in nats per token.")
+    after: float = Field(description="NLL in the second evaluation, in nats per token.")
+    change: float = Field(description="after − before. Negative means that the demonstrations are more probable.")
+    ci95: IntervalField | None = Field(description="95% t interval of `change` over items; null with one item.")
+    n: Annotated[int, Field(ge=1)] = Field(description="Items.")
+    outcome: Literal["fell", "rose", "not shown"] = Field(
+        description="Whether the interval is below 0, above 0, or neither. Less than 0.0001 nats is never shown."
+    )
+
+
 class Probe(Part):
     """A quick evaluation within a stage, on the first items of each set."""
 
@@ -56,7 +106,8 @@ class Probe(Part):
     step: Count = Field(description="Optimizer step within the stage, from 1; 0 is before the first step.")
     global_step: Count = Field(description="Optimizer step since the start of the stream.")
     task: str = Field(description="Task of the stage.")
-    scores: dict[str, float] = Field(description="Mean score by set.")
+    scores: dict[str, float] = Field(description="Mean score by set. Sets that nothing judges are not there.")
+    nll: dict[str, float] = Field(description="NLL of demonstrations by set, in nats per token.")
     kl_to_base: float | None = Field(
         description="Mean KL(base‖model) on the tasks' prompts, in nats per token; null if it was not measured."
     )
@@ -71,7 +122,7 @@ class SampleAnswer(Part):
 
     stage: Count = Field(description="Number of finished stages; 0 is the base model.")
     text: str = Field(description="The completion.")
-    reward: ShareField = Field(description="The verifier's reward.")
+    reward: ShareField | None = Field(description="The verifier's reward; null if nothing judges the set.")
 
 
 class Sample(Part):

@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field
 
 from holdfast.summary.models.answers import Artifact, Repetition, ResponseDrift
 from holdfast.summary.models.drift import StageDrift
-from holdfast.summary.models.evaluations import EvaluatedSet, EvaluationRecord, Probe, Sample
+from holdfast.summary.models.evaluations import EvaluatedSet, EvaluationRecord, NllChangeRecord, Probe, Sample
 from holdfast.summary.models.metrics import RunMetrics
 from holdfast.summary.models.part import STATUS, Count, Part, Status
 from holdfast.summary.models.prediction import ForgettingPrediction
@@ -67,6 +67,9 @@ class RunSummary(Part):
     sets: list[EvaluatedSet] = Field(description="Everything that was evaluated.")
     evaluations: list[EvaluationRecord] = Field(
         description="One before the first stage, and one after each finished stage."
+    )
+    nll_changes: list[NllChangeRecord] = Field(
+        description="How the NLL of demonstrations changed: what sets without a score are judged by."
     )
     metrics: RunMetrics | None = Field(description="Computed from the evaluations; null before the first evaluation.")
     curves: list[CurvePoint] = Field(description="Training curves, about 400 points at most.")
