@@ -1,0 +1,22 @@
+"""Errors that transformers, peft and safetensors raise about a model, as one line."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from holdfast.errors import ModelError
+
+
+@contextmanager
+def one_line(where: str, what: str, fix: str) -> Iterator[None]:
+    """Turn any error that a library raises about a model into one line."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
+        reason = reason.split(". ")[0].rstrip(".")
+        if re.search("attn_implementation|FlashAttention", str(error)):
+            fix = "set model.attn_implementation: auto"
+        raise ModelError(f"{what}: {type(error).__name__}: {reason}", where=where, fix=fix) from error
