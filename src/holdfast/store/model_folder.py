@@ -26,8 +26,17 @@ T = TypeVar("T")
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 """Supported data types of weights, by their name in safetensors."""
 
-UNUSUAL = ("use_dora", "lora_bias", "target_parameters", "layer_replication", "trainable_token_indices")
-"""Settings of LoRA under which an adapter is more than products of two matrices, or than products on known weights."""
+PLAIN = frozenset(
+    "alpha_pattern auto_mapping base_model_name_or_path bias corda_config ensure_weight_tying eva_config "
+    "exclude_modules fan_in_fan_out inference_mode init_lora_weights layers_pattern layers_to_transform loftq_config "
+    "lora_alpha lora_dropout lora_ga_config megatron_core modules_to_save peft_type peft_version qalora_group_size r "
+    "rank_pattern revision runtime_config target_modules task_type use_rslora".split()
+)
+"""Settings of LoRA under which an adapter is products of two matrices, and weights that are saved in full. Any other
+setting, also one of a later peft, may mean something else."""
+
+_PLAIN_BEGINNINGS = (True, False, None, "gaussian", "eva", "orthogonal")
+"""Values of `init_lora_weights` that leave the base as it is. Others, such as "pissa", take a part out of it."""
 
 _ADAPTER_PREFIX = "base_model.model."
 
@@ -231,9 +240,7 @@ def _open_adapter(where: str, folder: Path, other: str | Path | None) -> Model:
     def odd(what: str) -> AdapterKindError:
         return AdapterKindError(what, where=where, fix=merge, folder=folder, base=base_path, notes=note)
 
-    unusual = [key for key in UNUSUAL if config.get(key)]
-    if config.get("peft_type") != "LORA" or unusual:
-        kind = unusual[0] if unusual else f"peft_type {config.get('peft_type')}"
+    if (kind := _unusual(config)) is not None:
         raise odd(f"adapters with {kind} are not supported")
     base = open_model(base_path)
     saved, _ = _stored(folder, where)
@@ -258,6 +265,17 @@ def _open_adapter(where: str, folder: Path, other: str | Path | None) -> Model:
         else:
             raise odd(f"it has {key}, which the base does not have")
     return Model(where, tensors, ties, base.left_out, (*base.notes, *note), added)
+
+
+def _unusual(config: Mapping[str, Any]) -> str | None:
+    """The setting that makes an adapter more than plain LoRA; None if it is plain."""
+    if config.get("peft_type") != "LORA":
+        return f"peft_type {config.get('peft_type')}"
+    unusual = sorted(key for key, value in config.items() if value and key not in PLAIN)
+    if unusual:
+        return unusual[0]
+    beginning = config.get("init_lora_weights")
+    return None if beginning in _PLAIN_BEGINNINGS else f"init_lora_weights {beginning}"
 
 
 def _base_name(key: str) -> str:
