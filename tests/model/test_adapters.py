@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import constants
 from peft import AutoPeftModelForCausalLM, LoraConfig, PeftType, PrefixTuningConfig, get_peft_model
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from transformers import AutoModelForCausalLM
@@ -271,3 +272,39 @@ def test_an_adapter_whose_merged_weights_compute_something_else_is_refused(tiny_
     adapter = adapter_on(tiny_model, tmp_path / "adapter", size=0.5, target_modules=["embed_tokens"])
     with pytest.raises(ModelError, match="kind LORA is not what its merged weights compute: the logits differ"):
         load_policy(ModelSettings(path=str(adapter)))
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Repositories of a hub, as its cache has them once they are downloaded."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+    def add(name: str, *folders: Path) -> str:
+        repository = tmp_path / "hub" / f"models--{name.replace('/', '--')}"
+        (repository / "refs").mkdir(parents=True)
+        (repository / "refs/main").write_text("a" * 40)
+        for folder in folders:
+            shutil.copytree(folder, repository / "snapshots" / ("a" * 40), dirs_exist_ok=True)
+        return name
+
+    return add
+
+
+def test_an_adapter_on_the_hub_is_loaded_on_its_base(hub: Any, tiny_model: Path, tmp_path: Path) -> None:
+    folder = adapter_on(tiny_model, tmp_path / "adapter")
+    expected = logits_of(folder)
+    edit(folder, base_model_name_or_path=hub("me/base", tiny_model))
+    for path in (hub("me/adapter", folder), folder):
+        torch.testing.assert_close(logits_of(path), expected)
+
+
+def test_a_model_and_an_adapter_in_one_repository_are_one_line(hub: Any, tiny_model: Path, tmp_path: Path) -> None:
+    folder = adapter_on(tiny_model, tmp_path / "adapter")
+    edit(folder, base_model_name_or_path=hub("me/base", tiny_model))
+    both = hub("me/both", tiny_model, folder)
+    with pytest.raises(ModelError, match=r"model 'me/both': it has a model \(model\.safetensors\) and an adapter"):
+        logits_of(Path(both))
+    edit(folder, base_model_name_or_path=both)
+    with pytest.raises(ModelError, match="me/both has a model and an adapter"):
+        logits_of(folder)

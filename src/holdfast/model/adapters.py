@@ -19,10 +19,19 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.utils.hub import has_file
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from holdfast.errors import ModelError
-from holdfast.model.folders import ADAPTER_CONFIG, MERGE, is_adapter, locate, read_json
+from holdfast.model.folders import (
+    ADAPTER_CONFIG,
+    MERGE,
+    MODEL_WEIGHTS,
+    is_adapter,
+    locate,
+    model_and_adapter,
+    read_json,
+)
 from holdfast.model.library_errors import one_line
 from holdfast.model.quiet import quiet
 
@@ -58,6 +67,10 @@ def find_source(path: str, revision: str | None) -> Source:
     config_file = _adapter_config(found, revision)
     if config_file is None:
         return Source(where, found, revision, tokenizer=found)
+    if not Path(found).is_dir():
+        weights = next((name for name in MODEL_WEIGHTS if has_file(found, name, revision=revision)), None)
+        if weights is not None:
+            raise model_and_adapter(weights, where)
     config = read_json(config_file, where)
     base = _base(config, config_file.parent, where)
     has_tokenizer = (config_file.parent / "tokenizer_config.json").is_file()
@@ -114,20 +127,16 @@ def merge_into(model: PreTrainedModel, source: Source) -> PreTrainedModel:
             fix = "check base_model_name_or_path in " + ADAPTER_CONFIG
             raise ModelError(f"the adapter {what} {keys[0]}, {whose}", where=where, fix=fix)
     ids = torch.arange(1, 9)[None] % len(wrapped.get_base_model().get_input_embeddings().weight)
-    with one_line(
-        where, f"an adapter of kind {_kind(wrapped)} cannot be merged", "train on a model without an adapter"
-    ):
+    kind, without = f"an adapter of kind {_kind(wrapped)}", "train on a model without an adapter"
+    with one_line(where, f"{kind} cannot be merged", without), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of ties, whose effect the logits show
         expected = wrapped.eval()(input_ids=ids).logits.float()
         merged = wrapped.merge_and_unload(safe_merge=True)
         found = merged(input_ids=ids).logits.float()
         error, size = float((found - expected).abs().max()), float(expected.abs().max())
         if not error <= (1e-3 if merged.dtype == torch.float32 else 5e-2) * size:
-            raise ModelError(
-                f"an adapter of kind {_kind(wrapped)} is not what its merged weights compute: the logits differ by "
-                f"{error:.1g}",
-                where=where,
-                fix="train on a model without an adapter",
-            )
+            what = f"{kind} is not what its merged weights compute: the logits differ by {error:.1g}"
+            raise ModelError(what, where=where, fix=without)
     # What is exported later names this as its base: without the adapter it would be another model.
     merged.config._name_or_path = merged.name_or_path = adapter
     return merged.requires_grad_(True)

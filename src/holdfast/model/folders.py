@@ -24,6 +24,10 @@ ADAPTER_CONFIG = "adapter_config.json"
 MERGE = "merge it into its base with peft's `merge_and_unload`, save the model and name that folder"
 
 _INDEX = "model.safetensors.index.json"
+
+MODEL_WEIGHTS = ("model.safetensors", _INDEX)
+"""Files of which a model has one."""
+
 _POINTER = b"version https://git-lfs"
 _AGAIN = "download the model again"
 
@@ -106,6 +110,20 @@ def _unquantized(method: str) -> str:
     return "use the model that it was quantized from"
 
 
+def model_and_adapter(weights: str, where: str) -> ModelError:
+    """The error about a model and an adapter in one place. transformers would adapt the model in silence.
+
+    Args:
+        weights: the file of the model's weights.
+    """
+    return ModelError(
+        f"it has a model ({weights}) and an adapter ({ADAPTER_CONFIG}), and nothing says whether the model has the "
+        "adapter in it already",
+        where=where,
+        fix="move adapter_*.* into a folder of its own; then name the model's folder, or that one for base and adapter",
+    )
+
+
 def _gguf(name: str, where: str) -> ModelError:
     fix = "use the model that it was converted from, with safetensors"
     return ModelError(f"{name} has its weights in GGUF, a form for inference", where=where, fix=fix)
@@ -113,13 +131,8 @@ def _gguf(name: str, where: str) -> ModelError:
 
 def _check_adapter_alone(folder: Path, where: str) -> None:
     """Refuse an adapter that has a model beside it, or no weights."""
-    if weights := [name for name in ("model.safetensors", _INDEX) if (folder / name).is_file()]:
-        raise ModelError(
-            f"the folder has a model ({weights[0]}) and an adapter ({ADAPTER_CONFIG}), and nothing says whether the "
-            "model has the adapter in it already",
-            where=where,
-            fix="move adapter_*.* into a folder of its own; then name this folder, or that one for base and adapter",
-        )
+    if weights := [name for name in MODEL_WEIGHTS if (folder / name).is_file()]:
+        raise model_and_adapter(weights[0], where)
     if not (folder / "adapter_model.safetensors").is_file():
         is_pickled = (folder / "adapter_model.bin").is_file()
         raise ModelError(

@@ -17,6 +17,6 @@ def one_line(where: str, what: str, fix: str) -> Iterator[None]:
     except Exception as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
         reason = reason.split(". ")[0].rstrip(".")
-        if re.search("attn_implementation|FlashAttention", str(error)):
-            fix = "set model.attn_implementation: auto"
+        if re.search("attn_implementation|FlashAttention|`sdpa`", str(error)):
+            fix = "set model.attn_implementation: eager"
         raise ModelError(f"{what}: {type(error).__name__}: {reason}", where=where, fix=fix) from error

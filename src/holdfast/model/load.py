@@ -92,8 +92,9 @@ def as_policy(
         where: the model's name in messages.
 
     Raises:
-        ModelError: the model has no end-of-sequence token, or an unknown kind of output head.
+        ModelError: the model has no end-of-sequence token, an unknown kind of output head, or no chat template.
     """
+    _check_chat_template(tokenizer, where)
     own = model.get_base_model() if isinstance(model, PeftModel) else model
     model.eval()  # before the head is checked: with dropout no two passes are equal
     kwargs = dict(chat_template_kwargs or {})
@@ -219,10 +220,11 @@ def _weights(
             **load,
         )
     if getattr(model, "_hf_peft_config_loaded", False):
-        raise ModelError("it has a model and an adapter", where=where, fix="download them into folders of their own")
+        raise ModelError(f"{path} has a model and an adapter", where=where, fix="name a base without an adapter")
     _refuse_absent(info, config, where)
-    if attention == "auto":
-        _settle_attention(model, where)
+    if attention == "auto" and model.config._attn_implementation == "eager":
+        why = f"transformers has no other for {type(model).__name__}"
+        warnings.warn(f"{where}: its attention is eager, because {why}", stacklevel=3)
     return model.eval()
 
 
@@ -242,24 +244,6 @@ def _refuse_absent(info: Mapping[str, Any], config: PretrainedConfig, where: str
             where=where,
             fix="save the complete model again",
         )
-
-
-def _settle_attention(model: PreTrainedModel, where: str) -> None:
-    """Give a model the attention that its architecture needs, and say so if that is not sdpa."""
-    why = f"transformers has no other for {type(model).__name__}"
-    if model.config._attn_implementation == "sdpa":
-        ids = torch.arange(1, 5)[None] % model.config.get_text_config(decoder=True).vocab_size
-        try:
-            with torch.no_grad():
-                type(model).forward(model, input_ids=ids, use_cache=False)
-            return
-        except ValueError as error:
-            # Declared, but not for this configuration: e.g. a cap on the attention's logits.
-            if "sdpa" not in str(error):
-                return  # another fault, which the check of the output head reports
-            why = str(error).partition(".")[0].replace("`", "")
-        model.set_attn_implementation("eager")
-    warnings.warn(f"{where}: its attention is eager, because {why}", stacklevel=4)
 
 
 def _eos_ids(

@@ -529,5 +529,5 @@ def test_importing_needs_no_torch() -> None:
 
 
 def test_nothing_grows_in_answers_that_are_all_empty() -> None:
-    growth = grown_ngrams([Answer("p", "")], [Answer("p", "")])
+    growth = grown_ngrams({"p": [[]]}, {"p": [[]]})
     assert growth.grown == []
