@@ -12,7 +12,7 @@ import torch
 from huggingface_hub import constants
 from peft import AutoPeftModelForCausalLM, LoraConfig, PeftType, PrefixTuningConfig, get_peft_model
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from adapter_kinds import CANNOT_BE_MERGED, LORA, MODELS, NOT_HERE, base, lora, other, stir
 from holdfast.config.settings import LoraSettings, ModelSettings
@@ -127,8 +127,6 @@ def folder(tiny_model: Path, tmp_path: Path) -> Path:
 
 def adapter_on(folder: Path, out: Path, *, size: float = 0.1, tokenizer: bool = False, **settings: Any) -> Path:
     """The folder of an adapter on the model in a folder."""
-    from transformers import AutoTokenizer
-
     model = AutoModelForCausalLM.from_pretrained(folder)
     config = LoraConfig(**{"task_type": "CAUSAL_LM", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj"]} | settings)
     stir(get_peft_model(model, config), size).save_pretrained(out)
@@ -179,6 +177,25 @@ def test_a_base_beside_the_adapters_folder_is_found_by_its_relative_name(folder:
     expected = logits_of(adapter)
     edit(adapter, base_model_name_or_path="model")
     torch.testing.assert_close(logits_of(adapter), expected)
+
+
+@pytest.mark.parametrize("settings", [{}, {"modules_to_save": ["embed_tokens"]}])
+def test_an_adapter_that_was_trained_with_added_tokens_brings_their_embeddings(
+    settings: Any, tiny_model: Path, tmp_path: Path
+) -> None:
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(tiny_model), AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.add_tokens(["<one>", "<two>"])
+    model.resize_token_embeddings(len(tokenizer))
+    config = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj"], **settings)
+    wrapped = stir(get_peft_model(model, config))
+    wrapped.save_pretrained(tmp_path / "adapter")
+    tokenizer.save_pretrained(tmp_path / "adapter")
+    ids = torch.tensor([[5, 9, len(tokenizer) - 1, 7]])
+    policy = load_policy(ModelSettings(path=str(tmp_path / "adapter")))
+    assert policy.causal_lm.get_input_embeddings().num_embeddings == len(policy.tokenizer) == len(tokenizer)
+    with torch.no_grad():
+        found, expected = policy.logits(policy.hidden_states(ids)), wrapped(input_ids=ids).logits
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def edit(adapter: Path, **changes: Any) -> None:

@@ -6,7 +6,7 @@ with. A kind that peft cannot merge is refused. LoRA that holdfast trains itself
 
 import copy
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from peft import PeftModel
 from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
+from peft.utils.save_and_load import load_peft_weights
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils.hub import has_file
@@ -118,10 +119,13 @@ def merge_into(model: PreTrainedModel, source: Source) -> PreTrainedModel:
     where, adapter = source.where, str(source.adapter)
     with one_line(where, "the adapter cannot be loaded onto its base", MERGE), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what they say is checked below
+        _grow(model, load_peft_weights(adapter, device="cpu", revision=source.adapter_revision))
         wrapped = PeftModel.from_pretrained(model, adapter, revision=source.adapter_revision)
         _refuse_prompt_learning(wrapped, where)
         result = wrapped.load_adapter(adapter, "default", revision=source.adapter_revision)
-    for keys, what in ((result.missing_keys, "lacks"), (result.unexpected_keys, "has")):
+    # peft may write a module that is saved as a whole a second time, under the names of its parts.
+    extra = [key for key in result.unexpected_keys if ".modules_to_save." not in key and ".original_module." not in key]
+    for keys, what in ((result.missing_keys, "lacks"), (extra, "has")):
         if keys:
             whose = "which its base needs" if what == "lacks" else "which its base has no place for"
             fix = "check base_model_name_or_path in " + ADAPTER_CONFIG
@@ -140,6 +144,14 @@ def merge_into(model: PreTrainedModel, source: Source) -> PreTrainedModel:
     # What is exported later names this as its base: without the adapter it would be another model.
     merged.config._name_or_path = merged.name_or_path = adapter
     return merged.requires_grad_(True)
+
+
+def _grow(model: PreTrainedModel, weights: Mapping[str, Tensor]) -> None:
+    """Give a base the rows for tokens that were added when the adapter was trained: its file has their embeddings."""
+    name = next(name for name, module in model.named_modules() if module is model.get_input_embeddings())
+    saved = [value for key, value in weights.items() if key.endswith(f"{name}.weight")]
+    if saved and len(saved[0]) > len(model.get_input_embeddings().weight):
+        model.resize_token_embeddings(len(saved[0]), mean_resizing=False)
 
 
 def write_merged(adapter: Path, base: Path, folder: Path, where: str) -> None:

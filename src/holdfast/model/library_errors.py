@@ -15,7 +15,9 @@ def one_line(where: str, what: str, fix: str) -> Iterator[None]:
     except ModelError:
         raise
     except Exception as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no reason given"]
+        # torch lists what does not fit below a headline.
+        reason = lines[0] if not lines[0].endswith(":") else " ".join(lines[:2])
         reason = reason.split(". ")[0].rstrip(".")
         if re.search("attn_implementation|FlashAttention|`sdpa`", str(error)):
             fix = "set model.attn_implementation: eager"
