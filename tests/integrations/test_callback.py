@@ -48,10 +48,10 @@ def test_a_watched_training_is_the_same_bit_for_bit(kind, tiny_model, tmp_path):
     write_report(summary, tmp_path / "report.html")
 
 
-@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("lora", [None, LORA, replace(LORA, use_dora=True)], ids=["all weights", "lora", "dora"])
 def test_what_is_measured_is_what_generate_and_full_distributions_say(lora, tiny_model, tmp_path):
     callback = watch(tmp_path)
-    changes = {"peft_config": LORA} if lora else {}
+    changes = {"peft_config": lora} if lora else {}
     trainer = make_trainer("sft", tiny_model, tmp_path / "out", [callback], gradient_checkpointing=True, **changes)
     before = dict(load(tiny_model)[0].named_parameters())
     trainer.train()

@@ -13,14 +13,24 @@ from peft import PeftModel
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    BloomConfig,
     CohereConfig,
     Gemma2Config,
+    Gemma3TextConfig,
     GenerationConfig,
+    GptOssConfig,
     GraniteConfig,
+    Mamba2Config,
+    MambaConfig,
+    MistralConfig,
+    Olmo2Config,
+    Phi3Config,
     PretrainedConfig,
     PreTrainedModel,
+    Qwen2Config,
     Qwen3ForCausalLM,
     Qwen3MoeConfig,
+    VaultGemmaConfig,
 )
 
 from holdfast.config.settings import LoraSettings, ModelSettings, TrainSettings
@@ -118,7 +128,62 @@ def test_scaled_and_capped_heads_are_recognized(
 def test_an_attention_that_the_architecture_lacks_is_one_line(folder: Path) -> None:
     AutoModelForCausalLM.from_config(Gemma2Config(vocab_size=512, **SMALL)).save_pretrained(folder)
     with pytest.raises(ModelError, match=r"set model\.attn_implementation: eager"):
-        load_policy(ModelSettings(path=str(folder)))
+        load_policy(ModelSettings(path=str(folder), attn_implementation="sdpa"))
+
+
+WIDE = {key: value for key, value in SMALL.items() if key != "head_dim"}
+MIXER = {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 8}
+
+EAGER = [
+    Gemma2Config(attn_logit_softcapping=0.5, **SMALL),
+    VaultGemmaConfig(attn_logit_softcapping=0.5, **SMALL),
+    GptOssConfig(num_local_experts=4, num_experts_per_tok=2, **SMALL),
+    MambaConfig(**MIXER),
+    Mamba2Config(head_dim=8, num_heads=8, n_groups=2, expand=2, chunk_size=8, **MIXER),
+    BloomConfig(hidden_size=32, n_layer=2, n_head=4),
+]
+SDPA = [Gemma3TextConfig(**SMALL), MistralConfig(**SMALL), Olmo2Config(**WIDE), Phi3Config(**WIDE), Qwen2Config(**WIDE)]
+
+
+def of_family(config: PretrainedConfig, folder: Path) -> Path:
+    """The folder with a random model of another architecture, whose attention is far from uniform."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    config = copy.deepcopy(config)
+    config.vocab_size = len(tokenizer)
+    config.bos_token_id, config.eos_token_id, config.pad_token_id = None, tokenizer.eos_token_id, 0
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "q_proj" in name or "qkv" in name or "sinks" in name:
+                parameter *= 20
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("config", EAGER, ids=lambda config: config.model_type)
+def test_an_architecture_that_needs_eager_gets_it_with_a_line(config: PretrainedConfig, folder: Path) -> None:
+    path = str(of_family(config, folder))
+    with pytest.warns(UserWarning, match=r"its attention is eager, because transformers has no other for \w+$"):
+        policy = load_policy(ModelSettings(path=path))
+    assert policy.causal_lm.config._attn_implementation == "eager"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        written = load_policy(ModelSettings(path=path, attn_implementation="eager"))
+    torch.testing.assert_close(logits_of(policy), logits_of(written))
+    with pytest.raises(ModelError, match=r"set model\.attn_implementation: eager") as caught:
+        load_policy(ModelSettings(path=path, attn_implementation="sdpa"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("config", SDPA, ids=lambda config: config.model_type)
+def test_an_architecture_that_gets_sdpa_computes_the_same_with_it(config: PretrainedConfig, folder: Path) -> None:
+    path = str(of_family(config, folder))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        policy, eager = (load_policy(ModelSettings(path=path, attn_implementation=a)) for a in ("auto", "eager"))
+    assert policy.causal_lm.config._attn_implementation == "sdpa"
+    torch.testing.assert_close(logits_of(policy), logits_of(eager), rtol=1e-4, atol=1e-4)
 
 
 def test_a_head_that_is_not_understood_is_refused(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,10 +229,6 @@ def _pickled(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
 
-def _adapter_only(folder: Path) -> None:
-    (folder / "config.json").rename(folder / "adapter_config.json")
-
-
 def _encoder_decoder(folder: Path) -> None:
     edit_json(folder / "config.json", model_type="t5", is_encoder_decoder=True)
 
@@ -180,6 +241,12 @@ def _foreign_tokenizer(folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.add_tokens(["one_more"])
     tokenizer.save_pretrained(folder)
+
+
+def _named_templates(folder: Path) -> None:
+    (folder / "chat_template.jinja").unlink()
+    named = [{"name": name, "template": "{{ messages[0].content }}"} for name in ("tool_use", "rag")]
+    edit_json(folder / "tokenizer_config.json", chat_template=named)
 
 
 def _deeper(folder: Path) -> None:
@@ -201,10 +268,13 @@ def _broken_config(folder: Path) -> None:
     [
         (shutil.rmtree, "no such folder"),
         (_without("config.json"), r"no config\.json"),
-        (_adapter_only, r"an adapter, not a model.*merge"),
         (_without("*.safetensors"), r"no \*\.safetensors"),
         (_pickled, r"only pickle weights \(pytorch_model\.bin\).*safetensors"),
         (_without("chat_template.jinja"), r"no chat template.*chat_template\.jinja"),
+        (
+            _named_templates,
+            r"several chat templates \(rag, tool_use\), but none is named 'default'.*chat_template\.jinja",
+        ),
         (_without("tokenizer*"), "tokenizer has no vocabulary"),
         (_foreign_tokenizer, r"tokenizer has \d+ tokens, but the embedding has only \d+"),
         (_encoder_decoder, "'t5' is not a decoder-only"),
@@ -221,6 +291,21 @@ def test_an_unusable_folder_is_one_line(folder: Path, spoil: Callable[[Path], No
     assert "\n" not in str(caught.value)
     assert str(folder) in str(caught.value)
     assert caught.value.fix
+
+
+def test_named_templates_with_a_default_are_used(folder: Path) -> None:
+    template = (folder / "chat_template.jinja").read_text()
+    _named_templates(folder)
+    named = json.loads((folder / "tokenizer_config.json").read_text())["chat_template"]
+    named += [{"name": "default", "template": template}]
+    edit_json(folder / "tokenizer_config.json", chat_template=named)
+    assert load_policy(ModelSettings(path=str(folder))).chat_format.encode_prompt([{"role": "user", "content": "q"}])
+
+
+def test_a_special_token_of_this_tokenizer_is_not_set_by_a_template_argument(folder: Path) -> None:
+    edit_json(folder / "tokenizer_config.json", extra_special_tokens={"image_token": "<think>"})
+    with pytest.raises(ModelError, match=r"chat_template_kwargs: 'image_token' is the tokenizer's"):
+        load_policy(ModelSettings(path=str(folder), chat_template_kwargs={"image_token": "x"}))
 
 
 def test_a_hub_id_that_cannot_be_reached_is_one_line() -> None:

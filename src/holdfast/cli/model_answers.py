@@ -40,7 +40,7 @@ class AnswerSources:
         if is_answer_file(source):
             read_answers(source, self.prompts)
         else:
-            from holdfast.model.load import locate
+            from holdfast.model.folders import locate
 
             locate(source)
 

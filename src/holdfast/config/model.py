@@ -2,9 +2,10 @@
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from holdfast.config.base import LAB, Settings
+from holdfast.config.template_kwargs import collision
 
 
 class LoraSettings(Settings):
@@ -32,10 +33,18 @@ class ModelSettings(Settings):
     """`auto`, `cpu`, or a torch device such as `cuda:1`."""
     trust_remote_code: bool = False
     """Run code that comes with the model."""
-    attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
-    """The attention of transformers. With `sdpa`, the rows of a batch are packed and share their prompts if the model
-    allows it; with the others they are padded."""
+    attn_implementation: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
+    """The attention of transformers. `auto` is `sdpa`, but `eager` for architectures that need it. With `sdpa`, the
+    rows of a batch are packed and share their prompts if the model allows it; with the others they are padded."""
     lora: LoraSettings | None = None
     """Train LoRA adapters; none is full fine-tuning."""
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
-    """Passed to the chat template of student and teacher, such as `enable_thinking: false`."""
+    """Passed to the chat template of student and teacher, such as `enable_thinking: false`. Arguments that holdfast or
+    the tokenizer sets are refused."""
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _do_not_collide(cls, given: dict[str, Any]) -> dict[str, Any]:
+        if problem := collision(given):
+            raise ValueError(problem)
+        return given

@@ -3,9 +3,11 @@
 import math
 import numbers
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NotRequired, TypedDict
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Any, NotRequired, Self, TypedDict
 
+from holdfast.data.user_values import number, own_copy, short_text
 from holdfast.errors import DataError
 
 
@@ -60,6 +62,11 @@ class Example:
     """What the verifier compares a completion with. It is never part of a prompt."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
+    def own_copy(self) -> Self:
+        """A copy for a user's function: nothing that it does to the copy changes this example."""
+        mutable = ("messages", "translation", "tools", "demonstration_message", "answer", "metadata")
+        return replace(self, **{name: own_copy(getattr(self, name)) for name in mutable})
+
     def privileges(self) -> frozenset[str]:
         """Names of the privileges that this example has."""
         names = set()
@@ -80,17 +87,20 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A verifier's result for one completion.
+    """A verifier's result for one completion. Every field is checked when it is made.
 
     Args:
-        reward: from 0 (useless) to 1 (right).
+        reward: from 0 (useless) to 1 (right). Any real number: also NumPy's, a tensor of one entry, a Decimal, a bool.
         feedback: what is wrong with the completion, as an environment would report it. It must not reveal the answer,
-            because recipes show it to the teacher.
-        answer: the answer that the verifier read from the completion; None if it contains none.
-        format_ok: whether the completion has the requested format.
+            because recipes show it to the teacher. None means "". It is cut after 100,000 characters.
+        answer: the answer that the verifier read from the completion; None if it contains none. A number becomes text.
+            It is cut like the feedback.
+        format_ok: whether the completion has the requested format. Also 0, 1 or NumPy's bool.
+
+    Lone surrogates in a text become U+FFFD: they may come from what a model wrote, and cannot be written as UTF-8.
 
     Raises:
-        DataError: the reward is not a number from 0 to 1.
+        DataError: the reward is not a number from 0 to 1, or another field has the wrong type.
     """
 
     reward: float
@@ -99,8 +109,62 @@ class Verdict:
     format_ok: bool = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.reward, int | float) or math.isnan(self.reward) or not 0.0 <= self.reward <= 1.0:
-            raise DataError(f"a verifier returned the reward {self.reward!r}", fix="return a number from 0 to 1")
+        checked = {
+            "reward": _reward(self.reward),
+            "feedback": _feedback(self.feedback),
+            "answer": _answer(self.answer),
+            "format_ok": _format_ok(self.format_ok),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+
+def _reward(given: Any) -> float:
+    value = number(given)
+    if not isinstance(value, numbers.Real | Decimal):
+        raise DataError(f"the reward is {_shown(given)}", fix="return a number from 0 to 1")
+    try:
+        reward = float(value)
+    except (ValueError, OverflowError):  # a signaling NaN, or an integer beyond all floats
+        reward = math.nan
+    if not 0.0 <= reward <= 1.0:
+        raise DataError(f"the reward is {_shown(given)}", fix="return a number from 0 to 1")
+    return reward
+
+
+def _feedback(given: Any) -> str:
+    if given is None:
+        return ""
+    if not isinstance(given, str):
+        raise DataError(f"the feedback is {_shown(given)}, not text", fix='return text; "" is no feedback')
+    return short_text(given)
+
+
+def _answer(given: Any) -> str | None:
+    value = number(given)
+    if isinstance(value, numbers.Real | Decimal):
+        value = str(value)
+    if value is not None and not isinstance(value, str):
+        raise DataError(f"the answer is {_shown(given)}, not text", fix="return text, a number, or None for no answer")
+    return None if value is None else short_text(value)
+
+
+def _format_ok(given: Any) -> bool:
+    value = number(given)
+    # Not the truth of any value: None from a search that found nothing would be one thing, from a branch without a
+    # result another.
+    if not isinstance(value, numbers.Real) or value not in (0, 1):
+        fix = "return True or False, e.g. bool(match)"
+        raise DataError(f"format_ok is {_shown(given)}, not true or false", fix=fix)
+    return bool(value)
+
+
+def _shown(value: Any) -> str:
+    """A value in a message: numbers and None themselves, anything else by its type."""
+    if value is None or isinstance(number(value), numbers.Real | Decimal):
+        text = repr(value)
+        return text if len(text) <= 40 else f"a {type(value).__name__} of {len(text)} digits"
+    return f"a {type(value).__name__}"
 
 
 def as_verdict(result: Any, where: str) -> Verdict:
@@ -113,13 +177,15 @@ def as_verdict(result: Any, where: str) -> Verdict:
     Raises:
         DataError: the result is neither a verdict nor a number from 0 to 1.
     """
-    if isinstance(result, numbers.Real) or hasattr(result, "item"):  # a number, also one of NumPy or torch
-        result = Verdict(float(result))
-    if not isinstance(result, Verdict):
-        raise DataError(
-            f"it returned {type(result).__name__}", where=where, fix="return holdfast.Verdict or a number from 0 to 1"
-        )
-    return result
+    if isinstance(result, Verdict):
+        return result
+    if isinstance(number(result), numbers.Real | Decimal):
+        try:
+            return Verdict(result)
+        except DataError as error:
+            raise DataError(error.what, where=where, fix=error.fix) from error
+    fix = "return holdfast.Verdict or a number from 0 to 1"
+    raise DataError(f"it returned {type(result).__name__}", where=where, fix=fix)
 
 
 def unjudged(example: Example, completion: str) -> Verdict:

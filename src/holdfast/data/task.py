@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import lru_cache
+from inspect import signature
+from typing import Any, Literal
 
 from holdfast.data.environment import Episodes
 from holdfast.data.example import Example, Verdict, as_verdict
+from holdfast.data.user_values import call
 from holdfast.errors import DataError
 
 Verify = Callable[[Example, str], Verdict]
-"""A verifier: judges a completion of an example."""
+"""A verifier: judges a completion of an example. It may have a third parameter `reasoning`; see `run_verifier`."""
 
 SuiteKind = Literal["retention", "ood"]
 
@@ -34,8 +37,9 @@ class Suite:
         """Whether a verifier or an environment judges answers."""
         return self.verifier is not None or self.episodes is not None
 
-    def verify(self, example: Example, completion: str) -> Verdict:
-        return run_verifier(_required(self.verifier, "suite", self.name), self.name, example, completion)
+    def verify(self, example: Example, completion: str, reasoning: str = "") -> Verdict:
+        """Judge a completion; see `run_verifier`."""
+        return run_verifier(_required(self.verifier, "suite", self.name), self.name, example, completion, reasoning)
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,9 @@ class Task:
         """Whether a verifier or an environment judges answers. If not, a set is scored by its demonstrations' NLL."""
         return self.verifier is not None or self.episodes is not None
 
-    def verify(self, example: Example, completion: str) -> Verdict:
-        return run_verifier(_required(self.verifier, "task", self.name), self.name, example, completion)
+    def verify(self, example: Example, completion: str, reasoning: str = "") -> Verdict:
+        """Judge a completion; see `run_verifier`."""
+        return run_verifier(_required(self.verifier, "task", self.name), self.name, example, completion, reasoning)
 
     def provides(self) -> frozenset[str]:
         """What recipes can use of this task: privileges that every training example has, and 'reward' if it is judged.
@@ -90,24 +95,40 @@ def _required(verifier: Verify | None, kind: str, name: str) -> Verify:
     return verifier
 
 
-def run_verifier(verifier: Verify, name: str, example: Example, completion: str) -> Verdict:
+def run_verifier(verifier: Verify, name: str, example: Example, completion: str, reasoning: str = "") -> Verdict:
     """Run a verifier. A plain number is taken as the reward, as TRL's reward functions return it.
+
+    The verifier gets a copy of the example. Nothing that it does to its arguments changes anything outside of it.
 
     Args:
         verifier: the user's function.
         name: of the task or suite, for error messages.
         example: what is answered.
-        completion: what the model wrote.
+        completion: what the model wrote: the answer without the thoughts before it.
+        reasoning: the thoughts before the answer; "" if there are none. Passed on only to a verifier that has a
+            parameter `reasoning`.
 
     Raises:
         DataError: the verifier raises, or returns something that is no verdict; in one line that names the example.
     """
     where = f"verifier of {name!r}, example {example.id!r}"
+    more = {"reasoning": reasoning} if _takes_reasoning(verifier) else {}
+    judge: Callable[..., Any] = verifier
+    must = "a verifier must judge every completion"
+    return as_verdict(call(lambda: judge(example.own_copy(), completion, **more), where, must), where)
+
+
+def _takes_reasoning(verifier: Verify) -> bool:
+    """Whether a verifier has a parameter `reasoning`."""
     try:
-        return as_verdict(verifier(example, completion), where)
-    except DataError as error:
-        raise DataError(error.what, where=where, fix=error.fix) from error
-    except Exception as error:
-        raise DataError(
-            f"it raised {type(error).__name__}: {error}", where=where, fix="a verifier must judge every completion"
-        ) from error
+        return _has_reasoning(verifier)
+    except TypeError:  # it cannot be hashed
+        return _has_reasoning.__wrapped__(verifier)
+
+
+@lru_cache(maxsize=256)
+def _has_reasoning(verifier: Verify) -> bool:
+    try:
+        return "reasoning" in signature(verifier).parameters
+    except (TypeError, ValueError):  # functions of compiled modules have no signature
+        return False

@@ -261,7 +261,8 @@ class Evaluator:
             if isinstance(completion, Episode):
                 answered.append((completion, chat_format.decode_episode(completion.ids), completion.verdict))
                 continue
-            verdict = judge(each, example, chat_format.content(completion.ids))
+            content, thoughts = chat_format.content(completion.ids), chat_format.thoughts(completion.ids)
+            verdict = judge(each, example, content, thoughts)
             answered.append((completion, chat_format.decode(completion.ids), verdict))
         return answered
 
@@ -367,13 +368,17 @@ def is_compared(each: TaskOrSuite) -> bool:
     return isinstance(each, Task) or (each.kind == "retention" and not isinstance(each, LmEvalSuite))
 
 
-def judge(each: TaskOrSuite, example: Example, completion: str) -> Verdict | None:
+def judge(each: TaskOrSuite, example: Example, completion: str, reasoning: str = "") -> Verdict | None:
     """The verifier's verdict; None if nothing judges the set.
+
+    Args:
+        completion: the answer's content.
+        reasoning: the thoughts before it.
 
     Raises:
         DataError: the verifier fails.
     """
-    return each.verify(example, completion) if each.is_judged else None
+    return each.verify(example, completion, reasoning) if each.is_judged else None
 
 
 def set_descriptions(tasks: Sequence[Task], suites: Sequence[Suite], counts: Mapping[str, int]) -> list[dict[str, Any]]:

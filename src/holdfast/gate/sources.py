@@ -54,7 +54,7 @@ def gate(
     # Files are read and models located first, so that a mistake appears before an evaluation that may take an hour.
     evaluated = [None if source in models else _saved(source, i == 0) for i, source in enumerate(sources)]
     if plan is not None:
-        from holdfast.model.load import locate
+        from holdfast.model.folders import locate
 
         for model in models:
             locate(model)

@@ -9,6 +9,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from holdfast.data.task import Suite, Task
+from holdfast.errors import ConfigError
 from holdfast.guard import Decision
 from holdfast.integrations.trainer_actions import TrainerActions
 from holdfast.integrations.watcher import Watcher
@@ -80,9 +81,13 @@ class HoldfastCallback(TrainerCallback):
         kinds = [kind.__name__.removesuffix("Config").removesuffix("Arguments") for kind in type(args).__mro__]
         trainer = kinds[0]
         self._warn_of_few_logs(kinds, args, state)
+        processing_class = kwargs.get("processing_class")
+        if processing_class is None:
+            what = "the trainer was made without a processing_class, so there is no tokenizer to ask the model with"
+            raise ConfigError(what, where="HoldfastCallback", fix="give processing_class=tokenizer to the trainer")
         self.watcher.start(
             kwargs["model"],
-            kwargs["processing_class"],
+            processing_class,
             step=state.global_step,
             trainer={"Training": "transformers"}.get(trainer, trainer),
             autocast=torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None,

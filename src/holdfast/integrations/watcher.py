@@ -13,8 +13,9 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from holdfast.config.template_kwargs import collision
 from holdfast.data.task import Suite, Task
-from holdfast.errors import ConfigError, HoldfastError, RunError
+from holdfast.errors import ConfigError, HoldfastError, ModelError, RunError
 from holdfast.evaluation.set_answers import ScoredBy, SetAnswers
 from holdfast.guard import Decision, GuardSettings
 from holdfast.integrations.base_distributions import BaseDistributions, mean_kl
@@ -23,6 +24,7 @@ from holdfast.integrations.metric_names import rename_metrics
 from holdfast.integrations.probe_schedule import ProbeSchedule
 from holdfast.integrations.questions import ItemName, Questions, answer_records, text_metrics
 from holdfast.integrations.suites import load_suites
+from holdfast.integrations.tokenizers import tokenizer_of
 from holdfast.integrations.watched_guard import WatchedGuard
 from holdfast.integrations.watched_run import WatchedRun
 from holdfast.integrations.weight_snapshot import write_weights
@@ -101,6 +103,8 @@ class Watcher:
             raise ConfigError(f"probe_share is {probe_share}", fix="set it between 0 and 1, such as 0.05")
         if reward_range is not None and not reward_range[0] < reward_range[1]:
             raise ConfigError(f"reward_range is {reward_range}", fix="give the lowest reward, then the highest")
+        if problem := collision(chat_template_kwargs or {}):
+            raise ConfigError(f"chat_template_kwargs: {problem}")
         if isinstance(demonstrations, str):
             raise ConfigError("demonstrations is one text", fix="give a list of texts")
         self.suites = load_suites(suites, items)
@@ -133,7 +137,7 @@ class Watcher:
 
         Args:
             model: a transformers model, or one inside a PEFT model. It is watched from now on.
-            tokenizer: with a chat template.
+            tokenizer: with a chat template, or a processor that has such a tokenizer.
             step: optimizer steps taken so far, 0 for a new training. Otherwise the run directory is continued, and its
                 records of later steps are removed.
             trainer: name of the trainer in the report.
@@ -147,9 +151,7 @@ class Watcher:
         self.model, self._autocast = model, autocast
         self.world = Processes(dist.get_rank(), dist.get_world_size()) if _is_distributed() else Processes()
         self.global_step, self._seconds = step, 0.0
-        tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
-        if not getattr(tokenizer, "chat_template", None):
-            raise ConfigError("has no chat template", where="the tokenizer", fix="set tokenizer.chat_template")
+        tokenizer = tokenizer_of(tokenizer)
         if step:
             self.world.main(lambda: self.run.resume_at(step))
         else:
@@ -199,8 +201,9 @@ class Watcher:
 
     def _keep_weights(self, folder: Path) -> None:
         try:
-            write_weights(self.model, folder)
-        except TypeError as error:
+            with evaluation_mode(self.model):
+                write_weights(self.model, folder)
+        except ModelError as error:
             warnings.warn(f"drift is not measured: {error}", stacklevel=2)
             shutil.rmtree(folder)
 
@@ -400,7 +403,8 @@ class Watcher:
         from holdfast.evaluation.drift import drift
 
         try:
-            write_weights(self.model, last)
+            with evaluation_mode(self.model):
+                write_weights(self.model, last)
             self.run.keep_drift(drift(first, last, earlier=(), progress=progress))
         except HoldfastError as error:
             warnings.warn(f"drift is not measured: {error}", stacklevel=2)

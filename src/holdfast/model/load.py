@@ -1,9 +1,7 @@
 """Load a model folder, a hub id or the lab's base. A model that cannot be used raises a one-line error, early."""
 
-import re
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +19,25 @@ from transformers import (
 )
 
 from holdfast.config.settings import ModelSettings, TrainSettings
+from holdfast.config.template_kwargs import collision
 from holdfast.data.chat_template import ChatTemplate
 from holdfast.data.seeds import derive_seed
 from holdfast.errors import ModelError
 from holdfast.model import lora
+from holdfast.model.adapters import Source, find_source, merge_into
+from holdfast.model.folders import refuse_quantized
+from holdfast.model.library_errors import one_line
 from holdfast.model.policy import Policy, decoder_states
 from holdfast.model.processes import Processes
 from holdfast.model.quiet import quiet
 from holdfast.objective.head import OutputHead
 from holdfast.objective.private_torch import has_bfloat16_products
-from holdfast.store.bundled import base_folder
 
 __all__ = ["Policy", "as_policy", "load_policy", "warn_of_slow_products"]
 
-PICKLE_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-
 
 def load_policy(settings: ModelSettings, *, seed: int = 0) -> Policy:
-    """Load a model folder, a hub id, or the lab's base.
+    """Load a model folder, a hub id, or the lab's base. An adapter is merged into its base, which is found by its name.
 
     Weights are read from safetensors only. Code that comes with a model runs only if the settings allow it. With
     several processes, each has the whole model on its CPU until `holdfast.model.shard.shard` shards it.
@@ -50,12 +49,15 @@ def load_policy(settings: ModelSettings, *, seed: int = 0) -> Policy:
         ModelError: the model cannot be used. The message is one line.
     """
     device = _device(settings.device)
-    path, where = locate(settings.path)
-    load = {"revision": settings.revision, "trust_remote_code": settings.trust_remote_code}
+    source = find_source(settings.path, settings.revision)
+    where = source.where
+    load = {"revision": source.revision, "trust_remote_code": settings.trust_remote_code}
     with quiet():
-        config = _checked_config(path, where, load)
-        tokenizer = _checked_tokenizer(path, where, load)
-        model = _weights(path, where, config, settings, load)
+        config = _checked_config(source.path, where, load)
+        tokenizer = _checked_tokenizer(source, settings)
+        model = _weights(source.path, where, config, settings, load)
+        if source.adapter is not None:
+            model = merge_into(model, source)
     rows = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > rows:
         raise ModelError(
@@ -63,7 +65,7 @@ def load_policy(settings: ModelSettings, *, seed: int = 0) -> Policy:
             where=where,
             fix="use the tokenizer that the model was trained with",
         )
-    _check_chat_template(tokenizer, settings.chat_template_kwargs, where)
+    _check_written(tokenizer, settings.chat_template_kwargs, where)
     eos_ids = _eos_ids(model, tokenizer, settings.chat_template_kwargs, where)
     _stop_at(model, eos_ids)
     trained: PreTrainedModel | PeftModel = model
@@ -91,8 +93,9 @@ def as_policy(
         where: the model's name in messages.
 
     Raises:
-        ModelError: the model has no end-of-sequence token, or an unknown kind of output head.
+        ModelError: the model has no end-of-sequence token, an unknown kind of output head, or no chat template.
     """
+    _check_chat_template(tokenizer, where)
     own = model.get_base_model() if isinstance(model, PeftModel) else model
     model.eval()  # before the head is checked: with dropout no two passes are equal
     kwargs = dict(chat_template_kwargs or {})
@@ -148,63 +151,11 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def locate(path: str) -> tuple[str, str]:
-    """The path or id for transformers, and its name in messages. A local folder is checked first.
-
-    Raises:
-        ModelError: the path is not a model folder, and cannot be a hub id.
-    """
-    where = f"model {path!r}"
-    bundled = base_folder(path)
-    folder = bundled or Path(path).expanduser()
-    if bundled and not folder.is_dir():
-        raise ModelError("this installation lacks the lab's base", where=where, fix="install holdfast again")
-    if not folder.is_dir():
-        if folder.exists():
-            raise ModelError("the path is a file, not a folder", where=where, fix="name the folder that contains it")
-        if path.startswith((".", "/", "~")) or path.count("/") != 1:
-            raise ModelError("there is no such folder", where=where, fix="check model.path; a hub id is owner/name")
-        return path, where
-    if not (folder / "config.json").is_file():
-        adapter = (folder / "adapter_config.json").is_file()
-        raise ModelError(
-            "the folder has an adapter, not a model" if adapter else "the folder has no config.json",
-            where=where,
-            fix="merge the adapter into its base and name the merged folder"
-            if adapter
-            else "name a folder that `save_pretrained` wrote",
-        )
-    if not any(folder.glob("*.safetensors")):
-        pickled = sorted(p.name for pattern in PICKLE_WEIGHTS for p in folder.glob(pattern))
-        raise ModelError(
-            f"the folder has only pickle weights ({pickled[0]}), which can run code when they are loaded"
-            if pickled
-            else "the folder has no *.safetensors",
-            where=where,
-            fix="save the model again with `save_pretrained` of transformers, which writes safetensors",
-        )
-    return str(folder), where
-
-
-@contextmanager
-def _one_line(where: str, what: str, fix: str) -> Iterator[None]:
-    """Turn any error that a library raises about a model into one line."""
-    try:
-        yield
-    except ModelError:
-        raise
-    except Exception as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
-        reason = reason.split(". ")[0].rstrip(".")
-        if re.search("attn_implementation|FlashAttention", str(error)):
-            fix = "set model.attn_implementation: eager"
-        raise ModelError(f"{what}: {type(error).__name__}: {reason}", where=where, fix=fix) from error
-
-
 def _checked_config(path: str, where: str, load: Mapping[str, Any]) -> PretrainedConfig:
     fix = "check the folder's config.json" if Path(path).is_dir() else "check the id and the network, or name a folder"
-    with _one_line(where, "the configuration cannot be loaded", fix):
+    with one_line(where, "the configuration cannot be loaded", fix):
         raw, _ = PretrainedConfig.get_config_dict(path, revision=load["revision"])
+        refuse_quantized(raw, where)
         if "auto_map" in raw and raw.get("model_type") not in CONFIG_MAPPING and not load["trust_remote_code"]:
             raise ModelError(
                 "the model needs its own code, which does not run without permission",
@@ -222,23 +173,39 @@ def _checked_config(path: str, where: str, load: Mapping[str, Any]) -> Pretraine
     return config
 
 
-def _checked_tokenizer(path: str, where: str, load: Mapping[str, Any]) -> PreTrainedTokenizerBase:
-    fix = "add the tokenizer's files to the folder"
-    with _one_line(where, "the tokenizer cannot be loaded", fix):
-        tokenizer = AutoTokenizer.from_pretrained(path, **load)
+def _checked_tokenizer(source: Source, settings: ModelSettings) -> PreTrainedTokenizerBase:
+    where, fix = source.where, "add the tokenizer's files to the folder"
+    revision = source.adapter_revision if source.tokenizer == source.adapter else source.revision
+    with one_line(where, "the tokenizer cannot be loaded", fix):
+        tokenizer = AutoTokenizer.from_pretrained(
+            source.tokenizer, revision=revision, trust_remote_code=settings.trust_remote_code
+        )
     if len(tokenizer) <= len(tokenizer.added_tokens_decoder):
         # Without files, some classes make an empty tokenizer, which turns every text into no tokens.
         raise ModelError("the tokenizer has no vocabulary", where=where, fix=fix)
-    if not tokenizer.chat_template:
+    _check_chat_template(tokenizer, where)
+    if problem := collision(settings.chat_template_kwargs, tokenizer.special_tokens_map):
+        raise ModelError(f"model.chat_template_kwargs: {problem}", where=where)
+    return tokenizer
+
+
+def _check_chat_template(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
+    template = tokenizer.chat_template
+    if not template:
         raise ModelError(
             "the tokenizer has no chat template",
             where=where,
             fix="add chat_template.jinja to the folder, or use the instruction-tuned model's tokenizer",
         )
-    return tokenizer
+    if isinstance(template, dict) and "default" not in template:
+        raise ModelError(
+            f"the tokenizer has several chat templates ({', '.join(sorted(template))}), but none is named 'default'",
+            where=where,
+            fix="write the one to use into chat_template.jinja",
+        )
 
 
-def _check_chat_template(tokenizer: PreTrainedTokenizerBase, kwargs: Mapping[str, Any], where: str) -> None:
+def _check_written(tokenizer: PreTrainedTokenizerBase, kwargs: Mapping[str, Any], where: str) -> None:
     """Refuse a template that does not write a question and its answer."""
     try:
         _ = ChatTemplate(tokenizer, kwargs).facts
@@ -249,17 +216,36 @@ def _check_chat_template(tokenizer: PreTrainedTokenizerBase, kwargs: Mapping[str
 def _weights(
     path: str, where: str, config: PretrainedConfig, settings: ModelSettings, load: Mapping[str, Any]
 ) -> PreTrainedModel:
-    with _one_line(where, "the weights cannot be loaded", "use safetensors that match config.json"):
+    attention = settings.attn_implementation
+    with one_line(where, "the weights cannot be loaded", "use safetensors that match config.json"):
         model, info = AutoModelForCausalLM.from_pretrained(
             path,
             config=config,
             dtype=getattr(torch, settings.dtype),
-            attn_implementation=settings.attn_implementation,
+            # Without a wish, transformers takes sdpa where the architecture declares it, and eager elsewhere.
+            attn_implementation=None if attention == "auto" else attention,
             use_safetensors=True,
             output_loading_info=True,
             **load,
         )
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise ModelError(f"{path} has a model and an adapter", where=where, fix="name a base without an adapter")
+    _refuse_absent(info, config, where)
+    if attention == "auto" and model.config._attn_implementation == "eager":
+        why = f"transformers has no other for {type(model).__name__}"
+        warnings.warn(f"{where}: its attention is eager, because {why}", stacklevel=3)
+    return model.eval()
+
+
+def _refuse_absent(info: Mapping[str, Any], config: PretrainedConfig, where: str) -> None:
+    """Refuse weights that are not in the files: transformers would draw them at random."""
     absent = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
+    if absent == ["lm_head.weight"] and not getattr(config.get_text_config(), "tie_word_embeddings", False):
+        raise ModelError(
+            "lm_head.weight is missing, and config.json does not tie it to the embedding",
+            where=where,
+            fix="set tie_word_embeddings: true in config.json if the model was trained so; else save it again",
+        )
     if absent:
         raise ModelError(
             f"{len(absent)} weights are missing or do not have the shape that config.json implies; the first is "
@@ -267,7 +253,6 @@ def _weights(
             where=where,
             fix="save the complete model again",
         )
-    return model.eval()
 
 
 def _eos_ids(
@@ -321,7 +306,7 @@ def _checked_head(model: PreTrainedModel, where: str) -> OutputHead:
     softcaps = [getattr(config, "final_logit_softcapping", None), None]
     projection = model.get_output_embeddings()
     heads = [OutputHead(projection, scale, cap) for scale in scales for cap in softcaps]
-    with torch.no_grad(), _one_line(where, "a first forward pass failed", "use another architecture"):
+    with torch.no_grad(), one_line(where, "a first forward pass failed", "use another architecture"):
         ids = torch.arange(1, 5, device=model.device)[None] % config.vocab_size
         # The class's forward, because a trainer may have replaced the instance's, for example for mixed precision.
         expected = type(model).forward(model, input_ids=ids, use_cache=False).logits.float()

@@ -8,9 +8,9 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from huggingface_hub import snapshot_download
@@ -19,11 +19,29 @@ from torch import Tensor
 
 from holdfast.errors import ModelError
 from holdfast.store.bundled import base_folder
+from holdfast.store.weight_names import same_weights
+
+T = TypeVar("T")
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 """Supported data types of weights, by their name in safetensors."""
 
+PLAIN = frozenset(
+    "alpha_pattern auto_mapping base_model_name_or_path bias corda_config ensure_weight_tying eva_config "
+    "exclude_modules fan_in_fan_out inference_mode init_lora_weights layers_pattern layers_to_transform loftq_config "
+    "lora_alpha lora_dropout lora_ga_config megatron_core modules_to_save peft_type peft_version qalora_group_size r "
+    "rank_pattern revision runtime_config target_modules task_type use_rslora".split()
+)
+"""Settings of LoRA under which an adapter is products of two matrices, and weights that are saved in full. Any other
+setting, also one of a later peft, may mean something else."""
+
+_PLAIN_BEGINNINGS = (True, False, None, "gaussian", "eva", "orthogonal")
+"""Values of `init_lora_weights` that leave the base as it is. Others, such as "pissa", take a part out of it."""
+
 _ADAPTER_PREFIX = "base_model.model."
+
+_RIGHT = re.compile(r"\.lora_(A\.|embedding_A$)")
+"""In the names of the second factors of an adapter."""
 
 _HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "config.json", "adapter_config.json"]
 
@@ -67,6 +85,20 @@ class _Factors:
         return Product(right.T, left.T) if self.is_transposed else Product(left, right)
 
 
+class AdapterKindError(ModelError):
+    """An adapter whose weights cannot be read one tensor at a time. peft may be able to merge it.
+
+    Args:
+        folder: of the adapter.
+        base: path of its base.
+        notes: remarks on the base.
+    """
+
+    def __init__(self, what: str, *, where: str, fix: str, folder: Path, base: Path, notes: tuple[str, ...]) -> None:
+        super().__init__(what, where=where, fix=fix)
+        self.folder, self.base, self.notes = folder, base, notes
+
+
 @dataclass(frozen=True)
 class Model:
     """The weights of a model by name.
@@ -104,6 +136,17 @@ class Model:
     def names(self) -> set[str]:
         """All names with a tensor, tied names included."""
         return self.tensors.keys() | self.tied.keys()
+
+    def named_like(self, other: "Model") -> "Model":
+        """The same model with another's names where both have a weight under different ones."""
+        new = same_weights(self.names, other.names)
+
+        def renamed(named: Mapping[str, T]) -> dict[str, T]:
+            return {new.get(name, name): value for name, value in named.items()}
+
+        tied = {name: new.get(target, target) for name, target in renamed(self.tied).items()}
+        tensors, added, left_out = renamed(self.tensors), renamed(self.added), renamed(self.left_out)
+        return replace(self, tensors=tensors, tied=tied, left_out=left_out, added=added)
 
 
 def open_model(path: str | Path, other: str | Path | None = None) -> Model:
@@ -192,34 +235,58 @@ def _ties(config: Mapping[str, Any], tensors: Mapping[str, Stored]) -> dict[str,
 def _open_adapter(where: str, folder: Path, other: str | Path | None) -> Model:
     config = _json(folder / "adapter_config.json")
     merge = "merge it with peft's `merge_and_unload`, save the model and use that folder"
-    unusual = [key for key in ("use_dora", "lora_bias", "target_parameters", "layer_replication") if config.get(key)]
-    if config.get("peft_type") != "LORA" or unusual:
-        kind = unusual[0] if unusual else f"peft_type {config.get('peft_type')}"
-        raise ModelError(f"adapters with {kind} are not supported", where=where, fix=merge)
-    base, note = _base_of(config, where, other)
+    base_path, note = _base_of(config, where, other)
+
+    def odd(what: str) -> AdapterKindError:
+        return AdapterKindError(what, where=where, fix=merge, folder=folder, base=base_path, notes=note)
+
+    if (kind := _unusual(config)) is not None:
+        raise odd(f"adapters with {kind} are not supported")
+    base = open_model(base_path)
     saved, _ = _stored(folder, where)
     tensors, ties, added = dict(base.tensors), dict(base.tied), {}
+    known = _base_names(saved, base)
     for key, left in saved.items():
-        name = key.removeprefix(_ADAPTER_PREFIX).replace(".base_layer.", ".")
-        module, is_b, _ = name.partition(".lora_B.weight")
-        embedding, is_embedding_b, _ = name.partition(".lora_embedding_B")
-        if is_b or is_embedding_b:
-            name = f"{module if is_b else embedding}.weight"
+        name = _base_name(key)
+        if _RIGHT.search(name):
+            continue
+        name = known.get(name, name)
+        if ".lora_B" in key or ".lora_embedding_B" in key:
             right = saved[key.replace("lora_B", "lora_A").replace("lora_embedding_B", "lora_embedding_A")]
-            is_transposed = bool(is_embedding_b) or bool(config.get("fan_in_fan_out"))
-            scale = _scale(config, name.removesuffix(".weight"), right.shape[0])
+            is_transposed = ".lora_embedding_B" in key or bool(config.get("fan_in_fan_out"))
+            scale = _scale(config, _base_name(key).removesuffix(".weight"), right.shape[0])
             shape = (left.shape[0], right.shape[1])
             if name not in tensors or tensors[name].shape != (shape[::-1] if is_transposed else shape):
-                raise ModelError(
-                    f"it adds to {name}, which the base does not have in this shape", where=where, fix=merge
-                )
+                raise odd(f"it adds to {name}, which the base does not have in this shape")
             added[name] = _Factors(left, right, scale, is_transposed)
         elif name in base.names and base.source(name).shape == left.shape:
             tensors[name] = left  # trained and saved in full, in addition to the adapter, so it is no longer tied
             ties.pop(name, None)
-        elif ".lora_A." not in name and not name.endswith(".lora_embedding_A"):
-            raise ModelError(f"it has {key}, which the base does not have", where=where, fix=merge)
+        else:
+            raise odd(f"it has {key}, which the base does not have")
     return Model(where, tensors, ties, base.left_out, (*base.notes, *note), added)
+
+
+def _unusual(config: Mapping[str, Any]) -> str | None:
+    """The setting that makes an adapter more than plain LoRA; None if it is plain."""
+    if config.get("peft_type") != "LORA":
+        return f"peft_type {config.get('peft_type')}"
+    unusual = sorted(key for key, value in config.items() if value and key not in PLAIN)
+    if unusual:
+        return unusual[0]
+    beginning = config.get("init_lora_weights")
+    return None if beginning in _PLAIN_BEGINNINGS else f"init_lora_weights {beginning}"
+
+
+def _base_name(key: str) -> str:
+    """The base's name of the weight that a tensor of an adapter changes."""
+    name = key.removeprefix(_ADAPTER_PREFIX).replace(".base_layer.", ".")
+    return re.sub(r"\.(lora_B\.weight|lora_embedding_B)$", ".weight", name)
+
+
+def _base_names(saved: Mapping[str, Stored], base: Model) -> Mapping[str, str]:
+    """By an adapter's names, the base's own where it was saved under others."""
+    return same_weights({_base_name(key) for key in saved if not _RIGHT.search(key)}, base.names)
 
 
 def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
@@ -232,22 +299,21 @@ def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
-def _base_of(config: Mapping[str, Any], where: str, other: str | Path | None) -> tuple[Model, tuple[str, ...]]:
+def _base_of(config: Mapping[str, Any], where: str, other: str | Path | None) -> tuple[Path, tuple[str, ...]]:
     """The base that an adapter names. If it is missing, the model that the adapter is compared with, and a note."""
     named = config.get("base_model_name_or_path")
     note: tuple[str, ...] = ()
     try:
         if not named:
             raise ModelError("its adapter_config.json names no base", where=where, fix="compare it with its base")
-        path: str | Path = locate(named)
+        path = locate(named)
     except ModelError:
         if other is None or (locate(other) / "adapter_config.json").is_file():
             raise
-        path, note = other, (f"{where}: its base {named!r} is missing; {other} is used instead",)
-    base = open_model(path)
-    if base.added:
+        path, note = locate(other), (f"{where}: its base {named!r} is missing; {other} is used instead",)
+    if (path / "adapter_config.json").is_file():
         raise ModelError("its base is an adapter too", where=where, fix="merge the base and use the merged folder")
-    return base, note
+    return path, note
 
 
 def _json(path: Path) -> dict[str, Any]:

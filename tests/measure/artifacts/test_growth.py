@@ -526,3 +526,8 @@ def test_importing_needs_no_torch() -> None:
 
     code = "import sys; import holdfast.measure.artifacts, holdfast.measure.response; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_nothing_grows_in_answers_that_are_all_empty() -> None:
+    growth = grown_ngrams({"p": [[]]}, {"p": [[]]})
+    assert growth.grown == []

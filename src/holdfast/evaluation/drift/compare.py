@@ -34,7 +34,8 @@ def drift(
     """How far the weights of model `b` have moved from those of model `a`.
 
     Each model is a model folder, a folder of a PEFT adapter (measured as its base plus the adapter), a hub id, or
-    `lab`. Tensors are read one by one, so the largest pair decides the memory. A matrix with at most 2048 rows or
+    `lab`. Tensors are read one by one, so the largest pair decides the memory. An adapter other than plain LoRA is
+    merged by peft first: that needs memory and disk for its whole model in float32. A matrix with at most 2048 rows or
     columns is decomposed exactly. A larger one is decomposed by a randomized SVD, and its error bound is reported.
 
     Args:
@@ -53,31 +54,30 @@ def drift(
         ModelError: a model cannot be read, the two have no tensor in common, or a weight is not finite.
         ValueError: `rank` is below 1, or `mask_share` is not between 0 and 1.
     """
+    from holdfast.evaluation.drift.opened import opened
     from holdfast.evaluation.drift.pairs import Pairs
     from holdfast.evaluation.drift.stages import tensors_to_decompose
-    from holdfast.store.model_folder import open_model
 
     if rank < 1 or not 0 < mask_share < 1:
         raise ValueError(f"rank {rank} must be at least 1 and mask_share {mask_share} between 0 and 1")
-    first, second = open_model(a, other=b), open_model(b, other=a)
     paths = stages_between(a, b) if earlier is None else earlier
-    way = [open_model(path, other=a) for path in paths]
-    names, left_out = _common(first, second)
-    sizes = [first.source(name).entries for name in names]
-    shapes = {name: first.source(name).shape for name in names}
-    decomposed = frozenset(names) if budget is None else tensors_to_decompose(shapes, budget)
-    pairs = Pairs(first, second, way, rank, mask_share, exact, decomposed)
+    with opened(a, b, paths) as (first, second, way):
+        names, left_out = _common(first, second)
+        sizes = [first.source(name).entries for name in names]
+        shapes = {name: first.source(name).shape for name in names}
+        decomposed = frozenset(names) if budget is None else tensors_to_decompose(shapes, budget)
+        pairs = Pairs(first, second, way, rank, mask_share, exact, decomposed)
 
-    def measure(own: Sequence[str]) -> list[MatrixDrift]:
-        measured: list[MatrixDrift] = []
-        for name in own:
-            if progress is not None:
-                index = names.index(name)
-                progress(name, sum(sizes[:index]), sum(sizes))
-            measured += pairs.measure(name)
-        return measured
+        def measure(own: Sequence[str]) -> list[MatrixDrift]:
+            measured: list[MatrixDrift] = []
+            for name in own:
+                if progress is not None:
+                    index = names.index(name)
+                    progress(name, sum(sizes[:index]), sum(sizes))
+                measured += pairs.measure(name)
+            return measured
 
-    matrices = measure(names) if share is None else share(measure, names)
+        matrices = measure(names) if share is None else share(measure, names)
     return DriftResult(
         a=str(a),
         b=str(b),

@@ -24,6 +24,7 @@ from holdfast.evaluation.drift.result import Alignment, MatrixDrift, Metrics
 from holdfast.evaluation.drift.subspaces import is_exact_cheap
 from holdfast.evaluation.drift.tall import Matrix, Update
 from holdfast.store.model_folder import Model
+from holdfast.store.weight_names import plain_name
 
 
 def matrices_of(name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -39,11 +40,15 @@ def matrices_of(name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
 
 
 def module_and_layer(name: str) -> tuple[str, int | None]:
-    """The module type of a tensor, which is its name without numbers, and the number of its layer, if any."""
+    """The module type of a tensor, which is its name without numbers, and the number of its layer, if any.
+
+    The type of a layer outside the language model begins with the part it is in, e.g. `vision_tower`.
+    """
     name = re.sub(r"\[\d+\]$", "", name).removesuffix(".weight")
-    name = re.sub(r"^(base_model\.)?(model|transformer)\.", "", name)
+    name = plain_name(name.removeprefix("base_model."))
     match = re.search(r"(?:^|\.)(?:layers|h|blocks?)\.(\d+)\.", name)
-    inside = name[match.end() :] if match else name
+    part = next(iter(name[: match.start()].split(".")), "") if match else ""
+    inside = f"{part}.{name[match.end() :]}".removeprefix(".") if match else name
     return re.sub(r"\.\d+(?=\.|$)", "", inside), int(match[1]) if match else None
 
 

@@ -177,6 +177,8 @@ def grown_ngrams(
         ValueError: the two models have different prompts, or a prompt has no answer.
     """
     shares = paired_shares(a, b, demonstrations or (), longest)
+    if not len(shares.presence.order):
+        return Growth([], 0, 0, level)  # every answer is empty
     votes = Votes.of(shares.a, shares.b)
     weights = _Weights(shares)
     expected = weights.expected_votes()
