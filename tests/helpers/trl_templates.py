@@ -23,10 +23,15 @@ THINK_TAGS = ("<think>", "</think>")
 _TOKEN = re.compile(
     r"<[|｜][^<>|｜\s\"]+[|｜]>|<\|[a-z_]+>|<[a-z_]+\|>|<(?:start|end)_of_[a-z]+>|</?s>|<image>|<sop>|\[gMASK\]|\[/?INST\]"
 )
+_PIECES = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+"""No token is longer than one of these, as in most tokenizers of today."""
+
 _BYTE_PAIRS = (
     "What is the capital of the question? The answer is here, and you are the assistant of the user.",
     "You are a helpful assistant. system user assistant model tool thought analysis final",
+    *("red 7\n\n",) * 4,
 )
+"""With the pairs that tokenizers have at the borders of turns: two line breaks, and a space before a word."""
 
 
 def text_of(name: str) -> str:
@@ -60,11 +65,12 @@ def tokenizer_for(
         strips_right: special tokens that swallow the white space behind them.
         vocab_size: without `plain` and the special tokens.
     """
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
     core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    core.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(_PIECES), "isolated"), byte_level])
     core.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     core.train_from_iterator(
