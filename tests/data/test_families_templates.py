@@ -5,6 +5,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import date
 from functools import cache
 from pathlib import Path
 
@@ -192,6 +193,21 @@ def test_an_episode_is_the_conversation_as_the_template_writes_it(name: str, rol
         assert joined != whole
     else:
         assert joined == whole
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_date_is_the_one_that_is_given(name: str) -> None:
+    form = chat_format(name)
+    old, new = (
+        ChatFormat(form.tokenizer, form.eos_ids, today=today).encode_prompt([QUESTION])
+        for today in (date(1999, 1, 2), date(2031, 12, 30))
+    )
+    dates = [form.tokenizer.decode(ids).count(year) for ids, year in ((old, "1999"), (new, "2031"))]
+    assert dates == ([1, 1] if name in WRITE_THE_DATE else [0, 0])
+    assert (old == new) == (name not in WRITE_THE_DATE)
+
+
+WRITE_THE_DATE = ("gptoss", "llama3_2", "muse_glimmer")
 
 
 def outcomes(name: str) -> list[str]:

@@ -206,7 +206,16 @@ FAMILIES = (
         ends=("<|endoftext|>", "<|assistant|>", "<|end|>"),
         strips_right=("<|system|>", "<|user|>", "<|assistant|>", "<|end|>"),
     ),
-    Family("mistral", "mistral", MISTRAL, "</s>", bos="<s>", adds_bos=True, settings={"sliding_window": None}),
+    Family(
+        "mistral",
+        "mistral",
+        MISTRAL,
+        "</s>",
+        bos="<s>",
+        adds_bos=True,
+        settings={"sliding_window": None},
+        bare=" {content}",
+    ),
     Family("olmo2", "olmo2", OLMO, "<|endoftext|>", bos="<|endoftext|>", pad="<|pad|>"),
     Family(
         "gpt-oss",
@@ -231,6 +240,7 @@ FAMILIES = (
         pad=_SENTENCE,
         plain=("<｜User｜>", "<｜Assistant｜>", *THINK_TAGS),
         adds_bos=True,
+        bare="\n</think>\n\n{content}",
         thinking="{thoughts}\n</think>\n\n{content}",
     ),
     Family("mamba2", "mamba2", CHATML, "<|im_end|>", pad="<|endoftext|>", settings={"num_heads": 8, "n_groups": 1, "state_size": 16, "chunk_size": 32}),
@@ -291,6 +301,7 @@ FAMILIES = (
             "n_groups": 1,
             "chunk_size": 32,
         },
+        bare="</think>{content}",
         thinking="{thoughts}\n</think>\n{content}",
     ),
 )
