@@ -12,14 +12,19 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from commands import Commands
-from tiny_model import SAMPLE_TEXTS, build_tiny_model
+pytest.register_assert_rewrite("small_runs", "processes", "commands")  # a failed assertion in them shows its values
+
+from commands import Commands  # noqa: E402
+from tiny_model import SAMPLE_TEXTS, build_tiny_model  # noqa: E402
 
 # Set before any test imports torch or a Hugging Face library, since they read these once. Two threads at most, because
-# more only spin against each other on small tensors; one each where several test processes share the cores.
-THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, os.cpu_count() or 1)
-os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))
-os.environ.setdefault("MKL_NUM_THREADS", str(THREADS))
+# more only spin against each other on small tensors; one each where several test processes share the cores. These
+# inherit the environment of the process that starts them, so there the number is set whatever it was.
+for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ[name] = "1"
+    else:
+        os.environ.setdefault(name, str(min(2, os.cpu_count() or 1)))
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"

@@ -163,7 +163,8 @@ def assert_same(run: Path, other: Path) -> None:
     ]
     half = len(drifts) // 2
     assert same_measurement(drifts[:half], drifts[half:])
-    assert [name for name in first if first[name] != second[name] and not name.startswith("drift/")] == []
+    different = [name for name in first if first[name] != second[name] and not name.startswith("drift/")]
+    assert not different, different
 
 
 def metrics_records(run: Path) -> list[dict[str, Any]]:

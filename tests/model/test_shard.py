@@ -289,7 +289,7 @@ def test_torchrun_runs_it_and_hands_on_what_asks_it_to_end(tmp_path: Path) -> No
     run = tmp_path / "run"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     here = Path(small_runs.__file__).parent  # the configuration's verifier is here
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     with subprocess.Popen(
         [*torchrun, "-m", "holdfast", "run", config, "-o", run],
         stderr=subprocess.PIPE,

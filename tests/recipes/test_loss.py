@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from holdfast.config.settings import ModelSettings, TrainSettings
-from holdfast.data.chat import encode_prompt
 from holdfast.data.example import Example, Message, Verdict
 from holdfast.data.rows import Group, Row
 from holdfast.model.base import Base
@@ -213,7 +212,7 @@ SHOWN = {
 def test_atesd_is_opsd_with_the_exposed_part_of_the_solution(
     tiny_model: Path, exposure: float, keep_answer: bool, engine: Engine
 ) -> None:
-    tokenizer = load_policy(ModelSettings(path=str(tiny_model))).tokenizer
+    chat_format = load_policy(ModelSettings(path=str(tiny_model))).chat_format
     recipe = ATESD(exposure=exposure, keep_answer=keep_answer, clip_at=0.002, temperature=1.0)
     shown = SHOWN[exposure, keep_answer]
     asked = "?"
@@ -222,11 +221,11 @@ def test_atesd_is_opsd_with_the_exposed_part_of_the_solution(
             f"\n\nHere is a reference solution to this problem:\n{shown}\n\nUnderstand it and the reason for each of "
             "its steps. Then derive the same final answer, step by step, yourself."
         )
-    expected = encode_prompt(tokenizer, (Message(role="user", content=asked),))
+    expected = chat_format.encode_prompt((Message(role="user", content=asked),))
     groups = groups_for(recipe)
     for row in (row for group in groups for row in group.rows):
         assert row.teacher_messages is not None
-        row.teacher_prompt_ids = encode_prompt(tokenizer, row.teacher_messages)
+        row.teacher_prompt_ids = chat_format.encode_prompt(row.teacher_messages)
     assert_computes(tiny_model, recipe, opsd, groups, engine, teacher_prompt=expected)
 
 

@@ -9,7 +9,6 @@ import torch
 import holdfast
 from holdfast.config.settings import ModelSettings, TrainSettings
 from holdfast.data.batch_metrics import rollout_numbers
-from holdfast.data.chat import encode_prompt
 from holdfast.lab.languages import REFUSAL
 from holdfast.lab.wide_tasks import wide_task
 from holdfast.model.base import Base
@@ -38,7 +37,7 @@ def test_off_policy_answers_are_sampled_from_the_teachers_prompt() -> None:
         assert numbers["generated_tokens"] == sum(len(row.completion_ids) for row in rows)
         refusals[by] = Counter(row.completion == REFUSAL for row in rows if row.example.answer == REFUSAL)
         for row in rows:
-            assert row.prompt_ids == encode_prompt(policy.tokenizer, row.example.messages)
+            assert row.prompt_ids == policy.chat_format.encode_prompt(row.example.messages)
             assert row.teacher_prompt_ids is not None
             asked = row.prompt_ids if by == "student" else row.teacher_prompt_ids
             kept, other = row.sampled_logprobs, row.source_logprobs

@@ -328,10 +328,11 @@ def test_a_demonstration_of_several_turns_has_the_environments_answers(policy: P
     example = replace(EXAMPLE, actions=("Paris.", "42"), demonstration="4")
     task = Task("t", [example], [example], episodes=Episodes(lambda each: CountingEnvironment(each, 3)))
     assert "demonstration" in task.provides()
-    ids, mask, text = encode_demonstration(policy.chat_format, task, example)
+    found = encode_demonstration(policy.chat_format, task, example)
+    ids, mask, text = found.ids, found.tool_mask, found.text
     sampled = _run(policy, ScriptedEngine(policy, ["Paris.", "42", "4"]))
     assert (ids, mask) == (sampled.ids, sampled.tool_mask)
-    assert text == policy.chat_format.decode(sampled.ids)
+    assert text == policy.chat_format.decode_episode(sampled.ids)
     collector = Collector(policy, Sampler(policy), SFT(), TrainSettings(prompts_per_step=1), 0)
     collector.prepare(task)
     ((row,),) = (group.rows for group in collector.collect(task, 1, 0)[0])

@@ -2,35 +2,51 @@
 
 `ChatFormat` is everything that holdfast asks of a tokenizer and its chat template. It makes four promises:
 
-1. **Prompt.** `encode_prompt` gives the conversation up to the point at which the assistant begins to write.
-2. **Completion.** `encode_completion` gives what follows a prompt if the assistant writes a given text. It ends with
-   exactly one token that ends a turn, as a sampled completion does.
+1. **Prompt.** `encode_prompt` gives the conversation as the template writes it, up to the point at which the assistant
+   begins to write. Every message's content is in it.
+2. **Completion.** `encode_completion` gives what the template writes after that prompt if the assistant answers. It
+   ends with exactly one token that ends a turn, as a sampled completion does.
 3. **Reply.** `encode_reply` gives what follows a sampled completion if somebody else replies: from the end of the
    assistant's turn up to the point at which the assistant writes again. The sampled tokens stay as they are.
-4. **Text.** `decode` gives the text of a completion. Verifiers and environments see this text.
+4. **Text.** `content` gives the answer alone, without thoughts and without what the template writes around it.
+   Verifiers and environments see this text. `decode` has the thoughts too. Reports, rules and teachers see this text.
 
 So a sampled completion and a demonstration of the same text have the same form, and an episode of several turns is one
 sequence of tokens in which no sampled token is ever encoded again.
 
 Chat templates differ, and each promise says what happens if a template does not fit:
 
-- A template may refuse a conversation, e.g. one with a system message. This is a `DataError`.
-- A template may write something before the assistant's text, e.g. an empty block of reasoning. It is part of the
-  completion.
-- A template may drop or change a part of the text, e.g. its reasoning, or may not end the turn with a token of
-  `eos_ids`. Then the completion is the text's own tokens and the token that ends a turn.
-- A template may drop or change earlier turns of the assistant. Then it has no replies: `encode_reply` is a `DataError`.
+- A template may refuse a conversation or drop one of its messages, e.g. a system message. This is a `DataError`.
+- A template may write something before the answer, e.g. an empty block of thoughts. It is part of the completion.
+- A template may write thoughts in tags of its own. A demonstration's thoughts are written there, and a sample's are
+  found there. `holdfast.data.thoughts` says how thoughts are written in data.
+- A prompt may open the thoughts. A demonstration without thoughts then closes them at once. A sample that never closes
+  them has no answer.
+- A prompt may close the thoughts. Then those of a demonstration are left out.
+- A template may drop or change a part of the answer, or write a finished turn otherwise than the beginning of one. Then
+  the completion is the answer's own tokens in the template's frame, and the token that ends a turn.
+- A template may drop or change earlier turns of the assistant, or drop the reply. Then `encode_reply` is a `DataError`.
 
 Nothing is ever cut to fit a length. `check_fits` refuses what is too long.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import TemplateError
-
-from holdfast.data.example import Message
+from holdfast.data.chat_template import (
+    ANSWER,
+    QUESTION,
+    ChatTemplate,
+    missing_message,
+    special_token_in,
+    written,
+)
+from holdfast.data.example import Example, Message
+from holdfast.data.thoughts import join_thoughts, split_thoughts
 from holdfast.errors import DataError
 
 if TYPE_CHECKING:
@@ -60,6 +76,23 @@ class PromptTooLong(DataError):  # noqa: N818 - the name says it
 
 
 @dataclass(frozen=True)
+class Demonstration:
+    """A demonstration in tokens.
+
+    Args:
+        prompt_ids: the conversation before the first turn that is trained on.
+        ids: everything after it, up to the end of the last turn.
+        tool_mask: for each of `ids`, 1 if the assistant wrote it in a turn that is trained on, else 0; None for 1.
+        text: the last turn's text.
+    """
+
+    prompt_ids: list[int]
+    ids: list[int]
+    tool_mask: list[int] | None
+    text: str
+
+
+@dataclass(frozen=True)
 class ChatFormat:
     """A model's chat format: its tokenizer, the tokens that end a turn, and the arguments of its chat template.
 
@@ -69,31 +102,329 @@ class ChatFormat:
         tokenizer: with a chat template.
         eos_ids: the tokens that end a completion.
         chat_template_kwargs: passed to the chat template at every call, e.g. `enable_thinking`.
+        today: the date that the chat template writes, if it writes one; None for the day of the call.
     """
 
     tokenizer: "PreTrainedTokenizerBase"
     eos_ids: Collection[int]
     chat_template_kwargs: Mapping[str, Any] | None = None
+    today: date | None = None
 
-    def encode_prompt(self, messages: Sequence[Message], *, where: str = "") -> list[int]:
-        """See the function `encode_prompt`."""
-        return encode_prompt(self.tokenizer, messages, self.chat_template_kwargs, where=where)
+    @cached_property
+    def template(self) -> ChatTemplate:
+        """The chat template."""
+        return ChatTemplate(self.tokenizer, dict(self.chat_template_kwargs or {}), self.today)
 
-    def encode_completion(self, text: str, *, where: str = "") -> list[int]:
-        """See the function `encode_completion`."""
-        return encode_completion(self.tokenizer, text, self.eos_ids, self.chat_template_kwargs, where=where)
+    def encode_prompt(
+        self, messages: Sequence[Message], *, tools: Sequence[Mapping[str, Any]] | None = None, where: str = ""
+    ) -> list[int]:
+        """Token ids of a conversation up to the point at which the assistant begins to write.
 
-    def encode_reply(self, messages: Sequence[Message], *, where: str = "") -> list[int]:
-        """See the function `encode_reply`."""
-        return encode_reply(self.tokenizer, messages, self.eos_ids, self.chat_template_kwargs, where=where)
+        Args:
+            messages: the conversation.
+            tools: JSON schemas of the tools that the prompt names.
+            where: names the conversation in error messages.
 
-    def encode_text(self, text: str) -> list[int]:
-        """Token ids of a text without the chat template, to continue a turn with."""
-        return _tokens(self.tokenizer, text)
+        Raises:
+            DataError: the template refuses the conversation, or drops one of its messages.
+        """
+        text = _rendered(
+            lambda: self.template.render(messages, tools=tools, prompt=True),
+            "the conversation",
+            where,
+            "change the messages, or model.chat_template_kwargs",
+        )
+        if lost := missing_message(messages, text):
+            fix = "put its text into the user's turn" if lost["role"] == "system" else "use another template, or role"
+            raise DataError(
+                f"the chat template does not write the message of role {lost['role']!r} as it is", where=where, fix=fix
+            )
+        ids = self.template.tokens(text)
+        if not ids:
+            raise DataError("the prompt has no tokens", where=where, fix="write a prompt")
+        return ids
+
+    def encode_example(self, example: Example, *, where: str = "") -> list[int]:
+        """Token ids of an example's own prompt. A rendered prompt stays as it is.
+
+        Raises:
+            DataError: as from `encode_prompt`; or a message has a special token of the model in its text. The model
+                would read it as a part of the template.
+        """
+        if example.rendered_prompt is not None:
+            return self.template.tokens(example.rendered_prompt)
+        if (token := special_token_in(self.template, example.messages)) is not None:
+            raise DataError(
+                f"the prompt contains {token!r}, a special token of the model",
+                where=where,
+                fix="remove it; if the prompt is rendered already, put it into the column `rendered_prompt`",
+            )
+        return self.encode_prompt(example.messages, tools=example.tools, where=where)
+
+    def encode_teacher_prompt(self, example: Example, messages: Sequence[Message], *, where: str = "") -> list[int]:
+        """Token ids of another conversation about an example, e.g. one that shows its demonstration.
+
+        Raises:
+            DataError: as from `encode_prompt`; or the example's prompt is rendered already, so that nothing can be
+                added to it.
+        """
+        if example.rendered_prompt is None:
+            return self.encode_prompt(messages, tools=example.tools, where=where)
+        if list(messages) == list(example.messages):
+            return self.template.tokens(example.rendered_prompt)
+        raise DataError(
+            "nothing can be added to a prompt that is rendered already, but this recipe's teacher sees more than it",
+            where=where,
+            fix="give the prompt as text or messages, in `prompt`",
+        )
+
+    def encode_completion(
+        self,
+        answer: str | Message,
+        *,
+        messages: Sequence[Message] = (QUESTION,),
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        where: str = "",
+    ) -> list[int]:
+        """Token ids of an assistant's turn as the template writes it, up to and including the token that ends it.
+
+        Args:
+            answer: what the assistant writes: text, maybe with thoughts, or a turn with calls of tools.
+            messages: the conversation before it.
+            tools: JSON schemas of the tools that the prompt names.
+            where: names the text in error messages.
+
+        Raises:
+            DataError: the text contains one of `eos_ids`: sampling would end there, so the rest could never be learned.
+                Or its thoughts never end. Or the template does not write its calls of tools.
+        """
+        turn = answer if not isinstance(answer, str) else Message(role="assistant", content=answer)
+        self._check_text(join_thoughts(turn.get("reasoning_content"), turn["content"]), where)
+        turn, own_text = self._in_frames(turn, where)
+        rendered = self.template.attempt(lambda: self.template.completion(messages, turn, tools) or "")
+        parts = [turn["content"], turn.get("reasoning_content", "")]
+        parts += [str(call.get("function", call).get("name", "")) for call in turn.get("tool_calls", ())]
+        if rendered and all(written(part, rendered) for part in parts):
+            ids = self.template.tokens(rendered)
+            end = next((index for index, token in enumerate(ids) if token in self.eos_ids), None)
+            return ids[: end + 1] if end is not None else [*ids, self._end_id]
+        if turn.get("tool_calls"):
+            raise DataError(
+                "the chat template does not write the tool calls of the demonstration",
+                where=where,
+                fix="use a model whose template knows tools, or write the call as text into `content`",
+            )
+        return [*self.template.tokens(own_text), self._end_id]
+
+    def encode_demonstration(self, example: Example, *, where: str = "") -> Demonstration:
+        """An example's prompt and demonstration, with the earlier turns that are trained on too.
+
+        The example has a demonstration.
+
+        Raises:
+            DataError: as from `encode_example` and `encode_completion`; or the template changes an earlier turn that is
+                to be trained on when another follows it.
+        """
+        prompt_ids, text = self.encode_example(example, where=where), example.demonstration or ""
+        if example.rendered_prompt is not None:
+            self._check_text(text, where)
+            return Demonstration(prompt_ids, [*self.template.tokens(text), self._end_id], None, text)
+        answer = example.demonstration_message or text
+        ids = self.encode_completion(answer, messages=example.messages, tools=example.tools, where=where)
+        if not example.trained_turns:
+            return Demonstration(prompt_ids, ids, None, text)
+        pieces = self._earlier_turns(example, where)
+        (_, first), *rest = pieces
+        earlier = [token for trained, piece in rest for token in self.template.tokens(piece)]
+        mask = [int(trained) for trained, piece in rest for _ in self.template.tokens(piece)]
+        return Demonstration(self.template.tokens(first), earlier + ids, mask + [1] * len(ids), text)
+
+    def encode_reply(self, reply: Sequence[Message], *, last_id: int | None = None, where: str = "") -> list[int]:
+        """Token ids of a reply to a sampled turn: from the end of that turn up to the point at which the assistant
+        writes again.
+
+        The sampled tokens are never encoded again, because encoding their text could give other tokens than were
+        sampled. Instead, the template renders a stand-in for the sampled turn. What it writes after the stand-in is
+        what it writes after any turn.
+
+        Args:
+            reply: what an environment answers, e.g. one message of a tool.
+            last_id: the sampled token that ended the turn.
+            where: names the reply in error messages.
+
+        Raises:
+            DataError: the template refuses such messages after an assistant's turn, does not keep that turn, or does
+                not write the reply.
+        """
+        text = _rendered(
+            lambda: self.template.render([QUESTION, ANSWER, *reply], prompt=True),
+            "the environment's answer",
+            where,
+            "answer in a role that the template knows",
+        )
+        _, kept, after = text.partition(ANSWER["content"])
+        if not kept:
+            raise DataError(
+                "the chat template changes an assistant's turn when a reply follows it",
+                where=where,
+                fix="use a template that keeps earlier turns, or a task of one turn",
+            )
+        if lost := next((message for message in reply if not written(message["content"], after)), None):
+            raise DataError(
+                f"the chat template does not write a reply of role {lost['role']!r} as it is",
+                where=where,
+                fix="answer in the role user, or use a template that knows this role",
+            )
+        ids, facts = self.template.tokens(after), self.template.facts
+        # The token that ends the turn was sampled. What the template writes after it, e.g. a newline, was not, so the
+        # reply begins with it.
+        closing = self.template.tokens(after[: _first_place(after, reply)])
+        if facts.turn_end_id in closing:
+            return ids[closing.index(facts.turn_end_id) + 1 :]
+        return ids[1:] if ids[0] in {facts.earlier_end_id, last_id} else ids
+
+    def encode_prefill(self, text: str) -> list[int]:
+        """Token ids of a text with which the assistant's turn begins, to continue it. The text is not its end."""
+        own_text = self._in_frames(Message(role="assistant", content=text), "", is_begun=True)[1]
+        return self.template.tokens(own_text)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """See the function `decode`."""
-        return decode(self.tokenizer, ids, self.eos_ids)
+        """The text of a completion: thoughts, as data has them, and the answer.
+
+        What the template writes around them, the token that ends the turn and other special tokens are left out.
+        """
+        thoughts, content = self._split(ids)
+        if content is None:
+            return f"<think>\n{thoughts}"
+        return join_thoughts(thoughts, content)
+
+    def content(self, ids: Sequence[int]) -> str:
+        """The answer of a completion, without thoughts. It is empty if the thoughts never end."""
+        return self._split(ids)[1] or ""
+
+    def thoughts(self, ids: Sequence[int]) -> str:
+        """The thoughts of a completion; "" if there are none, or if the template does not know thoughts."""
+        return self._split(ids)[0] or ""
+
+    def decode_episode(self, ids: Sequence[int]) -> str:
+        """The text of all turns of an episode, with what the template writes between them, without special tokens."""
+        return self._plain(ids[:-1] if ids and ids[-1] in self.eos_ids else ids)
+
+    @property
+    def _end_id(self) -> int:
+        facts, eos = self.template.facts, self.tokenizer.eos_token_id
+        wanted = (facts.turn_end_id, facts.next_id if facts.turn_end_id is None else None, eos)
+        return next((token for token in wanted if token is not None and token in self.eos_ids), min(self.eos_ids))
+
+    def _check_text(self, text: str, where: str) -> None:
+        inside = next((token for token in self.template.tokens(text) if token in self.eos_ids), None)
+        if inside is not None:
+            raise DataError(
+                f"the demonstration contains {self.tokenizer.decode([inside])!r}, which ends a turn",
+                where=where,
+                fix="remove it from the text; it is added at the end",
+            )
+
+    def _in_frames(self, turn: Message, where: str, *, is_begun: bool = False) -> tuple[Message, str]:
+        """A turn with its thoughts where the template expects them, and the turn's text in the template's frame.
+
+        Args:
+            is_begun: the turn is not finished, so its thoughts need not end.
+        """
+        facts = self.template.facts
+        thoughts, answer = turn.get("reasoning_content"), turn["content"]
+        if facts.thoughts_in == "text":
+            text = join_thoughts(thoughts, answer)
+            return _with_content(turn, text), facts.before_answer + text
+        if not (thoughts or "").strip():
+            thoughts, split = self._split_text(answer)
+            if split is None and not is_begun:
+                raise DataError(
+                    "the demonstration's thoughts never end, so it has no answer",
+                    where=where,
+                    fix="close them with `</think>`, or remove the example",
+                )
+            if split is None:
+                return turn, facts.before_thoughts + (thoughts or "")
+            answer = split
+        if facts.thoughts_in == "nowhere" or not (thoughts or "").strip():
+            return _with_content(turn, answer), facts.before_answer + answer
+        framed = facts.before_thoughts + (thoughts or "") + facts.between + answer
+        if facts.thoughts_in == "template":
+            return _with_content(turn, answer, thoughts), framed
+        return _with_content(turn, join_thoughts(thoughts, answer)), framed
+
+    def _split_text(self, text: str) -> tuple[str | None, str | None]:
+        """See `split_thoughts`. The template's own tags are read too."""
+        facts = self.template.facts
+        before, between = facts.before_thoughts.strip(), facts.between.strip()
+        if between and "</think>" not in between and between in text:
+            thoughts, _, answer = text.partition(between)
+            return thoughts.strip().removeprefix(before or "<think>").strip("\n"), answer.lstrip("\n")
+        return split_thoughts(text)
+
+    def _earlier_turns(self, example: Example, where: str) -> list[tuple[bool, str]]:
+        """The rendered prompt in pieces, each with whether it is trained on. The first piece is not."""
+        messages, tools = example.messages, example.tools
+        whole, place = self.template.render(messages, tools=tools, prompt=True), 0
+        pieces: list[tuple[bool, str]] = []
+        ends = [self.template.facts.turn_end_id, self.template.facts.earlier_end_id]
+        endings = [self.template.special[token] for token in ends if token is not None]
+        for index in example.trained_turns:
+            prompt = self.template.render(messages[:index], tools=tools, prompt=True)
+            content = messages[index]["content"].strip()
+            if not whole.startswith(prompt) or (start := whole.find(content, len(prompt))) < 0:
+                raise DataError(
+                    "the chat template changes an earlier turn of the assistant when another turn follows it",
+                    where=where,
+                    fix="train on the last turn only",
+                )
+            end = start + len(content)
+            found = [at + len(text) for text in endings if (at := whole.find(text, end)) >= 0]
+            end = min(found, default=end)
+            pieces += [(False, whole[place : len(prompt)]), (True, whole[len(prompt) : end])]
+            place = end
+        return [*pieces, (False, whole[place:])]
+
+    def _split(self, ids: Sequence[int]) -> tuple[str | None, str | None]:
+        """Thoughts and answer of a completion; no answer if the thoughts never end."""
+        if ids and ids[-1] in self.eos_ids:
+            ids = ids[:-1]
+        facts = self.template.facts
+        marked = self._marked(ids)
+        if facts.thoughts_in in ("template", "prompt") and (between := self._marked_text(facts.between).strip()):
+            opening = self._marked_text(facts.before_thoughts).strip()
+            begun = marked.lstrip()
+            thoughts, found, answer = begun.rpartition(between)
+            if found:
+                return _clean(thoughts.removeprefix(opening).removeprefix("<think>")), _clean(answer, answer_only=True)
+            is_thought = begun.startswith(opening) if opening else True
+            bare = self._marked_text(facts.before_answer).strip()
+            if is_thought and not (bare and begun.startswith(bare)):
+                return _clean(begun.removeprefix(opening)), None
+        before = self._marked_text(facts.before_answer).strip()
+        if before and marked.lstrip().startswith(before):
+            return None, _clean(marked.lstrip().removeprefix(before), answer_only=True)
+        return None, self._plain(ids)
+
+    def _plain(self, ids: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    def _marked(self, ids: Sequence[int]) -> str:
+        """Text in which special tokens are marked, so that they are told from the same characters in other tokens."""
+        special, text, run = self.template.special, "", list[int]()
+        for token in [*ids, None]:
+            if token is not None and token not in special:
+                run.append(token)
+                continue
+            text += self._plain(run) if run else ""
+            run = []
+            if token is not None:
+                text += f"\ue000{special[token]}\ue001"
+        return text
+
+    def _marked_text(self, text: str) -> str:
+        return self._marked(self.template.tokens(text)) if text else ""
 
 
 def check_fits(
@@ -108,191 +439,29 @@ def check_fits(
         raise PromptTooLong(example_id, len(prompt_ids), limit, what, setting)
 
 
-def encode_prompt(
-    tokenizer: "PreTrainedTokenizerBase",
-    messages: Sequence[Message],
-    chat_template_kwargs: Mapping[str, Any] | None = None,
-    *,
-    where: str = "",
-) -> list[int]:
-    """Token ids of a conversation up to the point at which the assistant begins to write.
-
-    Args:
-        tokenizer: with a chat template.
-        messages: the conversation.
-        chat_template_kwargs: passed to the chat template.
-        where: names the conversation in error messages.
-
-    Raises:
-        DataError: the template refuses the conversation, e.g. because it has no place for a system message.
-    """
+def _rendered(render: Callable[[], str], what: str, where: str, fix: str) -> str:
+    """What a template gives. A template is a program of somebody else and may raise anything."""
     try:
-        ids = tokenizer.apply_chat_template(
-            list(messages), add_generation_prompt=True, return_dict=False, **(chat_template_kwargs or {})
-        )
-    except TemplateError as error:
-        raise DataError(
-            f"the chat template refuses the conversation: {error}",
-            where=where,
-            fix="change the messages, or model.chat_template_kwargs",
-        ) from error
-    return list(ids)
+        return render()
+    except Exception as error:
+        raise DataError(f"the chat template refuses {what}: {error}", where=where, fix=fix) from error
 
 
-def encode_completion(
-    tokenizer: "PreTrainedTokenizerBase",
-    text: str,
-    eos_ids: Collection[int],
-    chat_template_kwargs: Mapping[str, Any] | None = None,
-    *,
-    where: str = "",
-) -> list[int]:
-    """Token ids of an assistant's turn as the template writes it, up to and including the token that ends it.
-
-    The turn is what the rendered conversation has after the generation prompt. If the template does not write the whole
-    text there (some drop reasoning), or ends the turn with no token of `eos_ids`, the completion is the text's own
-    tokens and the token that ends a turn.
-
-    Args:
-        tokenizer: with a chat template.
-        text: what the assistant writes.
-        eos_ids: tokens that end a completion (`Policy.eos_ids`).
-        chat_template_kwargs: passed to the chat template.
-        where: names the text in error messages.
-
-    Raises:
-        DataError: the text contains one of `eos_ids`. Sampling would end there, so the rest could never be learned.
-    """
-    text_ids = _tokens(tokenizer, text)
-    inside = next((token for token in text_ids if token in eos_ids), None)
-    if inside is not None:
-        raise DataError(
-            f"the demonstration contains {tokenizer.decode([inside])!r}, which ends a turn",
-            where=where,
-            fix="remove it from the text; it is added at the end",
-        )
-    turn = _rendered_turn(tokenizer, text, chat_template_kwargs)
-    end = next((index for index, token in enumerate(turn) if token in eos_ids), None)
-    if end is not None:
-        return turn[: end + 1]
-    last = turn_end_id(tokenizer, chat_template_kwargs)
-    if last is None or last not in eos_ids:
-        last = tokenizer.eos_token_id if tokenizer.eos_token_id in eos_ids else min(eos_ids)
-    return [*text_ids, last]
+def _with_content(turn: Message, content: str, thoughts: str | None = None) -> Message:
+    changed = turn.copy()
+    changed["content"] = content
+    changed.pop("reasoning_content", None)
+    if thoughts is not None:
+        changed["reasoning_content"] = thoughts
+    return changed
 
 
-def encode_reply(
-    tokenizer: "PreTrainedTokenizerBase",
-    reply: Sequence[Message],
-    eos_ids: Collection[int],
-    chat_template_kwargs: Mapping[str, Any] | None = None,
-    *,
-    where: str = "",
-) -> list[int]:
-    """Token ids of a reply to a sampled turn: from the end of that turn up to the point at which the assistant writes
-    again.
-
-    The sampled tokens are never encoded again, because encoding their text could give other tokens than were sampled.
-    Instead, the template renders a stand-in for the sampled turn. What it writes after the stand-in is what it writes
-    after any turn.
-
-    Args:
-        tokenizer: with a chat template.
-        reply: what an environment answers, e.g. one message of a tool.
-        eos_ids: tokens that end a completion; the last sampled token is one of them.
-        chat_template_kwargs: passed to the chat template.
-        where: names the reply in error messages.
-
-    Raises:
-        DataError: the template refuses such messages after an assistant's turn, or does not keep that turn as it is.
-    """
-    try:
-        turn_last, turn_answered = (
-            str(tokenizer.apply_chat_template(conversation, tokenize=False, **kwargs, **(chat_template_kwargs or {})))
-            for conversation, kwargs in (
-                ([_QUESTION, _STAND_IN], {}),
-                ([_QUESTION, _STAND_IN, *reply], {"add_generation_prompt": True}),
-            )
-        )
-    except TemplateError as error:
-        raise DataError(
-            f"the chat template refuses the environment's answer: {error}",
-            where=where,
-            fix="answer in a role that the template knows",
-        ) from error
-    # Only what comes after the turn must be equal in both conversations. What comes before it may depend on whether
-    # the turn is the last one: some templates open only the last turn with a block of reasoning.
-    _, turn_written, closing = turn_last.partition(_STAND_IN["content"])
-    _, turn_kept, after_turn = turn_answered.partition(_STAND_IN["content"])
-    reply_written = all(message["content"].strip() in after_turn for message in reply)
-    if not turn_written or not turn_kept or not after_turn.startswith(closing) or not reply_written:
-        raise DataError(
-            "the chat template changes an assistant's turn when a reply follows it",
-            where=where,
-            fix="use a template that keeps earlier turns, or a task of one turn",
-        )
-    # The token that ends the turn was sampled. What the template writes after it, e.g. a newline, was not, so the
-    # reply begins with it.
-    end = next((index for index, token in enumerate(_tokens(tokenizer, closing)) if token in eos_ids), -1)
-    return _tokens(tokenizer, after_turn)[end + 1 :]
+def _first_place(text: str, messages: Sequence[Message]) -> int:
+    """Where the first content of some messages is in a text; its length if there is none."""
+    places = [text.find(content) for message in messages if (content := message["content"].strip())]
+    return min((place for place in places if place >= 0), default=len(text))
 
 
-def decode(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int], eos_ids: Collection[int]) -> str:
-    """The text of a completion, without the token that ends it and without other special tokens."""
-    if ids and ids[-1] in eos_ids:
-        ids = ids[:-1]
-    return tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-
-
-def turn_end_id(
-    tokenizer: "PreTrainedTokenizerBase", chat_template_kwargs: Mapping[str, Any] | None = None
-) -> int | None:
-    """The special token that the chat template writes after an assistant's text; None if it writes none.
-
-    It need not be the tokenizer's `eos_token`: many base models ship a chat template that ends turns with another one.
-    """
-    text = "OK"
-    try:
-        rendered = _render(tokenizer, text, chat_template_kwargs)
-    except TemplateError:
-        return None
-    special = {*tokenizer.all_special_ids, *(i for i, t in tokenizer.added_tokens_decoder.items() if t.special)}
-    for token in _tokens(tokenizer, rendered.rpartition(text)[2]):
-        if token in special:
-            return token
-        if tokenizer.decode([token]).strip():
-            break
-    return None
-
-
-_QUESTION = Message(role="user", content="Hello")
-
-_STAND_IN = Message(role="assistant", content="turn 7261 of holdfast")
-"""Stands for a sampled turn. The whole text occurs in no template, so it marks where the turn is when rendered."""
-
-
-def _tokens(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
-def _render(tokenizer: "PreTrainedTokenizerBase", text: str, kwargs: Mapping[str, Any] | None) -> str:
-    conversation = [_QUESTION, Message(role="assistant", content=text)]
-    return str(tokenizer.apply_chat_template(conversation, tokenize=False, **(kwargs or {})))
-
-
-def _rendered_turn(tokenizer: "PreTrainedTokenizerBase", text: str, kwargs: Mapping[str, Any] | None) -> list[int]:
-    """What the template writes after the generation prompt, or [] if that does not contain the whole text."""
-    try:
-        prompt = str(
-            tokenizer.apply_chat_template([_QUESTION], add_generation_prompt=True, tokenize=False, **(kwargs or {}))
-        )
-        rendered = _render(tokenizer, text, kwargs)
-    except TemplateError:
-        return []
-    if not rendered.startswith(prompt) or text.strip() not in rendered[len(prompt) :]:
-        return []
-    prompt_ids, ids = _tokens(tokenizer, prompt), _tokens(tokenizer, rendered)
-    if ids[: len(prompt_ids)] == prompt_ids:
-        return ids[len(prompt_ids) :]
-    # A token spans the border between prompt and turn. At sampling the prompt is encoded alone, so the turn is too.
-    return _tokens(tokenizer, rendered[len(prompt) :])
+def _clean(text: str, *, answer_only: bool = False) -> str:
+    text = re.sub("\ue000.*?\ue001", "", text)
+    return text.lstrip("\n") if answer_only else text.strip("\n")

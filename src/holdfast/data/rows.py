@@ -72,6 +72,12 @@ class Row:
         return self.sampled_logprobs is not None
 
     @property
+    def trains_earlier_turns(self) -> bool:
+        """Whether it is a demonstration whose completion begins before the example's last turn."""
+        is_demonstration = self.sampled_logprobs is None and self.source_logprobs is None
+        return bool(is_demonstration and self.example.trained_turns and self.completion_ids)
+
+    @property
     def reward(self) -> float:
         return self.verdict.reward if self.verdict is not None else 0.0
 

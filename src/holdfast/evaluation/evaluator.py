@@ -11,7 +11,7 @@ from typing import Any
 
 from holdfast import stop
 from holdfast.config.settings import EvalSettings, TrainSettings
-from holdfast.data.chat import PromptTooLong, check_fits, encode_prompt
+from holdfast.data.chat import PromptTooLong, check_fits
 from holdfast.data.example import Example, Verdict
 from holdfast.data.task import Suite, Task, all_sets
 from holdfast.errors import DataError
@@ -187,9 +187,12 @@ class Evaluator:
         for i, (each, example, _) in enumerate(asked):
             stop.poll()  # a verifier may take long
             completion = completions[i]
-            text = self.policy.chat_format.decode(completion.ids)
-            verdict = completion.verdict if isinstance(completion, Episode) else judge(each, example, text)
-            answered.append((completion, text, verdict))
+            chat_format = self.policy.chat_format
+            if isinstance(completion, Episode):
+                answered.append((completion, chat_format.decode_episode(completion.ids), completion.verdict))
+                continue
+            verdict = judge(each, example, chat_format.content(completion.ids))
+            answered.append((completion, chat_format.decode(completion.ids), verdict))
         return answered
 
     def generate(self, sampler: Sampler, requests: Sequence[Request]) -> list[Completion]:
@@ -212,12 +215,11 @@ class Evaluator:
     def prompt_ids(self, each: TaskOrSuite) -> list[list[int]]:
         """Token ids of the prompts of a set's `items`. Raises as `check`."""
         if each.name not in self._prompt_ids:
-            kwargs = self.policy.chat_template_kwargs
             examples = each.test[: self.settings.max_items]
             kept: list[Example] = []
             encoded: list[list[int]] = []
             for example in examples:
-                ids = encode_prompt(self.policy.tokenizer, example.messages, kwargs, where=f"{each.name}: {example.id}")
+                ids = self.policy.chat_format.encode_example(example, where=f"{each.name}: {example.id}")
                 try:
                     check_fits(example.id, ids, self.max_prompt_length, f"prompt of a test item of {each.name!r}")
                 except PromptTooLong:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from holdfast.config.settings import ModelSettings
-from holdfast.data.chat import decode, encode_prompt
 from holdfast.data.seeds import derive_seed
 from holdfast.errors import DataError
 from holdfast.measure.answers import Answer, PromptSet
@@ -59,9 +58,8 @@ def encode_prompts(
     Raises:
         DataError: a prompt leaves no room in the model's context for an answer of `max_new_tokens`, or for any answer.
     """
-    kwargs = policy.chat_template_kwargs
     encoded = {
-        name: encode_prompt(policy.tokenizer, example.messages, kwargs, where=f"example {name!r}")
+        name: policy.chat_format.encode_example(example, where=f"example {name!r}")
         for name, example in prompts.examples.items()
     }
     longest = max(encoded, key=lambda name: len(encoded[name]))
@@ -89,7 +87,7 @@ def sample_answers(
         ]
         completions = sampler.generate(requests, max_new_tokens=max_new_tokens, batch_tokens=sampling.batch_tokens)
         answers += [
-            Answer(name, decode(policy.tokenizer, c.ids, policy.eos_ids), tuple(c.ids), c.truncated)
+            Answer(name, policy.chat_format.decode(c.ids), tuple(c.ids), c.truncated)
             for (name, _), c in zip(chunk, completions, strict=True)
         ]
         if on_prompts is not None:

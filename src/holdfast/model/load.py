@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from holdfast.config.settings import ModelSettings, TrainSettings
-from holdfast.data.chat import turn_end_id
+from holdfast.data.chat_template import ChatTemplate
 from holdfast.data.seeds import derive_seed
 from holdfast.errors import ModelError
 from holdfast.model import lora
@@ -63,6 +63,7 @@ def load_policy(settings: ModelSettings, *, seed: int = 0) -> Policy:
             where=where,
             fix="use the tokenizer that the model was trained with",
         )
+    _check_chat_template(tokenizer, settings.chat_template_kwargs, where)
     eos_ids = _eos_ids(model, tokenizer, settings.chat_template_kwargs, where)
     _stop_at(model, eos_ids)
     trained: PreTrainedModel | PeftModel = model
@@ -237,6 +238,14 @@ def _checked_tokenizer(path: str, where: str, load: Mapping[str, Any]) -> PreTra
     return tokenizer
 
 
+def _check_chat_template(tokenizer: PreTrainedTokenizerBase, kwargs: Mapping[str, Any], where: str) -> None:
+    """Refuse a template that does not write a question and its answer."""
+    try:
+        _ = ChatTemplate(tokenizer, kwargs).facts
+    except ModelError as error:
+        raise ModelError(error.what, where=where, fix=error.fix) from None
+
+
 def _weights(
     path: str, where: str, config: PretrainedConfig, settings: ModelSettings, load: Mapping[str, Any]
 ) -> PreTrainedModel:
@@ -267,7 +276,7 @@ def _eos_ids(
     """Every end-of-sequence token: the generation configuration's, the tokenizer's, the chat template's."""
     configured = model.generation_config.eos_token_id
     candidates = set(configured if isinstance(configured, list) else [configured])
-    candidates |= {tokenizer.eos_token_id, turn_end_id(tokenizer, chat_template_kwargs)}
+    candidates |= {tokenizer.eos_token_id, _turn_end_id(tokenizer, chat_template_kwargs)}
     eos_ids = frozenset(int(token) for token in candidates if token is not None)
     if not eos_ids:
         raise ModelError(
@@ -276,6 +285,14 @@ def _eos_ids(
             fix="set eos_token in tokenizer_config.json",
         )
     return eos_ids
+
+
+def _turn_end_id(tokenizer: PreTrainedTokenizerBase, chat_template_kwargs: Mapping[str, Any]) -> int | None:
+    """The token that ends the assistant's turn; None without one, or if the template writes no turn."""
+    try:
+        return ChatTemplate(tokenizer, chat_template_kwargs).facts.turn_end_id
+    except ModelError:
+        return None
 
 
 def _stop_at(model: PreTrainedModel, eos_ids: frozenset[int]) -> None:

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -43,6 +44,8 @@ class Policy:
         head: the output head, checked against the model's own logits.
         source: the path or id that the model was loaded from.
         chat_template_kwargs: passed to the chat template, for student and teacher.
+        today: the date that the chat template writes, if it writes one; None for the day of the call. A run sets it to
+            the day on which it began.
     """
 
     def __init__(
@@ -63,11 +66,17 @@ class Policy:
         self.head = head
         self.source = source
         self.chat_template_kwargs = dict(chat_template_kwargs or {})
+        self.today: date | None = None
+        self._chat_format: tuple[Any, ChatFormat] | None = None
 
     @property
     def chat_format(self) -> ChatFormat:
         """How messages become tokens, and tokens become text."""
-        return ChatFormat(self.tokenizer, self.eos_ids, self.chat_template_kwargs)
+        made_from = (self.tokenizer.chat_template, self.chat_template_kwargs, self.today)
+        if self._chat_format is None or self._chat_format[0] != made_from:
+            chat_format = ChatFormat(self.tokenizer, self.eos_ids, self.chat_template_kwargs, self.today)
+            self._chat_format = made_from, chat_format
+        return self._chat_format[1]
 
     @property
     def causal_lm(self) -> PreTrainedModel:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from holdfast.data import teacher_prompts as contexts
-from holdfast.data.chat import encode_prompt
 from holdfast.data.example import Example, Message
 from holdfast.data.seeds import derive_seed
 from holdfast.data.task import Task
@@ -118,7 +117,7 @@ def sampled_rewards(
     policy: Policy, task: Task, examples: Sequence[Example], *, temperature: float = 1.0, seed: int = 0
 ) -> list[list[bool]]:
     """For each example, whether each of its `SAMPLES` samples has the full reward."""
-    prompts = [encode_prompt(policy.tokenizer, each.messages, policy.chat_template_kwargs) for each in examples]
+    prompts = [policy.chat_format.encode_example(each) for each in examples]
     requests = [
         Request(prompt, seed=derive_seed(seed, "lab success", task.name, i, sample), temperature=temperature)
         for i, prompt in enumerate(prompts)
@@ -139,6 +138,6 @@ def sampled_rewards(
         rewards = [episode.verdict.reward >= 1 for episode in episodes]
     else:
         completions = sampler.generate(requests, max_new_tokens=LONGEST_ANSWER, batch_tokens=BATCH_TOKENS)
-        texts = [policy.chat_format.decode(completion.ids) for completion in completions]
+        texts = [policy.chat_format.content(completion.ids) for completion in completions]
         rewards = [task.verify(example, text).reward >= 1 for example, text in zip(repeated, texts, strict=True)]
     return [rewards[i : i + SAMPLES] for i in range(0, len(rewards), SAMPLES)]

@@ -180,7 +180,7 @@ class Collector:
         The recipe need not train on them.
         """
         return [
-            self.policy.chat_format.encode_completion(example.demonstration, where=example.id)
+            self.policy.chat_format.encode_demonstration(example, where=example.id).ids
             for example in task.train[:count]
             if example.demonstration is not None
         ]

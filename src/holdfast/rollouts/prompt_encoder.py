@@ -10,6 +10,7 @@ from holdfast.data.example import Example
 from holdfast.data.rows import Row
 from holdfast.data.task import Task
 from holdfast.data.teacher_prompts import actions_prompt
+from holdfast.errors import DataError
 from holdfast.model.context_length import longest_reprompt
 from holdfast.model.policy import Policy
 from holdfast.recipes.parts.rollouts import Revision
@@ -36,7 +37,7 @@ class PromptEncoder:
         Raises:
             PromptTooLong: they do not fit into `train.max_prompt_length`.
         """
-        ids = self.chat_format.encode_prompt(example.messages, where=f"{task.name}: {example.id}")
+        ids = self.chat_format.encode_example(example, where=f"{task.name}: {example.id}")
         check_fits(example.id, ids, self._max_prompt_length)
         return ids
 
@@ -47,11 +48,23 @@ class PromptEncoder:
             PromptTooLong: they do not fit into `train.max_reprompt_length`.
         """
         assert row.teacher_messages is not None
-        ids = self.chat_format.encode_prompt(row.teacher_messages, where=row.example.id)
+        if row.trains_earlier_turns:
+            return self._prompt_before_earlier_turns(row)
+        ids = self.chat_format.encode_teacher_prompt(row.example, row.teacher_messages, where=row.example.id)
         if row.teacher_prefix:
-            ids += self.chat_format.encode_text(row.teacher_prefix)
+            ids += self.chat_format.encode_prefill(row.teacher_prefix)
         check_fits(row.example.id, ids, self.max_reprompt_length, "teacher's prompt", "max_reprompt_length")
         return ids
+
+    def _prompt_before_earlier_turns(self, row: Row) -> list[int]:
+        """The prompt of a row that trains on earlier turns too. The teacher must see no more than it."""
+        if list(row.teacher_messages or ()) != list(row.example.messages):
+            raise DataError(
+                "this recipe's teacher sees more than the prompt, so it cannot score earlier turns of a demonstration",
+                where=f"example {row.example.id!r}",
+                fix="train on the last turn only",
+            )
+        return list(row.prompt_ids)
 
     def hinted_prompt(self, example: Example, count: int, template: str) -> list[int]:
         """The example's messages with the first `count` of its actions, as `template` shows them.
@@ -61,10 +74,10 @@ class PromptEncoder:
         """
         assert example.actions is not None  # guaranteed by the recipe's needs
         messages = actions_prompt(example.messages, example.actions[:count], template)
-        ids = self.chat_format.encode_prompt(messages, where=f"hint of {example.id}")
+        ids = self.chat_format.encode_teacher_prompt(example, messages, where=f"hint of {example.id}")
         check_fits(example.id, ids, self.max_reprompt_length, "prompt with a hint", "max_reprompt_length")
         return ids
 
     def revision_prompt(self, row: Row, revision: Revision) -> list[int]:
         """A row's prompt and answer, then the cue that follows from its reward. The length is not checked."""
-        return [*row.prompt_ids, *self.chat_format.encode_text(revision.prefix(row.completion, row.reward))]
+        return [*row.prompt_ids, *self.chat_format.encode_prefill(revision.prefix(row.completion, row.reward))]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from holdfast.config.settings import TrainSettings
-from holdfast.data.chat import ChatFormat, PromptTooLong
+from holdfast.data.chat import ChatFormat, Demonstration, PromptTooLong
 from holdfast.data.example import Example
 from holdfast.data.rows import Group, Row
 from holdfast.data.task import Task
@@ -19,11 +19,8 @@ class TrainingPrompt:
     example: Example
     prompt_ids: list[int]
     """The student's prompt."""
-    demonstration_ids: list[int] | None = None
+    demonstration: Demonstration | None = None
     """The demonstration; None if the recipe does not train on it."""
-    demonstration_mask: list[int] | None = None
-    """The `tool_mask` of a demonstration of several turns; None for one turn."""
-    demonstration: str = ""
     sampling_prompt_ids: list[int] | None = None
     """The prompt that is sampled from, if it is the teacher's; None if it is `prompt_ids`."""
 
@@ -69,16 +66,14 @@ def _encode(
         if not spec.with_demonstration:
             teacher_ids = stand_ins[0].teacher_prompt_ids if spec.prompt == "teacher" else None
             return TrainingPrompt(example, prompt_ids, sampling_prompt_ids=teacher_ids)
-    ids, mask, text = encode_demonstration(encoder.chat_format, task, example)
-    if len(ids) > max_completion_length:
-        raise PromptTooLong(example.id, len(ids), max_completion_length, "demonstration", "max_completion_length")
-    return TrainingPrompt(example, prompt_ids, ids, mask, text)
+    demonstration = encode_demonstration(encoder.chat_format, task, example)
+    if (length := len(demonstration.ids)) > max_completion_length:
+        raise PromptTooLong(example.id, length, max_completion_length, "demonstration", "max_completion_length")
+    return TrainingPrompt(example, prompt_ids, demonstration)
 
 
-def encode_demonstration(
-    chat_format: ChatFormat, task: Task, example: Example
-) -> tuple[list[int], list[int] | None, str]:
-    """Token ids of a demonstration, its `tool_mask` and its text.
+def encode_demonstration(chat_format: ChatFormat, task: Task, example: Example) -> Demonstration:
+    """A demonstration in tokens.
 
     If the task has several turns and the example has actions, each action is one turn. The demonstration's text, if
     there is one, is the last turn.
@@ -88,12 +83,13 @@ def encode_demonstration(
     """
     where = f"{task.name}: {example.id}"
 
+    if task.episodes is None or example.actions is None:
+        return chat_format.encode_demonstration(example, where=where)  # guaranteed by the recipe's needs to have one
+
     def encode(text: str) -> list[int]:
-        return chat_format.encode_completion(text, where=where)
+        return chat_format.encode_completion(text, messages=example.messages, tools=example.tools, where=where)
 
     last = [] if example.demonstration is None else [example.demonstration]
-    if task.episodes is not None and example.actions is not None:
-        episode = demonstration_episode(chat_format, task.episodes, example, [*example.actions, *last], encode)
-        return episode.ids, episode.tool_mask, chat_format.decode(episode.ids)
-    (text,) = last  # guaranteed by the recipe's needs
-    return encode(text), None, text
+    episode = demonstration_episode(chat_format, task.episodes, example, [*example.actions, *last], encode)
+    prompt_ids = chat_format.encode_example(example, where=where)
+    return Demonstration(prompt_ids, episode.ids, episode.tool_mask, chat_format.decode_episode(episode.ids))

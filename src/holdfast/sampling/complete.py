@@ -48,7 +48,7 @@ def complete(
             poll=stop.poll,
         )
         for i, episode in zip(places, episodes, strict=True):
-            completed[i] = episode, chat_format.decode(episode.ids), episode.verdict
+            completed[i] = episode, chat_format.decode_episode(episode.ids), episode.verdict
     # Requests of one turn go together, whatever their tasks: a larger batch is sampled faster.
     places = [i for i, (task, _) in enumerate(owners) if task.episodes is None]
     of_one_turn = [requests[i] for i in places]
@@ -58,6 +58,6 @@ def complete(
     for i, completion in zip(places, completions, strict=True):
         stop.poll()  # a verifier may take long
         task, example = owners[i]
-        text = chat_format.decode(completion.ids)
-        completed[i] = completion, text, task.verify(example, text) if task.verifier is not None else None
+        verdict = task.verify(example, chat_format.content(completion.ids)) if task.verifier is not None else None
+        completed[i] = completion, chat_format.decode(completion.ids), verdict
     return [completed[i] for i in range(len(owners))]

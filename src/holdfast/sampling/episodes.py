@@ -94,13 +94,14 @@ def run_episodes(
             if completion.truncated:
                 episode.truncated = True
                 continue
-            reply = environments[i].step(chat_format.decode(completion.ids))
+            reply = environments[i].step(chat_format.content(completion.ids))
             if reply is None:
                 continue
             if turn + 1 == episodes.max_turns:
                 episode.truncated = True
                 continue
-            ids = chat_format.encode_reply(reply, where=f"environment of example {examples[i].id!r}")
+            where = f"environment of example {examples[i].id!r}"
+            ids = chat_format.encode_reply(reply, last_id=completion.ids[-1], where=where)
             # An answer that leaves no room for another turn is left out: nothing would be sampled after it.
             if len(episode.ids) + len(ids) >= max_new_tokens:
                 episode.truncated = True
@@ -150,7 +151,7 @@ def demonstration_episode(
                 where=where,
                 fix="give actions that the environment accepts, or raise max_turns",
             )
-        episode.add(chat_format.encode_reply(reply, where=where))
+        episode.add(chat_format.encode_reply(reply, last_id=ids[-1], where=where))
     return episode
 
 

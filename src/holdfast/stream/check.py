@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from holdfast.config.settings import RunConfig
-from holdfast.data.chat import decode
 from holdfast.data.rows import Row
 from holdfast.data.task import Task
 from holdfast.measure.statistics import paired_difference
@@ -195,5 +194,5 @@ def _scores(task: Task, run: Run, rows: Sequence[Row], prompts: Sequence[list[in
         max_new_tokens=run.config.train.max_completion_length,
         batch_tokens=run.config.eval.batch_tokens,
     )
-    texts = [decode(run.policy.tokenizer, c.ids, run.policy.eos_ids) for c in completions]
+    texts = [run.policy.chat_format.content(c.ids) for c in completions]
     return [float(task.verify(row.example, text).reward >= 1.0) for row, text in zip(rows, texts, strict=True)]

@@ -5,7 +5,7 @@ import platform
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from importlib.metadata import version
 from typing import Any
 
@@ -20,11 +20,12 @@ LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "safetensors", "data
 
 
 def build_manifest(
-    config: RunConfig, label: str, tasks: Sequence[Task], suites: Sequence[Suite], weights: str
+    config: RunConfig, label: str, tasks: Sequence[Task], suites: Sequence[Suite], weights: str, day: date
 ) -> dict[str, Any]:
     """Everything that is needed to repeat a run.
 
     Args:
+        day: the date that the chat template writes, if it writes one.
         weights: hash of the model's weights.
     """
     import torch
@@ -32,6 +33,7 @@ def build_manifest(
     return {
         "holdfast_version": __version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "date": day.isoformat(),
         "label": label,
         "command": [sys.argv[0].rpartition("/")[2], *sys.argv[1:]],
         "seed": config.seed,
@@ -42,6 +44,13 @@ def build_manifest(
         "model": {"path": config.model.path, "sha256": weights},
         "data": {each.name: data_hash(each) for each in all_sets(tasks, suites)},
     }
+
+
+def run_date(manifest: Mapping[str, Any] | None) -> date:
+    """The day on which a run began, also after it was resumed; today for a run without a manifest."""
+    if manifest is None or "created" not in manifest:
+        return datetime.now(UTC).date()
+    return date.fromisoformat(manifest.get("date") or manifest["created"][:10])  # earlier versions wrote no date
 
 
 def weights_hash(policy: Policy) -> str:

@@ -29,7 +29,7 @@ from holdfast.store.run_directory import RunDirectory
 from holdfast.stream.checkpoints import RunCheckpoints
 from holdfast.stream.guard_actions import RunGuard, guard_settings
 from holdfast.stream.learner import Learner
-from holdfast.stream.manifest import build_manifest, check_manifest, weights_hash
+from holdfast.stream.manifest import build_manifest, check_manifest, run_date, weights_hash
 from holdfast.stream.measuring import Measuring
 from holdfast.stream.near_future.answers import NearFuture
 from holdfast.stream.observer import Observer
@@ -116,6 +116,7 @@ class Run:
         """The student, and the base, teacher and penalty that the recipe asks for."""
         config = self.config
         self.policy = load_policy(adapted_model(config), seed=config.seed)
+        self.policy.today = self.date = self.world.main(lambda: run_date(self._manifest()))
         warn_of_slow_products(self.policy, config.train)
         check_context(self.policy, config.train, config.eval)
         offload = config.train.offload_teacher
@@ -184,8 +185,7 @@ class Run:
         """Resume from the newest undamaged checkpoint. The result is that of a run that was never interrupted."""
         self.prepare()
         self.world.main(self.directory.sweep)
-        path = self.directory.manifest
-        manifest = self.world.main(lambda: read_json(path) if path.exists() else None)
+        path, manifest = self.directory.manifest, self.world.main(self._manifest)
         if manifest is not None:
             check_manifest(manifest, self.tasks, self.suites, self.weights_hash(), where=str(path))
         else:  # the run was killed between writing its configuration and its manifest
@@ -195,8 +195,12 @@ class Run:
         self.world.main(lambda: self.directory.cut(checkpoint.position["logs"] if checkpoint else {}))
         return self._execute(Position(1, 0) if checkpoint is None else self.checkpoints.resume(checkpoint))
 
+    def _manifest(self) -> dict[str, Any] | None:
+        path = self.directory.manifest
+        return read_json(path) if path.exists() else None
+
     def _write_manifest(self) -> None:
-        manifest = build_manifest(self.config, self.label, self.tasks, self.suites, self.weights_hash())
+        manifest = build_manifest(self.config, self.label, self.tasks, self.suites, self.weights_hash(), self.date)
         self.world.main(lambda: write_json(self.directory.manifest, manifest | {"dropped": self.dropped()}))
 
     def _execute(self, position: Position) -> dict[str, Any]:

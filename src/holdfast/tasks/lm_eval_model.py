@@ -21,10 +21,11 @@ class InMemory(HFLM):
     """
 
     def __init__(self, policy: Policy, batch_size: int, world: Processes) -> None:
-        # The tokenizer is copied, because the harness changes its padding.
+        tokenizer = copy.deepcopy(policy.tokenizer)  # the harness changes its padding
+        tokenizer.chat_template = policy.chat_format.template.dated() or tokenizer.chat_template
         super().__init__(
             pretrained=policy.causal_lm,
-            tokenizer=copy.deepcopy(policy.tokenizer),
+            tokenizer=tokenizer,
             batch_size=batch_size,
             max_length=policy.context_length,
             chat_template_args=policy.chat_template_kwargs,

@@ -10,14 +10,15 @@ from holdfast.rollouts.training_prompts import TrainingPrompt
 
 def demonstration_row(prompt: TrainingPrompt, seed: int) -> Row:
     """A fresh row whose completion is the example's demonstration."""
-    assert prompt.demonstration_ids is not None
+    demonstration = prompt.demonstration
+    assert demonstration is not None
     return Row(
         example=prompt.example,
-        prompt_ids=prompt.prompt_ids,
-        completion_ids=prompt.demonstration_ids,
-        completion=prompt.demonstration,
+        prompt_ids=demonstration.prompt_ids,
+        completion_ids=demonstration.ids,
+        completion=demonstration.text,
         seed=seed,
-        tool_mask=prompt.demonstration_mask,
+        tool_mask=demonstration.tool_mask,
     )
 
 
