@@ -15,6 +15,7 @@ from holdfast.config.settings import ModelSettings
 from holdfast.data.example import Example, Message
 from holdfast.data.thoughts import join_thoughts
 from holdfast.model.load import load_policy
+from page_tables import code, held, markdown
 
 HISTORIES: tuple[tuple[Message, ...], ...] = (
     (Message(role="user", content="Which one?"),),
@@ -119,6 +120,22 @@ def test_targets_are_those_of_trl(family: Family, kind: str) -> None:
             assert ours.ids == [*tokens(our_text), *end]
 
 
-def test_the_differences_are_those_of_families_in_the_zoo() -> None:
+def table() -> str:
+    """The page's table of differences."""
     names = {family.name for family in FAMILIES}
     assert {*AFTER_THE_END, *WITHOUT_END, *(name for name, _ in OTHER_TARGETS)} <= names
+    behind = dict[str, list[str]]()
+    for name, text in AFTER_THE_END.items():
+        behind.setdefault(text, []).append(name)
+    rows = [[", ".join(names), "", f"{code(text)} behind the end", "nothing"] for text, names in behind.items()]
+    rows += [[name, "", "no end", code(text)] for name, text in WITHOUT_END.items()]
+    for (name, kind), (left_out, theirs, ours) in OTHER_TARGETS.items():
+        short = [code(text.replace(CONTENT, "red 7")) for text in (theirs, ours)]
+        rows.append([f"{name}, {kind}", code(left_out), *short])
+    return markdown(
+        [["family", "TRL leaves out of the prompt", "TRL trains on", "holdfast trains on"], ["---"] * 4, *rows]
+    )
+
+
+def test_the_page_has_the_differences() -> None:
+    assert held("tests/data/test_families_targets.py") == table(), f"the table is now\n\n{table()}"

@@ -3,45 +3,28 @@
 `docs/chat-templates.md` has what comes out for each template, and a test holds it to that.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import date
-from functools import cache
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.data.chat import ChatFormat
-from holdfast.data.chat_template import ChatTemplate, written
+from holdfast.data.chat_template import written
 from holdfast.data.example import Message
 from holdfast.data.thoughts import join_thoughts
 from holdfast.errors import DataError
-from trl_templates import NAMES, shipped
+from page_tables import code, held, markdown
+from trl_templates import NAMES, chat_format, shipped
 
-PAGE = Path(__file__).parents[2] / "docs" / "chat-templates.md"
 QUESTION = Message(role="user", content="Which one?")
 ANSWER, THOUGHTS = "red 7", "hm"
-CALL = {"type": "function", "function": {"name": "look", "arguments": {"at": 7}}}
 REPLIES: Mapping[str, Message] = {
     "user": Message(role="user", content='No: "blue"\n\\ 8 \u00fc'),
     "tool": Message(role="tool", content='{"a": "b"}\n\\ 8 \u00fc'),
 }
 """What templates that write strings through JSON change: quotes, a line break, a backslash, a letter beyond ASCII."""
-
-EOS_BESIDES = {"glm4moe": ("<|user|>", "<|observation|>")}
-"""Tokens that end a completion in a model's generation configuration, if neither the tokenizer nor the template says
-so."""
-
-
-@cache
-def chat_format(name: str) -> ChatFormat:
-    """As a loaded model has it."""
-    tokenizer = shipped(name)
-    ends = {tokenizer.eos_token_id, ChatTemplate(tokenizer, {}).facts.turn_end_id} - {None}
-    ends |= set(tokenizer.convert_tokens_to_ids(list(EOS_BESIDES.get(name, ()))))
-    return ChatFormat(tokenizer, frozenset(ends))
 
 
 def rendered(name: str, *messages: Message, prompt: bool = False) -> str:
@@ -155,7 +138,9 @@ def test_content_is_the_answer_alone_and_thoughts_are_read_in_one_way(name: str)
 
 
 CHARACTERS = st.characters(codec="utf-8", exclude_characters="<>[]｜|\ue000\ue001", exclude_categories=("Cs", "Cc"))
-TEXTS = st.text(CHARACTERS | st.sampled_from("\n\t "), min_size=1, max_size=30).filter(lambda text: text == text.strip())
+TEXTS = st.text(CHARACTERS | st.sampled_from("\n\t "), min_size=1, max_size=30).filter(
+    lambda text: text.strip() == text
+)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -180,9 +165,8 @@ def test_an_episode_is_the_conversation_as_the_template_writes_it(name: str, rol
         ids[-1] = form.tokenizer.convert_tokens_to_ids("<|observation|>")
     try:
         reply_ids = form.encode_reply([reply], last_id=ids[-1])
-    except DataError as error:
+    except DataError:
         assert role == "tool"
-        assert "\n" not in str(error)
         return
     whole = rendered(name, QUESTION, Message(role="assistant", content=ANSWER), reply, prompt=True)
     joined = form.tokenizer.decode([*form.encode_prompt([QUESTION]), *ids, *reply_ids])
@@ -226,7 +210,7 @@ def outcomes(name: str) -> list[str]:
             turns.append("written")
         except DataError:
             turns.append("refused")
-    return [*(f"`{text}`".replace("\n", "\\n") for text in (prompt, *targets)), *turns]
+    return [*map(code, (prompt, *targets)), *turns]
 
 
 def table() -> str:
@@ -236,11 +220,8 @@ def table() -> str:
         groups.setdefault(tuple(outcomes(name)), []).append(f"`{name}`")
     head = ["template", "the prompt ends", "target of `red 7`", "target with the thoughts `hm`"]
     lines = [[*head, "system", "user's reply", "tool's reply"], ["---"] * 7]
-    lines += [[", ".join(names), *cells] for cells, names in groups.items()]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return markdown([*lines, *([", ".join(names), *cells] for cells, names in groups.items())])
 
 
 def test_the_page_has_what_comes_out() -> None:
-    found = re.search(r"<!-- held by .* -->\n\n(.*?)\n\n<!-- end -->", PAGE.read_text(encoding="utf-8"), re.S)
-    assert found is not None
-    assert found[1] == table(), f"the table is out of date; it is now\n\n{table()}"
+    assert held("tests/data/test_families_templates.py") == table(), f"the table is now\n\n{table()}"

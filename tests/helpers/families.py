@@ -243,7 +243,14 @@ FAMILIES = (
         bare="\n</think>\n\n{content}",
         thinking="{thoughts}\n</think>\n\n{content}",
     ),
-    Family("mamba2", "mamba2", CHATML, "<|im_end|>", pad="<|endoftext|>", settings={"num_heads": 8, "n_groups": 1, "state_size": 16, "chunk_size": 32}),
+    Family(
+        "mamba2",
+        "mamba2",
+        CHATML,
+        "<|im_end|>",
+        pad="<|endoftext|>",
+        settings={"num_heads": 8, "n_groups": 1, "state_size": 16, "chunk_size": 32},
+    ),
     Family(
         "cohere2",
         "cohere2",

@@ -5,12 +5,15 @@ A template's tokens are single tokens here, as in the tokenizer that it was writ
 
 import re
 from collections.abc import Iterable
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+    from holdfast.data.chat import ChatFormat
 
 _FOLDER = Path(next(iter(find_spec("trl").submodule_search_locations))) / "chat_templates"  # without importing it
 
@@ -94,6 +97,7 @@ def tokenizer_for(
     return tokenizer
 
 
+@cache
 def shipped(name: str) -> "PreTrainedTokenizerFast":
     """A tokenizer for one of TRL's templates, with the special tokens that the template writes."""
     template = text_of(name)
@@ -104,3 +108,19 @@ def shipped(name: str) -> "PreTrainedTokenizerFast":
     plain = [tag for tag in THINK_TAGS if tag in template]
     bos = "<|begin_of_text|>" if name.startswith("idefics") else "<s>" if "bos_token" in template else None
     return tokenizer_for(template, special=[*tokens, "<|endoftext|>"], plain=plain, bos=bos, eos=eos)
+
+
+EOS_BESIDES = {"glm4moe": ("<|user|>", "<|observation|>"), "gptoss": ("<|call|>",)}
+"""Tokens that end a completion in a model's generation configuration, besides the tokenizer's and the template's."""
+
+
+@cache
+def chat_format(name: str) -> "ChatFormat":
+    """The format of one of TRL's templates, as a loaded model has it."""
+    from holdfast.data.chat import ChatFormat
+    from holdfast.data.chat_template import ChatTemplate
+
+    tokenizer = shipped(name)
+    besides = tokenizer.convert_tokens_to_ids(list(EOS_BESIDES.get(name, ())))
+    ends = {tokenizer.eos_token_id, ChatTemplate(tokenizer, {}).facts.turn_end_id, *besides}
+    return ChatFormat(tokenizer, frozenset(ends - {None}))
