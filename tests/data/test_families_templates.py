@@ -20,6 +20,7 @@ from trl_templates import NAMES, chat_format, shipped
 
 QUESTION = Message(role="user", content="Which one?")
 ANSWER, THOUGHTS = "red 7", "hm"
+TOOL = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {}}}}
 REPLIES: Mapping[str, Message] = {
     "user": Message(role="user", content='No: "blue"\n\\ 8 \u00fc'),
     "tool": Message(role="tool", content='{"a": "b"}\n\\ 8 \u00fc'),
@@ -202,6 +203,7 @@ def outcomes(name: str) -> list[str]:
     turns = []
     for what in (
         lambda: form.encode_prompt([Message(role="system", content="Be brief."), QUESTION]),
+        lambda: form.encode_prompt([QUESTION], tools=[TOOL]),
         lambda: form.encode_reply([REPLIES["user"]]),
         lambda: form.encode_reply([REPLIES["tool"]]),
     ):
@@ -219,7 +221,7 @@ def table() -> str:
     for name in NAMES:
         groups.setdefault(tuple(outcomes(name)), []).append(f"`{name}`")
     head = ["template", "the prompt ends", "target of `red 7`", "target with the thoughts `hm`"]
-    lines = [[*head, "system", "user's reply", "tool's reply"], ["---"] * 7]
+    lines = [[*head, "system", "tools", "user's reply", "tool's reply"], ["---"] * 8]
     return markdown([*lines, *([", ".join(names), *cells] for cells, names in groups.items())])
 
 
