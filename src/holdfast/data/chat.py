@@ -50,7 +50,7 @@ from holdfast.data.thoughts import join_thoughts, split_thoughts
 from holdfast.errors import DataError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from holdfast.data.chat_template import PreTrainedTokenizerBase
 
 
 class PromptTooLong(DataError):  # noqa: N818 - the name says it
@@ -402,7 +402,10 @@ class ChatFormat:
             bare = self._marked_text(facts.before_answer).strip()
             if is_thought and not (bare and begun.startswith(bare)):
                 return _clean(begun.removeprefix(opening)), None
-        before = self._marked_text(facts.before_answer).strip()
+        before = self._marked_text(facts.before_answer)
+        if before and marked.startswith(before):
+            return None, _clean(marked.removeprefix(before), answer_only=True)
+        before = before.strip()
         if before and marked.lstrip().startswith(before):
             return None, _clean(marked.lstrip().removeprefix(before), answer_only=True)
         return None, self._plain(ids)

@@ -17,7 +17,7 @@ from holdfast.data.thoughts import closing_tag, join_thoughts
 from holdfast.errors import DataError, ModelError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase as PreTrainedTokenizerBase
 
 QUESTION = Message(role="user", content="question 5103 of holdfast")
 ANSWER = Message(role="assistant", content="turn 7261 of holdfast")
@@ -139,8 +139,8 @@ class ChatTemplate:
         day = datetime.combine(self.today, time())
         codes = [f"%{pad}{code}" for code in DATE_CODES for pad in ("-", "")]
         replaced = "".join(f" | replace({code!r}, {day.strftime(code)!r})" for code in codes)
-        macro = f"{{%- macro strftime_now(format) -%}}{{{{- format{replaced} -}}}}{{%- endmacro %}}\n"  # jinja drops this newline
-        return macro + self.tokenizer.chat_template
+        macro = f"{{%- macro strftime_now(format) -%}}{{{{- format{replaced} -}}}}{{%- endmacro %}}"
+        return f"{macro}\n{self.tokenizer.chat_template}"  # transformers' templates drop a newline after a block
 
     def remarks(self) -> list[str]:
         """What a user should know of how this template treats her data, in sentences."""

@@ -115,6 +115,17 @@ def run_episodes(
     return results
 
 
+def try_reply(chat_format: ChatFormat, episodes: Episodes, example: Example) -> None:
+    """Play one turn of an episode, so that a reply that the chat template cannot write is noticed before training.
+
+    Raises:
+        DataError: the environment fails, or the chat template cannot write its answer.
+    """
+    reply = episodes.begin(example).step(example.demonstration or "no answer")
+    if reply is not None:
+        chat_format.encode_reply(reply, where=f"environment of example {example.id!r}")
+
+
 def demonstration_episode(
     chat_format: ChatFormat,
     episodes: Episodes,

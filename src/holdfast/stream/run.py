@@ -11,6 +11,7 @@ from holdfast import stop
 from holdfast.config.load import dump_config, load_kept_config
 from holdfast.config.settings import RunConfig
 from holdfast.data.task import all_sets
+from holdfast.data.thoughts import split_thoughts
 from holdfast.errors import ConfigError, RunError
 from holdfast.evaluation.evaluator import Evaluator
 from holdfast.model.base import Base
@@ -22,6 +23,7 @@ from holdfast.model.shard import abandon, shard
 from holdfast.model.stage_adapters import adapted_model
 from holdfast.recipes.base.needs import require
 from holdfast.rollouts.collect import Collector
+from holdfast.sampling.episodes import try_reply
 from holdfast.sampling.sampler import Sampler
 from holdfast.stop import Stopped
 from holdfast.store.files import read_json, write_json, write_text
@@ -94,6 +96,9 @@ class Run:
         self.collector = Collector(
             self.policy, Sampler(self.policy, stop.poll), config.recipe, config.train, config.seed, self.base
         )
+        for each in all_sets(self.tasks, self.suites):
+            if each.episodes is not None:
+                try_reply(self.policy.chat_format, each.episodes, each.test[0])
         for task in self.tasks:
             self.collector.prepare(task)
         self.collector.prepare_prompts()
@@ -109,6 +114,12 @@ class Run:
         )
         self.near_future.check({task.name: steps for task, steps in zip(self.tasks, self.steps, strict=True)})
         self._assemble()
+        if count := self.thoughts_left_out():
+            warnings.warn(
+                f"{count} demonstrations have thoughts, but the chat template closes them before the answer. They are "
+                "left out",
+                stacklevel=2,
+            )
         for name, count in self.dropped().items():
             warnings.warn(f"{name}: {count} examples are too long and are left out", stacklevel=2)
 
@@ -167,6 +178,13 @@ class Run:
     def dropped(self) -> dict[str, int]:
         """How many examples of each task and suite are left out because they are too long; only sets with some."""
         return dict(Counter(self.collector.dropped) + Counter(self.evaluator.dropped))
+
+    def thoughts_left_out(self) -> int:
+        """How many demonstrations have thoughts that the chat template has no place for."""
+        if self.policy.chat_format.template.facts.thoughts_in != "nowhere":
+            return 0
+        demonstrations = (example.demonstration for task in self.tasks for example in task.train)
+        return sum(bool(text and split_thoughts(text)[0]) for text in demonstrations)
 
     def weights_hash(self) -> str:
         """SHA-256 of the weights as they were loaded."""
