@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from holdfast.data.chat import ChatFormat, PromptTooLong, check_fits
 from holdfast.data.example import Example, Message
@@ -187,6 +188,53 @@ def test_a_sample_that_never_closes_its_thoughts_has_no_answer(with_template: An
     assert chat_format.decode(ids) == "<think>\nhm red 7"
 
 
+def test_another_channel_is_no_part_of_the_answer(with_template: Any) -> None:
+    chat_format = with_template(CHANNELS)
+    ids = chat_format.template.tokens("<|box|>aside to=user<|im_sep|>red 7")
+    assert chat_format.content(ids) == chat_format.decode(ids) == "red 7"
+
+
+def test_thoughts_of_earlier_turns_stand_where_the_template_expects_them(with_template: Any) -> None:
+    chat_format = with_template(KEYED.replace("KEY", "thinking"))
+    asked = Message(role="user", content="Why?")
+    for earlier in SPELLINGS.values():
+        turn = Message(role="assistant", content=earlier) if isinstance(earlier, str) else earlier
+        text = chat_format.tokenizer.decode(chat_format.encode_prompt((*ASKED, turn, asked)))
+        assert "<|im_start|>assistant\n<think>hm</think>red 7<|im_end|>" in text
+
+
+def test_a_rendered_prompt_that_opens_the_thoughts_is_continued(chat_format: ChatFormat) -> None:
+    rendered = "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n<think>\n"
+    example = Example("e", (Message(role="user", content=rendered),), demonstration=THOUGHT, rendered_prompt=rendered)
+    ids = chat_format.encode_demonstration(example).ids
+    assert chat_format.tokenizer.decode(ids) == "hm\n</think>\n\nred 7<|im_end|>"
+
+
+def test_a_tokenizer_that_begins_texts_with_a_space_adds_none_within_a_conversation(tmp_path: Path) -> None:
+    """Tokenizers of the SentencePiece kind: the target's tokens are those of the whole conversation."""
+    tokenizer = spaced_tokenizer(["<s>", "</s>", "[INST]", "[/INST]"])
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}{{ '[INST]' + m.content + '[/INST]' }}"
+        "{% else %}{{ m.content + eos_token }}{% endif %}{% endfor %}"
+    )
+    chat_format = ChatFormat(tokenizer, frozenset({tokenizer.eos_token_id}))
+    ids = [*chat_format.encode_prompt(ASKED), *chat_format.encode_completion("red 7", messages=ASKED)]
+    conversation = [*ASKED, Message(role="assistant", content="red 7")]
+    assert ids == tokenizer.apply_chat_template(conversation, return_dict=False)
+    assert chat_format.content(chat_format.encode_completion("red 7", messages=ASKED)) == "red 7"
+
+
+def spaced_tokenizer(special: list[str]) -> PreTrainedTokenizerBase:
+    words = [f"{space}{word}" for word in ("red", "7", "What", "is", "the", "capital", "?") for space in ("", "▁")]
+    vocabulary = {word: i for i, word in enumerate(["<unk>", *words, "▁"])}
+    whole = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    whole.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    whole.decoder = decoders.Metaspace(prepend_scheme="always")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=whole, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    tokenizer.add_special_tokens({"additional_special_tokens": special[2:]})
+    return tokenizer
+
+
 def test_completion_ends_even_if_the_template_ends_no_turn(with_template: Any) -> None:
     chat_format = with_template("{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}")
     assert chat_format.template.facts.turn_end_id is None
@@ -255,17 +303,14 @@ def test_a_prefill_goes_on_within_the_opened_thoughts(with_template: Any) -> Non
     [
         (TURNS.replace("for m in messages", "for m in messages if m.role != 'system'") + START, "system"),
         (TURNS.replace("m.content", "(m.content if loop.last else '')") + START, "system"),
-        (TURNS.replace("m.content", "m.content[:12]") + START, "user"),
+        (TURNS.replace("m.content", "m.content[:26]") + START, "user"),
     ],
 )
 def test_a_template_that_loses_a_message_is_refused(with_template: Any, template: str, lost: str) -> None:
     messages = (MESSAGES[0], Message(role="user", content="What is the capital of France?"))
-    try:
-        chat_format = with_template(template)
-        with pytest.raises(DataError, match=f"task a: the chat template does not write the message of role '{lost}'"):
-            chat_format.encode_prompt(messages, where="task a")
-    finally:
-        pass
+    chat_format = with_template(template)
+    with pytest.raises(DataError, match=f"task a: the chat template does not write the message of role '{lost}'"):
+        chat_format.encode_prompt(messages, where="task a")
 
 
 def test_a_template_that_needs_content_in_parts_gets_parts(with_template: Any) -> None:
@@ -384,10 +429,12 @@ def test_tool_calls_are_written_by_the_template_or_refused(with_template: Any) -
         with_template(TURNS + START).encode_completion(turn, where="task a")
 
 
-def test_tools_reach_the_template(with_template: Any) -> None:
-    chat_format = with_template("{% for t in tools or [] %}{{ t.function.name }};{% endfor %}" + TURNS + START)
+def test_tools_reach_the_template_or_are_refused(with_template: Any) -> None:
     tools = ({"type": "function", "function": {"name": "weather", "parameters": {}}},)
     example = Example("e", ASKED, tools=tools)
+    with pytest.raises(DataError, match="task a: the chat template does not write the tool 'weather'"):
+        with_template(TURNS + START).encode_example(example, where="task a")
+    chat_format = with_template("{% for t in tools or [] %}{{ t.function.name }};{% endfor %}" + TURNS + START)
     assert chat_format.tokenizer.decode(chat_format.encode_example(example)).startswith("weather;")
 
 

@@ -152,3 +152,25 @@ def test_check_plays_one_reply(
     else:
         assert checked.code == 0, checked.err
         assert holdfast("run", path, "--output-dir", tmp_path / "run", "--quiet").code == 0
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("Hello.", "the chat template does not write a user's turn"),
+        (TURNS.replace("messages", "messages if m.role != 'user'"), "the chat template does not write a user's turn"),
+        (TURNS.replace("messages", "messages[:1]") + START, "the chat template does not write an assistant's turn"),
+        ("{{ 1 // 0 }}", "the chat template does not write a user's turn"),
+    ],
+)
+def test_a_template_that_cannot_be_learned_from_is_refused_when_the_model_is_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], template: str, message: str
+) -> None:
+    config = config_of(tmp_path, template, [{"prompt": "Which?", "completion": "a"}])
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    (tmp_path / "other.jsonl").write_text('{"prompt": "Which one?", "completion": "a"}\n')
+    checked = Commands(tmp_path, capsys)("check", path, "--set", f"tasks.0.test={tmp_path / 'other.jsonl'}")
+    assert checked.code == 2
+    assert message in checked.err
+    assert checked.err.count("\n") == 1

@@ -46,7 +46,7 @@ from holdfast.data.chat_template import (
     written,
 )
 from holdfast.data.example import Example, Message
-from holdfast.data.thoughts import join_thoughts, split_thoughts
+from holdfast.data.thoughts import OPENING, join_thoughts, split_thoughts
 from holdfast.errors import DataError
 
 if TYPE_CHECKING:
@@ -126,10 +126,11 @@ class ChatFormat:
             where: names the conversation in error messages.
 
         Raises:
-            DataError: the template refuses the conversation, or drops one of its messages.
+            DataError: the template refuses the conversation, or drops one of its messages or tools.
         """
+        turns = self._earlier(messages)
         text = _rendered(
-            lambda: self.template.render(messages, tools=tools, prompt=True),
+            lambda: self.template.render(turns, tools=tools, prompt=True),
             "the conversation",
             where,
             "change the messages, or model.chat_template_kwargs",
@@ -138,6 +139,13 @@ class ChatFormat:
             fix = "put its text into the user's turn" if lost["role"] == "system" else "use another template, or role"
             raise DataError(
                 f"the chat template does not write the message of role {lost['role']!r} as it is", where=where, fix=fix
+            )
+        names = [str(tool.get("function", tool).get("name", "")) for tool in tools or ()]
+        if lost_tool := next((name for name in names if name not in text), None):
+            raise DataError(
+                f"the chat template does not write the tool {lost_tool!r}",
+                where=where,
+                fix="use a model whose template knows tools, or describe them in the prompt",
             )
         ids = self.template.tokens(text)
         if not ids:
@@ -201,11 +209,13 @@ class ChatFormat:
         turn = answer if not isinstance(answer, str) else Message(role="assistant", content=answer)
         self._check_text(join_thoughts(turn.get("reasoning_content"), turn["content"]), where)
         turn, own_text = self._in_frames(turn, where)
+        messages = self._earlier(messages)
+        prompt = self.template.attempt(lambda: self.template.render(messages, tools=tools, prompt=True)) or ""
         rendered = self.template.attempt(lambda: self.template.completion(messages, turn, tools) or "")
         parts = [turn["content"], turn.get("reasoning_content", "")]
         parts += [str(call.get("function", call).get("name", "")) for call in turn.get("tool_calls", ())]
         if rendered and all(written(part, rendered) for part in parts):
-            ids = self.template.tokens(rendered)
+            ids = self._tokens_after(prompt, rendered)
             end = next((index for index, token in enumerate(ids) if token in self.eos_ids), None)
             return ids[: end + 1] if end is not None else [*ids, self._end_id]
         if turn.get("tool_calls"):
@@ -214,7 +224,7 @@ class ChatFormat:
                 where=where,
                 fix="use a model whose template knows tools, or write the call as text into `content`",
             )
-        return [*self.template.tokens(own_text), self._end_id]
+        return [*self._tokens_after(prompt, own_text), self._end_id]
 
     def encode_demonstration(self, example: Example, *, where: str = "") -> Demonstration:
         """An example's prompt and demonstration, with the earlier turns that are trained on too.
@@ -228,15 +238,22 @@ class ChatFormat:
         prompt_ids, text = self.encode_example(example, where=where), example.demonstration or ""
         if example.rendered_prompt is not None:
             self._check_text(text, where)
-            return Demonstration(prompt_ids, [*self.template.tokens(text), self._end_id], None, text)
+            own_text = text
+            if example.rendered_prompt.rstrip().endswith(OPENING) and text.lstrip().startswith(OPENING):
+                own_text = text.lstrip()[len(OPENING) :].lstrip("\n")  # the prompt has opened the thoughts
+            ids = self._tokens_after(example.rendered_prompt, own_text)
+            return Demonstration(prompt_ids, [*ids, self._end_id], None, text)
         answer = example.demonstration_message or text
         ids = self.encode_completion(answer, messages=example.messages, tools=example.tools, where=where)
         if not example.trained_turns:
             return Demonstration(prompt_ids, ids, None, text)
-        pieces = self._earlier_turns(example, where)
-        (_, first), *rest = pieces
-        earlier = [token for trained, piece in rest for token in self.template.tokens(piece)]
-        mask = [int(trained) for trained, piece in rest for _ in self.template.tokens(piece)]
+        (_, first), *rest = self._earlier_turns(example, where)
+        earlier, mask, before = list[int](), list[int](), first
+        for trained, piece in rest:
+            own_ids = self._tokens_after(before, piece)
+            earlier += own_ids
+            mask += [int(trained)] * len(own_ids)
+            before += piece
         return Demonstration(self.template.tokens(first), earlier + ids, mask + [1] * len(ids), text)
 
     def encode_reply(self, reply: Sequence[Message], *, last_id: int | None = None, where: str = "") -> list[int]:
@@ -310,6 +327,24 @@ class ChatFormat:
         """The text of all turns of an episode, with what the template writes between them, without special tokens."""
         return self._plain(ids[:-1] if ids and ids[-1] in self.eos_ids else ids)
 
+    def _tokens_after(self, prompt: str, text: str) -> list[int]:
+        """Token ids of a text that follows a prompt. They continue the prompt's own ids.
+
+        Some tokenizers put a space before a text that stands alone, so both are encoded together. If a token spans the
+        border between them, the text is encoded alone: when the model samples, the prompt is encoded alone too.
+        """
+        prompt_ids, ids = self.template.tokens(prompt), self.template.tokens(prompt + text)
+        return ids[len(prompt_ids) :] if ids[: len(prompt_ids)] == prompt_ids else self.template.tokens(text)
+
+    def _earlier(self, messages: Sequence[Message]) -> list[Message]:
+        """Messages with the thoughts of assistants where the template expects them. Not all templates find tags."""
+        if self.template.facts.thoughts_in != "template":
+            return list(messages)
+        return [
+            self._in_frames(message, "", is_begun=True)[0] if message["role"] == "assistant" else message
+            for message in messages
+        ]
+
     @property
     def _end_id(self) -> int:
         facts, eos = self.template.facts, self.tokenizer.eos_token_id
@@ -365,10 +400,11 @@ class ChatFormat:
 
     def _earlier_turns(self, example: Example, where: str) -> list[tuple[bool, str]]:
         """The rendered prompt in pieces, each with whether it is trained on. The first piece is not."""
-        messages, tools = example.messages, example.tools
+        messages, tools = self._earlier(example.messages), example.tools
         whole, place = self.template.render(messages, tools=tools, prompt=True), 0
         pieces: list[tuple[bool, str]] = []
-        ends = [self.template.facts.turn_end_id, self.template.facts.earlier_end_id]
+        facts = self.template.facts
+        ends = [facts.turn_end_id, facts.earlier_end_id, facts.next_id if facts.turn_end_id is None else None]
         endings = [self.template.special[token] for token in ends if token is not None]
         for index in example.trained_turns:
             prompt = self.template.render(messages[:index], tools=tools, prompt=True)
@@ -408,6 +444,10 @@ class ChatFormat:
         before = before.strip()
         if before and marked.lstrip().startswith(before):
             return None, _clean(marked.lstrip().removeprefix(before), answer_only=True)
+        # A frame such as `<|channel|>final<|message|>`: the model may have named another channel.
+        last = re.search("\ue000[^\ue000]*\ue001$", before)
+        if last and last.group() in marked:
+            return None, _clean(marked.rpartition(last.group())[2], answer_only=True)
         return None, self._plain(ids)
 
     def _plain(self, ids: Sequence[int]) -> str:

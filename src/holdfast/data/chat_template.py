@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from holdfast.data.example import Message
 from holdfast.data.thoughts import closing_tag, join_thoughts
-from holdfast.errors import DataError, ModelError
+from holdfast.errors import ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase as PreTrainedTokenizerBase
@@ -103,6 +103,12 @@ class ChatTemplate:
         """The special tokens."""
         added = {i: t.content for i, t in self.tokenizer.added_tokens_decoder.items() if t.special}
         return {**{i: str(self.tokenizer.convert_ids_to_tokens(i)) for i in self.tokenizer.all_special_ids}, **added}
+
+    @cached_property
+    def special_pattern(self) -> re.Pattern[str]:
+        """Finds a special token in a text."""
+        longest_first = sorted(filter(None, self.special.values()), key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
     @cached_property
     def writes_the_date(self) -> bool:
@@ -308,11 +314,8 @@ def _leading_special(template: ChatTemplate, text: str) -> list[int]:
 
 def special_token_in(template: ChatTemplate, messages: Sequence[Message]) -> str | None:
     """The first special token that a message of a user, a system or a tool contains as text; None if none does."""
-    if not template.special:
-        return None
-    pattern = re.compile("|".join(map(re.escape, sorted(template.special.values(), key=len, reverse=True))))
     for message in messages:
-        if message["role"] != "assistant" and (found := pattern.search(message["content"])):
+        if message["role"] != "assistant" and (found := template.special_pattern.search(message["content"])):
             return found.group()
     return None
 
@@ -320,8 +323,3 @@ def special_token_in(template: ChatTemplate, messages: Sequence[Message]) -> str
 def missing_message(messages: Sequence[Message], rendered: str) -> Message | None:
     """The first message of a system, a user or a tool whose content a rendering does not have."""
     return next((m for m in messages if m["role"] != "assistant" and not written(m["content"], rendered)), None)
-
-
-def refused(error: Exception, what: str, where: str, fix: str) -> DataError:
-    """The error for a conversation that a template raised an error about."""
-    return DataError(f"the chat template refuses {what}: {error}", where=where, fix=fix)
