@@ -195,6 +195,23 @@ def test_the_date_is_the_one_that_is_given(name: str) -> None:
 WRITE_THE_DATE = ("gptoss", "llama3_2", "muse_glimmer")
 
 
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=40)
+@given(data=st.data())
+def test_whatever_a_model_samples_is_text_without_special_tokens(name: str, data: st.DataObject) -> None:
+    form = chat_format(name)
+    special = sorted(form.template.special)
+    tokens = st.sampled_from(special + form.template.tokens("<think></think>\n\n red")) | st.integers(
+        0, len(form.tokenizer) - 1
+    )
+    begun = data.draw(st.sampled_from([[], target(name), target(name, "thoughts")]))
+    at = data.draw(st.integers(0, len(begun)))
+    ids = [*begun[:at], *data.draw(st.lists(tokens, max_size=8)), *begun[at:]]
+    content, text = form.content(ids), form.decode(ids)
+    assert content in text
+    assert not [token for token in form.template.special.values() if token in text]
+
+
 def outcomes(name: str) -> list[str]:
     """What the page says of a template: ends of the prompt and targets, and which turns are written."""
     form = chat_format(name)
