@@ -15,6 +15,9 @@ from holdfast.config.settings import Columns
 from holdfast.data.example import Example
 from holdfast.errors import DataError
 from holdfast.tasks.files import Record, read_dataset, read_records, records_to_examples
+from holdfast.tasks.readers.forms import ALPACA_PROMPT, SHAREGPT
+from holdfast.tasks.readers.thoughts import THOUGHT_KEYS
+from holdfast.tasks.readers.weights import TRAINED_KEYS
 
 ROWS = [{"prompt": "1 + 1?", "completion": "2"}, {"prompt": "2 + 2?", "completion": "4"}]
 
@@ -99,9 +102,9 @@ def test_reads_hugging_face_folders(tmp_path: Path):
         ("a.jsonl", '{"prompt": "x"}\n"y"', r"a.jsonl:2: is text, not an object"),
         ("a.json", '[{"prompt": "x"}, 3]', r"a.json, item 2: is a number, not an object"),
         ("a.json", '[{"prompt": "x"}\n', r"a.json: is not valid JSON: .* at line 2"),
-        ("a.json", '{\n"prompt": "x"\n}', r"a.json:1: is not valid JSON"),
+        ("a.json", '{\n"prompt": "x",\n}', r"a.json: is not valid JSON: .* at line 3.*remove the comma"),
         ("a.jsonl", "[" * 100_000, "cannot be read as JSON|not valid JSON"),
-        ("a.csv", "prompt\nx", "unknown file type '.csv'"),
+        ("a.txt", "prompt\nx", "unknown file type '.txt'"),
         ("a.parquet", "not parquet", "is not a Parquet file"),
     ],
 )
@@ -193,7 +196,7 @@ def test_system_column_and_columns_of_other_names():
             {"prompt": [turn("user", "q"), turn("system", "s"), turn("user", "r")]},
             "system turn that is not its first turn",
         ),
-        ({"prompt": [turn("user", "q"), {**turn("assistant", "a"), "tool_calls": [1]}]}, "`tool_calls`"),
+        ({"prompt": [turn("user", "q"), {**turn("assistant", "a"), "tool_calls": [1]}]}, r"tool_calls\[0\]` is not a"),
         ({"messages": [turn("assistant", "a")]}, "does not end with a user turn"),
         ({"prompt": [turn("system", "s"), turn("user", "q")], "system": "t"}, "keep one of them"),
         ({"prompt": "q", "completion": ""}, "`completion` is empty"),
@@ -224,12 +227,20 @@ def test_a_named_column_must_exist_and_ids_must_be_unique():
         records_to_examples([], Columns(), "d.jsonl")
 
 
+ROLE_WORDS = ["user", "assistant", "system", "tool", "developer", "human", "gpt", "function_call", "observation"]
+TURN_KEYS = ["role", "content", "from", "value", "type", "text", *THOUGHT_KEYS, *TRAINED_KEYS, "masked", "tool_calls"]
+THOUGHTS = ["<think>a</think>b", "a</think>b", "<think>a"]
+WORDS = st.text(max_size=5) | st.sampled_from([*THOUGHTS, "[1]", '[{"role": "user"}]'])
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    st.none() | st.booleans() | st.integers() | st.floats() | WORDS,
     lambda inner: (
         st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(["role", "content", "type", "text", "user"]), inner, max_size=3)
-        | st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant", "system"]), "content": inner})
+        | st.dictionaries(st.sampled_from([*TURN_KEYS, "name", "function", "arguments", "user"]), inner, max_size=3)
+        | st.fixed_dictionaries(
+            {"role": st.sampled_from(ROLE_WORDS), "content": inner},
+            optional={key: inner for key in TURN_KEYS if key not in ("role", "content")},
+        )
+        | st.fixed_dictionaries({"from": st.sampled_from(ROLE_WORDS), "value": inner})
     ),
     max_leaves=8,
 )
@@ -242,12 +253,13 @@ def outcome(values: dict[str, Any]) -> Example | DataError:
         return error
 
 
-@given(st.dictionaries(st.sampled_from([*Columns().model_dump(), "messages"]), JSON))
+@given(st.dictionaries(st.sampled_from([*Columns().model_dump(), *ALPACA_PROMPT, "output", *SHAREGPT, "images"]), JSON))
 def test_any_record_gives_an_example_or_an_error_of_one_line(values: dict[str, Any]):
     result = outcome(values)
     if isinstance(result, DataError):
         assert str(result).startswith("d.jsonl")
         assert "\n" not in result.what
     else:
-        assert result.messages[-1]["role"] == "user"
+        assert result.messages[-1]["role"] in ("user", "tool")
         assert all(isinstance(m["content"], str) for m in result.messages)
+        assert all(result.messages[index]["role"] == "assistant" for index in result.trained_turns)

@@ -122,11 +122,65 @@ def test_suites(test_file: str, tmp_path: Path):
         load_suite(SuiteSettings(name="s", test=file))
 
 
-def test_readers_take_no_columns(train_file: str):
-    config = {"tasks": [{"name": "t", "train": train_file, "reader": "toolalpaca", "columns": {"prompt": "q"}}]}
+@pytest.mark.parametrize(
+    "setting", [{"columns": {"prompt": "q"}}, {"prompt_template": "{prompt}"}, {"train_on": "all"}], ids=str
+)
+def test_readers_of_published_tasks_take_no_settings_of_forms(train_file: str, setting: dict[str, Any]):
+    config = {"tasks": [{"name": "t", "train": train_file, "reader": "toolalpaca", **setting}]}
     parsed = parse_config({**config, "recipe": "sft"}, RunConfig)
-    with pytest.raises(ConfigError, match="'t' has `columns`"):
+    with pytest.raises(ConfigError, match=f"'t' has `{next(iter(setting))}`"):
         load_stream(parsed)
+
+
+@pytest.mark.parametrize("source", [{"lab": "facts"}, {"gym": "chain_sum"}], ids=str)
+@pytest.mark.parametrize(
+    "setting", [{"prompt_template": "{prompt}"}, {"train_on": "all"}, {"bad_records": "drop"}], ids=str
+)
+def test_settings_of_files_are_refused_where_there_is_no_file(source: dict[str, Any], setting: dict[str, Any]):
+    data = {"tasks": [{"name": "t", **source, **setting}], "recipe": "sft"}
+    with pytest.raises(ConfigError, match=f"`{next(iter(setting))}` is for files and datasets"):
+        parse_config(data, RunConfig)
+
+
+def test_a_task_knows_the_columns_with_text_that_nothing_reads(tmp_path: Path):
+    file = write(tmp_path / "d.jsonl", rows(4, topic="t", context="c", level=3))
+    assert load_task(settings(train=file)).unread_columns == ("topic", "context")
+    template = "{prompt} {context}"
+    task = load_task(settings(train=file, prompt_template=template))
+    assert task.unread_columns == ("topic",)
+    assert {e.messages[0]["content"][-3:] for e in [*task.train, *task.test]} == {"? c"}
+
+
+def test_the_settings_of_a_task_reach_its_reader(tmp_path: Path):
+    turns = [{"role": role, "content": f"{role} {n}"} for n in range(2) for role in ("user", "assistant")]
+    records = [{"messages": [{"role": "user", "content": str(n)}, *turns[1:]]} for n in range(4)]
+    file = write(tmp_path / "d.jsonl", records)
+    assert {e.trained_turns for e in load_task(settings(train=file, train_on="all")).train} == {(1,)}
+    assert {e.trained_turns for e in load_task(settings(train=file)).train} == {()}
+    alpaca = write(tmp_path / "a.jsonl", [{"instruction": f"q{n}", "input": "i", "output": "a"} for n in range(4)])
+    task = load_task(settings(train=alpaca))
+    assert all(e.messages[0]["content"].endswith("\n\ni") for e in task.train)
+    with pytest.raises(DataError, match="no column 'prompt'"):
+        load_task(settings(train=alpaca, reader="records"))
+
+
+def test_prompts_that_differ_in_calls_or_tools_are_different(tmp_path: Path):
+    def record(city: str, tool: str) -> dict[str, Any]:
+        call = {"type": "function", "function": {"name": "f", "arguments": {"city": city}}}
+        turns = [
+            {"role": "user", "content": "q"},
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "content": "1"},
+            {"role": "assistant", "content": "a"},
+        ]
+        return {"messages": turns, "tools": [{"type": "function", "function": {"name": tool}}]}
+
+    train = write(tmp_path / "train.jsonl", [record("Rome", "f"), record("Oslo", "f")])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_task(settings(train=train, test=write(tmp_path / "a.jsonl", [record("Rome", "g")])))
+    with pytest.raises(DataError, match="1 of 1 test prompts"):
+        load_task(settings(train=train, test=write(tmp_path / "b.jsonl", [record("Rome", "f")])))
 
 
 def lab_example(name: str) -> Example:
@@ -211,6 +265,19 @@ def test_data_hash_sees_every_field(train_file: str):
     assert data_hash(replace(task, train=[*task.train, task.test[0]], test=task.test[1:])) != known
     suite = Suite("s", "ood", task.test, lambda example, completion: Verdict(0.0))
     assert data_hash(suite) == data_hash(replace(suite, name="u")) != known
+
+
+def test_the_data_of_runs_from_before_examples_had_tools_has_not_changed():
+    e = Example("e", ({"role": "user", "content": "q"},), demonstration="d", answer=3, metadata={"k": "v"})
+    suite = Suite("s", "ood", [e], lambda example, completion: Verdict(0.0))
+    assert data_hash(suite) == "d4dffbe8a173d266750a5ad147f2bf8d08240cd5285f9408e6da1cafc62b965a"
+    for later in (
+        {"tools": ({"type": "function", "function": {"name": "f"}},)},
+        {"rendered_prompt": "q"},
+        {"demonstration_message": {"role": "assistant", "content": "d"}},
+        {"trained_turns": (0,)},
+    ):
+        assert data_hash(replace(suite, test=[replace(e, **later)])) != data_hash(suite)
 
 
 def test_published_tasks_load(shared_data: Path):

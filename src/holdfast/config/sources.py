@@ -12,12 +12,21 @@ SDFT_SUITES = ("hellaswag", "truthfulqa_mc1", "mmlu", "ifeval", "winogrande", "h
 
 
 class Columns(Settings):
-    """The column of each field of an example in your data. The defaults are TRL's names."""
+    """The column of each field of an example in your data. The defaults are TRL's names. A dotted name, such as
+    `reward_model.ground_truth`, leads into a nested object."""
 
     prompt: str = "prompt"
     """Text, or a list of turns."""
+    rendered_prompt: str = "rendered_prompt"
+    """A prompt that a chat template has rendered already. The model sees it as it is."""
     completion: str = "completion"
     """The demonstration."""
+    reasoning_content: str = "reasoning_content"
+    """The thoughts before the demonstration, if it is text."""
+    messages: str = "messages"
+    """A whole conversation. Its last turn is the demonstration."""
+    tools: str = "tools"
+    """JSON schemas of the tools that the model may call."""
     privileged_context: str = "privileged_context"
     """Text that only the teacher sees."""
     solution: str = "solution"
@@ -73,11 +82,16 @@ class SourceSettings(Settings):
     subset: str | None = None
     """Configuration of the dataset."""
     test: str | None = None
-    """Path of a JSON Lines, JSON or Parquet file; with `dataset`, the name of a split."""
-    reader: Literal["records", "sciknoweval", "toolalpaca"] = "records"
-    """How a record becomes an example; `records` reads the columns named in `columns`."""
+    """Path of a JSON Lines, JSON, CSV, TSV or Parquet file; with `dataset`, the name of a split."""
+    reader: Literal["auto", "records", "sharegpt", "alpaca", "verl", "sciknoweval", "toolalpaca"] = "auto"
+    """The form of the records. `auto` recognizes the next four by their columns. `records` is TRL's forms and OpenAI's
+    messages. The last two are published tasks with their verifiers."""
     columns: Columns = Columns()
     """The names of your columns."""
+    prompt_template: str | None = None
+    """Writes the prompt from columns, such as `Sort {title} of {author}`. `{{word}}` stands for `{word}`."""
+    bad_records: Literal["refuse", "drop"] = "refuse"
+    """What happens if some records cannot be read. They are counted, and the first are named, in either case."""
     verifier: str | None = None
     """`module:function` that takes (example, completion) and returns a Verdict or a number from 0 to 1."""
     environment_factory: str | None = None
@@ -105,6 +119,11 @@ class SourceSettings(Settings):
                     call_default_factory=True, validated_data={}
                 ):
                     raise ValueError(f"`{key}` is for `{source}: NAME`, which is not given")
+        for source in ("lab", "gym", "lm_eval"):
+            for key in ("prompt_template", "train_on", "bad_records"):
+                default = type(self).model_fields[key].default if key in type(self).model_fields else None
+                if getattr(self, source, None) is not None and getattr(self, key, default) != default:
+                    raise ValueError(f"`{key}` is for files and datasets, and `{source}` has its own data")
         return self
 
 
@@ -112,11 +131,14 @@ class TaskSettings(SourceSettings):
     """One stage of the stream."""
 
     train: str | None = None
-    """Path of the training file; with `dataset`, the name of a split."""
+    """Path of the training file, as for `test`; with `dataset`, the name of a split."""
     train_size: int = Field(default=512, ge=1)
     """Training items from a generator. They are disjoint from the test items."""
     test_fraction: float = Field(default=0.1, gt=0, lt=1)
     """Fraction of the training examples that is held out for testing, if there is no `test`."""
+    train_on: Literal["last", "all"] = "last"
+    """The turns of the assistant that are trained on where a conversation has no weights: the last one, or all of them.
+    The last one is always the demonstration."""
     steps: int | None = Field(default=None, ge=1)
     """Optimizer steps of this stage; by default `train.steps`."""
 

@@ -44,6 +44,10 @@ class Task:
     verifier: Verify | None = None
     description: str = ""
     episodes: Episodes | None = None
+    unread_columns: tuple[str, ...] = ()
+    """Columns of the training data that have text and that no field of an example is read from."""
+    dropped_records: int = 0
+    """Faulty records of both splits that were left out."""
 
     def verify(self, example: Example, completion: str) -> Verdict:
         if self.verifier is None:

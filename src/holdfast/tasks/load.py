@@ -5,17 +5,27 @@ import json
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from holdfast.config.settings import LAB, Columns, SourceSettings, StreamSettings, SuiteSettings, TaskSettings
 from holdfast.data.environment import Episodes
-from holdfast.data.example import Example, Message, unjudged
+from holdfast.data.example import Example, unjudged
 from holdfast.data.seeds import numpy_rng
 from holdfast.data.task import Suite, Task, Verify
 from holdfast.errors import ConfigError, DataError
 from holdfast.recipes.base.needs import FIXES
 from holdfast.store.bundled import BASES
-from holdfast.tasks.files import Record, read_dataset, read_records, records_to_examples
+from holdfast.tasks.files import (
+    BadRecords,
+    FaultyRecord,
+    Reading,
+    Record,
+    read_dataset,
+    read_file,
+    records_to_examples,
+    unread_columns,
+)
 from holdfast.tasks.sciknoweval import sciknoweval_examples, verify_sciknoweval
 from holdfast.tasks.toolalpaca import toolalpaca_examples, verify_toolalpaca
 from holdfast.tasks.verifiers import accepted_answers, exact_match, load_function, load_verifier
@@ -26,19 +36,32 @@ warning, because published splits overlap a little: one of the 94 test prompts o
 training prompt."""
 
 
+LATER_FIELDS = ("tools", "rendered_prompt", "demonstration_message", "trained_turns")
+"""Fields of examples that are newer than `data_hash`."""
+
+
 @dataclass(frozen=True, slots=True)
-class Reader:
+class PublishedReader:
     """How records of a published task become examples, and how its answers are judged."""
 
-    examples: Callable[[Sequence[Record], str], list[Example]]
+    examples: Callable[[Sequence[Record | FaultyRecord], str, BadRecords], list[Example]]
     verifier: Verify
 
 
-READERS = {
-    "sciknoweval": Reader(sciknoweval_examples, verify_sciknoweval),
-    "toolalpaca": Reader(toolalpaca_examples, verify_toolalpaca),
+PUBLISHED = {
+    "sciknoweval": PublishedReader(sciknoweval_examples, verify_sciknoweval),
+    "toolalpaca": PublishedReader(toolalpaca_examples, verify_toolalpaca),
 }
-"""All readers but `records`, by their name in the configuration."""
+"""The readers of published tasks, by their name in the configuration. The others are forms (see `readers.forms`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSplit:
+    """The examples of a file or split, its columns with text that nothing reads, and how many records were dropped."""
+
+    examples: list[Example]
+    unread_columns: tuple[str, ...]
+    dropped: int
 
 
 def load_stream(config: StreamSettings) -> tuple[list[Task], list[Suite]]:
@@ -123,16 +146,19 @@ def load_task(settings: TaskSettings, seed: int = 0) -> Task:
         task = gym_task(settings)
         return replace(task, train=_limited(task.train, settings), test=_limited(task.test, settings))
     assert settings.train is not None  # guaranteed by TaskSettings
-    train = _examples(settings, settings.train)
+    loaded = _loaded(settings, settings.train, "train")
+    train, dropped = loaded.examples, loaded.dropped
     if settings.test is not None:
-        test = _examples(settings, settings.test)
+        tested = _loaded(settings, settings.test, "test")
+        test, dropped = tested.examples, dropped + tested.dropped
         _check_overlap(train, test, settings.name)
     else:
         train, test = _hold_out(train, settings, seed)
     episodes = _episodes(settings)
     verifier = _verifier(settings, [*train, *test]) if episodes is None else None
     train, test = list(_limited(train, settings)), list(_limited(test, settings))
-    return Task(settings.name, train, test, verifier, _source(settings), episodes)
+    unread = loaded.unread_columns
+    return Task(settings.name, train, test, verifier, _source(settings), episodes, unread, dropped)
 
 
 def load_suite(settings: SuiteSettings) -> Suite:
@@ -160,7 +186,7 @@ def load_suite(settings: SuiteSettings) -> Suite:
         _refuse_other_data(settings, "lm_eval")
         return LmEvalSuite.of(settings)
     assert settings.test is not None  # guaranteed by SuiteSettings
-    test = _examples(settings, settings.test)
+    test = _loaded(settings, settings.test, "test").examples
     episodes = _episodes(settings)
     verifier = _verifier(settings, test) if episodes is None else unjudged
     if verifier is None:
@@ -169,30 +195,53 @@ def load_suite(settings: SuiteSettings) -> Suite:
 
 
 def data_hash(data: Task | Suite) -> str:
-    """SHA-256 over all examples of a task or a suite, in order: prompts, privileges, answers and metadata."""
+    """SHA-256 over all examples of a task or a suite, in order: prompts, privileges, answers and metadata.
+
+    Runs that began before examples had the fields of `LATER_FIELDS` resume, because these count only where they are
+    set.
+    """
     digest = hashlib.sha256()
     splits = [data.train, data.test] if isinstance(data, Task) else [data.test]
     for split in splits:
         for example in split:
-            plain = {f.name: getattr(example, f.name) for f in fields(example)}
+            values = {field.name: getattr(example, field.name) for field in fields(example)}
+            plain = {name: value for name, value in values.items() if value or name not in LATER_FIELDS}
             digest.update(json.dumps(plain, sort_keys=True, default=str).encode() + b"\n")
         digest.update(b"\n")
     return digest.hexdigest()
 
 
-def _examples(settings: SourceSettings, name: str) -> list[Example]:
+def _loaded(settings: SourceSettings, name: str, split: Literal["train", "test"]) -> LoadedSplit:
+    """Read a file, or a split of a dataset.
+
+    Args:
+        settings: of the task or suite.
+        name: path of the file, or name of the dataset's split.
+        split: what it is used for.
+    """
+    found: Sequence[Record | FaultyRecord]
     if settings.dataset is not None:
-        records, where = read_dataset(settings.dataset, name, settings.subset), f"{settings.dataset}/{name}"
+        found, where = read_dataset(settings.dataset, name, settings.subset), f"{settings.dataset}/{name}"
     else:
-        records, where = read_records(name), name
-    if settings.reader == "records":
-        return records_to_examples(records, settings.columns, where)
-    if settings.columns != Columns():
-        raise ConfigError(
-            f"{settings.name!r} has `columns`, which `reader: {settings.reader}` does not read",
-            fix="remove `columns`, or use `reader: records`",
-        )
-    return READERS[settings.reader].examples(records, where)
+        found, where = read_file(Path(name), split), name
+    if settings.reader in PUBLISHED:
+        _refuse_settings_of_forms(settings)
+        examples = PUBLISHED[settings.reader].examples(found, where, settings.bad_records)
+        return LoadedSplit(examples, (), len(found) - len(examples))
+    train_on = settings.train_on if isinstance(settings, TaskSettings) else "last"
+    reading = Reading(settings.reader, settings.prompt_template, train_on, settings.bad_records)
+    examples = records_to_examples(found, settings.columns, where, reading)
+    return LoadedSplit(examples, unread_columns(found, settings.columns, reading), len(found) - len(examples))
+
+
+def _refuse_settings_of_forms(settings: SourceSettings) -> None:
+    """Refuse settings that the reader of a published task does not read."""
+    for key, default in (("columns", Columns()), ("prompt_template", None), ("train_on", "last")):
+        if getattr(settings, key, default) != default:
+            raise ConfigError(
+                f"{settings.name!r} has `{key}`, which `reader: {settings.reader}` does not read",
+                fix=f"remove `{key}`, or use `reader: records`",
+            )
 
 
 def _episodes(settings: SourceSettings) -> Episodes | None:
@@ -206,8 +255,8 @@ def _verifier(settings: SourceSettings, examples: Sequence[Example]) -> Verify |
     """The user's verifier, else the reader's, else exact match if there are answers, else None."""
     if settings.verifier is not None:
         return load_verifier(settings.verifier)
-    if settings.reader != "records":
-        return READERS[settings.reader].verifier
+    if settings.reader in PUBLISHED:
+        return PUBLISHED[settings.reader].verifier
     without_answer = [e.id for e in examples if e.answer is None]
     if len(without_answer) == len(examples):
         return None
@@ -251,11 +300,9 @@ def _check_overlap(train: Sequence[Example], test: Sequence[Example], name: str)
     warnings.warn(what, stacklevel=3)
 
 
-def _prompt(example: Example) -> tuple[tuple[str, str], ...]:
-    def turn(message: Message) -> tuple[str, str]:
-        return message["role"], message["content"]
-
-    return tuple(turn(m) for m in example.messages)
+def _prompt(example: Example) -> str:
+    """What makes a prompt the same as another: its turns, calls of tools included, and its tools."""
+    return json.dumps([example.messages, example.tools], sort_keys=True, default=str)
 
 
 def _limited(examples: Sequence[Example], settings: SourceSettings) -> Sequence[Example]:

@@ -11,12 +11,21 @@ from dataclasses import replace
 from holdfast.data.example import Example, Verdict
 from holdfast.data.teacher_prompts import strip_thinking
 from holdfast.errors import DataError
-from holdfast.tasks.files import DEMONSTRATION_COLUMNS, Record, demonstration_text, published_examples
+from holdfast.tasks.files import (
+    DEMONSTRATION_COLUMNS,
+    BadRecords,
+    FaultyRecord,
+    Record,
+    demonstration_text,
+    published_examples,
+)
 
 _FORM = re.compile(r"<reasoning>.*\S.*</reasoning>\s*<answer>\s*[A-Z]\s*</answer>", re.DOTALL)
 
 
-def sciknoweval_examples(records: Sequence[Record], where: str) -> list[Example]:
+def sciknoweval_examples(
+    found: Sequence[Record | FaultyRecord], where: str, bad_records: BadRecords = "refuse"
+) -> list[Example]:
     """Records of SciKnowEval as examples.
 
     The demonstration is the record's `output_text`, `golden_response` (a list of lines) or `completion`. The published
@@ -26,7 +35,7 @@ def sciknoweval_examples(records: Sequence[Record], where: str) -> list[Example]
     Raises:
         DataError: a record is malformed, or its answer is not one letter.
     """
-    return published_examples(records, _adapted, where)
+    return published_examples(found, _adapted, where, bad_records)
 
 
 def verify_sciknoweval(example: Example, completion: str) -> Verdict:

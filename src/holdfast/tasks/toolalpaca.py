@@ -14,7 +14,14 @@ from typing import Any
 from holdfast.data.example import Example, Verdict
 from holdfast.data.teacher_prompts import last_user_message, strip_thinking
 from holdfast.errors import DataError
-from holdfast.tasks.files import DEMONSTRATION_COLUMNS, Record, demonstration_text, published_examples
+from holdfast.tasks.files import (
+    DEMONSTRATION_COLUMNS,
+    BadRecords,
+    FaultyRecord,
+    Record,
+    demonstration_text,
+    published_examples,
+)
 
 OPTIONAL = "[Optional]"
 """Prefix of an expected action that a completion may leave out. It is not part of the tool's name."""
@@ -40,7 +47,9 @@ class Call:
     optional: bool = False
 
 
-def toolalpaca_examples(records: Sequence[Record], where: str) -> list[Example]:
+def toolalpaca_examples(
+    found: Sequence[Record | FaultyRecord], where: str, bad_records: BadRecords = "refuse"
+) -> list[Example]:
     """Records of ToolAlpaca as examples.
 
     The demonstration is the record's `golden_response` (a list of lines), `output_text` or `completion`. If there is
@@ -49,7 +58,7 @@ def toolalpaca_examples(records: Sequence[Record], where: str) -> list[Example]:
     Raises:
         DataError: a record is malformed, or its answer is not a list of actions with arguments that can be read.
     """
-    return published_examples(records, _adapted, where)
+    return published_examples(found, _adapted, where, bad_records)
 
 
 def verify_toolalpaca(example: Example, completion: str) -> Verdict:

@@ -1,0 +1,115 @@
+"""One record of a dataset: its values by column, and where it stands for error messages."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from holdfast.errors import DataError, did_you_mean
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record of a dataset.
+
+    Args:
+        values: by column.
+        number: its line, item or row, from 1.
+        where: the file and the number, for error messages.
+        filled: whether the file's format writes None for a key that only other records have, as Arrow does.
+    """
+
+    values: Mapping[str, Any]
+    number: int
+    where: str
+    filled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FaultyRecord:
+    """A record that cannot be read, and why."""
+
+    where: str
+    error: DataError
+
+
+def kind(value: Any) -> str:
+    """What a value is, in words for error messages."""
+    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
+    if value is None or value == "" or value == []:
+        return "empty"
+    return names.get(type(value), type(value).__name__)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, for error messages of one line."""
+    return next(iter(str(error).strip().splitlines()), "no message")
+
+
+def text(value: Any, name: str, where: str, *, may_be_empty: bool = False) -> str:
+    """A value that must be text.
+
+    Args:
+        value: of the record.
+        name: of the column, or of a part of it, for error messages.
+        where: the record, for error messages.
+        may_be_empty: whether text without a character is allowed.
+
+    Raises:
+        DataError: it is not text, it is blank, or it has half a character.
+    """
+    if not isinstance(value, str):
+        raise DataError(f"`{name}` is {kind(value)}, not text", where=where, fix="write it as a string")
+    if not may_be_empty and not value.strip():
+        raise DataError(f"`{name}` is empty", where=where, fix="fill it in, or remove the record")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise DataError(
+            f"`{name}` has an unpaired surrogate, which is no character", where=where, fix="save it as UTF-8"
+        ) from None
+    return value
+
+
+def column(values: Mapping[str, Any], name: str) -> Any:
+    """The value of a column; None if there is none. A dotted name leads into nested objects.
+
+    A column whose own name has dots goes before.
+    """
+    if name in values:
+        return values[name]
+    value: Any = values
+    for part in name.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return None
+        value = value[part]
+    return value
+
+
+def has_column(values: Mapping[str, Any], name: str) -> bool:
+    """Whether a record has a column, also if its value is empty. A dotted name leads into nested objects."""
+    if name in values:
+        return True
+    parent, dot, last = name.rpartition(".")
+    inner = column(values, parent) if dot else None
+    return isinstance(inner, Mapping) and last in inner
+
+
+def column_names(records: Iterable[Record]) -> set[str]:
+    """The names of all columns, those of nested objects in dotted form too."""
+    return {name for record in records for name in _names(record.values, "")}
+
+
+def _names(values: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    for key, value in values.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _names(value, f"{prefix}{key}.")
+
+
+def missing_column(name: str, existing: Iterable[str], where: str) -> DataError:
+    """The error for a column that a record or a file does not have. `existing` may have dotted names."""
+    known = sorted(map(str, existing))
+    hint = did_you_mean(name, known)
+    fix = hint if hint.startswith("did") else "name the column under `columns:`"
+    shown = [each for each in known if "." not in each or each.partition(".")[0] not in known]
+    return DataError(f"no column {name!r}; the columns are {', '.join(shown) or 'none'}", where=where, fix=fix)
