@@ -26,7 +26,7 @@ def _config(
 ) -> ConfigKind:
     """A configuration from a file, plain data or a configuration, with settings replaced as in `apply_overrides`."""
     if isinstance(source, StreamSettings):
-        data = source.model_dump(mode="json")
+        data = source.model_dump(mode="json", exclude_unset=True)  # what is a default stays one
         return parse_config(apply_overrides(data, overrides), kind) if overrides else source
     if isinstance(source, Mapping):
         return parse_config(apply_overrides(source, overrides), kind, base_dir=Path.cwd())
@@ -214,14 +214,15 @@ def export(source: str | Path, output: str | Path) -> Path:
 
 
 def check(config: str | Path | Mapping[str, Any] | RunConfig, *, items: int = 50, **overrides: Any) -> SummaryDict:
-    """Validate a configuration with its data and model, estimate memory, and test the privileged teacher.
+    """Check a configuration with its data and model before money is spent. No weight moves, and nothing is written.
 
     Args:
-        items: training prompts per task that the teacher is tested on.
+        items: training prompts per task that samples are judged on, and that the teacher is tested on.
 
     Returns:
-        The result; see `holdfast.stream.check`.
+        The result; see `holdfast.stream.check.everything.check_run`.
     """
-    from holdfast.stream.check import check_run
+    from holdfast.stream.check.everything import check_run
 
-    return check_run(_config(config, RunConfig, overrides), items=items)
+    resolved = _config(config, RunConfig, overrides)
+    return check_run(resolved, items=items, directory=directory_of(resolved))

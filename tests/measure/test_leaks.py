@@ -53,10 +53,10 @@ def test_words_of_two_texts_do_not_make_a_run() -> None:
     assert find_leaks({"test": [_example("x", f"well {LONG}")]}, train) == {}
 
 
-def test_a_demonstration_in_another_training_text_is_similar() -> None:
+def test_a_prompt_in_a_demonstration_is_similar_and_answers_are_not_compared() -> None:
     train = [_example("a", "tell me", demonstration=LONG), *_train()]
-    leaks = find_leaks({"test": [_example("x", "tell me more", demonstration=f"well {LONG}")]}, train)
-    assert leaks["test"].similar == {0: "a"}
+    items = [_example("x", f"well {LONG}"), _example("y", "tell me more", demonstration=f"well {LONG}")]
+    assert find_leaks({"test": items}, train)["test"].similar == {0: "a"}
 
 
 @pytest.mark.parametrize("size", [2, 5, 40, 300])

@@ -25,6 +25,8 @@ class Suite:
     description: str = ""
     episodes: Episodes | None = None
     """The environment of a suite of several turns. It judges instead of the verifier."""
+    judged_by: str = ""
+    """What judges an answer, in words; empty if nothing does."""
 
     def verify(self, example: Example, completion: str) -> Verdict:
         return run_verifier(self.verifier, self.name, example, completion)
@@ -44,6 +46,12 @@ class Task:
     verifier: Verify | None = None
     description: str = ""
     episodes: Episodes | None = None
+    unread_columns: tuple[str, ...] = ()
+    """Columns of text in the training data that no field is read from."""
+    dropped_records: int = 0
+    """Records of the training data that were left out because they are faulty."""
+    judged_by: str = ""
+    """What judges an answer, in words; empty if nothing does."""
 
     def verify(self, example: Example, completion: str) -> Verdict:
         if self.verifier is None:

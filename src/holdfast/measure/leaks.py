@@ -1,8 +1,9 @@
-"""Test items that stand in training data: by their whole prompt, and by 13 words in a row.
+"""Test items that stand in training data: by their whole prompt, and by 13 words of it in a row.
 
 Runs of 13 words are what GPT-3's contamination analysis compares (arXiv 2005.14165, appendix C). A run that many
-training examples share is ignored: it is the wording of the prompts and no leak. Texts of fewer than 13 words are only
-compared as a whole.
+training examples share is ignored: it is the wording of the prompts and no leak. Prompts of fewer than 13 words are
+compared as a whole only. The answers of test items are left out: many answers begin alike and still answer other
+questions.
 """
 
 import re
@@ -39,7 +40,8 @@ class Leak:
     Attributes:
         items: number of items of the set.
         exact: the place of each item whose prompt is a training prompt, and the id of that training example.
-        similar: the same for the other items that share a run of words with a training example.
+        similar: the same for the other items whose prompt shares a run of words with a training example's prompt or
+            demonstration.
     """
 
     items: int
@@ -66,7 +68,7 @@ def find_leaks(sets: Mapping[str, Sequence[Example]], train: Sequence[Example]) 
         distinct.setdefault(text.whole, text)
         by_prompt.setdefault(text.prompt, text.id)
     trained = list(distinct.values())
-    shared = _shared_runs([text.words for of_set in texts.values() for text in of_set], trained)
+    shared = _shared_runs([text.prompt.split() for of_set in texts.values() for text in of_set], trained)
     places = iter(shared)
     found = {}
     for name, of_set in texts.items():
@@ -83,11 +85,13 @@ def find_leaks(sets: Mapping[str, Sequence[Example]], train: Sequence[Example]) 
 
 @dataclass(frozen=True, slots=True)
 class _Text:
-    """An example in words: `prompt` without system messages, `words` with the demonstration after it."""
+    """An example in words."""
 
     id: str
     prompt: str
+    """Without system messages, with spaces between words."""
     words: list[str]
+    """Of the prompt, then of the demonstration."""
 
     @property
     def whole(self) -> str:
@@ -117,7 +121,7 @@ def _shared_runs(tested: Sequence[Sequence[str]], trained: Sequence[_Text]) -> l
         pairs.append(np.unique(np.stack([at[hit], places[hit] + start]), axis=1))
     run, text = np.concatenate(pairs, axis=1)
     uncommon = np.bincount(run, minlength=len(wanted)) <= min(COMMON, max(1, len(trained) // 10))
-    first = {}
+    first: dict[int, int] = {}
     for each_run, each_text in zip(run.tolist(), text.tolist()):
         if uncommon[each_run]:
             first.setdefault(each_run, each_text)

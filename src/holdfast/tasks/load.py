@@ -34,6 +34,9 @@ class Reader:
     verifier: Verify
 
 
+BY_LAB = "the lab"
+"""Who judges the lab's tasks and suites."""
+
 READERS = {
     "sciknoweval": Reader(sciknoweval_examples, verify_sciknoweval),
     "toolalpaca": Reader(toolalpaca_examples, verify_toolalpaca),
@@ -91,7 +94,7 @@ def _suites_of_the_lab(tasks: Sequence[str]) -> list[Suite]:
         for name in world
         if any((task in WIDE_TASKS) is is_wide for task in tasks)
     ]
-    return [lab_suite(name) for name in names]
+    return [replace(lab_suite(name), judged_by=BY_LAB) for name in names]
 
 
 def load_task(settings: TaskSettings, seed: int = 0) -> Task:
@@ -115,13 +118,14 @@ def load_task(settings: TaskSettings, seed: int = 0) -> Task:
         _refuse_other_data(settings, "lab")
         task = lab_task(settings.lab)
         train, test = _limited(task.train, settings), _limited(task.test, settings)
-        return replace(task, name=settings.name, train=train, test=test)
+        return replace(task, name=settings.name, train=train, test=test, judged_by=BY_LAB)
     if settings.gym is not None:
         from holdfast.tasks.reasoning_gym import gym_task
 
         _refuse_other_data(settings, "gym")
         task = gym_task(settings)
-        return replace(task, train=_limited(task.train, settings), test=_limited(task.test, settings))
+        train, test = _limited(task.train, settings), _limited(task.test, settings)
+        return replace(task, train=train, test=test, judged_by=f"reasoning-gym's {settings.gym}")
     assert settings.train is not None  # guaranteed by TaskSettings
     train = _examples(settings, settings.train)
     if settings.test is not None:
@@ -132,7 +136,8 @@ def load_task(settings: TaskSettings, seed: int = 0) -> Task:
     episodes = _episodes(settings)
     verifier = _verifier(settings, [*train, *test]) if episodes is None else None
     train, test = list(_limited(train, settings)), list(_limited(test, settings))
-    return Task(settings.name, train, test, verifier, _source(settings), episodes)
+    judged_by = _judged_by(settings, verifier)
+    return Task(settings.name, train, test, verifier, _source(settings), episodes, judged_by=judged_by)
 
 
 def load_suite(settings: SuiteSettings) -> Suite:
@@ -147,25 +152,27 @@ def load_suite(settings: SuiteSettings) -> Suite:
 
         _refuse_other_data(settings, "lab")
         suite = lab_suite(settings.lab)
-        return replace(suite, name=settings.name, test=_limited(suite.test, settings))
+        return replace(suite, name=settings.name, test=_limited(suite.test, settings), judged_by=BY_LAB)
     if settings.gym is not None:
         from holdfast.tasks.reasoning_gym import gym_suite
 
         _refuse_other_data(settings, "gym")
         suite = gym_suite(settings)
-        return replace(suite, test=_limited(suite.test, settings))
+        judged_by = f"reasoning-gym's {settings.gym}"
+        return replace(suite, test=_limited(suite.test, settings), judged_by=judged_by)
     if settings.lm_eval is not None:
         from holdfast.tasks.lm_eval import LmEvalSuite
 
         _refuse_other_data(settings, "lm_eval")
-        return LmEvalSuite.of(settings)
+        return replace(LmEvalSuite.of(settings), judged_by="lm-evaluation-harness")
     assert settings.test is not None  # guaranteed by SuiteSettings
     test = _examples(settings, settings.test)
     episodes = _episodes(settings)
     verifier = _verifier(settings, test) if episodes is None else unjudged
     if verifier is None:
         raise DataError(f"suite {settings.name!r} has no verifier", fix=FIXES["reward"])
-    return Suite(settings.name, settings.kind, _limited(test, settings), verifier, _source(settings), episodes)
+    test, judged_by = list(_limited(test, settings)), _judged_by(settings, verifier)
+    return Suite(settings.name, settings.kind, test, verifier, _source(settings), episodes, judged_by)
 
 
 def data_hash(data: Task | Suite) -> str:
@@ -224,6 +231,17 @@ def _verifier(settings: SourceSettings, examples: Sequence[Example]) -> Verify |
             where = f"task or suite {settings.name!r}, example {example.id!r}"
             raise DataError(error.what, where=where, fix=error.fix) from None
     return exact_match
+
+
+def _judged_by(settings: SourceSettings, verifier: Verify | None) -> str:
+    """What judges the answers of a task or suite of records, in words."""
+    if settings.environment_factory is not None:
+        return f"the environment {settings.environment_factory}"
+    if settings.verifier is not None:
+        return f"the verifier {settings.verifier}"
+    if settings.reader != "records":
+        return f"the verifier of `reader: {settings.reader}`"
+    return "" if verifier is None else f"exact match with `{settings.columns.answer}`"
 
 
 def _hold_out(examples: list[Example], settings: TaskSettings, seed: int) -> tuple[list[Example], list[Example]]:
