@@ -6,19 +6,19 @@ import pytest
 
 from commands import LAB_RUN, Commands
 from holdfast.config.settings import TrainSettings
-from holdfast.stream.budget import budget_problems
+from holdfast.stream.budget import batch_problems, warmup_problems
 
 
 @pytest.mark.parametrize(("per_step", "prompts", "odd"), [(16, 16, False), (16, 15, True), (1, 1, False), (2, 1, True)])
 def test_a_step_of_more_prompts_than_there_are_is_odd(per_step: int, prompts: int, odd: bool) -> None:
-    problems = budget_problems(TrainSettings(prompts_per_step=per_step, warmup_steps=0), [9], {"own": prompts})
+    problems = batch_problems(TrainSettings(prompts_per_step=per_step), {"own": prompts})
     assert len(problems) == odd
     assert all(f"own: train.prompts_per_step is {per_step}, but there are only {prompts}" in p for p in problems)
 
 
 @pytest.mark.parametrize(("warmup", "steps", "odd"), [(5, [5, 5], False), (5, [4, 9], True), (0, [1], False)])
 def test_a_warmup_that_does_not_end_is_odd(warmup: int, steps: list[int], odd: bool) -> None:
-    problems = budget_problems(TrainSettings(warmup_steps=warmup, prompts_per_step=1), steps, {"own": 9})
+    problems = warmup_problems(TrainSettings(warmup_steps=warmup), steps)
     assert len(problems) == odd
     assert all(
         "1 of 2 stages have fewer optimizer steps, so the learning rate there reaches only 80%" in p for p in problems
@@ -34,3 +34,9 @@ def test_run_and_check_say_so(command: Commands, tmp_path: Path, name: str) -> N
     said = " ".join((outcome.out + outcome.err).split())
     assert "train.prompts_per_step is 600, but there are only 32 training prompts" in said
     assert "train.warmup_steps is 50" in said
+
+
+def test_a_first_try_of_a_few_steps_is_only_told_by_check(command: Commands, tmp_path: Path) -> None:
+    config = command.config(LAB_RUN, tasks=["lab:facts"])
+    assert command("run", config, "--quiet", "--output-dir", tmp_path / "run").err == ""
+    assert "train.warmup_steps is 5" in command("check", config, "--items", "2").out

@@ -17,10 +17,7 @@ def check(
     json_file: JsonFile = None,
     settings: Overrides = None,
 ) -> None:
-    """Check data and model, show one example as the model sees it, and estimate memory, disk and time.
-
-    It also tests whether the teacher beats the student, and whether rewards give something to learn from.
-    """
+    """Check data, model, teacher and rewards, show an example as the model sees it, and estimate what a run costs."""
     from holdfast import api
     from holdfast.cli.check_text import check_as_text
     from holdfast.store.files import write_json

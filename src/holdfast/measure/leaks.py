@@ -34,7 +34,7 @@ Hashes = NDArray[np.uint64]
 
 
 @dataclass
-class Leak:
+class TrainingLeak:
     """The items of one set that stand in the training data of one task.
 
     Attributes:
@@ -49,7 +49,7 @@ class Leak:
     similar: dict[int, str] = field(default_factory=dict)
 
 
-def find_leaks(sets: Mapping[str, Sequence[Example]], train: Sequence[Example]) -> dict[str, Leak]:
+def find_leaks(sets: Mapping[str, Sequence[Example]], train: Sequence[Example]) -> dict[str, TrainingLeak]:
     """Compare sets of test items with training examples. 100,000 training examples of 60 words take about 5 s.
 
     Case, punctuation and spaces make no difference, and system messages are left out.
@@ -59,7 +59,7 @@ def find_leaks(sets: Mapping[str, Sequence[Example]], train: Sequence[Example]) 
         train: the examples that are trained on.
 
     Returns:
-        One `Leak` for each set that has any.
+        One `TrainingLeak` for each set that has any.
     """
     texts = {name: [_Text.of(example) for example in items] for name, items in sets.items()}
     distinct: dict[str, _Text] = {}
@@ -72,7 +72,7 @@ def find_leaks(sets: Mapping[str, Sequence[Example]], train: Sequence[Example]) 
     places = iter(shared)
     found = {}
     for name, of_set in texts.items():
-        leak = Leak(len(of_set))
+        leak = TrainingLeak(len(of_set))
         for place, (text, similar) in enumerate(zip(of_set, places)):
             if text.prompt in by_prompt:
                 leak.exact[place] = by_prompt[text.prompt]

@@ -16,7 +16,7 @@ from scipy.special import ndtr
 from holdfast.measure.item_tests import bootstrap_p, exact_p, nearest_null, score_interval_of_change
 from holdfast.measure.statistics import LEVEL, Interval
 
-Verdict = Literal["better", "worse", "not shown"]
+PairedVerdict = Literal["better", "worse", "not shown"]
 
 _EQUAL = 1e-9
 """Differences below this are rounding."""
@@ -38,7 +38,7 @@ class PairedItems:
     difference: float
     ci95: Interval
     p: float
-    verdict: Verdict
+    verdict: PairedVerdict
 
 
 def compare_paired(first: Sequence[float], second: Sequence[float]) -> PairedItems:
@@ -70,7 +70,7 @@ def compare_paired(first: Sequence[float], second: Sequence[float]) -> PairedIte
     low, high = score_interval_of_change(values, counts, 1.0)
     if p >= 1 - LEVEL:
         low, high = min(low, 0.0), max(high, 0.0)
-    verdict: Verdict = "not shown" if low <= 0 <= high else "better" if low > 0 else "worse"
+    verdict: PairedVerdict = "not shown" if low <= 0 <= high else "better" if low > 0 else "worse"
     return PairedItems(n, mean, (low, high), p, verdict)
 
 

@@ -16,7 +16,7 @@ from holdfast.model.quiet import quiet
 if TYPE_CHECKING:
     from holdfast.model.policy import Policy
 
-AnyConfig = TypeVar("AnyConfig", bound=StreamSettings)
+AnyStream = TypeVar("AnyStream", bound=StreamSettings)
 
 PROMPT, COMPLETION, REPROMPT = "max_prompt_length", "max_completion_length", "max_reprompt_length"
 
@@ -49,7 +49,7 @@ def configured_context(model: ModelSettings) -> int | None:
     return length if isinstance(length, int) else None
 
 
-def fit_to_context(config: AnyConfig, limit: int | None) -> AnyConfig:
+def fit_to_context(config: AnyStream, limit: int | None) -> AnyStream:
     """The configuration with lengths that fit; see `fit_lengths`."""
     fitted = fit_lengths(config.train, config.eval, limit)
     return config if fitted == config.train else config.model_copy(update={"train": fitted})

@@ -9,7 +9,7 @@ from typing import Any
 
 from holdfast import stop
 from holdfast.config.load import dump_config, load_kept_config
-from holdfast.config.settings import RunConfig
+from holdfast.config.settings import RunConfig, TrainSettings
 from holdfast.data.task import all_sets
 from holdfast.errors import ConfigError, RunError
 from holdfast.evaluation.evaluator import Evaluator
@@ -26,7 +26,7 @@ from holdfast.sampling.sampler import Sampler
 from holdfast.stop import Stopped
 from holdfast.store.files import read_json, write_json, write_text
 from holdfast.store.run_directory import RunDirectory
-from holdfast.stream.budget import budget_problems
+from holdfast.stream.budget import batch_problems, warmup_problems
 from holdfast.stream.checkpoints import RunCheckpoints
 from holdfast.stream.guard_actions import RunGuard, guard_settings
 from holdfast.stream.learner import Learner
@@ -112,8 +112,13 @@ class Run:
         self._assemble()
         for name, count in self.dropped().items():
             warnings.warn(f"{name}: {count} examples are too long and are left out", stacklevel=2)
-        prompts = {task.name: len(self.collector.pool.of[task.name]) for task in self.tasks}
-        for problem in budget_problems(config.train, self.steps, prompts):
+        problems = batch_problems(
+            config.train, {task.name: len(self.collector.pool.of[task.name]) for task in self.tasks}
+        )
+        # A first try of a few steps is short on purpose, and its default warmup no mistake. `holdfast check` says it.
+        if config.train.warmup_steps != TrainSettings().warmup_steps:
+            problems += warmup_problems(config.train, self.steps)
+        for problem in problems:
             warnings.warn(problem, stacklevel=2)
 
     def _load_model(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from holdfast.config.settings import RunConfig
 from holdfast.model.context_length import lowered_lengths
 from holdfast.store.run_directory import RunDirectory
+from holdfast.stream.budget import warmup_problems
 from holdfast.stream.check.answers import answer_problems
 from holdfast.stream.check.disk import disk_estimate
 from holdfast.stream.check.duration import time_estimate
@@ -97,8 +98,9 @@ def _rewards(trials: Sequence[Trial]) -> list[dict[str, Any]]:
 def _problems(run: Run, results: Mapping[str, Any]) -> list[str]:
     """What the checks have found, without what a run would warn of anyway."""
     machine, memory, disk = results["machine"], results["memory"], results["disk"]
+    problems = warmup_problems(run.config.train, run.steps)
     # A few words in a row may be chance, so they are a finding and no warning.
-    problems = [each["sentence"] for each in results["leaks"] if each["exact"]]
+    problems += [each["sentence"] for each in results["leaks"] if each["exact"]]
     for task in results["tasks"]:
         if task["unread_columns"]:
             problems.append(f"{task['name']}: nothing reads the columns {', '.join(task['unread_columns'])}")

@@ -9,17 +9,17 @@ from holdfast.data.rows import Row
 from holdfast.model.policy import Policy
 from holdfast.stream.check.trial import Trial
 
-Loss = Literal["loss", "skipped", "environment", "weight 0"]
+TokenLoss = Literal["loss", "skipped", "environment", "weight 0"]
 """Why a token has a loss or none: it is at the start and skipped, an environment wrote it, or its weight is 0."""
 
 
 @dataclass(frozen=True)
-class Part:
+class TargetPart:
     """Neighboring tokens of a target with the same `loss`."""
 
     text: str
     tokens: int
-    loss: Loss
+    loss: TokenLoss
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Preview:
     example: str
     prompt: str
     teacher_prompt: str | None
-    target: Sequence[Part]
+    target: Sequence[TargetPart]
     source: Literal["demonstration", "sample"]
     has_signal: bool
 
@@ -62,8 +62,8 @@ def preview(trial: Trial, policy: Policy) -> Preview:
     )
 
 
-def _parts(row: Row, text: Callable[[Sequence[int]], str]) -> list[Part]:
-    def loss(place: int) -> Loss:
+def _parts(row: Row, text: Callable[[Sequence[int]], str]) -> list[TargetPart]:
+    def loss(place: int) -> TokenLoss:
         if row.tool_mask is not None and not row.tool_mask[place]:
             return "environment"
         if place < row.skip_tokens:
@@ -73,5 +73,5 @@ def _parts(row: Row, text: Callable[[Sequence[int]], str]) -> list[Part]:
     parts = []
     for kind, places in groupby(range(len(row.completion_ids)), loss):
         ids = [row.completion_ids[place] for place in places]
-        parts.append(Part(text(ids), len(ids), kind))
+        parts.append(TargetPart(text(ids), len(ids), kind))
     return parts

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from holdfast.data.task import Suite, Task, all_sets
-from holdfast.measure.leaks import Leak, find_leaks
+from holdfast.measure.leaks import TrainingLeak, find_leaks
 from holdfast.rollouts.collect import Collector
 
 NOT_JUDGED = "nothing; scored by the negative log-likelihood of the demonstrations"
@@ -50,7 +50,7 @@ def leaks(tasks: Sequence[Task], suites: Sequence[Suite]) -> list[dict[str, Any]
     return found
 
 
-def _as_json(name: str, task: str, ids: Sequence[str], leak: Leak) -> dict[str, Any]:
+def _as_json(name: str, task: str, ids: Sequence[str], leak: TrainingLeak) -> dict[str, Any]:
     places = [*leak.exact.items(), *leak.similar.items()][:SHOWN]
     return {
         "set": name,
@@ -63,7 +63,7 @@ def _as_json(name: str, task: str, ids: Sequence[str], leak: Leak) -> dict[str, 
     }
 
 
-def _sentence(name: str, task: str, ids: Sequence[str], leak: Leak) -> str:
+def _sentence(name: str, task: str, ids: Sequence[str], leak: TrainingLeak) -> str:
     where = f"the training data of {task}"
     place, trained = next(iter([*leak.exact.items(), *leak.similar.items()]))
     first = f"the first: {ids[place]} is like {trained}"
