@@ -49,6 +49,19 @@ def run_configs(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     return {arm.label: comparison.run_config(arm, seed, order) for arm in comparison.recipes}
 
 
+def runs_of_each_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) -> int:
+    """How many runs of each recipe a file describes: one, or in a comparison one for each seed and order.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    data = apply_overrides(read_config(path), overrides or {})
+    if "recipes" not in data or "recipe" in data:
+        return 1
+    comparison = parse_config(data, CompareConfig, where=str(path))
+    return len(comparison.seeds) * len(comparison.task_orders())
+
+
 def directory_of(config: StreamSettings, output_dir: str | Path | None = None) -> Path:
     """The directory that a run or a comparison writes."""
     return Path(output_dir or config.output_dir or Path("runs") / config.name)

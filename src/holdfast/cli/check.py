@@ -19,14 +19,22 @@ def check(
 ) -> None:
     """Check data, model, teacher and rewards, show an example as the model sees it, and estimate what a run costs."""
     from holdfast import api
-    from holdfast.cli.check_text import check_as_text
+    from holdfast.cli.check_text import check_as_text, comparison_as_text
     from holdfast.store.files import write_json
 
-    configs = api.run_configs(config, parse_overrides(settings))
+    overrides = parse_overrides(settings)
+    configs, runs = api.run_configs(config, overrides), api.runs_of_each_recipe(config, overrides)
     silence_progress_bars()
     results = {}
     for label, resolved in configs.items():
         results[label] = api.check(resolved, items=items)
         print(check_as_text(label, results[label]), flush=True)
+    comparison = {
+        "runs": runs * len(results),
+        "disk": runs * sum(each["disk"]["total"] for each in results.values()),
+        "time": runs * sum(each["time"]["total"] for each in results.values()),
+    }
+    if comparison["runs"] > 1:
+        print(comparison_as_text(comparison))
     if json_file is not None:
-        write_json(json_file, {"recipes": results})
+        write_json(json_file, {"recipes": results, "all": comparison})

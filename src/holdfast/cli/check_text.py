@@ -36,6 +36,12 @@ def check_as_text(label: str, result: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def comparison_as_text(comparison: Mapping[str, Any]) -> str:
+    """What all runs of a comparison need together."""
+    disk, time = decimal(int(comparison["disk"])), seconds(comparison["time"])
+    return f"all {comparison['runs']} runs together: about {disk} of disk, about {time}"
+
+
 def _aligned(entries: Mapping[str, str]) -> list[str]:
     width = max(map(len, entries))
     return [f"{2 * INDENT}{name.ljust(width)}  {text}" for name, text in entries.items()]

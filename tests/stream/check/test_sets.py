@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from holdfast import api
+from holdfast.config.load import parse_config
+from holdfast.config.settings import RunConfig
 from holdfast.data.example import Example, Message
 from holdfast.data.task import Suite, Task
 from holdfast.lab.tasks import lab_task
-from holdfast.stream.check.sets import leaks
+from holdfast.stream.check.sets import leaks, shared_sources
 from small_runs import write_config
 
 LONG = "a farmer has nine red hens and sells four of them to his neighbor on a cold friday morning so"
@@ -90,3 +92,18 @@ def test_it_says_how_each_set_is_judged(judged: dict[str, Any]) -> None:
 def test_a_suite_that_is_trained_on_is_a_warning(judged: dict[str, Any]) -> None:
     lines = [each for each in judged["warnings"] if each.startswith("kept is the training data of")]
     assert len(lines) == 2  # `free` and `exact` have the same prompts
+
+
+def test_a_set_that_is_read_from_a_training_file_is_told_whatever_its_prompts_are() -> None:
+    tasks: list[Any] = [
+        {"name": "one", "train": "a.jsonl"},
+        {"name": "two", "dataset": "b", "train": "train", "test": "validation"},
+    ]
+    suites = [
+        {"name": "same", "test": "a.jsonl", "columns": {"prompt": "other"}},
+        {"name": "split", "dataset": "b", "test": "train"},
+        {"name": "no", "dataset": "c", "test": "train"},
+        {"name": "lab", "lab": "facts-ood"},
+    ]
+    config = parse_config({"tasks": tasks, "suites": suites, "recipe": "sft"}, RunConfig)
+    assert shared_sources(config) == [("same", "one"), ("split", "two")]

@@ -17,7 +17,7 @@ from holdfast.stream.check.machine import Machine
 from holdfast.stream.check.memory import memory_estimate
 from holdfast.stream.check.preview import preview
 from holdfast.stream.check.rewards import check_rewards, learns_from_rewards
-from holdfast.stream.check.sets import leaks, suite_facts, task_facts
+from holdfast.stream.check.sets import leaks, shared_sources, suite_facts, task_facts
 from holdfast.stream.check.teacher import check_teacher
 from holdfast.stream.check.trial import Trial, try_batches
 from holdfast.stream.run import Run
@@ -101,6 +101,12 @@ def _problems(run: Run, results: Mapping[str, Any]) -> list[str]:
     problems = warmup_problems(run.config.train, run.steps)
     # A few words in a row may be chance, so they are a finding and no warning.
     problems += [each["sentence"] for each in results["leaks"] if each["exact"]]
+    found = {(each["set"], each["task"]) for each in results["leaks"] if each["exact"]}
+    problems += [
+        f"{name} is read from the training data of {task}; name another file, so that it is a test"
+        for name, task in shared_sources(run.config)
+        if (name, task) not in found
+    ]
     for task in results["tasks"]:
         if task["unread_columns"]:
             problems.append(f"{task['name']}: nothing reads the columns {', '.join(task['unread_columns'])}")

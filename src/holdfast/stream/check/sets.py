@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from holdfast.config.settings import StreamSettings
 from holdfast.data.task import Suite, Task, all_sets
 from holdfast.measure.leaks import TrainingLeak, find_leaks
 from holdfast.rollouts.collect import Collector
@@ -31,13 +32,23 @@ def task_facts(task: Task, collector: Collector) -> dict[str, Any]:
 
 
 def suite_facts(suite: Suite) -> dict[str, Any]:
-    """A suite as plain data. Suites of lm-evaluation-harness do not tell their items before they are evaluated."""
+    """A suite as plain data."""
     return {
         "name": suite.name,
         "kind": suite.kind,
         "test": len(suite.test),
         "judged_by": suite.judged_by or NOT_JUDGED,
     }
+
+
+def shared_sources(config: StreamSettings) -> list[tuple[str, str]]:
+    """Sets that are read from the training file, or the split, of a task: the set's name and the task's."""
+    return [
+        (each.name, task.name)
+        for task in config.tasks
+        for each in (*config.tasks, *(config.suites or ()))
+        if task.train is not None and (each.dataset, each.subset, each.test) == (task.dataset, task.subset, task.train)
+    ]
 
 
 def leaks(tasks: Sequence[Task], suites: Sequence[Suite]) -> list[dict[str, Any]]:
