@@ -55,7 +55,7 @@ def runs_of_each_recipe(path: str | Path, overrides: Mapping[str, Any] | None = 
     Raises:
         ConfigError: as `load_config`.
     """
-    data = apply_overrides(read_config(path), overrides or {})
+    data = apply_overrides(read_config(Path(path)), overrides or {})
     if "recipes" not in data or "recipe" in data:
         return 1
     comparison = parse_config(data, CompareConfig, where=str(path))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import holdfast
 from commands import Commands
+from holdfast import api
 from holdfast.config.load import dump_config, load_config, parse_config
 from holdfast.config.settings import EvalSettings, ModelSettings, RunConfig, TrainSettings
 from holdfast.errors import ConfigError
@@ -139,3 +140,20 @@ def load_yaml(text: str) -> dict[str, Any]:
     import yaml
 
     return dict(yaml.safe_load(text))
+
+
+def test_the_teachers_prompts_get_what_the_context_leaves(tmp_path: Path) -> None:
+    _short_model(tmp_path / "model", 300)
+    config = {**_config(tmp_path), "recipe": {"name": "sdft", "num_loss_tokens_to_skip": 0}}
+    lengths = api.check(config, items=2)["lengths"]
+    assert lengths["max_prompt_length"] + lengths["max_completion_length"] == 300
+    assert lengths["max_reprompt_length"] == 300 - lengths["max_completion_length"]
+    assert any("train.max_reprompt_length is 150 instead of 300" in each for each in lengths["lowered"])
+
+
+def test_eval_fits_defaults_and_refuses_what_was_written(tmp_path: Path) -> None:
+    _short_model(tmp_path / "model", 128)
+    assert api.evaluate(_config(tmp_path))["sets"]["say"]["n"] == 2
+    (tmp_path / "model" / "model.safetensors").write_text("no weights")
+    with pytest.raises(ConfigError, match="leaves no room for a prompt"):
+        api.evaluate(_config(tmp_path, max_completion_length=200))

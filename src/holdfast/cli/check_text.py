@@ -68,8 +68,10 @@ def _leaks(leaks: Iterable[Mapping[str, Any]]) -> list[str]:
 def _lengths(lengths: Mapping[str, Any]) -> list[str]:
     context = lengths["context"]
     limit = "the model names no longest sequence" if context is None else f"the model's context has {context}"
-    longest = f"prompts up to {lengths['max_prompt_length']} tokens, completions up to"
-    return [f"{longest} {lengths['max_completion_length']}; {limit}", *lengths["lowered"]]
+    longest = f"prompts up to {lengths['max_prompt_length']} tokens"
+    if lengths["max_reprompt_length"] is not None:
+        longest += f", the teacher's up to {lengths['max_reprompt_length']}"
+    return [f"{longest}, completions up to {lengths['max_completion_length']}; {limit}", *lengths["lowered"]]
 
 
 def _memory(result: Mapping[str, Any]) -> str:

@@ -85,7 +85,12 @@ def fit_lengths(train: TrainSettings, evaluation: EvalSettings, limit: int | Non
 
 
 def lowered_lengths(before: TrainSettings, after: TrainSettings, limit: int | None) -> list[str]:
-    """What `fit_lengths` has lowered, in words."""
+    """What `fit_lengths` has lowered, in words.
+
+    Args:
+        before, after: its argument and its result.
+        limit: the context in tokens.
+    """
     return [
         f"train.{name} is {getattr(after, name)} instead of {getattr(before, name)}: the model's context has {limit} "
         "tokens"

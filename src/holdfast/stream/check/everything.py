@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.config.settings import RunConfig
-from holdfast.model.context_length import lowered_lengths
+from holdfast.model.context_length import longest_reprompt, lowered_lengths
 from holdfast.store.run_directory import RunDirectory
 from holdfast.stream.budget import warmup_problems
 from holdfast.stream.check.answers import answer_problems
@@ -34,7 +34,7 @@ def check_run(config: RunConfig, *, items: int, directory: Path | None = None) -
         "tasks", "suites": sizes, dropped examples, the longest prompt in tokens, columns that nothing reads, and who
         judges each set.
         "leaks": sets whose items stand in training data, with a "sentence" each.
-        "lengths": the longest prompt and completion, the model's "context", and what was "lowered" to fit it.
+        "lengths": the longest prompts and completion, the model's "context", and what was "lowered" to fit it.
         "preview": one example of each task as the model sees it; see `Preview`.
         "teacher": a `TeacherCheck` of each task as plain data, with its "sentence". It is missing for recipes without a
         teacher, and for recipes whose teacher only anchors the student.
@@ -68,12 +68,7 @@ def _checked(run: Run, config: RunConfig, items: int, directory: Path) -> dict[s
         "tasks": [task_facts(task, run.collector) for task in run.tasks],
         "suites": [suite_facts(suite) for suite in run.suites],
         "leaks": leaks(run.tasks, run.suites),
-        "lengths": {
-            "context": run.policy.context_length,
-            "max_prompt_length": config.train.max_prompt_length,
-            "max_completion_length": config.train.max_completion_length,
-            "lowered": lowered_lengths(before.train, config.train, run.policy.context_length),
-        },
+        "lengths": _lengths(run, before),
         "preview": [asdict(preview(trial, run.policy)) for trial in trials],
         "answers": [problem for trial in trials for problem in answer_problems(run, trial)],
     }
@@ -87,6 +82,28 @@ def _checked(run: Run, config: RunConfig, items: int, directory: Path) -> dict[s
         "disk": disk_estimate(config, run.policy, run.teacher),
         "time": time_estimate(run, trials),
         "machine": asdict(Machine.of(run.policy.device, directory)),
+    }
+
+
+def _lengths(run: Run, before: RunConfig) -> dict[str, Any]:
+    """The lengths that are used.
+
+    Args:
+        before: the configuration as it was given.
+    """
+    train, context = run.config.train, run.policy.context_length
+    lowered, reprompt = lowered_lengths(before.train, train, context), longest_reprompt(run.policy, train)
+    room = train.max_prompt_length + train.max_completion_length
+    if run.teacher is not None and train.max_reprompt_length is None and reprompt < room:
+        lowered.append(
+            f"train.max_reprompt_length is {reprompt} instead of {room}: the model's context has {context} tokens"
+        )
+    return {
+        "context": context,
+        "max_prompt_length": train.max_prompt_length,
+        "max_completion_length": train.max_completion_length,
+        "max_reprompt_length": reprompt if run.teacher is not None else None,
+        "lowered": lowered,
     }
 
 
