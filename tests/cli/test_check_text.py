@@ -39,10 +39,12 @@ def test_estimates_are_beside_what_the_machine_has(result: dict[str, Any]) -> No
     assert " per optimizer step)" in time
 
 
-def test_every_warning_is_a_line(result: dict[str, Any]) -> None:
-    lines = check_as_text("own", result).splitlines()
-    assert [line for line in lines if "WARNING: " in line] == [f"    WARNING: {each}" for each in result["warnings"]]
-    assert f"  {len(result['warnings'])} warnings" in lines
+def test_every_warning_is_one_line(result: dict[str, Any]) -> None:
+    text = check_as_text("own", result)
+    marked = [line for line in text.splitlines() if "WARNING: " in line]
+    assert sorted(marked) == sorted(f"    WARNING: {each}" for each in result["warnings"])
+    assert f"  {len(marked)} warnings, 2 of them above" in text.splitlines()  # one teacher for each task
+    assert result["teacher"][0]["sentence"] in text
     calm = check_as_text("own", {**result, "warnings": []})
     assert "  no warnings" in calm
     assert "WARNING" not in calm

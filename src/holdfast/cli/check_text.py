@@ -1,7 +1,7 @@
-"""What `holdfast check` prints: short sections, and everything worth a second look at the end."""
+"""What `holdfast check` prints: short sections, in which everything worth a second look is marked."""
 
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.filesize import decimal
@@ -19,21 +19,34 @@ def check_as_text(label: str, result: Mapping[str, Any]) -> str:
     """The result of `holdfast.api.check` for one recipe. No line is wrapped, so that `grep` finds it."""
     sets = {each["name"]: _task(each) for each in result["tasks"]}
     sets |= {each["name"]: _suite(each) for each in result["suites"]}
-    lines = [label, f"{INDENT}data", *_aligned(sets), *_leaks(result["leaks"])]
+    leaks = _sentences(result, "leaks") or [f"{2 * INDENT}no test item stands in the training data"]
+    lines = [label, f"{INDENT}data", *_aligned(sets), *leaks]
     lines += [f"{INDENT}lengths", *(2 * INDENT + entry for entry in _lengths(result["lengths"]))]
     for example in result["preview"]:
         lines += [f"{INDENT}one example of {example['task']}, as the model sees it", *_preview(example)]
     lines.append(f"{INDENT}teacher: this recipe has none, so there is nothing to test")
     if "teacher" in result:
-        lines[-1:] = [f"{INDENT}teacher", *(2 * INDENT + each["sentence"] for each in result["teacher"])]
+        lines[-1:] = [f"{INDENT}teacher", *_sentences(result, "teacher")]
     if "rewards" in result:
-        lines += [f"{INDENT}rewards", *(2 * INDENT + each["sentence"] for each in result["rewards"])]
+        lines += [f"{INDENT}rewards", *_sentences(result, "rewards")]
     estimates = {"memory": _memory(result), "disk": _disk(result), "time": _time(result["time"])}
     lines += [f"{INDENT}estimates", *_aligned(estimates)]
-    count = len(result["warnings"])
-    lines.append(f"{INDENT}{count or 'no'} warning{'' if count == 1 else 's'}")
-    lines += [f"{2 * INDENT}WARNING: {each}" for each in result["warnings"]]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_warnings(result["warnings"], lines)]) + "\n"
+
+
+def _sentences(result: Mapping[str, Any], section: str) -> list[str]:
+    """The sentences of a section's entries. Those that are warnings too are marked."""
+    sentences = [each["sentence"] for each in result[section]]
+    return [f"{2 * INDENT}{'WARNING: ' if each in result['warnings'] else ''}{each}" for each in sentences]
+
+
+def _warnings(warnings: Sequence[str], lines: Iterable[str]) -> list[str]:
+    """How many warnings there are, and those that no line has yet."""
+    marked = [f"{2 * INDENT}WARNING: {each}" for each in warnings]
+    rest = [line for line in marked if line not in lines]
+    count = f"{len(warnings) or 'no'} warning{'' if len(warnings) == 1 else 's'}"
+    above = f", {len(marked) - len(rest)} of them above" if len(rest) < len(marked) else ""
+    return [f"{INDENT}{count}{above}", *rest]
 
 
 def comparison_as_text(comparison: Mapping[str, Any]) -> str:
@@ -58,11 +71,6 @@ def _task(task: Mapping[str, Any]) -> str:
 def _suite(suite: Mapping[str, Any]) -> str:
     size = f", {suite['test']} items" if suite["test"] else ""
     return f"{suite['kind']} suite{size}; judged by {suite['judged_by']}"
-
-
-def _leaks(leaks: Iterable[Mapping[str, Any]]) -> list[str]:
-    found = [f"{2 * INDENT}{each['sentence']}" for each in leaks]
-    return found or [f"{2 * INDENT}no test item stands in the training data"]
 
 
 def _lengths(lengths: Mapping[str, Any]) -> list[str]:

@@ -94,7 +94,7 @@ def test_which_recipes_learn_from_rewards() -> None:
 def test_every_outcome_has_a_sentence(success: float, signal: float, mixed: float | None) -> None:
     check = RewardCheck("own", "grpo", 0.7, 20, 160, 1.0, success, success, mixed, signal)
     sentence = check.sentence()
-    assert sentence.startswith(f"own: {success:.0%} of 160 samples at temperature 0.7 succeed")
+    assert sentence.startswith(f"own: {round(160 * success)} of 160 samples at temperature 0.7 succeed")
     assert ("rewards differ" in sentence) == (mixed is not None)
     assert check.is_problem == (success != 0.4 or signal == 0)
     assert ("Never" in sentence, "Always" in sentence) == (success == 0, success == 1)

@@ -33,6 +33,8 @@ class RewardCheck:
     mean_reward: float
     mixed: float | None
     with_signal: float
+    hears_feedback: bool = False
+    """Whether the recipe has a use for the verifier's feedback."""
 
     @property
     def is_problem(self) -> bool:
@@ -43,12 +45,14 @@ class RewardCheck:
         """The result, and what it means for the recipe, in words."""
         differ = "" if self.mixed is None else f", and rewards differ in {self.mixed:.0%} of {self.prompts} groups"
         found = (
-            f"{self.task}: {self.success:.0%} of {self.samples} samples at temperature {self.temperature:g} succeed "
+            f"{self.task}: {round(self.success * self.samples)} of {self.samples} samples at temperature "
+            f"{self.temperature:g} succeed "
             f"(mean reward {self.mean_reward:.2f}){differ}"
         )
         return f"{found}. {self._meaning()}"
 
     def _meaning(self) -> str:
+        or_feedback = " or feedback" if self.hears_feedback else ""
         share = f"{self.with_signal:.0%} of the groups"
         if self.success == 1:
             rest = "there is nothing left to learn" if not self.with_signal else f"only {share} give a signal"
@@ -56,7 +60,7 @@ class RewardCheck:
         if self.success == 0 and not self.with_signal:
             return (
                 f"Never a success: {self.recipe} learns nothing here. Train on demonstrations first, take easier "
-                "prompts, let the verifier give part of the reward or feedback, or sample more per prompt"
+                f"prompts, let the verifier give part of the reward{or_feedback}, or sample more per prompt"
             )
         if self.success == 0:
             return f"Never a success: {self.recipe} learns only from what else {share} have, not from successes"
@@ -93,6 +97,7 @@ def check_rewards(trial: Trial) -> RewardCheck | None:
         mean_reward=sum(rewards) / len(rewards),
         mixed=sum(len({row.reward for row in rows}) > 1 for rows in groups) / len(groups) if several else None,
         with_signal=sum(any(map(_has_own_signal, group.rows)) for group in trial.groups) / len(trial.groups),
+        hears_feedback=settings.get("feedback", "never") != "never",
     )
 
 
