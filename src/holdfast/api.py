@@ -26,7 +26,7 @@ def _config(
 ) -> ConfigKind:
     """A configuration from a file, plain data or a configuration, with settings replaced as in `apply_overrides`."""
     if isinstance(source, StreamSettings):
-        data = source.model_dump(mode="json")
+        data = source.model_dump(mode="json", exclude_unset=True)  # what is a default stays one
         return parse_config(apply_overrides(data, overrides), kind) if overrides else source
     if isinstance(source, Mapping):
         return parse_config(apply_overrides(source, overrides), kind, base_dir=Path.cwd())
@@ -47,6 +47,19 @@ def run_configs(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     comparison = parse_config(data, CompareConfig, where=str(path), base_dir=path.parent)
     seed, order = comparison.seeds[0], comparison.task_orders()[0]
     return {arm.label: comparison.run_config(arm, seed, order) for arm in comparison.recipes}
+
+
+def runs_of_each_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) -> int:
+    """How many runs of each recipe a file describes: one, or in a comparison one for each seed and order.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    data = apply_overrides(read_config(Path(path)), overrides or {})
+    if "recipes" not in data or "recipe" in data:
+        return 1
+    comparison = parse_config(data, CompareConfig, where=str(path))
+    return len(comparison.seeds) * len(comparison.task_orders())
 
 
 def directory_of(config: StreamSettings, output_dir: str | Path | None = None) -> Path:
@@ -214,14 +227,15 @@ def export(source: str | Path, output: str | Path) -> Path:
 
 
 def check(config: str | Path | Mapping[str, Any] | RunConfig, *, items: int = 50, **overrides: Any) -> SummaryDict:
-    """Validate a configuration with its data and model, estimate memory, and test the privileged teacher.
+    """Check a configuration with its data and model before money is spent. No weight moves, and nothing is written.
 
     Args:
-        items: training prompts per task that the teacher is tested on.
+        items: training prompts per task that samples are judged on, and that the teacher is tested on.
 
     Returns:
-        The result; see `holdfast.stream.check`.
+        The result; see `holdfast.stream.check.everything.check_run`.
     """
-    from holdfast.stream.check import check_run
+    from holdfast.stream.check.everything import check_run
 
-    return check_run(_config(config, RunConfig, overrides), items=items)
+    resolved = _config(config, RunConfig, overrides)
+    return check_run(resolved, items=items, directory=directory_of(resolved))

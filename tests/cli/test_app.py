@@ -189,12 +189,12 @@ def test_check_warns_of_a_teacher_that_is_not_better(command: Commands, tmp_path
     assert (outcome.code, outcome.err) == (0, "")
     results = json.loads((tmp_path / "check.json").read_text())["recipes"]
     assert list(results) == ["sft", "slow"]
-    assert "facts: 512 train, 640 test" in outcome.out
+    assert "facts  512 train, 640 test" in outcome.out
     assert "teacher: this recipe has none, so there is nothing to test" in outcome.out
     teacher = results["slow"]["teacher"][0]
-    # Four items are too few for the interval to leave 0 out unless all four differ.
-    assert teacher["verdict"] in ("better", "not shown")
-    assert (f"WARNING: {teacher['sentence']}" in outcome.out) == (teacher["verdict"] == "not shown")
+    # Four items are too few for a verdict, whatever the answers are: the least p is .125.
+    assert teacher["verdict"] == "not shown"
+    assert f"WARNING: {teacher['sentence']}" in outcome.out
     assert results["slow"]["memory"]["total"] > results["sft"]["memory"]["total"]
 
 

@@ -1,7 +1,6 @@
-"""`holdfast check`: whether a configuration, its data and its model fit together, and whether its teacher helps."""
+"""`holdfast check`: whether a configuration, its data and its model fit together, and what a run would cost."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,39 +11,30 @@ from holdfast.model.quiet import silence_progress_bars
 
 def check(
     config: AnyConfigFile,
-    items: Annotated[int, typer.Option("--items", min=1, help="Prompts per task to test the teacher on.")] = 50,
+    items: Annotated[
+        int, typer.Option("--items", min=1, help="Prompts per task to sample on, and to test the teacher on.")
+    ] = 50,
     json_file: JsonFile = None,
     settings: Overrides = None,
 ) -> None:
-    """Check configuration, data and model, estimate memory, and test whether the teacher beats the student."""
+    """Check data, model, teacher and rewards, show an example as the model sees it, and estimate what a run costs."""
     from holdfast import api
+    from holdfast.cli.check_text import check_as_text, comparison_as_text
     from holdfast.store.files import write_json
 
-    configs = api.run_configs(config, parse_overrides(settings))
+    overrides = parse_overrides(settings)
+    configs, runs = api.run_configs(config, overrides), api.runs_of_each_recipe(config, overrides)
     silence_progress_bars()
     results = {}
     for label, resolved in configs.items():
         results[label] = api.check(resolved, items=items)
         print(check_as_text(label, results[label]), flush=True)
+    comparison = {
+        "runs": runs * len(results),
+        "disk": runs * sum(each["disk"]["total"] for each in results.values()),
+        "time": runs * sum(each["time"]["total"] for each in results.values()),
+    }
+    if comparison["runs"] > 1:
+        print(comparison_as_text(comparison))
     if json_file is not None:
-        write_json(json_file, {"recipes": results})
-
-
-def check_as_text(label: str, result: Mapping[str, Any]) -> str:
-    """The result of `holdfast.api.check` for one recipe."""
-    from rich.filesize import decimal
-
-    lines = [label]
-    for task in result["tasks"]:
-        dropped = f", {task['dropped']} training examples dropped as too long" if task["dropped"] else ""
-        counts = f"{task['train']} train, {task['test']} test, longest prompt {task['longest_prompt']} tokens"
-        lines.append(f"  {task['name']}: {counts}{dropped}")
-    purposes = {purpose.replace("_", " "): int(size) for purpose, size in result["memory"].items()}
-    total = purposes.pop("total")
-    parts = ", ".join(f"{purpose} {decimal(size)}" for purpose, size in purposes.items() if size)
-    lines.append(f"  memory: about {decimal(total)} ({parts})")
-    for teacher in result.get("teacher", ()):
-        lines.append(f"  {'' if teacher['verdict'] == 'better' else 'WARNING: '}{teacher['sentence']}")
-    if "teacher" not in result:
-        lines.append("  teacher: this recipe has none, so there is nothing to test")
-    return "\n".join(lines)
+        write_json(json_file, {"recipes": results, "all": comparison})

@@ -31,6 +31,8 @@ class Suite:
     description: str = ""
     episodes: Episodes | None = None
     """The environment of a suite of several turns. It judges instead of the verifier."""
+    judged_by: str = ""
+    """What judges an answer, in words; empty if nothing does."""
 
     @property
     def is_judged(self) -> bool:
@@ -60,6 +62,8 @@ class Task:
     """Columns of the training data that have text and that no field of an example is read from."""
     dropped_records: int = 0
     """Faulty records of both splits that were left out."""
+    judged_by: str = ""
+    """What judges an answer, in words; empty if nothing does."""
 
     @property
     def is_judged(self) -> bool:

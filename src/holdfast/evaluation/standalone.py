@@ -132,18 +132,20 @@ def evaluate_model(plan: EvaluationPlan, on_set: "OnSet | None" = None, *, seed:
         HoldfastError: the model cannot be loaded, or an item does not fit its context or the plan's lengths.
     """
     from holdfast.evaluation.evaluator import Evaluator
-    from holdfast.model.context_length import check_context
+    from holdfast.model.context_length import configured_context, fit_lengths
     from holdfast.model.load import load_policy
     from holdfast.model.processes import Processes
     from holdfast.model.shard import shard
     from holdfast.tasks.lm_eval import LmEvalSuite
 
     world = Processes.current()
+    # lm-evaluation-harness cuts its requests to the context itself.
+    must_fit = bool(plan.tasks) or not all(isinstance(suite, LmEvalSuite) for suite in plan.suites)
+    train = fit_lengths(plan.train, plan.settings, configured_context(plan.model)) if must_fit else plan.train
     policy = load_policy(plan.model, seed=seed)
-    if plan.tasks or not all(isinstance(suite, LmEvalSuite) for suite in plan.suites):
-        # lm-evaluation-harness cuts its requests to the context itself.
-        check_context(policy, plan.train, plan.settings)
+    if must_fit:
+        train = fit_lengths(train, plan.settings, policy.context_length)
     if world.size > 1:
         shard(policy, world)
-    evaluator = Evaluator(policy, None, plan.train, plan.settings, on_set)
+    evaluator = Evaluator(policy, None, train, plan.settings, on_set)
     return evaluator.evaluate(0, None, plan.tasks, plan.suites).as_json()

@@ -71,6 +71,8 @@ def compare(
         run = Run(config.run_config(arm, config.seeds[0], first_order), directory, label=arm.label)
         run.prepare()
         kept[arm.label] = {task: run.collector.pool.kept_ids(task) for task in first_order}
+    # Written down as they are used: on resuming, defaults cannot be told from what the user wrote.
+    config = config.model_copy(update={"train": run.config.train})
     _warn_of_unequal_prompts(kept)
     world.main(directory.create)
     world.main(lambda: write_text(directory.config, dump_config(config)))

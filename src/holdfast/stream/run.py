@@ -9,13 +9,13 @@ from typing import Any
 
 from holdfast import stop
 from holdfast.config.load import dump_config, load_kept_config
-from holdfast.config.settings import RunConfig
+from holdfast.config.settings import RunConfig, TrainSettings
 from holdfast.data.task import all_sets
 from holdfast.data.thoughts import split_thoughts
 from holdfast.errors import ConfigError, RunError
 from holdfast.evaluation.evaluator import Evaluator
 from holdfast.model.base import Base
-from holdfast.model.context_length import check_context
+from holdfast.model.context_length import configured_context, fit_to_context
 from holdfast.model.hidden_states import longest_packed
 from holdfast.model.load import load_policy, warn_of_slow_products
 from holdfast.model.processes import Processes
@@ -28,6 +28,7 @@ from holdfast.sampling.sampler import Sampler
 from holdfast.stop import Stopped
 from holdfast.store.files import read_json, write_json, write_text
 from holdfast.store.run_directory import RunDirectory
+from holdfast.stream.budget import batch_problems, warmup_problems
 from holdfast.stream.checkpoints import RunCheckpoints
 from holdfast.stream.guard_actions import RunGuard, guard_settings
 from holdfast.stream.learner import Learner
@@ -79,7 +80,7 @@ class Run:
         Raises:
             HoldfastError: the first problem that would stop the run.
         """
-        config = self.config
+        self.config = config = fit_to_context(self.config, configured_context(self.config.model))
         if config.model.dtype == "bfloat16" and config.model.lora is None:
             raise ConfigError(
                 "model.dtype bfloat16 without model.lora rounds most updates of a small learning rate to nothing",
@@ -122,14 +123,22 @@ class Run:
             )
         for name, count in self.dropped().items():
             warnings.warn(f"{name}: {count} examples are too long and are left out", stacklevel=2)
+        problems = batch_problems(
+            config.train, {task.name: len(self.collector.pool.of[task.name]) for task in self.tasks}
+        )
+        # A first try of a few steps is short on purpose, and its default warmup no mistake. `holdfast check` says it.
+        if config.train.warmup_steps != TrainSettings().warmup_steps:
+            problems += warmup_problems(config.train, self.steps)
+        for problem in problems:
+            warnings.warn(problem, stacklevel=2)
 
     def _load_model(self) -> None:
         """The student, and the base, teacher and penalty that the recipe asks for."""
-        config = self.config
-        self.policy = load_policy(adapted_model(config), seed=config.seed)
+        self.policy = load_policy(adapted_model(self.config), seed=self.config.seed)
+        # Again, because the configuration file of a model with its own code does not tell.
+        self.config = config = fit_to_context(self.config, self.policy.context_length)
         self.policy.today = self.date = self.world.main(lambda: run_date(self._manifest()))
         warn_of_slow_products(self.policy, config.train)
-        check_context(self.policy, config.train, config.eval)
         offload = config.train.offload_teacher
         self.base = Base(self.policy, offload=offload) if config.recipe.uses_base() or config.eval.kl_items else None
         spec = config.recipe.teacher()

@@ -48,6 +48,9 @@ class PublishedReader:
     verifier: Verify
 
 
+BY_LAB = "the lab"
+"""Who judges the lab's tasks and suites."""
+
 PUBLISHED = {
     "sciknoweval": PublishedReader(sciknoweval_examples, verify_sciknoweval),
     "toolalpaca": PublishedReader(toolalpaca_examples, verify_toolalpaca),
@@ -114,7 +117,7 @@ def _suites_of_the_lab(tasks: Sequence[str]) -> list[Suite]:
         for name in world
         if any((task in WIDE_TASKS) is is_wide for task in tasks)
     ]
-    return [lab_suite(name) for name in names]
+    return [replace(lab_suite(name), judged_by=BY_LAB) for name in names]
 
 
 def load_task(settings: TaskSettings, seed: int = 0) -> Task:
@@ -138,13 +141,14 @@ def load_task(settings: TaskSettings, seed: int = 0) -> Task:
         _refuse_other_data(settings, "lab")
         task = lab_task(settings.lab)
         train, test = _limited(task.train, settings), _limited(task.test, settings)
-        return replace(task, name=settings.name, train=train, test=test)
+        return replace(task, name=settings.name, train=train, test=test, judged_by=BY_LAB)
     if settings.gym is not None:
         from holdfast.tasks.reasoning_gym import gym_task
 
         _refuse_other_data(settings, "gym")
         task = gym_task(settings)
-        return replace(task, train=_limited(task.train, settings), test=_limited(task.test, settings))
+        train, test = _limited(task.train, settings), _limited(task.test, settings)
+        return replace(task, train=train, test=test, judged_by=f"reasoning-gym's {settings.gym}")
     assert settings.train is not None  # guaranteed by TaskSettings
     loaded = _loaded(settings, settings.train, "train")
     train, dropped = loaded.examples, loaded.dropped
@@ -157,8 +161,8 @@ def load_task(settings: TaskSettings, seed: int = 0) -> Task:
     episodes = _episodes(settings)
     verifier = _verifier(settings, [*train, *test]) if episodes is None else None
     train, test = list(_limited(train, settings)), list(_limited(test, settings))
-    unread = loaded.unread_columns
-    return Task(settings.name, train, test, verifier, _source(settings), episodes, unread, dropped)
+    name, source, unread = settings.name, _source(settings), loaded.unread_columns
+    return Task(name, train, test, verifier, source, episodes, unread, dropped, _judged_by(settings, verifier))
 
 
 def load_suite(settings: SuiteSettings) -> Suite:
@@ -173,18 +177,19 @@ def load_suite(settings: SuiteSettings) -> Suite:
 
         _refuse_other_data(settings, "lab")
         suite = lab_suite(settings.lab)
-        return replace(suite, name=settings.name, test=_limited(suite.test, settings))
+        return replace(suite, name=settings.name, test=_limited(suite.test, settings), judged_by=BY_LAB)
     if settings.gym is not None:
         from holdfast.tasks.reasoning_gym import gym_suite
 
         _refuse_other_data(settings, "gym")
         suite = gym_suite(settings)
-        return replace(suite, test=_limited(suite.test, settings))
+        judged_by = f"reasoning-gym's {settings.gym}"
+        return replace(suite, test=_limited(suite.test, settings), judged_by=judged_by)
     if settings.lm_eval is not None:
         from holdfast.tasks.lm_eval import LmEvalSuite
 
         _refuse_other_data(settings, "lm_eval")
-        return LmEvalSuite.of(settings)
+        return replace(LmEvalSuite.of(settings), judged_by="lm-evaluation-harness")
     assert settings.test is not None  # guaranteed by SuiteSettings
     test = _loaded(settings, settings.test, "test").examples
     episodes = _episodes(settings)
@@ -192,7 +197,8 @@ def load_suite(settings: SuiteSettings) -> Suite:
     if verifier is None and any(example.demonstration is None for example in test):
         # A suite of demonstrations is scored by their likelihood.
         raise DataError(f"suite {settings.name!r} has no verifier", fix=FIXES["reward"])
-    return Suite(settings.name, settings.kind, _limited(test, settings), verifier, _source(settings), episodes)
+    test, judged_by = list(_limited(test, settings)), _judged_by(settings, verifier)
+    return Suite(settings.name, settings.kind, test, verifier, _source(settings), episodes, judged_by)
 
 
 def data_hash(data: Task | Suite) -> str:
@@ -274,6 +280,17 @@ def _verifier(settings: SourceSettings, examples: Sequence[Example]) -> Verify |
             where = f"task or suite {settings.name!r}, example {example.id!r}"
             raise DataError(error.what, where=where, fix=error.fix) from None
     return exact_match
+
+
+def _judged_by(settings: SourceSettings, verifier: Verify | None) -> str:
+    """What judges the answers of a task or suite of records, in words."""
+    if settings.environment_factory is not None:
+        return f"the environment {settings.environment_factory}"
+    if settings.verifier is not None:
+        return f"the verifier {settings.verifier}"
+    if settings.reader in PUBLISHED:
+        return f"the verifier of `reader: {settings.reader}`"
+    return "" if verifier is None else f"exact match with `{settings.columns.answer}`"
 
 
 def _hold_out(examples: list[Example], settings: TaskSettings, seed: int) -> tuple[list[Example], list[Example]]:

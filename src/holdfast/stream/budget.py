@@ -1,0 +1,37 @@
+"""Budgets of training that are allowed but hardly ever meant. Importable without torch."""
+
+from collections.abc import Mapping, Sequence
+
+from holdfast.config.settings import TrainSettings
+
+
+def batch_problems(train: TrainSettings, prompts: Mapping[str, int]) -> list[str]:
+    """Tasks with fewer prompts than a step has, one line each.
+
+    Args:
+        train: says how many prompts a step has.
+        prompts: training prompts of each task, by its name.
+    """
+    return [
+        f"{task}: train.prompts_per_step is {train.prompts_per_step}, but there are only {count} training prompts, so "
+        "a step sees prompts more than once; lower it"
+        for task, count in prompts.items()
+        if count < train.prompts_per_step
+    ]
+
+
+def warmup_problems(train: TrainSettings, steps: Sequence[int]) -> list[str]:
+    """Whether stages end before their warmup does, in one line.
+
+    Args:
+        train: says how long the warmup is.
+        steps: optimizer steps of each stage.
+    """
+    short = [number for number in steps if number < train.warmup_steps]
+    if not short:
+        return []
+    return [
+        f"train.warmup_steps is {train.warmup_steps}, but {len(short)} of {len(steps)} stages have fewer optimizer "
+        f"steps, so the learning rate there reaches only {max(short) / train.warmup_steps:.0%} of "
+        "train.learning_rate; lower it"
+    ]
