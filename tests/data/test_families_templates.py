@@ -20,7 +20,8 @@ from trl_templates import NAMES, chat_format, shipped
 
 QUESTION = Message(role="user", content="Which one?")
 ANSWER, THOUGHTS = "red 7", "hm"
-TOOL = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {}}}}
+PARAMETERS = {"type": "object", "properties": {"word": {"type": "string", "description": "The word."}}}
+TOOL = {"type": "function", "function": {"name": "look_up", "description": "Looks up.", "parameters": PARAMETERS}}
 REPLIES: Mapping[str, Message] = {
     "user": Message(role="user", content='No: "blue"\n\\ 8 \u00fc'),
     "tool": Message(role="tool", content='{"a": "b"}\n\\ 8 \u00fc'),

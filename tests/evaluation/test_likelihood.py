@@ -63,7 +63,7 @@ def test_it_is_the_mean_over_the_tokens_that_training_encodes(
     evaluator = Evaluator(policy, None, TRAIN, EvalSettings(batch_tokens=4 * batch_tokens), may_pack=may_pack)
     (answers,) = evaluator.answer([(free, evaluator.items(free))])
     for each, prompt_ids, item in zip(free.test, evaluator.prompt_ids(free), answers.nll, strict=True):
-        ids, _, _ = encode_demonstration(policy.chat_format, free, each)
+        ids = encode_demonstration(policy.chat_format, free, each).ids
         assert ids[-1] in policy.eos_ids
         assert item is not None
         assert item["tokens"] == len(ids)

@@ -22,6 +22,8 @@ def check_as_text(label: str, result: Mapping[str, Any]) -> str:
     leaks = _sentences(result, "leaks") or [f"{2 * INDENT}no test item stands in the training data"]
     lines = [label, f"{INDENT}data", *_aligned(sets), *leaks]
     lines += [f"{INDENT}lengths", *(2 * INDENT + entry for entry in _lengths(result["lengths"]))]
+    if result["chat_template"]:
+        lines += [f"{INDENT}chat template", *(2 * INDENT + remark for remark in result["chat_template"])]
     for example in result["preview"]:
         lines += [f"{INDENT}one example of {example['task']}, as the model sees it", *_preview(example)]
     lines.append(f"{INDENT}teacher: this recipe has none, so there is nothing to test")

@@ -35,6 +35,7 @@ def check_run(config: RunConfig, *, items: int, directory: Path | None = None) -
         judges each set.
         "leaks": sets whose items stand in training data, with a "sentence" each.
         "lengths": the longest prompts and completion, the model's "context", and what was "lowered" to fit it.
+        "chat_template": what the model's chat template does with the data, in sentences.
         "preview": one example of each task as the model sees it; see `Preview`.
         "teacher": a `TeacherCheck` of each task as plain data, with its "sentence". It is missing for recipes without a
         teacher, and for recipes whose teacher only anchors the student.
@@ -69,6 +70,7 @@ def _checked(run: Run, config: RunConfig, items: int, directory: Path) -> dict[s
         "suites": [suite_facts(suite) for suite in run.suites],
         "leaks": leaks(run.tasks, run.suites),
         "lengths": _lengths(run, before),
+        "chat_template": run.policy.chat_format.template.remarks(),
         "preview": [asdict(preview(trial, run.policy)) for trial in trials],
         "answers": [problem for trial in trials for problem in answer_problems(run, trial)],
     }
