@@ -355,6 +355,10 @@ def test_sets_that_nothing_judges_are_shown_without_a_score(make: Callable[[], d
     runs = [summary] if summary["kind"] == "run" else [run["summary"] for run in summary["runs"]]
     if runs[0]["evaluations"][1:]:
         assert "learning" in shown.text
+    has_scores = any(score["mean"] is not None for e in runs[0]["evaluations"] for score in e["scores"].values())
+    assert ("Every set, before and after" in shown.text) is (
+        has_scores and summary["kind"] == "run" and len(runs[0]["evaluations"]) > 1
+    )
     assert ("no complete run yet" in shown.text) is ("recipes" in summary and not summary["recipes"][0]["runs"])
     assert ("pass-at-k" in shown.ids()) is any(
         score["sampled"] for e in runs[0]["evaluations"] for score in e["scores"].values()

@@ -233,10 +233,13 @@ def judge(
 
 def _unjudged(base: EvaluationJson, candidate: EvaluationJson) -> list[UnjudgedSet]:
     """The sets that the base was evaluated on and that nothing judges."""
-    sets = base.get("sets")
+    return [UnjudgedSet(name, _nll_change(name, base, candidate)) for name in _unjudged_names(base)]
+
+
+def _unjudged_names(evaluation: EvaluationJson) -> list[str]:
+    sets = evaluation.get("sets")
     known = sets.items() if isinstance(sets, Mapping) else ()
-    names = [name for name, numbers in known if isinstance(numbers, Mapping) and numbers.get("mean") is None]
-    return [UnjudgedSet(name, _nll_change(name, base, candidate)) for name in names]
+    return [name for name, numbers in known if isinstance(numbers, Mapping) and numbers.get("mean") is None]
 
 
 def _nll_change(name: str, base: EvaluationJson, candidate: EvaluationJson) -> NllChange | None:
@@ -261,10 +264,18 @@ def _shared_sets(base: EvaluationJson, candidate: EvaluationJson) -> list[str]:
         raise RunError("nothing judges any of its sets, so there is no score to compare", fix=fix)
     if not names:
         raise RunError("the base's evaluation has no item scores", fix="evaluate it with `holdfast eval --json`")
-    missing = [name for name in names if name not in others]
+    own, evaluated = _unjudged_names(base), {*others, *_unjudged_names(candidate)}
+    missing = [name for name in [*names, *own] if name not in evaluated]
     if missing:
         raise RunError(
             f"the candidate was not evaluated on {', '.join(missing)}", fix="evaluate both with the same configuration"
+        )
+    once = [name for name in [*names, *own] if (name in names) != (name in others)]
+    if once:
+        # Versions before 3 of the summary scored sets of demonstrations by exact match.
+        raise RunError(
+            f"only one of the two evaluations judges {', '.join(once)}",
+            fix="evaluate both with the same configuration and version",
         )
     return names
 

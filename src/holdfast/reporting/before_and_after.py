@@ -8,7 +8,8 @@ from holdfast.reporting.view import MatrixCell, SummaryView
 
 
 def before_and_after_figure(view: SummaryView) -> Figure | None:
-    """A row per set with up to three marks; None for a comparison, and before the first stage is evaluated."""
+    """A row per set with up to three marks; None for a comparison, before the first stage is evaluated, and without scores.
+    """
     stages = view.stages(0)
     if not view.is_run or len(stages) < 2:
         return None
@@ -24,6 +25,8 @@ def before_and_after_figure(view: SummaryView) -> Figure | None:
         cells = [None if stage is None else view.cell(view.recipes[0], 0, stage, name) for stage in at]
         if cells[0] is not None and cells[2] is not None:
             table[name] = cells
+    if not table:
+        return None
     traces: list[Spec] = []
     for name, cells in table.items():
         xs = [100 * cell.mean for cell in cells if cell is not None]
