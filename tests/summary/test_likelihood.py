@@ -11,7 +11,7 @@ from holdfast.measure.matched import stage_trajectory
 from holdfast.summary.schema import summary_schema
 from holdfast.summary.upgrade import upgrade
 from holdfast.summary.verdict import comparison_verdict, run_verdict
-from summary_factory import SUITES, TASKS, Profile, make_comparison, make_run
+from summary_factory import FAILING, SUITES, TASKS, Profile, make_comparison, make_run
 
 SCHEMA = jsonschema.Draft202012Validator(summary_schema())
 FREE = (*TASKS, *SUITES, *(f"{task}-ood" for task in TASKS))
@@ -179,3 +179,21 @@ def test_a_comparison_of_both_kinds_has_both() -> None:
     assert mixed["recipes"][0]["metrics"]["final_score"]["mean"] is not None
     nothing = make_comparison(("sft",), n=20, unjudged=FREE, missing=[("sft", s, 0) for s in range(3)])
     assert nothing["verdict"][0] == "No run is complete yet, so there is nothing to conclude."
+
+
+@pytest.mark.parametrize(
+    ("labels", "profiles", "words"),
+    [
+        (("sft",), {}, "points on the{} tasks at the end"),
+        (("sft", "sdft"), {"sft": FAILING}, "Only sdft learned the{} tasks"),
+        (("sft", "sdft"), {"sft": FAILING, "sdft": FAILING}, "No recipe learned the{} tasks"),
+        (("sft", "sdft"), {"sft": FAILING}, ") failed to learn the{} tasks"),
+    ],
+)
+def test_the_sentences_of_a_comparison_of_both_kinds_are_about_the_judged_tasks(
+    labels: tuple[str, ...], profiles: Any, words: str
+) -> None:
+    """A task that nothing judges may be learned where no judged one is."""
+    for unjudged, which in (("facts", " judged"), ("old-facts", "")):
+        verdict = make_comparison(labels, profiles=profiles, n=60, unjudged=(unjudged,))["verdict"]
+        assert any(words.format(which) in sentence for sentence in verdict)
