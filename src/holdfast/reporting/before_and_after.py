@@ -8,8 +8,7 @@ from holdfast.reporting.view import MatrixCell, SummaryView
 
 
 def before_and_after_figure(view: SummaryView) -> Figure | None:
-    """A row per set with up to three marks; None for a comparison, before the first stage is evaluated, and without scores.
-    """
+    """A row per set with up to three marks; None for a comparison, and if no set has a score before and at the end."""
     stages = view.stages(0)
     if not view.is_run or len(stages) < 2:
         return None
