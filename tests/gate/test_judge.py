@@ -391,6 +391,8 @@ def test_nothing_judged_is_no_verdict_and_other_demonstrations_are_not_compared(
     (free,) = judge(unjudged(2.0), other).unjudged
     assert free.sentence() == "free is not judged, so it does not decide."
     assert judge(unjudged(2.0), unjudged(2.0) | {"nll": {}}).unjudged[0].nll is None
+    (one,) = judge(unjudged(2.0, items=1), unjudged(2.0, items=1)).unjudged
+    assert one.sentence().endswith("(change +0.000, 1 item).")
 
 
 @pytest.mark.parametrize("strict", [False, True])

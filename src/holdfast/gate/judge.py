@@ -25,7 +25,7 @@ from holdfast.measure.item_tests import POWER, ItemComparison, compare_items
 from holdfast.measure.likelihood import NllChange, nll_change
 from holdfast.measure.statistics import LEVEL, holm
 from holdfast.summary.verdict import points
-from holdfast.summary.words import ALPHA
+from holdfast.summary.words import ALPHA, count
 
 MARGIN = 2.0
 """The default margin, in points."""
@@ -129,7 +129,7 @@ class UnjudgedSet:
         shown = {"fell": ". They are more probable", "rose": ". They are LESS probable", "not shown": ""}[c.outcome]
         return (
             f"{start}: NLL of its demonstrations {c.before:.3f} to {c.after:.3f} nats per token "
-            f"(change {c.change:+.3f}, {interval}{c.n} items){shown}."
+            f"(change {c.change:+.3f}, {interval}{count(c.n, 'item')}){shown}."
         )
 
 
