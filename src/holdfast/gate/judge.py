@@ -25,7 +25,7 @@ from holdfast.measure.item_tests import POWER, ItemComparison, compare_items
 from holdfast.measure.likelihood import NllChange, nll_change
 from holdfast.measure.statistics import LEVEL, holm
 from holdfast.summary.verdict import points
-from holdfast.summary.words import ALPHA, count
+from holdfast.summary.words import ALPHA, count, signed_nats
 
 MARGIN = 2.0
 """The default margin, in points."""
@@ -125,11 +125,11 @@ class UnjudgedSet:
         start = f"{self.name} is not judged, so it does not decide"
         if (c := self.nll) is None:
             return f"{start}."
-        interval = "" if c.ci95 is None else f"95% CI {c.ci95[0]:+.3f} to {c.ci95[1]:+.3f}, "
+        interval = "" if c.ci95 is None else f"95% CI {signed_nats(c.ci95[0])} to {signed_nats(c.ci95[1])}, "
         shown = {"fell": ". They are more probable", "rose": ". They are LESS probable", "not shown": ""}[c.outcome]
         return (
             f"{start}: NLL of its demonstrations {c.before:.3f} to {c.after:.3f} nats per token "
-            f"(change {c.change:+.3f}, {interval}{count(c.n, 'item')}){shown}."
+            f"(change {signed_nats(c.change)}, {interval}{count(c.n, 'item')}){shown}."
         )
 
 
