@@ -9,7 +9,14 @@ from holdfast.summary.words import signed_nats
 
 @pytest.mark.parametrize(
     ("change", "text"),
-    [(0.0, "+0.000"), (-0.0, "+0.000"), (-0.0004, "-4e-04"), (0.0005, "+0.001"), (-2.19449, "-2.194"), (3e-9, "+3e-09")],
+    [
+        (0.0, "+0.000"),
+        (-0.0, "+0.000"),
+        (-0.0004, "-4e-04"),
+        (0.0005, "+0.001"),
+        (-2.19449, "-2.194"),
+        (3e-9, "+3e-09"),
+    ],
 )
 def test_a_change_in_nats_keeps_its_sign_and_is_zero_only_if_it_is(change: float, text: str) -> None:
     assert signed_nats(change) == text
