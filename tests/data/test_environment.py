@@ -1,5 +1,6 @@
 """`holdfast.data.environment`: what an environment returns is read, or refused in one line."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -139,6 +140,13 @@ def test_a_verdict_that_is_none_is_one_line_that_names_the_example(verdict: Any,
     with pytest.raises(DataError, match=r"^environment of example 'e7': ") as caught:
         begin(None, verdict).verdict()
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("environment", [None, object(), SimpleNamespace(step=lambda completion: None)])
+def test_what_has_no_verdict_is_one_line_that_names_the_example(environment: Any) -> None:
+    begun = Episodes(lambda example: environment).begin(Example("e7", ({"role": "user", "content": "q"},)))
+    with pytest.raises(DataError, match=r"^environment of example 'e7': it raised AttributeError: .*verdict"):
+        begun.verdict()
 
 
 def test_a_number_is_a_verdict() -> None:

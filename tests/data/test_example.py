@@ -97,6 +97,8 @@ def _refusal(result: Any) -> str:
         ({"answer": b"7"}, "answer is a bytes"),
         ({"answer": 7j}, "answer is a complex"),
         ({"answer": object()}, "answer is a object"),
+        ({"answer": 10**5000}, "answer is a int of too many digits"),
+        ({"answer": torch.tensor(1.0, device="meta")}, "answer is a Tensor"),
     ],
 )
 def test_another_field_of_the_wrong_type_is_one_line_that_names_the_verifier(fields: Any, message: str) -> None:

@@ -1,8 +1,9 @@
 """`holdfast.data.task`: verifiers get copies of their arguments, and the thoughts if they ask for them."""
 
+import asyncio
 import sys
 import time
-from functools import partial
+from functools import partial, wraps
 from types import MappingProxyType
 from typing import Any
 
@@ -98,6 +99,43 @@ def test_other_verifiers_get_no_reasoning(verifier: Any) -> None:
     assert run_verifier(verifier, "t", example(), "7", reasoning="hm").reward == 1.0
 
 
+def _cached(judge: Any) -> Any:
+    @wraps(judge)
+    def of_any(*given: Any, **more: Any) -> Any:
+        return judge(*given, **more)
+
+    return of_any
+
+
+def _with_own_reasoning(judge: Any) -> Any:
+    @wraps(judge)
+    def of_two(own: Example, completion: str) -> Any:
+        return judge(own, completion, reasoning="its own")
+
+    return of_two
+
+
+def _with_reasoning_dropped(judge: Any) -> Any:
+    @wraps(judge)
+    def of_three(own: Example, completion: str, reasoning: str) -> Any:
+        return judge(own, completion + reasoning)
+
+    return of_three
+
+
+@pytest.mark.parametrize(
+    ("verifier", "seen"),
+    [
+        (_cached(Judge().method), "hm"),
+        (_with_own_reasoning(Judge().method), "its own"),
+        (_with_reasoning_dropped(lambda own, completion: Verdict(1.0, answer=completion)), "7hm"),
+    ],
+)
+def test_a_decorated_verifier_gets_what_its_decorator_takes(verifier: Any, seen: str) -> None:
+    """`functools.wraps` shows the signature of what is inside."""
+    assert run_verifier(verifier, "t", example(), "7", reasoning="hm").answer == seen
+
+
 class _UnreadableError(Exception):
     def __str__(self) -> str:
         raise ValueError
@@ -112,6 +150,8 @@ class _UnreadableError(Exception):
         (KeyError("x" * 10_000), "raised KeyError: 'xxx"),
         (ValueError("\ud83d"), "raised ValueError: \ufffd"),
         (RecursionError("deep"), "raised RecursionError: deep"),
+        (asyncio.CancelledError("late"), "raised CancelledError: late"),
+        (GeneratorExit(), "raised GeneratorExit"),
     ],
 )
 def test_a_verifier_that_raises_is_one_line(error: BaseException, message: str) -> None:

@@ -1,5 +1,8 @@
 """`holdfast.evaluation.evaluator`: pass@k and avg@k of a policy that is known, and what its samples depend on."""
 
+import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +16,9 @@ from holdfast.evaluation.evaluator import Evaluation, Evaluator
 from holdfast.measure.pass_at_k import pass_at_k
 from holdfast.model.load import load_policy
 from holdfast.model.policy import Policy
+from holdfast.model.processes import Processes
+from holdfast.model.shard import shard
+from processes import together
 from small_runs import by_letters
 from tiny_model import SAMPLE_TEXTS, build_tiny_model
 
@@ -131,3 +137,37 @@ def test_the_greedy_score_stays_and_nothing_is_sampled_unless_asked(uniform: Pol
     assert "sampled" not in plain.sets["letters"]
     demonstrated = [Example("e", examples(1)[0].messages, demonstration="42")]
     assert sampled(uniform, Task("free", demonstrated, demonstrated)).sampled == {}
+
+
+def _evaluate(folder: str, out: str) -> None:
+    """Write the evaluation of judged and unjudged sets of odd sizes, by all processes of a group or by one alone."""
+    policy = load_policy(ModelSettings(path=folder))
+    world = Processes.current()
+    if world.size > 1:
+        shard(policy, world)
+    demonstrated = [replace(each, demonstration=f"Answer {i}.") for i, each in enumerate(examples(5))]
+    mixed = [each if i % 2 else replace(each, demonstration=None) for i, each in enumerate(demonstrated)]
+    tasks = [Task("letters", mixed, mixed, by_letters), Task("free", demonstrated, demonstrated)]
+    suites = [Suite("one", "retention", demonstrated[:1], None)]
+    evaluation = EvalSettings(pass_at_k=PassAtKSettings(k=[2], num_samples=3))
+    evaluator = Evaluator(policy, None, TrainSettings(max_prompt_length=60, max_completion_length=3), evaluation)
+    result = evaluator.evaluate(0, None, tasks, suites).as_json() | {"probe": evaluator.probe(tasks, suites)}
+    world.main(lambda: Path(out).write_text(json.dumps(result)))
+
+
+def test_several_processes_measure_what_one_measures(tmp_path: Path) -> None:
+    folder = build_tiny_model(tmp_path / "model", vocab_size=300, texts=SAMPLE_TEXTS)
+    _evaluate(str(folder), str(tmp_path / "one.json"))
+    together(_evaluate, 2, tmp_path, str(folder), str(tmp_path / "two.json"))
+    one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
+    assert [item is None for item in one["nll"]["letters"]] == [True, False, True, False, True]
+    assert one["sampled"] == two["sampled"]
+    assert one["items"] == two["items"]
+    assert set(one["sets"]) == {"letters", "free", "one"}
+    for name, numbers in one["sets"].items():
+        known = [key for key in ("nll", "nll_se") if numbers[key] is not None]
+        likelihood = {key: pytest.approx(numbers[key], rel=1e-5) for key in known}
+        assert two["sets"][name] == numbers | likelihood
+    for name, items in one["nll"].items():
+        assert [item and item["tokens"] for item in items] == [item and item["tokens"] for item in two["nll"][name]]
+    assert two["probe"][1] == pytest.approx(one["probe"][1], rel=1e-5)

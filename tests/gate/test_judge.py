@@ -391,6 +391,18 @@ def test_nothing_judged_is_no_verdict_and_other_demonstrations_are_not_compared(
     (free,) = judge(unjudged(2.0), other).unjudged
     assert free.sentence() == "free is not judged, so it does not decide."
     assert judge(unjudged(2.0), unjudged(2.0) | {"nll": {}}).unjudged[0].nll is None
+    (one,) = judge(unjudged(2.0, items=1), unjudged(2.0, items=1)).unjudged
+    assert one.sentence().endswith("(change +0.000, 1 item).")
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_set_that_only_one_evaluation_has_or_judges_is_refused(strict: bool) -> None:
+    with pytest.raises(RunError, match="the candidate was not evaluated on free"):
+        judge(unjudged(2.0), BASE, strict=strict)
+    judged = BASE | {"items": BASE["items"] | {"free": [0.0] * 20}}
+    for pair in ((judged, unjudged(2.0)), (unjudged(2.0), judged)):
+        with pytest.raises(RunError, match="only one of the two evaluations judges free"):
+            judge(*pair, strict=strict)
 
 
 @pytest.mark.parametrize("strict", [False, True])

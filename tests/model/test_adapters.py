@@ -17,7 +17,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from adapter_kinds import CANNOT_BE_MERGED, LORA, MODELS, NOT_HERE, base, lora, other, stir
 from holdfast.config.settings import LoraSettings, ModelSettings
 from holdfast.errors import ModelError
-from holdfast.model.adapters import merged_weights
+from holdfast.model import adapters
+from holdfast.model.adapters import find_source, merged_weights
 from holdfast.model.load import load_policy
 
 OTHERS = [kind for kind in PeftType if kind.value not in NOT_HERE | {"LORA"} and kind in PEFT_TYPE_TO_CONFIG_MAPPING]
@@ -314,6 +315,18 @@ def test_an_adapter_on_the_hub_is_loaded_on_its_base(hub: Any, tiny_model: Path,
     edit(folder, base_model_name_or_path=hub("me/base", tiny_model))
     for path in (hub("me/adapter", folder), folder):
         torch.testing.assert_close(logits_of(path), expected)
+
+
+def test_the_tokenizer_of_an_adapter_on_the_hub_is_used_before_it_is_in_the_cache(
+    hub: Any, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = adapter_on(tiny_model, tmp_path / "adapter", tokenizer=False)
+    edit(folder, base_model_name_or_path=hub("me/base", tiny_model))
+    name = hub("me/adapter", folder)
+    assert find_source(name, None).tokenizer == "me/base"
+    # The hub has the file. There is no network here.
+    monkeypatch.setattr(adapters, "has_file", lambda _, file, revision: file == "tokenizer_config.json")
+    assert find_source(name, None).tokenizer == name
 
 
 def test_a_model_and_an_adapter_in_one_repository_are_one_line(hub: Any, tiny_model: Path, tmp_path: Path) -> None:

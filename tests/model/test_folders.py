@@ -115,6 +115,17 @@ def _fp8(folder: Path) -> None:
     save_file(tensors | {name: tensors[name].to(torch.float8_e4m3fn)}, folder / "model.safetensors", {"format": "pt"})
 
 
+def _integers(dtype: torch.dtype) -> Callable[[Path], None]:
+    """Weights as a tool for inference may write them, with nothing in config.json."""
+
+    def spoil(folder: Path) -> None:
+        tensors = load_file(folder / "model.safetensors")
+        name = "model.layers.0.self_attn.q_proj.weight"
+        save_file(tensors | {name: (100 * tensors[name]).to(dtype)}, folder / "model.safetensors", {"format": "pt"})
+
+    return spoil
+
+
 def _untied(folder: Path) -> None:
     edit_json(folder / "config.json", tie_word_embeddings=False)
 
@@ -137,6 +148,10 @@ def _named_otherwise(folder: Path) -> None:
         (_pointer, r"model\.safetensors is a pointer of Git LFS.*git lfs pull"),
         (_cut, "the weights cannot be loaded"),
         (_fp8, r"layers\.0\.self_attn\.q_proj\.weight is stored as F8_E4M3: its weights are quantized"),
+        (_integers(torch.int8), r"q_proj\.weight is stored as I8: its weights are quantized"),
+        (_integers(torch.uint8), r"q_proj\.weight is stored as U8: its weights are quantized"),
+        (_integers(torch.int32), r"q_proj\.weight is stored as I32: its weights are quantized"),
+        (_integers(torch.bool), r"q_proj\.weight is stored as BOOL: its weights are quantized"),
         (_untied, r"lm_head\.weight is missing, and config\.json does not tie it.*tie_word_embeddings: true"),
         (_named_otherwise, r"has consolidated\.safetensors, but neither model\.safetensors nor"),
     ],
@@ -169,3 +184,11 @@ def test_shards_are_loaded(folder: Path) -> None:
     assert len(_sharded(folder)) > 2
     found = load_policy(ModelSettings(path=str(folder))).model.state_dict()
     assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_buffers_of_integers_are_no_weights(folder: Path) -> None:
+    """Such as masks and positions, which older checkpoints have."""
+    tensors = load_file(folder / "model.safetensors")
+    buffers = {"model.layers.0.attn.bias": torch.ones(4, 4, dtype=torch.bool), "position_ids": torch.arange(4)}
+    save_file(tensors | buffers, folder / "model.safetensors", {"format": "pt"})
+    locate(str(folder))

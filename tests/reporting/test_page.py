@@ -19,6 +19,7 @@ from holdfast.reporting import page as report_page_module
 from holdfast.reporting import render_report, write_report
 from holdfast.reporting.before_and_after import before_and_after_figure
 from holdfast.reporting.figure import Figure
+from holdfast.reporting.likelihood import likelihood_tables
 from holdfast.reporting.number_format import difference_text, nats, p_text, percent, points, seconds
 from holdfast.reporting.samples import sample_words
 from holdfast.reporting.step_curves import loss_curves, main_curves, nll_curves, score_curves
@@ -355,6 +356,10 @@ def test_sets_that_nothing_judges_are_shown_without_a_score(make: Callable[[], d
     runs = [summary] if summary["kind"] == "run" else [run["summary"] for run in summary["runs"]]
     if runs[0]["evaluations"][1:]:
         assert "learning" in shown.text
+    has_scores = any(score["mean"] is not None for e in runs[0]["evaluations"] for score in e["scores"].values())
+    assert ("Every set, before and after" in shown.text) is (
+        has_scores and summary["kind"] == "run" and len(runs[0]["evaluations"]) > 1
+    )
     assert ("no complete run yet" in shown.text) is ("recipes" in summary and not summary["recipes"][0]["runs"])
     assert ("pass-at-k" in shown.ids()) is any(
         score["sampled"] for e in runs[0]["evaluations"] for score in e["scores"].values()
@@ -386,3 +391,13 @@ def test_pass_at_k_is_shown_with_intervals_over_items() -> None:
     assert all(title in shown.text for title in ("avg@8", "pass@1", "pass@4", "pass@8"))
     assert "pass@4" in summary_as_text(run)
     assert "Sampled answers" not in page(make_run(n=40)).text
+
+
+def test_only_a_set_that_nothing_judges_is_called_learned_by_its_nll() -> None:
+    """The verdict may say of a judged one that it is not learned."""
+    run = make_run(n=40, unjudged=("facts",), demonstrations=True)
+    changes = {name: text for table in likelihood_tables(SummaryView(run)) for name, _, _, text in table["rows"]}
+    entries = {e["set"]: e for e in run["nll_changes"] if e["what"] == "learning"}
+    assert {e["outcome"] for e in entries.values()} == {"fell"}
+    assert {name for name in entries if changes[name][0].endswith(": learned")} == {"facts"}
+    assert {name for name in entries if changes[name][0].endswith(": fell")} == entries.keys() - {"facts"}

@@ -2,15 +2,19 @@
 
 import json
 import signal
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
 import holdfast
+from adapter_kinds import stir
 from drift_factory import by_numpy, save_model, weights
 from holdfast import stop
 from holdfast.config.load import load_config
@@ -332,3 +336,21 @@ def test_measurements_that_are_off_leave_no_files(tmp_path: Path) -> None:
     assert (summary["drift"], summary["responses"], summary["artifacts"], summary["repetition"]) == ([], [], [], [])
     assert not (tmp_path / "run/drift").exists()
     assert not (tmp_path / "run/responses").exists()
+
+
+def test_drift_of_lora_on_an_adapter_is_that_of_the_merged_weights(tmp_path: Path) -> None:
+    path = write_config(tmp_path, "grpo", eval={"max_items": 2, "kl_items": 0, "samples": 0, "response_items": 0})
+    adapter = tmp_path / "adapter"
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    config = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"])
+    stir(get_peft_model(model, config)).save_pretrained(adapter)
+    changes = {"model.path": str(adapter), "model.lora.r": 2, "train.steps": 2}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.filterwarnings("ignore", category=UserWarning, module="(peft|torch)")
+        summary = holdfast.run(str(path), tmp_path / "run", **changes)
+    found = [entry["overall"]["relative_norm"] for entry in summary["drift"]]
+    load_policy(ModelSettings(path=str(adapter))).save_folder(tmp_path / "merged")
+    merged = [drift(tmp_path / "merged", tmp_path / f"run/models/stage-{stage}", earlier=()) for stage in (1, 2)]
+    assert found == pytest.approx([each.overall().relative_norm for each in merged], rel=1e-4)
+    assert min(found) > 0

@@ -10,6 +10,7 @@ import torch
 
 import holdfast
 from commands import Commands
+from holdfast.errors import DataError
 from holdfast.integrations import Watcher
 from holdfast.summary.read import read_summary
 from tiny_model import SAMPLE_TEXTS, build_tiny_model
@@ -130,6 +131,16 @@ def test_the_callback_watches_a_suite_that_nothing_judges(tmp_path: Path, config
     assert (last["mean"], last["nll"]) == (None, pytest.approx(probe["nll"]["old"], abs=1e-4))
     assert [(e["set"], e["what"]) for e in summary["nll_changes"]] == [("old", "forgetting")]
     assert any(sentence.startswith("Not judged: old.") for sentence in summary["verdict"])
+
+
+def test_a_demonstration_that_does_not_fit_is_one_line_for_a_watcher_too(
+    tmp_path: Path, config: dict[str, Any]
+) -> None:
+    model, tokenizer = load(Path(config["model"]["path"]))
+    (tmp_path / "long.jsonl").write_text(json.dumps({"prompt": "Write.", "completion": "x" * 9000}) + "\n")
+    watcher = Watcher([tmp_path / "long.jsonl"], tmp_path / "watched", max_new_tokens=6, drift=False)
+    with pytest.raises(DataError, match=r"more than the model's context of \d+ \(leave the item out\)$"):
+        watcher.start(model, tokenizer)
 
 
 @pytest.mark.learning

@@ -11,7 +11,7 @@ from holdfast.measure.matched import stage_trajectory
 from holdfast.summary.schema import summary_schema
 from holdfast.summary.upgrade import upgrade
 from holdfast.summary.verdict import comparison_verdict, run_verdict
-from summary_factory import SUITES, TASKS, Profile, make_comparison, make_run
+from summary_factory import FAILING, SUITES, TASKS, Profile, make_comparison, make_run, run_inputs, summary_of
 
 SCHEMA = jsonschema.Draft202012Validator(summary_schema())
 FREE = (*TASKS, *SUITES, *(f"{task}-ood" for task in TASKS))
@@ -179,3 +179,43 @@ def test_a_comparison_of_both_kinds_has_both() -> None:
     assert mixed["recipes"][0]["metrics"]["final_score"]["mean"] is not None
     nothing = make_comparison(("sft",), n=20, unjudged=FREE, missing=[("sft", s, 0) for s in range(3)])
     assert nothing["verdict"][0] == "No run is complete yet, so there is nothing to conclude."
+
+
+@pytest.mark.parametrize(
+    ("labels", "profiles", "words"),
+    [
+        (("sft",), {}, "points on the{} tasks at the end"),
+        (("sft", "sdft"), {"sft": FAILING}, "Only sdft learned the{} tasks"),
+        (("sft", "sdft"), {"sft": FAILING, "sdft": FAILING}, "No recipe learned the{} tasks"),
+        (("sft", "sdft"), {"sft": FAILING}, ") failed to learn the{} tasks"),
+    ],
+)
+def test_the_sentences_of_a_comparison_of_both_kinds_are_about_the_judged_tasks(
+    labels: tuple[str, ...], profiles: Any, words: str
+) -> None:
+    """A task that nothing judges may be learned where no judged one is."""
+    for unjudged, which in (("facts", " judged"), ("old-facts", "")):
+        verdict = make_comparison(labels, profiles=profiles, n=60, unjudged=(unjudged,))["verdict"]
+        assert any(words.format(which) in sentence for sentence in verdict)
+
+
+def test_scores_by_exact_match_that_an_earlier_version_gave_are_not_kept() -> None:
+    """Such a version began the run, and a later one took it up: nothing judges the set, from the beginning on."""
+    inputs = run_inputs("sft", n=40, unjudged=("facts",))
+    for each in inputs["evaluations"][:3]:
+        each["sets"]["facts"] |= {"mean": 0.0, "ci95": [0.0, 0.1], "reward": 0.0, "format_ok": 1.0, "nll": None}
+        each["items"]["facts"] = [0.0] * 40
+        each["nll"] = {}
+        for sample in each["samples"]["facts"]:
+            sample["reward"] = 0.0
+    for probe in inputs["probes"][:5]:
+        probe["scores"]["facts"] = 0.0
+    summary = summary_of(**inputs)
+    SCHEMA.validate(summary)
+    assert {e["scores"]["facts"]["mean"] for e in summary["evaluations"]} == {None}
+    assert all("facts" not in probe["scores"] for probe in summary["probes"])
+    assert all(c["reward"] is None for s in summary["samples"] if s["set"] == "facts" for c in s["completions"])
+    assert "facts" not in summary["metrics"]["learned_score"]["per_task"]
+    assert not any("facts 0.0" in sentence for sentence in summary["verdict"])
+    judged = summary_of(**run_inputs("sft", n=40))
+    assert {e["scores"]["facts"]["mean"] is None for e in judged["evaluations"]} == {False}

@@ -23,7 +23,8 @@ class ModelSettings(Settings):
     """Which model is trained, and how its weights are stored."""
 
     path: str = LAB
-    """A local folder, a hub id, or one of the [lab](lab.md)'s bases: `lab` or `lab-wide`."""
+    """A local folder, a hub id, or one of the [lab](lab.md)'s bases: `lab` or `lab-wide`. An adapter of peft is merged
+    into its base."""
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
     dtype: Literal["float32", "bfloat16"] = "float32"

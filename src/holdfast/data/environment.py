@@ -70,14 +70,17 @@ class CheckedEnvironment:
         Raises:
             DataError: the environment raises, or returns something else than messages of text.
         """
-        answer = call(lambda: _listed(self._environment.step(completion)), self._where, _MUST)
-        return None if answer is None else [self._message(each) for each in answer] or None
+        return call(lambda: self._messages(self._environment.step(completion)), self._where, _MUST)
 
     def verdict(self) -> "Verdict":
         """See `Environment.verdict`."""
         from holdfast.data.example import as_verdict
 
-        return as_verdict(call(self._environment.verdict, self._where, _MUST), self._where)
+        return as_verdict(call(lambda: self._environment.verdict(), self._where, _MUST), self._where)
+
+    def _messages(self, answer: Any) -> "list[Message] | None":
+        listed = _listed(answer)
+        return None if listed is None else [self._message(each) for each in listed] or None
 
     def _message(self, given: Any) -> "Message":
         if not isinstance(given, Mapping) or not {"role", "content"} <= given.keys():

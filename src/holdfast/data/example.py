@@ -143,7 +143,10 @@ def _feedback(given: Any) -> str:
 def _answer(given: Any) -> str | None:
     value = number(given)
     if isinstance(value, numbers.Real | Decimal):
-        value = str(value)
+        try:
+            value = str(value)
+        except ValueError:
+            raise DataError(f"the answer is {_shown(given)}", fix="return text, or a shorter number") from None
     if value is not None and not isinstance(value, str):
         raise DataError(f"the answer is {_shown(given)}, not text", fix="return text, a number, or None for no answer")
     return None if value is None else short_text(value)
@@ -162,7 +165,10 @@ def _format_ok(given: Any) -> bool:
 def _shown(value: Any) -> str:
     """A value in a message: numbers and None themselves, anything else by its type."""
     if value is None or isinstance(number(value), numbers.Real | Decimal):
-        text = repr(value)
+        try:
+            text = repr(value)
+        except ValueError:  # Python writes no integer of more than some thousand digits
+            return f"a {type(value).__name__} of too many digits to write"
         return text if len(text) <= 40 else f"a {type(value).__name__} of {len(text)} digits"
     return f"a {type(value).__name__}"
 

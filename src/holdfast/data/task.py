@@ -1,9 +1,9 @@
 """Tasks, which stages train on, and suites, which are only evaluated."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from inspect import signature
+from inspect import Parameter, signature
 from typing import Any, Literal
 
 from holdfast.data.environment import Episodes
@@ -126,13 +126,23 @@ def _takes_reasoning(verifier: Verify) -> bool:
     """Whether a verifier has a parameter `reasoning`."""
     try:
         return _has_reasoning(verifier)
-    except TypeError:  # it cannot be hashed
+    except Exception:  # it cannot be hashed, or not compared with another
         return _has_reasoning.__wrapped__(verifier)
 
 
 @lru_cache(maxsize=256)
 def _has_reasoning(verifier: Verify) -> bool:
+    shown = _parameters(verifier, follow_wrapped=True)
+    own = _parameters(verifier, follow_wrapped=False) or shown
+    if "reasoning" in own:
+        return True
+    # A decorator with `functools.wraps` shows the parameters of what it wraps, but may not pass this one on.
+    return "reasoning" in shown and any(each.kind is Parameter.VAR_KEYWORD for each in own.values())
+
+
+def _parameters(verifier: Verify, *, follow_wrapped: bool) -> Mapping[str, Parameter]:
+    """A function's parameters. None for functions of compiled modules, which have no signature."""
     try:
-        return "reasoning" in signature(verifier).parameters
-    except (TypeError, ValueError):  # functions of compiled modules have no signature
-        return False
+        return signature(verifier, follow_wrapped=follow_wrapped).parameters
+    except (TypeError, ValueError):
+        return {}

@@ -45,9 +45,10 @@ def number(value: Any) -> Any:
     """A number of Python, NumPy or torch (one entry, no shape) as Python's own; any other value as it is."""
     if isinstance(value, numbers.Real | Decimal):
         return value
-    if hasattr(value, "item") and getattr(value, "shape", None) in ((), (1,)):
-        return value.item()
-    return value
+    try:
+        return value.item() if value.shape in ((), (1,)) else value
+    except Exception:  # it has neither, or is no number now, such as a tensor without data
+        return value
 
 
 def own_copy(value: Any) -> Any:
@@ -73,13 +74,16 @@ def call(function: Callable[[], T], where: str, must: str) -> T:
         must: what such a function has to do, for the message.
 
     Raises:
-        DataError: the function raises anything, `SystemExit` included; in one line that names it.
+        DataError: the function raises anything but `KeyboardInterrupt`, `SystemExit` included; in one line that names
+            it.
     """
     try:
         return function()
     except DataError as error:
         raise DataError(error.what, where=where, fix=error.fix) from error
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # also asyncio's `CancelledError` and what test frameworks raise
         raise DataError(f"it raised {type(error).__name__}: {_reason(error)}", where=where, fix=must) from error
 
 

@@ -25,7 +25,7 @@ from holdfast.measure.item_tests import POWER, ItemComparison, compare_items
 from holdfast.measure.likelihood import NllChange, nll_change
 from holdfast.measure.statistics import LEVEL, holm
 from holdfast.summary.verdict import points
-from holdfast.summary.words import ALPHA
+from holdfast.summary.words import ALPHA, count, signed_nats
 
 MARGIN = 2.0
 """The default margin, in points."""
@@ -125,11 +125,11 @@ class UnjudgedSet:
         start = f"{self.name} is not judged, so it does not decide"
         if (c := self.nll) is None:
             return f"{start}."
-        interval = "" if c.ci95 is None else f"95% CI {c.ci95[0]:+.3f} to {c.ci95[1]:+.3f}, "
+        interval = "" if c.ci95 is None else f"95% CI {signed_nats(c.ci95[0])} to {signed_nats(c.ci95[1])}, "
         shown = {"fell": ". They are more probable", "rose": ". They are LESS probable", "not shown": ""}[c.outcome]
         return (
             f"{start}: NLL of its demonstrations {c.before:.3f} to {c.after:.3f} nats per token "
-            f"(change {c.change:+.3f}, {interval}{c.n} items){shown}."
+            f"(change {signed_nats(c.change)}, {interval}{count(c.n, 'item')}){shown}."
         )
 
 
@@ -233,10 +233,13 @@ def judge(
 
 def _unjudged(base: EvaluationJson, candidate: EvaluationJson) -> list[UnjudgedSet]:
     """The sets that the base was evaluated on and that nothing judges."""
-    sets = base.get("sets")
+    return [UnjudgedSet(name, _nll_change(name, base, candidate)) for name in _unjudged_names(base)]
+
+
+def _unjudged_names(evaluation: EvaluationJson) -> list[str]:
+    sets = evaluation.get("sets")
     known = sets.items() if isinstance(sets, Mapping) else ()
-    names = [name for name, numbers in known if isinstance(numbers, Mapping) and numbers.get("mean") is None]
-    return [UnjudgedSet(name, _nll_change(name, base, candidate)) for name in names]
+    return [name for name, numbers in known if isinstance(numbers, Mapping) and numbers.get("mean") is None]
 
 
 def _nll_change(name: str, base: EvaluationJson, candidate: EvaluationJson) -> NllChange | None:
@@ -261,10 +264,18 @@ def _shared_sets(base: EvaluationJson, candidate: EvaluationJson) -> list[str]:
         raise RunError("nothing judges any of its sets, so there is no score to compare", fix=fix)
     if not names:
         raise RunError("the base's evaluation has no item scores", fix="evaluate it with `holdfast eval --json`")
-    missing = [name for name in names if name not in others]
+    own, evaluated = _unjudged_names(base), {*others, *_unjudged_names(candidate)}
+    missing = [name for name in [*names, *own] if name not in evaluated]
     if missing:
         raise RunError(
             f"the candidate was not evaluated on {', '.join(missing)}", fix="evaluate both with the same configuration"
+        )
+    once = [name for name in [*names, *own] if (name in names) != (name in others)]
+    if once:
+        # Versions before 3 of the summary scored sets of demonstrations by exact match.
+        raise RunError(
+            f"only one of the two evaluations judges {', '.join(once)}",
+            fix="evaluate both with the same configuration and version",
         )
     return names
 

@@ -9,6 +9,7 @@ from holdfast.data.seeds import derive_seed
 from holdfast.data.task import Suite
 from holdfast.errors import DataError
 from holdfast.evaluation.evaluator import Evaluation, Evaluator
+from holdfast.evaluation.likelihood import DemonstrationTooLong
 from holdfast.evaluation.set_answers import ScoredBy, SetAnswers
 from holdfast.measure.artifacts import compression_ratio, repeated_share, units_of_text
 from holdfast.measure.artifacts.repetition import LOOPING
@@ -65,6 +66,8 @@ class Questions:
                     where=f"{suite.name}: {error.example_id}",
                     fix="lower max_new_tokens, or leave the item out",
                 ) from error
+            except DemonstrationTooLong as error:  # a watcher has no setting that drops items
+                raise DataError(error.what, where=error.where, fix="leave the item out") from error
             self.prompt_ids |= {(suite.name, e.id): ids for e, ids in zip(suite.test, prompts, strict=True)}
 
     def answer(self) -> dict[str, SetAnswers]:

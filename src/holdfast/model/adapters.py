@@ -74,7 +74,7 @@ def find_source(path: str, revision: str | None) -> Source:
             raise model_and_adapter(weights, where)
     config = read_json(config_file, where)
     base = _base(config, config_file.parent, where)
-    has_tokenizer = (config_file.parent / "tokenizer_config.json").is_file()
+    has_tokenizer = has_file(found, "tokenizer_config.json", revision=revision)
     return Source(where, base, config.get("revision"), found, revision, found if has_tokenizer else base)
 
 

@@ -203,10 +203,18 @@ def _check_file(path: Path, where: str) -> None:
             dtypes = {key: opened.get_slice(key).get_dtype() for key in opened.keys()}  # noqa: SIM118 - not a mapping
     except (OSError, SafetensorError) as error:
         raise ModelError(f"the weights cannot be loaded: {path.name}: {error}", where=where, fix=_AGAIN) from error
-    narrow = next((key for key, dtype in dtypes.items() if re.match("F[468](_|$)", dtype)), None)
+    narrow = next((key for key, dtype in dtypes.items() if _is_quantized(key, dtype)), None)
     if narrow is not None:
         raise ModelError(
             f"{narrow} is stored as {dtypes[narrow]}: its weights are quantized",
             where=where,
             fix="use the model that it was quantized from",
         )
+
+
+def _is_quantized(key: str, dtype: str) -> bool:
+    """Whether a tensor is in a dtype for inference. transformers would take integers for the weights themselves.
+
+    Buffers, such as positions and masks, are integers in some models.
+    """
+    return bool(re.match("F[468](_|$)", dtype) or (key.endswith("weight") and re.match("[IU]|BOOL", dtype)))

@@ -8,7 +8,7 @@ from holdfast.reporting.view import MatrixCell, SummaryView
 
 
 def before_and_after_figure(view: SummaryView) -> Figure | None:
-    """A row per set with up to three marks; None for a comparison, and before the first stage is evaluated."""
+    """A row per set with up to three marks; None for a comparison, and if no set has a score before and at the end."""
     stages = view.stages(0)
     if not view.is_run or len(stages) < 2:
         return None
@@ -24,6 +24,8 @@ def before_and_after_figure(view: SummaryView) -> Figure | None:
         cells = [None if stage is None else view.cell(view.recipes[0], 0, stage, name) for stage in at]
         if cells[0] is not None and cells[2] is not None:
             table[name] = cells
+    if not table:
+        return None
     traces: list[Spec] = []
     for name, cells in table.items():
         xs = [100 * cell.mean for cell in cells if cell is not None]
@@ -55,7 +57,7 @@ def before_and_after_figure(view: SummaryView) -> Figure | None:
     return Figure(
         id="fig-sets",
         title="Every set, before and after",
-        note="Whiskers are 95% CIs over the items of a set.",
+        note="Whiskers are 95% CIs over the items of a set. Sets that nothing judges have no score and are not shown.",
         alt="Dot plot. " + "; ".join(f"{row[0]}: {row[1]}% before, {row[3]}% at the end" for row in rows) + ".",
         spec={
             "data": traces,

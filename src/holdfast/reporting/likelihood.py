@@ -16,7 +16,7 @@ OUTCOMES = {
     ("transfer", "fell"): "improved",
     ("transfer", "rose"): "rose",
 }
-"""What a change that is shown is called."""
+"""What a change that is shown is called in a set that nothing judges."""
 
 
 def likelihood_tables(view: SummaryView) -> list[dict[str, Any]]:
@@ -82,7 +82,10 @@ def _change(what: str, entries: Sequence[Mapping[str, Any]]) -> str:
     interval = ""
     if entry["ci95"] is not None:
         interval = f" (95% CI {_signed(entry['ci95'][0])} to {_signed(entry['ci95'][1])})"
-    shown = OUTCOMES.get((what, entry["outcome"]), "no change is shown")
+    # A judged set is learned or forgotten by its score.
+    names = {} if entry["judged"] else OUTCOMES
+    shown = names.get((what, entry["outcome"]), entry["outcome"])
+    shown = "no change is shown" if shown == "not shown" else shown
     return f"{what} {_signed(entry['change'])}{interval}: {shown}"
 
 

@@ -162,7 +162,7 @@ def open_model(path: str | Path, other: str | Path | None = None) -> Model:
     if (folder / "adapter_config.json").is_file():
         return _open_adapter(str(path), folder, other)
     config = _json(folder / "config.json") if (folder / "config.json").is_file() else {}
-    if "quantization_config" in config:
+    if config.get("quantization_config"):
         raise ModelError("its weights are quantized", where=str(path), fix="use the model that it was quantized from")
     tensors, left_out = _stored(folder, str(path))
     return Model(str(path), tensors, _ties(config, tensors), left_out)
@@ -203,7 +203,10 @@ def _stored(folder: Path, where: str) -> tuple[dict[str, Stored], dict[str, str]
     index = folder / "model.safetensors.index.json"
     one = folder / "model.safetensors"
     if index.is_file():
-        paths = sorted({folder / name for name in _json(index)["weight_map"].values()})
+        shards = _json(index).get("weight_map")
+        if not isinstance(shards, dict) or not shards:
+            raise ModelError("names no weights", where=str(index), fix="copy the model again")
+        paths = sorted({folder / str(name) for name in shards.values()})
     else:
         paths = [one] if one.is_file() else sorted(folder.glob("*.safetensors"))
     if not paths:

@@ -14,9 +14,10 @@ from holdfast.evaluation.drift import MatrixDrift, drift
 from holdfast.evaluation.drift.stages import drift_entry
 from holdfast.evaluation.embedding import Embedder, compare_embeddings
 from holdfast.evaluation.evaluator import Evaluation, Evaluator
+from holdfast.model.folders import is_adapter
 from holdfast.model.processes import Processes
 from holdfast.store.files import json_safe, read_json, write_json
-from holdfast.store.model_folder import hub_folder
+from holdfast.store.model_folder import hub_folder, locate
 from holdfast.store.run_directory import RunDirectory
 from holdfast.stream.observer import Observer
 from holdfast.summary.responses import Answers, stage_record
@@ -148,12 +149,13 @@ class Measuring:
     def _measure_drift(self, stage: int) -> None:
         """Compare a stage's saved weights with the base's. Under LoRA that is the adapter, because merging rounds."""
         folders = [self.directory.model(number) for number in range(1, stage + 1)]
-        if self.model.lora is not None:
-            folders = [folder / "adapter" for folder in folders]
         base = self.model.path
         try:
             if self.model.revision is not None and not Path(base).is_dir():
                 base = str(hub_folder(base, self.model.revision))
+            # An adapter on an adapter cannot be read, so there the merged weights are compared.
+            if self.model.lora is not None and not is_adapter(locate(base)):
+                folders = [folder / "adapter" for folder in folders]
             result = drift(
                 base,
                 folders[-1],

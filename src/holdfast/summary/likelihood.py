@@ -17,7 +17,7 @@ from typing import Any
 from holdfast.measure.likelihood import ItemNll, nll_change
 from holdfast.measure.metrics import METRICS
 from holdfast.measure.scores import Json
-from holdfast.summary.words import ALPHA, SummaryPart, count, join
+from holdfast.summary.words import ALPHA, SummaryPart, count, join, signed_nats
 
 _WHAT = {"retention": "forgetting", "ood": "transfer"}
 
@@ -122,10 +122,10 @@ def _change(entry: SummaryPart) -> str:
         evidence = f"{items}, so no interval"
     else:
         low, high = entry["ci95"]
-        evidence = f"95% CI {low:+.3f} to {high:+.3f}, {items}"
+        evidence = f"95% CI {signed_nats(low)} to {signed_nats(high)}, {items}"
     result = _OUTCOMES[entry["what"]].get(entry["outcome"], "no change is shown")
     numbers = f"{entry['set']} {entry['before']:.3f} to {entry['after']:.3f}"
-    return f"{numbers} (change {entry['change']:+.3f}, {evidence}): {result}"
+    return f"{numbers} (change {signed_nats(entry['change'])}, {evidence}): {result}"
 
 
 def unjudged_in_comparison(summary: SummaryPart) -> list[str]:
@@ -153,9 +153,9 @@ def _extremes(summary: SummaryPart, name: str) -> list[str]:
         return []
     if len(known) == 1:
         ((label, value),) = known.items()
-        return [f"{metric.label}: {label} {value:+.3f} nats."]
+        return [f"{metric.label}: {label} {signed_nats(value)} nats."]
     best, *_, worst = sorted(known, key=known.__getitem__)
-    text = f"{metric.label}: best {best}, {known[best]:+.3f} nats; worst {worst}, {known[worst]:+.3f}."
+    text = f"{metric.label}: best {best}, {signed_nats(known[best])} nats; worst {worst}, {signed_nats(known[worst])}."
     entry = next(p for p in summary["paired"] if p["metric"] == name and {p["a"], p["b"]} == {best, worst})
     if entry["difference"] is None:
         return [f"{text} No runs of the two share seed and task order, so no difference is given."]

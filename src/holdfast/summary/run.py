@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from holdfast.measure.likelihood import set_nll
 from holdfast.measure.metrics import compute_metrics
@@ -25,6 +26,7 @@ _SCORE_FIELDS = (
 
 def build_run_summary(run: RunDescription, logs: RunLogs, measured: Measured) -> Json:
     """The `summary.json` of one run, finished or not. `holdfast.summary.models.run` describes every field."""
+    logs, measured = _without_exact_match(logs, measured)
     evaluations = [{"stage": e["stage"], "task": e["task"], "scores": _scores(e["sets"])} for e in measured.evaluations]
     offsets = stage_offsets(logs.metrics, len(run.order))
     summary: Json = {
@@ -64,6 +66,32 @@ def build_run_summary(run: RunDescription, logs: RunLogs, measured: Measured) ->
     summary = json_safe(summary)
     summary["verdict"] = run_verdict(summary)
     return summary
+
+
+def _without_exact_match(logs: RunLogs, measured: Measured) -> tuple[RunLogs, Measured]:
+    """The records of a run that a version before 3 of the summary began, and a later one took up.
+
+    Earlier versions scored sets of demonstrations by exact match. A set that nothing judges in a later evaluation had
+    no score in the earlier ones either.
+    """
+    unjudged = {name for e in measured.evaluations for name, own in e["sets"].items() if own["mean"] is None}
+    if not any(own["mean"] is not None for e in measured.evaluations for n, own in e["sets"].items() if n in unjudged):
+        return logs, measured
+    no_score = dict.fromkeys(("mean", "ci95", "reward", "format_ok"))
+    evaluations = [
+        {
+            **e,
+            "sets": {name: {**own, **no_score} if name in unjudged else own for name, own in e["sets"].items()},
+            "items": {name: own for name, own in (e.get("items") or {}).items() if name not in unjudged},
+            "samples": {
+                name: [{**each, "reward": None} for each in own] if name in unjudged else own
+                for name, own in (e.get("samples") or {}).items()
+            },
+        }
+        for e in measured.evaluations
+    ]
+    probes = [{**p, "scores": {n: v for n, v in p["scores"].items() if n not in unjudged}} for p in logs.probes]
+    return replace(logs, probes=probes), replace(measured, evaluations=evaluations)
 
 
 def predicted_forgetting(

@@ -110,7 +110,7 @@ def comparison_verdict(summary: SummaryPart) -> list[str]:
     fair = [m for m in pairs if m["difference"] is not None]
     fair.sort(key=lambda m: (not is_shown(m), not is_shown_alone(m), -abs(m["difference"])))
     return [
-        *_headline(recipes, learned, fair),
+        *_headline(recipes, learned, fair, _tasks(summary)),
         *_beyond_headline(fair),
         *_not_compared(pairs),
         *_stopped(summary),
@@ -128,23 +128,31 @@ def comparison_verdict(summary: SummaryPart) -> list[str]:
     ]
 
 
-def _headline(recipes: Sequence[SummaryPart], learned: Sequence[str], fair: Sequence[SummaryPart]) -> list[str]:
+def _tasks(summary: SummaryPart) -> str:
+    """The tasks that scores are about, in words: some may have none."""
+    unjudged = {name for run in summary["runs"] for name in unjudged_sets(run["summary"])}
+    return "the judged tasks" if unjudged & set(summary["tasks"]) else "the tasks"
+
+
+def _headline(
+    recipes: Sequence[SummaryPart], learned: Sequence[str], fair: Sequence[SummaryPart], tasks: str
+) -> list[str]:
     if len(recipes) == 1:
         (only,) = recipes
         loss = only["metrics"]["loss_of_earlier"]["mean"]
         change = "" if loss is None else f" and {_change(loss)}"
         final = points(only["metrics"]["final_score"]["mean"])
         runs = count(only["runs"], "run")
-        return [f"{only['label']} scored {final} points on the tasks at the end{change} ({runs})."]
+        return [f"{only['label']} scored {final} points on {tasks} at the end{change} ({runs})."]
     if not learned:
         best = max(recipes, key=lambda r: r["metrics"]["learned_score"]["mean"])
         reached = points(best["metrics"]["learned_score"]["mean"])
         return [
-            f"No recipe learned the tasks. The best, {best['label']}, reached {reached} points right after a task's "
+            f"No recipe learned {tasks}. The best, {best['label']}, reached {reached} points right after a task's "
             "own stage."
         ]
     if len(learned) == 1:
-        return [f"Only {learned[0]} learned the tasks, so forgetting cannot be compared fairly."]
+        return [f"Only {learned[0]} learned {tasks}, so forgetting cannot be compared fairly."]
     if len(fair) > 1 and all(m["ci95"] is not None and not is_shown(m) for m in fair):
         clearest = _a_minus_b(fair[0]) if _is_inconclusive(fair[0]) else _forgot_more(fair[0])
         return [
@@ -237,7 +245,9 @@ def _not_learned(summary: SummaryPart, recipes: Sequence[SummaryPart]) -> list[s
     sentences = []
     if failed:
         its = "its" if len(failed) == 1 else "their"
-        sentences.append(f"{join(failed)} failed to learn the tasks ({below}), so {its} forgetting is not comparable.")
+        sentences.append(
+            f"{join(failed)} failed to learn {_tasks(summary)} ({below}), so {its} forgetting is not comparable."
+        )
     if partly:
         sentences.append(f"Not learned ({below}): {'; '.join(partly)}.")
     return sentences

@@ -17,3 +17,8 @@ def join(names: Sequence[str]) -> str:
 def count(n: int, noun: str) -> str:
     """A number with its noun, such as "1 run" or "2 runs"."""
     return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+def signed_nats(change: float) -> str:
+    """A change in nats with its sign and three decimals; with one significant figure if these would be zeros."""
+    return f"{change + 0.0:+.3f}" if change == 0 or abs(change) >= 0.0005 else f"{change:+.0e}"

@@ -142,6 +142,13 @@ def test_matrices_that_training_left_alone_are_in_no_median_and_are_counted(tmp_
     assert "2 of 5 matrices did not move at all." in as_text(found)
 
 
+def test_an_empty_quantization_is_none(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    a, _ = pair
+    for number, empty in enumerate((None, {})):
+        same = save_model(tmp_path / str(number), weights(), quantization_config=empty)
+        assert drift(a, same).overall().relative_norm == 0
+
+
 def test_tied_head_is_measured_once(tmp_path: Path) -> None:
     start = weights()
     head = {"lm_head.weight": start["model.embed_tokens.weight"]}
@@ -362,6 +369,12 @@ def test_mistakes_are_one_line(pair: tuple[Path, Path], tmp_path: Path, command:
         str(save_model(tmp_path / "other", {"x": random(3, 3)})): "no tensor in common",
         str(save_model(tmp_path / "4bit", weights(), quantization_config={"bits": 4})): "its weights are quantized",
     }
+    for number, (weight_map, message) in enumerate(
+        [({}, "names no weights"), ([], "names no weights"), (None, "names no weights"), ({"x": 5}, "cannot be read")]
+    ):
+        folder = save_model(tmp_path / f"index-{number}", weights(), shards=2)
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+        mistakes[str(folder)] = message
     for path, message in mistakes.items():
         outcome = command("drift", a, path)
         assert (outcome.code, outcome.err.count("\n")) == (2, 1), path

@@ -7,7 +7,7 @@ import torch
 
 import holdfast
 from holdfast.config.load import load_config
-from holdfast.config.settings import RunConfig
+from holdfast.config.settings import PassAtKSettings, RunConfig
 from holdfast.store.run_directory import RunDirectory
 from holdfast.stream.check.duration import time_estimate
 from holdfast.stream.check.trial import try_batches
@@ -79,3 +79,13 @@ def test_more_steps_and_more_probes_take_longer(tmp_path: Path) -> None:
     assert times[1]["training"] > 50 * times[0]["training"]
     assert times[1]["sampling"] > 50 * times[0]["sampling"]
     assert times[1]["evaluations"] > 50 * times[0]["evaluations"]
+
+
+def test_samples_for_pass_at_k_are_counted(tmp_path: Path) -> None:
+    run = _prepared(write_config(tmp_path, "grpo"), tmp_path / "run")
+    trials = [try_batches(run, number, 2) for number in (1, 2)]
+    plain = time_estimate(run, trials)["evaluations"]
+    run.config = run.config.model_copy(
+        update={"eval": run.config.eval.model_copy(update={"pass_at_k": PassAtKSettings(k=[500])})}
+    )
+    assert time_estimate(run, trials)["evaluations"] > 20 * plain

@@ -10,7 +10,7 @@ from holdfast.measure.scores import ScoreMatrix, Scores
     kind="score",
     higher_is_better=True,
     definition="Mean over the tasks, after the last stage, of the probability that at least one of k sampled answers "
-    "gets the full reward, for the largest k of `eval.pass_at_k`.",
+    "gets the full reward, for the largest k that was asked for.",
     formula="mean over items of 1 − C(n − c, k) / C(n, k), over all tasks",
     by="task",
 )

@@ -104,7 +104,7 @@ def _evaluation_seconds(run: Run, steps: int) -> float:
         started = time.perf_counter()
         evaluator.answer([(each, timed)])
         per_item = (time.perf_counter() - started) / len(timed)
-        whole += per_item * (len(items) + _compared(config, each, len(items)))
+        whole += per_item * (len(items) + _compared(config, each, len(items)) + _samples(config, each, len(items)))
         if isinstance(each, Task) or each.kind == "retention":
             probe += per_item * min(len(items), config.eval.probe_items)
     probes = steps // config.eval.probe_steps if config.eval.probe_steps else 0
@@ -118,6 +118,12 @@ def _compared(config: RunConfig, each: Task | Suite, items: int) -> int:
     compared = min(config.eval.kl_items, config.eval.response_items)
     of_base = config.eval.kl_items if isinstance(each, Task) else compared
     return min(items, of_base) + min(items, compared)
+
+
+def _samples(config: RunConfig, each: Task | Suite, items: int) -> int:
+    """How many answers of a set are sampled besides, for pass@k."""
+    settings = config.eval.pass_at_k
+    return items * settings.samples if settings is not None and each.is_judged else 0
 
 
 def _wait(policy: Policy) -> None:
