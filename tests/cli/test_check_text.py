@@ -59,6 +59,13 @@ def test_a_long_prompt_is_cut_in_the_middle(result: dict[str, Any]) -> None:
     assert "| … 88 lines …" in text
 
 
+def test_white_space_is_shown_as_it_is(result: dict[str, Any]) -> None:
+    preview = result["preview"][0] | {"prompt": "a\tb  c\r\nd"}
+    lines = check_as_text("own", {**result, "preview": [preview]}).split("\n")
+    assert "      | a\tb  c␍" in lines
+    assert "      | d" in lines
+
+
 def test_what_was_left_out_and_what_leaks_is_said(result: dict[str, Any]) -> None:
     task = result["tasks"][0] | {"dropped": 2, "dropped_records": 3}
     leak = {"set": "plus-0", "sentence": "plus-0: 1 of 3 prompts stand in the training data of plus-1"}

@@ -126,7 +126,9 @@ def _preview(example: Mapping[str, Any]) -> list[str]:
 
 def _block(text: str) -> list[str]:
     """A text as it is, with a bar at the start of each line."""
-    lines = [part for line in text.split("\n") for part in textwrap.wrap(line, WIDEST, drop_whitespace=False) or [""]]
+    wrap = textwrap.TextWrapper(WIDEST, drop_whitespace=False, expand_tabs=False, replace_whitespace=False)
+    shown = text.replace("\r", "␍")  # a terminal would write the next characters over the line
+    lines = [part for line in shown.split("\n") for part in wrap.wrap(line) or [""]]
     if len(lines) > MOST_LINES:
         head, tail = MOST_LINES * 2 // 3, MOST_LINES // 3
         lines = [*lines[:head], f"… {len(lines) - head - tail} lines …", *lines[-tail:]]

@@ -66,6 +66,17 @@ def test_a_batch_without_a_signal_is_timed_as_if_it_had_one(tmp_path: Path) -> N
     assert not any(row.has_signal for row in trials[0].batch)
 
 
+def test_samples_for_pass_at_k_take_time(tmp_path: Path) -> None:
+    """Twenty samples of each item are twenty more answers."""
+    path = write_config(tmp_path, "grpo", eval={"kl_items": 0})
+    seconds = []
+    for changes in ({}, {"eval.pass_at_k": [1, 20]}):
+        run = Run(load_config(path, RunConfig, changes), RunDirectory("unused"))
+        run.prepare()
+        seconds.append(time_estimate(run, [try_batches(run, number, 2) for number in (1, 2)])["evaluations"])
+    assert seconds[1] > 5 * seconds[0]
+
+
 def test_more_steps_and_more_probes_take_longer(tmp_path: Path) -> None:
     path = write_config(tmp_path, "grpo")
     few, many = (

@@ -108,3 +108,18 @@ def test_a_teacher_plays_episodes_too(tmp_path: Path) -> None:
     ]
     (found,) = api.check(path, items=3, tasks=tasks)["teacher"]
     assert found["verdict"] in ("better", "worse", "not shown")
+
+
+def test_a_teacher_that_scales_advantages_is_a_teacher_too(tmp_path: Path) -> None:
+    """RLSD's teacher gives no divergence. It was "0 prompts have a teacher"."""
+    path = write_config(tmp_path, "grpo", recipe={"name": "rlsd", "num_generations": 3})
+    changes = {f"tasks.plus-{n}.verifier": "small_runs:by_letters" for n in (0, 1)}
+    for found in api.check(path, items=6, **changes)["teacher"]:
+        assert found["verdict"] in ("better", "worse", "not shown")
+        assert found["prompts_with_teacher"] > 0
+
+
+@pytest.mark.parametrize(("graded", "expected"), [(True, "+0.00 to +0.89"), (False, "+0 to +89")])
+def test_no_end_of_an_interval_is_minus_zero(graded: bool, expected: str) -> None:
+    check = TeacherCheck("own", "not shown", 5, 5, 1.0, 0.2, graded, [-0.0004, 0.89], 0.06)
+    assert f"95% CI of the difference {expected}" in check.sentence()

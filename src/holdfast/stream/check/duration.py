@@ -104,11 +104,16 @@ def _evaluation_seconds(run: Run, steps: int) -> float:
         started = time.perf_counter()
         evaluator.answer([(each, timed)])
         per_item = (time.perf_counter() - started) / len(timed)
-        whole += per_item * (len(items) + _compared(config, each, len(items)))
+        whole += per_item * (len(items) * (1 + _sampled(config, each)) + _compared(config, each, len(items)))
         if isinstance(each, Task) or each.kind == "retention":
             probe += per_item * min(len(items), config.eval.probe_items)
     probes = steps // config.eval.probe_steps if config.eval.probe_steps else 0
     return whole * (len(run.steps) + 1) + probe * probes
+
+
+def _sampled(config: RunConfig, each: Task | Suite) -> int:
+    """How many answers to each item of a set are sampled for pass@k."""
+    return config.eval.pass_at_k.samples if config.eval.pass_at_k is not None and each.is_judged else 0
 
 
 def _compared(config: RunConfig, each: Task | Suite, items: int) -> int:
