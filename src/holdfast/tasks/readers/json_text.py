@@ -86,7 +86,9 @@ def _parse(text: str, where: str) -> Any:
         place = f"line {error.lineno}, column {error.colno}" if error.lineno > 1 else f"column {error.colno}"
         raise DataError(f"is not valid JSON: {error.msg} at {place}", where=where, fix=_fix(text, error)) from None
     except (RecursionError, ValueError) as error:
-        raise DataError(f"cannot be read as JSON: {first_line(error)}", where=where, fix="check its syntax") from None
+        fix = "write a number of so many digits as text" if "digits" in str(error) else "check its syntax"
+        what = f"cannot be read as JSON: {first_line(error).partition('; use sys')[0]}"
+        raise DataError(what, where=where, fix=fix) from None
 
 
 def _refuse_constant(name: str) -> None:
