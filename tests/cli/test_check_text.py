@@ -8,7 +8,7 @@ import pytest
 
 from commands import LAB_RUN, Commands
 from holdfast import api
-from holdfast.cli.check_text import check_as_text
+from holdfast.cli.check_text import check_as_text, comparison_as_text
 from small_runs import write_config
 
 
@@ -73,6 +73,13 @@ def test_what_was_left_out_and_what_leaks_is_said(result: dict[str, Any]) -> Non
     assert "2 training examples dropped as too long, 3 faulty records left out; judged by" in text
     assert leak["sentence"] in text
     assert "no test item stands in the training data" not in text
+
+
+def test_a_comparison_that_needs_more_disk_than_is_free_is_warned_of() -> None:
+    """Each of its runs may fit alone."""
+    comparison = {"runs": 3, "disk": 3e9, "time": 60.0, "free_disk": 2 * 10**9}
+    assert comparison_as_text(comparison).startswith("WARNING: all 3 runs together: about 3.0 GB of 2.0 GB free disk")
+    assert comparison_as_text({**comparison, "disk": 1e9}).startswith("all 3 runs together: about 1.0 GB of 2.0 GB")
 
 
 @pytest.mark.slow

@@ -53,8 +53,10 @@ def _warnings(warnings: Sequence[str], lines: Iterable[str]) -> list[str]:
 
 def comparison_as_text(comparison: Mapping[str, Any]) -> str:
     """What all runs of a comparison need together."""
-    disk, time = decimal(int(comparison["disk"])), seconds(comparison["time"])
-    return f"all {comparison['runs']} runs together: about {disk} of disk, about {time}"
+    disk, free = decimal(int(comparison["disk"])), decimal(comparison["free_disk"])
+    warning = "WARNING: " if comparison["disk"] > comparison["free_disk"] else ""
+    together = f"all {comparison['runs']} runs together"
+    return f"{warning}{together}: about {disk} of {free} free disk, about {seconds(comparison['time'])}"
 
 
 def _aligned(entries: Mapping[str, str]) -> list[str]:

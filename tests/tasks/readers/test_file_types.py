@@ -100,6 +100,12 @@ def test_objects_over_several_lines_are_read(tmp_path: Path):
     assert [each.where for each in read_file(file)] == [f"{file}:1", f"{file}:5"]
 
 
+def test_objects_on_one_line_have_numbers_of_their_own(tmp_path: Path):
+    """Two records of line 1 had one id, which was then "used twice"."""
+    file = written(tmp_path / "a.jsonl", LINES.replace("\n", ""))
+    assert [e.id for e in records_to_examples(read_records(file), Columns(), str(file))] == ["a-1", "a-2"]
+
+
 @pytest.mark.parametrize("pack", [(".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress)])
 @pytest.mark.parametrize(("suffix", "content"), [(".jsonl", LINES), (".json", json.dumps(ROWS))])
 def test_packed_files_are_read(tmp_path: Path, pack: Any, suffix: str, content: str):
@@ -138,6 +144,7 @@ def test_tables_of_text(tmp_path: Path):
     assert values(written(tmp_path / "a.csv", "prompt\tcompletion\na; b\tc\n")) == [
         {"prompt": "a; b", "completion": "c"}
     ]
+    assert values(written(tmp_path / "a.csv", '"a, b";c\n1;2\n')) == [{"a, b": "1", "c": "2"}]
     rows = [{"prompt": "a, b", "completion": "c"}]
     for first in ("sep=;\r\n", '"sep=;"\n'):  # and the empty rows at the end that spreadsheets leave
         file = written(tmp_path / "a.csv", f"{first}prompt;completion\na, b;c\n;\n;\n")

@@ -103,6 +103,12 @@ def test_verls_nested_columns():
     assert example({**VERL, "a.b": "dots"}, {"answer": "a.b"}).answer == "dots"
 
 
+def test_verl_is_recognized_by_its_columns_and_not_by_the_first_value():
+    blank = {**VERL, "reward_model": {"style": "rule", "ground_truth": None}}
+    records = [Record(values, n, f"d:{n}") for n, values in enumerate((blank, VERL), 1)]
+    assert [e.answer for e in records_to_examples(records, Columns(), "d")] == [None, "7"]
+
+
 def test_a_dotted_column_that_does_not_exist_is_named():
     with pytest.raises(
         DataError, match=r"no column 'reward_model.ground_truht'.*mean 'reward_model.ground_truth'"

@@ -6,7 +6,7 @@ from typing import Any
 
 from holdfast.config.settings import Columns
 from holdfast.errors import DataError
-from holdfast.tasks.readers.record import Record, column, has_column, text
+from holdfast.tasks.readers.record import Record, has_column, text
 
 FUNCTIONS = "functions"
 """OpenAI's older column for tools."""
@@ -147,7 +147,7 @@ FORMS: Mapping[str, Form] = {
             _has_conversation(columns, first)
             and columns.answer not in first
             and columns.answer == Columns().answer
-            and column(first, VERL_ANSWER) is not None
+            and has_column(first, VERL_ANSWER)
         ),
         _from_verl,
         labels=VERL_LABELS,

@@ -52,6 +52,9 @@ def json_records(text: str, path: str, split: str | None = None) -> Iterator[Rec
         if wrapped is not None:
             yield from _items(wrapped, path)
             return
+    if len({number for number, _ in found}) < len(found):  # several on one line
+        yield from _items([value for _, value in found], path)
+        return
     for number, value in found:
         yield _record(value, number, f"{path}:{number}")
 

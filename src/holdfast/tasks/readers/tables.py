@@ -34,7 +34,8 @@ def text_table(text: str, path: str, separator: str | None = None) -> Iterator[R
     if said is not None:
         separator = said[1]
     elif separator is None:
-        separator = next((mark for mark in ",;\t" if mark in first), ",")
+        plain = re.sub(r'"[^"]*"', "", first)  # a name in quotes may have any of them
+        separator = next((mark for mark in ",;\t" if mark in plain), ",")
     csv.field_size_limit(_LONGEST_CELL)
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
