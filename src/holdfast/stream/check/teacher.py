@@ -60,10 +60,10 @@ class TeacherCheck:
         advice = "Give it more context, or use a stronger model"
         if self.verdict == "worse":
             return f"{self.task}: {scores}. The teacher is WORSE ({evidence}). {advice}"
-        return (
-            f"{self.task}: {scores}. Inconclusive: the teacher is NOT shown to be better ({evidence}). Compare more "
-            "prompts with --items, give the teacher more context, or use a stronger model"
-        )
+        advice = "Compare more prompts with --items, give the teacher more context, or use a stronger model"
+        if self.student == 1:
+            advice = "The student is always right already, so take harder prompts"
+        return f"{self.task}: {scores}. Inconclusive: the teacher is NOT shown to be better ({evidence}). {advice}"
 
 
 def check_teacher(run: Run, trial: Trial) -> TeacherCheck:
@@ -92,8 +92,8 @@ def check_teacher(run: Run, trial: Trial) -> TeacherCheck:
 
 
 def _has_teacher(row: Row) -> bool:
-    """Whether a row learns from the teacher: by a divergence, or by an advantage that the teacher scales."""
-    return bool(row.teacher_prompt_ids and (row.div or row.advantage))
+    """Whether a row that is trained on has a teacher: for a divergence, or one that scales advantages or weights."""
+    return bool(row.teacher_prompt_ids) and row.has_signal
 
 
 def _rewards(run: Run, trial: Trial, rows: Sequence[Row], prompts: Sequence[list[int]]) -> list[float]:
