@@ -60,10 +60,13 @@ def test_a_long_prompt_is_cut_in_the_middle(result: dict[str, Any]) -> None:
 
 
 def test_white_space_is_shown_as_it_is(result: dict[str, Any]) -> None:
-    preview = result["preview"][0] | {"prompt": "a\tb  c\r\nd"}
+    preview = result["preview"][0] | {"prompt": f"a\tb  c\r\nd\n{'long ' * 30}"}
     lines = check_as_text("own", {**result, "preview": [preview]}).split("\n")
     assert "      | a\tb  c␍" in lines
     assert "      | d" in lines
+    (whole,) = (lines[place : place + 2] for place, line in enumerate(lines) if line.startswith("      | long "))
+    assert whole[1].startswith("      ¦ long ")
+    assert sum(line.count("long ") for line in whole) == 30
 
 
 def test_what_was_left_out_and_what_leaks_is_said(result: dict[str, Any]) -> None:

@@ -127,11 +127,13 @@ def _preview(example: Mapping[str, Any]) -> list[str]:
 
 
 def _block(text: str) -> list[str]:
-    """A text as it is, with a bar at the start of each line."""
+    """A text as it is, with a bar at the start of each line, or a broken one where a long line goes on."""
     wrap = textwrap.TextWrapper(WIDEST, drop_whitespace=False, expand_tabs=False, replace_whitespace=False)
-    shown = text.replace("\r", "␍")  # a terminal would write the next characters over the line
-    lines = [part for line in shown.split("\n") for part in wrap.wrap(line) or [""]]
+    lines = []
+    for line in text.replace("\r", "␍").split("\n"):  # a terminal would write what follows over the line
+        first, *others = wrap.wrap(line) or [""]
+        lines += [f"| {first}", *(f"¦ {other}" for other in others)]
     if len(lines) > MOST_LINES:
         head, tail = MOST_LINES * 2 // 3, MOST_LINES // 3
-        lines = [*lines[:head], f"… {len(lines) - head - tail} lines …", *lines[-tail:]]
-    return [f"{3 * INDENT}| {line}" for line in lines]
+        lines = [*lines[:head], f"| … {len(lines) - head - tail} lines …", *lines[-tail:]]
+    return [3 * INDENT + line for line in lines]

@@ -26,6 +26,8 @@ def read_dataset(name: str, split: str, subset: str | None = None) -> list[Recor
         datasets.disable_progress_bars()
     folder, where = Path(name), f"{name}/{split}"
     saved = any((folder / mark).is_file() for mark in ("dataset_dict.json", "state.json"))
+    if saved and subset is not None:
+        raise DataError("was written by save_to_disk and has no subsets", where=where, fix="remove `subset`")
     try:
         rows: Any = (
             _saved_split(datasets.load_from_disk(name), split)
