@@ -214,7 +214,7 @@ def test_saved_datasets_with_a_format_are_plain(tmp_path: Path):
     datasets.Dataset.from_list(rows).with_format("numpy").save_to_disk(tmp_path / "saved")
     records = read_dataset(str(tmp_path / "saved"), "train")
     assert records[0].values == rows[0]
-    with pytest.raises(DataError, match="has no subsets .remove `subset`"):
+    with pytest.raises(DataError, match=r"has no subsets .remove `subset`"):
         read_dataset(str(tmp_path / "saved"), "train", "main")
     assert records_to_examples(records, Columns(), "saved/train")[0].solution == ("a", "b")
 
