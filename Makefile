@@ -29,12 +29,13 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # Two threads per core that spin against each other make everything many times slower.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: help setup demo test test-learning test-extras bench lint docs site clean
+.PHONY: help setup demo test test-learning test-processes test-extras bench lint docs site clean
 
 help:
 	@echo "make demo    set up, then compare five recipes on the lab's stream; the report is runs/demo/report.html"
 	@echo "make test    set up, then run the tests on all cores; ARGS='-k name' picks some"
 	@echo "make test-learning  set up, then run the tests that train until something is learned"
+	@echo "make test-processes  set up, then run the tests that start several processes or kill runs"
 	@echo "make test-extras  set up with lm-evaluation-harness, reasoning-gym and kaleido (350 MB), then run their tests"
 	@echo "make bench   set up with the peers, then compare the engine with them; ARGS='--quick' tries it out"
 	@echo "make lint    check layers, style and types"
@@ -84,10 +85,13 @@ demo: setup
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 test: setup
-	@$(PYTEST) -m "not learning" $(ARGS)
+	@$(PYTEST) -m "not learning and not processes" $(ARGS)
 
 test-learning: setup
 	@$(PYTEST) -m learning $(ARGS)
+
+test-processes: setup
+	@$(PYTEST) -m processes $(ARGS)
 
 test-extras: $(EXTRAS)
 	@$(PYTEST) tests/tasks/test_lm_eval.py tests/tasks/test_reasoning_gym.py \

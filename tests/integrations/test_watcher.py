@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 import torch.distributed as dist
 
 from holdfast.integrations import Watcher
@@ -22,6 +23,7 @@ def watch(rank: int, size: int, folder: str, output: str) -> None:
     watcher.finish()
 
 
+@pytest.mark.processes
 def test_processes_find_together_what_one_finds_alone(tiny_model, tmp_path):
     write_suite(tmp_path / "sums.jsonl")
     for size in (1, 2):

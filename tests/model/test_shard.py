@@ -47,6 +47,8 @@ from interruptions import count_in
 from processes import PATIENCE, start, together
 from small_runs import assert_alike, assert_same, write_config
 
+pytestmark = pytest.mark.processes
+
 EMA = TeacherSpec(kind="ema", rate=0.3, cadence="rollout_batch")
 MIXED = Objective(divergence="jsd", policy_gradient=PolicyGradient(), reference_kl=0.1)
 RECIPE_SETTINGS: dict[str, dict[str, Any]] = {
@@ -197,7 +199,6 @@ def test_shares_join_to_the_whole(items: int, size: int) -> None:
     assert [item for part in parts for item in part] == list(range(items))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2)])
 def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path, first: int, then: int) -> None:
     config = write_config(tmp_path, "grpo", train={"save_steps": 100})
@@ -215,7 +216,6 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path, first: i
     assert_alike(tmp_path / "whole", run)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["grpo", "sdft with LoRA"])
 def test_what_two_processes_saved_is_exported_as_one_folder(tmp_path: Path, name: str) -> None:
     run, exported = tmp_path / "run", tmp_path / "exported"
@@ -250,7 +250,6 @@ def _fail_on_one(rank: int, *, after: int) -> None:
         small_runs.by_letters = failing  # type: ignore[assignment]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("after", "codes"), [(0, {1, 2}), (8, {2})])
 def test_what_fails_on_one_process_ends_all_with_one_line(tmp_path: Path, after: int, codes: set[int]) -> None:
     config = write_config(tmp_path, "grpo")
@@ -267,7 +266,6 @@ def _limit_file_sizes(rank: int) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2])
 def test_a_full_disk_is_one_line(tmp_path: Path, size: int) -> None:
     config, run = write_config(tmp_path, "grpo"), tmp_path / "run"
@@ -282,7 +280,6 @@ def test_a_full_disk_is_one_line(tmp_path: Path, size: int) -> None:
     start("resume", run, size=size).finish()
 
 
-@pytest.mark.slow
 def test_torchrun_runs_it_and_hands_on_what_asks_it_to_end(tmp_path: Path) -> None:
     config = write_config(tmp_path, "grpo", train={"save_steps": 100})
     start("run", config, "-o", tmp_path / "whole", size=2).finish()

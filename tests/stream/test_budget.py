@@ -30,12 +30,12 @@ def test_a_warmup_that_does_not_end_is_odd(warmup: int, steps: list[int], odd: b
 
 @pytest.mark.parametrize("name", ["run", "check"])
 def test_run_and_check_say_so(command: Commands, tmp_path: Path, name: str) -> None:
-    config = command.config(LAB_RUN, **{"train.prompts_per_step": 600, "train.warmup_steps": 50, "train.steps": 1})
+    config = command.config(LAB_RUN, **{"train.prompts_per_step": 40, "train.warmup_steps": 50, "train.steps": 1})
     where = ("--output-dir", tmp_path / "run") if name == "run" else ("--items", "2")
     outcome = command(name, config, *where)
     assert outcome.code == 0, outcome.err
     said = " ".join((outcome.out + outcome.err).split())
-    assert "train.prompts_per_step is 600, but there are only 32 training prompts" in said
+    assert "train.prompts_per_step is 40, but there are only 32 training prompts" in said
     assert "train.warmup_steps is 50" in said
 
 

@@ -56,7 +56,7 @@ def test_it_goes_back_and_on_in_another_way(tmp_path: Path) -> None:
     assert any("undid" in sentence for sentence in summary["verdict"])
 
 
-@pytest.mark.slow
+@pytest.mark.processes
 def test_a_guarded_run_killed_many_times_ends_as_one_never_interrupted(tmp_path: Path) -> None:
     config = guarded_config(tmp_path)
     start("run", config, "-o", tmp_path / "whole").finish()
@@ -64,7 +64,7 @@ def test_a_guarded_run_killed_many_times_ends_as_one_never_interrupted(tmp_path:
     assert_same(tmp_path / "whole", run)
 
 
-@pytest.mark.slow
+@pytest.mark.processes
 def test_two_processes_decide_as_one(tmp_path: Path) -> None:
     config = guarded_config(tmp_path)
     start("run", config, "-o", tmp_path / "one").finish()

@@ -20,6 +20,8 @@ from kills import kill_again_and_again
 from processes import start
 from small_runs import assert_same, write_config
 
+pytestmark = pytest.mark.processes
+
 KILLS = {
     "grpo": 16,
     "sdpo": 14,
@@ -34,7 +36,6 @@ KILLS = {
 KILLS_OF_TWO = 6
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", KILLS)
 def test_a_run_killed_many_times_ends_like_an_uninterrupted_one(tmp_path: Path, name: str) -> None:
     config = write_config(tmp_path, name)
@@ -43,7 +44,6 @@ def test_a_run_killed_many_times_ends_like_an_uninterrupted_one(tmp_path: Path, 
     assert_same(tmp_path / "whole", run)
 
 
-@pytest.mark.slow
 def test_a_run_of_two_processes_ends_when_one_is_killed_and_resumes(tmp_path: Path) -> None:
     config = write_config(tmp_path, "grpo")
     start("run", config, "-o", tmp_path / "whole", size=2).finish()
@@ -51,7 +51,6 @@ def test_a_run_of_two_processes_ends_when_one_is_killed_and_resumes(tmp_path: Pa
     assert_same(tmp_path / "whole", run)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "size"), [("grpo", 1), ("sdft with LoRA", 1), ("sdpo", 2)])
 def test_a_run_asked_to_stop_saves_and_resumes(tmp_path: Path, name: str, size: int) -> None:
     config = write_config(tmp_path, name, train={"save_steps": 100})

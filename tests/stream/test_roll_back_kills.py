@@ -19,6 +19,8 @@ from holdfast.stream.rewind import Rewind
 from processes import start
 from small_runs import assert_same
 
+pytestmark = pytest.mark.processes
+
 ACTIONS = ("keep_discarded", "write", "save", "remove_between", "cut")
 
 
@@ -60,7 +62,6 @@ def _killed(folder: Path, action: str, name: str) -> Path:
     return run
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("action", ACTIONS)
 def test_killed_within_a_roll_back_it_resumes_to_the_same_result(folder: Path, action: str) -> None:
     run = _killed(folder, action, f"killed-after-{action}")
@@ -68,7 +69,6 @@ def test_killed_within_a_roll_back_it_resumes_to_the_same_result(folder: Path, a
     assert_same(folder / "whole", run)
 
 
-@pytest.mark.slow
 def test_a_damaged_newest_checkpoint_is_never_replaced_by_one_that_was_undone(folder: Path) -> None:
     run = _killed(folder, "cut", "damaged")
     newest = sorted((run / "checkpoints").iterdir())[-1]
@@ -79,7 +79,6 @@ def test_a_damaged_newest_checkpoint_is_never_replaced_by_one_that_was_undone(fo
     assert_same(folder / "whole", run)
 
 
-@pytest.mark.slow
 def test_if_the_healthy_checkpoint_is_damaged_it_goes_back_to_the_one_before(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,8 @@ from torch import Tensor
 from processes import start
 from small_runs import assert_alike, without_times, write_config
 
+pytestmark = pytest.mark.processes
+
 SHOWS = {
     "actguide": "guided_fraction",
     "sd_zero": "right_revision_fraction",
@@ -44,7 +46,6 @@ def _weights(model: Path) -> Tensor:
     return torch.cat([weights[name].flatten() for name in sorted(weights)])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", SHOWS)
 def test_two_processes_run_as_one(tmp_path: Path, name: str) -> None:
     config = write_config(tmp_path, name)

@@ -112,7 +112,7 @@ def test_a_checkpoint_that_was_passed_over_does_not_count_among_those_that_are_k
     assert [int(p.name) for p in sorted(tmp_path.iterdir())] == [17, 20]
 
 
-@pytest.mark.slow
+@pytest.mark.processes
 def test_a_killed_comparison_goes_on(tmp_path: Path) -> None:
     recipes = ["sft", {"name": "sdft", "num_loss_tokens_to_skip": 0}]
     config = write_config(tmp_path, "grpo", recipe=None, recipes=recipes, seeds=[0])
@@ -129,7 +129,7 @@ def test_a_killed_comparison_goes_on(tmp_path: Path) -> None:
     assert_same(tmp_path / "whole", run)
 
 
-@pytest.mark.slow
+@pytest.mark.processes
 def test_a_real_command_is_killed_and_resumed(tmp_path: Path) -> None:
     whole = _finished(tmp_path, "sdpo")
     run = tmp_path / "run"

@@ -4,14 +4,15 @@ Lengths that the user wrote are kept, or refused if they do not fit. Defaults gi
 of the context, and a prompt what is left of it.
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from transformers import CONFIG_MAPPING, PretrainedConfig
 
 from holdfast.config.settings import EvalSettings, ModelSettings, StreamSettings, TrainSettings
-from holdfast.errors import ConfigError, HoldfastError
-from holdfast.model.folders import locate
+from holdfast.errors import ConfigError
 from holdfast.model.quiet import quiet
+from holdfast.store.bundled import base_folder
 
 if TYPE_CHECKING:
     from holdfast.model.policy import Policy
@@ -40,10 +41,11 @@ def configured_context(model: ModelSettings) -> int | None:
     """
     try:
         with quiet():
-            path, _ = locate(model.path)
+            folder = base_folder(model.path) or Path(model.path).expanduser()
+            path = str(folder) if folder.is_dir() else model.path
             raw, _ = PretrainedConfig.get_config_dict(path, revision=model.revision)
             config = CONFIG_MAPPING[raw["model_type"]].from_dict(raw).get_text_config(decoder=True)
-    except (HoldfastError, OSError, KeyError, ValueError, TypeError):
+    except (OSError, KeyError, ValueError, TypeError):
         return None
     length = getattr(config, "max_position_embeddings", None)
     return length if isinstance(length, int) else None
