@@ -8,7 +8,7 @@ import pytest
 
 from commands import LAB_RUN, Commands
 from holdfast import api
-from holdfast.cli.check_text import check_as_text
+from holdfast.cli.check_text import check_as_text, comparison_as_text
 from small_runs import write_config
 
 
@@ -59,6 +59,16 @@ def test_a_long_prompt_is_cut_in_the_middle(result: dict[str, Any]) -> None:
     assert "| … 88 lines …" in text
 
 
+def test_white_space_is_shown_as_it_is(result: dict[str, Any]) -> None:
+    preview = result["preview"][0] | {"prompt": f"a\tb  c\r\nd\n{'long ' * 30}"}
+    lines = check_as_text("own", {**result, "preview": [preview]}).split("\n")
+    assert "      | a\tb  c␍" in lines
+    assert "      | d" in lines
+    (whole,) = (lines[place : place + 2] for place, line in enumerate(lines) if line.startswith("      | long "))
+    assert whole[1].startswith("      ¦ long ")
+    assert sum(line.count("long ") for line in whole) == 30
+
+
 def test_what_was_left_out_and_what_leaks_is_said(result: dict[str, Any]) -> None:
     task = result["tasks"][0] | {"dropped": 2, "dropped_records": 3}
     leak = {"set": "plus-0", "sentence": "plus-0: 1 of 3 prompts stand in the training data of plus-1"}
@@ -66,6 +76,13 @@ def test_what_was_left_out_and_what_leaks_is_said(result: dict[str, Any]) -> Non
     assert "2 training examples dropped as too long, 3 faulty records left out; judged by" in text
     assert leak["sentence"] in text
     assert "no test item stands in the training data" not in text
+
+
+def test_a_comparison_that_needs_more_disk_than_is_free_is_warned_of() -> None:
+    """Each of its runs may fit alone."""
+    comparison = {"runs": 3, "disk": 3e9, "time": 60.0, "free_disk": 2 * 10**9}
+    assert comparison_as_text(comparison).startswith("WARNING: all 3 runs together: about 3.0 GB of 2.0 GB free disk")
+    assert comparison_as_text({**comparison, "disk": 1e9}).startswith("all 3 runs together: about 1.0 GB of 2.0 GB")
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ commands must exist.
 import importlib.util
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -26,6 +27,8 @@ from holdfast import recipes as methods
 from holdfast.cli.app import main
 from holdfast.config.load import load_config
 from holdfast.config.settings import CompareConfig, RunConfig, StreamSettings
+from holdfast.store.bundled import BASES
+from holdfast.stream.check import duration
 
 ROOT = Path(__file__).parents[2]
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
@@ -114,6 +117,60 @@ def test_every_block_runs(page: Path, empty_folder: Path) -> None:
             (empty_folder / block.file_name).write_text(block.text, encoding="utf-8")
         else:
             exec(compile(block.text, block.where, "exec"), names)
+
+
+def is_complete(block: Block, folder: Path) -> bool:
+    """Whether a block is a whole configuration on a model of the lab, and the page has made its files."""
+    data = yaml.safe_load(block.text) if block.language == "yaml" else {}
+    if "tasks" not in data or not {"recipe", "recipes"} & set(data):
+        return False
+    sources = [each for each in [*data["tasks"], *data.get("suites", ())] if isinstance(each, dict)]
+    files = [folder / each[key] for each in sources for key in ("train", "test") if key in each]
+    others = any({"gym", "lm_eval", "dataset"} & set(each) for each in sources)
+    path = data.get("model", {}).get("path", "lab")
+    return path in BASES and not others and all(map(Path.exists, files))
+
+
+COMPLETE = {
+    "docs/artifacts.md": 1,
+    "docs/blend.md": 1,
+    "docs/check.md": 1,
+    "docs/configuration.md": 1,
+    "docs/distributed.md": 1,
+    "docs/evaluation.md": 1,
+    "docs/gate.md": 1,
+    "docs/guard.md": 1,
+    "docs/quickstart.md": 2,
+    "docs/recipes/index.md": 1,
+    "docs/tutorial-your-data.md": 3,
+}
+"""Pages with complete configurations on the lab's model or the tutorial's data, and how many."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_complete_configuration_passes_the_check_as_it_stands(
+    page: Path, empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duration, "TIMED_ITEMS", 1)  # a time that is not looked at
+    every = blocks(page)
+    for block in every:
+        if block.language == "python" and block.file_name is not None:
+            (empty_folder / block.file_name).write_text(block.text, encoding="utf-8")
+    for line in (line for block in every if block.language == "bash" for line in block.commands()):
+        if (words := shlex.split(line))[0] == "python" and Path(words[1]).exists():
+            runpy.run_path(words[1], run_name="__main__")
+    complete = [block for block in every if is_complete(block, empty_folder)]
+    assert len(complete) == COMPLETE.get(name_of(page), 0)
+    for number, block in enumerate(complete):
+        path = empty_folder / f"{number}.yaml"
+        path.write_text(block.text, encoding="utf-8")
+        assert main(["check", str(path), "--items", "1"]) == 0, block.where
+
+
+def test_a_configuration_of_two_lines_passes_the_check(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duration, "TIMED_ITEMS", 1)
+    Path("two.yaml").write_text("tasks: [lab:facts]\nrecipe: sft\n", encoding="utf-8")
+    assert main(["check", "two.yaml", "--items", "1"]) == 0
 
 
 def test_blocks_are_of_kinds_that_are_checked() -> None:

@@ -13,7 +13,10 @@ from holdfast.stream.budget import batch_problems, warmup_problems
 def test_a_step_of_more_prompts_than_there_are_is_odd(per_step: int, prompts: int, odd: bool) -> None:
     problems = batch_problems(TrainSettings(prompts_per_step=per_step), {"own": prompts})
     assert len(problems) == odd
-    assert all(f"own: train.prompts_per_step is {per_step}, but there are only {prompts}" in p for p in problems)
+    assert all(
+        f"own: train.prompts_per_step is {per_step}, but there {'is' if prompts == 1 else 'are'} only {prompts} " in p
+        for p in problems
+    )
 
 
 @pytest.mark.parametrize(("warmup", "steps", "odd"), [(5, [5, 5], False), (5, [4, 9], True), (0, [1], False)])

@@ -1,5 +1,6 @@
 """`holdfast.tasks.verifiers`: exact match, and functions loaded by name."""
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,9 @@ def verdict(answer: Any, completion: str):
         (["a", "b"], "b", 1),
         (["a", "b"], "c", 0),
         ("Paris", "", 0),
+        (42.0, "42", 1),
+        (42.0, "42.0", 1),
+        ([1.5, 2.0], "2", 1),
     ],
 )
 def test_exact_match(answer: Any, completion: str, reward: int):
@@ -44,13 +48,22 @@ def test_exact_match(answer: Any, completion: str, reward: int):
     assert judged.format_ok is bool(completion)
 
 
-@pytest.mark.parametrize("answer", [None, {"a": 1}, [], [["a"]]])
+@pytest.mark.parametrize("answer", [None, {"a": 1}, [], [["a"]], float("nan"), [1e999], Decimal("1.5")])
 def test_exact_match_refuses_answers_it_cannot_compare(answer: Any):
     with pytest.raises(DataError, match="verifier: module:function"):
         verdict(answer, "a")
 
 
-@given(st.text(min_size=1), st.text(min_size=1), st.text())
+@pytest.mark.parametrize("answer", ["", " \n", ["a", ""]])
+def test_an_empty_completion_is_never_right(answer: Any):
+    with pytest.raises(DataError, match="its `answer` is empty"):
+        verdict(answer, "")
+
+
+FILLED = st.text(min_size=1).filter(str.strip)
+
+
+@given(FILLED, FILLED, st.text())
 def test_feedback_does_not_depend_on_the_answer(one: str, other: str, completion: str):
     verdicts = [verdict(answer, completion) for answer in (one, other)]
     if verdicts[0].reward == verdicts[1].reward:

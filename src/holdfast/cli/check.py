@@ -33,6 +33,7 @@ def check(
         "runs": runs * len(results),
         "disk": runs * sum(each["disk"]["total"] for each in results.values()),
         "time": runs * sum(each["time"]["total"] for each in results.values()),
+        "free_disk": min(each["machine"]["free_disk"] for each in results.values()),
     }
     if comparison["runs"] > 1:
         print(comparison_as_text(comparison))

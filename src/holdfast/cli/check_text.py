@@ -53,8 +53,10 @@ def _warnings(warnings: Sequence[str], lines: Iterable[str]) -> list[str]:
 
 def comparison_as_text(comparison: Mapping[str, Any]) -> str:
     """What all runs of a comparison need together."""
-    disk, time = decimal(int(comparison["disk"])), seconds(comparison["time"])
-    return f"all {comparison['runs']} runs together: about {disk} of disk, about {time}"
+    disk, free = decimal(int(comparison["disk"])), decimal(comparison["free_disk"])
+    warning = "WARNING: " if comparison["disk"] > comparison["free_disk"] else ""
+    together = f"all {comparison['runs']} runs together"
+    return f"{warning}{together}: about {disk} of {free} free disk, about {seconds(comparison['time'])}"
 
 
 def _aligned(entries: Mapping[str, str]) -> list[str]:
@@ -125,9 +127,13 @@ def _preview(example: Mapping[str, Any]) -> list[str]:
 
 
 def _block(text: str) -> list[str]:
-    """A text as it is, with a bar at the start of each line."""
-    lines = [part for line in text.split("\n") for part in textwrap.wrap(line, WIDEST, drop_whitespace=False) or [""]]
+    """A text as it is, with a bar at the start of each line, or a broken one where a long line goes on."""
+    wrap = textwrap.TextWrapper(WIDEST, drop_whitespace=False, expand_tabs=False, replace_whitespace=False)
+    lines = []
+    for line in text.replace("\r", "␍").split("\n"):  # a terminal would write what follows over the line
+        first, *others = wrap.wrap(line) or [""]
+        lines += [f"| {first}", *(f"¦ {other}" for other in others)]
     if len(lines) > MOST_LINES:
         head, tail = MOST_LINES * 2 // 3, MOST_LINES // 3
-        lines = [*lines[:head], f"… {len(lines) - head - tail} lines …", *lines[-tail:]]
-    return [f"{3 * INDENT}| {line}" for line in lines]
+        lines = [*lines[:head], f"| … {len(lines) - head - tail} lines …", *lines[-tail:]]
+    return [3 * INDENT + line for line in lines]

@@ -13,7 +13,8 @@ SDFT_SUITES = ("hellaswag", "truthfulqa_mc1", "mmlu", "ifeval", "winogrande", "h
 
 class Columns(Settings):
     """The column of each field of an example in your data. The defaults are TRL's names. A dotted name, such as
-    `reward_model.ground_truth`, leads into a nested object."""
+    `reward_model.ground_truth` or `answers.text.0`, leads into a nested object or list. With an empty name, as in
+    `{id: ""}`, a field is not read."""
 
     prompt: str = "prompt"
     """Text, or a list of turns."""
@@ -38,11 +39,24 @@ class Columns(Settings):
     translation: str = "translation"
     """The messages in another language."""
     answer: str = "answer"
-    """What the verifier compares with."""
+    """What the verifier compares with. By default not read if `answer` is the column of the prompt or completion."""
     system: str = "system"
-    """The system prompt."""
+    """The system prompt. The same goes for it and for `reasoning_content`."""
     id: str = "id"
     """The name of the example."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _each_column_once(cls, data: Any) -> Any:
+        """Do not read a named prompt or completion a second time because another field has its name by default.
+
+        The `answer` of GSM8K is a demonstration, and so one good answer among many. Who compares with it says so.
+        """
+        if not isinstance(data, Mapping):
+            return data
+        taken = [data.get(key) for key in ("prompt", "rendered_prompt", "completion", "messages")]
+        twice = [key for key in ("answer", "system", "reasoning_content") if key not in data and key in taken]
+        return {**dict.fromkeys(twice, ""), **data}
 
 
 class LmEvalSettings(Settings):

@@ -13,11 +13,15 @@ def batch_problems(train: TrainSettings, prompts: Mapping[str, int]) -> list[str
         prompts: training prompts of each task, by its name.
     """
     return [
-        f"{task}: train.prompts_per_step is {train.prompts_per_step}, but there are only {count} training prompts, so "
+        f"{task}: train.prompts_per_step is {train.prompts_per_step}, but there {_only(count)}, so "
         "a step sees prompts more than once; lower it"
         for task, count in prompts.items()
         if count < train.prompts_per_step
     ]
+
+
+def _only(count: int) -> str:
+    return "is only 1 training prompt" if count == 1 else f"are only {count} training prompts"
 
 
 def warmup_problems(train: TrainSettings, steps: Sequence[int]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 import os
 import sys
 import unicodedata
@@ -14,6 +15,7 @@ from holdfast.data.example import Example, Verdict
 from holdfast.data.task import Verify
 from holdfast.data.teacher_prompts import strip_thinking
 from holdfast.errors import ConfigError, DataError, did_you_mean
+from holdfast.tasks.readers.record import kind
 
 
 def exact_match(example: Example, completion: str) -> Verdict:
@@ -21,7 +23,8 @@ def exact_match(example: Example, completion: str) -> Verdict:
 
     Thinking, differences in spacing and Unicode composition do not count. Case does; a task in which it should not
     needs its own verifier. If the answer is a list, each of its items is accepted. Numbers and booleans are compared as
-    JSON writes them. Feedback never depends on the answer.
+    JSON writes them; 42 is also right if the answer is 42.0, as tables with empty cells have it. Feedback never depends
+    on the answer.
     """
     answer = _normalized(strip_thinking(completion))
     if answer in accepted_answers(example.answer):
@@ -37,13 +40,25 @@ def accepted_answers(answer: Any) -> frozenset[str]:
     Raises:
         DataError: the answer is missing, or of a type that no completion can equal.
     """
-    answers = answer if isinstance(answer, list) else [answer]
-    if not answers or not all(isinstance(a, str | int | float) for a in answers):
-        raise DataError(
-            "its `answer` is not text, a number, or a list of them",
-            fix="name a verifier that can read it: `verifier: module:function`",
-        )
-    return frozenset(_normalized(a if isinstance(a, str) else json.dumps(a)) for a in answers)
+    answers = answer if isinstance(answer, list) and answer else [answer]
+    for each in answers:
+        if not isinstance(each, str | int | float) or (isinstance(each, float) and not math.isfinite(each)):
+            found = each if isinstance(each, float) else kind(each)
+            raise DataError(
+                f"its `answer` is not text, a number, or a list of them, but {found}",
+                fix="name a verifier that can read it: `verifier: module:function`",
+            )
+    accepted = frozenset(_normalized(written) for each in answers for written in _written(each))
+    if "" in accepted:
+        raise DataError("its `answer` is empty, so only an empty completion would be right", fix="fill it in")
+    return accepted
+
+
+def _written(answer: str | int | float) -> Iterator[str]:
+    """How an answer may be written."""
+    yield answer if isinstance(answer, str) else json.dumps(answer)
+    if isinstance(answer, float) and answer.is_integer():
+        yield str(int(answer))
 
 
 def load_verifier(name: str) -> Verify:

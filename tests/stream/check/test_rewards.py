@@ -59,6 +59,14 @@ def test_graded_rewards_that_differ_are_something_to_learn_from(tmp_path: Path) 
     assert graded["success"] == 0
     assert 0 < graded["mean_reward"] < 0.9
     assert graded["mixed"] == graded["with_signal"] > 0
+    assert "Never a success, but rewards are graded: " in graded["sentence"]
+    assert not graded["is_problem"]
+
+
+def test_a_success_in_every_sample_may_leave_a_signal(tmp_path: Path) -> None:
+    always, _ = _check(tmp_path, "always", SDPO)
+    assert (always["success"], always["with_signal"], always["is_problem"]) == (1, 1, True)
+    assert "Always a success: 100% of the groups still give a signal. Take harder prompts" in always["sentence"]
 
 
 def test_it_counts_what_training_logs_of_its_first_batch(tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ def test_a_teacher_as_good_as_the_student_is_not_shown_to_be_better(lab: tuple[R
         found = check_teacher(run, replace(trial, task=task))
         assert (found.verdict, found.p) == ("not shown", 1)
         assert "NOT shown to be better" in found.sentence()
+        assert ("take harder prompts" in found.sentence()) == (reward == 1)
 
 
 def test_graded_rewards_are_compared_and_called_rewards(lab: tuple[Run, Trial]) -> None:
@@ -108,3 +109,33 @@ def test_a_teacher_plays_episodes_too(tmp_path: Path) -> None:
     ]
     (found,) = api.check(path, items=3, tasks=tasks)["teacher"]
     assert found["verdict"] in ("better", "worse", "not shown")
+
+
+def test_a_teacher_that_scales_advantages_is_a_teacher_too(tmp_path: Path) -> None:
+    """RLSD's teacher gives no divergence. It was "0 prompts have a teacher"."""
+    path = write_config(tmp_path, "grpo", recipe={"name": "rlsd", "num_generations": 3})
+    changes = {f"tasks.plus-{n}.verifier": "small_runs:by_letters" for n in (0, 1)}
+    for found in api.check(path, items=6, **changes)["teacher"]:
+        assert found["verdict"] in ("better", "worse", "not shown")
+        assert found["prompts_with_teacher"] > 0
+
+
+def test_a_teacher_that_weights_the_tokens_of_a_demonstration_is_a_teacher_too() -> None:
+    """SORT's gives neither a divergence nor an advantage."""
+    config = {
+        "model": {"path": "lab-wide"},
+        "tasks": ["lab:steps"],
+        "suites": [],
+        "recipe": {"name": "sort", "num_generations": 2},
+        "train": {"prompts_per_step": 4, "max_prompt_length": 160, "max_completion_length": 60},
+    }
+    run = Run(parse_config(config, RunConfig), RunDirectory("unused"))
+    run.prepare()
+    found = check_teacher(run, try_batches(run, 1, 4))
+    assert found.prompts_with_teacher > 0
+
+
+@pytest.mark.parametrize(("graded", "expected"), [(True, "+0.00 to +0.89"), (False, "+0 to +89")])
+def test_no_end_of_an_interval_is_minus_zero(graded: bool, expected: str) -> None:
+    check = TeacherCheck("own", "not shown", 5, 5, 1.0, 0.2, graded, [-0.0004, 0.89], 0.06)
+    assert f"95% CI of the difference {expected}" in check.sentence()

@@ -100,6 +100,12 @@ def test_objects_over_several_lines_are_read(tmp_path: Path):
     assert [each.where for each in read_file(file)] == [f"{file}:1", f"{file}:5"]
 
 
+def test_objects_on_one_line_have_numbers_of_their_own(tmp_path: Path):
+    """Two records of line 1 had one id, which was then "used twice"."""
+    file = written(tmp_path / "a.jsonl", LINES.replace("\n", ""))
+    assert [e.id for e in records_to_examples(read_records(file), Columns(), str(file))] == ["a-1", "a-2"]
+
+
 @pytest.mark.parametrize("pack", [(".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress)])
 @pytest.mark.parametrize(("suffix", "content"), [(".jsonl", LINES), (".json", json.dumps(ROWS))])
 def test_packed_files_are_read(tmp_path: Path, pack: Any, suffix: str, content: str):
@@ -135,6 +141,14 @@ def test_tables_of_text(tmp_path: Path):
     assert values(written(tmp_path / "a.tsv", "prompt\tcompletion\na, b\tc\n")) == [
         {"prompt": "a, b", "completion": "c"}
     ]
+    assert values(written(tmp_path / "a.csv", "prompt\tcompletion\na; b\tc\n")) == [
+        {"prompt": "a; b", "completion": "c"}
+    ]
+    assert values(written(tmp_path / "a.csv", '"a, b";c\n1;2\n')) == [{"a, b": "1", "c": "2"}]
+    rows = [{"prompt": "a, b", "completion": "c"}]
+    for first in ("sep=;\r\n", '"sep=;"\n'):  # and the empty rows at the end that spreadsheets leave
+        file = written(tmp_path / "a.csv", f"{first}prompt;completion\na, b;c\n;\n;\n")
+        assert (values(file), read_file(file)[0].where) == (rows, f"{file}:3")
     long = "x" * 200_000
     assert values(written(tmp_path / "a.csv", f"prompt\n{long}\n")) == [{"prompt": long}]
 
@@ -200,7 +214,27 @@ def test_saved_datasets_with_a_format_are_plain(tmp_path: Path):
     datasets.Dataset.from_list(rows).with_format("numpy").save_to_disk(tmp_path / "saved")
     records = read_dataset(str(tmp_path / "saved"), "train")
     assert records[0].values == rows[0]
+    with pytest.raises(DataError, match=r"has no subsets .remove `subset`"):
+        read_dataset(str(tmp_path / "saved"), "train", "main")
     assert records_to_examples(records, Columns(), "saved/train")[0].solution == ("a", "b")
+
+
+def test_class_labels_are_read_by_name(tmp_path: Path):
+    label = datasets.ClassLabel(names=["A", "B"])
+    rows = {"prompt": ["q", "r", "s", "t"], "answer": [0, 1, -1, None]}
+    features = datasets.Features({"prompt": datasets.Value("string"), "answer": label})
+    datasets.Dataset.from_dict(rows, features=features).save_to_disk(tmp_path / "saved")
+    assert [each.values["answer"] for each in read_dataset(str(tmp_path / "saved"), "train")] == ["A", "B", None, None]
+
+
+def test_values_of_tables_that_python_cannot_hold_are_one_line(tmp_path: Path):
+    import pyarrow
+    import pyarrow.parquet
+
+    year = pyarrow.array([10**17], pyarrow.timestamp("ms"))
+    pyarrow.parquet.write_table(pyarrow.table({"prompt": ["q"], "when": year}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"a value that Python cannot hold.*write that column as text"):
+        read_file(tmp_path / "a.parquet")
 
 
 JSON = st.recursive(

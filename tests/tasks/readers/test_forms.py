@@ -1,5 +1,6 @@
 """`holdfast.tasks.readers.forms`: forms of records are recognized where they are plain, and refused truly elsewhere."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -100,6 +101,12 @@ def test_verls_nested_columns():
     e = example(VERL, named)
     assert (e.answer, e.demonstration, e.id) == ("7", "so 7", "3")
     assert example({**VERL, "a.b": "dots"}, {"answer": "a.b"}).answer == "dots"
+
+
+def test_verl_is_recognized_by_its_columns_and_not_by_the_first_value():
+    blank = {**VERL, "reward_model": {"style": "rule", "ground_truth": None}}
+    records = [Record(values, n, f"d:{n}") for n, values in enumerate((blank, VERL), 1)]
+    assert [e.answer for e in records_to_examples(records, Columns(), "d")] == [None, "7"]
 
 
 def test_a_dotted_column_that_does_not_exist_is_named():
@@ -224,3 +231,93 @@ def test_ids_come_from_the_name_of_the_file_without_its_types():
         ("a/train", "train-4"),
     ):
         assert records_to_examples([record], Columns(), where)[0].id == expected
+
+
+def test_a_dotted_name_leads_into_lists_too():
+    record = {"question": "q", "choices": ["a", "b"], "answers": {"text": ["x", "y"]}}
+    e = example(record, {"completion": "answers.text.0", "answer": "answers.text"}, prompt_template="{choices.1}?")
+    assert (e.messages[0]["content"], e.demonstration, e.answer) == ("b?", "x", ["x", "y"])
+    for name in ("answers.text.2", "answers.text.x", "answers.text.-1"):
+        with pytest.raises(DataError, match=r"no column 'answers\.text"):
+            example(record, {"prompt": name})
+
+
+def test_an_answer_that_is_the_demonstration_judges_nothing_unless_it_is_said():
+    """GSM8K's `answer` is a solution. Exact match with the whole of it would always be 0."""
+    record = {"question": "1 + 1?", "answer": "1 + 1 is 2\n#### 2", "system": "s"}
+    e = example(record, {"prompt": "question", "completion": "answer"})
+    assert (e.answer, e.demonstration) == (None, "1 + 1 is 2\n#### 2")
+    said_so = example(record, {"prompt": "question", "completion": "answer", "answer": "answer"})
+    assert said_so.answer == said_so.demonstration
+    assert example(record, {"prompt": "question"}).answer == "1 + 1 is 2\n#### 2"
+    assert example(record, {"prompt": "question", "answer": "answer", "completion": "system"}).messages == (
+        {"role": "user", "content": "1 + 1?"},
+    )
+
+
+@pytest.mark.parametrize("field", ["id", "system", "tools", "answer", "reasoning_content"])
+def test_a_column_with_an_empty_name_is_not_read(field: str):
+    record = {"prompt": "q", "completion": "a", "": "x"}
+    assert replace(example({**record, field: "t"}, {field: ""}), metadata={}) == replace(example(record), metadata={})
+
+
+def test_ids_that_come_twice_can_be_left_out():
+    records = [Record({"id": "same", "prompt": "q"}, n, f"d:{n}") for n in (1, 2)]
+    with pytest.raises(DataError, match=r"'same' is used twice.*number the records with `columns: {id: ''}`"):
+        records_to_examples(records, Columns(), "d")
+    assert [e.id for e in records_to_examples(records, Columns(id=""), "d")] == ["d-1", "d-2"]
+
+
+def test_named_columns_go_before_those_of_a_form():
+    dolly = {"instruction": "q", "response": "a", "output": "other"}
+    assert example(dolly, {"completion": "response"}, reader="alpaca").demonstration == "a"
+    both = {"conversations": [said("human", "no")], "talk": [said("human", "q"), said("gpt", "a")]}
+    assert contents(both, {"messages": "talk"}, reader="sharegpt") == ONE
+
+
+def test_preferences_of_text_are_refused_with_a_way_that_works():
+    pair = {"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "\n\nHuman: q\n\nAssistant: no"}
+    with pytest.raises(DataError, match="split `chosen` into a `prompt` and a `completion`"):
+        example(pair)
+    turns = {"prompt": "q", "chosen": [turn("user", "q"), turn("assistant", "a")], "rejected": []}
+    with pytest.raises(DataError, match=r"`columns: {messages: chosen}`"):
+        example(turns)
+    assert contents(turns, {"messages": "chosen"}) == ONE
+
+
+@pytest.mark.parametrize("name", ["messages", "conversations"])
+def test_a_conversation_as_plain_text_is_refused(name: str):
+    with pytest.raises(DataError, match=f"`{name}` is text, not a list of turns.*`columns: {{prompt: {name}}}`"):
+        example({name: "Human: q\n\nAssistant: a"})
+    assert contents({name: "q"}, {"prompt": name}) == (["user: q"], None)
+
+
+def test_thoughts_in_a_column_are_never_lost():
+    record = {"prompt": "q", "completion": "a", "reasoning_content": ["hm"]}  # as s1K has them
+    assert example(record).demonstration == "<think>\nhm\n</think>\n\na"
+    for values in (
+        {"messages": [turn("user", "q"), turn("assistant", "a")]},
+        {"prompt": "q", "completion": [turn("assistant", "a")]},
+        {"prompt": "q"},
+    ):
+        with pytest.raises(
+            DataError, match=r"no answer of text that it belongs to.*`columns: {reasoning_content: ''}`"
+        ):
+            example({**values, "reasoning_content": "hm"})
+        assert example({**values, "reasoning_content": None}).messages[-1]["content"] == "q"
+
+
+def test_a_system_prompt_may_stand_in_both_places():
+    for content in ("s", ""):
+        e = example({"system": "s", "messages": [turn("system", content), turn("user", "q")]})
+        assert e.messages[0] == {"role": "system", "content": "s"}
+    with pytest.raises(DataError, match="both a system turn"):
+        example({"system": "s", "messages": [turn("system", "t"), turn("user", "q")]})
+
+
+def test_text_that_nothing_reads_is_known_inside_lists_and_objects_too():
+    record = {"prompt": "q", "completion": "a", "hints": ["x"], "meta": {"a": ["x"]}, "scores": [1], "none": [" "]}
+    assert unread(record) == ("hints", "meta")
+    talk = [turn("user", "other"), turn("assistant", "other")]
+    assert unread({"prompt": "q", "completion": "a", "messages": talk}) == ("messages",)
+    assert unread({"prompt": "q", "messages": talk}) == ()

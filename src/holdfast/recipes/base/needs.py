@@ -7,7 +7,8 @@ from holdfast.errors import ConfigError
 from holdfast.recipes.base.recipe import Recipe
 
 FIXES = {
-    "reward": "set `verifier: module:function`, or give every record an `answer`, or set an `environment_factory`",
+    "reward": "set `verifier: module:function`, or give every record an `answer` (if its column has another name: "
+    "`columns: {answer: NAME}`), or set an `environment_factory`",
     "demonstration": "give every training record a `completion`",
     "privileged_context": "give every training record a `privileged_context`, a `completion` or a `solution`",
     "actions": "give every training record `actions`: a list of the actions of an expert who succeeded",
@@ -45,8 +46,9 @@ def _problem(recipe: Recipe, task: Task, need: str) -> str:
         return f"task {task.name!r} has no training examples"
     if need == "reward":
         return f"recipe {recipe.name!r} needs a reward, and task {task.name!r} has no verifier"
+    wanted = need.replace("_", " ") if need.endswith("s") else f"a {need.replace('_', ' ')}"
     without = [example.id for example in task.train if need not in example.privileges()]
     return (
-        f"recipe {recipe.name!r} needs a {need.replace('_', ' ')}, and {len(without)} of {len(task.train)} training "
+        f"recipe {recipe.name!r} needs {wanted}, and {len(without)} of {len(task.train)} training "
         f"examples of task {task.name!r} have none, the first {without[0]!r}"
     )

@@ -35,11 +35,13 @@ class RewardCheck:
     with_signal: float
     hears_feedback: bool = False
     """Whether the recipe has a use for the verifier's feedback."""
+    by_difference: bool = False
+    """Whether rewards that differ have given a row its loss, so that partial rewards are enough to learn from."""
 
     @property
     def is_problem(self) -> bool:
         """Whether there is little or nothing to learn from."""
-        return self.success in (0, 1) or self.with_signal == 0
+        return self.success == 1 or self.with_signal == 0 or (self.success == 0 and not self.by_difference)
 
     def sentence(self) -> str:
         """The result, and what it means for the recipe, in words."""
@@ -55,13 +57,15 @@ class RewardCheck:
         or_feedback = " or feedback" if self.hears_feedback else ""
         share = f"{self.with_signal:.0%} of the groups"
         if self.success == 1:
-            rest = "there is nothing left to learn" if not self.with_signal else f"only {share} give a signal"
+            rest = "there is nothing left to learn" if not self.with_signal else f"{share} still give a signal"
             return f"Always a success: {rest}. Take harder prompts"
         if self.success == 0 and not self.with_signal:
             return (
                 f"Never a success: {self.recipe} learns nothing here. Train on demonstrations first, take easier "
                 f"prompts, let the verifier give part of the reward{or_feedback}, or sample more per prompt"
             )
+        if self.success == 0 and self.by_difference:
+            return f"Never a success, but rewards are graded: {share} give {self.recipe} a signal"
         if self.success == 0:
             return f"Never a success: {self.recipe} learns only from what else {share} have, not from successes"
         if not self.with_signal:
@@ -98,6 +102,9 @@ def check_rewards(trial: Trial) -> RewardCheck | None:
         mixed=sum(len({row.reward for row in rows}) > 1 for rows in groups) / len(groups) if several else None,
         with_signal=sum(any(map(_has_own_signal, group.rows)) for group in trial.groups) / len(trial.groups),
         hears_feedback=settings.get("feedback", "never") != "never",
+        by_difference=any(
+            row.has_signal and row.advantage for rows in groups if len({row.reward for row in rows}) > 1 for row in rows
+        ),
     )
 
 

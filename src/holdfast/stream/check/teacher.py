@@ -47,11 +47,11 @@ class TeacherCheck:
         assert self.ci95 is not None
         if self.graded:
             scores = f"the teacher's mean reward is {self.teacher:.2f}, the student's {self.student:.2f}"
-            low, high = (f"{end:+.2f}" for end in self.ci95)
+            low, high = (f"{round(end, 2) + 0:+.2f}" for end in self.ci95)  # + 0: never "-0.00"
             unit = ""
         else:
             scores = f"the teacher scores {self.teacher:.0%}, the student {self.student:.0%}"
-            low, high = (f"{100 * end:+.0f}" for end in self.ci95)
+            low, high = (f"{round(100 * end) + 0:+d}" for end in self.ci95)
             unit = " points"
         prompts = f"{self.prompts_with_teacher} of {self.items} prompts have a teacher"
         evidence = f"95% CI of the difference {low} to {high}{unit}; {prompts}"
@@ -60,10 +60,10 @@ class TeacherCheck:
         advice = "Give it more context, or use a stronger model"
         if self.verdict == "worse":
             return f"{self.task}: {scores}. The teacher is WORSE ({evidence}). {advice}"
-        return (
-            f"{self.task}: {scores}. Inconclusive: the teacher is NOT shown to be better ({evidence}). Compare more "
-            "prompts with --items, give the teacher more context, or use a stronger model"
-        )
+        advice = "Compare more prompts with --items, give the teacher more context, or use a stronger model"
+        if self.student == 1:
+            advice = "The student is always right already, so take harder prompts"
+        return f"{self.task}: {scores}. Inconclusive: the teacher is NOT shown to be better ({evidence}). {advice}"
 
 
 def check_teacher(run: Run, trial: Trial) -> TeacherCheck:
@@ -71,7 +71,7 @@ def check_teacher(run: Run, trial: Trial) -> TeacherCheck:
     task, items = trial.task, len(trial.groups)
     if task.verifier is None and task.episodes is None:
         return TeacherCheck(task.name, "not measured", items, 0)
-    with_teacher = (next((row for row in g.rows if row.div and row.teacher_prompt_ids), None) for g in trial.groups)
+    with_teacher = (next((row for row in g.rows if _has_teacher(row)), None) for g in trial.groups)
     rows = [row for row in with_teacher if row is not None]
     if not rows:
         return TeacherCheck(task.name, "no teacher", items, 0)
@@ -89,6 +89,11 @@ def check_teacher(run: Run, trial: Trial) -> TeacherCheck:
         ci95=list(found.ci95),
         p=found.p,
     )
+
+
+def _has_teacher(row: Row) -> bool:
+    """Whether a row that is trained on has a teacher: for a divergence, or one that scales advantages or weights."""
+    return bool(row.teacher_prompt_ids) and row.has_signal
 
 
 def _rewards(run: Run, trial: Trial, rows: Sequence[Row], prompts: Sequence[list[int]]) -> list[float]:

@@ -94,7 +94,7 @@ def records_to_examples(
             raise DataError(
                 f"the id {example.id!r} is used twice, first at {places[example.id]}",
                 where=place,
-                fix=f"make `{columns.id}` unique, or leave the column out",
+                fix=f"make `{columns.id}` unique, or number the records with `columns: {{id: ''}}`",
             )
         places[example.id] = place
         examples.append(example)
@@ -142,7 +142,7 @@ def _check_named_columns(records: Sequence[Record], columns: Columns, where: str
     """Refuse a column that the user named and that does not exist. Columns with their default names may be missing."""
     for field, default in Columns().model_dump().items():
         name = getattr(columns, field)
-        if name != default and records and not any(has_column(record.values, name) for record in records):
+        if name not in (default, "") and records and not any(has_column(record.values, name) for record in records):
             raise missing_column(name, column_names(records), where)
 
 
@@ -206,7 +206,11 @@ def _target(record: Record, columns: Columns, reading: Reading) -> SplitConversa
         what = f"`prompt_template` writes the prompt, and `{columns.messages}` has one with its answer"
         raise DataError(what, where=where, fix="remove it, or name the answer with `columns: {completion: …}`")
     name = _prompt_column(record, columns, reading, bool(completion))
-    turns = conversation(column(values, name), name, where, filled=record.filled)
+    said = unpacked(column(values, name), name, where)
+    if name == columns.messages != columns.prompt and isinstance(said, str):
+        fix = f"write turns with `role` and `content`, or name it as a prompt: `columns: {{prompt: {name}}}`"
+        raise DataError(f"`{name}` is text, not a list of turns", where=where, fix=fix)
+    turns = conversation(said, name, where, filled=record.filled)
     turns = _with_system(turns, column(values, columns.system), columns.system, where)
     if name == columns.messages and not completion:
         return of_conversation(turns, reading.train_on, name, where)
@@ -233,13 +237,19 @@ def _prompt_column(record: Record, columns: Columns, reading: Reading, has_compl
 def _completion(record: Record, columns: Columns) -> tuple[Turn, ...]:
     where = record.where
     value = unpacked(column(record.values, columns.completion), columns.completion, where)
+    thoughts = column(record.values, columns.reasoning_content)
+    if isinstance(thoughts, list) and len(thoughts) == 1:  # datasets of thoughts have a list per question
+        (thoughts,) = thoughts
+    if thoughts is not None:
+        thoughts = text(thoughts, columns.reasoning_content, where, may_be_empty=True).strip() or None
+    if thoughts is not None and not isinstance(value, str):
+        what = f"`{columns.reasoning_content}` is a column, and the record has no answer of text that it belongs to"
+        fix = "put the thoughts into the assistant's turn, or do not read them: `columns: {reasoning_content: ''}`"
+        raise DataError(what, where=where, fix=fix)
     if value is None:
         return ()
     if not isinstance(value, str):
         return conversation(value, columns.completion, where, filled=record.filled)
-    thoughts = column(record.values, columns.reasoning_content)
-    if thoughts is not None:
-        thoughts = text(thoughts, columns.reasoning_content, where, may_be_empty=True).strip() or None
     return (assistant_text(value, thoughts, columns.completion, where),)
 
 
@@ -284,6 +294,8 @@ def _with_system(turns: tuple[Turn, ...], value: Any, name: str, where: str) -> 
     if value is None or value == "":
         return turns
     if turns[0].role == "system":
+        if turns[0].message["content"] in ("", value):
+            return (Turn(Message(role="system", content=text(value, name, where))), *turns[1:])
         what = f"the record has both a system turn in its prompt and a `{name}` column"
         raise DataError(what, where=where, fix="keep one of them")
     return (Turn(Message(role="system", content=text(value, name, where))), *turns)

@@ -6,7 +6,7 @@ from typing import Any
 
 from holdfast.config.settings import Columns
 from holdfast.errors import DataError
-from holdfast.tasks.readers.record import Record, column, has_column, text
+from holdfast.tasks.readers.record import Record, has_column, text
 
 FUNCTIONS = "functions"
 """OpenAI's older column for tools."""
@@ -77,8 +77,7 @@ def _refuse_preferences(first: Mapping[str, Any], records: Sequence[Record], col
             what = f"has preferences (`{pair[0]}`, `{pair[1]}`), and no recipe learns from them"
             fix = "remove these columns"
             if pair[0] == "chosen":
-                key = "completion" if columns.prompt in first else "messages"
-                fix = f"to imitate the chosen answers, write `columns: {{{key}: chosen}}`"
+                fix = f"to imitate the chosen answers, {_imitate(first, columns)}"
             raise DataError(what, where=records[0].where, fix=fix)
     labels = [record.values.get("label") for record in records]
     if "label" not in read and columns.completion in first and all(isinstance(label, bool) for label in labels):
@@ -87,6 +86,16 @@ def _refuse_preferences(first: Mapping[str, Any], records: Sequence[Record], col
             where=records[0].where,
             fix="keep the records whose `label` is true, and remove the column",
         )
+
+
+def _imitate(first: Mapping[str, Any], columns: Columns) -> str:
+    """How to learn from the chosen answers alone."""
+    turns = first["chosen"]
+    if isinstance(turns, list) and any(isinstance(turn, Mapping) and turn.get("role") == "user" for turn in turns):
+        return "write `columns: {messages: chosen}`"
+    if has_column(first, columns.prompt):
+        return "write `columns: {completion: chosen}`"
+    return "split `chosen` into a `prompt` and a `completion`, and remove `rejected`"
 
 
 def _same(record: Record, columns: Columns) -> tuple[Record, Columns]:
@@ -105,7 +114,8 @@ def _from_alpaca(record: Record, columns: Columns) -> tuple[Record, Columns]:
         values[columns.prompt] = [*_history(history, record.where), {"role": "user", "content": instruction}]
     else:
         values[columns.prompt] = instruction
-    return replace(record, values=values), columns.model_copy(update={"completion": "output"})
+    named = columns.completion != Columns().completion
+    return replace(record, values=values), columns if named else columns.model_copy(update={"completion": "output"})
 
 
 def _history(history: Any, where: str) -> list[dict[str, str]]:
@@ -118,7 +128,8 @@ def _history(history: Any, where: str) -> list[dict[str, str]]:
 
 def _from_sharegpt(record: Record, columns: Columns) -> tuple[Record, Columns]:
     found = next((name for name in SHAREGPT if name in record.values), None)
-    return record, columns if found is None else columns.model_copy(update={"messages": found})
+    named = columns.messages != Columns().messages
+    return record, columns if named or found is None else columns.model_copy(update={"messages": found})
 
 
 def _from_verl(record: Record, columns: Columns) -> tuple[Record, Columns]:
@@ -136,7 +147,7 @@ FORMS: Mapping[str, Form] = {
             _has_conversation(columns, first)
             and columns.answer not in first
             and columns.answer == Columns().answer
-            and column(first, VERL_ANSWER) is not None
+            and has_column(first, VERL_ANSWER)
         ),
         _from_verl,
         labels=VERL_LABELS,

@@ -1,7 +1,7 @@
 """Hugging Face datasets as records: from the hub, from a folder of data files, or written by `save_to_disk`."""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ def read_dataset(name: str, split: str, subset: str | None = None) -> list[Recor
         datasets.disable_progress_bars()
     folder, where = Path(name), f"{name}/{split}"
     saved = any((folder / mark).is_file() for mark in ("dataset_dict.json", "state.json"))
+    if saved and subset is not None:
+        raise DataError("was written by save_to_disk and has no subsets", where=where, fix="remove `subset`")
     try:
         rows: Any = (
             _saved_split(datasets.load_from_disk(name), split)
@@ -34,7 +36,11 @@ def read_dataset(name: str, split: str, subset: str | None = None) -> list[Recor
         )
         # A saved dataset remembers a format, e.g. NumPy's. Records are plain values.
         plain: Iterable[Mapping[str, Any]] = rows.with_format(None)
-        records = [Record(dict(row), n, f"{where}, row {n}", filled=True) for n, row in enumerate(plain, 1)]
+        labels = {name: each.names for name, each in rows.features.items() if isinstance(each, datasets.ClassLabel)}
+        records = [
+            Record({**row, **_label_names(row, labels)}, n, f"{where}, row {n}", filled=True)
+            for n, row in enumerate(plain, 1)
+        ]
     except DataError as error:
         raise DataError(error.what, where=where, fix=error.fix) from None
     except Exception as error:
@@ -46,6 +52,11 @@ def read_dataset(name: str, split: str, subset: str | None = None) -> list[Recor
     if not records:
         raise DataError("has no records", where=where, fix="name a split that has examples")
     return records
+
+
+def _label_names(row: Mapping[str, Any], labels: Mapping[str, Sequence[str]]) -> dict[str, str | None]:
+    """The class labels of a row by name, because a model writes names. A label that is not told is -1."""
+    return {name: None if row[name] is None or row[name] < 0 else names[row[name]] for name, names in labels.items()}
 
 
 def _saved_split(data: Any, split: str) -> Any:

@@ -52,6 +52,9 @@ def json_records(text: str, path: str, split: str | None = None) -> Iterator[Rec
         if wrapped is not None:
             yield from _items(wrapped, path)
             return
+    if len({number for number, _ in found}) < len(found):  # several on one line
+        yield from _items([value for _, value in found], path)
+        return
     for number, value in found:
         yield _record(value, number, f"{path}:{number}")
 
@@ -86,7 +89,9 @@ def _parse(text: str, where: str) -> Any:
         place = f"line {error.lineno}, column {error.colno}" if error.lineno > 1 else f"column {error.colno}"
         raise DataError(f"is not valid JSON: {error.msg} at {place}", where=where, fix=_fix(text, error)) from None
     except (RecursionError, ValueError) as error:
-        raise DataError(f"cannot be read as JSON: {first_line(error)}", where=where, fix="check its syntax") from None
+        fix = "write a number of so many digits as text" if "digits" in str(error) else "check its syntax"
+        what = f"cannot be read as JSON: {first_line(error).partition('; use sys')[0]}"
+        raise DataError(what, where=where, fix=fix) from None
 
 
 def _refuse_constant(name: str) -> None:

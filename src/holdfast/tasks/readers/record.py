@@ -1,6 +1,6 @@
 """One record of a dataset: its values by column, and where it stands for error messages."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,27 +71,28 @@ def text(value: Any, name: str, where: str, *, may_be_empty: bool = False) -> st
 
 
 def column(values: Mapping[str, Any], name: str) -> Any:
-    """The value of a column; None if there is none. A dotted name leads into nested objects.
+    """The value of a column; None if there is none. A dotted name leads into nested objects and lists.
 
-    A column whose own name has dots goes before.
+    A column whose own name has dots goes before. The items of a list are numbered from 0. The empty name is no column.
     """
-    if name in values:
-        return values[name]
-    value: Any = values
-    for part in name.split("."):
-        if not isinstance(value, Mapping) or part not in value:
-            return None
-        value = value[part]
-    return value
+    return values[name] if name and name in values else _inner(values, name.split("."))[1]
 
 
 def has_column(values: Mapping[str, Any], name: str) -> bool:
-    """Whether a record has a column, also if its value is empty. A dotted name leads into nested objects."""
-    if name in values:
-        return True
-    parent, dot, last = name.rpartition(".")
-    inner = column(values, parent) if dot else None
-    return isinstance(inner, Mapping) and last in inner
+    """Whether a record has a column, also if its value is empty. See `column`."""
+    return bool(name) and (name in values or _inner(values, name.split("."))[0])
+
+
+def _inner(value: Any, path: Sequence[str]) -> tuple[bool, Any]:
+    """Whether nested objects and lists have a value at this path, and the value."""
+    for part in path:
+        if part and isinstance(value, Mapping) and part in value:
+            value = value[part]
+        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            return False, None
+    return True, value
 
 
 def column_names(records: Iterable[Record]) -> set[str]:
