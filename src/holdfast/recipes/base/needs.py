@@ -7,8 +7,8 @@ from holdfast.errors import ConfigError
 from holdfast.recipes.base.recipe import Recipe
 
 FIXES = {
-    "reward": "set `verifier: module:function`, or give every record an `answer` (its column's name: `columns: {answer: "
-    "NAME}`), or set an `environment_factory`",
+    "reward": "set `verifier: module:function`, or give every record an `answer` (its column's name: `columns: "
+    "{answer: NAME}`), or set an `environment_factory`",
     "demonstration": "give every training record a `completion`",
     "privileged_context": "give every training record a `privileged_context`, a `completion` or a `solution`",
     "actions": "give every training record `actions`: a list of the actions of an expert who succeeded",
