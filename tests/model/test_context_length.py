@@ -71,7 +71,7 @@ def test_a_model_with_a_short_context_is_trained_with_the_default_lengths(tmp_pa
     _short_model(tmp_path / "model", 128)
     holdfast.run(_config(tmp_path), tmp_path / "run")
     kept = load_config(tmp_path / "run" / "config.yaml", RunConfig)
-    assert (kept.train.max_prompt_length, kept.train.max_completion_length) == (64, 64)
+    assert (kept.train.max_prompt_length, kept.train.max_completion_length) == (96, 32)
     assert holdfast.resume(tmp_path / "run")["status"] == "complete"
 
 
@@ -102,10 +102,10 @@ def test_check_says_which_defaults_it_lowered(command: Commands, tmp_path: Path)
     _short_model(tmp_path / "model", 128)
     outcome = command("check", command.config(_config(tmp_path)), "--json", tmp_path / "check.json")
     assert outcome.code == 0, outcome.err
-    assert "train.max_prompt_length is 64 instead of 1024: the model's context has 128 tokens" in outcome.out
+    assert "train.max_prompt_length is 96 instead of 1024: the model's context has 128 tokens" in outcome.out
     lengths = json.loads((tmp_path / "check.json").read_text())["recipes"]["sft"]["lengths"]
     assert lengths["context"] == 128
-    assert lengths["max_completion_length"] == 64
+    assert lengths["max_completion_length"] == 32
 
 
 def test_a_config_that_is_given_with_overrides_keeps_its_defaults_as_defaults(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Lengths of prompts and completions, fitted to the model's context.
 
-Lengths that the user wrote are kept, or refused if they do not fit. Defaults give way: a completion gets at most half
-of the context, and a prompt what is left of it.
+Lengths that the user wrote are kept, or refused if they do not fit. Defaults give way: a completion gets at most a quarter
+of the context, and a prompt what is left of it: prompts of teachers are long.
 """
 
 from pathlib import Path
@@ -74,7 +74,7 @@ def fit_lengths(train: TrainSettings, evaluation: EvalSettings, limit: int | Non
     longest_written = max(written.get(PROMPT) or 0, written.get(REPROMPT) or 0)
     completion = train.max_completion_length
     if COMPLETION not in written:
-        room = limit - longest_written if longest_written else limit // 2
+        room = limit - longest_written if longest_written else limit // 4
         completion = min(completion, max(1, room))
     answers = max(completion, evaluation.max_completion_length or 0)
     prompt = train.max_prompt_length
