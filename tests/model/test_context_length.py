@@ -146,7 +146,7 @@ def test_the_teachers_prompts_get_what_the_context_leaves(tmp_path: Path) -> Non
     lengths = api.check(config, items=2)["lengths"]
     assert lengths["max_prompt_length"] + lengths["max_completion_length"] == 300
     assert lengths["max_reprompt_length"] == 300 - lengths["max_completion_length"]
-    assert any("train.max_reprompt_length is 150 instead of 300" in each for each in lengths["lowered"])
+    assert any("train.max_reprompt_length is 225 instead of 300" in each for each in lengths["lowered"])
 
 
 def test_eval_fits_defaults_and_refuses_what_was_written(tmp_path: Path) -> None:

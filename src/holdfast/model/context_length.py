@@ -1,7 +1,7 @@
 """Lengths of prompts and completions, fitted to the model's context.
 
-Lengths that the user wrote are kept, or refused if they do not fit. Defaults give way: a completion gets at most a quarter
-of the context, and a prompt what is left of it: prompts of teachers are long.
+Lengths that the user wrote are kept, or refused if they do not fit. Defaults give way: a completion gets at most a
+quarter of the context, because prompts of teachers are long, and a prompt what is left of it.
 """
 
 from pathlib import Path
