@@ -26,7 +26,7 @@ _THOUGHTS = "thought 4815 of holdfast"
 _FOLLOWING = Message(role="user", content="question 9377 of holdfast")
 _SYSTEM = Message(role="system", content="system 2048 of holdfast")
 
-DATE_CODES = "YymdBbAajeHIMSpcxX"
+DATE_CODES = "aAbBcCdDeFgGhHIjklmMnpPrRSTtuUVwWxXyYzZ"
 """Codes of `strftime` that a template may ask for."""
 
 THOUGHT_KEYS = ("reasoning_content", "reasoning", "thinking")
@@ -47,7 +47,8 @@ class TemplateFacts:
         before_answer: what the completion has before an answer without thoughts, e.g. an empty block of thoughts.
         before_thoughts: what it has before thoughts.
         between: what it has between thoughts and answer.
-        prompt_opens_thoughts: the completion begins within the thoughts.
+        after_answer: what it has between an answer and the token that ends the turn, e.g. a space.
+        opened: what the prompt opens thoughts with, so that a completion begins within them; "" if it does not.
         continues: the rendered conversation continues the rendered prompt.
         turn_end_id: the token that ends the turn; None if the template ends it with no special token.
         earlier_end_id: the token that ends an earlier turn, if it is another one than `turn_end_id`.
@@ -58,8 +59,9 @@ class TemplateFacts:
     before_answer: str
     before_thoughts: str
     between: str
-    prompt_opens_thoughts: bool
+    opened: str
     continues: bool
+    after_answer: str
     turn_end_id: int | None
     earlier_end_id: int | None
     next_id: int | None
@@ -135,18 +137,27 @@ class ChatTemplate:
         prompt, whole = self.render(messages, tools=tools, prompt=True), self.render([*messages, answer], tools=tools)
         return _continuation(prompt, whole)
 
-    def dated(self) -> str | None:
+    def dated(self, tools: Sequence[Mapping[str, Any]] | None = None) -> str | None:
         """The template with a fixed date; None if it writes no date, or none is given.
 
         Templates get the date from a function, `strftime_now`. A macro of this name takes its place.
+
+        Args:
+            tools: JSON schemas of tools. Some tokenizers have another template for them.
         """
-        if self.today is None or not self.writes_the_date or not isinstance(self.tokenizer.chat_template, str):
+        if not self._date_macro:
             return None
+        # transformers' templates drop a newline after a block
+        return f"{self._date_macro}\n{self.tokenizer.get_chat_template(tools=list(tools) if tools else None)}"
+
+    @cached_property
+    def _date_macro(self) -> str:
+        if self.today is None or not self.writes_the_date:
+            return ""
         day = datetime.combine(self.today, time())
         codes = [f"%{pad}{code}" for code in DATE_CODES for pad in ("-", "")]
         replaced = "".join(f" | replace({code!r}, {day.strftime(code)!r})" for code in codes)
-        macro = f"{{%- macro strftime_now(format) -%}}{{{{- format{replaced} -}}}}{{%- endmacro %}}"
-        return f"{macro}\n{self.tokenizer.chat_template}"  # transformers' templates drop a newline after a block
+        return f"{{%- macro strftime_now(format) -%}}{{{{- format{replaced} -}}}}{{%- endmacro %}}"
 
     def remarks(self) -> list[str]:
         """What a user should know of how this template treats her data, in sentences."""
@@ -200,7 +211,7 @@ class ChatTemplate:
         rendered = self.tokenizer.apply_chat_template(
             [_for_template(message, parts) for message in messages],
             tools=list(tools) if tools else None,
-            chat_template=self.dated(),
+            chat_template=self.dated(tools),
             add_generation_prompt=prompt,
             tokenize=False,
             **self.kwargs,
@@ -208,12 +219,15 @@ class ChatTemplate:
         return str(rendered)
 
 
-def written(text: str, rendered: str) -> bool:
-    """Whether a rendering contains a text, up to white space around it. Templates may write it as JSON does."""
+def written(text: str, rendered: str, *, times: int = 1) -> bool:
+    """Whether a rendering contains a text, up to white space around it. Templates may write it as JSON does.
+
+    Args:
+        times: how often it must be there.
+    """
     text = text.strip()
-    if not text or text in rendered:
-        return True
-    return any(json.dumps(text, ensure_ascii=ascii)[1:-1] in rendered for ascii in (False, True))
+    spellings = (text, *(json.dumps(text, ensure_ascii=ascii)[1:-1] for ascii in (False, True)))
+    return not text or any(rendered.count(spelling) >= times for spelling in spellings)
 
 
 def _for_template(message: Message, parts: bool) -> dict[str, Any]:
@@ -223,6 +237,9 @@ def _for_template(message: Message, parts: bool) -> dict[str, Any]:
     if parts:
         turn["content"] = [{"type": "text", "text": turn["content"]}]
     return turn
+
+
+_TAG = re.compile(r"<[^<>\s]+>|\[[A-Z_/]+\]")
 
 
 def _shared(a: str, b: str) -> int:
@@ -246,31 +263,56 @@ def _facts(template: ChatTemplate) -> TemplateFacts:
             )
     assert prompt is not None
     assert whole is not None
-    return TemplateFacts(*_frames(template, prompt, whole), *_turn_tokens(template, prompt, whole))
+    tokens = _turn_tokens(template, prompt, whole)
+    after = whole.rpartition(ANSWER["content"])[2]
+    after_answer = after if tokens[0] is None else after.partition(template.special[tokens[0]])[0]
+    return TemplateFacts(*_frames(template, prompt, whole), after_answer, *tokens)
 
 
-def _frames(template: ChatTemplate, prompt: str, whole: str) -> tuple[ThoughtsIn, str, str, str, bool, bool]:
+def _frames(template: ChatTemplate, prompt: str, whole: str) -> tuple[ThoughtsIn, str, str, str, str, bool]:
     """The first six fields of `TemplateFacts`."""
     plain = _continuation(prompt, whole)
     before_answer = None if plain is None else plain.partition(ANSWER["content"])[0]
     with_key = Message(role="assistant", content=ANSWER["content"], reasoning_content=_THOUGHTS)
     found, known = _around_thoughts(template, prompt, with_key)
+    if _closes_thoughts(template, prompt):
+        return "nowhere", before_answer or "", "", "", "", plain is not None
     if found is not None:
         before, between = found
         # A template that writes no empty thoughts, in a prompt that opens them: they end as others do.
         alone = before_answer if before_answer is not None else before + between
-        return "template", alone, before, between, not before.strip(), plain is not None
-    rest = prompt[_shared(prompt, whole) :] if plain is None else ""
-    tags = list(re.finditer(r"<[^<>\s]+>|\[[A-Z_/]+\]", rest))
-    closing = next((tag for each in tags if (tag := closing_tag(each.group()))), None)
-    if closing is not None and closing not in rest:
+        opened = re.search(rf"({_TAG.pattern})\s*$", prompt) if not before.strip() else None
+        return "template", alone, before, between, opened.group() if opened else "", plain is not None
+    rest = prompt[_parting(prompt, whole) :] if plain is None else ""
+    # A tag that also stands before a finished answer, e.g. `<|im_start|>`, is about turns and not about thoughts.
+    finished = whole.partition(ANSWER["content"])[0]
+    tags = [tag for tag in _TAG.findall(rest) if tag not in finished]
+    opening = next((tag for tag in tags if closing_tag(tag)), None)
+    if opening is not None:
+        closing = closing_tag(opening) or ""
         in_text = Message(role="assistant", content=join_thoughts(_THOUGHTS, ANSWER["content"]))
         found, _ = _around_thoughts(template, prompt, in_text)
         between = found[1] if found is not None and closing in found[1] else f"\n{closing}\n\n"
-        return "prompt", between, "", between, True, False
-    if closing is not None or known:
-        return "nowhere", before_answer or "", "", "", False, plain is not None
-    return "text", before_answer or "", "", "", False, plain is not None
+        return "prompt", between, "", between, rest[rest.index(opening) :], False
+    if known:
+        return "nowhere", before_answer or "", "", "", "", plain is not None
+    return "text", before_answer or "", "", "", "", plain is not None
+
+
+def _closes_thoughts(template: ChatTemplate, prompt: str) -> bool:
+    """Whether the beginning of the assistant's turn ends with a tag that closes thoughts, e.g. of an empty block."""
+    asked = template.attempt(lambda: template.render([QUESTION])) or ""
+    begun = prompt[_parting(prompt, asked) :]
+    tags = _TAG.findall(begun)
+    if not tags or tags[-1] in asked or not begun.rstrip().endswith(tags[-1]):
+        return False
+    return tags[-1][1] == "/" or tags[-1] in map(closing_tag, tags)
+
+
+def _parting(a: str, b: str) -> int:
+    """How many characters two texts begin with in common, without the beginning of a tag of the first."""
+    shared = _shared(a, b)
+    return next((tag.start() for tag in _TAG.finditer(a) if tag.start() < shared < tag.end()), shared)
 
 
 def _around_thoughts(template: ChatTemplate, prompt: str, answer: Message) -> tuple[tuple[str, str] | None, bool]:
@@ -292,8 +334,10 @@ def _turn_tokens(template: ChatTemplate, prompt: str, whole: str) -> tuple[int |
     later = _leading_special(template, following)
     # Written after the last answer and after an earlier one: the end of a turn, maybe after the end of a part of it.
     common = [a for a, b in zip(last, later, strict=False) if a == b]
-    end = common[-1] if common else next(iter(last), None)
     asked = template.attempt(lambda: template.render([QUESTION])) or ""
+    if len(common) > 1 and asked == prompt:  # it may begin the next turn of the assistant behind every message
+        common = common[:1]
+    end = common[-1] if common else next(iter(last), None)
     opening = _leading_special(template, prompt[_shared(prompt, asked) :])
     # An earlier turn may end with another token than the last one. A token that begins the next turn is not its end: it
     # begins the assistant's turns too, or no other special token follows it at once.
@@ -321,5 +365,13 @@ def special_token_in(template: ChatTemplate, messages: Sequence[Message]) -> str
 
 
 def missing_message(messages: Sequence[Message], rendered: str) -> Message | None:
-    """The first message of a system, a user or a tool whose content a rendering does not have."""
-    return next((m for m in messages if m["role"] != "assistant" and not written(m["content"], rendered)), None)
+    """The first message of a system, a user or a tool whose content a rendering does not have.
+
+    A text that several messages have must be there as often.
+    """
+    others = [message for message in messages if message["role"] != "assistant"]
+    texts = [message["content"].strip() for message in others]
+    for message, text in zip(others, texts, strict=True):
+        if text and not written(text, rendered, times=sum(each.count(text) for each in texts)):
+            return message
+    return None
