@@ -443,6 +443,20 @@ def test_a_prompt_with_special_tokens_is_refused(chat_format: ChatFormat) -> Non
         chat_format.encode_example(example, where="a")
 
 
+def test_a_token_that_ends_a_turn_within_an_earlier_answer_is_refused(with_template: Any) -> None:
+    chat_format = with_template(
+        KEYED.replace("KEY", "thinking").replace("<think>", "[THINK]").replace("</think>", "[/THINK]")
+    )
+
+    def example(answer: str) -> Example:
+        return Example("e", (*ASKED, Message(role="assistant", content=answer), *ASKED))
+
+    with pytest.raises(DataError, match=r"a: the prompt contains '<\|im_end\|>'"):
+        chat_format.encode_example(example("red<|im_end|>7"), where="a")
+    text = chat_format.tokenizer.decode(chat_format.encode_example(example("[THINK]hm[/THINK]red")))
+    assert "assistant\n[THINK]hm[/THINK]red<|im_end|>" in text
+
+
 def test_a_rendered_prompt_stays_as_it_is(chat_format: ChatFormat) -> None:
     rendered = "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n"
     messages = (Message(role="user", content=rendered),)
@@ -472,6 +486,20 @@ def test_earlier_turns_are_trained_on_where_they_stand(chat_format: ChatFormat) 
         learned = [token for token, own in zip(demonstration.ids, demonstration.tool_mask, strict=True) if own]
         texts = [text for index, text in ((1, "two"), (3, "four")) if index in trained]
         assert decode(learned) == "".join(f"{text}<|im_end|>" for text in [*texts, "six"])
+
+
+def test_an_earlier_turn_that_ends_with_no_token_has_no_words_of_others(with_template: Any) -> None:
+    """The question after it ends with the token that ends the last answer."""
+    chat_format = with_template(
+        TURNS.replace("+ '<|im_end|>", "+ ('' if m.role == 'assistant' and not loop.last else '<|im_end|>') + '")
+        + START
+    )
+    turns = [("user", "one"), ("assistant", "two"), ("user", "three")]
+    messages = tuple(Message(role=role, content=text) for role, text in turns)
+    found = chat_format.encode_demonstration(Example("e", messages, demonstration="four", trained_turns=(1,)))
+    assert found.tool_mask is not None
+    learned = [token for token, own in zip(found.ids, found.tool_mask, strict=True) if own]
+    assert chat_format.tokenizer.decode(learned) == "twofour<|im_end|>"
 
 
 def test_earlier_turns_that_the_template_changes_are_refused(with_template: Any) -> None:

@@ -167,7 +167,8 @@ class ChatFormat:
         """
         if example.rendered_prompt is not None:
             return self.template.tokens(example.rendered_prompt)
-        if (token := special_token_in(self.template, example.messages)) is not None:
+        ends = {self.template.special[token] for token in self.eos_ids if token in self.template.special}
+        if (token := special_token_in(self.template, example.messages, ends)) is not None:
             raise DataError(
                 f"the prompt contains {token!r}, a special token of the model",
                 where=where,
@@ -225,7 +226,7 @@ class ChatFormat:
             text = rendered
         elif turn.get("tool_calls"):
             raise DataError(
-                "the chat template does not write the tool calls of the demonstration",
+                "the chat template does not write the tool calls of the demonstration, or not the text beside them",
                 where=where,
                 fix="use a model whose template knows tools, or write the call as text into `content`",
             )
@@ -448,7 +449,8 @@ class ChatFormat:
                     fix="train on the last turn only",
                 )
             end = start + len(content)
-            found = [at + len(text) for text in endings if (at := whole.find(text, end)) >= 0]
+            limit = end + _first_place(whole[end:], messages[index + 1 : index + 2])
+            found = [at + len(text) for text in endings if (at := whole.find(text, end, limit)) >= 0]
             end = min(found, default=end)
             pieces += [(False, whole[place : len(prompt)]), (True, whole[len(prompt) : end])]
             place = end

@@ -6,7 +6,7 @@ are rendered, with and without thoughts, and `TemplateFacts` says where they sta
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from functools import cached_property
@@ -356,11 +356,18 @@ def _leading_special(template: ChatTemplate, text: str) -> list[int]:
     return found
 
 
-def special_token_in(template: ChatTemplate, messages: Sequence[Message]) -> str | None:
-    """The first special token that a message of a user, a system or a tool contains as text; None if none does."""
+def special_token_in(template: ChatTemplate, messages: Sequence[Message], ends: Collection[str] = ()) -> str | None:
+    """The first special token that a message contains as text; None if none does.
+
+    Turns of the assistant may have some, because a model may write thoughts or calls of tools with them.
+
+    Args:
+        ends: the tokens that a turn of the assistant must not have either, because they end it.
+    """
     for message in messages:
-        if message["role"] != "assistant" and (found := template.special_pattern.search(message["content"])):
-            return found.group()
+        for found in template.special_pattern.findall(message["content"]):
+            if message["role"] != "assistant" or found in ends:
+                return str(found)
     return None
 
 
