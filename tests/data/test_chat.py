@@ -263,6 +263,16 @@ def test_thoughts_of_earlier_turns_stand_where_the_template_expects_them(with_te
         assert "<|im_start|>assistant\n<think>hm</think>red 7<|im_end|>" in text
 
 
+def test_thoughts_of_earlier_turns_have_the_tags_that_the_template_drops(with_template: Any) -> None:
+    drops = DROPPED.replace("</think>", "</thought>") + START.replace("assistant\n", "assistant\n<thought>\n")
+    chat_format = with_template(drops)
+    asked = Message(role="user", content="Why?")
+    for earlier in (THOUGHT, "<thought>\nhm\n</thought>\n\nred 7", "red 7"):
+        turn = Message(role="assistant", content=earlier)
+        text = chat_format.tokenizer.decode(chat_format.encode_prompt((*ASKED, turn, asked)))
+        assert "<|im_start|>assistant\nred 7<|im_end|>" in text
+
+
 @pytest.mark.parametrize("text", ["red 7", THOUGHT])
 @pytest.mark.parametrize("kind", TARGETS)
 def test_a_rendered_prompt_has_the_target_of_its_messages(with_template: Any, kind: str, text: str) -> None:

@@ -370,12 +370,13 @@ class ChatFormat:
 
     def _earlier(self, messages: Sequence[Message]) -> list[Message]:
         """Messages with the thoughts of assistants where the template expects them. Not all templates find tags."""
-        if self.template.facts.thoughts_in != "template":
-            return list(messages)
-        return [
-            self._in_frames(message, "", is_begun=True)[0] if message["role"] == "assistant" else message
-            for message in messages
-        ]
+        kind = self.template.facts.thoughts_in
+
+        def moves(turn: Message) -> bool:
+            in_text = kind == "prompt" and not turn.get("reasoning_content")
+            return turn["role"] == "assistant" and (kind == "template" or in_text)
+
+        return [self._in_frames(turn, "", is_begun=True)[0] if moves(turn) else turn for turn in messages]
 
     @property
     def _end_id(self) -> int:
@@ -419,7 +420,7 @@ class ChatFormat:
         framed = facts.before_thoughts + (thoughts or "") + facts.between + answer
         if facts.thoughts_in == "template":
             return _with_content(turn, answer, thoughts), framed
-        return _with_content(turn, join_thoughts(thoughts, answer)), framed
+        return _with_content(turn, facts.opened + framed), framed
 
     def _split_text(self, text: str) -> tuple[str | None, str | None]:
         """See `split_thoughts`. The template's own tags are read too."""
