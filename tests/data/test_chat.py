@@ -161,6 +161,18 @@ TARGETS = {
         "red 7",
         "red 7",
     ),
+    "as a part of the content": (
+        TURNS.replace(
+            "+ m.content + '<|im_end|>\n' }}",
+            "}}{% if m.content is string %}{{ m.content }}{% else %}"
+            "{% for p in m.content %}"
+            "{{ '[THINK]' + p.thinking + '[/THINK]' if p.type == 'thinking' else p.text }}{% endfor %}"
+            "{% endif %}{{ '<|im_end|>\n' }}",
+        )
+        + START,
+        "red 7",
+        "[THINK]hm[/THINK]red 7",
+    ),
     "with labels": (
         KEYED.replace("'<think>' + m.KEY + '</think>'", "'Reasoning: ' + m.thinking + '\n'")
         .replace("m.KEY", "m.thinking")

@@ -94,7 +94,7 @@ class ChatTemplate:
         Raises:
             jinja2.TemplateError: the template refuses the conversation.
         """
-        return self._apply(messages, self._takes_parts, tools, prompt)
+        return self._apply(messages, self._takes_parts, tools, prompt, self._takes_thought_parts)
 
     def tokens(self, text: str) -> list[int]:
         """Token ids of a text, without any that the tokenizer adds by itself."""
@@ -190,6 +190,20 @@ class ChatTemplate:
             [QUESTION, ANSWER], QUESTION["content"], ANSWER["content"], parts=False
         ) and self._writes([QUESTION, ANSWER], QUESTION["content"], ANSWER["content"], parts=True)
 
+    @cached_property
+    def _takes_thought_parts(self) -> bool:
+        """Whether thoughts must be a part of a message's content, as in Magistral's template."""
+        turn = Message(role="assistant", content=ANSWER["content"], reasoning_content=_THOUGHTS)
+
+        def rendered(thought_parts: bool) -> str:
+            return (
+                self.attempt(lambda: self._apply([QUESTION, turn], self._takes_parts, None, False, thought_parts)) or ""
+            )
+
+        by_key, by_part = rendered(False), rendered(True)
+        is_text = "'type'" not in by_part and '"type"' not in by_part  # some templates write the list itself
+        return _THOUGHTS not in by_key and _THOUGHTS in by_part and ANSWER["content"] in by_part and is_text
+
     def _writes(self, messages: Sequence[Message], *texts: str, parts: bool | None = None) -> bool:
         rendered = self.attempt(lambda: self._apply(messages, self._takes_parts if parts is None else parts))
         return rendered is not None and all(text in rendered for text in texts)
@@ -207,9 +221,10 @@ class ChatTemplate:
         parts: bool,
         tools: Sequence[Mapping[str, Any]] | None = None,
         prompt: bool = False,
+        thought_parts: bool = False,
     ) -> str:
         rendered = self.tokenizer.apply_chat_template(
-            [_for_template(message, parts) for message in messages],
+            [_for_template(message, parts, thought_parts) for message in messages],
             tools=list(tools) if tools else None,
             chat_template=self.dated(tools),
             add_generation_prompt=prompt,
@@ -230,13 +245,14 @@ def written(text: str, rendered: str, *, times: int = 1) -> bool:
     return not text or any(rendered.count(spelling) >= times for spelling in spellings)
 
 
-def _for_template(message: Message, parts: bool) -> dict[str, Any]:
+def _for_template(message: Message, parts: bool, thought_parts: bool) -> dict[str, Any]:
     turn: dict[str, Any] = dict(message)
+    content = [{"type": "text", "text": turn["content"]}]
     if thoughts := turn.get("reasoning_content"):
         turn |= dict.fromkeys(THOUGHT_KEYS, thoughts)
-    if parts:
-        turn["content"] = [{"type": "text", "text": turn["content"]}]
-    return turn
+        if thought_parts:
+            return turn | {"content": [{"type": "thinking", "thinking": thoughts}, *content]}
+    return turn | {"content": content} if parts else turn
 
 
 _TAG = re.compile(r"<[^<>\s]+>|\[[A-Z_/]+\]")
