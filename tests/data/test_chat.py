@@ -341,6 +341,12 @@ def test_a_tokenizer_that_begins_texts_with_a_space_adds_none_within_a_conversat
     conversation = [*ASKED, Message(role="assistant", content="red 7")]
     assert ids == tokenizer.apply_chat_template(conversation, return_dict=False)
     assert chat_format.content(chat_format.encode_completion("red 7", messages=ASKED)) == "red 7"
+    tokenizer.chat_template = tokenizer.chat_template.replace(
+        "m.content + eos_token", "' ' + m.content + ' ' + eos_token"
+    )
+    chat_format = ChatFormat(tokenizer, frozenset({tokenizer.eos_token_id}))
+    assert chat_format.template.facts.after_answer == " "
+    assert chat_format.content(chat_format.encode_completion("red 7", messages=ASKED)) == "red 7"
 
 
 def spaced_tokenizer(special: list[str]) -> PreTrainedTokenizerBase:
