@@ -107,7 +107,21 @@ TARGETS = {
     "empty thoughts": (
         TURNS.replace("m.content", "('<think>\n\n</think>\n\n' if m.role == 'assistant' else '') + m.content") + START,
         "<think>\n\n</think>\n\nred 7",
-        f"<think>\n\n</think>\n\n{THOUGHT}",
+        THOUGHT,
+    ),
+    "empty thoughts, which the prompt opens": (
+        TURNS.replace("m.content", "('<think>\n\n</think>\n\n' if m.role == 'assistant' else '') + m.content")
+        + START.replace("assistant\n", "assistant\n<think>\n"),
+        "\n</think>\n\nred 7",
+        "hm\n</think>\n\nred 7",
+    ),
+    "empty thoughts, which the prompt opens after another question": (
+        OTHER_QUESTION.replace(
+            "m.role + '\n' +", "m.role + '\n' + ('<think></think>' if m.role == 'assistant' else '') +"
+        )
+        + START.replace("assistant\n", "assistant\n<think>\n"),
+        "\n</think>\n\nred 7",
+        "hm\n</think>\n\nred 7",
     ),
     "thoughts are opened": (OPENED, "\n</think>\n\nred 7", "hm\n</think>\n\nred 7"),
     "thoughts are opened, and dropped when finished": (
@@ -188,7 +202,7 @@ SPELLINGS = {
     "under a key": Message(role="assistant", content="red 7", reasoning_content="hm"),
 }
 KNOW_NO_THOUGHTS = (
-    *("as they are", "empty thoughts", "dropped when finished", "no generation prompt"),
+    *("as they are", "dropped when finished", "no generation prompt"),
     *("the last question is written otherwise", "a generation prompt that nobody asked for"),
     "white space behind the answer",
 )
@@ -444,6 +458,10 @@ def test_a_message_that_stands_elsewhere_too_is_not_taken_for_written(with_templ
     messages = [Message(role="system", content="Be brief."), Message(role="user", content="Say: Be brief.")]
     with pytest.raises(DataError, match="does not write the message of role 'system'"):
         with_template(TURNS.replace("messages", "messages if m.role != 'system'") + START).encode_prompt(messages)
+    found = 'found "Bonn"'
+    echoed = [ASKED[0], Message(role="tool", content=found), Message(role="user", content=f"What is {found}?")]
+    as_json = TURNS.replace("+ m.content +", "+ (m.content | tojson if m.role == 'tool' else m.content) +")
+    assert with_template(as_json + START).encode_prompt(echoed)
     again = [ASKED[0], Message(role="assistant", content="Bonn"), ASKED[0]]
     with pytest.raises(DataError, match="does not write the message of role 'user'"):
         with_template(TURNS.replace("in messages", "in messages[-2:]") + START).encode_prompt(again)

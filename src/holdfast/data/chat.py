@@ -222,7 +222,9 @@ class ChatFormat:
         text = own_text + self.template.facts.after_answer
         parts = [turn["content"], turn.get("reasoning_content", "")]
         parts += [str(call.get("function", call).get("name", "")) for call in turn.get("tool_calls", ())]
-        if rendered and all(written(part, rendered) for part in parts):
+        # A template that writes an empty block of thoughts writes it beside those in the text.
+        is_apart = self.template.facts.thoughts_in != "prompt" or self._split_text(turn["content"])[0] is None
+        if rendered and is_apart and all(written(part, rendered) for part in parts):
             text = rendered
         elif turn.get("tool_calls"):
             raise DataError(

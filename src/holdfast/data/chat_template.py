@@ -34,8 +34,9 @@ THOUGHT_KEYS = ("reasoning_content", "reasoning", "thinking")
 
 ThoughtsIn = Literal["template", "prompt", "text", "nowhere"]
 """Where an answer's thoughts belong. `template`: the template writes them, under a key of the message. `prompt`: the
-prompt opens them, and the template itself does not write them. `text`: the template does not know them, so they are a
-part of the text. `nowhere`: the prompt closes them, so that an answer has none."""
+prompt opens them or the template writes an empty block, and the template itself does not write them. `text`: the
+template does not know them, so they are a part of the text. `nowhere`: the prompt closes them, so that an answer has
+none."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,9 @@ class ChatTemplate:
             remarks.append(f"It begins no turn of the assistant, so the model writes {header!r} itself.")
         remarks += {
             "template": ["It knows thoughts. Verifiers see the answer after them."],
-            "prompt": ["The prompt opens the thoughts. A demonstration without thoughts closes them at once."],
+            "prompt": ["The prompt opens the thoughts. A demonstration without thoughts closes them at once."]
+            if facts.opened
+            else ["It writes an empty block of thoughts. Those of a demonstration stand in it."],
             "text": [],
             "nowhere": ["The prompt closes the thoughts. Thoughts in demonstrations are left out."],
         }[facts.thoughts_in]
@@ -241,8 +244,10 @@ def written(text: str, rendered: str, *, times: int = 1) -> bool:
         times: how often it must be there.
     """
     text = text.strip()
-    spellings = (text, *(json.dumps(text, ensure_ascii=ascii)[1:-1] for ascii in (False, True)))
-    return not text or any(rendered.count(spelling) >= times for spelling in spellings)
+    if not text or rendered.count(text) >= times:
+        return True
+    spellings = {text, *(json.dumps(text, ensure_ascii=ascii)[1:-1] for ascii in (False, True))}
+    return sum(map(rendered.count, spellings)) >= times
 
 
 def _for_template(message: Message, parts: bool, thought_parts: bool) -> dict[str, Any]:
@@ -297,13 +302,14 @@ def _frames(template: ChatTemplate, prompt: str, whole: str) -> tuple[ThoughtsIn
         before, between = found
         # A template that writes no empty thoughts, in a prompt that opens them: they end as others do.
         alone = before_answer if before_answer is not None else before + between
-        opened = re.search(rf"({_TAG.pattern})\s*$", prompt) if not before.strip() else None
-        return "template", alone, before, between, opened.group() if opened else "", plain is not None
+        opened = _opened_at_the_end(prompt) if not before.strip() else ""
+        return "template", alone, before, between, opened, plain is not None
     rest = prompt[_parting(prompt, whole) :] if plain is None else ""
-    # A tag that also stands before a finished answer, e.g. `<|im_start|>`, is about turns and not about thoughts.
-    finished = whole.partition(ANSWER["content"])[0]
-    tags = [tag for tag in _TAG.findall(rest) if tag not in finished]
-    opening = next((tag for tag in tags if closing_tag(tag)), None)
+    # A tag that stands before the question too, or before a finished answer without its closing tag, is about turns and
+    # not about thoughts, e.g. `<|im_start|>`.
+    finished, asked = whole.partition(ANSWER["content"])[0], whole.partition(QUESTION["content"])[0]
+    tags = [(tag, closing_tag(tag)) for tag in _TAG.findall(rest) if tag not in asked]
+    opening = next((tag for tag, end in tags if end and (tag not in finished or end in finished)), None)
     if opening is not None:
         closing = closing_tag(opening) or ""
         in_text = Message(role="assistant", content=join_thoughts(_THOUGHTS, ANSWER["content"]))
@@ -312,7 +318,28 @@ def _frames(template: ChatTemplate, prompt: str, whole: str) -> tuple[ThoughtsIn
         return "prompt", between, "", between, rest[rest.index(opening) :], False
     if known:
         return "nowhere", before_answer or "", "", "", "", plain is not None
-    return "text", before_answer or "", "", "", "", plain is not None
+    return *_beside_an_empty_block(prompt, before_answer or ""), plain is not None
+
+
+def _beside_an_empty_block(prompt: str, before_answer: str) -> tuple[ThoughtsIn, str, str, str, str]:
+    """The first five fields for a template that finds no thoughts. If it writes an empty block, that is their place."""
+    block = re.fullmatch(rf"(.*?)({_TAG.pattern})?(\s*)({_TAG.pattern})(\s*)", before_answer, re.DOTALL)
+    if block is None or block[4][1] != "/":
+        return "text", before_answer, "", "", ""
+    head, opening, space, closing, end = block.groups()
+    if opening is not None and closing_tag(opening) == closing:
+        half = len(space) // 2
+        return "prompt", before_answer, head + opening + space[:half], space[half:] + closing + end, ""
+    opened = _opened_at_the_end(prompt)
+    if opened and not head and opening is None and closing_tag(opened) == closing:
+        return "prompt", before_answer, "", before_answer, opened
+    return "nowhere", before_answer, "", "", ""
+
+
+def _opened_at_the_end(prompt: str) -> str:
+    """The opening tag with which a prompt ends, with white space behind it; "" if it ends otherwise."""
+    found = re.search(rf"({_TAG.pattern})\s*$", prompt)
+    return found.group() if found and closing_tag(found[1]) else ""
 
 
 def _closes_thoughts(template: ChatTemplate, prompt: str) -> bool:
