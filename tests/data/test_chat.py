@@ -609,6 +609,11 @@ def test_tool_calls_are_written_by_the_template_or_refused(with_template: Any) -
     assert target(with_template(knows), turn) == 'weather {"city": "Bonn"}<|im_end|>'
     with pytest.raises(DataError, match="task a: the chat template does not write the tool calls"):
         with_template(TURNS + START).encode_completion(turn, where="task a")
+    one = knows.replace(
+        "{% for m", "{% for m in messages if m.tool_calls %}{{ raise_exception('One call.') }}{% endfor %}{% for m"
+    )
+    with pytest.raises(DataError, match="task a: the chat template refuses the demonstration: One call"):
+        with_template(one).encode_completion(turn, where="task a")
 
 
 def test_tools_reach_the_template_or_are_refused(with_template: Any) -> None:
@@ -616,6 +621,9 @@ def test_tools_reach_the_template_or_are_refused(with_template: Any) -> None:
     example = Example("e", ASKED, tools=tools)
     with pytest.raises(DataError, match="task a: the chat template does not write the tool 'weather'"):
         with_template(TURNS + START).encode_example(example, where="task a")
+    for nameless in ({"type": "function", "function": {"description": "x"}}, {"function": "weather"}):
+        with pytest.raises(DataError, match="task a: the chat template does not write the tool ''"):
+            with_template(TURNS + START).encode_example(Example("e", ASKED, tools=(nameless,)), where="task a")
     named = Example("e", (Message(role="user", content="What is the weather?"),), tools=tools)
     with pytest.raises(DataError, match="task a: the chat template does not write the tool 'weather'"):
         with_template(TURNS + START).encode_example(named, where="task a")

@@ -144,10 +144,11 @@ class ChatFormat:
             raise DataError(
                 f"the chat template does not write the message of role {lost['role']!r} as it is", where=where, fix=fix
             )
-        names = [str(tool.get("function", tool).get("name", "")) for tool in tools or ()]
+        names = [_name(tool) for tool in tools or ()]
         bare = self.template.attempt(lambda: self.template.render(turns, prompt=True)) if names else None
         # A name may stand in a message too, so the tools must change what is written.
-        if lost_tool := next((name for name in names if name not in text or text == bare), None):
+        lost_tool = next((name for name in names if name not in text or text == bare), None)
+        if lost_tool is not None:
             raise DataError(
                 f"the chat template does not write the tool {lost_tool!r}",
                 where=where,
@@ -221,17 +222,16 @@ class ChatFormat:
         rendered = self.template.attempt(lambda: self.template.completion(messages, turn, tools) or "")
         text = own_text + self.template.facts.after_answer
         parts = [turn["content"], turn.get("reasoning_content", "")]
-        parts += [str(call.get("function", call).get("name", "")) for call in turn.get("tool_calls", ())]
+        parts += map(_name, turn.get("tool_calls", ()))
         # A template that writes an empty block of thoughts writes it beside those in the text.
         is_apart = self.template.facts.thoughts_in != "prompt" or self._split_text(turn["content"])[0] is None
         if rendered and is_apart and all(written(part, rendered) for part in parts):
             text = rendered
         elif turn.get("tool_calls"):
-            raise DataError(
-                "the chat template does not write the tool calls of the demonstration, or not the text beside them",
-                where=where,
-                fix="use a model whose template knows tools, or write the call as text into `content`",
-            )
+            fix = "use a model whose template knows tools, or write the call as text into `content`"
+            _rendered(lambda: self.template.render([*messages, turn], tools=tools), "the demonstration", where, fix)
+            what = "the chat template does not write the tool calls of the demonstration, or not the text beside them"
+            raise DataError(what, where=where, fix=fix)
         return self._ended(self._tokens_after(prompt, text))
 
     def encode_demonstration(self, example: Example, *, where: str = "") -> Demonstration:
@@ -532,6 +532,12 @@ def _rendered(render: Callable[[], str], what: str, where: str, fix: str) -> str
         return render()
     except Exception as error:
         raise DataError(f"the chat template refuses {what}: {error}", where=where, fix=fix) from error
+
+
+def _name(tool: Mapping[str, Any]) -> str:
+    """The name of a tool or of the tool that a call names; "" if it has none."""
+    function = tool.get("function", tool)
+    return str(function.get("name", "")) if isinstance(function, Mapping) else ""
 
 
 def _with_content(turn: Message, content: str, thoughts: str | None = None) -> Message:
