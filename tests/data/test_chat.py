@@ -3,7 +3,7 @@
 Each template below is a kind: it does one thing that real templates do. Real templates are in `test_families.py`.
 """
 
-from datetime import date
+from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ KEYED = (
     "{% if m.KEY %}{{ '<think>' + m.KEY + '</think>' }}{% endif %}"
     "{{ m.content + '<|im_end|>\n' }}{% endfor %}" + START
 )
+OTHER_QUESTION = TURNS.replace("m.content", "m.content + (' /think' if loop.last and m.role == 'user' else '')")
 CHANNELS = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role }}{% if m.role == 'assistant' %}"
     "{% if m.thinking %}{{ '<|box|>note<|im_sep|>' + m.thinking + '<|note_end|><|im_start|>assistant' }}{% endif %}"
@@ -106,7 +107,21 @@ TARGETS = {
     "empty thoughts": (
         TURNS.replace("m.content", "('<think>\n\n</think>\n\n' if m.role == 'assistant' else '') + m.content") + START,
         "<think>\n\n</think>\n\nred 7",
-        f"<think>\n\n</think>\n\n{THOUGHT}",
+        THOUGHT,
+    ),
+    "empty thoughts, which the prompt opens": (
+        TURNS.replace("m.content", "('<think>\n\n</think>\n\n' if m.role == 'assistant' else '') + m.content")
+        + START.replace("assistant\n", "assistant\n<think>\n"),
+        "\n</think>\n\nred 7",
+        "hm\n</think>\n\nred 7",
+    ),
+    "empty thoughts, which the prompt opens after another question": (
+        OTHER_QUESTION.replace(
+            "m.role + '\n' +", "m.role + '\n' + ('<think></think>' if m.role == 'assistant' else '') +"
+        )
+        + START.replace("assistant\n", "assistant\n<think>\n"),
+        "\n</think>\n\nred 7",
+        "hm\n</think>\n\nred 7",
     ),
     "thoughts are opened": (OPENED, "\n</think>\n\nred 7", "hm\n</think>\n\nred 7"),
     "thoughts are opened, and dropped when finished": (
@@ -135,6 +150,50 @@ TARGETS = {
         "<|box|>note<|im_sep|>hm<|note_end|><|im_start|>assistant<|box|>final<|im_sep|>red 7",
     ),
     "no generation prompt": (TURNS, "<|im_start|>assistant\nred 7", f"<|im_start|>assistant\n{THOUGHT}"),
+    "the last question is written otherwise": (OTHER_QUESTION + START, "red 7", THOUGHT),
+    "a generation prompt that nobody asked for": (TURNS + "{{ '<|im_start|>assistant\n' }}", "red 7", THOUGHT),
+    "white space behind the answer": (
+        TURNS.replace("m.content +", "m.content + ' \n' +") + START,
+        "red 7 \n",
+        f"{THOUGHT} \n",
+    ),
+    "thoughts are opened, and closed when finished": (
+        DROPPED.replace("m.role + '\n' +", "m.role + '\n' + ('</think>' if m.role == 'assistant' else '') +")
+        + START.replace("assistant\n", "assistant\n<think>"),
+        "\n</think>\n\nred 7",
+        "hm\n</think>\n\nred 7",
+    ),
+    "the closing tag alone, always": (
+        TURNS.replace("m.role + '\n' +", "m.role + '\n' + ('</think>' if m.role == 'assistant' else '') +")
+        + START.replace("assistant\n", "assistant\n</think>"),
+        "red 7",
+        "red 7",
+    ),
+    "a closed block, always": (
+        TURNS.replace("m.content", "('<think>\n\n</think>\n' if m.role == 'assistant' else '') + m.content")
+        + START.replace("assistant\n", "assistant\n<think>\n\n</think>\n"),
+        "red 7",
+        "red 7",
+    ),
+    "as a part of the content": (
+        TURNS.replace(
+            "+ m.content + '<|im_end|>\n' }}",
+            "}}{% if m.content is string %}{{ m.content }}{% else %}"
+            "{% for p in m.content %}"
+            "{{ '[THINK]' + p.thinking + '[/THINK]' if p.type == 'thinking' else p.text }}{% endfor %}"
+            "{% endif %}{{ '<|im_end|>\n' }}",
+        )
+        + START,
+        "red 7",
+        "[THINK]hm[/THINK]red 7",
+    ),
+    "with labels": (
+        KEYED.replace("'<think>' + m.KEY + '</think>'", "'Reasoning: ' + m.thinking + '\n'")
+        .replace("m.KEY", "m.thinking")
+        .replace("{{ m.content", "{{ ('Answer: ' if m.role == 'assistant' else '') + m.content"),
+        "Answer: red 7",
+        "Reasoning: hm\nAnswer: red 7",
+    ),
 }
 SPELLINGS = {
     "in the text": THOUGHT,
@@ -142,7 +201,11 @@ SPELLINGS = {
     "with the closing tag alone": "hm\n</think>\n\nred 7",
     "under a key": Message(role="assistant", content="red 7", reasoning_content="hm"),
 }
-KNOW_NO_THOUGHTS = ("as they are", "empty thoughts", "dropped when finished", "no generation prompt")
+KNOW_NO_THOUGHTS = (
+    *("as they are", "dropped when finished", "no generation prompt"),
+    *("the last question is written otherwise", "a generation prompt that nobody asked for"),
+    "white space behind the answer",
+)
 """Where the template does not know thoughts, they are a part of the text, which stays as it is written."""
 
 
@@ -173,10 +236,33 @@ def test_the_answer_is_found_in_what_was_learned(with_template: Any, kind: str) 
     ids = chat_format.encode_completion("red 7")
     assert (chat_format.content(ids), chat_format.decode(ids), chat_format.thoughts(ids)) == ("red 7", "red 7", "")
     ids = chat_format.encode_completion(THOUGHT)
-    knows = kind not in (*KNOW_NO_THOUGHTS, "thoughts are closed")
-    assert chat_format.decode(ids) == ("red 7" if kind == "thoughts are closed" else THOUGHT)
+    closed = kind in ("thoughts are closed", "the closing tag alone, always", "a closed block, always")
+    knows = kind not in KNOW_NO_THOUGHTS and not closed
+    assert chat_format.decode(ids) == ("red 7" if closed else THOUGHT)
     assert chat_format.content(ids) == (THOUGHT if kind in KNOW_NO_THOUGHTS else "red 7")
     assert chat_format.thoughts(ids) == ("hm" if knows else "")
+
+
+TAGS_AS_TEXT = ("explain <think> and </think> tags", "what </think> does", "Answer: 7", "Reasoning: a\nAnswer: 7")
+
+
+@pytest.mark.parametrize(
+    "answer", [*TAGS_AS_TEXT, "\n\nred", "  indented\n\n", "7 \n", "", "Zürich 漢 😀", "word " * 2000]
+)
+@pytest.mark.parametrize("kind", TARGETS)
+def test_every_character_of_an_answer_comes_back(with_template: Any, kind: str, answer: str) -> None:
+    """Also if it has tags of thoughts as text. A text with a closing tag alone needs thoughts, maybe empty, before."""
+    chat_format = with_template(TARGETS[kind][0])
+    if kind in KNOW_NO_THOUGHTS:
+        if kind != "dropped when finished":
+            assert chat_format.content(chat_format.encode_completion(answer)) == answer
+        return
+    assert chat_format.content(chat_format.encode_completion(f"<think>\nhm\n</think>\n\n{answer}")) == answer.lstrip(
+        "\n"
+    )
+    is_plain = "</think>" not in answer or "<think>" in answer
+    if is_plain and not (kind == "with labels" and answer.startswith("Reasoning")):
+        assert chat_format.content(chat_format.encode_completion(answer)) == answer
 
 
 @pytest.mark.parametrize("kind", ["thoughts are opened", "in a channel", "under thinking"])
@@ -203,6 +289,53 @@ def test_thoughts_of_earlier_turns_stand_where_the_template_expects_them(with_te
         assert "<|im_start|>assistant\n<think>hm</think>red 7<|im_end|>" in text
 
 
+def test_thoughts_of_earlier_turns_have_the_tags_that_the_template_drops(with_template: Any) -> None:
+    drops = DROPPED.replace("</think>", "</thought>") + START.replace("assistant\n", "assistant\n<thought>\n")
+    chat_format = with_template(drops)
+    asked = Message(role="user", content="Why?")
+    for earlier in (THOUGHT, "<thought>\nhm\n</thought>\n\nred 7", "red 7"):
+        turn = Message(role="assistant", content=earlier)
+        text = chat_format.tokenizer.decode(chat_format.encode_prompt((*ASKED, turn, asked)))
+        assert "<|im_start|>assistant\nred 7<|im_end|>" in text
+
+
+@pytest.mark.parametrize("text", ["red 7", THOUGHT])
+@pytest.mark.parametrize("kind", TARGETS)
+def test_a_rendered_prompt_has_the_target_of_its_messages(with_template: Any, kind: str, text: str) -> None:
+    chat_format = with_template(TARGETS[kind][0])
+    rendered = chat_format.tokenizer.decode(chat_format.encode_prompt(ASKED))
+    given = Example("e", ASKED, demonstration=text)
+    already = Example("e", (Message(role="user", content=rendered),), demonstration=text, rendered_prompt=rendered)
+    assert chat_format.encode_demonstration(already) == chat_format.encode_demonstration(given)
+
+
+@pytest.mark.parametrize(
+    ("end", "plain", "with_thoughts"),
+    [
+        ("<think>\n", "\n</think>\n\nred 7", "hm\n</think>\n\nred 7"),
+        ("<think>\n\n</think>\n\n", "red 7", "red 7"),
+        ("Sure: ", "red 7", THOUGHT),
+    ],
+)
+def test_a_rendered_prompt_of_another_form_is_continued_as_it_ends(
+    chat_format: ChatFormat, end: str, plain: str, with_thoughts: str
+) -> None:
+    rendered = "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n" + end
+    messages = (Message(role="user", content=rendered),)
+    for text, expected in (("red 7", plain), (THOUGHT, with_thoughts)):
+        example = Example("e", messages, demonstration=text, rendered_prompt=rendered)
+        ids = chat_format.encode_demonstration(example).ids
+        assert chat_format.tokenizer.decode(ids) == f"{expected}<|im_end|>"
+
+
+def test_a_completion_that_is_rendered_too_stays_as_it_is(with_template: Any) -> None:
+    chat_format = with_template(CHANNELS)
+    rendered = chat_format.tokenizer.decode(chat_format.encode_prompt(ASKED))
+    text = "<|box|>final<|im_sep|>red 7"
+    example = Example("e", ASKED, demonstration=text, rendered_prompt=rendered)
+    assert chat_format.tokenizer.decode(chat_format.encode_demonstration(example).ids) == f"{text}<|im_end|>"
+
+
 def test_a_rendered_prompt_that_opens_the_thoughts_is_continued(chat_format: ChatFormat) -> None:
     rendered = "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n<think>\n"
     example = Example("e", (Message(role="user", content=rendered),), demonstration=THOUGHT, rendered_prompt=rendered)
@@ -221,6 +354,12 @@ def test_a_tokenizer_that_begins_texts_with_a_space_adds_none_within_a_conversat
     ids = [*chat_format.encode_prompt(ASKED), *chat_format.encode_completion("red 7", messages=ASKED)]
     conversation = [*ASKED, Message(role="assistant", content="red 7")]
     assert ids == tokenizer.apply_chat_template(conversation, return_dict=False)
+    assert chat_format.content(chat_format.encode_completion("red 7", messages=ASKED)) == "red 7"
+    tokenizer.chat_template = tokenizer.chat_template.replace(
+        "m.content + eos_token", "' ' + m.content + ' ' + eos_token"
+    )
+    chat_format = ChatFormat(tokenizer, frozenset({tokenizer.eos_token_id}))
+    assert chat_format.template.facts.after_answer == " "
     assert chat_format.content(chat_format.encode_completion("red 7", messages=ASKED)) == "red 7"
 
 
@@ -294,7 +433,8 @@ def test_chat_format_keeps_its_contract(chat_format: ChatFormat) -> None:
 def test_a_prefill_goes_on_within_the_opened_thoughts(with_template: Any) -> None:
     chat_format = with_template(OPENED)
     prefill = chat_format.tokenizer.decode(chat_format.encode_prefill(f"{THOUGHT}\nNo:"))
-    assert prefill == "hm\n</think>\n\nred 7\nNo:"
+    # The next answer begins as every answer does: within thoughts.
+    assert prefill == "hm\n</think>\n\nred 7\nNo:<think>\n"
     assert chat_format.tokenizer.decode(chat_format.encode_prefill("<think>\nhm so far")) == "hm so far"
 
 
@@ -311,6 +451,20 @@ def test_a_template_that_loses_a_message_is_refused(with_template: Any, template
     chat_format = with_template(template)
     with pytest.raises(DataError, match=f"task a: the chat template does not write the message of role '{lost}'"):
         chat_format.encode_prompt(messages, where="task a")
+
+
+def test_a_message_that_stands_elsewhere_too_is_not_taken_for_written(with_template: Any) -> None:
+    """A dropped system turn is a part of the question; and of two equal questions one is dropped."""
+    messages = [Message(role="system", content="Be brief."), Message(role="user", content="Say: Be brief.")]
+    with pytest.raises(DataError, match="does not write the message of role 'system'"):
+        with_template(TURNS.replace("messages", "messages if m.role != 'system'") + START).encode_prompt(messages)
+    found = 'found "Bonn"'
+    echoed = [ASKED[0], Message(role="tool", content=found), Message(role="user", content=f"What is {found}?")]
+    as_json = TURNS.replace("+ m.content +", "+ (m.content | tojson if m.role == 'tool' else m.content) +")
+    assert with_template(as_json + START).encode_prompt(echoed)
+    again = [ASKED[0], Message(role="assistant", content="Bonn"), ASKED[0]]
+    with pytest.raises(DataError, match="does not write the message of role 'user'"):
+        with_template(TURNS.replace("in messages", "in messages[-2:]") + START).encode_prompt(again)
 
 
 def test_a_template_that_needs_content_in_parts_gets_parts(with_template: Any) -> None:
@@ -333,6 +487,20 @@ def test_a_prompt_with_special_tokens_is_refused(chat_format: ChatFormat) -> Non
     example = Example("e", (Message(role="user", content=rendered),))
     with pytest.raises(DataError, match=r"a: the prompt contains '<\|im_start\|>', a special token.*`rendered_prompt`"):
         chat_format.encode_example(example, where="a")
+
+
+def test_a_token_that_ends_a_turn_within_an_earlier_answer_is_refused(with_template: Any) -> None:
+    chat_format = with_template(
+        KEYED.replace("KEY", "thinking").replace("<think>", "[THINK]").replace("</think>", "[/THINK]")
+    )
+
+    def example(answer: str) -> Example:
+        return Example("e", (*ASKED, Message(role="assistant", content=answer), *ASKED))
+
+    with pytest.raises(DataError, match=r"a: the prompt contains '<\|im_end\|>'"):
+        chat_format.encode_example(example("red<|im_end|>7"), where="a")
+    text = chat_format.tokenizer.decode(chat_format.encode_example(example("[THINK]hm[/THINK]red")))
+    assert "assistant\n[THINK]hm[/THINK]red<|im_end|>" in text
 
 
 def test_a_rendered_prompt_stays_as_it_is(chat_format: ChatFormat) -> None:
@@ -364,6 +532,20 @@ def test_earlier_turns_are_trained_on_where_they_stand(chat_format: ChatFormat) 
         learned = [token for token, own in zip(demonstration.ids, demonstration.tool_mask, strict=True) if own]
         texts = [text for index, text in ((1, "two"), (3, "four")) if index in trained]
         assert decode(learned) == "".join(f"{text}<|im_end|>" for text in [*texts, "six"])
+
+
+def test_an_earlier_turn_that_ends_with_no_token_has_no_words_of_others(with_template: Any) -> None:
+    """The question after it ends with the token that ends the last answer."""
+    chat_format = with_template(
+        TURNS.replace("+ '<|im_end|>", "+ ('' if m.role == 'assistant' and not loop.last else '<|im_end|>') + '")
+        + START
+    )
+    turns = [("user", "one"), ("assistant", "two"), ("user", "three")]
+    messages = tuple(Message(role=role, content=text) for role, text in turns)
+    found = chat_format.encode_demonstration(Example("e", messages, demonstration="four", trained_turns=(1,)))
+    assert found.tool_mask is not None
+    learned = [token for token, own in zip(found.ids, found.tool_mask, strict=True) if own]
+    assert chat_format.tokenizer.decode(learned) == "twofour<|im_end|>"
 
 
 def test_earlier_turns_that_the_template_changes_are_refused(with_template: Any) -> None:
@@ -427,6 +609,11 @@ def test_tool_calls_are_written_by_the_template_or_refused(with_template: Any) -
     assert target(with_template(knows), turn) == 'weather {"city": "Bonn"}<|im_end|>'
     with pytest.raises(DataError, match="task a: the chat template does not write the tool calls"):
         with_template(TURNS + START).encode_completion(turn, where="task a")
+    one = knows.replace(
+        "{% for m", "{% for m in messages if m.tool_calls %}{{ raise_exception('One call.') }}{% endfor %}{% for m"
+    )
+    with pytest.raises(DataError, match="task a: the chat template refuses the demonstration: One call"):
+        with_template(one).encode_completion(turn, where="task a")
 
 
 def test_tools_reach_the_template_or_are_refused(with_template: Any) -> None:
@@ -434,6 +621,12 @@ def test_tools_reach_the_template_or_are_refused(with_template: Any) -> None:
     example = Example("e", ASKED, tools=tools)
     with pytest.raises(DataError, match="task a: the chat template does not write the tool 'weather'"):
         with_template(TURNS + START).encode_example(example, where="task a")
+    for nameless in ({"type": "function", "function": {"description": "x"}}, {"function": "weather"}):
+        with pytest.raises(DataError, match="task a: the chat template does not write the tool ''"):
+            with_template(TURNS + START).encode_example(Example("e", ASKED, tools=(nameless,)), where="task a")
+    named = Example("e", (Message(role="user", content="What is the weather?"),), tools=tools)
+    with pytest.raises(DataError, match="task a: the chat template does not write the tool 'weather'"):
+        with_template(TURNS + START).encode_example(named, where="task a")
     chat_format = with_template("{% for t in tools or [] %}{{ t.function.name }};{% endfor %}" + TURNS + START)
     assert chat_format.tokenizer.decode(chat_format.encode_example(example)).startswith("weather;")
 
@@ -446,3 +639,24 @@ def test_the_date_is_the_given_one_on_every_day(tokenizer: PreTrainedTokenizerBa
     assert tokenizer.decode(chat_format.encode_prompt(MESSAGES)).startswith("2024-02-29On 29 February 2024<")
     assert any("2024-02-29" in remark for remark in chat_format.template.remarks())
     assert ChatFormat(tokenizer, eos).encode_prompt(MESSAGES) != chat_format.encode_prompt(MESSAGES)
+
+
+def test_the_date_is_the_given_one_in_every_form_and_in_a_template_for_tools(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    form = "%a %A %w %d %b %B %m %y %Y %j %U %W %c %x %X %u %V %G %D %F %T %R %e %h %C %-d %-m %H:%M:%S%z"
+    dated = (
+        "{{ strftime_now('"
+        + form
+        + "') }}"
+        + "{% for t in tools or [] %}{{ t.function.name }}{% endfor %}"
+        + TURNS
+        + START
+    )
+    tokenizer.chat_template = {"default": dated, "tool_use": "Tools. " + dated}
+    day = date(2024, 2, 9)
+    chat_format = ChatFormat(tokenizer, frozenset({tokenizer.eos_token_id}), today=day)
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": {}}}]
+    expected = datetime.combine(day, time()).strftime(form)
+    assert tokenizer.decode(chat_format.encode_prompt(MESSAGES)).startswith(f"{expected}<|im_start|>")
+    assert tokenizer.decode(chat_format.encode_prompt(MESSAGES, tools=tools)).startswith(f"Tools. {expected}weather")

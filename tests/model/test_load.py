@@ -36,7 +36,7 @@ from transformers import (
 from holdfast.config.settings import LoraSettings, ModelSettings, TrainSettings
 from holdfast.errors import ModelError
 from holdfast.model import lora
-from holdfast.model.load import Policy, load_policy, warn_of_slow_products
+from holdfast.model.load import Policy, as_policy, load_policy, warn_of_slow_products
 from holdfast.train.adapter_average import AdapterAverage
 
 IDS = torch.tensor([[5, 9, 40, 7, 33], [8, 8, 100, 2, 61]])
@@ -488,3 +488,13 @@ def test_adapters_on_the_weights_of_experts_are_refused_and_those_beside_them_ar
     plain.load_state_dict(lora.merged_state(taught))
     ids = torch.arange(3, 9)[None]
     torch.testing.assert_close(plain(ids).logits, taught(ids).logits)
+
+
+@pytest.mark.parametrize("template", ["Hello.", "{{ messages[0].content }}"])
+def test_a_template_that_writes_no_turns_is_refused_in_somebody_elses_training_too(
+    tiny_model: Path, template: str
+) -> None:
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(tiny_model), AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.chat_template = template
+    with pytest.raises(ModelError, match=r"^the watched model: the chat template does not write a\w* \w+'s turn"):
+        as_policy(model, tokenizer, where="the watched model")

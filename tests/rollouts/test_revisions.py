@@ -1,5 +1,6 @@
 """`holdfast.rollouts.sources.revisions`: answers that the model revises after a cue, and SD-Zero's two phases."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +112,26 @@ def test_a_task_of_several_turns_is_refused() -> None:
     example = Example("e", (Message(role="user", content="?"),))
     with pytest.raises(ConfigError, match="'sd_zero' works on answers of one turn, and task 't' has an environment"):
         require(SDZero(), [Task("t", [example], [], None, "", episodes)])
+
+
+def test_a_revision_is_judged_and_scored_as_an_answer_if_the_prompt_opens_thoughts(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """It begins within thoughts, as the first answer does. So the teacher, who sees both, sees no tag twice."""
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    template = load_policy(ModelSettings(path=str(folder))).tokenizer.chat_template
+    opened = f"{template}{{% if add_generation_prompt %}}{{{{ '<think>\\n' }}}}{{% endif %}}"
+    (folder / "chat_template.jinja").write_text(opened)
+    for phase in (1, 2):
+        made, groups, _ = _collected(folder, SDZero(phase=phase))
+        decode = made.policy.tokenizer.decode
+        prompts = [row.prompt_ids for rows in groups for row in rows if row.revised]
+        prompts += [row.teacher_prompt_ids or [] for rows in groups for row in rows if row.div]
+        assert len(prompts) == 6
+        for ids in prompts:
+            text = decode(ids)
+            # The tiny model closes no thoughts, so its answers are thoughts that the cue goes on with.
+            assert text.count("<think>") == 1 + text.count("</think>")
+    encode = made.policy.chat_format.encode_prefill
+    assert decode(encode("<think>\nhm\n</think>\n\nred\n\nNo!\n\n")) == "hm\n</think>\n\nred\n\nNo!\n\n<think>\n"

@@ -23,7 +23,7 @@ from holdfast.recipes.parts.objective import Objective, PolicyGradient
 from holdfast.rollouts.collect import Collector
 from holdfast.rollouts.training_prompts import encode_demonstration
 from holdfast.sampling.draws import Request
-from holdfast.sampling.episodes import Episode, run_episodes
+from holdfast.sampling.episodes import Episode, run_episodes, try_reply
 from holdfast.sampling.sampler import Completion, Sampler
 from holdfast.store.files import read_json
 from holdfast.train.step import StageTrainer
@@ -340,3 +340,55 @@ def test_a_demonstration_of_several_turns_has_the_environments_answers(policy: P
     assert [row.completion_ids[t] for t in row.loss_positions()] == row.own_ids()
     with pytest.raises(DataError, match="over after 3 of the 4 turns"):
         encode_demonstration(policy.chat_format, task, replace(example, actions=("a", "b", "c")))
+
+
+def test_an_environment_sees_answers_without_thoughts(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a demonstration as in a sampled episode."""
+    opened = f"{policy.tokenizer.chat_template}{{% if add_generation_prompt %}}{{{{ '<think>\\n' }}}}{{% endif %}}"
+    monkeypatch.setattr(policy.tokenizer, "chat_template", opened)
+    assert policy.chat_format.template.facts.thoughts_in == "prompt"
+    example = replace(EXAMPLE, actions=("Paris.",), demonstration="<think>\nhm\n</think>\n\n42")
+    made: list[CountingEnvironment] = []
+
+    def begin(example: Example) -> CountingEnvironment:
+        made.append(CountingEnvironment(example))
+        return made[-1]
+
+    episodes = Episodes(begin)
+    encode_demonstration(policy.chat_format, Task("t", [example], [example], episodes=episodes), example)
+    engine = ScriptedEngine(policy, ["so\n</think>\n\nParis.", "hm\n</think>\n\n42"])
+    run_episodes(
+        engine,
+        policy.chat_format,
+        replace(episodes, max_turns=2),
+        [Request([1], seed=0)],
+        [example],
+        max_new_tokens=200,
+        batch_tokens=10,
+    )
+    assert [environment.received for environment in made] == [["Paris.", "42"]] * 2
+
+
+def test_a_reply_is_tried_also_if_the_demonstration_ends_the_episode(policy: Policy) -> None:
+    class Picky(CountingEnvironment):
+        def step(self, completion: str) -> list[Message] | None:
+            self.received.append(completion)
+            return None if completion == "42" else [Message(role="tool", content="Try again.")]
+
+    made: list[Picky] = []
+
+    def begin(example: Example) -> Picky:
+        made.append(Picky(example))
+        return made[-1]
+
+    try_reply(policy.chat_format, Episodes(begin), replace(EXAMPLE, demonstration="<think>\nhm\n</think>\n\n42"))
+    assert [environment.received for environment in made] == [["42"], ["no answer"]]
+    without_tools = "{% for m in messages if m.role != 'tool' %}{{ m.role + m.content }}<|im_end|>{% endfor %}"
+    chat_format = replace(policy.chat_format)
+    template = chat_format.tokenizer.chat_template
+    try:
+        chat_format.tokenizer.chat_template = without_tools
+        with pytest.raises(DataError, match="does not write a reply of role 'tool'"):
+            try_reply(chat_format, Episodes(begin), replace(EXAMPLE, demonstration="42"))
+    finally:
+        chat_format.tokenizer.chat_template = template

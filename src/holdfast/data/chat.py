@@ -46,11 +46,15 @@ from holdfast.data.chat_template import (
     written,
 )
 from holdfast.data.example import Example, Message
-from holdfast.data.thoughts import OPENING, join_thoughts, split_thoughts
+from holdfast.data.thoughts import CLOSING, OPENING, closing_tag, join_thoughts, split_thoughts
 from holdfast.errors import DataError
 
 if TYPE_CHECKING:
     from holdfast.data.chat_template import PreTrainedTokenizerBase
+
+
+_MARK = "\ue000"
+"""Stands before a special token, so that it is told from the same characters in other tokens."""
 
 
 class PromptTooLong(DataError):  # noqa: N818 - the name says it
@@ -140,8 +144,11 @@ class ChatFormat:
             raise DataError(
                 f"the chat template does not write the message of role {lost['role']!r} as it is", where=where, fix=fix
             )
-        names = [str(tool.get("function", tool).get("name", "")) for tool in tools or ()]
-        if lost_tool := next((name for name in names if name not in text), None):
+        names = [_name(tool) for tool in tools or ()]
+        bare = self.template.attempt(lambda: self.template.render(turns, prompt=True)) if names else None
+        # A name may stand in a message too, so the tools must change what is written.
+        lost_tool = next((name for name in names if name not in text or text == bare), None)
+        if lost_tool is not None:
             raise DataError(
                 f"the chat template does not write the tool {lost_tool!r}",
                 where=where,
@@ -161,7 +168,8 @@ class ChatFormat:
         """
         if example.rendered_prompt is not None:
             return self.template.tokens(example.rendered_prompt)
-        if (token := special_token_in(self.template, example.messages)) is not None:
+        ends = {self.template.special[token] for token in self.eos_ids if token in self.template.special}
+        if (token := special_token_in(self.template, example.messages, ends)) is not None:
             raise DataError(
                 f"the prompt contains {token!r}, a special token of the model",
                 where=where,
@@ -212,19 +220,19 @@ class ChatFormat:
         messages = self._earlier(messages)
         prompt = self.template.attempt(lambda: self.template.render(messages, tools=tools, prompt=True)) or ""
         rendered = self.template.attempt(lambda: self.template.completion(messages, turn, tools) or "")
+        text = own_text + self.template.facts.after_answer
         parts = [turn["content"], turn.get("reasoning_content", "")]
-        parts += [str(call.get("function", call).get("name", "")) for call in turn.get("tool_calls", ())]
-        if rendered and all(written(part, rendered) for part in parts):
-            ids = self._tokens_after(prompt, rendered)
-            end = next((index for index, token in enumerate(ids) if token in self.eos_ids), None)
-            return ids[: end + 1] if end is not None else [*ids, self._end_id]
-        if turn.get("tool_calls"):
-            raise DataError(
-                "the chat template does not write the tool calls of the demonstration",
-                where=where,
-                fix="use a model whose template knows tools, or write the call as text into `content`",
-            )
-        return [*self._tokens_after(prompt, own_text), self._end_id]
+        parts += map(_name, turn.get("tool_calls", ()))
+        # A template that writes an empty block of thoughts writes it beside those in the text.
+        is_apart = self.template.facts.thoughts_in != "prompt" or self._split_text(turn["content"])[0] is None
+        if rendered and is_apart and all(written(part, rendered) for part in parts):
+            text = rendered
+        elif turn.get("tool_calls"):
+            fix = "use a model whose template knows tools, or write the call as text into `content`"
+            _rendered(lambda: self.template.render([*messages, turn], tools=tools), "the demonstration", where, fix)
+            what = "the chat template does not write the tool calls of the demonstration, or not the text beside them"
+            raise DataError(what, where=where, fix=fix)
+        return self._ended(self._tokens_after(prompt, text))
 
     def encode_demonstration(self, example: Example, *, where: str = "") -> Demonstration:
         """An example's prompt and demonstration, with the earlier turns that are trained on too.
@@ -238,11 +246,10 @@ class ChatFormat:
         prompt_ids, text = self.encode_example(example, where=where), example.demonstration or ""
         if example.rendered_prompt is not None:
             self._check_text(text, where)
-            own_text = text
-            if example.rendered_prompt.rstrip().endswith(OPENING) and text.lstrip().startswith(OPENING):
-                own_text = text.lstrip()[len(OPENING) :].lstrip("\n")  # the prompt has opened the thoughts
-            ids = self._tokens_after(example.rendered_prompt, own_text)
-            return Demonstration(prompt_ids, [*ids, self._end_id], None, text)
+            ids = self._tokens_after(
+                example.rendered_prompt, self._after_rendered(example.rendered_prompt, text, where)
+            )
+            return Demonstration(prompt_ids, self._ended(ids), None, text)
         answer = example.demonstration_message or text
         ids = self.encode_completion(answer, messages=example.messages, tools=example.tools, where=where)
         if not example.trained_turns:
@@ -301,8 +308,14 @@ class ChatFormat:
         return ids[1:] if ids[0] in {facts.earlier_end_id, last_id} else ids
 
     def encode_prefill(self, text: str) -> list[int]:
-        """Token ids of a text with which the assistant's turn begins, to continue it. The text is not its end."""
+        """Token ids of a text with which the assistant's turn begins, to continue it with another answer.
+
+        If the prompt opens thoughts, and the text closes them, they are opened again. So what follows has the form of
+        every other completion.
+        """
         own_text = self._in_frames(Message(role="assistant", content=text), "", is_begun=True)[1]
+        if self._split_text(text)[1] is not None:
+            own_text += self.template.facts.opened
         return self.template.tokens(own_text)
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -336,14 +349,36 @@ class ChatFormat:
         prompt_ids, ids = self.template.tokens(prompt), self.template.tokens(prompt + text)
         return ids[len(prompt_ids) :] if ids[: len(prompt_ids)] == prompt_ids else self.template.tokens(text)
 
+    def _ended(self, ids: list[int]) -> list[int]:
+        """Tokens up to the first that ends a turn. It is added if there is none."""
+        end = next((index for index, token in enumerate(ids) if token in self.eos_ids), None)
+        return ids[: end + 1] if end is not None else [*ids, self._end_id]
+
+    def _after_rendered(self, prompt: str, text: str, where: str) -> str:
+        """The text that follows a prompt that is rendered already, with thoughts where this prompt expects them."""
+        facts, (_, begun) = (
+            self.template.facts,
+            self.template.render([QUESTION], prompt=True).split(QUESTION["content"]),
+        )
+        before = facts.before_answer.strip()
+        if begun.strip() and prompt.rstrip().endswith(begun.rstrip()):
+            if before and text.lstrip().startswith(before):
+                return text  # it is rendered too
+            return self._in_frames(Message(role="assistant", content=text), where)[1] + facts.after_answer
+        thoughts, answer = split_thoughts(text)
+        if prompt.rstrip().endswith(OPENING):
+            return f"{thoughts or ''}\n{CLOSING}\n\n{answer or ''}"
+        return text if not prompt.rstrip().endswith(CLOSING) else answer or ""
+
     def _earlier(self, messages: Sequence[Message]) -> list[Message]:
         """Messages with the thoughts of assistants where the template expects them. Not all templates find tags."""
-        if self.template.facts.thoughts_in != "template":
-            return list(messages)
-        return [
-            self._in_frames(message, "", is_begun=True)[0] if message["role"] == "assistant" else message
-            for message in messages
-        ]
+        kind = self.template.facts.thoughts_in
+
+        def moves(turn: Message) -> bool:
+            in_text = kind == "prompt" and not turn.get("reasoning_content")
+            return turn["role"] == "assistant" and (kind == "template" or in_text)
+
+        return [self._in_frames(turn, "", is_begun=True)[0] if moves(turn) else turn for turn in messages]
 
     @property
     def _end_id(self) -> int:
@@ -387,13 +422,14 @@ class ChatFormat:
         framed = facts.before_thoughts + (thoughts or "") + facts.between + answer
         if facts.thoughts_in == "template":
             return _with_content(turn, answer, thoughts), framed
-        return _with_content(turn, join_thoughts(thoughts, answer)), framed
+        return _with_content(turn, facts.opened + framed), framed
 
     def _split_text(self, text: str) -> tuple[str | None, str | None]:
         """See `split_thoughts`. The template's own tags are read too."""
         facts = self.template.facts
         before, between = facts.before_thoughts.strip(), facts.between.strip()
-        if between and "</think>" not in between and between in text:
+        begun = text.lstrip().startswith(before) or (closing_tag(before) or " ") in between
+        if begun and between and CLOSING not in between and between in text:
             thoughts, _, answer = text.partition(between)
             return thoughts.strip().removeprefix(before or "<think>").strip("\n"), answer.lstrip("\n")
         return split_thoughts(text)
@@ -416,7 +452,8 @@ class ChatFormat:
                     fix="train on the last turn only",
                 )
             end = start + len(content)
-            found = [at + len(text) for text in endings if (at := whole.find(text, end)) >= 0]
+            limit = end + _first_place(whole[end:], messages[index + 1 : index + 2])
+            found = [at + len(text) for text in endings if (at := whole.find(text, end, limit)) >= 0]
             end = min(found, default=end)
             pieces += [(False, whole[place : len(prompt)]), (True, whole[len(prompt) : end])]
             place = end
@@ -424,30 +461,37 @@ class ChatFormat:
 
     def _split(self, ids: Sequence[int]) -> tuple[str | None, str | None]:
         """Thoughts and answer of a completion; no answer if the thoughts never end."""
+        thoughts, answer = self._without_frames(ids)
+        after = self.template.special_pattern.sub("", self.template.facts.after_answer)
+        return thoughts, None if answer is None else answer.removesuffix(after)
+
+    def _without_frames(self, ids: Sequence[int]) -> tuple[str | None, str | None]:
         if ids and ids[-1] in self.eos_ids:
             ids = ids[:-1]
         facts = self.template.facts
         marked = self._marked(ids)
-        if facts.thoughts_in in ("template", "prompt") and (between := self._marked_text(facts.between).strip()):
+        between = self._marked_text(facts.between)
+        if facts.thoughts_in in ("template", "prompt") and between.strip():
             opening = self._marked_text(facts.before_thoughts).strip()
             begun = marked.lstrip()
-            thoughts, found, answer = begun.rpartition(between)
-            if found:
-                return _clean(thoughts.removeprefix(opening).removeprefix("<think>")), _clean(answer, answer_only=True)
+            # Tags that are text may stand in an answer too, so the first one counts.
+            cut = begun.rpartition if _MARK in between else begun.partition
+            thoughts, found, answer = cut(between.strip())
+            if found and (_MARK in opening or begun.startswith(opening) or opening not in thoughts):
+                return _clean(thoughts.removeprefix(opening).removeprefix(OPENING)).strip(), _behind(between, answer)
             is_thought = begun.startswith(opening) if opening else True
             bare = self._marked_text(facts.before_answer).strip()
             if is_thought and not (bare and begun.startswith(bare)):
-                return _clean(begun.removeprefix(opening)), None
+                return _clean(begun.removeprefix(opening)).strip(), None
         before = self._marked_text(facts.before_answer)
         if before and marked.startswith(before):
-            return None, _clean(marked.removeprefix(before), answer_only=True)
-        before = before.strip()
-        if before and marked.lstrip().startswith(before):
-            return None, _clean(marked.lstrip().removeprefix(before), answer_only=True)
+            return None, _clean(marked.removeprefix(before))
+        if before.strip() and marked.lstrip().startswith(before.strip()):
+            return None, _behind(before, marked.lstrip().removeprefix(before.strip()))
         # A frame such as `<|channel|>final<|message|>`: the model may have named another channel.
-        last = re.search("\ue000[^\ue000]*\ue001$", before)
+        last = re.search("\ue000[^\ue000]*\ue001$", before.strip())
         if last and last.group() in marked:
-            return None, _clean(marked.rpartition(last.group())[2], answer_only=True)
+            return None, _behind(before, marked.rpartition(last.group())[2])
         return None, self._plain(ids)
 
     def _plain(self, ids: Sequence[int]) -> str:
@@ -463,7 +507,7 @@ class ChatFormat:
             text += self._plain(run) if run else ""
             run = []
             if token is not None:
-                text += f"\ue000{special[token]}\ue001"
+                text += f"{_MARK}{special[token]}\ue001"
         return text
 
     def _marked_text(self, text: str) -> str:
@@ -490,6 +534,12 @@ def _rendered(render: Callable[[], str], what: str, where: str, fix: str) -> str
         raise DataError(f"the chat template refuses {what}: {error}", where=where, fix=fix) from error
 
 
+def _name(tool: Mapping[str, Any]) -> str:
+    """The name of a tool or of the tool that a call names; "" if it has none."""
+    function = tool.get("function", tool)
+    return str(function.get("name", "")) if isinstance(function, Mapping) else ""
+
+
 def _with_content(turn: Message, content: str, thoughts: str | None = None) -> Message:
     changed = turn.copy()
     changed["content"] = content
@@ -505,6 +555,11 @@ def _first_place(text: str, messages: Sequence[Message]) -> int:
     return min((place for place in places if place >= 0), default=len(text))
 
 
-def _clean(text: str, *, answer_only: bool = False) -> str:
-    text = re.sub("\ue000.*?\ue001", "", text)
-    return text.lstrip("\n") if answer_only else text.strip("\n")
+def _clean(text: str) -> str:
+    return re.sub("\ue000.*?\ue001", "", text)
+
+
+def _behind(frame: str, text: str) -> str:
+    """An answer without the white space that ends the frame before it, or without newlines if it is another."""
+    space = frame[len(frame.rstrip()) :]
+    return _clean(text.removeprefix(space) if space and text.startswith(space) else text.lstrip("\n"))

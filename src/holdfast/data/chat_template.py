@@ -6,7 +6,7 @@ are rendered, with and without thoughts, and `TemplateFacts` says where they sta
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from functools import cached_property
@@ -26,7 +26,7 @@ _THOUGHTS = "thought 4815 of holdfast"
 _FOLLOWING = Message(role="user", content="question 9377 of holdfast")
 _SYSTEM = Message(role="system", content="system 2048 of holdfast")
 
-DATE_CODES = "YymdBbAajeHIMSpcxX"
+DATE_CODES = "aAbBcCdDeFgGhHIjklmMnpPrRSTtuUVwWxXyYzZ"
 """Codes of `strftime` that a template may ask for."""
 
 THOUGHT_KEYS = ("reasoning_content", "reasoning", "thinking")
@@ -34,8 +34,9 @@ THOUGHT_KEYS = ("reasoning_content", "reasoning", "thinking")
 
 ThoughtsIn = Literal["template", "prompt", "text", "nowhere"]
 """Where an answer's thoughts belong. `template`: the template writes them, under a key of the message. `prompt`: the
-prompt opens them, and the template itself does not write them. `text`: the template does not know them, so they are a
-part of the text. `nowhere`: the prompt closes them, so that an answer has none."""
+prompt opens them or the template writes an empty block, and the template itself does not write them. `text`: the
+template does not know them, so they are a part of the text. `nowhere`: the prompt closes them, so that an answer has
+none."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class TemplateFacts:
         before_answer: what the completion has before an answer without thoughts, e.g. an empty block of thoughts.
         before_thoughts: what it has before thoughts.
         between: what it has between thoughts and answer.
-        prompt_opens_thoughts: the completion begins within the thoughts.
+        after_answer: what it has between an answer and the token that ends the turn, e.g. a space.
+        opened: what the prompt opens thoughts with, so that a completion begins within them; "" if it does not.
         continues: the rendered conversation continues the rendered prompt.
         turn_end_id: the token that ends the turn; None if the template ends it with no special token.
         earlier_end_id: the token that ends an earlier turn, if it is another one than `turn_end_id`.
@@ -58,8 +60,9 @@ class TemplateFacts:
     before_answer: str
     before_thoughts: str
     between: str
-    prompt_opens_thoughts: bool
+    opened: str
     continues: bool
+    after_answer: str
     turn_end_id: int | None
     earlier_end_id: int | None
     next_id: int | None
@@ -92,7 +95,7 @@ class ChatTemplate:
         Raises:
             jinja2.TemplateError: the template refuses the conversation.
         """
-        return self._apply(messages, self._takes_parts, tools, prompt)
+        return self._apply(messages, self._takes_parts, tools, prompt, self._takes_thought_parts)
 
     def tokens(self, text: str) -> list[int]:
         """Token ids of a text, without any that the tokenizer adds by itself."""
@@ -135,18 +138,27 @@ class ChatTemplate:
         prompt, whole = self.render(messages, tools=tools, prompt=True), self.render([*messages, answer], tools=tools)
         return _continuation(prompt, whole)
 
-    def dated(self) -> str | None:
+    def dated(self, tools: Sequence[Mapping[str, Any]] | None = None) -> str | None:
         """The template with a fixed date; None if it writes no date, or none is given.
 
         Templates get the date from a function, `strftime_now`. A macro of this name takes its place.
+
+        Args:
+            tools: JSON schemas of tools. Some tokenizers have another template for them.
         """
-        if self.today is None or not self.writes_the_date or not isinstance(self.tokenizer.chat_template, str):
+        if not self._date_macro:
             return None
+        # transformers' templates drop a newline after a block
+        return f"{self._date_macro}\n{self.tokenizer.get_chat_template(tools=list(tools) if tools else None)}"
+
+    @cached_property
+    def _date_macro(self) -> str:
+        if self.today is None or not self.writes_the_date:
+            return ""
         day = datetime.combine(self.today, time())
         codes = [f"%{pad}{code}" for code in DATE_CODES for pad in ("-", "")]
         replaced = "".join(f" | replace({code!r}, {day.strftime(code)!r})" for code in codes)
-        macro = f"{{%- macro strftime_now(format) -%}}{{{{- format{replaced} -}}}}{{%- endmacro %}}"
-        return f"{macro}\n{self.tokenizer.chat_template}"  # transformers' templates drop a newline after a block
+        return f"{{%- macro strftime_now(format) -%}}{{{{- format{replaced} -}}}}{{%- endmacro %}}"
 
     def remarks(self) -> list[str]:
         """What a user should know of how this template treats her data, in sentences."""
@@ -158,7 +170,9 @@ class ChatTemplate:
             remarks.append(f"It begins no turn of the assistant, so the model writes {header!r} itself.")
         remarks += {
             "template": ["It knows thoughts. Verifiers see the answer after them."],
-            "prompt": ["The prompt opens the thoughts. A demonstration without thoughts closes them at once."],
+            "prompt": ["The prompt opens the thoughts. A demonstration without thoughts closes them at once."]
+            if facts.opened
+            else ["It writes an empty block of thoughts. Those of a demonstration stand in it."],
             "text": [],
             "nowhere": ["The prompt closes the thoughts. Thoughts in demonstrations are left out."],
         }[facts.thoughts_in]
@@ -179,6 +193,20 @@ class ChatTemplate:
             [QUESTION, ANSWER], QUESTION["content"], ANSWER["content"], parts=False
         ) and self._writes([QUESTION, ANSWER], QUESTION["content"], ANSWER["content"], parts=True)
 
+    @cached_property
+    def _takes_thought_parts(self) -> bool:
+        """Whether thoughts must be a part of a message's content, as in Magistral's template."""
+        turn = Message(role="assistant", content=ANSWER["content"], reasoning_content=_THOUGHTS)
+
+        def rendered(thought_parts: bool) -> str:
+            return (
+                self.attempt(lambda: self._apply([QUESTION, turn], self._takes_parts, None, False, thought_parts)) or ""
+            )
+
+        by_key, by_part = rendered(False), rendered(True)
+        is_text = "'type'" not in by_part and '"type"' not in by_part  # some templates write the list itself
+        return _THOUGHTS not in by_key and _THOUGHTS in by_part and ANSWER["content"] in by_part and is_text
+
     def _writes(self, messages: Sequence[Message], *texts: str, parts: bool | None = None) -> bool:
         rendered = self.attempt(lambda: self._apply(messages, self._takes_parts if parts is None else parts))
         return rendered is not None and all(text in rendered for text in texts)
@@ -196,11 +224,12 @@ class ChatTemplate:
         parts: bool,
         tools: Sequence[Mapping[str, Any]] | None = None,
         prompt: bool = False,
+        thought_parts: bool = False,
     ) -> str:
         rendered = self.tokenizer.apply_chat_template(
-            [_for_template(message, parts) for message in messages],
+            [_for_template(message, parts, thought_parts) for message in messages],
             tools=list(tools) if tools else None,
-            chat_template=self.dated(),
+            chat_template=self.dated(tools),
             add_generation_prompt=prompt,
             tokenize=False,
             **self.kwargs,
@@ -208,21 +237,30 @@ class ChatTemplate:
         return str(rendered)
 
 
-def written(text: str, rendered: str) -> bool:
-    """Whether a rendering contains a text, up to white space around it. Templates may write it as JSON does."""
+def written(text: str, rendered: str, *, times: int = 1) -> bool:
+    """Whether a rendering contains a text, up to white space around it. Templates may write it as JSON does.
+
+    Args:
+        times: how often it must be there.
+    """
     text = text.strip()
-    if not text or text in rendered:
+    if not text or rendered.count(text) >= times:
         return True
-    return any(json.dumps(text, ensure_ascii=ascii)[1:-1] in rendered for ascii in (False, True))
+    spellings = {text, *(json.dumps(text, ensure_ascii=ascii)[1:-1] for ascii in (False, True))}
+    return sum(map(rendered.count, spellings)) >= times
 
 
-def _for_template(message: Message, parts: bool) -> dict[str, Any]:
+def _for_template(message: Message, parts: bool, thought_parts: bool) -> dict[str, Any]:
     turn: dict[str, Any] = dict(message)
+    content = [{"type": "text", "text": turn["content"]}]
     if thoughts := turn.get("reasoning_content"):
         turn |= dict.fromkeys(THOUGHT_KEYS, thoughts)
-    if parts:
-        turn["content"] = [{"type": "text", "text": turn["content"]}]
-    return turn
+        if thought_parts:
+            return turn | {"content": [{"type": "thinking", "thinking": thoughts}, *content]}
+    return turn | {"content": content} if parts else turn
+
+
+_TAG = re.compile(r"<[^<>\s]+>|\[[A-Z_/]+\]")
 
 
 def _shared(a: str, b: str) -> int:
@@ -246,31 +284,78 @@ def _facts(template: ChatTemplate) -> TemplateFacts:
             )
     assert prompt is not None
     assert whole is not None
-    return TemplateFacts(*_frames(template, prompt, whole), *_turn_tokens(template, prompt, whole))
+    tokens = _turn_tokens(template, prompt, whole)
+    after = whole.rpartition(ANSWER["content"])[2]
+    after_answer = after if tokens[0] is None else after.partition(template.special[tokens[0]])[0]
+    return TemplateFacts(*_frames(template, prompt, whole), after_answer, *tokens)
 
 
-def _frames(template: ChatTemplate, prompt: str, whole: str) -> tuple[ThoughtsIn, str, str, str, bool, bool]:
+def _frames(template: ChatTemplate, prompt: str, whole: str) -> tuple[ThoughtsIn, str, str, str, str, bool]:
     """The first six fields of `TemplateFacts`."""
     plain = _continuation(prompt, whole)
     before_answer = None if plain is None else plain.partition(ANSWER["content"])[0]
     with_key = Message(role="assistant", content=ANSWER["content"], reasoning_content=_THOUGHTS)
     found, known = _around_thoughts(template, prompt, with_key)
+    if _closes_thoughts(template, prompt):
+        return "nowhere", before_answer or "", "", "", "", plain is not None
     if found is not None:
         before, between = found
         # A template that writes no empty thoughts, in a prompt that opens them: they end as others do.
         alone = before_answer if before_answer is not None else before + between
-        return "template", alone, before, between, not before.strip(), plain is not None
-    rest = prompt[_shared(prompt, whole) :] if plain is None else ""
-    tags = list(re.finditer(r"<[^<>\s]+>|\[[A-Z_/]+\]", rest))
-    closing = next((tag for each in tags if (tag := closing_tag(each.group()))), None)
-    if closing is not None and closing not in rest:
+        opened = _opened_at_the_end(prompt) if not before.strip() else ""
+        return "template", alone, before, between, opened, plain is not None
+    rest = prompt[_parting(prompt, whole) :] if plain is None else ""
+    # A tag that stands before the question too, or before a finished answer without its closing tag, is about turns and
+    # not about thoughts, e.g. `<|im_start|>`.
+    finished, asked = whole.partition(ANSWER["content"])[0], whole.partition(QUESTION["content"])[0]
+    tags = [(tag, closing_tag(tag)) for tag in _TAG.findall(rest) if tag not in asked]
+    opening = next((tag for tag, end in tags if end and (tag not in finished or end in finished)), None)
+    if opening is not None:
+        closing = closing_tag(opening) or ""
         in_text = Message(role="assistant", content=join_thoughts(_THOUGHTS, ANSWER["content"]))
         found, _ = _around_thoughts(template, prompt, in_text)
         between = found[1] if found is not None and closing in found[1] else f"\n{closing}\n\n"
-        return "prompt", between, "", between, True, False
-    if closing is not None or known:
-        return "nowhere", before_answer or "", "", "", False, plain is not None
-    return "text", before_answer or "", "", "", False, plain is not None
+        return "prompt", between, "", between, rest[rest.index(opening) :], False
+    if known:
+        return "nowhere", before_answer or "", "", "", "", plain is not None
+    return *_beside_an_empty_block(prompt, before_answer or ""), plain is not None
+
+
+def _beside_an_empty_block(prompt: str, before_answer: str) -> tuple[ThoughtsIn, str, str, str, str]:
+    """The first five fields for a template that finds no thoughts. If it writes an empty block, that is their place."""
+    block = re.fullmatch(rf"(.*?)({_TAG.pattern})?(\s*)({_TAG.pattern})(\s*)", before_answer, re.DOTALL)
+    if block is None or block[4][1] != "/":
+        return "text", before_answer, "", "", ""
+    head, opening, space, closing, end = block.groups()
+    if opening is not None and closing_tag(opening) == closing:
+        half = len(space) // 2
+        return "prompt", before_answer, head + opening + space[:half], space[half:] + closing + end, ""
+    opened = _opened_at_the_end(prompt)
+    if opened and not head and opening is None and closing_tag(opened) == closing:
+        return "prompt", before_answer, "", before_answer, opened
+    return "nowhere", before_answer, "", "", ""
+
+
+def _opened_at_the_end(prompt: str) -> str:
+    """The opening tag with which a prompt ends, with white space behind it; "" if it ends otherwise."""
+    found = re.search(rf"({_TAG.pattern})\s*$", prompt)
+    return found.group() if found and closing_tag(found[1]) else ""
+
+
+def _closes_thoughts(template: ChatTemplate, prompt: str) -> bool:
+    """Whether the beginning of the assistant's turn ends with a tag that closes thoughts, e.g. of an empty block."""
+    asked = template.attempt(lambda: template.render([QUESTION])) or ""
+    begun = prompt[_parting(prompt, asked) :]
+    tags = _TAG.findall(begun)
+    if not tags or tags[-1] in asked or not begun.rstrip().endswith(tags[-1]):
+        return False
+    return tags[-1][1] == "/" or tags[-1] in map(closing_tag, tags)
+
+
+def _parting(a: str, b: str) -> int:
+    """How many characters two texts begin with in common, without the beginning of a tag of the first."""
+    shared = _shared(a, b)
+    return next((tag.start() for tag in _TAG.finditer(a) if tag.start() < shared < tag.end()), shared)
 
 
 def _around_thoughts(template: ChatTemplate, prompt: str, answer: Message) -> tuple[tuple[str, str] | None, bool]:
@@ -292,8 +377,10 @@ def _turn_tokens(template: ChatTemplate, prompt: str, whole: str) -> tuple[int |
     later = _leading_special(template, following)
     # Written after the last answer and after an earlier one: the end of a turn, maybe after the end of a part of it.
     common = [a for a, b in zip(last, later, strict=False) if a == b]
-    end = common[-1] if common else next(iter(last), None)
     asked = template.attempt(lambda: template.render([QUESTION])) or ""
+    if len(common) > 1 and asked == prompt:  # it may begin the next turn of the assistant behind every message
+        common = common[:1]
+    end = common[-1] if common else next(iter(last), None)
     opening = _leading_special(template, prompt[_shared(prompt, asked) :])
     # An earlier turn may end with another token than the last one. A token that begins the next turn is not its end: it
     # begins the assistant's turns too, or no other special token follows it at once.
@@ -312,14 +399,29 @@ def _leading_special(template: ChatTemplate, text: str) -> list[int]:
     return found
 
 
-def special_token_in(template: ChatTemplate, messages: Sequence[Message]) -> str | None:
-    """The first special token that a message of a user, a system or a tool contains as text; None if none does."""
+def special_token_in(template: ChatTemplate, messages: Sequence[Message], ends: Collection[str] = ()) -> str | None:
+    """The first special token that a message contains as text; None if none does.
+
+    Turns of the assistant may have some, because a model may write thoughts or calls of tools with them.
+
+    Args:
+        ends: the tokens that a turn of the assistant must not have either, because they end it.
+    """
     for message in messages:
-        if message["role"] != "assistant" and (found := template.special_pattern.search(message["content"])):
-            return found.group()
+        for found in template.special_pattern.findall(message["content"]):
+            if message["role"] != "assistant" or found in ends:
+                return str(found)
     return None
 
 
 def missing_message(messages: Sequence[Message], rendered: str) -> Message | None:
-    """The first message of a system, a user or a tool whose content a rendering does not have."""
-    return next((m for m in messages if m["role"] != "assistant" and not written(m["content"], rendered)), None)
+    """The first message of a system, a user or a tool whose content a rendering does not have.
+
+    A text that several messages have must be there as often.
+    """
+    others = [message for message in messages if message["role"] != "assistant"]
+    texts = [message["content"].strip() for message in others]
+    for message, text in zip(others, texts, strict=True):
+        if text and not written(text, rendered, times=sum(each.count(text) for each in texts)):
+            return message
+    return None

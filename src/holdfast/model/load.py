@@ -93,9 +93,11 @@ def as_policy(
         where: the model's name in messages.
 
     Raises:
-        ModelError: the model has no end-of-sequence token, an unknown kind of output head, or no chat template.
+        ModelError: the model has no end-of-sequence token, an unknown kind of output head, or no chat template that
+            writes a question and its answer.
     """
     _check_chat_template(tokenizer, where)
+    _check_written(tokenizer, chat_template_kwargs or {}, where)
     own = model.get_base_model() if isinstance(model, PeftModel) else model
     model.eval()  # before the head is checked: with dropout no two passes are equal
     kwargs = dict(chat_template_kwargs or {})

@@ -8,6 +8,7 @@ from holdfast.data.chat import ChatFormat
 from holdfast.data.environment import CheckedEnvironment, Episodes
 from holdfast.data.example import Example, Verdict
 from holdfast.data.seeds import derive_seed
+from holdfast.data.thoughts import split_thoughts
 from holdfast.errors import DataError
 
 if TYPE_CHECKING:
@@ -118,12 +119,17 @@ def run_episodes(
 def try_reply(chat_format: ChatFormat, episodes: Episodes, example: Example) -> None:
     """Play one turn of an episode, so that a reply that the chat template cannot write is noticed before training.
 
+    Environments reply differently to right and wrong turns, and some end at once, so several first turns are tried: the
+    example's first action, its demonstration, and a turn that says nothing.
+
     Raises:
         DataError: the environment fails, or the chat template cannot write its answer.
     """
-    reply = episodes.begin(example).step(example.demonstration or "no answer")
-    if reply is not None:
-        chat_format.encode_reply(reply, where=f"environment of example {example.id!r}")
+    _, demonstrated = split_thoughts(example.demonstration or "")
+    for turn in dict.fromkeys([*(example.actions or ())[:1], demonstrated or "", "no answer"]):
+        reply = episodes.begin(example).step(turn) if turn else None
+        if reply is not None:
+            chat_format.encode_reply(reply, where=f"environment of example {example.id!r}")
 
 
 def demonstration_episode(
@@ -153,7 +159,7 @@ def demonstration_episode(
         ids = encode(turn)
         episode.add(ids, logprobs=[0.0] * len(ids))
         episode.turns += 1
-        reply = environment.step(turn)
+        reply = environment.step(chat_format.content(ids))
         if number == len(turns):
             break
         if reply is None or number == episodes.max_turns:
