@@ -30,7 +30,6 @@ Chat templates differ, and each promise says what happens if a template does not
 Nothing is ever cut to fit a length. `check_fits` refuses what is too long.
 """
 
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -45,16 +44,13 @@ from holdfast.data.chat_template import (
     special_token_in,
     written,
 )
+from holdfast.data.completion_text import plain_text, thoughts_and_answer
 from holdfast.data.example import Example, Message
 from holdfast.data.thoughts import CLOSING, OPENING, closing_tag, join_thoughts, split_thoughts
 from holdfast.errors import DataError
 
 if TYPE_CHECKING:
     from holdfast.data.chat_template import PreTrainedTokenizerBase
-
-
-_MARK = "\ue000"
-"""Stands before a special token, so that it is told from the same characters in other tokens."""
 
 
 class PromptTooLong(DataError):  # noqa: N818 - the name says it
@@ -323,22 +319,28 @@ class ChatFormat:
 
         What the template writes around them, the token that ends the turn and other special tokens are left out.
         """
-        thoughts, content = self._split(ids)
+        thoughts, content = self._read(ids)
         if content is None:
             return f"<think>\n{thoughts}"
         return join_thoughts(thoughts, content)
 
     def content(self, ids: Sequence[int]) -> str:
         """The answer of a completion, without thoughts. It is empty if the thoughts never end."""
-        return self._split(ids)[1] or ""
+        return self._read(ids)[1] or ""
 
     def thoughts(self, ids: Sequence[int]) -> str:
         """The thoughts of a completion; "" if there are none, or if the template does not know thoughts."""
-        return self._split(ids)[0] or ""
+        return self._read(ids)[0] or ""
 
     def decode_episode(self, ids: Sequence[int]) -> str:
         """The text of all turns of an episode, with what the template writes between them, without special tokens."""
-        return self._plain(ids[:-1] if ids and ids[-1] in self.eos_ids else ids)
+        return plain_text(self.template, self._before_the_end(ids))
+
+    def _read(self, ids: Sequence[int]) -> tuple[str | None, str | None]:
+        return thoughts_and_answer(self.template, self._before_the_end(ids))
+
+    def _before_the_end(self, ids: Sequence[int]) -> Sequence[int]:
+        return ids[:-1] if ids and ids[-1] in self.eos_ids else ids
 
     def _tokens_after(self, prompt: str, text: str) -> list[int]:
         """Token ids of a text that follows a prompt. They continue the prompt's own ids.
@@ -459,60 +461,6 @@ class ChatFormat:
             place = end
         return [*pieces, (False, whole[place:])]
 
-    def _split(self, ids: Sequence[int]) -> tuple[str | None, str | None]:
-        """Thoughts and answer of a completion; no answer if the thoughts never end."""
-        thoughts, answer = self._without_frames(ids)
-        after = self.template.special_pattern.sub("", self.template.facts.after_answer)
-        return thoughts, None if answer is None else answer.removesuffix(after)
-
-    def _without_frames(self, ids: Sequence[int]) -> tuple[str | None, str | None]:
-        if ids and ids[-1] in self.eos_ids:
-            ids = ids[:-1]
-        facts = self.template.facts
-        marked = self._marked(ids)
-        between = self._marked_text(facts.between)
-        if facts.thoughts_in in ("template", "prompt") and between.strip():
-            opening = self._marked_text(facts.before_thoughts).strip()
-            begun = marked.lstrip()
-            # Tags that are text may stand in an answer too, so the first one counts.
-            cut = begun.rpartition if _MARK in between else begun.partition
-            thoughts, found, answer = cut(between.strip())
-            if found and (_MARK in opening or begun.startswith(opening) or opening not in thoughts):
-                return _clean(thoughts.removeprefix(opening).removeprefix(OPENING)).strip(), _behind(between, answer)
-            is_thought = begun.startswith(opening) if opening else True
-            bare = self._marked_text(facts.before_answer).strip()
-            if is_thought and not (bare and begun.startswith(bare)):
-                return _clean(begun.removeprefix(opening)).strip(), None
-        before = self._marked_text(facts.before_answer)
-        if before and marked.startswith(before):
-            return None, _clean(marked.removeprefix(before))
-        if before.strip() and marked.lstrip().startswith(before.strip()):
-            return None, _behind(before, marked.lstrip().removeprefix(before.strip()))
-        # A frame such as `<|channel|>final<|message|>`: the model may have named another channel.
-        last = re.search("\ue000[^\ue000]*\ue001$", before.strip())
-        if last and last.group() in marked:
-            return None, _behind(before, marked.rpartition(last.group())[2])
-        return None, self._plain(ids)
-
-    def _plain(self, ids: Sequence[int]) -> str:
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
-
-    def _marked(self, ids: Sequence[int]) -> str:
-        """Text in which special tokens are marked, so that they are told from the same characters in other tokens."""
-        special, text, run = self.template.special, "", list[int]()
-        for token in [*ids, None]:
-            if token is not None and token not in special:
-                run.append(token)
-                continue
-            text += self._plain(run) if run else ""
-            run = []
-            if token is not None:
-                text += f"{_MARK}{special[token]}\ue001"
-        return text
-
-    def _marked_text(self, text: str) -> str:
-        return self._marked(self.template.tokens(text)) if text else ""
-
 
 def check_fits(
     example_id: str,
@@ -553,13 +501,3 @@ def _first_place(text: str, messages: Sequence[Message]) -> int:
     """Where the first content of some messages is in a text; its length if there is none."""
     places = [text.find(content) for message in messages if (content := message["content"].strip())]
     return min((place for place in places if place >= 0), default=len(text))
-
-
-def _clean(text: str) -> str:
-    return re.sub("\ue000.*?\ue001", "", text)
-
-
-def _behind(frame: str, text: str) -> str:
-    """An answer without the white space that ends the frame before it, or without newlines if it is another."""
-    space = frame[len(frame.rstrip()) :]
-    return _clean(text.removeprefix(space) if space and text.startswith(space) else text.lstrip("\n"))
