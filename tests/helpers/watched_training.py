@@ -41,9 +41,8 @@ def watch(folder: Path, **settings: Any) -> HoldfastCallback:
 
 
 def write_suite(path: Path, answers: list[str] | None = None) -> Path:
-    """Write a suite file of small sums. Every answer is 7 unless `answers` is given. Blank ones are left out."""
-    pairs = zip(QUESTIONS, answers or ["7"] * len(QUESTIONS), strict=True)
-    rows = [{"prompt": question, "answer": answer} for question, answer in pairs if answer.strip()]
+    """Write a suite file of small sums. Every answer is 7 unless `answers` is given."""
+    rows = [{"prompt": q, "answer": (answers or ["7"] * len(QUESTIONS))[i]} for i, q in enumerate(QUESTIONS)]
     path.write_text("\n".join(map(json.dumps, rows)) + "\n")
     return path
 

@@ -11,6 +11,7 @@ from holdfast.guard import Decision, GuardSettings
 from holdfast.integrations import HoldfastCallback
 from holdfast.integrations.trainer_actions import TrainerActions
 from holdfast.summary.schema import summary_schema
+from tiny_model import SAMPLE_TEXTS, build_tiny_model
 from watched_training import LORA, QUESTIONS, lines, load, make_trainer, watch, weights, write_suite
 
 SCHEMA = summary_schema()
@@ -43,9 +44,12 @@ def test_a_rule_that_fires_is_written_down_and_acts_where_it_may(mode, tiny_mode
     assert summary["status"] == "complete"
 
 
-def test_a_probe_that_shows_forgetting_stops_the_training(tiny_model, tmp_path):
+def test_a_probe_that_shows_forgetting_stops_the_training(tmp_path):
     """The suite's answers are the model's own first answers. A large learning rate destroys them."""
-    model, tokenizer = load(tiny_model)
+    folder = build_tiny_model(tmp_path / "model", texts=SAMPLE_TEXTS)
+    template = folder / "chat_template.jinja"  # the model repeats the prompt's last token, which must not be blank
+    template.write_text(template.read_text().replace("assistant\\n'", "assistant:'"))
+    model, tokenizer = load(folder)
     answers = []
     for question in QUESTIONS:
         chat = [{"role": "user", "content": question}]
@@ -56,7 +60,7 @@ def test_a_probe_that_shows_forgetting_stops_the_training(tiny_model, tmp_path):
     guard = GuardSettings(mode="act", window=2)
     callback = HoldfastCallback([suite], tmp_path / "watched", max_new_tokens=6, probe_steps=6, guard=guard)
     settings = {"max_steps": 8, "learning_rate": 5e-2, "save_strategy": "steps", "save_steps": 1}
-    trainer = make_trainer("sft", tiny_model, tmp_path / "out", [callback], **settings)
+    trainer = make_trainer("sft", folder, tmp_path / "out", [callback], **settings)
     with pytest.warns(UserWarning, match="retention"):
         trainer.train()
     assert trainer.state.global_step == 6
