@@ -75,7 +75,7 @@ def test_prompts_without_success_or_feedback_give_exactly_no_gradient(tmp_path: 
     config = parse_config({**LEARN, "recipe": recipe}, RunConfig)
     config = config.model_copy(update={"train": config.train.model_copy(update={"steps": 2})})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("holdfast.data.task.Task.verify", lambda self, example, text, thoughts: holdfast.Verdict(0.0))
+        patch.setattr("holdfast.data.task.Task.verify", lambda *_: holdfast.Verdict(0.0))
         run = Run(config, RunDirectory(tmp_path / "run"))
         run.prepare()
         before = {name: p.detach().clone() for name, p in run.policy.named_trainable().items()}
