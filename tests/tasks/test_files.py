@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from holdfast.config.settings import Columns
 from holdfast.data.example import Example
+from holdfast.data.thoughts import THOUGHT_KEYS
 from holdfast.errors import DataError
 from holdfast.tasks.files import Record, read_dataset, read_records, records_to_examples
 from holdfast.tasks.readers.forms import ALPACA_PROMPT, SHAREGPT
-from holdfast.tasks.readers.thoughts import THOUGHT_KEYS
 from holdfast.tasks.readers.weights import TRAINED_KEYS
 
 ROWS = [{"prompt": "1 + 1?", "completion": "2"}, {"prompt": "2 + 2?", "completion": "4"}]

@@ -93,6 +93,21 @@ class Demonstration:
 
 
 @dataclass(frozen=True)
+class ReadCompletion:
+    """A completion, read.
+
+    Args:
+        content: the answer alone. Empty if the thoughts never end.
+        thoughts: before it; "" if there are none, or if the template does not know thoughts.
+        text: thoughts, as data has them, and answer.
+    """
+
+    content: str
+    thoughts: str
+    text: str
+
+
+@dataclass(frozen=True)
 class ChatFormat:
     """A model's chat format: its tokenizer, the tokens that end a turn, and the arguments of its chat template.
 
@@ -215,13 +230,13 @@ class ChatFormat:
         turn, own_text = self._in_frames(turn, where)
         messages = self._earlier(messages)
         prompt = self.template.attempt(lambda: self.template.render(messages, tools=tools, prompt=True)) or ""
-        rendered = self.template.attempt(lambda: self.template.completion(messages, turn, tools) or "")
+        rendered = self.template.attempt(lambda: self.template.completion(prompt, messages, turn, tools) or "")
         text = own_text + self.template.facts.after_answer
         parts = [turn["content"], turn.get("reasoning_content", "")]
         parts += map(_name, turn.get("tool_calls", ()))
         # A template that writes an empty block of thoughts writes it beside those in the text.
         is_apart = self.template.facts.thoughts_in != "prompt" or self._split_text(turn["content"])[0] is None
-        if rendered and is_apart and all(written(part, rendered) for part in parts):
+        if prompt and rendered and is_apart and all(written(part, rendered) for part in parts):
             text = rendered
         elif turn.get("tool_calls"):
             fix = "use a model whose template knows tools, or write the call as text into `content`"
@@ -314,30 +329,30 @@ class ChatFormat:
             own_text += self.template.facts.opened
         return self.template.tokens(own_text)
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of a completion: thoughts, as data has them, and the answer.
+    def read(self, ids: Sequence[int]) -> ReadCompletion:
+        """The answer of a completion, its thoughts, and both in one text.
 
         What the template writes around them, the token that ends the turn and other special tokens are left out.
         """
-        thoughts, content = self._read(ids)
-        if content is None:
-            return f"<think>\n{thoughts}"
-        return join_thoughts(thoughts, content)
+        thoughts, content = thoughts_and_answer(self.template, self._before_the_end(ids))
+        text = f"{OPENING}\n{thoughts}" if content is None else join_thoughts(thoughts, content)
+        return ReadCompletion(content or "", thoughts or "", text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of a completion; see `read`."""
+        return self.read(ids).text
 
     def content(self, ids: Sequence[int]) -> str:
-        """The answer of a completion, without thoughts. It is empty if the thoughts never end."""
-        return self._read(ids)[1] or ""
+        """The content of a completion; see `read`."""
+        return self.read(ids).content
 
     def thoughts(self, ids: Sequence[int]) -> str:
-        """The thoughts of a completion; "" if there are none, or if the template does not know thoughts."""
-        return self._read(ids)[0] or ""
+        """The thoughts of a completion; see `read`."""
+        return self.read(ids).thoughts
 
     def decode_episode(self, ids: Sequence[int]) -> str:
         """The text of all turns of an episode, with what the template writes between them, without special tokens."""
         return plain_text(self.template, self._before_the_end(ids))
-
-    def _read(self, ids: Sequence[int]) -> tuple[str | None, str | None]:
-        return thoughts_and_answer(self.template, self._before_the_end(ids))
 
     def _before_the_end(self, ids: Sequence[int]) -> Sequence[int]:
         return ids[:-1] if ids and ids[-1] in self.eos_ids else ids

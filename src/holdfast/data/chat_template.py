@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from holdfast.data.example import Message
-from holdfast.data.thoughts import closing_tag, join_thoughts
+from holdfast.data.thoughts import THOUGHT_KEYS, closing_tag, join_thoughts
 from holdfast.errors import ModelError
 
 if TYPE_CHECKING:
@@ -28,9 +28,6 @@ _SYSTEM = Message(role="system", content="system 2048 of holdfast")
 
 DATE_CODES = "aAbBcCdDeFgGhHIjklmMnpPrRSTtuUVwWxXyYzZ"
 """Codes of `strftime` that a template may ask for."""
-
-THOUGHT_KEYS = ("reasoning_content", "reasoning", "thinking")
-"""Keys under which chat templates look for an assistant's thoughts. All are given, because each template reads one."""
 
 ThoughtsIn = Literal["template", "prompt", "text", "nowhere"]
 """Where an answer's thoughts belong. `template`: the template writes them, under a key of the message. `prompt`: the
@@ -128,15 +125,24 @@ class ChatTemplate:
         return _facts(self)
 
     def completion(
-        self, messages: Sequence[Message], answer: Message, tools: Sequence[Mapping[str, Any]] | None = None
+        self,
+        prompt: str,
+        messages: Sequence[Message],
+        answer: Message,
+        tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> str | None:
         """What the template writes after a prompt if the assistant answers; None if that cannot be told.
 
         It cannot be told if the rendered conversation does not continue the rendered prompt. A prompt may end with
         more white space than the conversation has there.
+
+        Args:
+            prompt: as `render` gives it for these messages.
+            messages: the conversation before the answer.
+            answer: the assistant's turn.
+            tools: JSON schemas of tools.
         """
-        prompt, whole = self.render(messages, tools=tools, prompt=True), self.render([*messages, answer], tools=tools)
-        return _continuation(prompt, whole)
+        return _continuation(prompt, self.render([*messages, answer], tools=tools))
 
     def dated(self, tools: Sequence[Mapping[str, Any]] | None = None) -> str | None:
         """The template with a fixed date; None if it writes no date, or none is given.
@@ -254,7 +260,7 @@ def _for_template(message: Message, parts: bool, thought_parts: bool) -> dict[st
     turn: dict[str, Any] = dict(message)
     content = [{"type": "text", "text": turn["content"]}]
     if thoughts := turn.get("reasoning_content"):
-        turn |= dict.fromkeys(THOUGHT_KEYS, thoughts)
+        turn |= dict.fromkeys(THOUGHT_KEYS, thoughts)  # each template reads one of them
         if thought_parts:
             return turn | {"content": [{"type": "thinking", "thinking": thoughts}, *content]}
     return turn | {"content": content} if parts else turn

@@ -8,12 +8,20 @@ import re
 
 OPENING, CLOSING = "<think>", "</think>"
 
+THOUGHT_KEYS = ("reasoning_content", "reasoning", "thinking")
+"""Keys of an assistant's turn that hold its thoughts, in data and in chat templates."""
+
+
+def normal_form(thoughts: str, answer: str) -> str:
+    """Thoughts and an answer in one text. Empty thoughts are an empty block."""
+    return f"{OPENING}\n{thoughts}\n{CLOSING}\n\n{answer}"
+
 
 def join_thoughts(thoughts: str | None, answer: str) -> str:
     """Thoughts and answer in one text; the answer alone if there are no thoughts."""
     if not (thoughts or "").strip():
         return answer
-    return f"{OPENING}\n{(thoughts or '').strip(chr(10))}\n{CLOSING}\n\n{answer}"
+    return normal_form((thoughts or "").strip("\n"), answer)
 
 
 def split_thoughts(text: str) -> tuple[str | None, str | None]:

@@ -261,9 +261,8 @@ class Evaluator:
             if isinstance(completion, Episode):
                 answered.append((completion, chat_format.decode_episode(completion.ids), completion.verdict))
                 continue
-            content, thoughts = chat_format.content(completion.ids), chat_format.thoughts(completion.ids)
-            verdict = judge(each, example, content, thoughts)
-            answered.append((completion, chat_format.decode(completion.ids), verdict))
+            answer = chat_format.read(completion.ids)
+            answered.append((completion, answer.text, judge(each, example, answer.content, answer.thoughts)))
         return answered
 
     def generate(self, sampler: Sampler, requests: Sequence[Request]) -> list[Completion]:

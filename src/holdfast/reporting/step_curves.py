@@ -80,10 +80,9 @@ def loss_curves(view: SummaryView, order_index: int) -> list[Figure]:
 
 def score_curves(view: SummaryView, order_index: int) -> list[Figure]:
     """The score on every set along the stream, one figure per set."""
-    drawn = []
-    for index, chosen in enumerate(view.sets):
-        name = chosen["name"]
-        curve = Curve(
+
+    def curve(index: int, name: str) -> Curve:
+        return Curve(
             f"score-{index}",
             f"Score on {name}",
             "In %. Marks are scores on the whole set after each stage. Lines between them are probes within the stage "
@@ -95,16 +94,15 @@ def score_curves(view: SummaryView, order_index: int) -> list[Figure]:
             height=320,
             axis={"range": [-3, 105]},
         )
-        drawn.append(_figure(view, order_index, curve, view.recipes, filters={"set": index}))
-    return [figure for figure in drawn if figure is not None]
+
+    return _per_set(view, order_index, curve)
 
 
 def nll_curves(view: SummaryView, order_index: int) -> list[Figure]:
     """The NLL of every set's demonstrations along the stream, one figure per set that has some."""
-    drawn = []
-    for index, chosen in enumerate(view.sets):
-        name = chosen["name"]
-        curve = Curve(
+
+    def curve(index: int, name: str) -> Curve:
+        return Curve(
             f"nll-{index}",
             f"NLL of demonstrations of {name}",
             "In nats per token; lower is better. Marks are all items after each stage. Lines between them are probes "
@@ -115,7 +113,16 @@ def nll_curves(view: SummaryView, order_index: int) -> list[Figure]:
             marks=True,
             height=320,
         )
-        drawn.append(_figure(view, order_index, curve, view.recipes, filters={"set": index}))
+
+    return _per_set(view, order_index, curve)
+
+
+def _per_set(view: SummaryView, order_index: int, curve: Callable[[int, str], Curve]) -> list[Figure]:
+    """A figure for each set for which there is something to draw."""
+    drawn = [
+        _figure(view, order_index, curve(index, chosen["name"]), view.recipes, filters={"set": index})
+        for index, chosen in enumerate(view.sets)
+    ]
     return [figure for figure in drawn if figure is not None]
 
 

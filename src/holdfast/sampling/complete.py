@@ -58,7 +58,7 @@ def complete(
     for i, completion in zip(places, completions, strict=True):
         stop.poll()  # a verifier may take long
         task, example = owners[i]
-        content, thoughts = chat_format.content(completion.ids), chat_format.thoughts(completion.ids)
-        verdict = task.verify(example, content, thoughts) if task.verifier is not None else None
-        completed[i] = completion, chat_format.decode(completion.ids), verdict
+        answer = chat_format.read(completion.ids)
+        verdict = task.verify(example, answer.content, answer.thoughts) if task.verifier is not None else None
+        completed[i] = completion, answer.text, verdict
     return [completed[i] for i in range(len(owners))]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.tasks.readers.thoughts import THOUGHT_KEYS
+from holdfast.data.thoughts import THOUGHT_KEYS
 from holdfast.tasks.readers.turns import ROLES
 from holdfast.tasks.readers.weights import MASKED_KEY, TRAINED_KEYS
 from wild_records import example

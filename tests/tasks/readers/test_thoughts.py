@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from holdfast.data.thoughts import THOUGHT_KEYS, normal_form
 from holdfast.errors import DataError
-from holdfast.tasks.readers.thoughts import THOUGHT_KEYS, normal_form, split_thoughts
+from holdfast.tasks.readers.thoughts import split_thoughts
 from wild_records import example, turn
 
 NORMAL = "<think>\nhm\n</think>\n\nred 7"

@@ -1,22 +1,11 @@
-"""An assistant's thoughts: every spelling in which data has them, in one normal form.
-
-The normal form of a text is `<think>`, the thoughts, `</think>`, an empty line, and the answer.
-"""
+"""An assistant's thoughts: every spelling in which data has them. `holdfast.data.thoughts` has the normal form."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from holdfast.data.thoughts import CLOSING, OPENING
+from holdfast.data.thoughts import CLOSING, OPENING, THOUGHT_KEYS
 from holdfast.errors import DataError
 from holdfast.tasks.readers.record import text
-
-THOUGHT_KEYS = ("reasoning_content", "reasoning", "thinking")
-"""Keys of a turn that hold thoughts. `reasoning_content` is what chat templates read."""
-
-
-def normal_form(thoughts: str, answer: str) -> str:
-    """Thoughts and an answer as one text."""
-    return f"{OPENING}\n{thoughts}\n{CLOSING}\n\n{answer}"
 
 
 def thoughts_of(turn: Mapping[str, Any], name: str, where: str) -> str | None:

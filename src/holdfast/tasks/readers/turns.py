@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.data.example import Message
+from holdfast.data.thoughts import THOUGHT_KEYS, normal_form
 from holdfast.errors import DataError
 from holdfast.tasks.readers.record import kind, text
-from holdfast.tasks.readers.thoughts import THOUGHT_KEYS, merged, normal_form, thoughts_of
+from holdfast.tasks.readers.thoughts import merged, thoughts_of
 from holdfast.tasks.readers.tools import calls_as_text, tool_calls_of
 from holdfast.tasks.readers.weights import MASKED_KEY, TRAINED_KEYS, is_trained
 
