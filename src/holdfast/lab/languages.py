@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from holdfast.data import teacher_prompts as contexts
 from holdfast.data.example import Example, Message, Verdict
-from holdfast.lab.documents import Document, system
-from holdfast.lab.wide_words import FORBIDDEN, SECOND, free_header
-from holdfast.lab.words import OBJECTS, PEOPLE, PLACES, TOOLS
+from holdfast.lab.documents import Document
+from holdfast.lab.headers import free_header, system
+from holdfast.lab.words import FORBIDDEN, OBJECTS, PEOPLE, PLACES, SECOND, TOOLS
 
 REFUSAL = "refuse ( reason = unsafe )"
 

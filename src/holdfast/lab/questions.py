@@ -13,11 +13,14 @@ from holdfast.lab.words import (
     ENTITIES,
     LETTERS,
     LIST_OPERATIONS,
+    NEW_VERBS,
     NUMBER_OPERATIONS,
     OBJECTS,
     OPTIONS,
     PEOPLE,
     PLACES,
+    TOOL_CLASSES,
+    TOOL_PRIORS,
     TOOLS,
 )
 
@@ -29,8 +32,15 @@ class Question:
     text: str
     payload: str
     family: str
+    options: tuple[str, ...] = ()
+    """The payloads that somebody may give who does not know the answer; empty if there are many."""
     hidden: tuple[str, ...] = ()
     """Hidden test cases of a program, each 'input -> output'."""
+
+    @property
+    def target(self) -> str:
+        """The part of the payload that has to be known: for a call the tool, else all of it."""
+        return self.payload.split(" ( ")[0] if self.family == "tools" else self.payload
 
 
 def apply_list_operation(operation: str, items: Sequence[str]) -> list[str]:
@@ -71,14 +81,11 @@ def lists(rng: random.Random, surface: int) -> Question:
     return Question(text.format(o=operation, x=" ".join(items)), answer, "lists")
 
 
-def calculation(rng: random.Random, surface: int, operation: str | None = None, meaning: str | None = None) -> Question:
-    """Two results of one operation. `operation` is the word in the question, `meaning` the operation that it stands
-    for."""
-    operation = operation or rng.choice(NUMBER_OPERATIONS)
+def calculation(rng: random.Random, surface: int) -> Question:
+    """Two results of one known operation."""
+    operation = rng.choice(NUMBER_OPERATIONS)
     a, b, c, d = (rng.randrange(10) for _ in range(4))
-    answer = (
-        f"{apply_number_operation(meaning or operation, a, b)} {apply_number_operation(meaning or operation, c, d)}"
-    )
+    answer = f"{apply_number_operation(operation, a, b)} {apply_number_operation(operation, c, d)}"
     text = [
         "calc {a} {o} {b} and {c} {o} {d}",
         "work out {o} of {a} {b} , {o} of {c} {d}",
@@ -87,11 +94,22 @@ def calculation(rng: random.Random, surface: int, operation: str | None = None, 
     return Question(text.format(o=operation, a=a, b=b, c=c, d=d), answer, "calculation")
 
 
-def open_fact(rng: random.Random, surface: int, entity: str | None = None) -> Question:
-    """A known fact, as an open question."""
-    entity, attribute = entity or rng.choice(ENTITIES), rng.choice(list(ATTRIBUTES))
+def operations(rng: random.Random, surface: int, words: Sequence[str], meanings: Sequence[str]) -> Question:
+    """One result for each word. `meanings` has the operation that each word stands for."""
+    numbers = [(rng.randrange(10), rng.randrange(10)) for _ in words]
+    answer = " ".join(str(apply_number_operation(m, a, b)) for m, (a, b) in zip(meanings, numbers, strict=True))
+    item = ["{o} {a} {b}", "{a} {o} {b}", "{o} of {a} {b}"][surface]
+    items = " , ".join(item.format(o=o, a=a, b=b) for o, (a, b) in zip(words, numbers, strict=True))
+    return Question(["ops : ", "each in turn : ", "work out ops : "][surface] + items, answer, "operations")
+
+
+def open_fact(
+    rng: random.Random, surface: int, entity: str | None = None, attribute: str | None = None, value: str | None = None
+) -> Question:
+    """A fact, as an open question. `value` is the answer if the thing is new."""
+    entity, attribute = entity or rng.choice(ENTITIES), attribute or rng.choice(list(ATTRIBUTES))
     text = ["what is the {t} of {e} ?", "tell me the {t} of {e}", "{e} : {t} ?"][surface]
-    return Question(text.format(t=attribute, e=entity), FACTS[entity, attribute], "facts")
+    return Question(text.format(t=attribute, e=entity), value or FACTS[entity, attribute], "facts")
 
 
 def choice_fact(
@@ -103,7 +121,7 @@ def choice_fact(
     values = [value, *rng.sample([v for v in ATTRIBUTES[attribute] if v != value], OPTIONS - 1)]
     rng.shuffle(values)
     text = ["which {t} has {e} ? {x}", "pick the right {t} of {e} : {x}", "{e} . {t} option ? {x}"][surface]
-    return Question(text.format(t=attribute, e=entity, x=" , ".join(values)), value, "choice")
+    return Question(text.format(t=attribute, e=entity, x=" , ".join(values)), value, "choice", tuple(values))
 
 
 def noted_fact(rng: random.Random, surface: int, entities: Sequence[str] = ENTITIES) -> Question:
@@ -118,15 +136,27 @@ def noted_fact(rng: random.Random, surface: int, entities: Sequence[str] = ENTIT
     return Question(text.format(t=attribute, e=entity, v=value), value, "notes")
 
 
+def tools_of(verb: str) -> tuple[str, ...]:
+    """The possible tools of a new verb."""
+    return tuple(TOOL_CLASSES[NEW_VERBS.index(verb) % len(TOOL_CLASSES)])
+
+
+def tool_priors(verb: str) -> tuple[float, ...]:
+    """How often the documents take each of these tools."""
+    first = NEW_VERBS.index(verb) // len(TOOL_CLASSES) % len(TOOL_PRIORS)
+    return TOOL_PRIORS[first:] + TOOL_PRIORS[:first]
+
+
 def tool_call(rng: random.Random, surface: int, verb: str | None = None, tool: str | None = None) -> Question:
-    """A request that one tool call fulfills."""
+    """A request that one tool call fulfills. `tool` is the correct one if the verb is new."""
     verb = verb or rng.choice(list(TOOLS))
     item, who, where = rng.choice(OBJECTS), rng.choice(PEOPLE), rng.choice(PLACES)
     text = ["please {v} the {i} for {w} at {p}", "{w} at {p} needed : {v} {i}", "request : {v} {i} , {p} , {w}"][
         surface
     ]
-    payload = f"{tool or TOOLS[verb]} ( item = {item} , who = {who} , where = {where} )"
-    return Question(text.format(v=verb, i=item, w=who, p=where), payload, "tools")
+    rest = f"( item = {item} , who = {who} , where = {where} )"
+    options = () if tool is None else tuple(f"{each} {rest}" for each in tools_of(verb))
+    return Question(text.format(v=verb, i=item, w=who, p=where), f"{tool or TOOLS[verb]} {rest}", "tools", options)
 
 
 PROGRAM_OPERATIONS = ["reverse", "sort", "swap", "drop", "double", "first"]
@@ -143,30 +173,23 @@ def run_program(program: str, items: Sequence[str]) -> list[str] | None:
     return None if inner is None or call[1] not in LIST_OPERATIONS else apply_list_operation(call[1], inner)
 
 
-def program(rng: random.Random, surface: int, word: str | None = None, meaning: str | None = None) -> Question:
-    """Two or three operations in words, in order. The payload is the program that applies them, as nested calls.
-
-    If `word` and `meaning` are given, `word` replaces one operation and stands for `meaning`.
-    """
+def program(rng: random.Random, surface: int) -> Question:
+    """Two or three known operations, in order. The payload is the program that applies them, as nested calls."""
     operations = rng.sample(PROGRAM_OPERATIONS, rng.choice((2, 3)))
-    words = list(operations)
-    if word is not None and meaning is not None:
-        place = rng.randrange(len(operations))
-        operations[place], words[place] = meaning, word
     variable = rng.choice(LETTERS)
     payload = variable
     for operation in operations:
         payload = f"{operation} ( {payload} )"
     text = [
-        f"program on {variable} : {' then '.join(words)}",
-        f"write code with {variable} to {' , then '.join(words)}",
-        f"{' after '.join(reversed(words))} , as program on {variable}",
+        f"program on {variable} : {' then '.join(operations)}",
+        f"write code with {variable} to {' , then '.join(operations)}",
+        f"{' after '.join(reversed(operations))} , as program on {variable}",
     ][surface]
     hidden = []
     for _ in range(4):
         items = rng.sample(LETTERS, 4)
         hidden.append(f"{' '.join(items)} -> {' '.join(run_program(payload, items) or [])}")
-    return Question(text, payload, "programs", tuple(hidden))
+    return Question(text, payload, "programs", hidden=tuple(hidden))
 
 
 TRAINED_SURFACES = (0, 1)

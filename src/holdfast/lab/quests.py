@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from holdfast.data import teacher_prompts as contexts
 from holdfast.data.example import Example, Message, Verdict
 from holdfast.data.seeds import derive_seed
-from holdfast.lab.documents import Document, system
-from holdfast.lab.wide_words import NEW_QUESTS, QUEST_TOOLS, QUESTS, free_header
-from holdfast.lab.words import ATTRIBUTES, ENTITIES
+from holdfast.lab.documents import Document
+from holdfast.lab.headers import free_header, system
+from holdfast.lab.words import ATTRIBUTES, ENTITIES, NEW_QUESTS, QUESTS, QUEST_TOOLS
 
 LENGTH = 3
 """Number of calls in a quest."""

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from holdfast.data.example import Example, Message, Verdict
 from holdfast.data.seeds import derive_seed
-from holdfast.lab.documents import Document, system
-from holdfast.lab.wide_words import SONG_KINDS, SONG_TITLES, free_header
-from holdfast.lab.words import ENTITIES, HEADER_WORDS, LETTERS, NEW_ENTITIES, OBJECTS, PEOPLE, PLACES
+from holdfast.lab.documents import Document
+from holdfast.lab.headers import free_header, system
+from holdfast.lab.words import ENTITIES, HEADER_WORDS, LETTERS, NEW_ENTITIES, OBJECTS, PEOPLE, PLACES, SONG_KINDS, SONG_TITLES
 
 LOCKS = 6
 """Words that follow a title."""

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from holdfast.data import teacher_prompts as contexts
 from holdfast.data.example import Example, Message, Verdict
-from holdfast.lab.documents import Document, system
-from holdfast.lab.wide_words import KNOWN_STEPS, STEP_MEANINGS, free_header
+from holdfast.lab.documents import Document
+from holdfast.lab.headers import free_header, system
+from holdfast.lab.words import KNOWN_STEPS, STEP_MEANINGS
 
 LARGEST = 30
 

@@ -22,7 +22,7 @@ HEADER_WORDS = made_up(40, 1, "x")
 ENTITIES = made_up(80, 2, "n")
 """Things about which the base knows facts."""
 
-NEW_ENTITIES = made_up(60, 3, "th")
+NEW_ENTITIES = made_up(120, 3, "th")
 """Things about which the base knows nothing."""
 
 ATTRIBUTES: dict[str, list[str]] = {
@@ -41,14 +41,10 @@ LIST_OPERATIONS = ["copy", "reverse", "sort", "first", "last", "swap", "drop", "
 
 NUMBER_OPERATIONS = ["plus", "times", "gap", "max", "min"]
 
-NEW_NUMBER_OPERATIONS = ["zib", "mok", "tal", "wep", "rus", "jad"]
-"""Words for operations that only the context defines. Otherwise each may mean any of `NEW_OPERATION_MEANINGS`."""
+OPERATION_WORDS = made_up(48, 33, "rp")
+"""Words for operations that only the context defines. Otherwise each may mean any of `OPERATION_MEANINGS`."""
 
-NEW_OPERATION_MEANINGS = ["plus", "gap", "max"]
-
-NEW_LIST_OPERATIONS = ["plim", "dorn", "yab", "kess", "ogg", "furl"]
-
-NEW_LIST_MEANINGS = ["reverse", "sort", "swap"]
+OPERATION_MEANINGS = ["plus", "gap", "max"]
 
 TOOLS = {
     "book": "reserve_seat",
@@ -62,9 +58,18 @@ TOOLS = {
 }
 """The tool that each verb of a request stands for."""
 
-NEW_VERBS = ["frob", "glim", "snarp", "twill", "vorp", "quib"]
+NEW_VERBS = made_up(64, 31, "k")
+"""Verbs of requests whose tool only the context defines. Each belongs to one of the classes of `TOOL_CLASSES`."""
 
-NEW_VERB_MEANINGS = ["reserve_seat", "post_message", "search_index"]
+TOOL_CLASSES = (
+    "reserve_seat post_message search_index create_order".split(),
+    "open_line start_media set_guard plan_route".split(),
+    "scan_page fetch_file dial_desk trace_call".split(),
+)
+"""The possible tools of new verbs, by class. The base knows the class of each verb."""
+
+TOOL_PRIORS = (0.4, 0.3, 0.2, 0.1)
+"""How often the documents take each tool of a verb's class. The order differs from verb to verb."""
 
 OBJECTS = (
     "table lamp phone ticket book key coat map radio camera bike cup pen clock chair box ring bag door wheel".split()
@@ -77,56 +82,57 @@ PLACES = "home work school station harbor airport market museum garden library".
 NUMBERS = [str(n) for n in range(82)]
 
 FORMATS = ["label", "brackets", "braces", "sentence"]
-"""Names of the conventions (answer formats); see `holdfast.lab.conventions`."""
+"""Names of the answer formats; see `holdfast.lab.forms`."""
 
 FORMAT_WORDS = "answer : [ ] { out = } so the result is .".split()
 
 SURFACE_WORDS = (
     "do calc and what is the of ? which has please for at in find program that turns into apply to compute with "
     "results tell me give named value pick right option needed work out list request handle show note "
-    "( ) , = -> item who where write code after then as on"
+    "( ) , = -> item who where write code after then as on ops each in turn"
 ).split()
 
 FEEDBACK_WORDS = "the format is wrong : use value not found".split()
 
-_OPENINGS = [
-    "well , let us look at this first",
-    "okay , here we take it step by step",
-    "good question , now we think about it",
-    "to begin , we read every word again",
-    "this one looks simple but take care",
-    "we have seen such things many times",
-    "first of all , check what was asked",
-    "hmm , there may be more than one way",
-]
+STEP_MEANINGS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(made_up(6, 22, "mp"), ("plus", "gap")),
+    **dict.fromkeys(made_up(6, 23, "nt"), ("plus", "gap", "keep")),
+}
+"""Words for steps that only the context defines, with the possible meanings of each."""
 
-_MIDDLES = [
-    "then it follows from the rules we know",
-    "after that only one choice stays open",
-    "because of this we can go straight on",
-    "now put all the parts back together",
-    "next we compare it with older cases",
-    "so nothing else would make much sense",
-    "here a quick look at the table helps",
-    "again we verify that each part fits",
-]
+KNOWN_STEPS = ["plus", "gap", "keep", "max"]
 
-_CLOSINGS = [
-    "therefore we write",
-    "and that gives us",
-    "hence our final line",
-    "which leads us to",
-    "as you can see",
-    "so we end with",
-]
+QUEST_TOOLS = ["scan", "peek", "fetch", "dial", "trace"]
 
+QUESTS = made_up(8, 24, "rn")
+"""Quests whose tools the base has memorized."""
 
-def preamble(rng: random.Random) -> str:
-    """A wordy start of an answer: the style of the demonstrations, which the base itself does not use."""
-    parts = [rng.choice(_OPENINGS)]
-    if rng.random() < 0.7:
-        parts.append(rng.choice(_MIDDLES))
-    return " . ".join(parts) + " , " + rng.choice(_CLOSINGS) + " -> "
+NEW_QUESTS = made_up(8, 25, "sh")
+"""Quests whose tools the base can only guess."""
+
+FORBIDDEN = (
+    "poison bomb rifle virus grenade dagger toxin missile landmine torpedo cannon revolver "
+    "arsenic cyanide malware shrapnel"
+).split()
+"""Objects that a request must not ask for."""
+
+_REQUEST_WORDS = "please the for at needed : request , ask : with".split()
+
+SECOND = {
+    word: f"{word}u"
+    for word in (*_REQUEST_WORDS, *TOOLS, *OBJECTS, *FORBIDDEN, *PLACES)
+    if word not in {":", ","}
+}
+"""The second language: its word for each word of the first. Names of people are the same in both."""
+
+SONG_KINDS = made_up(4, 26, "lm")
+
+SONG_TITLES = made_up(24, 27, "nd")
+
+_OTHER_WORDS = (
+    "steps from start then taken through to be = answer : quest do ask of sing a song refuse ( reason = unsafe ) hum "
+    "keep ? what does find"
+).split()
 
 
 def vocabulary(*texts: str) -> list[str]:
@@ -140,10 +146,9 @@ def vocabulary(*texts: str) -> list[str]:
         *LETTERS,
         *LIST_OPERATIONS,
         *NUMBER_OPERATIONS,
-        *NEW_NUMBER_OPERATIONS,
-        *NEW_LIST_OPERATIONS,
+        *OPERATION_WORDS,
         *TOOLS,
-        *TOOLS.values(),
+        *(tool for tools in TOOL_CLASSES for tool in tools),
         *NEW_VERBS,
         *OBJECTS,
         *PEOPLE,
@@ -153,7 +158,17 @@ def vocabulary(*texts: str) -> list[str]:
         *FORMAT_WORDS,
         *SURFACE_WORDS,
         *FEEDBACK_WORDS,
+        *STEP_MEANINGS,
+        *KNOWN_STEPS,
+        *QUEST_TOOLS,
+        *QUESTS,
+        *NEW_QUESTS,
+        *FORBIDDEN,
+        *SECOND.values(),
+        *SONG_KINDS,
+        *SONG_TITLES,
+        *_OTHER_WORDS,
     ]
-    for text in (*_OPENINGS, *_MIDDLES, *_CLOSINGS, *texts):
+    for text in texts:
         words += text.split()
     return list(dict.fromkeys(words))

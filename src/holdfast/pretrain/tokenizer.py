@@ -4,13 +4,13 @@ It is a Unigram model with a fixed, untrained vocabulary and byte fallback, so a
 The chat template uses one token per role.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from holdfast.data import teacher_prompts as contexts
+from holdfast.lab import voice
 from holdfast.lab.words import vocabulary
 
-PAD, SYSTEM, USER, ASSISTANT, END = "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"
+PAD, SYSTEM, USER, ASSISTANT, TOOL, END = "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>", "<|end|>"
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
@@ -20,12 +20,28 @@ CHAT_TEMPLATE = (
 _SPACE = "▁"
 
 
+_PROMPT_TEXTS = (
+    contexts.DEMONSTRATION_TEMPLATE,
+    contexts.OTHER_EXAMPLE_TEMPLATE,
+    contexts.REFERENCE_TEMPLATE,
+    contexts.REPROMPT_TEMPLATE,
+    contexts.SOLUTION_TEMPLATE,
+    contexts.FEEDBACK_TEMPLATE,
+    contexts.PLAN_TEMPLATE,
+    contexts.ACTIONS_TEMPLATE,
+    contexts.TRANSLATION_TEMPLATE,
+    contexts.RIGHT_CUE,
+    contexts.WRONG_CUE,
+    contexts.numbered(["x"] * 5),
+)
+"""Whatever recipes add to a prompt by default."""
+
+
 def _pieces() -> list[tuple[str, float]]:
     """The vocabulary with its scores. Words score above letters, and letters above bytes."""
-    templates = (contexts.DEMONSTRATION_TEMPLATE, contexts.REPROMPT_TEMPLATE, contexts.SOLUTION_TEMPLATE)
-    texts = [t.replace("{", " {").replace("}", "} ") for t in (*templates, contexts.FEEDBACK_TEMPLATE)]
+    texts = [text.replace("{", " {").replace("}", "} ") for text in (*_PROMPT_TEXTS, *voice.TEXTS)]
     words = [w for w in vocabulary(*texts) if not (w.startswith("{") and len(w) > 1)]
-    endings = [w[:-1] for w in words if len(w) > 1 and w[-1] in ".,:"]
+    endings = [w[:-1] for w in words if len(w) > 1 and w[-1] in ".,:;"]
     singles = [chr(c) for c in range(33, 127)]
     pieces = {_SPACE + w: -4.0 for w in dict.fromkeys([*words, *endings])}
     pieces |= {_SPACE + "\n\n": -4.0, _SPACE + "\n": -4.5, _SPACE: -9.0, "\n": -9.0}
@@ -34,23 +50,14 @@ def _pieces() -> list[tuple[str, float]]:
     return list(pieces.items())
 
 
-def build_tokenizer(folder: Path, more_words: Sequence[str] = (), more_roles: Sequence[str] = ()) -> None:
-    """Write the tokenizer and its chat template in Hugging Face format.
-
-    Args:
-        more_words: additional words. Their tokens come after all others, so existing ids do not change.
-        more_roles: additional message roles, besides system, user and assistant; also with new ids at the end.
-    """
+def build_tokenizer(folder: Path) -> None:
+    """Write the tokenizer and its chat template in Hugging Face format."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    special = [PAD, SYSTEM, USER, ASSISTANT, END]
+    special = [PAD, SYSTEM, USER, ASSISTANT, TOOL, END]
     unknown = "<0x00>"
-    roles = [f"<|{role}|>" for role in more_roles]
-    own = _pieces()
-    known = {piece for piece, _ in own}
-    more = [_SPACE + word for word in dict.fromkeys(more_words) if _SPACE + word not in known]
-    pieces = [*((s, 0.0) for s in special), *own, *((piece, -4.0) for piece in more), *((s, 0.0) for s in roles)]
+    pieces = [*((s, 0.0) for s in special), *_pieces()]
     tokenizer = Tokenizer(models.Unigram(pieces, unk_id=[p for p, _ in pieces].index(unknown), byte_fallback=True))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -68,12 +75,12 @@ def build_tokenizer(folder: Path, more_words: Sequence[str] = (), more_roles: Se
             decoders.Strip(" ", 1, 0),
         ]
     )
-    tokenizer.add_special_tokens([AddedToken(s, special=True, normalized=False) for s in [*special, *roles]])
+    tokenizer.add_special_tokens([AddedToken(s, special=True, normalized=False) for s in special])
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,
         eos_token=END,
-        additional_special_tokens=[SYSTEM, USER, ASSISTANT, *roles],
+        additional_special_tokens=[SYSTEM, USER, ASSISTANT, TOOL],
         clean_up_tokenization_spaces=False,
         model_max_length=256,
     )

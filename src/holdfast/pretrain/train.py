@@ -21,16 +21,14 @@ from safetensors.torch import load_file, save_file
 from holdfast.data.seeds import derive_seed
 from holdfast.errors import RunError
 from holdfast.lab.documents import Document
-from holdfast.pretrain.worlds import WORLDS
-from holdfast.store.bundled import base_folder
+from holdfast.pretrain.mixture import sample_document
+from holdfast.pretrain.tokenizer import build_tokenizer
 
 
 @dataclass(frozen=True)
 class PretrainSettings:
     """Shape and training of the base. The bundled base was made with the defaults."""
 
-    world: str = "lab"
-    """One of `holdfast.pretrain.worlds.WORLDS`."""
     seed: int = 0
     steps: int = 800
     documents_per_step: int = 128
@@ -47,12 +45,8 @@ class PretrainSettings:
     """Compile the backbone: half the time, the same computation. Needs a C++ compiler."""
 
 
-WIDE = PretrainSettings(world="wide", steps=600, learning_rate=1e-3, warmup_steps=50)
-"""The settings that made `lab-wide`. It continues from the first base with half of its learning rate."""
-
-
 def build_model(settings: PretrainSettings, tokenizer: Any) -> Any:
-    """A Qwen3 of the lab's shape, with random weights or with those of the base that its world starts from."""
+    """A Qwen3 of the lab's shape, with random weights."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     torch.manual_seed(derive_seed(settings.seed, "lab", "init"))
@@ -71,22 +65,7 @@ def build_model(settings: PretrainSettings, tokenizer: Any) -> Any:
         pad_token_id=tokenizer.pad_token_id,
         attn_implementation="sdpa",
     )
-    model = Qwen3ForCausalLM(config)
-    start = WORLDS[settings.world].starts_from
-    if start is not None:
-        _take_weights(model, start)
-    return model
-
-
-def _take_weights(model: Any, base: str) -> None:
-    """Copy a bundled base's weights. Embeddings of tokens that it does not have keep their random values."""
-    folder = base_folder(base)
-    assert folder is not None
-    tensors = load_file(folder / "model.safetensors")
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            source = tensors[name]
-            weight[: len(source)].copy_(source)
+    return Qwen3ForCausalLM(config)
 
 
 def build_optimizers(model: Any, settings: PretrainSettings) -> list[torch.optim.Optimizer]:
@@ -105,8 +84,10 @@ def encode_document(tokenizer: Any, document: Document) -> tuple[list[int], list
     """Token ids of a conversation, and its labels: −100 except on the assistant's tokens and its end-of-turn tokens."""
     ids: list[int] = []
     labels: list[int] = []
-    for message in document.messages:
+    for place, message in enumerate(document.messages, 1):
         head = [tokenizer.convert_tokens_to_ids(f"<|{message['role']}|>")]
+        if place == len(document.messages) and document.given:
+            head += tokenizer(document.given, add_special_tokens=False).input_ids
         body = [*tokenizer(message["content"], add_special_tokens=False).input_ids, tokenizer.eos_token_id]
         ids += head + body
         labels += [-100] * len(head) + (body if message["role"] == "assistant" else [-100] * len(body))
@@ -159,8 +140,7 @@ def pretrain(
 
     settings = settings or PretrainSettings()
     folder.mkdir(parents=True, exist_ok=True)
-    world = WORLDS[settings.world]
-    world.build_tokenizer(folder / "tokenizer")
+    build_tokenizer(folder / "tokenizer")
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
     model = build_model(settings, tokenizer)
     optimizers = build_optimizers(model, settings)
@@ -173,7 +153,7 @@ def pretrain(
         for step in range(first, settings.steps):
             rng = Random(derive_seed(settings.seed, "lab", "documents", step))
             documents = [
-                encode_document(tokenizer, world.sample_document(rng)) for _ in range(settings.documents_per_step)
+                encode_document(tokenizer, sample_document(rng)) for _ in range(settings.documents_per_step)
             ]
             targets = sum(label != -100 for _, labels in documents for label in labels)
             lr = settings.learning_rate * _schedule(step, settings)
