@@ -12,10 +12,23 @@ from holdfast.data.example import Example, Message
 from holdfast.errors import DataError
 
 DEMONSTRATION_TEMPLATE = (
-    "{prompt}\n\nThis is an example for a response to the question:\n{demonstration}\n\n"
-    "Now answer with a response of your own, including the thinking process."
+    "{prompt}\n\nOne good answer to this is:\n{demonstration}\n\nUse what it says, and answer in your own way."
 )
-"""SDFT's teacher prompt in our words: the question, the demonstration, and the request for a new response."""
+"""SDFT's teacher prompt in our words: the question, the demonstration, and the request for a response of the model's
+own. The released prompt also asks for thoughts; a model that thinks does so unasked, and one that does not loses the
+thread."""
+
+OTHER_EXAMPLE_TEMPLATE = (
+    "{prompt}\n\nThis is another question:\n{question}\nOne good answer to it is:\n{demonstration}\n\n"
+    "Now answer the first question."
+)
+"""The teacher's prompt with the demonstration of another question, as a control (after arXiv 2608.09228)."""
+
+RIGHT_CUE = "This is right. Let me say it in other words."
+"""SD-Zero's cue after a right answer, in the model's own turn, in our words."""
+
+WRONG_CUE = "Wait, this is wrong. Let me solve it again."
+"""SD-Zero's cue after a wrong answer, in our words."""
 
 REFERENCE_TEMPLATE = (
     "{prompt}\n\nHere is a reference solution to this problem:\n{demonstration}\n\n"
@@ -111,6 +124,21 @@ def demonstration_prompt(messages: Sequence[Message], demonstration: str, templa
     """The teacher's conversation for SDFT. `template` has the placeholders {prompt} and {demonstration}."""
     prompt = last_user_message(messages)
     return with_last_user_message(messages, fill(template, prompt=prompt, demonstration=demonstration))
+
+
+def other_example_prompt(
+    messages: Sequence[Message], question: str, demonstration: str, template: str
+) -> tuple[Message, ...]:
+    """The conversation with another question and its demonstration. `template` has the placeholders {prompt},
+    {question} and {demonstration}."""
+    prompt = last_user_message(messages)
+    content = fill(template, prompt=prompt, question=question, demonstration=demonstration)
+    return with_last_user_message(messages, content)
+
+
+def revision_beginning(answer: str, cue: str) -> str:
+    """The beginning of a turn that the model continues with a revision: its answer, then the cue."""
+    return f"{answer}\n\n{cue}\n\n"
 
 
 def plan_prompt(messages: Sequence[Message], plan: str, template: str) -> tuple[Message, ...]:

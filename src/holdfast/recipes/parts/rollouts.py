@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from holdfast.data.rows import Row
+from holdfast.data.teacher_prompts import revision_beginning
 from holdfast.renamed import refuse_moved_names
 
 
@@ -23,7 +24,7 @@ class Revision:
 
     def prefix(self, answer: str, reward: float) -> str:
         """The text that the model continues with a revision: its answer, then the cue."""
-        return f"{answer}\n\n{self.if_right if reward >= self.threshold else self.if_wrong}\n\n"
+        return revision_beginning(answer, self.if_right if reward >= self.threshold else self.if_wrong)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
