@@ -58,6 +58,11 @@ class Example:
     trained_turns: tuple[int, ...] = ()
     """Indices of the assistant's turns in `messages` that are demonstrations too, besides the last turn. Recipes that
     train on demonstrations train on them."""
+    gen_prefix: str | None = None
+    """The beginning of a right answer. Evaluation forces it on the model and measures how likely `target` is after it:
+    what the model knows, whatever its way of answering (lm-eval's `gen_prefix`)."""
+    target: str | None = None
+    """What has to come after `gen_prefix`: the part of a right answer that has to be known."""
     answer: Any = None
     """What the verifier compares a completion with. It is never part of a prompt."""
     metadata: Mapping[str, Any] = field(default_factory=dict)

@@ -36,7 +36,7 @@ warning, because published splits overlap a little: one of the 94 test prompts o
 training prompt."""
 
 
-LATER_FIELDS = ("tools", "rendered_prompt", "demonstration_message", "trained_turns")
+LATER_FIELDS = ("tools", "rendered_prompt", "demonstration_message", "trained_turns", "gen_prefix", "target")
 """Fields of examples that are newer than `data_hash`."""
 
 
