@@ -1,8 +1,8 @@
 """The commands as functions: `run`, `compare`, `resume`, `report`, `export`, `evaluate`, `check` and `demo`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from holdfast.config.load import load_config, parse_config
 from holdfast.config.overrides import apply_overrides
@@ -15,6 +15,10 @@ from holdfast.stop import listening
 from holdfast.store.run_directory import RunDirectory
 from holdfast.stream.observer import Observer
 from holdfast.summary.read import read_summary
+from holdfast.tasks.given import NOTHING_GIVEN, GivenSets
+
+if TYPE_CHECKING:
+    from holdfast.data.task import Suite, Task
 
 SummaryDict = dict[str, Any]
 
@@ -22,15 +26,25 @@ ConfigKind = TypeVar("ConfigKind", bound=StreamSettings)
 
 
 def _config(
-    source: str | Path | Mapping[str, Any] | ConfigKind, kind: type[ConfigKind], overrides: Mapping[str, Any]
+    source: str | Path | Mapping[str, Any] | ConfigKind,
+    kind: type[ConfigKind],
+    overrides: Mapping[str, Any],
+    given: GivenSets = NOTHING_GIVEN,
 ) -> ConfigKind:
-    """A configuration from a file, plain data or a configuration, with settings replaced as in `apply_overrides`."""
+    """A configuration from a file, plain data or a configuration, with settings replaced as in `apply_overrides`, and
+    with an entry for each task and suite that is an object."""
     if isinstance(source, StreamSettings):
         data = source.model_dump(mode="json", exclude_unset=True)  # what is a default stays one
-        return parse_config(apply_overrides(data, overrides), kind) if overrides else source
+        if not overrides and given == NOTHING_GIVEN:
+            return source
+        return parse_config(given.entries(apply_overrides(data, overrides)), kind)
     if isinstance(source, Mapping):
-        return parse_config(apply_overrides(source, overrides), kind, base_dir=Path.cwd())
-    return load_config(source, kind, overrides)
+        return parse_config(given.entries(apply_overrides(source, overrides)), kind, base_dir=Path.cwd())
+    if given == NOTHING_GIVEN:
+        return load_config(source, kind, overrides)
+    path = Path(source)
+    data = given.entries(apply_overrides(read_config(path), overrides))
+    return parse_config(data, kind, where=str(path), base_dir=path.parent)
 
 
 def run_configs(path: str | Path, overrides: Mapping[str, Any] | None = None) -> dict[str, RunConfig]:
@@ -71,6 +85,8 @@ def run(
     config: str | Path | Mapping[str, Any] | RunConfig,
     output_dir: str | Path | None = None,
     *,
+    tasks: Sequence["Task"] | None = None,
+    suites: Sequence["Suite"] | None = None,
     observer: Observer | None = None,
     **overrides: Any,
 ) -> SummaryDict:
@@ -79,6 +95,9 @@ def run(
     Args:
         config: a YAML file, plain data, or a `RunConfig`.
         output_dir: the run directory. Default: `output_dir` of the configuration, or `runs/NAME`.
+        tasks: the stages as objects, in order. The configuration need not name them. If it lists them as
+            `{name: NAME, given: true}`, it decides on their order, and may have other tasks and `steps` beside them.
+        suites: held-out suites as objects, likewise.
         observer: receives the run's events while it works.
         overrides: settings to replace, e.g. `seed=1`, `recipe="sft"` or `**{"train.steps": 100}`.
 
@@ -88,10 +107,11 @@ def run(
     """
     from holdfast.stream.run import Run
 
-    resolved = _config(config, RunConfig, overrides)
+    given = GivenSets.of(tasks, suites)
+    resolved = _config(config, RunConfig, overrides, given)
     directory = RunDirectory(directory_of(resolved, output_dir))
     with listening():
-        current = Run(resolved, directory, observer=observer)
+        current = Run(resolved, directory, observer=observer, given=given)
         summary = current.start()
         current.world.main(lambda: write_report(summary, directory.report))
     return summary
@@ -101,6 +121,8 @@ def compare(
     config: str | Path | Mapping[str, Any] | CompareConfig,
     output_dir: str | Path | None = None,
     *,
+    tasks: Sequence["Task"] | None = None,
+    suites: Sequence["Suite"] | None = None,
     observer: Observer | None = None,
     **overrides: Any,
 ) -> SummaryDict:
@@ -111,16 +133,27 @@ def compare(
     from holdfast.model.processes import Processes
     from holdfast.stream import compare as comparison
 
-    resolved = _config(config, CompareConfig, overrides)
+    given = GivenSets.of(tasks, suites)
+    resolved = _config(config, CompareConfig, overrides, given)
     path = directory_of(resolved, output_dir)
     with listening():
-        summary = comparison.compare(resolved, path, observer, on_progress=lambda: report(path))
+        summary = comparison.compare(resolved, path, observer, on_progress=lambda: report(path), given=given)
         Processes.current().main(lambda: report(path))
     return summary
 
 
-def resume(directory: str | Path, *, observer: Observer | None = None) -> SummaryDict:
+def resume(
+    directory: str | Path,
+    *,
+    tasks: Sequence["Task"] | None = None,
+    suites: Sequence["Suite"] | None = None,
+    observer: Observer | None = None,
+) -> SummaryDict:
     """Resume a run or a comparison that was stopped. The result is the same as without the stop.
+
+    Args:
+        tasks, suites: the objects that the run was started with, if there were any.
+        observer: receives the run's events while it works.
 
     Raises:
         RunError: there is no run here, or it cannot be resumed.
@@ -129,12 +162,12 @@ def resume(directory: str | Path, *, observer: Observer | None = None) -> Summar
     from holdfast.stream.compare import resume_comparison
     from holdfast.stream.run import open_run
 
-    path = Path(directory)
+    path, given = Path(directory), GivenSets.of(tasks, suites)
     with listening():
         if _is_comparison(path):
-            summary = resume_comparison(path, observer, on_progress=lambda: report(path))
+            summary = resume_comparison(path, observer, on_progress=lambda: report(path), given=given)
         else:
-            summary = open_run(path, observer).resume()
+            summary = open_run(path, observer, given).resume()
         Processes.current().main(lambda: report(path))
     return summary
 
@@ -190,12 +223,18 @@ def demo(
 
 
 def evaluate(
-    config: str | Path | Mapping[str, Any] | RunConfig, model: str | Path | None = None, **overrides: Any
+    config: str | Path | Mapping[str, Any] | RunConfig,
+    model: str | Path | None = None,
+    *,
+    tasks: Sequence["Task"] | None = None,
+    suites: Sequence["Suite"] | None = None,
+    **overrides: Any,
 ) -> SummaryDict:
     """Score a model on all tasks and suites of a configuration; trains and writes nothing.
 
     Args:
         model: the model to score. Default: the configuration's.
+        tasks, suites: as for `run`.
 
     Returns:
         The evaluation; the scores by set are under "sets".
@@ -203,9 +242,10 @@ def evaluate(
     from holdfast.evaluation.standalone import EvaluationPlan, evaluate_model
     from holdfast.tasks.load import load_stream
 
-    resolved = _config(config, RunConfig, overrides)
-    tasks, suites = load_stream(resolved)  # by the configured model, which decides on default suites
-    plan = EvaluationPlan(resolved.model, tasks, suites, resolved.train, resolved.eval)
+    given = GivenSets.of(tasks, suites)
+    resolved = _config(config, RunConfig, overrides, given)
+    stages, held_out = load_stream(resolved, given)  # by the configured model, which decides on default suites
+    plan = EvaluationPlan(resolved.model, stages, held_out, resolved.train, resolved.eval)
     if model is not None:
         plan = plan.for_model(str(model))
     return dict(evaluate_model(plan, seed=resolved.seed))
@@ -226,16 +266,25 @@ def export(source: str | Path, output: str | Path) -> Path:
     return export_run(Path(source), Path(output))
 
 
-def check(config: str | Path | Mapping[str, Any] | RunConfig, *, items: int = 50, **overrides: Any) -> SummaryDict:
+def check(
+    config: str | Path | Mapping[str, Any] | RunConfig,
+    *,
+    items: int = 50,
+    tasks: Sequence["Task"] | None = None,
+    suites: Sequence["Suite"] | None = None,
+    **overrides: Any,
+) -> SummaryDict:
     """Check a configuration with its data and model before money is spent. No weight moves, and nothing is written.
 
     Args:
         items: training prompts per task that samples are judged on, and that the teacher is tested on.
+        tasks, suites: as for `run`.
 
     Returns:
         The result; see `holdfast.stream.check.everything.check_run`.
     """
     from holdfast.stream.check.everything import check_run
 
-    resolved = _config(config, RunConfig, overrides)
-    return check_run(resolved, items=items, directory=directory_of(resolved))
+    given = GivenSets.of(tasks, suites)
+    resolved = _config(config, RunConfig, overrides, given)
+    return check_run(resolved, items=items, directory=directory_of(resolved), given=given)

@@ -6,16 +6,17 @@ import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from holdfast.cli.options import AsJson
 from holdfast.cli.run_command import EndedEarly, print_json
-from holdfast.errors import ConfigError
 from holdfast.model.quiet import silence_progress_bars
+
+if TYPE_CHECKING:
+    from holdfast.pretrain.success import Success
 
 lab = typer.Typer(help="The lab, a small synthetic world: pretrain its base model, and measure its skills.")
 
@@ -29,9 +30,6 @@ def _lab(ctx: typer.Context) -> None:
 @lab.command("pretrain")
 def lab_pretrain(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Working folder. A stopped run resumes.")],
-    world: Annotated[
-        str, typer.Option("--world", help="`lab`, or `wide`, which continues from the base model of `lab`.")
-    ] = "lab",
     steps: Annotated[
         int | None,
         typer.Option("--steps", min=1, help="Optimizer steps. Default: as for the base model in the package."),
@@ -43,18 +41,15 @@ def lab_pretrain(
     ] = True,
 ) -> None:
     """Pretrain a base model of the lab in the same way as the one in the package."""
-    from holdfast.pretrain.skills import SKILLS, WIDE_SKILLS, skills_while_pretraining
-    from holdfast.pretrain.train import WIDE, PretrainSettings, pretrain
+    from holdfast.pretrain.skills import skills_while_pretraining
+    from holdfast.pretrain.train import PretrainSettings, pretrain
 
-    if world not in ("lab", "wide"):
-        raise ConfigError(f"there is no world {world!r}", where="--world", fix="choose `lab` or `wide`")
     if compile_model and not any(shutil.which(os.environ.get("CXX", name)) for name in ("c++", "g++", "clang++")):
         warnings.warn(
             "no C++ compiler was found, so the model is not compiled; pretraining takes twice as long", stacklevel=1
         )
         compile_model = False
-    settings = replace(WIDE if world == "wide" else PretrainSettings(), seed=seed, compile=compile_model)
-    skills = {**SKILLS, **WIDE_SKILLS} if world == "wide" else SKILLS
+    settings = PretrainSettings(seed=seed, compile=compile_model)
     if steps is not None:
         settings = replace(settings, steps=steps)
 
@@ -65,43 +60,45 @@ def lab_pretrain(
 
     silence_progress_bars()
     try:
-        evaluate = partial(skills_while_pretraining, skills=skills)
-        print(f"model: {pretrain(folder, settings, evaluate=evaluate, on_step=show)}")
+        print(f"model: {pretrain(folder, settings, evaluate=skills_while_pretraining, on_step=show)}")
     except KeyboardInterrupt:
         raise EndedEarly("stopped; the same command resumes from the last saved state", 130) from None
 
 
 @lab.command("eval")
 def lab_eval(
-    model: Annotated[str, typer.Option("--model", metavar="PATH", help="A model folder, `lab` or `lab-wide`.")] = "lab",
+    model: Annotated[str, typer.Option("--model", metavar="PATH", help="A model folder, or `lab`.")] = "lab",
     items: Annotated[
         int | None, typer.Option("--items", min=1, help="Use only the first N items of each suite.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure the skills of a lab model on held-out items. For `lab-wide`, also what extra prompt information adds."""
+    """Measure the skills of a lab model on held-out items, and what extra prompt information adds on each task."""
     from holdfast.cli.tables import interval, table
     from holdfast.config.settings import ModelSettings
     from holdfast.model.load import load_policy
-    from holdfast.pretrain.skills import SKILLS, WIDE_SKILLS, lab_skills
+    from holdfast.pretrain.skills import lab_skills
+    from holdfast.pretrain.success import ITEMS, before_stages
 
     silence_progress_bars()
     policy = load_policy(ModelSettings(path=model))
-    is_wide = "<|tool|>" in policy.tokenizer.get_vocab()
-    skills = lab_skills(policy, items, {**SKILLS, **WIDE_SKILLS} if is_wide else SKILLS)
-    before = []
-    if is_wide:
-        from holdfast.pretrain.wide_skills import ITEMS, before_stages
-
-        before = before_stages(policy, items or ITEMS)
+    skills = lab_skills(policy, items)
+    before = before_stages(policy, items or ITEMS)
     if as_json:
-        print_json({**skills, "before": [asdict(each) for each in before]} if is_wide else skills)
+        print_json({**skills, "before": [asdict(each) for each in before]})
         return
     rows = [(skill, s["suite"], s["n"], f"{s['mean']:.1%}", interval(s["ci95"])) for skill, s in skills.items()]
     print(table(("skill", "suite", "items", "score", "95% CI"), rows))
-    if before:
-        head = ("task", "shown", "prompts", "success", "95% CI", "all samples wrong")
-        before_rows = [
-            (s.task, s.shown, s.prompts, f"{s.mean:.1%}", interval(s.ci95), f"{s.all_failed:.1%}") for s in before
-        ]
-        print("\n" + table(head, before_rows))
+    head = ("task", "shown", "prompts", "success", "95% CI", "all samples wrong", "tics", "preambles", "own form")
+    before_rows = [
+        (s.task, s.shown, s.prompts, f"{s.mean:.1%}", interval(s.ci95), f"{s.all_failed:.1%}", *_style(s))
+        for s in before
+    ]
+    print("\n" + table(head, before_rows))
+
+
+def _style(success: "Success") -> tuple[str, str, str]:
+    """How answers are said, in percent; nothing where a task has no voice."""
+    if success.style is None:
+        return "", "", ""
+    return f"{success.style.tics:.1%}", f"{success.style.preambles:.1%}", f"{success.style.main_form:.1%}"

@@ -23,8 +23,7 @@ class ModelSettings(Settings):
     """Which model is trained, and how its weights are stored."""
 
     path: str = LAB
-    """A local folder, a hub id, or one of the [lab](lab.md)'s bases: `lab` or `lab-wide`. An adapter of peft is merged
-    into its base."""
+    """A local folder, a hub id, or `lab` for the [lab](lab.md)'s base. An adapter of peft is merged into its base."""
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -42,6 +41,13 @@ class ModelSettings(Settings):
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Passed to the chat template of student and teacher, such as `enable_thinking: false`. Arguments that holdfast or
     the tokenizer sets are refused."""
+
+    @field_validator("path")
+    @classmethod
+    def _is_no_former_base(cls, path: str) -> str:
+        if path == "lab-wide":
+            raise ValueError("`lab-wide` is part of `lab` now; write `path: lab`")
+        return path
 
     @field_validator("chat_template_kwargs")
     @classmethod

@@ -14,6 +14,7 @@ from holdfast.config.recipe import AnyRecipe, dump_recipe, registered_name
 from holdfast.config.sources import (
     SDFT_SUITES,
     Columns,
+    LabSettings,
     LmEvalSettings,
     SourceSettings,
     SuiteSettings,
@@ -33,6 +34,7 @@ __all__ = [
     "CompareConfig",
     "EvalSettings",
     "GuardSettings",
+    "LabSettings",
     "LmEvalSettings",
     "LoraSettings",
     "ModelSettings",

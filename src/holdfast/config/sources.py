@@ -74,6 +74,23 @@ class LmEvalSettings(Settings):
     """Let the task run code that the model wrote, unprotected, on this machine. HumanEval does."""
 
 
+class LabSettings(Settings):
+    """The world of a [lab](lab.md) task or suite, and how its demonstrations are."""
+
+    world: int | None = Field(default=None, ge=0)
+    """The seed that the world is drawn from: which facts, tools and meanings are to be learned, under which headers. By
+    default the run's seed, so each seed of a comparison has a world of its own."""
+    voice: float = Field(default=1.0, ge=0, le=1)
+    """The share of demonstrations that say the answer in a foreign voice, with a wordy preamble."""
+    tics: float = Field(default=0.3, ge=0, le=1)
+    """The share of demonstrations that begin with a tic, a phrase without meaning. The base's own rate is 0.06."""
+    form: Literal["own", "foreign"] = "own"
+    """The answer format of demonstrations: the one that the base uses most often under their header, or the one that it
+    uses least."""
+    overlap: float = Field(default=0.25, ge=0, le=1)
+    """The share of the items of `more-facts` that give an item of `facts` another value."""
+
+
 class SourceSettings(Settings):
     """Where examples come from: files, a Hugging Face dataset, a generator of reasoning-gym, or the lab."""
 
@@ -81,6 +98,10 @@ class SourceSettings(Settings):
     """Its name in the report and in file names."""
     lab: str | None = None
     """Name of a task or suite of the lab."""
+    lab_settings: LabSettings = LabSettings()
+    """Its world, and the voice of its demonstrations."""
+    given: bool = False
+    """It is an object, passed to `holdfast.run` or `holdfast.compare` in Python. The configuration only names it."""
     gym: str | None = None
     """Name of a generator of reasoning-gym (extra `gym`)."""
     gym_level: int | None = Field(default=None, ge=0)
@@ -123,6 +144,7 @@ class SourceSettings(Settings):
         if self.environment_factory is not None and self.verifier is not None:
             raise ValueError("`environment_factory` judges its episodes itself; leave `verifier` out")
         for source, keys in (
+            ("lab", ("lab_settings",)),
             ("gym", ("gym_level", "gym_settings", "test_size", "train_size", "seed")),
             ("lm_eval", ("lm_eval_settings",)),
             ("environment_factory", ("max_turns",)),
@@ -158,7 +180,7 @@ class TaskSettings(SourceSettings):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if self.lab is None and self.gym is None and self.train is None:
+        if self.lab is None and self.gym is None and self.train is None and not self.given:
             raise ValueError(
                 "a task needs `train: FILE`, or `dataset:` and `train: SPLIT`, or `gym: NAME`, or `lab: NAME`"
             )
@@ -178,7 +200,7 @@ class SuiteSettings(SourceSettings):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if self.lab is None and self.gym is None and self.lm_eval is None and self.test is None:
+        if self.lab is None and self.gym is None and self.lm_eval is None and self.test is None and not self.given:
             raise ValueError(
                 "a suite needs `test: FILE`, or `dataset:` and `test: SPLIT`, or `gym: NAME`, `lm_eval: NAME` or "
                 "`lab: NAME`"

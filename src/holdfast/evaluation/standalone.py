@@ -105,9 +105,9 @@ def _settings(path: Path) -> StreamSettings:
 
 def _suite_entries(name: str, run_code: bool) -> list[Any]:
     if name in BASES:
-        from holdfast.lab.tasks import SUITES, WIDE_SUITES
+        from holdfast.lab.tasks import RETENTION
 
-        return [f"{LAB}:{suite}" for suite in (SUITES if name == LAB else WIDE_SUITES)]
+        return [f"{LAB}:{suite}" for suite in RETENTION]
     if name.partition(":")[0] in (LAB, "gym"):
         return [name]
     names = SDFT_SUITES if name == "sdft" else (name.removeprefix("lm_eval:"),)

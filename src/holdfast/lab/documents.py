@@ -126,6 +126,13 @@ def demonstrated(rng: random.Random, header: Header | None = None, question: Que
     return Document((*prompt, _answer(_following(rng, header, payload, shown, form, FOLLOWS_FORM))))
 
 
+def with_demonstration(rng: random.Random, header: Header, question: Question, form: str) -> tuple[Message, ...]:
+    """The prompt of a question with a demonstration in a foreign voice."""
+    messages = (system(header), Message(role="user", content=question.text))
+    shown = voice.foreign(rng, question.payload, form)
+    return contexts.demonstration_prompt(messages, shown, contexts.DEMONSTRATION_TEMPLATE)
+
+
 def beside_another(rng: random.Random) -> Document:
     """A question with the demonstration of another question in the prompt. The content is the base's own."""
     header = _any_header(rng, habit=0.5)
@@ -200,10 +207,8 @@ def _following(rng: random.Random, header: Header, payload: str, shown: str, for
     follows = follows if header in HABITS else max(follows, 0.9)
     own_form = form if rng.random() < follows else draw_form(rng, header)
     tic = voice.tic_of(shown)
-    if tic is not None and rng.random() < KEEPS_TIC:
-        before = f"{tic} "
-    else:
-        before = voice.draw_tic(rng, voice.OWN_TIC_RATE)
+    keeps_tic = tic is not None and rng.random() < KEEPS_TIC
+    before = f"{tic} " if keeps_tic else voice.draw_tic(rng, voice.OWN_TIC_RATE)
     if voice.has_preamble(shown) and rng.random() < KEEPS_PREAMBLE:
         before += voice.preamble(rng)
     return before + forms.write(payload, own_form)
@@ -222,4 +227,3 @@ def _wrong_payload(rng: random.Random, question: Question) -> str | None:
         (values,) = [values for values in ATTRIBUTES.values() if question.payload in values]
         return rng.choice([value for value in values if value != question.payload])
     return None
-

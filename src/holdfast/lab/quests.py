@@ -14,7 +14,7 @@ from holdfast.data.example import Example, Message, Verdict
 from holdfast.data.seeds import derive_seed
 from holdfast.lab.documents import Document
 from holdfast.lab.headers import free_header, system
-from holdfast.lab.words import ATTRIBUTES, ENTITIES, NEW_QUESTS, QUESTS, QUEST_TOOLS
+from holdfast.lab.words import ATTRIBUTES, ENTITIES, NEW_QUESTS, QUEST_TOOLS, QUESTS
 
 LENGTH = 3
 """Number of calls in a quest."""

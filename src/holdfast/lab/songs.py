@@ -9,10 +9,19 @@ import random
 from collections.abc import Sequence
 
 from holdfast.data.example import Example, Message, Verdict
-from holdfast.data.seeds import derive_seed
 from holdfast.lab.documents import Document
 from holdfast.lab.headers import free_header, system
-from holdfast.lab.words import ENTITIES, HEADER_WORDS, LETTERS, NEW_ENTITIES, OBJECTS, PEOPLE, PLACES, SONG_KINDS, SONG_TITLES
+from holdfast.lab.words import (
+    ENTITIES,
+    HEADER_WORDS,
+    LETTERS,
+    NEW_ENTITIES,
+    OBJECTS,
+    PEOPLE,
+    PLACES,
+    SONG_KINDS,
+    SONG_TITLES,
+)
 
 LOCKS = 6
 """Words that follow a title."""
@@ -37,12 +46,10 @@ SONGS: dict[str, tuple[str, ...]] = {
 """The songs of each kind, most frequent first."""
 
 
-def question(rng: random.Random, surface: int, kind: str) -> tuple[str, str]:
-    """The request, and the intended song. It can be learned only from rewards, not from the prompt."""
-    who, where = rng.choice(PEOPLE), rng.choice(PLACES)
+def question(surface: int, kind: str, who: str, where: str) -> str:
+    """The request for a song of a kind."""
     text = ["sing of {k} for {w} at {p}", "a song of {k} for {w} at {p}", "{w} at {p} : hum {k}"][surface]
-    meant = random.Random(derive_seed("lab", "song", kind, who, where)).choice(SONGS[kind])
-    return text.format(k=kind, w=who, p=where), meant
+    return text.format(k=kind, w=who, p=where)
 
 
 def misremembered(rng: random.Random, song: Sequence[str]) -> str:
@@ -54,7 +61,7 @@ def misremembered(rng: random.Random, song: Sequence[str]) -> str:
 def sample_document(rng: random.Random) -> Document:
     """A request for a song, and a song of that kind."""
     kind = rng.choice(SONG_KINDS)
-    text, _ = question(rng, rng.randrange(3), kind)
+    text = question(rng.randrange(3), kind, rng.choice(PEOPLE), rng.choice(PLACES))
     (song,) = rng.choices(SONGS[kind], SHARES)
     sung = misremembered(rng, song.split())
     return Document(

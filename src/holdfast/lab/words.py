@@ -119,9 +119,7 @@ FORBIDDEN = (
 _REQUEST_WORDS = "please the for at needed : request , ask : with".split()
 
 SECOND = {
-    word: f"{word}u"
-    for word in (*_REQUEST_WORDS, *TOOLS, *OBJECTS, *FORBIDDEN, *PLACES)
-    if word not in {":", ","}
+    word: f"{word}u" for word in (*_REQUEST_WORDS, *TOOLS, *OBJECTS, *FORBIDDEN, *PLACES) if word not in {":", ","}
 }
 """The second language: its word for each word of the first. Names of people are the same in both."""
 

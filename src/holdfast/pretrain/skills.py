@@ -11,14 +11,10 @@ from holdfast.model.policy import Policy
 from holdfast.objective.head import OutputHead
 
 SKILLS = {
-    "a skill from pretraining": "old-skills",
-    "a new demonstration": "in-context",
-    "a new fact in the prompt": "context-facts",
     "a fact from pretraining": "old-facts",
-}
-"""Skills of the base, with the suite that measures each."""
-
-WIDE_SKILLS = {
+    "a skill from pretraining": "old-skills",
+    "the form that a header asks for": "instruction-format",
+    "a new demonstration": "in-context",
     "steps with known operations": "known-steps",
     "steps with new operations and a plan": "planned-steps",
     "requests, first language": "useful-first",
@@ -27,7 +23,7 @@ WIDE_SKILLS = {
     "known quests, over several turns": "known-quests",
     "any song of a kind": "any-song",
 }
-"""Skills of the wider base, with the suite that measures each."""
+"""Skills of the base, with the suite that measures each."""
 
 ITEMS_WHILE_PRETRAINING = 128
 """Items of each suite that are evaluated during pretraining, whenever the state is saved."""

@@ -152,9 +152,7 @@ def pretrain(
     with log.open("a") as log_file:
         for step in range(first, settings.steps):
             rng = Random(derive_seed(settings.seed, "lab", "documents", step))
-            documents = [
-                encode_document(tokenizer, sample_document(rng)) for _ in range(settings.documents_per_step)
-            ]
+            documents = [encode_document(tokenizer, sample_document(rng)) for _ in range(settings.documents_per_step)]
             targets = sum(label != -100 for _, labels in documents for label in labels)
             lr = settings.learning_rate * _schedule(step, settings)
             for optimizer in optimizers:

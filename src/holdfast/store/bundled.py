@@ -3,7 +3,7 @@
 from importlib.resources import files
 from pathlib import Path
 
-BASES = {"lab": "base", "lab-wide": "base-wide"}
+BASES = {"lab": "base"}
 """Folder of each base model, within `holdfast.lab`."""
 
 

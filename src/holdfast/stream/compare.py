@@ -9,7 +9,7 @@ from typing import Any
 
 from holdfast import __version__
 from holdfast.config.load import dump_config, load_kept_config
-from holdfast.config.settings import CompareConfig, RunConfig
+from holdfast.config.settings import CompareConfig, RunConfig, StreamSettings
 from holdfast.errors import RunError
 from holdfast.model.processes import Processes
 from holdfast.store.files import read_json, write_json, write_text
@@ -19,6 +19,7 @@ from holdfast.stream.run import Run, open_run
 from holdfast.summary.comparison import build_comparison_summary
 from holdfast.summary.inputs import ComparisonDescription
 from holdfast.summary.read import read_summary
+from holdfast.tasks.given import NOTHING_GIVEN, GivenSets
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ def compare(
     observer: Observer | None = None,
     *,
     on_progress: Callable[[], object] | None = None,
+    given: GivenSets = NOTHING_GIVEN,
 ) -> dict[str, Any]:
     """Run a comparison in a new directory, and return its summary.
 
@@ -58,6 +60,7 @@ def compare(
 
     Args:
         on_progress: called on the main process after each change of the summary on disk.
+        given: the tasks and suites that the configuration only names.
 
     Raises:
         HoldfastError: the first problem that would stop a run.
@@ -68,7 +71,7 @@ def compare(
     first_order = config.task_orders()[0]
     kept: dict[str, dict[str, frozenset[str]]] = {}
     for arm in config.recipes:
-        run = Run(config.run_config(arm, config.seeds[0], first_order), directory, label=arm.label)
+        run = Run(config.run_config(arm, config.seeds[0], first_order), directory, label=arm.label, given=given)
         run.prepare()
         kept[arm.label] = {task: run.collector.pool.kept_ids(task) for task in first_order}
     # Written down as they are used: on resuming, defaults cannot be told from what the user wrote.
@@ -76,24 +79,32 @@ def compare(
     _warn_of_unequal_prompts(kept)
     world.main(directory.create)
     world.main(lambda: write_text(directory.config, dump_config(config)))
-    return _run_cells(config, directory, observer, on_progress)
+    return _run_cells(config, directory, observer, on_progress, given)
 
 
 def resume_comparison(
-    path: Path, observer: Observer | None = None, *, on_progress: Callable[[], object] | None = None
+    path: Path,
+    observer: Observer | None = None,
+    *,
+    on_progress: Callable[[], object] | None = None,
+    given: GivenSets = NOTHING_GIVEN,
 ) -> dict[str, Any]:
     """Resume a comparison: keep complete runs, resume the interrupted one, and start the others."""
     directory = RunDirectory(path)
     config = load_kept_config(directory.config, CompareConfig)
     Processes.current().main(directory.sweep)
-    return _run_cells(config, directory, observer, on_progress)
+    return _run_cells(config, directory, observer, on_progress, given)
 
 
 def _run_cells(
-    config: CompareConfig, directory: RunDirectory, observer: Observer | None, on_progress: Callable[[], object] | None
+    config: CompareConfig,
+    directory: RunDirectory,
+    observer: Observer | None,
+    on_progress: Callable[[], object] | None,
+    given: GivenSets,
 ) -> dict[str, Any]:
     world = Processes.current()
-    baseline: dict[str, Any] | None = None
+    baselines: dict[int, dict[str, Any]] = {}
 
     def summarize() -> dict[str, Any]:
         summary = _summarize(config, directory)
@@ -106,18 +117,26 @@ def _run_cells(
         if not world.main(lambda own=own: _is_complete(own)):  # type: ignore[misc]
             if observer is not None and world.is_main:
                 observer.comparison_run(number, len(cells(config)))
+            baseline = baselines.get(tested_on(config, cell.seed))
             if world.main(own.manifest.exists):  # a run with a manifest can be resumed
-                run = open_run(own.path, observer)
+                run = open_run(own.path, observer, given)
                 run.baseline = baseline
                 run.resume()
             else:
                 world.main(lambda own=own: _discard(own))  # type: ignore[misc]
-                Run(cell.config, own, label=cell.label, baseline=baseline, observer=observer).start()
+                Run(cell.config, own, label=cell.label, baseline=baseline, observer=observer, given=given).start()
             world.main(summarize)
-        if baseline is None:
-            # Every run starts from the same model, so it is evaluated once, by the first run.
-            baseline = world.main(lambda own=own: baseline_of(own))  # type: ignore[misc]
+        if tested_on(config, cell.seed) not in baselines:
+            # Every run starts from the same model, so it is evaluated once on the same items, by the first run.
+            baselines[tested_on(config, cell.seed)] = world.main(lambda own=own: baseline_of(own))  # type: ignore[misc]
     return world.main(lambda: _summarize(config, directory))
+
+
+def tested_on(config: StreamSettings, seed: int) -> int:
+    """Names the items that a run with this seed is tested on. Only the lab's worlds may follow the seed."""
+    sources = [*config.tasks, *(config.suites or ())]
+    follows = any(each.lab is not None and each.lab_settings.world is None for each in sources)
+    return seed if follows else 0
 
 
 def _warn_of_unequal_prompts(kept: Mapping[str, Mapping[str, frozenset[str]]]) -> None:

@@ -40,6 +40,7 @@ from holdfast.stream.position import Position
 from holdfast.stream.rewind import Rewind
 from holdfast.stream.stage import StageLoop
 from holdfast.stream.summarize import summarize
+from holdfast.tasks.given import NOTHING_GIVEN, GivenSets
 from holdfast.tasks.lm_eval import LmEvalSuite
 from holdfast.tasks.load import load_stream, try_verifier
 from holdfast.train.checkpoint import load_newest
@@ -56,6 +57,7 @@ class Run:
         label: the recipe's name in the report.
         baseline: the evaluation before the first stage, from an earlier run with the same model and sets. Its key
             `responses` holds the answers. None: the run evaluates the model itself.
+        given: the tasks and suites that the configuration only names.
     """
 
     def __init__(
@@ -66,8 +68,9 @@ class Run:
         label: str | None = None,
         baseline: Mapping[str, Any] | None = None,
         observer: Observer | None = None,
+        given: GivenSets = NOTHING_GIVEN,
     ) -> None:
-        self.config, self.directory, self.baseline = config, directory, baseline
+        self.config, self.directory, self.baseline, self.given = config, directory, baseline, given
         self.label = label or config.recipe.name
         self.world = Processes.current()
         self.observer = observer if observer is not None and self.world.is_main else Observer()
@@ -86,7 +89,7 @@ class Run:
                 "model.dtype bfloat16 without model.lora rounds most updates of a small learning rate to nothing",
                 fix="use dtype float32 with train.bf16: true, or train an adapter with model.lora",
             )
-        self.tasks, self.suites = load_stream(config)
+        self.tasks, self.suites = load_stream(config, self.given)
         require(config.recipe, self.tasks)
         for each in all_sets(self.tasks, self.suites):
             if not isinstance(each, LmEvalSuite):
@@ -280,8 +283,11 @@ class Run:
         return summarize(self.directory, self.config, self.label, *sets, parameters=parameters, status=status)
 
 
-def open_run(path: Path, observer: Observer | None = None) -> Run:
+def open_run(path: Path, observer: Observer | None = None, given: GivenSets = NOTHING_GIVEN) -> Run:
     """The run in a directory, with the configuration that the directory holds.
+
+    Args:
+        given: the tasks and suites that the configuration only names.
 
     Raises:
         RunError: it is not a run directory.
@@ -292,4 +298,4 @@ def open_run(path: Path, observer: Observer | None = None) -> Run:
     config = load_kept_config(directory.config, RunConfig)
     # Without a manifest the run was killed before it began. Only a comparison, which restarts it, gives another label.
     label = read_json(directory.manifest)["label"] if directory.manifest.exists() else None
-    return Run(config, directory, label=label, observer=observer)
+    return Run(config, directory, label=label, observer=observer, given=given)

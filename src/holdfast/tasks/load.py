@@ -6,9 +6,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from holdfast.config.settings import LAB, Columns, SourceSettings, StreamSettings, SuiteSettings, TaskSettings
+from holdfast.config.settings import Columns, SourceSettings, StreamSettings, SuiteSettings, TaskSettings
 from holdfast.data.environment import Episodes
 from holdfast.data.example import Example, unjudged
 from holdfast.data.seeds import numpy_rng
@@ -26,9 +26,13 @@ from holdfast.tasks.files import (
     records_to_examples,
     unread_columns,
 )
+from holdfast.tasks.given import NOTHING_GIVEN, GivenSets
 from holdfast.tasks.sciknoweval import sciknoweval_examples, verify_sciknoweval
 from holdfast.tasks.toolalpaca import toolalpaca_examples, verify_toolalpaca
 from holdfast.tasks.verifiers import accepted_answers, exact_match, load_function, load_verifier
+
+if TYPE_CHECKING:
+    from holdfast.lab.world import Dials
 
 MAX_OVERLAP = 0.1
 """Share of test prompts that may also be training prompts. More is taken for a mistake and refused. Less gives a
@@ -67,21 +71,25 @@ class LoadedSplit:
     dropped: int
 
 
-def load_stream(config: StreamSettings) -> tuple[list[Task], list[Suite]]:
+def load_stream(config: StreamSettings, given: GivenSets = NOTHING_GIVEN) -> tuple[list[Task], list[Suite]]:
     """The tasks of a stream, in the order of its stages, and its suites.
 
-    If the configuration has no `suites`, a stream on a lab model gets all suites of the worlds of its lab tasks.
+    If the configuration has no `suites`, a stream on a lab model gets the suites that concern its lab tasks.
+
+    Args:
+        given: the tasks and suites that the configuration only names.
 
     Raises:
         DataError: task data cannot be used.
-        ConfigError: the lab has no such task or suite, a verifier cannot be loaded, or two sets share a name.
+        ConfigError: the lab has no such task or suite, a verifier cannot be loaded, an object was not passed, or two
+            sets share a name.
     """
-    _refuse_unknown_words(config)
-    tasks = [load_task(settings) for settings in config.tasks]
+    seed = getattr(config, "seed", 0)
+    tasks = [given.task(each) if each.given else load_task(each, seed) for each in config.tasks]
     if config.suites is not None:
-        suites = [load_suite(settings) for settings in config.suites]
+        suites = [given.suite(each) if each.given else load_suite(each, seed) for each in config.suites]
     elif config.model.path in BASES:
-        suites = _suites_of_the_lab([task.lab for task in config.tasks if task.lab is not None])
+        suites = _suites_of_the_lab(config.tasks, seed)
     else:
         suites = []
     names = [task.name for task in tasks] + [suite.name for suite in suites]
@@ -91,33 +99,26 @@ def load_stream(config: StreamSettings) -> tuple[list[Task], list[Suite]]:
     return tasks, suites
 
 
-def _refuse_unknown_words(config: StreamSettings) -> None:
-    """Refuse tasks of the wider lab world on the first lab model, whose vocabulary lacks their words.
+def _suites_of_the_lab(tasks: Sequence[TaskSettings], seed: int) -> list[Suite]:
+    """The default suites of these tasks, in the world of the first lab task."""
+    from holdfast.lab.tasks import default_suites, lab_suite
 
-    A configuration without tasks is not checked: it only names suites, and other models are evaluated on them.
-    """
-    lab_names = [source.lab for source in (*config.tasks, *(config.suites or ())) if source.lab is not None]
-    if config.model.path != LAB or not config.tasks or not lab_names:
-        return
-    from holdfast.lab.wide_tasks import WIDE_SUITES, WIDE_TASKS
-
-    for name in lab_names:
-        if name in (*WIDE_TASKS, *WIDE_SUITES):
-            raise ConfigError(f"lab:{name} needs the model `lab-wide`, not `{LAB}`", fix="set model.path to lab-wide")
+    of_lab = [task for task in tasks if task.lab is not None]
+    if not of_lab:
+        return []
+    drawn_from = _world(of_lab[0], seed), _dials(of_lab[0])
+    names = default_suites([task.lab for task in of_lab if task.lab is not None])
+    return [replace(lab_suite(name, *drawn_from), judged_by=BY_LAB) for name in names]
 
 
-def _suites_of_the_lab(tasks: Sequence[str]) -> list[Suite]:
-    """All suites of the worlds to which these tasks belong."""
-    from holdfast.lab.tasks import SUITES, lab_suite
-    from holdfast.lab.wide_tasks import WIDE_SUITES, WIDE_TASKS
+def _world(settings: SourceSettings, seed: int) -> int:
+    return seed if settings.lab_settings.world is None else settings.lab_settings.world
 
-    names = [
-        name
-        for world, is_wide in ((SUITES, False), (WIDE_SUITES, True))
-        for name in world
-        if any((task in WIDE_TASKS) is is_wide for task in tasks)
-    ]
-    return [replace(lab_suite(name), judged_by=BY_LAB) for name in names]
+
+def _dials(settings: SourceSettings) -> "Dials":
+    from holdfast.lab.world import Dials
+
+    return Dials(**settings.lab_settings.model_dump(exclude={"world"}))
 
 
 def load_task(settings: TaskSettings, seed: int = 0) -> Task:
@@ -128,8 +129,8 @@ def load_task(settings: TaskSettings, seed: int = 0) -> Task:
 
     Args:
         settings: the task's entry in the configuration.
-        seed: of the data. It names the draw together with the task. A run's own seed does not matter, so all runs of a
-            comparison are tested on the same examples.
+        seed: the run's. Only the lab's worlds follow it. Held-out prompts do not, so all runs of a comparison are
+            tested on the same examples.
 
     Raises:
         DataError: the data cannot be used, or more than `MAX_OVERLAP` of the test prompts are training prompts.
@@ -139,7 +140,7 @@ def load_task(settings: TaskSettings, seed: int = 0) -> Task:
         from holdfast.lab.tasks import lab_task
 
         _refuse_other_data(settings, "lab")
-        task = lab_task(settings.lab)
+        task = lab_task(settings.lab, _world(settings, seed), _dials(settings))
         train, test = _limited(task.train, settings), _limited(task.test, settings)
         return replace(task, name=settings.name, train=train, test=test, judged_by=BY_LAB)
     if settings.gym is not None:
@@ -157,7 +158,7 @@ def load_task(settings: TaskSettings, seed: int = 0) -> Task:
         test, dropped = tested.examples, dropped + tested.dropped
         _check_overlap(train, test, settings.name)
     else:
-        train, test = _hold_out(train, settings, seed)
+        train, test = _hold_out(train, settings)
     episodes = _episodes(settings)
     verifier = _verifier(settings, [*train, *test]) if episodes is None else None
     train, test = list(_limited(train, settings)), list(_limited(test, settings))
@@ -165,8 +166,8 @@ def load_task(settings: TaskSettings, seed: int = 0) -> Task:
     return Task(name, train, test, verifier, source, episodes, unread, dropped, _judged_by(settings, verifier))
 
 
-def load_suite(settings: SuiteSettings) -> Suite:
-    """Load a held-out suite and its verifier.
+def load_suite(settings: SuiteSettings, seed: int = 0) -> Suite:
+    """Load a held-out suite and its verifier. A suite of the lab is drawn from `seed`, the run's.
 
     Raises:
         DataError: the data cannot be used, or nothing can judge its answers.
@@ -176,7 +177,7 @@ def load_suite(settings: SuiteSettings) -> Suite:
         from holdfast.lab.tasks import lab_suite
 
         _refuse_other_data(settings, "lab")
-        suite = lab_suite(settings.lab)
+        suite = lab_suite(settings.lab, _world(settings, seed), _dials(settings))
         return replace(suite, name=settings.name, test=_limited(suite.test, settings), judged_by=BY_LAB)
     if settings.gym is not None:
         from holdfast.tasks.reasoning_gym import gym_suite
@@ -293,7 +294,7 @@ def _judged_by(settings: SourceSettings, verifier: Verify | None) -> str:
     return "" if verifier is None else f"exact match with `{settings.columns.answer}`"
 
 
-def _hold_out(examples: list[Example], settings: TaskSettings, seed: int) -> tuple[list[Example], list[Example]]:
+def _hold_out(examples: list[Example], settings: TaskSettings) -> tuple[list[Example], list[Example]]:
     prompts = list(dict.fromkeys(_prompt(e) for e in examples))
     if len(prompts) < 2:
         raise DataError(
@@ -301,7 +302,7 @@ def _hold_out(examples: list[Example], settings: TaskSettings, seed: int) -> tup
             fix="add examples, or name a `test` file",
         )
     count = min(len(prompts) - 1, max(1, round(settings.test_fraction * len(prompts))))
-    drawn = numpy_rng(seed, "hold-out", settings.name).permutation(len(prompts))[:count]
+    drawn = numpy_rng(0, "hold-out", settings.name).permutation(len(prompts))[:count]
     held_out = {prompts[index] for index in drawn}
     return [e for e in examples if _prompt(e) not in held_out], [e for e in examples if _prompt(e) in held_out]
 

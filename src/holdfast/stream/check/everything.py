@@ -21,14 +21,18 @@ from holdfast.stream.check.sets import leaks, shared_sources, suite_facts, task_
 from holdfast.stream.check.teacher import check_teacher
 from holdfast.stream.check.trial import Trial, try_batches
 from holdfast.stream.run import Run
+from holdfast.tasks.given import NOTHING_GIVEN, GivenSets
 
 
-def check_run(config: RunConfig, *, items: int, directory: Path | None = None) -> dict[str, Any]:
+def check_run(
+    config: RunConfig, *, items: int, directory: Path | None = None, given: GivenSets = NOTHING_GIVEN
+) -> dict[str, Any]:
     """Load everything that a run would load, and check it. No weight moves, and nothing is written.
 
     Args:
         items: training prompts of each task that the model samples on, and that teacher and student are compared on.
         directory: the run directory; its disk's free space counts. Default: the working directory.
+        given: the tasks and suites that the configuration only names.
 
     Returns:
         "tasks", "suites": sizes, dropped examples, the longest prompt in tokens, columns that nothing reads, and who
@@ -51,7 +55,7 @@ def check_run(config: RunConfig, *, items: int, directory: Path | None = None) -
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", UserWarning)
-        run = Run(config, RunDirectory(directory or "."))
+        run = Run(config, RunDirectory(directory or "."), given=given)
         run.prepare()
         results = _checked(run, config, items, directory or Path())
     said = [str(each.message) for each in caught]

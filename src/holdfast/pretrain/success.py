@@ -1,4 +1,4 @@
-"""Success of the wider base on each task before any stage, without help and with each kind of privileged context."""
+"""Success of the base on each task before any stage, without help and with each kind of privileged context."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +9,9 @@ from holdfast.data.example import Example, Message
 from holdfast.data.seeds import derive_seed
 from holdfast.data.task import Task
 from holdfast.lab.languages import REFUSAL
-from holdfast.lab.wide_tasks import wide_task
+from holdfast.lab.style import Style, forms_by_beginning, style_of
+from holdfast.lab.tasks import lab_task
+from holdfast.lab.world import HEADED_TASKS
 from holdfast.measure.statistics import mean_interval
 from holdfast.model.policy import Policy
 from holdfast.sampling.draws import Request
@@ -27,6 +29,15 @@ LONGEST_ANSWER = 56
 BATCH_TOKENS = 65536
 
 Prompted = tuple[Message, ...]
+
+
+def _demonstration(example: Example) -> Prompted:
+    assert example.demonstration is not None
+    return contexts.demonstration_prompt(example.messages, example.demonstration, contexts.DEMONSTRATION_TEMPLATE)
+
+
+def _succeeded(example: Example) -> Prompted:
+    return contexts.reprompt(example.messages, solution=example.demonstration, feedback=None)
 
 
 def _solution(exposure: float, example: Example) -> Prompted:
@@ -58,7 +69,13 @@ _WITH_STEPS: Mapping[str, Callable[[Example], Prompted]] = {
     "solution": partial(_solution, 1.0),
 }
 
+_SHOWN: Mapping[str, Callable[[Example], Prompted]] = {
+    "demonstration": _demonstration,
+    "a sample that succeeded": _succeeded,
+}
+
 PRIVILEGES: Mapping[str, Mapping[str, Callable[[Example], Prompted]]] = {
+    **dict.fromkeys(("facts", "tools", "calculation", "more-facts"), _SHOWN),
     "steps": _WITH_STEPS,
     "steps-hard": _WITH_STEPS,
     "refusals": {"translation": _translation},
@@ -80,6 +97,7 @@ class Success:
         mean: share of samples with the full reward.
         ci95: 95% interval of the mean, over prompts.
         all_failed: share of prompts on which no sample has the full reward.
+        style: of the samples; None for tasks without a voice.
     """
 
     task: str
@@ -88,13 +106,14 @@ class Success:
     mean: float
     ci95: tuple[float, float]
     all_failed: float
+    style: Style | None = None
 
 
 def before_stages(policy: Policy, items: int = ITEMS) -> list[Success]:
     """Success on the first training prompts of each task, at temperature 1. Of `refusals`, only forbidden requests."""
     results = []
     for name, privileges in PRIVILEGES.items():
-        task = wide_task(name)
+        task = lab_task(name)
         examples = [e for e in task.train if name != "refusals" or e.answer == REFUSAL][:items]
         results.append(_success(policy, task, examples, "nothing"))
         for shown, prompted in privileges.items():
@@ -103,20 +122,32 @@ def before_stages(policy: Policy, items: int = ITEMS) -> list[Success]:
 
 
 def _success(policy: Policy, task: Task, examples: Sequence[Example], shown: str) -> Success:
-    rewards = sampled_rewards(policy, task, examples)
+    sampled = sample_answers(policy, task, examples)
+    rewards = [[reward >= 1 for reward, _ in each] for each in sampled]
     shares = [sum(each) / len(each) for each in rewards]
     interval = mean_interval(shares).ci95
     assert interval is not None
     mean = sum(shares) / len(shares)
-    return Success(
-        task.name, shown, len(examples), mean, interval, sum(not any(each) for each in rewards) / len(rewards)
-    )
+    style = None
+    if task.name in HEADED_TASKS:
+        asked = [forms_by_beginning()[str(example.gen_prefix)] for example in examples]
+        style = style_of([(text, form) for each, form in zip(sampled, asked, strict=True) for _, text in each])
+    failed = sum(not any(each) for each in rewards) / len(rewards)
+    return Success(task.name, shown, len(examples), mean, interval, failed, style)
 
 
 def sampled_rewards(
     policy: Policy, task: Task, examples: Sequence[Example], *, temperature: float = 1.0, seed: int = 0
 ) -> list[list[bool]]:
     """For each example, whether each of its `SAMPLES` samples has the full reward."""
+    sampled = sample_answers(policy, task, examples, temperature=temperature, seed=seed)
+    return [[reward >= 1 for reward, _ in each] for each in sampled]
+
+
+def sample_answers(
+    policy: Policy, task: Task, examples: Sequence[Example], *, temperature: float = 1.0, seed: int = 0
+) -> list[list[tuple[float, str]]]:
+    """For each example the reward and the text of each of its `SAMPLES` samples. An episode has no text."""
     prompts = [policy.chat_format.encode_example(each) for each in examples]
     requests = [
         Request(prompt, seed=derive_seed(seed, "lab success", task.name, i, sample), temperature=temperature)
@@ -135,9 +166,9 @@ def sampled_rewards(
             max_new_tokens=LONGEST_ANSWER,
             batch_tokens=BATCH_TOKENS,
         )
-        rewards = [episode.verdict.reward >= 1 for episode in episodes]
+        answers = [(episode.verdict.reward, "") for episode in episodes]
     else:
         completions = sampler.generate(requests, max_new_tokens=LONGEST_ANSWER, batch_tokens=BATCH_TOKENS)
         texts = [policy.chat_format.content(completion.ids) for completion in completions]
-        rewards = [task.verify(example, text).reward >= 1 for example, text in zip(repeated, texts, strict=True)]
-    return [rewards[i : i + SAMPLES] for i in range(0, len(rewards), SAMPLES)]
+        answers = [(task.verify(example, text).reward, text) for example, text in zip(repeated, texts, strict=True)]
+    return [answers[i : i + SAMPLES] for i in range(0, len(answers), SAMPLES)]
