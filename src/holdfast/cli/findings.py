@@ -1,16 +1,17 @@
 """`holdfast findings`: claims of papers, tested as experiments on the lab."""
 
 import sys
-import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from holdfast.cli.options import JsonFile, Quiet
 from holdfast.errors import ConfigError, did_you_mean
-from holdfast.renamed import CLAIM_NAMES
+
+if TYPE_CHECKING:
+    from holdfast.findings.claim import Claim
 
 
 def findings(
@@ -19,16 +20,22 @@ def findings(
     ] = None,
     quick: Annotated[
         bool,
-        typer.Option(
-            "--quick",
-            help="Three seeds, smaller batches, fewer test items, and only the closest competitors of `anchored`.",
-        ),
+        typer.Option("--quick", help="Four worlds; by default only the claims of the papers behind holdfast."),
     ] = False,
-    seeds: Annotated[int | None, typer.Option("--seeds", min=2, help="Number of seeds: 0, 1, and so on.")] = None,
+    worlds: Annotated[int | None, typer.Option("--worlds", min=2, help="Number of worlds: 0, 1, and so on.")] = None,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Runs in parallel, with one thread each.")] = 2,
     output_dir: Annotated[
-        Path, typer.Option("--output-dir", "-o", help="Where to write runs. Finished runs are not repeated.")
+        Path, typer.Option("--output-dir", "-o", help="For records and runs under way. What is there is not repeated.")
     ] = Path("runs/findings"),
+    records: Annotated[
+        Path | None, typer.Option("--records", metavar="FILE", help="Records that `--keep` wrote, to go on from.")
+    ] = None,
+    keep: Annotated[
+        Path | None, typer.Option("--keep", metavar="FILE", help="Write all records into this file (.jsonl.gz).")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", min=0, help="Start no further run after this time.")
+    ] = None,
     json_file: JsonFile = None,
     page: Annotated[
         Path | None,
@@ -41,20 +48,15 @@ def findings(
     listed: Annotated[bool, typer.Option("--list", help="Only list the claims.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Test claims of papers on the lab, and show which hold, with 95% CIs over seeds."""
+    """Test claims of papers on the lab, and show which hold, with 95% CIs over worlds."""
     from holdfast.cli.tables import table
-    from holdfast.findings.claims import CLAIMS
     from holdfast.findings.page import HEADER, as_json, as_pages, table_rows
-    from holdfast.findings.provenance import commit
-    from holdfast.findings.run import FULL_SEEDS, QUICK_SEEDS, find, made_by
+    from holdfast.findings.provenance import provenance
+    from holdfast.findings.records import Records
+    from holdfast.findings.run import FULL_WORLDS, QUICK_WORLDS, decide
     from holdfast.store.files import write_json, write_text
 
-    by_name = {claim.name: claim for claim in CLAIMS}
-    for name in names or ():
-        if name not in by_name:
-            renamed = f"it is called {CLAIM_NAMES[name]!r} now" if name in CLAIM_NAMES else None
-            raise ConfigError(f"no claim is called {name!r}", fix=renamed or did_you_mean(name, by_name))
-    chosen = [by_name[name] for name in dict.fromkeys(names)] if names else list(CLAIMS)
+    chosen = _chosen(names, quick=quick)
     if listed:
         print(table(("claim", "source", "statement"), [(c.name, c.source, c.statement) for c in chosen]))
         return
@@ -63,21 +65,42 @@ def findings(
         if not quiet:
             print(line, file=sys.stderr, flush=True)
 
-    chosen_seeds = tuple(range(seeds)) if seeds is not None else QUICK_SEEDS if quick else FULL_SEEDS
-    started = time.perf_counter()
-    results = find(chosen, output_dir, seeds=chosen_seeds, full=not quick, workers=workers, watch=watch)
-    print(table(HEADER, table_rows(results)))
+    tested = tuple(range(worlds)) if worlds is not None else QUICK_WORLDS if quick else FULL_WORLDS
+    store = Records(output_dir, records)
+    found = decide(
+        chosen, store, output_dir, worlds=tested, full=not quick, workers=workers, watch=watch, minutes=minutes
+    )
+    if keep is not None:
+        store.keep(keep)
+    if found is None:
+        print("time ran out before all runs were there; the same command goes on")
+        return
+    print(table(HEADER, table_rows(found.findings)))
     made: dict[str, Any] = {
         "command": " ".join(["holdfast findings", *(names or ()), *(["--quick"] if quick else [])])
-        + (f" --seeds {seeds}" if seeds is not None else ""),
-        "seeds": list(chosen_seeds),
-        "commit": commit(),
-        **made_by(chosen, output_dir, seeds=chosen_seeds, full=not quick).as_json(),
+        + (f" --worlds {worlds}" if worlds is not None else ""),
+        "worlds": list(tested),
+        "rates": found.rates,
+        **provenance(store, found.runs).as_json(),
         "date": datetime.now(UTC).date().isoformat(),
-        "minutes": (time.perf_counter() - started) / 60,
     }
     if json_file is not None:
-        write_json(json_file, as_json(results, made))
+        write_json(json_file, as_json(found.findings, made))
     if page is not None:
-        for path, text in as_pages(results, made, page).items():
+        for path, text in as_pages(found.findings, made, page).items():
             write_text(Path(path), text)
+
+
+def _chosen(names: list[str] | None, *, quick: bool) -> "list[Claim]":
+    """The claims of these names; without names all, or those of the quick form."""
+    from holdfast.findings.claims import CLAIMS
+    from holdfast.renamed import CLAIM_NAMES
+
+    by_name = {claim.name: claim for claim in CLAIMS}
+    for name in names or ():
+        if name not in by_name:
+            renamed = f"it is called {CLAIM_NAMES[name]!r} now" if name in CLAIM_NAMES else None
+            raise ConfigError(f"no claim is called {name!r}", fix=renamed or did_you_mean(name, by_name))
+    if names:
+        return [by_name[name] for name in dict.fromkeys(names)]
+    return [claim for claim in CLAIMS if claim.is_quick or not quick]

@@ -1,209 +1,98 @@
-"""A claim, the quantities measured for it, and the verdict. Only intervals decide the verdict. Torch-free."""
+"""A claim, and the verdict on it. Only intervals and preconditions decide. Torch-free."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
-from holdfast.measure.statistics import Difference, holm, mean_interval, paired_difference, runs_to_tell
+from holdfast.findings.arm import Arm
+from holdfast.findings.precondition import Checked, Precondition
+from holdfast.findings.quantity import Measured, Quantity
+from holdfast.measure.statistics import holm
 
-ClaimVerdict = Literal["reproduced", "partly reproduced", "inconclusive", "not reproduced"]
+Verdict = Literal["holds", "reversed", "no difference", "inconclusive", "untestable here"]
 
-QuantityOutcome = Literal["holds", "inconclusive", "reversed"]
+VERDICTS: Mapping[Verdict, str] = {
+    "holds": "the effect is there",
+    "reversed": "the opposite is there",
+    "no difference": "there is no difference above the smallest effect of interest",
+    "inconclusive": "these worlds do not decide",
+    "untestable here": "a precondition fails",
+}
 
-SummaryJson = Mapping[str, Any]
-
-Experiment = Callable[[Sequence[int]], "list[Quantity]"]
-"""A measurement without runs: takes seeds, returns quantities with one value per seed. It must be a module-level
-function, because it is sent to other processes."""
-
-
-@dataclass(frozen=True)
-class ClaimArm:
-    """One recipe of an experiment: its label, and the stream settings that it changes, by dotted keys."""
-
-    label: str
-    recipe: str | Mapping[str, Any]
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    full: Mapping[str, Any] = field(default_factory=dict)
-    """Further settings that the full form changes."""
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """One number that is above 0 if the claim is true, or above −`margin` if the claim says "no worse".
-
-    Args:
-        name: reads well in "NAME: 4.2 points".
-        unit: e.g. "points" (of 100) or "steps"; empty for a ratio.
-        values: one per seed, positive if the claim holds; None if it is not defined for that seed.
-        if_not: why the lab may not show the effect even if it exists.
-        if_reversed: a guess why the lab shows the opposite.
-        margin: how far below 0 a value may be and still count as no worse.
-    """
-
-    name: str
-    unit: str
-    values: Sequence[float | None]
-    if_not: str
-    if_reversed: str | None = None
-    margin: float = 0.0
-
-    @property
-    def estimate(self) -> Difference:
-        """Distance from −margin, over seeds. No interval if fewer than two values are defined or all are equal."""
-        return paired_difference(self.values, [-self.margin] * len(self.values))
-
-    @property
-    def mean(self) -> float | None:
-        return mean_interval(self.values).mean
-
-    @property
-    def ci95(self) -> tuple[float, float] | None:
-        """95% interval of the values, not of their distance from −margin."""
-        above = self.estimate.ci95
-        return None if above is None else (above[0] - self.margin, above[1] - self.margin)
-
-    @property
-    def outcome(self) -> QuantityOutcome:
-        """Holds if the interval is above the bound, reversed if it is below, inconclusive otherwise.
-
-        Also inconclusive if a seed has no value: the other seeds may have one because the claim holds for them.
-        """
-        if self.ci95 is None or self.estimate.n < len(self.values):
-            return "inconclusive"
-        low, high = self.ci95
-        return "holds" if low > -self.margin else "reversed" if high < -self.margin else "inconclusive"
-
-    @property
-    def reason(self) -> str | None:
-        """Why it does not hold, from the numbers and from what we know about the lab; None if it holds."""
-        if self.outcome == "holds":
-            return None
-        if self.outcome == "reversed":
-            guess = f" A guess: {self.if_reversed}" if self.if_reversed else ""
-            return f"The lab shows the opposite. The cause was not measured.{guess}"
-        return f"{self._why_inconclusive()} {self.if_not}"
-
-    def _why_inconclusive(self) -> str:
-        estimate = self.estimate
-        if estimate.n < len(self.values):
-            return f"Only {estimate.n} of {len(self.values)} seeds have a value."
-        if not any(self.values):
-            return "The value is 0 on every seed."
-        if estimate.ci95 is None or estimate.difference is None:
-            return "All seeds have the same value, so its spread is unknown."
-        bound = f"{-self.margin or 0:g}"
-        more = runs_to_tell([value + self.margin for value in self.values if value is not None])
-        too_few = f"{estimate.n} seeds are too few: the CI includes {bound}."
-        if more is None:
-            return f"{too_few} With this mean and spread, even 100 seeds would be too few."
-        side = "the claim" if estimate.difference > 0 else "the opposite"
-        return f"{too_few} With this mean and spread, about {more} seeds would have a 50% chance to show {side}."
-
-    def as_json(self) -> dict[str, Any]:
-        numbers = {"mean": self.mean, "ci95": self.ci95, "n": self.estimate.n, "p": self.estimate.p}
-        details = {"margin": self.margin, "values": list(self.values), "outcome": self.outcome, "reason": self.reason}
-        return {"name": self.name, "unit": self.unit, **numbers, **details}
-
-
-def minus(a: Sequence[float | None], b: Sequence[float | None]) -> list[float | None]:
-    """a − b, seed by seed; None if either is not defined."""
-    return [None if x is None or y is None else x - y for x, y in zip(a, b, strict=True)]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of the data that a claim's quantities come from: column names and rows of text."""
-
-    head: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
-
-    def as_json(self) -> list[dict[str, str]]:
-        return [dict(zip(self.head, row, strict=True)) for row in self.rows]
-
-
-MARGIN = 5.0
-"""Points by which a score may be lower and still count as no worse. With 48 items, the error of one score over three
-seeds is about 8 points."""
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """The finished runs of an experiment.
-
-    Attributes:
-        summaries: by label, in the order of the seeds.
-        folders: the run directories, by label, in the same order.
-    """
-
-    summaries: Mapping[str, Sequence[SummaryJson]]
-    folders: Mapping[str, Sequence[Path]]
-
-    def per_seed(self, label: str, number: Callable[[SummaryJson], float | None]) -> list[float | None]:
-        return [number(summary) for summary in self.summaries[label]]
-
-    def difference(self, a: str, b: str, number: Callable[[SummaryJson], float | None]) -> list[float | None]:
-        """number(a) − number(b), seed by seed."""
-        return minus(self.per_seed(a, number), self.per_seed(b, number))
+Experiment = Callable[[int], Sequence[float | None]]
+"""A measurement without runs: takes a world, returns one value per quantity. A module-level function, because it is
+sent to other processes."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What a source claims, and how it is tested.
+    """What a source claims, and how it is tested. All of it is written before the runs.
 
     Args:
         name: on the command line.
         statement: the claim as the source means it.
         source: the paper, with its table or figure.
-        arms: the runs that the test needs, each with every seed. Runs that several claims need are made once.
-        quick_arms: the runs of the quick form, if all arms would take too long.
-        measure: computes from these runs the quantities that are above 0 if the claim is true.
-        experiment: replaces `arms` and `measure`: a measurement without runs.
-        table: computes a table for the page; by default each arm's budget and results.
-        title: the heading of a page that has this claim alone; by default its name.
+        quantities: above 0 if the claim is true.
+        against: what would count against it, in words.
+        arms: the runs that it needs, in every world. Runs that several claims need are made once.
+        preconditions: what must be true of the base.
+        experiment: replaces `arms`: a measurement without runs, with one value per quantity and world.
+        is_quick: whether the quick form tests it.
+        note: what the lab cannot show, or how its setting differs from the source's.
     """
 
     name: str
     statement: str
     source: str
-    arms: tuple[ClaimArm, ...] = ()
-    measure: Callable[[Evidence], list[Quantity]] | None = None
+    quantities: Sequence[Quantity]
+    against: str
+    arms: tuple[Arm, ...] = ()
+    preconditions: tuple[Precondition, ...] = ()
     experiment: Experiment | None = None
-    quick_arms: tuple[ClaimArm, ...] | None = None
-    table: Callable[[Evidence], Table] | None = None
-    title: str | None = None
+    is_quick: bool = False
+    note: str = ""
 
-    def taken(self, *, full: bool) -> tuple[ClaimArm, ...]:
-        """The arms of the full or of the quick form."""
-        return self.arms if full or self.quick_arms is None else self.quick_arms
+    def __post_init__(self) -> None:
+        if not any(quantity.decides for quantity in self.quantities):
+            raise ValueError(f"{self.name}: no quantity decides")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim with its measured quantities, in the full or the quick form."""
+    """A claim with what was measured."""
 
     claim: Claim
-    quantities: Sequence[Quantity]
-    seconds: float
-    full: bool = True
-    table: Table | None = None
+    measured: Sequence[Measured]
+    preconditions: Sequence[Checked] = field(default_factory=tuple)
 
     @property
-    def verdict(self) -> ClaimVerdict:
-        """Reproduced if all quantities hold.
+    def verdict(self) -> Verdict:
+        """The verdict from the quantities that decide.
 
-        Otherwise, after Holm's correction for the number of quantities: not reproduced if one is reversed, partly
-        reproduced if one holds, inconclusive if neither. More seeds may decide an inconclusive claim.
+        - A precondition fails: untestable here.
+        - Each of them holds: holds.
+        - One is reversed, after Holm's correction for their number: reversed.
+        - None is open, and at least one shows no difference: no difference.
+        - Otherwise: inconclusive.
         """
-        outcomes = [quantity.outcome for quantity in self.quantities]
+        if any(not each.is_met for each in self.preconditions):
+            return "untestable here"
+        deciding = [each for each in self.measured if each.quantity.decides]
+        outcomes = [each.outcome for each in deciding]
         if all(outcome == "holds" for outcome in outcomes):
-            return "reproduced"
-        corrected = holm([quantity.estimate.p for quantity in self.quantities])
-        significant = {outcome for outcome, p in zip(outcomes, corrected, strict=True) if p is not None and p < 0.05}
-        if "reversed" in significant:
-            return "not reproduced"
-        return "partly reproduced" if "holds" in significant else "inconclusive"
+            return "holds"
+        corrected = holm([each.against_bound.p for each in deciding])
+        significant = [p is not None and p < 0.05 for p in corrected]
+        if any(outcome == "reversed" and s for outcome, s in zip(outcomes, significant, strict=True)):
+            return "reversed"
+        if set(outcomes) <= {"holds", "no difference"}:
+            return "no difference"
+        return "inconclusive"
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether the worlds decide the claim."""
+        return self.verdict in ("holds", "reversed", "no difference")
 
     def as_json(self) -> dict[str, Any]:
         claim = self.claim
@@ -211,9 +100,10 @@ class Finding:
             "name": claim.name,
             "statement": claim.statement,
             "source": claim.source,
+            "against": claim.against,
+            "note": claim.note,
             "verdict": self.verdict,
-            "quantities": [quantity.as_json() for quantity in self.quantities],
-            "arms": [arm.label for arm in claim.taken(full=self.full)],
-            "table": None if self.table is None else self.table.as_json(),
-            "seconds": self.seconds,
+            "quantities": [each.as_json() for each in self.measured],
+            "preconditions": [each.as_json() for each in self.preconditions],
+            "arms": [arm.label for arm in claim.arms],
         }

@@ -7,139 +7,182 @@ from pathlib import PurePath
 from typing import Any
 
 from holdfast import __version__
-from holdfast.findings.claim import ClaimVerdict, Finding, Quantity
+from holdfast.findings.arm import RATES, Arm
+from holdfast.findings.claim import VERDICTS, Finding
+from holdfast.findings.power import detectable
+from holdfast.findings.quantity import Measured
+from holdfast.findings.rates import TUNING_WORLDS
+
+HEADER = ("claim", "verdict", "quantity (above 0 supports the claim)", "mean", "95% CI", "outcome")
 
 
-def number(quantity: Quantity) -> str:
+def number(measured: Measured) -> str:
     """A quantity's mean with its unit."""
-    return "not defined" if quantity.mean is None else f"{_signed(quantity.mean)} {quantity.unit}".strip()
+    mean = measured.estimate.difference
+    return "not defined" if mean is None else f"{signed(mean)} {measured.quantity.unit}".strip()
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
     """Three digits with a sign. A rounding error next to 0 becomes 0."""
     return f"{0.0 if abs(value) < 1e-9 else value:+.3g}"
 
 
-def interval(quantity: Quantity) -> str:
-    if quantity.ci95 is None:
-        return "–"
-    low, high = quantity.ci95
-    return f"{_signed(low)} to {_signed(high)}"
+def interval(measured: Measured) -> str:
+    ends = measured.estimate.ci95
+    return "–" if ends is None else f"{signed(ends[0])} to {signed(ends[1])}"
+
+
+def outcome(measured: Measured) -> str:
+    """What the interval shows, with the smallest effect of interest where it matters."""
+    smallest = f"{measured.quantity.smallest:g} {measured.quantity.unit}".strip()
+    if measured.outcome == "no difference":
+        return f"no difference above {smallest}"
+    if measured.quantity.no_worse and measured.outcome == "holds":
+        return f"holds: not lower than −{smallest}"
+    return measured.outcome
 
 
 def table_rows(findings: Sequence[Finding]) -> list[tuple[str, ...]]:
-    """Claim, quantity, number, interval, outcome and verdict. Only a claim's first row has its name and verdict."""
+    """One row per quantity. Only a claim's first row has its name and verdict."""
     rows: list[tuple[str, ...]] = []
     for finding in findings:
-        for place, quantity in enumerate(finding.quantities):
+        for place, each in enumerate(finding.measured):
             first = (finding.claim.name, finding.verdict) if place == 0 else ("", "")
-            rows.append((first[0], quantity.name, number(quantity), interval(quantity), quantity.outcome, first[1]))
+            rows.append((*first, _name(each), number(each), interval(each), outcome(each)))
     return rows
 
 
-HEADER = ("claim", "quantity (above 0 supports the claim)", "mean", "95% CI", "outcome", "verdict")
+def _name(measured: Measured) -> str:
+    return measured.quantity.name if measured.quantity.decides else f"({measured.quantity.name})"
 
 
 def as_json(findings: Sequence[Finding], made: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything as plain data. `made` has the command, seeds, commit and so on."""
+    """Everything as plain data. `made` has the command, worlds, rates, commit and so on."""
     return {**made, "holdfast_version": __version__, "findings": [finding.as_json() for finding in findings]}
 
 
 INTRODUCTION = """\
 Claims of papers, tested on the lab. The lab is small: a claim that fails here may hold for large models, and a claim
-that holds here may fail for them. All measures were written down before their runs. After a first complete run
-(commit 9418622af3e0; its page is in the history of docs/findings.md), measures that did not match what a claim says
-were replaced, whatever their result was.""".splitlines()
+that holds here may fail for them. Each claim is a file that was committed before its runs: what it says, where, in
+which stream and with which arms it is tested, what must be true of the base, the smallest effect of interest, and what
+would count against it.""".splitlines()
 
-HOW_TO_READ = """\
+HOW_TO_READ = f"""\
 ## How to read this
 
-- A quantity is above 0 if the claim is true, or above −5 if it says *not below −5*.
-- A quantity *holds* if its 95% CI over seeds is above that bound. It is *reversed* if the CI is below the bound.
-  Otherwise, or if a seed has no value, it is *inconclusive*.
-- A claim is *reproduced* if all its quantities hold. If not, it is *not reproduced* if a quantity is reversed, and
-  *partly reproduced* if a quantity holds, both after Holm's correction for the number of its quantities. Otherwise it
-  is *inconclusive*.
+- Every world has its own facts, tools, meanings and headers, and its own seed. The intervals are 95% t intervals over
+  worlds, so they include the choice of items.
+- A quantity is above 0 if the claim is true. It *holds* if its interval is above 0, and is *reversed* if it is below.
+  If the interval lies within the smallest effect of interest on both sides, there is *no difference*. Otherwise, or if
+  a world has no value, it is *inconclusive*.
+- A quantity that says *not lower* holds if its interval is above minus the smallest effect of interest.
+- A claim *holds* if all quantities that decide hold. It is *reversed* if one is reversed after Holm's correction for
+  their number. If none is open and one shows no difference, the claim shows *no difference*. If a precondition fails,
+  it is *untestable here*. Otherwise it is *inconclusive*. Quantities in brackets are shown beside, and decide nothing.
 - Nothing is corrected for the number of claims.
-- All runs answer the same test items, so the CIs do not include the choice of items.
-- A 95% t interval extends 4.3 standard errors to each side with three seeds, and 2.6 with six.
-- *Forgetting* is the mean loss on earlier tasks and retention suites. *At the same score* means: at the first score on
-  the new task that both runs reach, interpolated between probes.""".splitlines()
+- *Detectable* is the effect that such an experiment would show in 80% of cases, with the spread that was seen.
+- Each arm's learning rate is the best of {", ".join(f"{rate:g}" for rate in RATES)} on the tuning worlds
+  {" and ".join(map(str, TUNING_WORLDS))}, which no claim uses: the one with the highest mean of the tasks' final score
+  and the suites' final score. Claims about what happens at one rate say so.
+- *Lost* is the mean loss of four suites of old skills. *KL on old prompts* is KL(base‖model) on the right answers of
+  these suites, in nats per token: it has no sampling noise.""".splitlines()
 
-OUTCOMES = ("quantity (above 0 supports the claim)", "mean", "95% CI", "outcome", "by seed")
+COLUMNS = ("quantity (above 0 supports the claim)", "mean", "95% CI", "outcome", "smallest of interest", "detectable")
 
 
 def as_pages(findings: Sequence[Finding], made: Mapping[str, Any], path: PurePath) -> dict[PurePath, str]:
-    """The Markdown pages: an overview at `path`, and one page per claim in the folder of that name.
-
-    A single claim has no overview: its page is at `path`, under the claim's title if it has one.
-    """
-    if len(findings) == 1:
-        title = findings[0].claim.title or findings[0].claim.name
-        lines = [*_claim(findings[0], title), *INTRODUCTION, "", *_origin(made), ""]
-        return {path: _text([*lines, *_details(findings[0]), *HOW_TO_READ])}
+    """The Markdown pages: an overview at `path`, and one page per claim in the folder of that name."""
     folder = path.with_suffix("")
-    lines = ["# Findings", "", *INTRODUCTION, "", *_origin(made), "", f"Of {len(findings)} claims, {_tally(findings)}."]
+    lines = ["# Findings", "", *INTRODUCTION, "", *_origin(made), "", f"Of {len(findings)} claims, {tally(findings)}."]
     lines += ["", *HOW_TO_READ, "", "## Results", ""]
-    lines += ["Each claim links to its details: the values by seed, and its runs.", ""]
-    lines += _markdown_table(("claim", *OUTCOMES[:3], "n", "verdict"), _rows(findings, folder.name))
+    lines += ["Each claim links to its details: preconditions, values by world, and arms.", ""]
+    lines += _markdown_table(("claim", "verdict", *COLUMNS[:4]), _rows(findings, folder.name))
     pages = {path: _text(lines)}
     for finding in findings:
         see = f"See [how to read this](../{path.name}#how-to-read-this)."
-        head = _claim(finding, finding.claim.name)
-        pages[folder / f"{finding.claim.name}.md"] = _text([*head, see, "", *_details(finding)])
+        pages[folder / f"{finding.claim.name}.md"] = _text([*_head(finding), see, "", *_details(finding, made)])
     return pages
 
 
-def _claim(finding: Finding, title: str) -> list[str]:
-    """The head of a claim's page: its title, what it says, and the verdict."""
-    claim = finding.claim
-    return [
-        f"# {title}",
-        "",
-        *_wrapped(f"{claim.statement} Source: {claim.source}."),
-        "",
-        f"Verdict: **{finding.verdict}**.",
-        "",
-    ]
-
-
-def _tally(findings: Sequence[Finding]) -> str:
+def tally(findings: Sequence[Finding]) -> str:
+    """How many claims have each verdict, in words."""
     counts = Counter(finding.verdict for finding in findings)
-    verdicts: tuple[ClaimVerdict, ...] = ("reproduced", "partly reproduced", "inconclusive", "not reproduced")
-    return "; ".join(f"{verdict}: {counts[verdict]}" for verdict in verdicts)
+    return "; ".join(f"{counts[verdict]}: {meaning}" for verdict, meaning in VERDICTS.items())
+
+
+def _head(finding: Finding) -> list[str]:
+    """The head of a claim's page: what it says, the verdict, and what would count against it."""
+    claim = finding.claim
+    lines = [f"# {claim.name}", "", *_wrapped(f"{claim.statement} Source: {claim.source}."), ""]
+    lines += [f"Verdict: **{finding.verdict}**.", "", *_wrapped(f"What would count against it: {claim.against}"), ""]
+    return [*lines, *_wrapped(claim.note), ""] if claim.note else lines
 
 
 def _origin(made: Mapping[str, Any]) -> list[str]:
     """The command, and the code and time of the runs."""
-    lines = [
-        "<!-- not run by the tests: it takes minutes to hours of two cores -->",
+    return [
+        "<!-- not run by the tests: it takes hours of two cores -->",
         "```bash",
         str(made["command"]),
         "```",
         "",
-        f"Seeds {', '.join(map(str, made['seeds']))}; version {__version__}; {made['date']}; read by commit "
-        f"{made['commit'] or 'unknown'}.",
+        *_wrapped(
+            f"Worlds {', '.join(map(str, made['worlds']))}; version {__version__}; {made['date']}; "
+            f"{made['runs']} measurements by commit {', '.join(made['commits'])} took {made['hours']:.1f} hours of one "
+            "core."
+        ),
     ]
-    if made["runs"]:
-        commits, minutes = ", ".join(made["commits"]), made["run_seconds"] / 60
-        lines += [f"{made['runs']} runs, completed by commit {commits}, took {minutes:.0f} minutes of one core."]
-    return lines
 
 
-def _details(finding: Finding) -> list[str]:
-    """A claim's quantities by seed, why a quantity does not hold, and the runs."""
-    rows = [(q.name, number(q), interval(q), q.outcome, _values(q)) for q in finding.quantities]
-    lines = ["## Quantities", "", *_markdown_table(OUTCOMES, rows), ""]
-    reasons: dict[str, list[str]] = {}
-    for quantity in finding.quantities:
-        if quantity.reason is not None:
-            reasons.setdefault(quantity.reason, []).append(quantity.name)
-    lines += [f"- *{'; '.join(names)}*: {reason}" for reason, names in reasons.items()]
-    lines += [""] if reasons else []
-    if finding.table is not None:
-        lines += ["## Runs", "", *_markdown_table(finding.table.head, finding.table.rows), ""]
-    return lines
+def _details(finding: Finding, made: Mapping[str, Any]) -> list[str]:
+    """A claim's preconditions, quantities, values by world, and arms."""
+    lines: list[str] = []
+    if finding.preconditions:
+        lines += ["## Preconditions", ""]
+        lines += [f"- {'met' if each.is_met else '**fails**'}: {each.text()}" for each in finding.preconditions]
+        lines += [""]
+    lines += ["## Quantities", "", *_markdown_table(COLUMNS, [_row(each) for each in finding.measured]), ""]
+    lines += ["By world:", ""]
+    lines += [f"- {_name(each)}: {_values(each)}" for each in finding.measured]
+    if finding.claim.arms:
+        rows = [_arm(arm, made["rates"]) for arm in finding.claim.arms]
+        lines += ["", "## Arms", "", *_markdown_table(("arm", "stream", "recipe", "learning rate"), rows)]
+    return [*lines, ""]
+
+
+def _arm(arm: Arm, rates: Mapping[str, float]) -> tuple[str, ...]:
+    recipe = arm.recipe if isinstance(arm.recipe, str) else ", ".join(f"{k}: {v}" for k, v in arm.recipe.items())
+    settings = "".join(f"; {key}: {value}" for key, value in arm.settings.items())
+    fixed = "" if arm.rate is None else " (fixed)"
+    return arm.label, arm.stream.name, recipe + settings, f"{rates[arm.label]:g}{fixed}"
+
+
+def _row(measured: Measured) -> tuple[str, ...]:
+    able = detectable(measured.values)
+    unit, smallest = measured.quantity.unit, measured.quantity.smallest
+    return (
+        _name(measured),
+        number(measured),
+        interval(measured),
+        outcome(measured),
+        f"{smallest:g} {unit}".strip(),
+        "–" if able is None else f"{able:.2g} {unit}".strip(),
+    )
+
+
+def _rows(findings: Sequence[Finding], folder: str) -> list[tuple[str, ...]]:
+    """One row per quantity. A claim's first row has the link to its page in `folder`, and the verdict."""
+    rows: list[tuple[str, ...]] = []
+    for finding in findings:
+        link = f"[{finding.claim.name}]({folder}/{finding.claim.name}.md)"
+        for place, each in enumerate(finding.measured):
+            first = (link, finding.verdict) if place == 0 else ("", "")
+            rows.append((*first, *_row(each)[:4]))
+    return rows
+
+
+def _values(measured: Measured) -> str:
+    return ", ".join("–" if value is None else signed(value) for value in measured.values)
 
 
 def _wrapped(text: str) -> list[str]:
@@ -151,21 +194,18 @@ def _text(lines: Sequence[str]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _rows(findings: Sequence[Finding], folder: str) -> list[tuple[str, ...]]:
-    """One row per quantity. A claim's first row has the link to its page in `folder`, and the verdict."""
-    rows: list[tuple[str, ...]] = []
-    for finding in findings:
-        link = f"[{finding.claim.name}]({folder}/{finding.claim.name}.md)"
-        for place, q in enumerate(finding.quantities):
-            first, last = (link, finding.verdict) if place == 0 else ("", "")
-            rows.append((first, q.name, number(q), interval(q), str(q.estimate.n), last))
-    return rows
-
-
-def _values(quantity: Quantity) -> str:
-    return ", ".join("–" if value is None else _signed(value) for value in quantity.values)
-
-
 def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
     return ["| " + " | ".join(line) + " |" for line in lines]
+
+
+def power_rows(findings: Sequence[Finding]) -> list[tuple[str, ...]]:
+    """For each deciding quantity: claim, quantity, detectable effect, smallest effect of interest."""
+    rows: list[tuple[str, ...]] = []
+    for finding in findings:
+        for each in finding.measured:
+            able = detectable(each.values)
+            if each.quantity.decides:
+                shown = "–" if able is None else f"{able:.2g}"
+                rows.append((finding.claim.name, each.quantity.name, shown, f"{each.quantity.smallest:g}"))
+    return rows

@@ -1,4 +1,4 @@
-"""The commits that completed a finding's runs. Torch-free."""
+"""The commits and the time behind findings. Torch-free."""
 
 import subprocess
 from collections.abc import Sequence
@@ -6,11 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from holdfast.store.files import read_json, write_json
-from holdfast.store.run_directory import RunDirectory
-from holdfast.summary.read import read_summary
-
-_FILE = "commit.json"
+from holdfast.findings.records import Records
 
 
 def commit() -> str | None:
@@ -34,29 +30,24 @@ def commit() -> str | None:
 
 @dataclass(frozen=True)
 class Provenance:
-    """The origin of the runs that findings were read from.
+    """The origin of the measurements that findings were read from.
 
     Attributes:
-        commits: those that completed the runs. Several, if code changed in between: finished runs are reused.
-        seconds: training and evaluation time, summed over all runs, on one core each.
+        commits: those that made them. Several, if code changed in between: finished measurements are reused.
+        hours: training and evaluation time of all runs, on one core each.
     """
 
     runs: int
     commits: tuple[str, ...]
-    seconds: float
+    hours: float
 
     def as_json(self) -> dict[str, Any]:
-        return {"runs": self.runs, "commits": list(self.commits), "run_seconds": self.seconds}
+        return {"runs": self.runs, "commits": list(self.commits), "hours": self.hours}
 
 
-def sign(run: Path, by: str | None) -> None:
-    """Record the commit that completed a run."""
-    write_json(run / _FILE, {"commit": by})
-
-
-def provenance(runs: Sequence[Path]) -> Provenance:
-    """The provenance of finished runs."""
-    signed = [read_json(run / _FILE)["commit"] if (run / _FILE).exists() else None for run in runs]
-    spent = [read_summary(RunDirectory(run).summary)["budget"]["seconds"] for run in runs]
-    commits = dict.fromkeys(each or "unknown" for each in signed)
-    return Provenance(len(runs), tuple(commits), sum(sum(seconds.values()) for seconds in spent))
+def provenance(records: Records, names: Sequence[str]) -> Provenance:
+    """The provenance of measurements by name."""
+    found = [records[name] for name in names]
+    commits = dict.fromkeys(each.get("commit") or "unknown" for each in found)
+    seconds = sum(sum((each.get("seconds") or {}).values()) for each in found)
+    return Provenance(len(found), tuple(commits), seconds / 3600)

@@ -1,66 +1,79 @@
-"""From claims to findings: carry out the runs, then measure. Only experiments without runs import torch."""
+"""From claims to findings: tune, run, read. Torch-free."""
 
-import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from holdfast.findings.budgets import budgets
 from holdfast.findings.claim import Claim, Finding
-from holdfast.findings.provenance import Provenance, provenance
-from holdfast.findings.runs import carry_out, carry_out_apart, evidence, jobs_of
+from holdfast.findings.rates import TUNING_WORLDS
+from holdfast.findings.records import Records
+from holdfast.findings.scheduler import (
+    BaseWorld,
+    Measurement,
+    arms_of,
+    carry_out,
+    chosen_rates,
+    find,
+    runs_of,
+    tuning_runs,
+)
 
-QUICK_SEEDS = (0, 1, 2)
+QUICK_WORLDS = (0, 1, 2, 3)
 
-FULL_SEEDS = (0, 1, 2, 3, 4, 5)
+FULL_WORLDS = tuple(range(10))
 
 
-def find(
+@dataclass(frozen=True)
+class Findings:
+    """The findings, with what they were made of.
+
+    Attributes:
+        rates: the chosen learning rate of each arm, by label.
+        runs: names of all measurements that they rest on.
+    """
+
+    findings: Sequence[Finding]
+    rates: dict[str, float]
+    runs: Sequence[str]
+
+
+def decide(
     claims: Sequence[Claim],
+    records: Records,
     folder: Path,
     *,
-    seeds: Sequence[int],
-    full: bool = False,
+    worlds: Sequence[int],
+    full: bool,
     workers: int = 2,
     watch: Callable[[str], None] = lambda line: None,
-) -> list[Finding]:
-    """Test claims.
+    minutes: float | None = None,
+) -> Findings | None:
+    """Test claims. What is recorded is not measured again.
 
     Args:
-        folder: for the runs. Finished runs are reused, interrupted runs resume.
-        seeds: for every arm. With fewer than two, nothing has an interval.
-        full: train longer and measure on more items.
+        folder: for runs under way. An interrupted run resumes.
+        worlds: the worlds in which every claim is tested. With fewer than two, nothing has an interval.
+        full: the long form of the streams.
         workers: number of runs at the same time, with one thread each.
-        watch: called with one line after every run and every claim.
+        watch: called with lines of progress.
+        minutes: start no further run after this time; None for no limit.
+
+    Returns:
+        The findings; None if time ran out before all runs were there.
 
     Raises:
         RunError: a run failed.
     """
-    jobs = jobs_of(claims, seeds, full=full)
-    started, done = time.perf_counter(), 0
-
-    def on_done(job: object) -> None:
-        nonlocal done
-        done += 1
-        watch(f"{done} of {len(jobs)} runs, {time.perf_counter() - started:.0f} s")
-
-    carry_out(jobs, folder, workers=workers, on_done=on_done)
-    apart = carry_out_apart(claims, seeds, workers=workers)
-    findings = []
-    for claim in claims:
-        began = time.perf_counter()
-        table = None
-        if claim.measure is None:
-            quantities = apart[claim.name]
-        else:
-            finished = evidence(claim, seeds, folder, full=full)
-            quantities = claim.measure(finished)
-            table = (claim.table or budgets)(finished)
-        finding = Finding(claim, quantities, time.perf_counter() - began, full, table)
-        findings.append(finding)
-        watch(f"{claim.name}: {finding.verdict}")
-    return findings
-
-
-def made_by(claims: Sequence[Claim], folder: Path, *, seeds: Sequence[int], full: bool) -> Provenance:
-    """The commits that completed the claims' runs, and their total time."""
-    return provenance([folder / job.name for job in jobs_of(claims, seeds, full=full)])
+    arms = arms_of(claims)
+    tuning = tuning_runs(arms, full=full)
+    first: list[Measurement] = [*(BaseWorld(world) for world in worlds), *tuning]
+    watch(f"{len(first)} measurements on the base and on the tuning worlds {', '.join(map(str, TUNING_WORLDS))}")
+    if not carry_out(first, records, folder, workers=workers, watch=watch, minutes=minutes):
+        return None
+    rates = chosen_rates(arms, records, full=full)
+    runs = runs_of(claims, worlds, rates, full=full)
+    watch(f"{len(runs)} runs in {len(worlds)} worlds")
+    if not carry_out(runs, records, folder, workers=workers, watch=watch, minutes=minutes):
+        return None
+    names = [each.name for each in (*first, *runs)]
+    return Findings(find(claims, worlds, records, full=full), rates, names)

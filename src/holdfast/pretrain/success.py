@@ -109,11 +109,15 @@ class Success:
     style: Style | None = None
 
 
-def before_stages(policy: Policy, items: int = ITEMS) -> list[Success]:
-    """Success on the first training prompts of each task, at temperature 1. Of `refusals`, only forbidden requests."""
+def before_stages(policy: Policy, items: int = ITEMS, world: int = 0) -> list[Success]:
+    """Success on the first training prompts of each task, at temperature 1. Of `refusals`, only forbidden requests.
+
+    Args:
+        world: the seed of the world that the tasks are drawn from.
+    """
     results = []
     for name, privileges in PRIVILEGES.items():
-        task = lab_task(name)
+        task = lab_task(name, world)
         examples = [e for e in task.train if name != "refusals" or e.answer == REFUSAL][:items]
         results.append(_success(policy, task, examples, "nothing"))
         for shown, prompted in privileges.items():

@@ -31,7 +31,7 @@ class GivenSets:
         Raises:
             ConfigError: two share a name.
         """
-        names = [each.name for each in (*(tasks or ()), *(suites or ()))]
+        names = [each.name for each in tasks or ()] + [each.name for each in suites or ()]
         for name in names:
             if names.count(name) > 1:
                 raise ConfigError(f"two tasks or suites are named {name!r}", fix="give one of them another name")

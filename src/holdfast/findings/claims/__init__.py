@@ -1,27 +1,15 @@
-"""All claims. Each states what counts as evidence before anything is measured. Torch-free.
+"""All claims, one file each. A file states what counts as evidence before anything is measured. Torch-free."""
 
-One file per family of claims. An arm that several claims need is defined once, so its runs are made once.
-"""
+from importlib import import_module
+from pkgutil import iter_modules
 
 from holdfast.findings.claim import Claim
-from holdfast.findings.claims.action_guidance import ACTION_GUIDANCE
-from holdfast.findings.claims.artifacts import ARTIFACTS
-from holdfast.findings.claims.exposure import EXPOSURE
-from holdfast.findings.claims.keeping import KEEPING
-from holdfast.findings.claims.later import LATER
-from holdfast.findings.claims.near_future import NEAR_FUTURE
-from holdfast.findings.claims.own import OWN
-from holdfast.findings.claims.two_stages import TWO_STAGES
-from holdfast.findings.claims.wide import WIDE
 
-CLAIMS: tuple[Claim, ...] = (
-    *OWN,
-    *TWO_STAGES,
-    *KEEPING,
-    *ARTIFACTS,
-    *NEAR_FUTURE,
-    *ACTION_GUIDANCE,
-    *WIDE,
-    *EXPOSURE,
-    *LATER,
-)
+
+def _found() -> tuple[Claim, ...]:
+    names = sorted(module.name for module in iter_modules(__path__))
+    return tuple(import_module(f"{__name__}.{name}").CLAIM for name in names)
+
+
+CLAIMS: tuple[Claim, ...] = _found()
+"""Every claim, by the name of its file."""

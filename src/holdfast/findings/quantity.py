@@ -1,0 +1,135 @@
+"""A quantity of a claim: one number per world, and what its interval shows. Torch-free."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from holdfast.findings.record import Record
+from holdfast.measure.statistics import Difference, paired_difference
+
+Outcome = Literal["holds", "reversed", "no difference", "inconclusive"]
+
+WorldRuns = Mapping[str, Record]
+"""The runs of one world by the label of their arm."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What is measured in each world: above 0 if the claim is true.
+
+    Args:
+        name: reads well in "NAME: 4.2 points".
+        unit: "points" (of 100), "nats", "steps", "%", or "" for a ratio.
+        measure: reads the number from the runs of one world; None if it is not defined there.
+        smallest: the smallest effect of interest, in the unit. Between −smallest and +smallest is no difference.
+        no_worse: the claim says only that it is not lower than −smallest.
+        decides: whether the claim's verdict depends on it. Others are shown beside.
+    """
+
+    name: str
+    unit: str
+    measure: Callable[[WorldRuns], float | None]
+    smallest: float
+    no_worse: bool = False
+    decides: bool = True
+
+    def of(self, worlds: Sequence[WorldRuns]) -> "Measured":
+        """Measured in these worlds."""
+        return self.with_values([self.measure(runs) for runs in worlds])
+
+    def with_values(self, values: Sequence[float | None]) -> "Measured":
+        """With one value per world."""
+        return Measured(self, values)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A quantity with its values, one per world."""
+
+    quantity: Quantity
+    values: Sequence[float | None]
+
+    @property
+    def estimate(self) -> Difference:
+        """Mean, 95% interval and p against 0."""
+        return paired_difference(self.values, [0.0] * len(self.values))
+
+    @property
+    def against_bound(self) -> Difference:
+        """The same against the bound of the claim: 0, or −smallest if it says "not lower"."""
+        bound = -self.quantity.smallest if self.quantity.no_worse else 0.0
+        return paired_difference(self.values, [bound] * len(self.values))
+
+    @property
+    def outcome(self) -> Outcome:
+        """What the 95% interval shows.
+
+        - Within ±smallest: no difference (for "not lower": the claim holds).
+        - Above the bound: the claim holds. Below it: it is reversed.
+        - Otherwise, or if a world has no value: inconclusive. The other worlds may have one because the claim holds.
+        """
+        interval, smallest = self.estimate.ci95, self.quantity.smallest
+        if interval is None or self.estimate.n < len(self.values):
+            return "inconclusive"
+        low, high = interval
+        if self.quantity.no_worse:
+            return "holds" if low > -smallest else "reversed" if high < -smallest else "inconclusive"
+        if -smallest < low and high < smallest:
+            return "no difference"
+        return "holds" if low > 0 else "reversed" if high < 0 else "inconclusive"
+
+    def as_json(self) -> dict[str, Any]:
+        estimate = self.estimate
+        return {
+            "name": self.quantity.name,
+            "unit": self.quantity.unit,
+            "smallest": self.quantity.smallest,
+            "no_worse": self.quantity.no_worse,
+            "decides": self.quantity.decides,
+            "mean": estimate.difference,
+            "ci95": estimate.ci95,
+            "p": self.against_bound.p,
+            "n": estimate.n,
+            "values": list(self.values),
+            "outcome": self.outcome,
+        }
+
+
+def difference(
+    name: str,
+    number: Callable[[Record], float | None],
+    more: str,
+    less: str,
+    *,
+    unit: str = "points",
+    smallest: float,
+    no_worse: bool = False,
+    decides: bool = True,
+) -> Quantity:
+    """A number of the arm `more` minus that of the arm `less`.
+
+    Args:
+        name: what the number is; the arms are added to it.
+        number: reads it from a run.
+        more, less: labels of arms.
+    """
+
+    def measure(runs: WorldRuns) -> float | None:
+        a, b = number(runs[more]), number(runs[less])
+        return None if a is None or b is None else a - b
+
+    return Quantity(f"{name}, {more} − {less}", unit, measure, smallest, no_worse, decides)
+
+
+def single(
+    name: str,
+    number: Callable[[Record], float | None],
+    arm: str,
+    *,
+    unit: str = "points",
+    smallest: float,
+    no_worse: bool = False,
+    decides: bool = True,
+) -> Quantity:
+    """A number of one arm, which is above 0 if the claim is true."""
+    return Quantity(f"{name}, {arm}", unit, lambda runs: number(runs[arm]), smallest, no_worse, decides)

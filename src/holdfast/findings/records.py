@@ -1,0 +1,87 @@
+"""The records of all runs: one file each while runs go on, one compressed file to keep. Torch-free."""
+
+import gzip
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from holdfast.errors import RunError
+from holdfast.findings.record import VERSION, Record
+from holdfast.store.files import read_json, write_json
+
+
+class Records:
+    """Finished measurements by name. What is there is not measured again.
+
+    Args:
+        folder: gets one JSON file for each measurement.
+        kept: a file that `keep` wrote, to go on from; None for none.
+
+    Raises:
+        RunError: the file cannot be read.
+    """
+
+    def __init__(self, folder: Path, kept: Path | None = None) -> None:
+        self.folder = folder / "records"
+        self._kept = {} if kept is None else read_kept(kept)
+
+    def path(self, name: str) -> Path:
+        """Where a measurement's file is."""
+        return self.folder / f"{name}.json"
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._kept or self.path(name).exists()
+
+    def __getitem__(self, name: str) -> dict[str, Any]:
+        """A measurement.
+
+        Raises:
+            KeyError: there is none of this name.
+        """
+        if self.path(name).exists():
+            data: dict[str, Any] = read_json(self.path(name))
+            return data
+        return dict(self._kept[name])
+
+    def run(self, name: str) -> Record:
+        """A run's record. Errors are those of indexing."""
+        return Record(self[name])
+
+    def write(self, name: str, data: Mapping[str, Any]) -> None:
+        """Add a measurement."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.path(name), dict(data))
+
+    def names(self) -> list[str]:
+        """All names, sorted."""
+        here = {path.stem for path in self.folder.glob("*.json")} if self.folder.is_dir() else set()
+        return sorted(here | set(self._kept))
+
+    def keep(self, file: Path) -> None:
+        """Write everything into one compressed file of JSON lines. The same records give the same bytes."""
+        lines = "".join(json.dumps({"name": name, **self[name]}, sort_keys=True) + "\n" for name in self.names())
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(gzip.compress(lines.encode(), mtime=0))
+
+
+def read_kept(file: Path) -> dict[str, dict[str, Any]]:
+    """The measurements in a file that `Records.keep` wrote, by name.
+
+    Raises:
+        RunError: the file is missing or is no such file.
+    """
+    try:
+        return {record.pop("name"): record for record in _lines(file)}
+    except FileNotFoundError:
+        raise RunError("there is no such file of records", where=str(file), fix="check the path") from None
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        fix = "name a file that `holdfast findings --keep` wrote"
+        raise RunError(f"is no file of records: {error}", where=str(file), fix=fix) from None
+
+
+def _lines(file: Path) -> Iterator[dict[str, Any]]:
+    for line in gzip.decompress(file.read_bytes()).decode().splitlines():
+        record: dict[str, Any] = json.loads(line)
+        if record.get("version", VERSION) == VERSION:
+            yield record

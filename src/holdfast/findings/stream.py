@@ -1,0 +1,107 @@
+"""The streams in which claims are tested: which tasks, which suites, how long, and what is measured. Torch-free."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+SUITES = ("old-facts", "old-skills", "instruction-format", "in-context")
+"""The old skills of which every run measures how much is lost."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Tasks in order, with everything that its arms share.
+
+    Args:
+        name: in tables, and in the names of runs.
+        about: what it is for, in words.
+        tasks: names of lab tasks.
+        suites: names of lab suites.
+        settings: further settings, by dotted keys.
+        quick: settings that the quick form changes.
+    """
+
+    name: str
+    about: str
+    tasks: Sequence[str]
+    suites: Sequence[str] = SUITES
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    quick: Mapping[str, Any] = field(default_factory=dict)
+
+
+SHARED: Mapping[str, Any] = {
+    "model": {"path": "lab"},
+    "train": {
+        "steps": 60,
+        "prompts_per_step": 12,
+        "lr_scheduler_type": "constant",
+        "warmup_steps": 3,
+        "max_prompt_length": 200,
+        "max_completion_length": 56,
+        "save_steps": 100_000,
+    },
+    "eval": {
+        "max_items": 96,
+        "kl_items": 64,
+        "response_items": 0,
+        "drift_weights": 1,
+        "probe_steps": 15,
+        "probe_items": 48,
+        "samples": 0,
+    },
+}
+"""What all streams share. The learning rate is chosen for each arm; see `holdfast.findings.rates`."""
+
+FACTS = Stream("facts", "one task: 32 new facts", ["facts"])
+
+TOOLS = Stream("tools", "one task: the tools of 40 new verbs", ["tools"])
+
+SEQUENCE = Stream(
+    "sequence",
+    "three tasks: facts, tools, then other facts of the same things, a quarter of them contrary to the first",
+    ["facts", "tools", "more-facts"],
+    settings={"train.steps": 40, "eval.probe_steps": 0},
+)
+
+REVERSED = Stream(
+    "reversed",
+    "the same three tasks in the opposite order",
+    ["more-facts", "tools", "facts"],
+    settings=SEQUENCE.settings,
+)
+
+_PLAIN: Mapping[str, Any] = {"eval.probe_steps": 0}
+
+STEPS = Stream("steps", "questions in three steps", ["steps"], (*SUITES, "known-steps"), _PLAIN)
+
+STEPS_HARD = Stream(
+    "steps-hard",
+    "questions in four and five steps, of which hardly any sample is right",
+    ["steps-hard"],
+    (*SUITES, "known-steps"),
+    _PLAIN,
+)
+
+QUESTS = Stream(
+    "quests",
+    "quests of several turns, of which hardly any sample succeeds",
+    ["quests"],
+    (*SUITES, "known-quests"),
+    {**_PLAIN, "train.prompts_per_step": 4, "train.steps": 40, "train.max_completion_length": 32},
+)
+
+REFUSALS = Stream(
+    "refusals",
+    "what to refuse, in a second language",
+    ["refusals"],
+    (*SUITES, "useful-first", "useful-second", "refused-first", "refusals-ood"),
+    _PLAIN,
+)
+
+SONGS = Stream(
+    "songs",
+    "songs with forks and locks",
+    ["songs"],
+    (*SUITES, "any-song"),
+    {**_PLAIN, "train.steps": 30, "train.prompts_per_step": 32},
+)
