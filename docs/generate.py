@@ -22,8 +22,8 @@ from pydantic.fields import FieldInfo
 from holdfast.cli.methods import recipe_facts
 from holdfast.config import settings as config
 from holdfast.guard.settings import Rules
-from holdfast.lab.tasks import SUITES, TASKS, lab_suite, lab_task
-from holdfast.lab.wide_tasks import WIDE_SUITES, WIDE_TASKS, wide_suite, wide_task
+from holdfast.lab.plain import TASKS as PLAIN_TASKS
+from holdfast.lab.tasks import ALL_SUITES, TASKS, lab_suite, lab_task
 from holdfast.measure.metrics import METRICS
 from holdfast.recipes import RECIPES
 from holdfast.recipes.base.distillation import CorrectionSettings, DivergenceSettings, TeacherSettings
@@ -252,16 +252,16 @@ def lab_task_table() -> str:
 
 def lab_suite_table() -> str:
     """The lab's suites."""
-    suites = [lab_suite(name) for name in SUITES]
+    suites = [lab_suite(name) for name in ALL_SUITES]
     rows = [[f"`lab:{s.name}`", s.kind, str(len(s.test)), s.description] for s in suites]
     return table(["suite", "kind", "items", "what it asks"], rows)
 
 
-def wide_task_table() -> str:
-    """The wider lab's tasks, each with an example and its privileges."""
+def plain_task_table() -> str:
+    """The tasks that single recipes need, each with an example and its privileges."""
     rows = []
-    for name in WIDE_TASKS:
-        task = wide_task(name)
+    for name in PLAIN_TASKS:
+        task = lab_task(name)
         first = task.train[0]
         right = first.demonstration or (
             f"answer : {first.answer.found(first.answer.tools)}" if first.actions else first.answer
@@ -271,13 +271,6 @@ def wide_task_table() -> str:
         size = f"{len(task.train)} / {len(task.test)}"
         rows.append([f"`lab:{name}`", task.description, f"`{first.messages[-1]['content']}`", answer, privileges, size])
     return table(["task", "what is new", "question", "right answer", "privileges", "train / test"], rows)
-
-
-def wide_suite_table() -> str:
-    """The wider lab's suites."""
-    suites = [wide_suite(name) for name in WIDE_SUITES]
-    rows = [[f"`lab:{s.name}`", s.kind, str(len(s.test)), s.description] for s in suites]
-    return table(["suite", "kind", "items", "what it asks"], rows)
 
 
 def metric_table() -> str:
@@ -297,8 +290,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "configuration": configuration_sections,
     "lab tasks": lab_task_table,
     "lab suites": lab_suite_table,
-    "wide lab tasks": wide_task_table,
-    "wide lab suites": wide_suite_table,
+    "plain lab tasks": plain_task_table,
     "metrics": metric_table,
 }
 

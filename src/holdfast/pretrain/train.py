@@ -30,7 +30,7 @@ class PretrainSettings:
     """Shape and training of the base. The bundled base was made with the defaults."""
 
     seed: int = 0
-    steps: int = 800
+    steps: int = 1200
     documents_per_step: int = 128
     micro_batches: int = 2
     learning_rate: float = 2e-3
