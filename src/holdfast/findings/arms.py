@@ -7,15 +7,26 @@ from collections.abc import Mapping
 from typing import Any
 
 from holdfast.findings.arm import Arm
-from holdfast.findings.stream import FACTS
+from holdfast.findings.stream import FACTS, QUESTS, SEQUENCE, STEPS, STEPS_HARD, TOOLS
 
 UNSTABLE = 4e-4
 """The learning rate of claims about teachers that become unstable. At lower rates, all teachers stay near the base."""
+
+COMMON = 1e-4
+"""The learning rate of claims that compare how far recipes move at the same rate."""
+
+ADAPTER_RATES = (1e-3, 2e-3, 4e-3)
+"""The rates to choose from for an adapter, which has few weights."""
 
 
 def sdft(**settings: Any) -> Mapping[str, Any]:
     """SDFT with settings; its teacher is the base if nothing else is said."""
     return {"name": "sdft", "num_loss_tokens_to_skip": 0, "teacher_kind": "frozen", **settings}
+
+
+def sdft_following(ema_rate: float) -> Mapping[str, Any]:
+    """SDFT whose teacher follows the student as an EMA."""
+    return sdft(teacher_kind="ema", ema_rate=ema_rate, stage_start="student")
 
 
 def sdpo(**settings: Any) -> Mapping[str, Any]:
@@ -24,21 +35,51 @@ def sdpo(**settings: Any) -> Mapping[str, Any]:
     return {"name": "sdpo", "stage_start": "student", **settings}
 
 
-def following(rate: float) -> Mapping[str, Any]:
-    """SDFT whose teacher follows the student as an EMA."""
-    return sdft(teacher_kind="ema", ema_rate=rate, stage_start="student")
-
+OWN_VOICE: Mapping[str, Any] = {"tasks.0.lab_settings.voice": 0.0, "tasks.0.lab_settings.tics": 0.06}
+"""Demonstrations in the base's own voice."""
 
 SFT = Arm("sft", "sft", FACTS)
+
+SFT_OWN_VOICE = Arm("sft-own-voice", "sft", FACTS, OWN_VOICE)
+
+DFT = Arm("dft", "dft", FACTS)
+
+RFT = Arm("rft", "rft", FACTS)
 
 SDFT = Arm("sdft", sdft(), FACTS)
 
 SDPO = Arm("sdpo", sdpo(), FACTS)
 
-SDPO_FROZEN = Arm("sdpo-frozen", sdpo(teacher_kind="frozen"), FACTS)
-
 GRPO = Arm("grpo", "grpo", FACTS)
 
-RFT = Arm("rft", "rft", FACTS)
+GRPO_KL = Arm("grpo-kl", {"name": "grpo", "beta": 0.05}, FACTS)
 
-DFT = Arm("dft", "dft", FACTS)
+SFT_ADAPTER = Arm("sft-lora", "sft", FACTS, {"model.lora": {"r": 8}}, rates=ADAPTER_RATES)
+
+SDPO_UNSTABLE = SDPO.at(UNSTABLE)
+
+SDPO_FAST_UNSTABLE = Arm("sdpo-fast", sdpo(ema_rate=0.2), FACTS).at(UNSTABLE)
+
+SDPO_FROZEN_UNSTABLE = Arm("sdpo-frozen", sdpo(teacher_kind="frozen"), FACTS).at(UNSTABLE)
+
+SDFT_UNSTABLE = SDFT.at(UNSTABLE)
+
+SDFT_SLOW_UNSTABLE = Arm("sdft-slow", sdft_following(0.01), FACTS).at(UNSTABLE)
+
+SDFT_FAST_UNSTABLE = Arm("sdft-fast", sdft_following(0.1), FACTS).at(UNSTABLE)
+
+SFT_SEQUENCE, SDFT_SEQUENCE, GRPO_SEQUENCE = SFT.on(SEQUENCE), SDFT.on(SEQUENCE), GRPO.on(SEQUENCE)
+
+REPLAY_SEQUENCE = Arm("replay", "replay", FACTS).on(SEQUENCE)
+
+SDPO_TOOLS, GRPO_TOOLS, RFT_TOOLS = SDPO.on(TOOLS), GRPO.on(TOOLS), RFT.on(TOOLS)
+
+# Clipping per entry reverses OPSD's gradient at clipped entries, and on the lab it clips everywhere.
+OPSD_STEPS = Arm("opsd", {"name": "opsd", "clip": "token"}, STEPS)
+
+HARD_GROUP = 4
+"""Samples per prompt on hard steps, for all recipes. In most groups all samples are wrong."""
+
+GRPO_HARD = Arm("grpo-hard", {"name": "grpo", "num_generations": HARD_GROUP}, STEPS_HARD)
+
+GRPO_QUESTS = Arm("grpo-quests", "grpo", QUESTS)

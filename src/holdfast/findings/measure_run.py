@@ -30,6 +30,7 @@ FIELDS: Mapping[str, Sequence[str]] = {
     "n": ("n",),
     "nll": ("nll",),
     "kl": ("kl_on_demonstrations",),
+    "kl_new": ("kl_to_base",),
     "probability": ("forced", "probability"),
     "forced_nll": ("forced", "nll"),
     "truncated": ("truncated",),
@@ -102,7 +103,7 @@ def _styled(policy: Policy, examples: Sequence[Example], verify: Any, world: int
     forms = [forms_by_beginning()[str(example.gen_prefix)] for example in examples]
     style = style_of(list(zip(texts, forms, strict=True)))
     success = mean(verify(example, text).reward for example, text in zip(examples, texts, strict=True)) or 0.0
-    names = ("tics", "preambles", "main_form", "no_form")
+    names = ("tics", "preambles", "artifacts", "main_form", "no_form")
     return {name: _short(getattr(style, name)) for name in names} | {"success": _short(success)}
 
 

@@ -95,6 +95,11 @@ class Measured:
         }
 
 
+def measured_apart(runs: WorldRuns) -> float | None:
+    """The measure of a quantity whose claim has an experiment without runs."""
+    raise NotImplementedError("an experiment measures it")
+
+
 def difference(
     name: str,
     number: Callable[[Record], float | None],

@@ -87,12 +87,17 @@ class Record:
         """KL(base‖model) on the right answers to old prompts, nats per token, mean over the suites."""
         return _mean(self.value(stage, name, "kl") for name in self.suites)
 
+    def kl_on_new(self, stage: int = -1) -> float | None:
+        """KL(base‖model) on the model's own answers to the tasks' prompts, nats per token, mean over the tasks."""
+        return _mean(self.value(stage, name, "kl_new") for name in self.tasks)
+
     def nll_rise_on_old(self, stage: int = -1) -> float | None:
         """Rise of the NLL of the right answers to old prompts since the base, nats per token, mean over the suites."""
         return _mean(_drop(self.value(stage, name, "nll"), self.value(0, name, "nll")) for name in self.suites)
 
     def style(self, field: str, where: str = "new", stage: int = -1) -> float | None:
-        """A share of sampled answers, in points: `tics`, `preambles`, `main_form`, `no_form` or `success`.
+        """A share of sampled answers, in points: `tics`, `preambles`, `artifacts` (either), `main_form`, `no_form` or
+        `success`.
 
         Args:
             where: on test prompts of the stage's task (`new`), or under headers that no task uses (`old`).

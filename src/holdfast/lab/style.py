@@ -14,6 +14,7 @@ class Style:
     Attributes:
         tics: begin with a tic.
         preambles: have a preamble.
+        artifacts: have a tic or a preamble.
         main_form: are in the form that the base has under the header, whatever stands around it.
         no_form: are in no form.
         n: number of answers.
@@ -21,6 +22,7 @@ class Style:
 
     tics: float
     preambles: float
+    artifacts: float
     main_form: float
     no_form: float
     n: int
@@ -39,9 +41,11 @@ def style_of(answers: Sequence[tuple[str, str]]) -> Style:
     """
     read = [forms.read_any(text)[1] for text, _ in answers]
     n = len(answers)
+    marked = [(voice.tic_of(text) is not None, voice.has_preamble(text)) for text, _ in answers]
     return Style(
-        tics=sum(voice.tic_of(text) is not None for text, _ in answers) / n,
-        preambles=sum(voice.has_preamble(text) for text, _ in answers) / n,
+        tics=sum(tic for tic, _ in marked) / n,
+        preambles=sum(preamble for _, preamble in marked) / n,
+        artifacts=sum(tic or preamble for tic, preamble in marked) / n,
         main_form=sum(form == asked for form, (_, asked) in zip(read, answers, strict=True)) / n,
         no_form=sum(form is None for form in read) / n,
         n=n,

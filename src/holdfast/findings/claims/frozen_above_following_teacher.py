@@ -1,0 +1,30 @@
+"""SDPO's teachers."""
+
+from holdfast.findings.arms import SDPO_FAST_UNSTABLE, SDPO_FROZEN_UNSTABLE, SDPO_UNSTABLE
+from holdfast.findings.claim import Claim
+from holdfast.findings.precondition import success
+from holdfast.findings.quantity import difference
+from holdfast.findings.record import Record
+
+CLAIM = Claim(
+    name="frozen-above-following-teacher",
+    statement="At a high learning rate, SDPO forgets less with a frozen teacher than with one that follows the "
+    "student.",
+    source="Denser is not better, arXiv 2607.01763, section 5",
+    arms=(SDPO_FAST_UNSTABLE, SDPO_FROZEN_UNSTABLE, SDPO_UNSTABLE),
+    preconditions=(success("facts", "a sample that succeeded", at_least=0.8),),
+    quantities=(
+        difference("lost on old skills", Record.lost, "sdpo-fast-0.0004", "sdpo-frozen-0.0004", smallest=3),
+        difference(
+            "KL to the base on old prompts",
+            Record.kl_on_old,
+            "sdpo-fast-0.0004",
+            "sdpo-frozen-0.0004",
+            unit="nats",
+            smallest=0.02,
+        ),
+        difference("lost on old skills", Record.lost, "sdpo-0.0004", "sdpo-frozen-0.0004", smallest=3, decides=False),
+    ),
+    against="It forgets as much with a frozen teacher.",
+    is_quick=True,
+)

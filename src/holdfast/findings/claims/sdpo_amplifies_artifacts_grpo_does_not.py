@@ -1,0 +1,31 @@
+"""Rewards for content do not spread artifacts."""
+
+from holdfast.findings.arms import GRPO, SDPO_FAST_UNSTABLE
+from holdfast.findings.claim import Claim
+from holdfast.findings.precondition import success
+from holdfast.findings.quantity import difference, single
+
+CLAIM = Claim(
+    name="sdpo-amplifies-artifacts-grpo-does-not",
+    statement="With a teacher that follows it, SDPO amplifies tics and preambles. GRPO does not.",
+    source="Denser is not better, arXiv 2607.01763, section 5",
+    arms=(SDPO_FAST_UNSTABLE, GRPO),
+    preconditions=(success("facts", at_least=0.1, at_most=0.5),),
+    quantities=(
+        single(
+            "growth of answers with a tic or a preamble",
+            lambda run: run.amplified("artifacts"),
+            "sdpo-fast-0.0004",
+            smallest=5,
+        ),
+        difference(
+            "answers with a tic or a preamble",
+            lambda run: run.amplified("artifacts"),
+            "sdpo-fast-0.0004",
+            "grpo",
+            smallest=5,
+        ),
+    ),
+    against="SDPO's share does not grow, or GRPO's grows as much.",
+    is_quick=True,
+)

@@ -1,0 +1,22 @@
+"""SDPO's main claim."""
+
+from holdfast.findings.arms import GRPO_TOOLS, SDPO_TOOLS
+from holdfast.findings.claim import Claim
+from holdfast.findings.precondition import success
+from holdfast.findings.quantity import difference
+from holdfast.findings.record import Record
+
+CLAIM = Claim(
+    name="sdpo-learns-faster-than-grpo",
+    statement="In the same steps on the same prompts, SDPO learns more from its own successes than GRPO learns from "
+    "the rewards.",
+    source="SDPO, arXiv 2601.20802, figure 1",
+    arms=(SDPO_TOOLS, GRPO_TOOLS),
+    preconditions=(
+        success("tools", at_least=0.1, at_most=0.5),
+        success("tools", "a sample that succeeded", at_least=0.8),
+    ),
+    quantities=(difference("score on the new task", Record.learned, "sdpo@tools", "grpo@tools", smallest=3),),
+    against="GRPO's score is as high after the same steps.",
+    is_quick=True,
+)
