@@ -62,6 +62,9 @@ class RunDirectory:
         # random draws ("guide", "guides", "guided") stay too, because runs must give the same numbers.
         return self.path / "guides" / f"{name}.json"
 
+    def rewritten(self, stage: int) -> Path:
+        return self.path / "rewritten" / f"stage-{stage}.json"
+
     def drift(self, stage: int) -> Path:
         return self.path / "drift" / f"stage-{stage}.json"
 
