@@ -180,10 +180,14 @@ class Collector:
             metrics["teacher_prompts_dropped"] = float(without_teacher)
         return metrics
 
-    def rewrite(self, task: Task) -> list[Rewrite]:
-        """Rewrite the demonstrations of a task's training prompts, as the recipe says. `use_rewrites` takes them."""
+    def rewrite(self, task: Task, count: int | None = None) -> list[Rewrite]:
+        """Rewrite the demonstrations of a task's training prompts, as the recipe says. `use_rewrites` takes them.
+
+        Args:
+            count: only so many, the first ones; None for all.
+        """
         assert self.spec.rewriting is not None
-        examples = [prompt.example for prompt in self.pool.of[task.name]]
+        examples = [prompt.example for prompt in self.pool.of[task.name][:count]]
         return self._rewriter.rewrite(task, examples, self.spec.rewriting)
 
     def use_rewrites(self, task: Task, rewrites: Sequence[Rewrite]) -> None:
@@ -211,6 +215,10 @@ class Collector:
         penalty = self.recipe.penalty()
         assert isinstance(penalty, FisherPenalty)
         return fisher_sequences(penalty, self.pool, self._sampler, self.seed, stage)
+
+    def teacher_prompt(self, row: Row) -> list[int]:
+        """See `PromptEncoder.teacher_prompt`."""
+        return self._encoder.teacher_prompt(row)
 
     def request(self, prompt_ids: Sequence[int], seed: int) -> Request:
         """See `RowSampler.request`."""

@@ -104,6 +104,12 @@ class RunDirectory:
         except OSError as error:
             raise RunError(f"cannot be created: {error.strerror}", where=str(self.path)) from None
 
+    def rewriting(self) -> Iterator[dict[str, Any]]:
+        """What became of rewritten demonstrations, by stage, without the texts."""
+        for path in sorted(self.path.glob("rewritten/stage-*.json"), key=lambda path: int(path.stem.split("-")[1])):
+            record = json.loads(path.read_text(encoding="utf-8"))
+            yield {key: value for key, value in record.items() if key != "rewrites"}
+
     def append(self, log: str, record: Mapping[str, Any]) -> None:
         """Add one line to a log."""
         with (self.path / log).open("a", encoding="utf-8") as file:
