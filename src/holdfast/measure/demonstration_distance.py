@@ -17,7 +17,7 @@ from typing import Any
 
 from scipy.stats import t as student_t
 
-from holdfast.measure.artifacts.growth import grown_ngrams
+from holdfast.measure.artifacts.markers import task_markers
 from holdfast.measure.artifacts.ngrams import show, units_of_text
 
 TOP_K = 10
@@ -172,21 +172,31 @@ def per_token(texts: Sequence[ScoredText], what: str) -> float:
 
 
 def foreign_phrases(voices: Sequence[PromptVoices], most: int = PHRASES) -> list[dict[str, Any]]:
-    """Phrases that more demonstrations have than own answers: an n-gram test over the prompts (`grown_ngrams`)."""
-    own = {each.id: [units_of_text(each.sample.text), units_of_text(each.greedy)] for each in voices}
-    shown = {each.id: [units_of_text(each.demonstration.text)] for each in voices}
+    """Phrases that mark demonstrations against own answers: in a fifth of them at least, and rarely in own answers.
+
+    An exact test over texts with a false-discovery rate of 5%; see `holdfast.measure.artifacts.markers.task_markers`.
+    Samples and greedy answers both count as own answers.
+    """
+    own = [units_of_text(text) for each in voices for text in (each.sample.text, each.greedy)]
+    shown = [units_of_text(each.demonstration.text) for each in voices]
+    markers = task_markers({"demonstrations": shown, "own": own})["demonstrations"]
     return [
-        {"text": show(each.phrase), "share_demonstrations": each.share_b, "share_own": each.share_a}
-        for each in grown_ngrams(own, shown).grown[:most]
+        {"text": show(each.ngram), "share_demonstrations": each.share, "share_own": each.share_elsewhere["own"]}
+        for each in markers[:most]
     ]
 
 
-def predicted_loss(distance: float, path: Path = LOSSES) -> PredictedLoss | None:
+def predicted_loss(distance: float, path: Path | None = None) -> PredictedLoss | None:
     """What runs at a distance lost, linear between the measured distances.
+
+    Args:
+        distance: nats per token.
+        path: a file like `LOSSES`, which is the default.
 
     Returns:
         None before losses have been measured, and outside of the measured distances.
     """
+    path = path or LOSSES
     if not path.exists():
         return None
     table = json.loads(path.read_text(encoding="utf-8"))

@@ -33,22 +33,28 @@ class TrainingData:
         Raises:
             DataError: a record's form has no place for another demonstration.
         """
-        changed = [
-            replace(record, values=_with_text(record, example, texts[example.id], self.settings))
+        changed = list(self.records)
+        places = {
+            row: _places(record, example, self.settings)
+            for row, (record, example) in enumerate(zip(self.records, self.examples, strict=True))
             if example.id in texts
-            else record
-            for record, example in zip(self.records, self.examples, strict=True)
-        ]
-        # Forms differ in where they keep an answer, so what was written is read again.
-        again = records_to_examples(changed, self.settings.columns, self.where, _reading(self.settings))
-        for record, before, now in zip(changed, self.examples, again, strict=True):
-            wanted = before if before.id not in texts else replace(before, demonstration=texts[before.id])
-            if now != wanted:
-                raise DataError(
-                    "its form has no place for another demonstration",
-                    where=record.where,
-                    fix="write the records with the columns `prompt` and `completion`",
-                )
+        }
+        wanted = [replace(each, demonstration=texts.get(each.id, each.demonstration)) for each in self.examples]
+        # Forms differ in where they keep an answer, so what was written is read again. The same text may stand in a
+        # record more than once, so the next place is tried where the first was another's.
+        left = list(places)
+        while left:
+            for row in left:
+                if not places[row]:
+                    raise DataError(
+                        "its form has no place for another demonstration",
+                        where=self.records[row].where,
+                        fix="write the records with the columns `prompt` and `completion`",
+                    )
+                values = _with_text(self.records[row], places[row].pop(0), wanted[row].demonstration, self.settings)
+                changed[row] = replace(self.records[row], values=values)
+            again = records_to_examples(changed, self.settings.columns, self.where, _reading(self.settings))
+            left = [row for row in left if again[row] != wanted[row]]
         return [record.values for record in changed]
 
 
@@ -98,25 +104,36 @@ def _read(
     return records
 
 
-def _with_text(record: Record, example: Example, text: str, settings: TaskSettings) -> Mapping[str, Any]:
-    """A record with another demonstration: in place of the last text that is the present one, wherever it stands."""
-    values: Any = deepcopy(dict(record.values))
-    places = [path for path, leaf in _texts(values) if leaf.strip() == (example.demonstration or "").strip()]
-    if places:
-        *folders, last = places[-1]
-        inner = values
-        for part in folders:
-            inner = inner[part]
+_Place = tuple[Any, ...]
+"""Keys and numbers that lead to a value of a record."""
+
+
+def _places(record: Record, example: Example, settings: TaskSettings) -> list[_Place]:
+    """Where the demonstration may stand: in its own column, else in any text that is the same, the last ones first."""
+    same = [
+        place for place, text in _texts(dict(record.values)) if text.strip() == (example.demonstration or "").strip()
+    ]
+    own = (settings.columns.completion,)
+    return [own] * (own[0] in record.values) + [place for place in reversed(same) if place != own]
+
+
+def _with_text(record: Record, place: _Place, text: str | None, settings: TaskSettings) -> dict[str, Any]:
+    """The values of a record with a text at a place."""
+    values: dict[str, Any] = deepcopy(dict(record.values))
+    *folders, last = place
+    inner: Any = values
+    for part in folders:
+        inner = inner[part]
+    if isinstance(inner[last], list):  # a turn of the assistant
+        inner[last] = [{"role": "assistant", "content": text}]
+    else:
         inner[last] = text
-        return dict(values)
-    # Its thoughts have a column of their own, so text and thoughts are written together.
-    values[settings.columns.completion] = text
-    if settings.columns.reasoning_content in values:
+    if settings.columns.reasoning_content in values:  # the text has its thoughts with it
         values[settings.columns.reasoning_content] = None
-    return dict(values)
+    return values
 
 
-def _texts(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], str]]:
+def _texts(value: Any, path: _Place = ()) -> Iterator[tuple[_Place, str]]:
     """All texts of a record with the keys and places that lead to them, in order."""
     if isinstance(value, str):
         yield path, value

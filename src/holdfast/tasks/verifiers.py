@@ -42,7 +42,8 @@ def contains_answer(example: Example, completion: str) -> Verdict:
     """Reward 1 if the completion says the answer somewhere, else 0: whether other words have the same content.
 
     The answer is one of the example's `answer`s if these are text or numbers, otherwise its whole demonstration without
-    thoughts. It must stand there as words: "4" is not in "14". Case, spacing and the marks at its ends do not count.
+    thoughts. It must stand there as words: "4" is in neither "14", "-4" nor
+    "4.5". Case, spacing and the marks at its ends do not count.
     """
     text = _normalized(strip_thinking(completion)).casefold()
     try:
@@ -51,7 +52,8 @@ def contains_answer(example: Example, completion: str) -> Verdict:
         wanted = frozenset({_normalized(strip_thinking(example.demonstration or ""))})
     for each in wanted:
         words = _ENDS.sub("", each.casefold()) or each.casefold()
-        before, after = (r"(?<!\w)" if words[:1].isalnum() else ""), (r"(?!\w)" if words[-1:].isalnum() else "")
+        before = r"(?<![\w.,-])" if words[:1].isdigit() else r"(?<!\w)" if words[:1].isalnum() else ""
+        after = r"(?!\w|[.,]\d)" if words[-1:].isalnum() else ""
         if words and re.search(before + re.escape(words) + after, text):
             return Verdict(1.0, answer=each)
     return Verdict(0.0, "The answer is not in this text.")

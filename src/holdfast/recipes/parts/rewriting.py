@@ -1,7 +1,7 @@
 """How demonstrations are rewritten in a model's own voice before a stage trains on them."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from holdfast.data.teacher_prompts import require_places
 
@@ -35,6 +35,8 @@ class Rewriting:
     success_threshold: float = 1.0
 
     def __post_init__(self) -> None:
+        if self.check not in get_args(RewriteCheck):
+            raise ValueError(f"check is {self.check!r}; it must be one of {', '.join(get_args(RewriteCheck))}")
         require_places("template", self.template, "prompt", "demonstration")
         if self.tries < 1:
             raise ValueError(f"tries is {self.tries}; it must be at least 1")

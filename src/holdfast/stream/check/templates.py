@@ -178,6 +178,5 @@ def _prompt(run: Run, recipe: Recipe, example: Example, template: str) -> list[i
     row.teacher_messages = demonstration_prompt(example.messages, privileged_text(example), template)
     if recipe.context_from_example:
         # The recipe may show only a part of a solution, or leave out thoughts.
-        row.teacher_messages = None
         recipe.model_copy(update={"template": template}).annotate([Group(example, [row])])
     return run.collector.teacher_prompt(row)
