@@ -60,6 +60,8 @@ def rewrite(
 ) -> None:
     """Let the model write each demonstration in its own voice, keep what is right, and write a training file."""
     from holdfast import api
+    from holdfast.cli.run_command import EndedEarly
+    from holdfast.stop import Stopped
     from holdfast.store.files import write_json
 
     silence_progress_bars()
@@ -67,18 +69,21 @@ def rewrite(
     chosen = {name: value for name, value in given.items() if value is not None}
     if sampled:
         chosen["greedy_first"] = False
-    with answer_progress(quiet) as progress_of:
-        result = api.rewrite(
-            source,
-            output,
-            model=model,
-            task=task,
-            verifier=verifier,
-            rewriting=chosen,
-            seed=seed,
-            on_examples=progress_of(model or "the base"),
-            **parse_overrides(settings),
-        )
+    try:
+        with answer_progress(quiet) as progress_of:
+            result = api.rewrite(
+                source,
+                output,
+                model=model,
+                task=task,
+                verifier=verifier,
+                rewriting=chosen,
+                seed=seed,
+                on_examples=progress_of(model or "the base"),
+                **parse_overrides(settings),
+            )
+    except Stopped as end:
+        raise EndedEarly("stopped; the same command goes on from here", end.code) from None
     print(as_text(result))
     if json_file is not None:
         write_json(json_file, result)

@@ -24,9 +24,9 @@ from holdfast.rollouts.training_prompts import TrainingPrompt
 from holdfast.sampling.sampler import Request
 from holdfast.tasks.verifiers import contains_answer
 
-Outcome = Literal["rewritten", "same words", "wrong", "cut off", "too long", "other form"]
+RewriteOutcome = Literal["rewritten", "same words", "wrong", "cut off", "too long", "other form"]
 
-REASONS: Mapping[Outcome, str] = {
+REASONS: Mapping[RewriteOutcome, str] = {
     "rewritten": "in the model's own words",
     "same words": "word for word as it was",
     "wrong": "no try was right",
@@ -49,7 +49,7 @@ class Rewrite:
 
     id: str
     text: str | None
-    outcome: Outcome
+    outcome: RewriteOutcome
     tries: int = 0
     tokens: int = 0
 
@@ -150,7 +150,7 @@ class Rewriter:
             return []
         return self._sampler.rows([(task, prompt) for prompt in prompts], requests, rewriting.writer)
 
-    def _prompt(self, example: Example, template: str) -> list[int] | Outcome:
+    def _prompt(self, example: Example, template: str) -> list[int] | RewriteOutcome:
         """The tokens of the prompt that shows the demonstration, or why there is none."""
         if example.rendered_prompt is not None or example.trained_turns or example.demonstration_message is not None:
             return "other form"
@@ -158,7 +158,7 @@ class Rewriter:
         ids = self._policy.chat_format.encode_teacher_prompt(example, messages, where=f"rewriting of {example.id}")
         return ids if len(ids) <= self._longest_prompt else "too long"
 
-    def _outcome(self, row: Row, rewriting: Rewriting) -> Outcome:
+    def _outcome(self, row: Row, rewriting: Rewriting) -> RewriteOutcome:
         if row.truncated:
             return "cut off"
         if row.reward < rewriting.success_threshold or not row.completion.strip():
