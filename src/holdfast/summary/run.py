@@ -114,7 +114,7 @@ def _budget(logs: RunLogs, steps: int, eval_seconds: float) -> Json:
     probed = math.fsum(line["record"]["seconds"] for line in logs.discarded if line["log"] == "probes.jsonl")
     taken = [*logs.metrics, *discarded]
     # It takes no prompts of a step, and trains on nothing.
-    taken += [{"prompts": 0, "trained_tokens": 0} | each for each in logs.rewriting]
+    taken += [{"prompts": 0, "trained_tokens": 0, **each} for each in logs.rewriting]
     return {
         "optimizer_steps": steps + len(discarded),
         **{count: _total(record.get(count) for record in taken) for count in COUNTS},
