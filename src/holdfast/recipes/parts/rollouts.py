@@ -15,11 +15,19 @@ class Revision:
     Args:
         if_right, if_wrong: the cues.
         threshold: reward from which an answer is right.
+        of_right_answers: right answers are revised too.
+        with_trajectories: a right revision of a wrong answer is also part of a third row. Its prompt is the answer's
+            own, and its completion is the answer, the cue and the revision.
     """
 
     if_right: str
     if_wrong: str
     threshold: float
+    of_right_answers: bool = True
+    with_trajectories: bool = False
+
+    def is_right(self, row: Row) -> bool:
+        return row.reward >= self.threshold
 
     def prefix(self, answer: str, reward: float) -> str:
         """The text that the model continues with a revision: its answer, then the cue."""
@@ -42,8 +50,8 @@ class RolloutSpec:
         with_demonstration: with samples, each prompt's demonstration is the last row of its group.
         demonstration_share: the fraction of prompts that `with_demonstration` applies to, evenly spaced over a
             stage's batches.
-        revision: each sample is revised once. The text after the cue is a separate row, marked `revised`; its prompt
-            ends in the answer and the cue. A controller may change this between rollout batches.
+        revision: samples are revised once. The text after the cue is a separate row, marked `revised`; its prompt ends
+            in the answer and the cue. A controller may change this between rollout batches.
         replay_ratio: replayed prompts of earlier stages' tasks, per prompt of the stage. They have groups of their own,
             with demonstrations or with new samples, as the stage has.
         replay_buffer_size: examples of each earlier task that can be replayed; None for all.
@@ -131,7 +139,8 @@ class NearFutureSpec:
         fast_rate, slow_rate: rates of the moving averages of the reward.
         least_gain: the reward stalls if the fast average is less than this above the slow one.
         patience: rollout batches for which it must stall.
-        entropy_share: the entropy must have fallen below this fraction of its value at the last trigger.
+        entropy_share: the entropy of samples must have fallen below this fraction of its value at the last trigger;
+            None if a stall is enough.
         failures: the prompts that failed most often, on which quality is measured.
         rounds: maximum number of roll-backs in a stage.
     """
@@ -142,11 +151,11 @@ class NearFutureSpec:
     steps: int = 0
     every: int = 5
     candidates: int = 4
-    fast_rate: float = 0.3
-    slow_rate: float = 0.1
+    fast_rate: float = 0.5
+    slow_rate: float = 0.2
     least_gain: float = 0.01
-    patience: int = 5
-    entropy_share: float = 0.8
+    patience: int = 4
+    entropy_share: float | None = 0.8
     failures: int = 32
     rounds: int = 1
 
