@@ -152,7 +152,10 @@ def phases(recipe: Recipe) -> list[float]:
 def revision_parts(recipe: Recipe) -> list[int]:
     """The part of phase 1 at some of its steps, in a stage of 100; the same if phase 1 is the whole stage."""
     found = []
-    for changed, steps in ((recipe, (0, 12, 16, 17, 19)), (recipe.model_copy(update={"phase": 1}), (0, 60, 83, 84, 99))):
+    for changed, steps in (
+        (recipe, (0, 12, 16, 17, 19)),
+        (recipe.model_copy(update={"phase": 1}), (0, 60, 83, 84, 99)),
+    ):
         controls = Controls(changed, 100, 0)
         each = [controls.recipe(controls.settings(step)) for step in steps]
         assert all(r.rollouts().revision.with_trajectories == (r.srt_part != 2) for r in each)

@@ -102,6 +102,8 @@ class Group:
     rows: list[Row] = field(default_factory=list)
     batch: int = 0
     """Number of the rollout batch in its stage, from 0. A recipe may change over batches."""
+    stranger: Example | None = None
+    """Another training example of the task, if the recipe shows the teacher one."""
     shown_actions: int = 0
     """How many actions the hint of its hinted rows shows."""
     extra_completions: int = 0

@@ -46,6 +46,8 @@ class RolloutSpec:
         top_p: keep the fewest of these whose probabilities sum to it; 1 keeps all.
         prompt: the prompt that is sampled from. `teacher`: the prompt that the recipe shows to the teacher, which must
             follow from the example alone. Rows then have the student's prompt and `source_logprobs`.
+        once: with samples of the base, a prompt has the same samples each time it comes. Their random draws are named
+            after the example.
         num_iterations: optimizer steps on one rollout batch.
         with_demonstration: with samples, each prompt's demonstration is the last row of its group.
         demonstration_share: the fraction of prompts that `with_demonstration` applies to, evenly spaced over a
@@ -67,6 +69,7 @@ class RolloutSpec:
     top_k: int = 0
     top_p: float = 1.0
     prompt: Literal["own", "teacher"] = "own"
+    once: bool = False
     num_iterations: int = 1
     with_demonstration: bool = False
     demonstration_share: float = 1.0
@@ -81,6 +84,8 @@ class RolloutSpec:
             raise ValueError(f"the sampling temperature is {self.temperature:g}; it must be above 0")
         if self.prompt == "teacher" and not self.is_sampled:
             raise ValueError("prompt: teacher needs samples; demonstrations are not sampled from any prompt")
+        if self.once and self.source != "base":
+            raise ValueError("once is for samples of the base: another model would not write the same again")
         if self.top_k < 0:
             raise ValueError(f"top_k is {self.top_k}; set a number of tokens, or 0 for all")
         if not 0 < self.top_p <= 1:

@@ -22,9 +22,7 @@ class Trigger(Protocol):
     def is_return_point(self, step: int) -> bool:
         """Whether the run may later roll back to the point after `step` steps of the stage."""
 
-    def see(
-        self, step: int, reward: float | None, entropy: float | None, success_rates: Mapping[str, float]
-    ) -> None:
+    def see(self, step: int, reward: float | None, entropy: float | None, success_rates: Mapping[str, float]) -> None:
         """Take in a step.
 
         Args:
@@ -83,9 +81,7 @@ class AfterSteps:
     def is_return_point(self, step: int) -> bool:
         return step == 0 and not self.done
 
-    def see(
-        self, step: int, reward: float | None, entropy: float | None, success_rates: Mapping[str, float]
-    ) -> None:
+    def see(self, step: int, reward: float | None, entropy: float | None, success_rates: Mapping[str, float]) -> None:
         self.step = step
         self.failures.see(success_rates)
 
@@ -150,9 +146,7 @@ class WhenStalled:
     def is_return_point(self, step: int) -> bool:
         return self.rounds < self.spec.rounds and step % self.spec.every == 0
 
-    def see(
-        self, step: int, reward: float | None, entropy: float | None, success_rates: Mapping[str, float]
-    ) -> None:
+    def see(self, step: int, reward: float | None, entropy: float | None, success_rates: Mapping[str, float]) -> None:
         self.failures.see(success_rates)
         if entropy is not None:
             self.entropy = _moving_average(self.entropy, entropy, self.spec.fast_rate)
