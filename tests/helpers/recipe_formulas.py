@@ -157,24 +157,77 @@ def sc_sdpo(groups: Sequence[Sequence[Seen]]) -> Tensor:
 
 
 def rlsd(groups: Sequence[Sequence[Seen]]) -> Tensor:
-    losses = []
+    tokens = []
     for group in groups:
         for s, advantage in zip(group, advantages(group), strict=True):
             sign = 1.0 if advantage > 0 else -1.0
             evidence = (sign * (s.of(s.teacher) - s.of(s.student))).exp().clamp(0.8, 1.2).detach()
-            losses.append(on_policy(s, advantage * (0.5 + 0.5 * evidence)).mean())
-    return total(losses, len(losses))
+            tokens.append(on_policy(s, advantage * (0.5 + 0.5 * evidence)))
+    return torch.cat(tokens).mean()
+
+
+def clipped(s: Seen, advantage: Tensor, high: float, dual: float) -> Tensor:
+    """The policy gradient's loss in a later step on a rollout batch, token by token.
+
+    The row's `old_logprobs` are those of the first step. The sampler's mismatch is that of the first step too.
+    """
+    old = torch.tensor(s.row.old_logprobs)
+    assert s.row.sampled_logprobs is not None
+    mismatch = (old - torch.tensor(s.row.sampled_logprobs)).exp().clamp(max=2.0)
+    losses = []
+    for now, before, factor, a in zip(s.of(s.student), old, mismatch, advantage, strict=True):
+        ratio = (now - before).exp()
+        bound = ratio.clamp(0.8, 1 + high)
+        loss = torch.maximum(-ratio * a, -bound * a)
+        losses.append(factor * (torch.minimum(loss, -dual * a) if a < 0 else loss))
+    return torch.stack(losses)
+
+
+def rlsd_later(groups: Sequence[Sequence[Seen]]) -> Tensor:
+    """The teacher's evidence is against the student of the first step."""
+    tokens = []
+    for group in groups:
+        for s, advantage in zip(group, advantages(group), strict=True):
+            sign = 1.0 if advantage > 0 else -1.0
+            evidence = (sign * (s.of(s.teacher) - torch.tensor(s.row.old_logprobs))).exp().clamp(0.8, 1.2)
+            tokens.append(clipped(s, advantage * (0.5 + 0.5 * evidence), 0.28, 3.0))
+    return torch.cat(tokens).mean()
+
+
+def actguide_later(groups: Sequence[Sequence[Seen]]) -> Tensor:
+    """Prompts that the student solves; no hint is shown."""
+    tokens = []
+    for group in groups:
+        for s, advantage in zip(group, advantages(group), strict=True):
+            kl_to_base = s.of(s.base) - s.of(s.student)
+            loss = clipped(s, torch.full_like(s.of(s.student), advantage).detach(), 0.2, 3.0)
+            tokens.append(loss + 0.2 * (kl_to_base.exp() - kl_to_base - 1))
+    return torch.cat(tokens).mean()
 
 
 def sdpg(groups: Sequence[Sequence[Seen]]) -> Tensor:
-    losses = []
+    """A group with equal rewards counts nowhere."""
+    tokens = []
     for group in groups:
+        if len({s.row.reward for s in group}) == 1:
+            continue
         for s, advantage in zip(group, advantages(group), strict=True):
             loss = on_policy(s, advantage)
             if advantage > 0:
                 loss = loss + 0.2 * correction(s) * kl(s.student, s.teacher)
-            losses.append((loss + 0.4 / 2 * (s.of(s.student) - s.of(s.base)) ** 2).mean())
-    return total(losses, len(losses))
+            tokens.append(loss + 0.4 / 2 * (s.of(s.student) - s.of(s.base)) ** 2)
+    return torch.cat(tokens).mean()
+
+
+def sdpg_of_equal_groups(groups: Sequence[Sequence[Seen]]) -> Tensor:
+    """Without dropping, the second group, all wrong, learns from the teacher and is held to the base."""
+    tokens = []
+    for group in groups:
+        is_equal = len({s.row.reward for s in group}) == 1
+        for s, advantage in zip(group, [0.0] * len(group) if is_equal else advantages(group), strict=True):
+            taught = 0.2 * correction(s) * kl(s.student, s.teacher)
+            tokens.append(on_policy(s, advantage) + taught + 0.4 / 2 * (s.of(s.student) - s.of(s.base)) ** 2)
+    return torch.cat(tokens).mean()
 
 
 def sort(groups: Sequence[Sequence[Seen]]) -> Tensor:
@@ -222,8 +275,8 @@ def actguide(groups: Sequence[Sequence[Seen]], *, gamma: float = 0.0) -> Tensor:
                 shaped = (ratio / (ratio + gamma)).detach() * advantage
                 tokens.append(-shaped * s.of(s.student) + penalty)
                 continue
-            clipped = ratio.clamp(0.8, 1.2)
-            tokens.append(-torch.minimum(ratio * advantage, clipped * advantage) + penalty)
+            loss = -torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage)
+            tokens.append((loss.clamp(max=-3 * advantage) if advantage < 0 else loss) + penalty)
     # In the shaped form the ratio is 1, so the value of the loss is −f(ρ)·A. The tokens above have its gradient only.
     loss = torch.cat(tokens).mean()
     if not gamma:
@@ -373,19 +426,23 @@ def vopd_topk(groups: Sequence[Sequence[Seen]]) -> Tensor:
 
 
 def srt(groups: Sequence[Sequence[Seen]]) -> Tensor:
-    """Only right revisions; the answer and the cue are in their prompts."""
-    rows = [s for group in groups for s in group if s.row.revised and s.row.reward == 1]
+    """Part 2: only right revisions; the answer and the cue are in their prompts."""
+    rows = [s for group in groups for s in group if s.row.revised and s.row.is_sampled and s.row.reward == 1]
     return torch.cat([-correction(s) * s.of(s.student) for s in rows]).mean()
 
 
+def srt_trajectories(groups: Sequence[Sequence[Seen]]) -> Tensor:
+    """Part 1: the wrong answer, the cue and the right revision are one completion; every token counts, as in SFT."""
+    rows = [s for group in groups for s in group if s.row.revised and not s.row.is_sampled]
+    assert all(len(s.ids) > 4 for s in rows), "longer than the revision alone"
+    return torch.cat([-s.of(s.student) for s in rows]).mean()
+
+
 def sd_zero(groups: Sequence[Sequence[Seen]]) -> Tensor:
-    """JSD(.3) on the student's top 5 and the rest."""
+    """Half forward, half reverse KL on the teacher's top 5, both renormalized there."""
 
     def loss(s: Seen) -> Tensor:
-        ids = s.student.topk(5).indices
-        p, q = (side.gather(-1, ids).exp() for side in (s.student, s.teacher))
-        p, q = (torch.cat((side, 1 - side.sum(-1, keepdim=True)), -1) for side in (p, q))
-        m = 0.7 * p + 0.3 * q
-        return correction(s) * (0.3 * (q * (q / m).log()).sum(-1) + 0.7 * (p * (p / m).log()).sum(-1))
+        p, q = among_top(s, s.teacher)
+        return correction(s) * (0.5 * (q * (q / p).log()).sum(-1) + 0.5 * (p * (p / q).log()).sum(-1))
 
     return token_mean(groups, loss)

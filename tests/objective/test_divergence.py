@@ -21,26 +21,24 @@ FORWARD = Objective(divergence="forward_kl")
 REVERSE = Objective(divergence="reverse_kl")
 JSD = Objective(divergence="jsd", jsd_beta=0.5)
 QUARTER_JSD = Objective(divergence="jsd", jsd_beta=0.25)
+MIXED = Objective(divergence="mixed_kl")
+MOSTLY_FORWARD = Objective(divergence="mixed_kl", forward_share=0.8)
 
 
 def top(objective: Objective, k: int, *, tail: bool) -> Objective:
-    return Objective(
-        divergence=objective.divergence,
-        jsd_beta=objective.jsd_beta,
-        support="topk_tail" if tail else "topk_renormalized",
-        top_k=k,
-    )
+    return replace(objective, support="topk_tail" if tail else "topk_renormalized", top_k=k)
 
 
 EVERY_OBJECTIVE = [
     variant
-    for objective in (FORWARD, REVERSE, JSD, QUARTER_JSD)
+    for objective in (FORWARD, REVERSE, JSD, QUARTER_JSD, MIXED, MOSTLY_FORWARD)
     for variant in (objective, top(objective, 3, tail=True), top(objective, 3, tail=False))
 ]
 
 
 def describe(objective: Objective) -> str:
-    return f"{objective.divergence}-{objective.jsd_beta}-{objective.support}-{objective.top_k}"
+    weights = f"{objective.jsd_beta}-{objective.forward_share}"
+    return f"{objective.divergence}-{weights}-{objective.support}-{objective.top_k}"
 
 
 def gradient(student: Tensor, teacher: Tensor, objective: Objective, ids: Tensor = NO_IDS) -> Tensor:
@@ -63,12 +61,15 @@ def random_logits(seed: int, tokens: int, vocabulary: int, scale: float = 2.0) -
         (REVERSE, 0.868531),
         (JSD, 0.187417),
         (QUARTER_JSD, 0.139788),
+        (MIXED, (0.770548 + 0.868531) / 2),
+        (MOSTLY_FORWARD, 0.8 * 0.770548 + 0.2 * 0.868531),
         (top(FORWARD, 2, tail=True), 0.758470),
         (top(REVERSE, 2, tail=True), 0.851202),
         (top(JSD, 2, tail=True), 0.183910),
         (top(FORWARD, 2, tail=False), 0.828725),
         (top(REVERSE, 2, tail=False), 1.006842),
         (top(JSD, 2, tail=False), 0.208126),
+        (top(MIXED, 2, tail=False), (0.828725 + 1.006842) / 2),
     ],
     ids=lambda x: describe(x) if isinstance(x, Objective) else "",
 )
@@ -105,6 +106,11 @@ def test_gradients_equal_the_analytic_formulas(seed: int, vocabulary: int, beta:
     log_ratio = (s / q).log()
     torch.testing.assert_close(
         gradient(student, teacher, REVERSE), s * (log_ratio - (s * log_ratio).sum(-1, keepdim=True))
+    )
+
+    torch.testing.assert_close(
+        gradient(student, teacher, Objective(divergence="mixed_kl", forward_share=beta)),
+        beta * (s - q) + (1 - beta) * s * (log_ratio - (s * log_ratio).sum(-1, keepdim=True)),
     )
 
     r = (1 - beta) * (s / ((1 - beta) * s + beta * q)).log()
@@ -284,8 +290,10 @@ def test_a_clip_by_entry_is_opsds() -> None:
     terms = {"forward_kl": q * (q / s).log(), "reverse_kl": s * (s / q).log()}
     m = 0.75 * s + 0.25 * q
     terms["jsd"] = 0.25 * q * (q / m).log() + 0.75 * s * (s / m).log()
+    terms["mixed_kl"] = 0.3 * terms["forward_kl"] + 0.7 * terms["reverse_kl"]
     for divergence, each in terms.items():
-        objective = Objective(divergence=divergence, jsd_beta=0.25, clip="entry", clip_at=0.05)  # type: ignore[arg-type]
+        plain = Objective(divergence=divergence, jsd_beta=0.25, forward_share=0.3)  # type: ignore[arg-type]
+        objective = replace(plain, clip="entry", clip_at=0.05)
         assert 0 < (each > 0.05).sum() < 5
         torch.testing.assert_close(token_divergence(STUDENT, TEACHER, objective, NO_IDS), each.clamp(max=0.05).sum(-1))
 
@@ -331,6 +339,7 @@ def test_a_clip_that_nothing_reaches_changes_nothing(objective: Objective, clip:
         ({"clip": "entry", "clip_at": 0.0}, "must be above 0"),
         ({"support": "topk_tail", "top_k": 0}, "at least one entry"),
         ({"divergence": "jsd", "jsd_beta": 1.0}, "forward_kl or reverse_kl"),
+        ({"divergence": "mixed_kl", "forward_share": 0.0}, "forward_share is 0, so mixed_kl mixes nothing"),
         ({"temperature": 0.0}, "temperature"),
     ],
 )
@@ -344,7 +353,7 @@ def test_temperature_is_applied_after_widening() -> None:
     torch.testing.assert_close(log_softmax(logits, 0.7), torch.log_softmax(logits.float() / 0.7, -1), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("divergence", ["forward_kl", "jsd"])
+@pytest.mark.parametrize("divergence", ["forward_kl", "jsd", "mixed_kl"])
 def test_sampled_support_is_refused_for_other_divergences(divergence: str) -> None:
     with pytest.raises(ValueError, match="reverse_kl"):
         Objective(divergence=divergence, support="sampled")  # type: ignore[arg-type]

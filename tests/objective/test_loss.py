@@ -155,7 +155,7 @@ def test_ratios_to_who_wrote_a_row_are_measured_on_such_rows_alone() -> None:
 
 @pytest.mark.parametrize("engine", ["readable", "fused"])
 @pytest.mark.parametrize("support", ["full", "topk_tail", "topk_renormalized"])
-@pytest.mark.parametrize("divergence", ["forward_kl", "reverse_kl", "jsd"])
+@pytest.mark.parametrize("divergence", ["forward_kl", "reverse_kl", "jsd", "mixed_kl"])
 @pytest.mark.parametrize("clip", ["entry", "token"])
 def test_clipped_fractions_are_of_tokens_and_of_entries(clip: Any, divergence: Any, support: Any, engine: str) -> None:
     """The second row has no divergence and does not count. The summands are written out in numpy."""
@@ -176,6 +176,7 @@ def test_clipped_fractions_are_of_tokens_and_of_entries(clip: Any, divergence: A
             "forward_kl": q * np.log(q / p),
             "reverse_kl": p * np.log(p / q),
             "jsd": 0.25 * q * np.log(q / m) + 0.75 * p * np.log(p / m),
+            "mixed_kl": 0.5 * q * np.log(q / p) + 0.5 * p * np.log(p / q),
         }
         found.append(summands[divergence])
     terms = np.array(found)

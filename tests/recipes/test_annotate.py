@@ -32,13 +32,18 @@ def example(messages: Sequence[Message] = CONVERSATION, **fields: str) -> Exampl
 
 
 def group(
-    rewards: Sequence[float], *, completions: Sequence[str] | None = None, feedback: str = "", of: Example | None = None
+    rewards: Sequence[float],
+    *,
+    completions: Sequence[str] | None = None,
+    feedback: str = "",
+    praise: str = "well done",
+    of: Example | None = None,
 ) -> Group:
-    """Rows of one prompt; a row that failed has the feedback."""
+    """Rows of one prompt; a row that failed has the feedback, one that succeeded the praise."""
     of = of or example()
     texts = completions or [f"answer {i}" for i in range(len(rewards))]
     rows = [
-        Row(of, [1], [2, 3, 4, 5], completion=text, verdict=Verdict(r, feedback=feedback if r < 0.5 else "well done"))
+        Row(of, [1], [2, 3, 4, 5], completion=text, verdict=Verdict(r, feedback=feedback if r < 0.5 else praise))
         for r, text in zip(rewards, texts, strict=True)
     ]
     return Group(of, rows)
@@ -124,13 +129,22 @@ def test_sdpo_never_shows_the_rows_own_attempt() -> None:
     assert "answer 2" not in shown(one.rows[2])
 
 
-def test_sdpo_gives_the_only_success_no_loss() -> None:
-    one = group([0.0, 1.0])
+def test_sdpo_gives_the_only_success_no_loss_unless_it_has_feedback() -> None:
+    one = group([0.0, 1.0], praise="")
     metrics = SDPO().annotate([one])
     assert one.rows[0].has_signal
     assert not one.rows[1].has_signal
     assert one.rows[1].teacher_messages is None
     assert metrics["reprompt_fraction"] == 0.5
+
+    praised = group([0.0, 1.0], praise="well done")
+    metrics = SDPO().annotate([praised])
+    assert praised.rows[1].div == 1.0
+    assert "well done" in shown(praised.rows[1])
+    assert "answer 1" not in shown(praised.rows[1]), "never its own text"
+    assert metrics["feedback_fraction"] == metrics["solution_fraction"] == 0.5
+    SDPO(feedback="never").annotate([never := group([0.0, 1.0], praise="well done")])
+    assert not never.rows[1].has_signal
 
     own = group([0.0, 1.0])
     SDPO(exclude_own_success=False).annotate([own])
@@ -155,7 +169,7 @@ def test_sdpo_feedback_settings() -> None:
     SDPO(feedback="always").annotate([both])
     assert "answer 1" in shown(both.rows[0])
     assert "off by one" in shown(both.rows[0])
-    assert all("well done" not in shown(row) for row in both.rows), "a success is no earlier failure"
+    assert ["well done" in shown(row) for row in both.rows] == [False, True, True], "its own, whatever the reward"
 
     never = group([0.0, 0.0], feedback="off by one")
     SDPO(feedback="never").annotate([never])
@@ -177,7 +191,7 @@ def test_sdpo_threshold_decides_what_is_a_solution() -> None:
 
 
 def test_sdpo_groups_do_not_share_solutions() -> None:
-    solved, unsolved = group([1.0, 0.0]), group([0.0, 0.0])
+    solved, unsolved = group([1.0, 0.0], praise=""), group([0.0, 0.0])
     metrics = SDPO().annotate([solved, unsolved])
     assert not any(row.has_signal for row in unsolved.rows)
     assert metrics["success_group_fraction"] == 0.5
@@ -223,7 +237,7 @@ def test_thinking_can_be_kept() -> None:
 
 
 def test_sdpo_skips_a_success_that_is_only_reasoning() -> None:
-    one = group([0.0, 1.0, 1.0], completions=["wrong", "<think>42</think>", "42"])
+    one = group([0.0, 1.0, 1.0], completions=["wrong", "<think>42</think>", "42"], praise="")
     SDPO().annotate([one])
     assert "Correct solution:\n42\n" in shown(one.rows[0])
     assert not one.rows[2].has_signal, "the only other success has nothing to show"

@@ -14,10 +14,12 @@ from pydantic import ValidationError
 from holdfast.data.rows import Group
 from holdfast.recipes import (
     ATESD,
+    GRPO,
     ISDFT,
     MSD,
     OPSD,
     RECIPES,
+    RLSD,
     SCSDPO,
     SDFT,
     SDPO,
@@ -94,6 +96,7 @@ def of_token(p: Floats, q: Floats, loss: Loss) -> float:
         "forward_kl": q * np.log(q / p),
         "reverse_kl": p * np.log(p / q),
         "jsd": loss.beta * q * np.log(q / m) + (1 - loss.beta) * p * np.log(p / m),
+        "mixed_kl": loss.beta * q * np.log(q / p) + (1 - loss.beta) * p * np.log(p / q),
     }[loss.divergence]
     if loss.clip == "entry":
         terms = np.minimum(terms, loss.clip_at)
@@ -154,13 +157,18 @@ SETTINGS: list[tuple[type[Recipe], dict[str, Any], Loss]] = [
      Loss("forward_kl", 0, "topk_tail", 3, correction="token", aggregation="sequence_mean")),
     (SCSDPO, {"top_k": 3, **RENORMALIZED},
      Loss("jsd", 0.5, "topk_renormalized", 3, correction="token", aggregation="sequence_mean")),
-    (SDZero, {"phase": 2, "top_k": 3}, Loss("jsd", 0.5, "topk_tail", 3, correction="token")),
-    (SDZero, {"phase": 2, "top_k": 3, "jsd_beta": 0.2}, Loss("jsd", 0.2, "topk_tail", 3, correction="token")),
-    (SDZero, {"phase": 2, "support": "full"}, Loss("jsd", 0.5, correction="token")),
+    (SDZero, {"phase": 2, "top_k": 3}, Loss("mixed_kl", 0.5, "topk_renormalized", 3, "teacher", correction="token")),
+    (SDZero, {"phase": 2, "top_k": 3, "forward_share": 0.2},
+     Loss("mixed_kl", 0.2, "topk_renormalized", 3, "teacher", correction="token")),
+    (SDZero, {"phase": 2, "top_k": 3, "top_k_by": "student"},
+     Loss("mixed_kl", 0.5, "topk_renormalized", 3, correction="token")),
+    (SDZero, {"phase": 2, "top_k": 3, "divergence": "jsd", "jsd_beta": 0.2, **TAIL, "top_k_by": "student"},
+     Loss("jsd", 0.2, "topk_tail", 3, correction="token")),
+    (SDZero, {"phase": 2, "support": "full"}, Loss("mixed_kl", 0.5, correction="token")),
     (SDZero, {"phase": 2, "top_k": 3, "importance_cap": 1.25},
-     Loss("jsd", 0.5, "topk_tail", 3, correction="token", cap=1.25)),
+     Loss("mixed_kl", 0.5, "topk_renormalized", 3, "teacher", correction="token", cap=1.25)),
     (SDZero, {"phase": 2, "top_k": 3, "aggregation": "constant"},
-     Loss("jsd", 0.5, "topk_tail", 3, correction="token", aggregation="constant")),
+     Loss("mixed_kl", 0.5, "topk_renormalized", 3, "teacher", correction="token", aggregation="constant")),
 ]  # fmt: skip
 
 
@@ -261,9 +269,15 @@ UNUSED: list[tuple[type[Recipe], dict[str, Any], str]] = [
      "demonstration_weight is used only if demonstration_share is above 0, but demonstration_share is 0.0; leave "
      "demonstration_weight out"),
     *((SDZero, {"phase": 1, name: value}, f"{name} is used only if .*phase is unset or 2") for name, value in {
-        "sync_every": 5, "divergence": "forward_kl", "jsd_beta": 0.3, "support": "full", "top_k": 7,
-        "top_k_by": "teacher",
+        "sync_every": 5, "divergence": "forward_kl", "jsd_beta": 0.3, "forward_share": 0.3, "support": "full",
+        "top_k": 7, "top_k_by": "student",
     }.items()),
+    (SDZero, {"phase": 2, "srt_part": 1}, "srt_part is used only if phase is unset or 1, but phase is 2"),
+    (SDZero, {"phase": 2, "revise_right_answers": True}, "revise_right_answers is used only if phase is unset or 1"),
+    (SDZero, {"srt_part": 1, "trajectory_share": 0.5}, "trajectory_share is used only if phase .* and srt_part is uns"),
+    (RLSD, {"teacher_kind": "live", "sync_every": 5}, "sync_every is used only if teacher_kind is periodic"),
+    (GRPO, {"surrogate": "cispo", "epsilon_high": 5.0, "dual_clip": 3.0}, "dual_clip is used only if surrogate is cl"),
+    (SDFT, {"forward_share": 0.3}, "forward_share is used only if divergence is mixed_kl"),
     (SDZero, {"phase": 1, "srt_steps": 5}, "srt_steps is used only if phase is unset, but phase is 1"),
     (SDZero, {"phase": 2, "srt_steps": 5}, "srt_steps is used only if phase is unset, but phase is 2"),
     (Replay, {"replay_source": "base", "prompts": "p.jsonl", "buffer_size": 3},
@@ -288,7 +302,8 @@ def test_defaults_may_be_written_out() -> None:
 def test_used_settings_have_an_effect() -> None:
     assert VOPD(baseline="topk", top_k=20).objective().top_k == 20
     assert VOPD(support="topk_renormalized", top_k=20).objective().top_k == 20
-    assert SDZero(jsd_beta=0.3, top_k=7, sync_every=5).objective().jsd_beta == 0.3
+    assert SDZero(divergence="jsd", jsd_beta=0.3, top_k=7, sync_every=5).objective().jsd_beta == 0.3
+    assert RLSD(variant="cispo").objective().policy_gradient.dual_clip is None  # type: ignore[union-attr]
     assert StableOPD(demonstration_share=0.01, demonstration_weight=0.5).demonstration_weight == 0.5
     assert Replay(replay_source="base", buffer_size=3).rollouts().replay_buffer_size == 3
 

@@ -21,6 +21,7 @@ from holdfast.model.load import load_policy
 from holdfast.recipes import (
     ATESD,
     DFT,
+    GRPO,
     ISDFT,
     KLSFT,
     MSD,
@@ -50,6 +51,7 @@ from recipe_formulas import (
     Formula,
     Seen,
     actguide,
+    actguide_later,
     anchored,
     beta_opsd,
     correct_only,
@@ -68,13 +70,16 @@ from recipe_formulas import (
     rewarded,
     rft,
     rlsd,
+    rlsd_later,
     sc_sdpo,
     sd_zero,
     sdft,
     sdpg,
+    sdpg_of_equal_groups,
     sdpo,
     sort,
     srt,
+    srt_trajectories,
     stable_opd,
     trusted,
     vopd,
@@ -105,8 +110,9 @@ CASES: dict[str, tuple[Recipe, Formula]] = {
     ),
     "sc_sdpo, as it comes": (SCSDPO(), partial(sdpo, weight=lambda share: (share * (1 - share)) ** 0.5)),
     "kl_sft, LwF": (KLSFT(beta=0.3, distillation_temperature=2.0, old_model="stage_start"), lwf),
-    "sd_zero, phase 1": (SDZero(phase=1), srt),
-    "sd_zero, phase 2": (SDZero(phase=2, jsd_beta=0.3, top_k=5), sd_zero),
+    "sd_zero, phase 1, part 1": (SDZero(phase=1, srt_part=1), srt_trajectories),
+    "sd_zero, phase 1, part 2": (SDZero(phase=1, srt_part=2, revise_right_answers=True), srt),
+    "sd_zero, phase 2": (SDZero(phase=2, top_k=5), sd_zero),
     "rft": (RFT(most_per_prompt=1), rft),
     "correct_only": (CorrectOnly(num_loss_tokens_to_skip=1), correct_only),
     "sc_sdpo": (SCSDPO(divergence="forward_kl", support="full"), sc_sdpo),
@@ -172,17 +178,48 @@ def groups_for(recipe: Recipe) -> list[Group]:
                 hinted.source_logprobs = [-rng.uniform(5, 7) for _ in own]
                 group.rows.append(hinted)
             group.shown_actions = 1
-        if recipe.rollouts().revision is not None:
-            for row in list(group.rows):
+        if (revision := recipe.rollouts().revision) is not None:
+            for row in [row for row in group.rows if revision.of_right_answers or not row.reward]:
                 behind = Row(example, [*prompt, *row.completion_ids, *ids(3)], ids(4), revised=True)
                 behind.sampled_logprobs = [-rng.uniform(4.5, 7) for _ in range(4)]
                 behind.verdict = Verdict(1 - row.reward)
                 group.rows.append(behind)
+                if revision.with_trajectories:
+                    own, whole = len(prompt), [*behind.prompt_ids, *behind.completion_ids]
+                    right = Verdict(1 - row.reward)
+                    group.rows.append(Row(example, whole[:own], whole[own:], revised=True, verdict=right))
         groups.append(group)
     recipe.annotate(groups)
     for row in (row for group in groups for row in group.rows):
         row.teacher_prompt_ids = ids(rng.randint(2, 6)) if row.teacher_messages is not None else None
     return groups
+
+
+@pytest.mark.parametrize("engine", ["fused", "readable"])
+@pytest.mark.parametrize(("recipe", "formula"), [(RLSD(), rlsd_later), (ActGuide(beta=0.2), actguide_later)])
+def test_later_steps_on_a_rollout_batch_are_clipped_as_the_released_code_clips_them(
+    tiny_model: Path, recipe: Recipe, formula: Formula, engine: Engine
+) -> None:
+    """Ratios from .1 to 10 reach every clip, the dual clip included."""
+    groups, rng = groups_for(GRPO()), random.Random(5)
+    for row in (row for group in groups for row in group.rows):
+        row.teacher_prompt_ids = [rng.randrange(5, 200) for _ in range(4)]
+        assert row.sampled_logprobs is not None
+        row.old_logprobs = [each + rng.uniform(-2.3, 2.3) for each in row.sampled_logprobs]
+    recipe.annotate(groups)
+    assert_computes(tiny_model, recipe, formula, groups, engine)
+
+
+@pytest.mark.parametrize("engine", ["fused", "readable"])
+@pytest.mark.parametrize("drop", [True, False])
+def test_sdpg_drops_groups_without_variance(tiny_model: Path, drop: bool, engine: Engine) -> None:
+    recipe = SDPG(distillation=0.2, beta=0.4, positive_advantages_only=drop, drop_equal_groups=drop)
+    groups = groups_for(recipe)
+    for row in groups[1].rows:
+        row.verdict, row.div, row.base_kl, row.advantage = Verdict(0.0), 0.0, 0.0, 0.0
+    recipe.annotate(groups)
+    assert [row.excluded for row in groups[1].rows] == [drop] * 4
+    assert_computes(tiny_model, recipe, sdpg if drop else sdpg_of_equal_groups, groups, engine)
 
 
 def scored(model: Any, prompt: list[int], completion: list[int]) -> Tensor:

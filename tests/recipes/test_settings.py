@@ -17,6 +17,7 @@ from holdfast.recipes import (
     ATESD,
     DFT,
     EWC,
+    GRPO,
     ISDFT,
     KLSFT,
     MSD,
@@ -148,6 +149,21 @@ def phases(recipe: Recipe) -> list[float]:
     return found
 
 
+def revision_parts(recipe: Recipe) -> list[int]:
+    """The part of phase 1 at some of its steps, in a stage of 100; the same if phase 1 is the whole stage."""
+    found = []
+    for changed, steps in (
+        (recipe, (0, 12, 16, 17, 19)),
+        (recipe.model_copy(update={"phase": 1}), (0, 60, 83, 84, 99)),
+    ):
+        controls = Controls(changed, 100, 0)
+        each = [controls.recipe(controls.settings(step)) for step in steps]
+        assert all(r.rollouts().revision.with_trajectories == (r.srt_part != 2) for r in each)
+        found.append([r.srt_part for r in each])
+    assert found[0] == found[1]
+    return found[0]
+
+
 def helped(field: str) -> Callable[[Recipe], Any]:
     return lambda recipe: getattr(recipe.hints(), field)
 
@@ -174,10 +190,15 @@ SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]]
     (CorrectOnly, "distill", "wrong", each("div"), [1, 0, 0, 1], [0, 1, 1, 0]),
     (CorrectOnly, "distill", "all", each("div"), [1, 0, 0, 1], [1, 1, 1, 1]),
     (CorrectOnly, "success_threshold", 0.5, each("div"), [1, 0, 0, 1], [1, 1, 0, 1]),
-    (RLSD, "modulation", 0.2, gradient("modulation", 25), 0.25, 0.1),
+    (RLSD, "modulation", 0.2, gradient("modulation", 30), 0.25, 0.1),
     (RLSD, "modulation_steps", 0, gradient("modulation", 60), 0.0, 0.5),
     (RLSD, "modulation_clip", 0.1, gradient("modulation_clip"), 0.2, 0.1),
-    (RLSD, "teacher_kind", "frozen", lambda r: r.teacher() and r.teacher().kind, "live", "frozen"),
+    (RLSD, "teacher_kind", "live", lambda r: r.teacher().kind, "periodic", "live"),
+    (RLSD, "sync_every", 5, lambda r: (r.teacher().every, r.teacher().share, r.uses_base()), (20, 1, 0), (5, 1, 0)),
+    (RLSD, "epsilon_high", 0.4, gradient("epsilon_high"), 0.28, 0.4),
+    (RLSD, "dual_clip", None, gradient("dual_clip"), 3.0, None),
+    (RLSD, "aggregation", "constant", lambda r: r.objective().aggregation, "token_mean", "constant"),
+    (GRPO, "dual_clip", 4.0, gradient("dual_clip"), None, 4.0),
     (RLSD, "template", "{prompt}={demonstration}", lambda r: teacher_prompt(r) == "Q=D", False, True),
     (SORT, "plan_share", 0.2, weight("teacher_share"), 0.5, 0.2),
     (SORT, "rising_only", True, weight("rising_only"), False, True),
@@ -199,11 +220,12 @@ SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]]
     (NPO, "max_success_fraction", 0.4, guided, [True, True, False], [True, False, False]),
     (AutoNPO, "every", 2, guide("every"), 5, 2),
     (AutoNPO, "candidates", 2, guide("candidates"), 4, 2),
-    (AutoNPO, "fast_rate", 1.0, guide("fast_rate"), 0.3, 1.0),
-    (AutoNPO, "slow_rate", 0.5, guide("slow_rate"), 0.1, 0.5),
+    (AutoNPO, "fast_rate", 1.0, guide("fast_rate"), 0.5, 1.0),
+    (AutoNPO, "slow_rate", 0.5, guide("slow_rate"), 0.2, 0.5),
     (AutoNPO, "least_gain", 0.1, guide("least_gain"), 0.01, 0.1),
-    (AutoNPO, "patience", 2, guide("patience"), 5, 2),
+    (AutoNPO, "patience", 2, guide("patience"), 4, 2),
     (AutoNPO, "entropy_share", 0.5, guide("entropy_share"), 0.8, 0.5),
+    (AutoNPO, "entropy_share", None, guide("entropy_share"), 0.8, None),
     (AutoNPO, "failures", 4, guide("failures"), 32, 4),
     (AutoNPO, "rounds", 2, guide("rounds"), 1, 2),
     (AutoNPO, "guide_samples", 1, guide("samples"), 4, 1),
@@ -213,6 +235,7 @@ SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]]
     (ActGuide, "template", "{actions}{prompt}", lambda r: r.hints().template[:9] == "{actions}", False, True),
     (ActGuide, "luffy_gamma", 0.1, gradient("off_policy"), "ratio", "shaped"),
     (ActGuide, "luffy_gamma", 0.3, gradient("off_policy_gamma"), 0.1, 0.3),
+    (ActGuide, "dual_clip", None, gradient("dual_clip"), 3.0, None),
     (ActGuide, "beta", 0.0, each("base_kl"), [1.0] * 4, [0.0] * 4),
     (ActGuide, "aggregation", "constant", lambda r: r.objective().aggregation, "token_mean", "constant"),
     (SFTThenGRPO, "sft_steps", 3, phases, [1, 1, 0], [1, 0, 0]),
@@ -239,7 +262,14 @@ SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]]
     (SDZero, "cue_if_right", "Y", lambda r: rows_of(r)[0].teacher_prefix[-3:-2], ".", "Y"),
     (SDZero, "cue_if_wrong", "N", lambda r: rows_of(r)[2].teacher_prefix[-3:-2], ".", "N"),
     (SDZero, "success_threshold", 0.5, lambda r: "wrong" in rows_of(r)[1].teacher_prefix, True, False),
-    (SDZero, "divergence", "reverse_kl", lambda r: r.objective().divergence, "jsd", "reverse_kl"),
+    (SDZero, "divergence", "reverse_kl", lambda r: r.objective().divergence, "mixed_kl", "reverse_kl"),
+    (SDZero, "forward_share", 0.25, lambda r: r.objective().forward_share, 0.5, 0.25),
+    (SDZero, "support", "topk_tail", lambda r: r.objective().support, "topk_renormalized", "topk_tail"),
+    (SDZero, "top_k_by", "student", lambda r: r.objective().top_k_by, "teacher", "student"),
+    (SDZero, "revise_right_answers", True, lambda r: r.revision().of_right_answers, False, True),
+    (SDZero, "trajectory_share", 0.5, revision_parts, [1, 1, 1, 2, 2], [1, 2, 2, 2, 2]),
+    (SDZero, "srt_part", 2, revision_parts, [1, 1, 1, 2, 2], [2, 2, 2, 2, 2]),
+    (SDZero, "srt_part", 1, revision_parts, [1, 1, 1, 2, 2], [1, 1, 1, 1, 1]),
     (SDZero, "top_k", 5, lambda r: r.objective().top_k, 64, 5),
     (SDZero, "temperature", 0.7, lambda r: (r.rollouts().temperature, r.objective().temperature), (1, 1), (0.7, 0.7)),
     (OLoRA, "orthogonality", 3.0, lambda r: r.penalty().strength, 0.5, 3.0),
@@ -317,6 +347,8 @@ SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]]
     (SDPG, "template", "{prompt}={demonstration}", lambda r: teacher_prompt(r) == "Q=D", False, True),
     (SDPG, "epsilon_high", 0.4, gradient("epsilon_high"), 0.28, 0.4),
     (SDPG, "dual_clip", None, gradient("dual_clip"), 10.0, None),
+    (SDPG, "drop_equal_groups", False, lambda r: [x.excluded for x in rows_of(r, (0.0,) * 4)], [1] * 4, [0] * 4),
+    (SDPG, "aggregation", "constant", lambda r: r.objective().aggregation, "token_mean", "constant"),
     (SDPG, "distillation", 0.5, each("div"), [1e-3] * 4, [0.5] * 4),
     (SDPG, "beta", 0.0, each("base_kl"), [1.0] * 4, [0.0] * 4),
     (SDPG, "divergence", "forward_kl", lambda r: r.objective().divergence, "reverse_kl", "forward_kl"),

@@ -39,7 +39,8 @@ def _collected(folder: Path, recipe: SDZero, **settings: Any) -> tuple[Collector
 
 
 def test_every_answer_is_revised_after_the_cue_of_its_reward(tiny_model: Path) -> None:
-    recipe = SDZero(phase=1, num_generations=2, cue_if_right="Yes.", cue_if_wrong="No!")
+    cues_of = {"cue_if_right": "Yes.", "cue_if_wrong": "No!"}
+    recipe = SDZero(phase=1, srt_part=2, num_generations=2, revise_right_answers=True, **cues_of)  # type: ignore[arg-type]
     made, groups, numbers = _collected(tiny_model, recipe)
     cues = set()
     for rows in groups:
@@ -67,7 +68,30 @@ def test_the_logged_reward_is_that_of_first_answers(tiny_model: Path) -> None:
     task = made.pool.tasks["t"]
     metrics = rollout_numbers(made.collect(task, 1, 0)[0])
     assert metrics["reward"] == sum(rows[0].reward for rows in groups) / 6
-    assert metrics["completions"] == 12
+    assert metrics["completions"] == 6 + sum(not rows[0].reward for rows in groups)
+
+
+def test_a_corrected_answer_is_one_completion_with_its_cue_and_revision(tiny_model: Path) -> None:
+    """Right answers are not revised. The trajectory has the tokens of the revision, and all of them are trained on."""
+    made, groups, _ = _collected(tiny_model, SDZero(phase=1, srt_part=1, num_generations=4, cue_if_wrong="No!"))
+    corrected = 0
+    for rows in groups:
+        answers, rest = rows[:4], rows[4:]
+        revisions = [row for row in rest if row.is_sampled]
+        trajectories = [row for row in rest if not row.is_sampled]
+        wrong = [row for row in answers if not row.reward]
+        assert len(revisions) == len(wrong)
+        pairs = [(a, r) for a, r in zip(wrong, revisions, strict=True) if r.reward]
+        for (answer, revision), row in zip(pairs, trajectories, strict=True):
+            corrected += 1
+            assert row.prompt_ids == answer.prompt_ids
+            assert row.completion_ids[-len(revision.completion_ids) :] == revision.completion_ids
+            assert [*row.prompt_ids, *row.completion_ids] == [*revision.prompt_ids, *revision.completion_ids]
+            assert made.policy.tokenizer.decode(row.completion_ids).startswith(f"{answer.completion}\n\nNo!\n\n")
+            assert (row.ce, row.revised, row.is_sampled) == (1.0, True, False)
+            assert len(row.loss_positions()) == len(row.completion_ids)
+        assert all(row.ce == 0 for row in (*answers, *revisions))
+    assert corrected > 0
 
 
 def test_the_teacher_scores_the_answer_after_answer_and_cue(tiny_model: Path) -> None:
@@ -83,7 +107,7 @@ def test_the_teacher_scores_the_answer_after_answer_and_cue(tiny_model: Path) ->
 
 def test_a_revision_that_does_not_fit_is_left_out_with_a_warning(tiny_model: Path) -> None:
     with pytest.warns(UserWarning, match="go without a revision"):
-        _, groups, _ = _collected(tiny_model, SDZero(phase=1), max_reprompt_length=20)
+        _, groups, _ = _collected(tiny_model, SDZero(phase=1, revise_right_answers=True), max_reprompt_length=20)
     assert all(len(rows) == 1 for rows in groups)
 
 
@@ -124,7 +148,8 @@ def test_a_revision_is_judged_and_scored_as_an_answer_if_the_prompt_opens_though
     opened = f"{template}{{% if add_generation_prompt %}}{{{{ '<think>\\n' }}}}{{% endif %}}"
     (folder / "chat_template.jinja").write_text(opened)
     for phase in (1, 2):
-        made, groups, _ = _collected(folder, SDZero(phase=phase))
+        settings = {"revise_right_answers": True, "srt_part": 2} if phase == 1 else {}
+        made, groups, _ = _collected(folder, SDZero(phase=phase, **settings))  # type: ignore[arg-type]
         decode = made.policy.tokenizer.decode
         prompts = [row.prompt_ids for rows in groups for row in rows if row.revised]
         prompts += [row.teacher_prompt_ids or [] for rows in groups for row in rows if row.div]

@@ -74,7 +74,7 @@ def test_completions_are_aligned_at_their_own_prompts_end(policy: Policy) -> Non
     torch.testing.assert_close(flat, torch.cat(singles), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("divergence", ["forward_kl", "reverse_kl", "jsd"])
+@pytest.mark.parametrize("divergence", ["forward_kl", "reverse_kl", "jsd", "mixed_kl"])
 @pytest.mark.parametrize("support", ["full", "topk_tail", "topk_renormalized"])
 def test_same_prompt_and_same_weights_give_no_loss_and_no_gradient(
     policy: Policy, divergence: str, support: str

@@ -32,7 +32,8 @@ class Row:
     replayed: bool = False
     """Its prompt is of an earlier stage's task, or of the replay file."""
     revised: bool = False
-    """It revises an answer of the model. Its prompt ends with that answer and a cue."""
+    """It revises an answer of the model. Its prompt ends with that answer and a cue; or, without `sampled_logprobs`,
+    its completion begins with them."""
     truncated: bool = False
     """The completion reached `max_completion_length` before its end-of-sequence token. An episode reached its limit of
     turns or tokens before it was over."""
@@ -74,7 +75,7 @@ class Row:
     @property
     def trains_earlier_turns(self) -> bool:
         """Whether it is a demonstration whose completion begins before the example's last turn."""
-        is_demonstration = self.sampled_logprobs is None and self.source_logprobs is None
+        is_demonstration = self.sampled_logprobs is None and self.source_logprobs is None and not self.revised
         return bool(is_demonstration and self.example.trained_turns and self.completion_ids)
 
     @property
@@ -101,6 +102,8 @@ class Group:
     rows: list[Row] = field(default_factory=list)
     batch: int = 0
     """Number of the rollout batch in its stage, from 0. A recipe may change over batches."""
+    stranger: Example | None = None
+    """Another training example of the task, if the recipe shows the teacher one."""
     shown_actions: int = 0
     """How many actions the hint of its hinted rows shows."""
     extra_completions: int = 0

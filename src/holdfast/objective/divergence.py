@@ -10,6 +10,7 @@ distillation, arXiv 2306.13649):
     forward_kl   KL(q‖s)
     reverse_kl   KL(s‖q)
     jsd          beta·KL(q‖m) + (1−beta)·KL(s‖m)
+    mixed_kl     w·KL(q‖s) + (1−w)·KL(s‖q), w the objective's `forward_share` (SD-Zero's released code)
 
 The JSD does not become one of the KLs at the ends of its range: it tends to 0 as beta tends to 0 or 1.
 """
@@ -86,7 +87,7 @@ def token_divergence(
     Args:
         student_logits: [N, V], with the temperature applied; the gradient flows through them.
         teacher_logits: [N, V], with the temperature applied, of the same completion tokens after the teacher's prompt.
-        objective: `divergence`, `jsd_beta`, the support's settings and `clip` are read.
+        objective: `divergence` with its weight, the support's settings and `clip` are read.
         sampled_ids: [N], the completion's tokens; only support `sampled` reads them.
 
     Returns:
@@ -171,6 +172,9 @@ def _divergence(student: Tensor, target: Tensor, objective: Objective) -> TokenD
         parts = [(1.0, _kl_terms(target, student))]
     elif objective.divergence == "reverse_kl":
         parts = [(1.0, _kl_terms(student, target))]
+    elif objective.divergence == "mixed_kl":
+        share = objective.forward_share
+        parts = [(share, _kl_terms(target, student)), (1 - share, _kl_terms(student, target))]
     else:
         beta = objective.jsd_beta
         mixture = torch.logaddexp(student + math.log1p(-beta), target + math.log(beta))

@@ -20,9 +20,9 @@ class ActGuide(GRPO):
     Context  g_k, the first k actions of an expert who succeeded, in the prompt of these rollouts only; k is the
              smallest with which any of 2 probes succeeds, by bisection
     Signal   A_i = (R_i − mean R) / (std R + 1e-4)
-    Loss     −min(ρ A, clip(ρ, 1 ± .2) A) per token, ρ = p(y_t | x) / the probability that y_t was sampled with:
-             p_old(y_t | x), or with guidance p_old(y_t | x, g_k); + beta · k3 estimate of KL to the base; mean over all
-             tokens
+    Loss     −min(ρ A, clip(ρ, 1 ± .2) A) per token, and at most −3 A if A < 0 (the released code's dual clip);
+             ρ = p(y_t | x) / the probability that y_t was sampled with: p_old(y_t | x), or with guidance
+             p_old(y_t | x, g_k); + beta · k3 estimate of KL to the base; mean over all tokens
     """
 
     name: ClassVar[str] = "actguide"
@@ -45,6 +45,7 @@ class ActGuide(GRPO):
     """Above 0, hinted rows have the ratio 1 and advantages times ρ/(ρ + luffy_gamma), detached. Off in the paper."""
     beta: float = Field(default=0.001, ge=0)
     """Coefficient of the KL to the base."""
+    dual_clip: float | None = Field(default=3.0, gt=1)
     aggregation: Aggregation = "token_mean"
     template: str = ACTIONS_TEMPLATE
     """The last user message with a hint, with the places {prompt} and {actions}. Reconstruction: our words; like the

@@ -6,7 +6,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from holdfast.data.rows import Group
-from holdfast.data.teacher_prompts import demonstration_prompt, exposed_steps
+from holdfast.data.teacher_prompts import exposed_steps
 from holdfast.recipes.base.conditions import Condition
 from holdfast.recipes.opsd import OPSD
 from holdfast.recipes.parts.controllers import Controller, LearningProbe
@@ -77,11 +77,14 @@ class ATESD(OPSD):
         # Before the controller has set an exposure, prompts are checked for length: with the longest context.
         exposure = 1.0 if self.exposure is None else self.exposure
         for group in groups:
-            messages, solution = group.example.messages, group.example.solution
-            assert solution is not None  # guaranteed by `needs`
-            shown = exposed_steps(solution, exposure, keep_answer=self.keep_answer)
+            example, shown = self.shown_example(group), ""
+            if example is not None:
+                assert example.solution is not None  # guaranteed by `needs`
+                shown = exposed_steps(example.solution, exposure, keep_answer=self.keep_answer)
+            is_plain = example is not None and not shown
+            conversation = group.example.messages if is_plain else self.conversation(group, shown)
             for row in group.rows:
-                row.teacher_messages = demonstration_prompt(messages, shown, self.template) if shown else messages
+                row.teacher_messages = conversation
                 row.div = 1.0
                 self.mask_tokens(row)
         return {}

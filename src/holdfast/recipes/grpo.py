@@ -7,6 +7,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from holdfast.data.rows import Group
+from holdfast.recipes.base.conditions import Condition
 from holdfast.recipes.base.recipe import Recipe
 from holdfast.recipes.parts.objective import Aggregation, Objective, PolicyGradient, RatioLevel, Surrogate
 from holdfast.recipes.parts.rollouts import RolloutSpec
@@ -29,7 +30,7 @@ class GRPO(Recipe):
 
     Rows     y_1..y_8 ~ student(x), temperature 1, judged by the verifier
     Signal   A_i = (R_i − mean R) / (std R + 1e-4); 0 in groups without variance
-    Loss     −min(ρ A, clip(ρ, 1−ε, 1+ε_high) A) per token, ρ = p/p_old;
+    Loss     −min(ρ A, clip(ρ, 1−ε, 1+ε_high) A) per token, ρ = p/p_old, and at most −c A if A < 0, for a dual clip c;
              + beta · k3 estimate of KL to the base, on every row
     """
 
@@ -43,6 +44,8 @@ class GRPO(Recipe):
     when: ClassVar[str] = (
         "A verifier and no demonstrations. Slow, forgets little, and needs some successes among samples."
     )
+
+    used_if: ClassVar[Mapping[str, tuple[Condition, ...]]] = {"dual_clip": ({"surrogate": ("clip",)},)}
 
     variant: Literal["grpo", "dr_grpo", "dapo", "gspo", "cispo"] = "grpo"
     """A published variant: it sets the defaults of the settings below."""
@@ -58,6 +61,8 @@ class GRPO(Recipe):
     """How far below 1 the ratio may fall."""
     epsilon_high: float = Field(default=0.2, gt=0)
     """How far above 1 the ratio may rise; with `surrogate: cispo`, the cap on the ratio itself."""
+    dual_clip: float | None = Field(default=None, gt=1)
+    """Bound of the loss at a negative advantage, in units of −A (arXiv 1912.09729); none for no bound."""
     aggregation: Aggregation = "sequence_mean"
     """How the loss is averaged over tokens and rows."""
     mask_truncated_completions: bool = False
@@ -93,6 +98,7 @@ class GRPO(Recipe):
                 surrogate=self.surrogate,
                 epsilon=self.epsilon,
                 epsilon_high=self.epsilon_high,
+                dual_clip=self.dual_clip if self.surrogate == "clip" else None,
             ),
             importance="token",
             importance_cap=self.importance_cap,

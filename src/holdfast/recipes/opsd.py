@@ -7,16 +7,17 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from holdfast.data.rows import Group
-from holdfast.data.teacher_prompts import REFERENCE_TEMPLATE, demonstration_prompt, privileged_text
+from holdfast.data.teacher_prompts import REFERENCE_TEMPLATE, privileged_text
 from holdfast.recipes.base.conditions import Condition
 from holdfast.recipes.base.distillation import DivergenceSettings, TeacherSettings
+from holdfast.recipes.base.privilege import PrivilegeSettings
 from holdfast.recipes.base.solution_template import shows_solution
 from holdfast.recipes.parts.objective import Aggregation, Clip, Divergence, Objective
 from holdfast.recipes.parts.rollouts import RolloutSpec
 from holdfast.recipes.parts.teacher import StageStart, TeacherKind
 
 
-class OPSD(DivergenceSettings, TeacherSettings):
+class OPSD(DivergenceSettings, TeacherSettings, PrivilegeSettings):
     """On-Policy Self-Distillation (arXiv 2601.18734, v3).
 
     Rows     y ~ student(x), one per prompt, temperature 1.1
@@ -95,9 +96,10 @@ class OPSD(DivergenceSettings, TeacherSettings):
 
     def annotate(self, groups: Sequence[Group]) -> Mapping[str, float]:
         for group in groups:
+            example = self.shown_example(group)
+            conversation = self.conversation(group, "" if example is None else privileged_text(example))
             for row in group.rows:
-                shown = privileged_text(group.example)
-                row.teacher_messages = demonstration_prompt(group.example.messages, shown, self.template)
+                row.teacher_messages = conversation
                 row.div = 1.0
                 self.mask_tokens(row)
         return {}

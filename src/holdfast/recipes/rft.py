@@ -1,11 +1,12 @@
 """RFT: imitate the model's own right answers."""
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from holdfast.data.rows import Group
+from holdfast.recipes.base.conditions import Condition
 from holdfast.recipes.base.recipe import Recipe
 from holdfast.recipes.parts.objective import Objective
 from holdfast.recipes.parts.rollouts import RolloutSpec
@@ -17,6 +18,8 @@ class RFT(Recipe):
     Rows     y_1..y_4 ~ student(x), temperature 1, new for every step, judged by the verifier
     Loss     −log p(y_t | x, y_<t) · min(p_train/p_sampler, 2) on right answers only;
              mean over a row's tokens, then over right answers
+
+    With `samples: once` the rows are those of the base, the same each time. The paper finds that this forgets.
     """
 
     name: ClassVar[str] = "rft"
@@ -26,6 +29,12 @@ class RFT(Recipe):
     cost: ClassVar[str] = "4 generations per prompt; 1 forward, 1 backward per right answer"
     when: ClassVar[str] = "A verifier and some successes, for a simple method that forgets little."
 
+    used_if: ClassVar[Mapping[str, tuple[Condition, ...]]] = {"importance_cap": ({"samples": ("fresh",)},)}
+
+    samples: Literal["fresh", "once"] = "fresh"
+    """`fresh`: the student's own, drawn anew for every step. `once`: the base's, drawn before training, for comparison:
+    a prompt has the same answers each time it comes. They are not stored but drawn again from the same random draws, so
+    each time counts as cost."""
     num_generations: int = Field(default=4, ge=1)
     """Samples per prompt. Reconstruction: the paper samples anew in every epoch and does not give one number for all
     models."""
@@ -42,8 +51,10 @@ class RFT(Recipe):
     """Cap on a token's ratio p_train/p_sampler. The token's loss is multiplied by it."""
 
     def rollouts(self) -> RolloutSpec:
+        once = self.samples == "once"
         return RolloutSpec(
-            source="student",
+            source="base" if once else "student",
+            once=once,
             num_generations=self.num_generations,
             temperature=self.temperature,
             num_iterations=self.num_iterations,
@@ -53,7 +64,7 @@ class RFT(Recipe):
         return Objective(
             aggregation="sequence_mean",
             count_silent_rows=False,
-            importance="token",
+            importance="token" if self.samples == "fresh" else "none",
             importance_cap=self.importance_cap,
             temperature=self.temperature,
         )

@@ -7,20 +7,17 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from holdfast.data.rows import Group
-from holdfast.data.teacher_prompts import (
-    DEMONSTRATION_TEMPLATE,
-    demonstration_prompt,
-    privileged_text,
-    strip_thinking,
-)
+from holdfast.data.teacher_prompts import DEMONSTRATION_TEMPLATE, privileged_text, strip_thinking
+from holdfast.recipes.base.conditions import Condition
 from holdfast.recipes.base.distillation import DivergenceSettings, TeacherSettings
+from holdfast.recipes.base.privilege import PrivilegeSettings
 from holdfast.recipes.base.solution_template import shows_solution
 from holdfast.recipes.parts.objective import Aggregation, Objective
 from holdfast.recipes.parts.rollouts import RolloutSpec
 from holdfast.recipes.parts.teacher import StageStart
 
 
-class SDFT(DivergenceSettings, TeacherSettings):
+class SDFT(DivergenceSettings, TeacherSettings, PrivilegeSettings):
     """Self-Distillation Fine-Tuning (arXiv 2601.19897), as run: forward KL, where the paper's Eq. 1 writes reverse.
 
     Rows     y ~ student(x), one per prompt, temperature 1
@@ -40,6 +37,10 @@ class SDFT(DivergenceSettings, TeacherSettings):
     when: ClassVar[str] = "Demonstrations, old skills matter, and the model can follow an example in its prompt."
 
     context_from_example: ClassVar[bool] = True
+
+    used_if: ClassVar[Mapping[str, tuple[Condition, ...]]] = {
+        "remove_thinking_from_demonstration": ({"privilege": ("own", "stranger")},)
+    }
 
     num_generations: int = Field(default=1, ge=1)
     """Samples per prompt."""
@@ -75,12 +76,12 @@ class SDFT(DivergenceSettings, TeacherSettings):
 
     def annotate(self, groups: Sequence[Group]) -> Mapping[str, float]:
         for group in groups:
-            example = group.example
-            shown = privileged_text(example)
+            example = self.shown_example(group)
+            shown = "" if example is None else privileged_text(example)
             if self.remove_thinking_from_demonstration and not (shown := strip_thinking(shown)).strip():
                 continue
             for row in group.rows:
-                row.teacher_messages = demonstration_prompt(example.messages, shown, self.template)
+                row.teacher_messages = self.conversation(group, shown)
                 row.skip_tokens = self.num_loss_tokens_to_skip
                 row.div = 1.0
                 self.mask_tokens(row)

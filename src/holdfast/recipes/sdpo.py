@@ -25,7 +25,8 @@ class SDPO(DivergenceSettings, TeacherSettings):
     """Self-Distillation Policy Optimization (arXiv 2601.20802), the setting without rich feedback.
 
     Rows     y_1..y_8 ~ student(x), temperature 1, judged by the verifier
-    Context  the first sibling that succeeded (never the row itself); else the row's own feedback; else none
+    Context  the first sibling that succeeded (never the row itself); else the row's own feedback, if the verifier gave
+             any, whatever the reward; else none
     Teacher  EMA, updated once per rollout batch
     Loss     JSD(.5) on the student's top 100 and a tail bucket, per token, × min(p_train/p_sampler, 2);
              mean over a row's tokens, then over all rows: rows without a teacher give 0 and count
@@ -52,8 +53,8 @@ class SDPO(DivergenceSettings, TeacherSettings):
     success_threshold: float = Field(default=0.5, gt=0, le=1)
     """Reward from which a sibling is a solution. The paper's configuration has .5, its dataclass 1."""
     exclude_own_success: bool = True
-    """Never show a row its own success. A group's only success then has no loss. This is the released default; table 2
-    has the contrary."""
+    """Never show a row its own success. A group's only success then has a loss only if it has feedback. This is the
+    released default; table 2 has the contrary."""
     feedback: Literal["without_solution", "always", "never"] = "without_solution"
     """When the teacher sees the verifier's feedback: only without a solution, always, or never."""
     remove_thinking_from_demonstration: bool = True
@@ -153,6 +154,6 @@ class SDPO(DivergenceSettings, TeacherSettings):
 
     def _feedback(self, row: Row, solution: str | None) -> str | None:
         allowed = self.feedback == "always" or (self.feedback == "without_solution" and solution is None)
-        if not allowed or row.verdict is None or row.reward >= self.success_threshold:
+        if not allowed or row.verdict is None:
             return None
         return row.verdict.feedback if row.verdict.feedback.strip() else None

@@ -80,7 +80,7 @@ class Collector:
         Raises:
             DataError: an example does not fit, or none is left.
         """
-        kept = encode_training_prompts(task, self.recipe, self._encoder, self.train)
+        kept = encode_training_prompts(task, self.recipe, self._encoder, self.train, self.seed)
         self.dropped[task.name] = len(task.train) - len(kept)
         if self.spec.rewriting is not None:
             judging_task(task, self.spec.rewriting)
@@ -133,7 +133,7 @@ class Collector:
             own=[(task, prompt) for prompt in self.pool.draw(task.name, batch)],
             replayed=self.pool.replayed(stage, batch, self.spec.replay_ratio, self.spec.replay_buffer_size),
         )
-        groups = [Group(prompt.example, batch=batch) for _, prompt in prompts.all]
+        groups = [Group(prompt.example, batch=batch, stranger=prompt.stranger) for _, prompt in prompts.all]
         for source in self._sources(recipe):
             source.add_rows(prompts, groups)
         for group in groups[len(prompts.own) :]:
@@ -167,7 +167,7 @@ class Collector:
         Every call in a stage uses the same prompts and the same random draws, so that only the model differs.
         """
         chosen = self.pool.some(task.name, prompts, "learning probe")
-        groups = [Group(prompt.example) for _, prompt in chosen]
+        groups = [Group(prompt.example, stranger=prompt.stranger) for _, prompt in chosen]
         self._samples.fill(groups, chosen, "learning probe", stage)
         self._annotate(groups, recipe)
         return [row for group in groups for row in group.rows]

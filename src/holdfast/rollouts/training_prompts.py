@@ -1,6 +1,6 @@
 """Training examples in tokens: prompts, demonstrations, and the check that they fit."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from holdfast.config.settings import TrainSettings
 from holdfast.data.chat import ChatFormat, Demonstration, PromptTooLong
@@ -9,6 +9,7 @@ from holdfast.data.rows import Group, Row
 from holdfast.data.task import Task
 from holdfast.recipes.base.recipe import Recipe
 from holdfast.rollouts.prompt_encoder import PromptEncoder
+from holdfast.rollouts.strangers import strangers
 from holdfast.sampling.episodes import demonstration_episode
 
 
@@ -23,22 +24,29 @@ class TrainingPrompt:
     """The demonstration; None if the recipe does not train on it."""
     sampling_prompt_ids: list[int] | None = None
     """The prompt that is sampled from, if it is the teacher's; None if it is `prompt_ids`."""
+    stranger: Example | None = None
+    """Another example, if the recipe shows the teacher one."""
 
 
 def encode_training_prompts(
-    task: Task, recipe: Recipe, encoder: PromptEncoder, train: TrainSettings
+    task: Task, recipe: Recipe, encoder: PromptEncoder, train: TrainSettings, seed: int
 ) -> list[TrainingPrompt]:
     """Encode a task's training examples.
 
     An example that does not fit is left out with `train.long_prompts: drop`.
 
+    Args:
+        seed: the run's seed, for drawing strangers.
+
     Raises:
         DataError: an example does not fit with `train.long_prompts: refuse`, or the chat template refuses it.
     """
+    others = strangers(task.train, task.name, seed) if recipe.shows_strangers() else {}
     kept = []
     for example in task.train:
         try:
-            kept.append(_encode(example, task, recipe, encoder, train.max_completion_length))
+            prompt = _encode(example, others.get(example.id), task, recipe, encoder, train.max_completion_length)
+            kept.append(replace(prompt, stranger=others.get(example.id)))
         except PromptTooLong:
             if train.long_prompts == "refuse":
                 raise
@@ -46,7 +54,12 @@ def encode_training_prompts(
 
 
 def _encode(
-    example: Example, task: Task, recipe: Recipe, encoder: PromptEncoder, max_completion_length: int
+    example: Example,
+    stranger: Example | None,
+    task: Task,
+    recipe: Recipe,
+    encoder: PromptEncoder,
+    max_completion_length: int,
 ) -> TrainingPrompt:
     """Encode an example and check every prompt of it whose text is known before sampling."""
     spec, hints = recipe.rollouts(), recipe.hints()
@@ -57,7 +70,7 @@ def _encode(
         if spec.with_demonstration:
             stand_ins.append(Row(example, prompt_ids, []))
         if recipe.context_from_example:
-            recipe.annotate([Group(example, stand_ins)])
+            recipe.annotate([Group(example, stand_ins, stranger=stranger)])
         for row in stand_ins:
             if row.teacher_messages is not None:
                 row.teacher_prompt_ids = encoder.teacher_prompt(row)

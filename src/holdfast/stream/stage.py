@@ -115,6 +115,7 @@ class StageLoop:
             record = {"stage": stage, "step": step + 1, "task": task.name} | metrics
             record |= EMPTY_BATCH | rollout_metrics | batch.recipe_metrics | settings | probe_metrics
             self.near_future.see(step + 1, record, batch.rows, first=is_first)
+            record |= self.near_future.numbers()
             if failure is None:
                 controls.see(record)
             record["seconds"] = time.perf_counter() - started

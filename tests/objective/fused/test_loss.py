@@ -21,6 +21,7 @@ from holdfast.objective.signals import HiddenSignal, SparseSignal, compress
 from holdfast.recipes.parts.objective import DivergenceWeight, Objective, PolicyGradient, TokenWeight
 from objective_factory import HeadStep, Outcome, make_head_step
 
+FORMS: tuple[Any, ...] = ("forward_kl", "reverse_kl", "jsd", "mixed_kl")
 ALL = {"ce": 0.7, "div": 1.0, "advantage": -0.8, "base_kl": 0.5}
 EXACT = {"rtol": 2e-7, "atol": 1e-10}
 
@@ -59,8 +60,9 @@ def objectives(draw: st.DrawFn) -> Objective:
     elif target == "partial":
         of_target = {"target_fraction": draw(st.floats(0.1, 1.0))}
     return Objective(
-        divergence="reverse_kl" if sampled else draw(st.sampled_from(["forward_kl", "reverse_kl", "jsd"])),
+        divergence="reverse_kl" if sampled else draw(st.sampled_from(FORMS)),
         jsd_beta=draw(st.floats(0.1, 0.9)),
+        forward_share=draw(st.floats(0.1, 0.9)),
         support=support,
         top_k=draw(st.integers(2, 6)),
         top_k_by=draw(st.sampled_from(["student", "teacher"])) if top_k else "student",
@@ -131,7 +133,7 @@ DIVERGENCES = {
     f"{divergence}-{support}-{top_k_by}": Objective(
         divergence=divergence, support=support, top_k=5, top_k_by=top_k_by, temperature=0.8, reference_kl=0.2
     )
-    for divergence in ("forward_kl", "reverse_kl", "jsd")
+    for divergence in FORMS
     for support, top_k_by in (
         ("full", "student"),
         ("topk_tail", "student"),
@@ -165,7 +167,7 @@ def test_bfloat16_heads_round_where_the_model_does(name: str, softcap: float | N
 def test_large_logits_stay_finite_and_exact() -> None:
     step = make_head_step([6], vocabulary=200, width=8, dtype=torch.float32, div=1.0)
     step = replace(step, hidden=[40 * hidden for hidden in step.hidden])
-    for divergence in ("forward_kl", "reverse_kl", "jsd"):
+    for divergence in FORMS:
         objective = Objective(divergence=divergence)
         readable, fused = step.readable(objective), step.fused(objective)
         assert fused.loss.isfinite()
@@ -199,7 +201,7 @@ def test_rows_longer_than_a_chunk(frozen: bool, stale: bool, ratio: Any, base_kl
     assert_same(step.readable(objective), step.fused(objective, chunk_tokens=4), **EXACT)
 
 
-@pytest.mark.parametrize("divergence", ["forward_kl", "reverse_kl", "jsd"])
+@pytest.mark.parametrize("divergence", FORMS)
 @pytest.mark.parametrize("clip", ["none", "entry", "token"])
 def test_a_divergence_and_a_tempered_reference_at_the_same_tokens(divergence: Any, clip: Any) -> None:
     """The divergence overwrites log-probabilities that the reference reads, so the reference must come first."""

@@ -7,10 +7,12 @@ The same numbers as `holdfast.objective.divergence`, which is their definition. 
     expected  [n, M, S]   E_i[log j] = Σ_v i(v)·log j(v) for every pair (i, j) of them
 
 Entropies and Kullback–Leibler divergences are differences of `expected`: KL(i‖j) = E_i[log i] − E_i[log j]. With q the
-target and a a token's weight, every divergence has a gradient in the student's logits of one of two forms:
+target and a a token's weight, every divergence has a gradient in the student's logits with one of two terms:
 
     p·(a·r − a·E_p[r])      reverse KL and JSD; r stays in the student's slot of `logs`
     a·(mass·p − q)          forward KL; q stays in the target's slot of `probs`, and mass is its sum
+
+`mixed_kl` is the weighted sum of two divergences, so its gradient has both terms.
 
 A clip by entry leaves the clipped entries out of r or of q. The softmax's normalizer p stays as it is.
 """
@@ -29,7 +31,10 @@ NEWTON_STEPS = 40
 
 @dataclass(frozen=True, slots=True)
 class Gradient:
-    """A divergence's gradient per unit of weight: p·(scale·r − center), or mass·p − q if `mass` is given."""
+    """A divergence's gradient per unit of weight: p·(scale·r − center) + share·(mass·p − q).
+
+    The first term is there if `center` is given, the second if `mass` is.
+    """
 
     factor: Tensor | float
     """[n], by which a clip of the token's divergence multiplies all of it."""
@@ -38,6 +43,7 @@ class Gradient:
     """[n], scale·E_p[r]."""
     mass: Tensor | None = None
     """[n], Σ_v q(v) over the entries that are not clipped."""
+    share: float = 1.0
 
 
 def expected_log_probs(probs: Tensor, logs: Tensor, out: Tensor) -> None:
@@ -73,7 +79,7 @@ def full_divergence(
     by_entry, beta = objective.clip == "entry", objective.jsd_beta
     summands: Tensor | None = None
     clipped = torch.empty(0)
-    scale, center, mass = 1.0, None, None
+    scale, center, mass, share = 1.0, None, None, 1.0
     if objective.divergence == "forward_kl":
         value = expected[:, target, target] - expected[:, target, 0]
         mass = torch.ones_like(value)
@@ -90,6 +96,17 @@ def full_divergence(
             # A summand p·log(p/q) has the derivative log(p/q) + 1 in p. The 1 cancels in a sum over all entries, but
             # not in a sum over the entries that are left.
             center = _mean_of_kept(r.add_(1.0), p, clipped)
+    elif objective.divergence == "mixed_kl":
+        share = objective.forward_share
+        scale = 1 - share
+        reverse = expected[:, 0, 0] - expected[:, 0, target]
+        value = share * (expected[:, target, target] - expected[:, target, 0]) + scale * reverse
+        r, center, mass = log_p.sub_(log_q), scale * reverse, torch.ones_like(value)
+        if by_entry:
+            summands = torch.mul(r, p, out=log_q).mul_(scale).addcmul_(r, q, value=-share)
+            clipped = summands > objective.clip_at
+            center = scale * _mean_of_kept(r.add_(1.0), p, clipped)  # the 1 as for the reverse KL
+            mass = q.masked_fill_(clipped, 0.0).sum(-1)
     else:
         scale = 1 - beta
         # If an entry is 0 on both sides, so is the mixture m there. Its summand is 0 for any finite log m.
@@ -111,7 +128,7 @@ def full_divergence(
             log_p.sub_(log_m)
         center = (1 - beta) * center
     factor = token_clip_factor(value, objective)
-    gradient = Gradient(factor, scale, center, mass)
+    gradient = Gradient(factor, scale, center, mass, share)
     if summands is None:
         return TokenDivergence(value * factor, token_clipped(value, objective)), gradient
     share = clipped.sum(-1).to(value.dtype) / clipped.shape[-1]
@@ -133,14 +150,16 @@ def logit_gradient(
         torch.mul(student, rest, out=out)
         return
     weight = (weight * gradient.factor).unsqueeze(-1)
-    # Both forms fold `rest` into the divergence's own factor of p, so that the vocabulary is passed over once less.
+    # `rest` is folded into the divergence's own factor of p, so that the vocabulary is passed over once less.
+    if gradient.mass is not None:
+        rest = rest + weight * gradient.share * gradient.mass.unsqueeze(-1)
+    if gradient.center is not None:
+        out.mul_(weight * gradient.scale).add_(rest - weight * gradient.center.unsqueeze(-1)).mul_(student)
+    else:
+        torch.mul(student, rest, out=out)
     if gradient.mass is not None:
         assert target is not None
-        student.mul_(rest + weight * gradient.mass.unsqueeze(-1))
-        torch.addcmul(student, probs[:, target], weight, value=-1, out=out)
-    else:
-        assert gradient.center is not None
-        out.mul_(weight * gradient.scale).add_(rest - weight * gradient.center.unsqueeze(-1)).mul_(student)
+        out.addcmul_(probs[:, target], weight, value=-gradient.share)
 
 
 def _mean_of_kept(values: Tensor, probs: Tensor, clipped: Tensor) -> Tensor:

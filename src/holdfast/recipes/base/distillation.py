@@ -33,14 +33,17 @@ class DivergenceSettings(CorrectionSettings):
 
     used_if: ClassVar[Mapping[str, tuple[Condition, ...]]] = {
         "jsd_beta": ({"divergence": ("jsd",)},),
+        "forward_share": ({"divergence": ("mixed_kl",)},),
         "top_k": ({"support": TOP_K},),
         "top_k_by": ({"support": TOP_K},),
     }
 
     divergence: Divergence = "forward_kl"
-    """Forward KL(teacher‖student), reverse KL(student‖teacher), or the generalized JSD."""
+    """Forward KL(teacher‖student), reverse KL(student‖teacher), the generalized JSD, or a weighted sum of both KLs."""
     jsd_beta: float = Field(default=0.5, gt=0, lt=1)
     """Weight of the teacher in the JSD's mixture."""
+    forward_share: float = Field(default=0.5, gt=0, lt=1)
+    """Weight of the forward KL in `mixed_kl`; the rest is the reverse KL's."""
     support: Support = "full"
     """The vocabulary entries that the divergence sums over. `topk_tail` adds one entry for all others,
     `topk_renormalized` drops them, `sampled` estimates from the sampled token alone."""
@@ -59,6 +62,7 @@ class DivergenceSettings(CorrectionSettings):
         return Objective(
             divergence=self.divergence,
             jsd_beta=self.jsd_beta,
+            forward_share=self.forward_share,
             support=self.support,
             top_k=self.top_k,
             top_k_by=by,

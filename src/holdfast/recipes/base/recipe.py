@@ -105,6 +105,10 @@ class Recipe(BaseModel):
         """`needs`, plus what these settings need."""
         return self.needs
 
+    def shows_strangers(self) -> bool:
+        """Whether the teacher sees another example of the task, `Group.stranger`."""
+        return False
+
     def uses_base(self) -> bool:
         """Whether the model before the stream is needed: to restart a teacher, as an anchor, or to sample."""
         teacher, rollouts = self.teacher(), self.rollouts()

@@ -44,7 +44,12 @@ def signal_in_words(teacher: TeacherSpec | None, objective: Objective) -> str:
     """The signal of every token."""
     if teacher is None:
         return "cross-entropy" if objective.policy_gradient is None else "policy gradient"
-    divergence = {"forward_kl": "forward KL", "reverse_kl": "reverse KL", "jsd": f"JSD({objective.jsd_beta:g})"}
+    divergence = {
+        "forward_kl": "forward KL",
+        "reverse_kl": "reverse KL",
+        "jsd": f"JSD({objective.jsd_beta:g})",
+        "mixed_kl": f"{objective.forward_share:g} forward KL + {1 - objective.forward_share:g} reverse KL",
+    }
     support = {
         "full": "full vocabulary",
         "topk_tail": f"{objective.top_k_by}'s top {objective.top_k} and tail",

@@ -66,14 +66,20 @@ class Ramp(Controller):
 
 @dataclass(frozen=True)
 class Until(Controller):
-    """One value for the first `steps` of a stage, then another."""
+    """One value for the first `steps` of a stage, then another.
+
+    Args:
+        of_stage: whether `steps` is a fraction of the stage.
+    """
 
     before: float
     after: float
-    steps: int
+    steps: float
+    of_stage: bool = False
 
     def value(self, moment: Moment) -> float:
-        return self.before if moment.step < self.steps else self.after
+        steps = self.steps * moment.steps if self.of_stage else self.steps
+        return self.before if moment.step < steps else self.after
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,9 @@ from typing import Literal
 
 from holdfast.renamed import refuse_moved_names
 
-Divergence = Literal["forward_kl", "reverse_kl", "jsd"]
-"""forward_kl = KL(teacher‖student), reverse_kl = KL(student‖teacher), jsd = generalized Jensen–Shannon divergence."""
+Divergence = Literal["forward_kl", "reverse_kl", "jsd", "mixed_kl"]
+"""forward_kl = KL(teacher‖student), reverse_kl = KL(student‖teacher), jsd = generalized Jensen–Shannon divergence,
+mixed_kl = forward_share · forward_kl + (1 − forward_share) · reverse_kl."""
 
 Support = Literal["full", "topk_tail", "topk_renormalized", "sampled"]
 """The vocabulary entries that a divergence sums over; `sampled` is the estimate from the sampled token."""
@@ -142,6 +143,7 @@ class Objective:
 
     Args:
         jsd_beta: weight of the target in the mixture m = (1−beta)·student + beta·target.
+        forward_share: for `mixed_kl`, the weight of the forward KL.
         top_k_by: whose most likely entries a top-k support has.
         sampled_baseline: for support `sampled`. `kl` subtracts the mean of the token advantage over all tokens,
             −KL(student‖target) (vOPD). `topk_kl` subtracts the same with both renormalized on the student's `top_k`
@@ -166,6 +168,7 @@ class Objective:
 
     divergence: Divergence = "forward_kl"
     jsd_beta: float = 0.5
+    forward_share: float = 0.5
     support: Support = "full"
     top_k: int = 100
     top_k_by: Side = "student"
@@ -237,6 +240,11 @@ class Objective:
             raise ValueError(
                 f"the JSD is always 0 at jsd_beta {self.jsd_beta:g}; set a value between 0 and 1, or divergence: "
                 "forward_kl or reverse_kl"
+            )
+        if self.divergence == "mixed_kl" and not 0 < self.forward_share < 1:
+            raise ValueError(
+                f"forward_share is {self.forward_share:g}, so mixed_kl mixes nothing; set a value between 0 and 1, or "
+                "divergence: forward_kl or reverse_kl"
             )
 
     def _check_support(self) -> None:

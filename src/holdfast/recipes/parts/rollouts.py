@@ -17,11 +17,19 @@ class Revision:
     Args:
         if_right, if_wrong: the cues.
         threshold: reward from which an answer is right.
+        of_right_answers: right answers are revised too.
+        with_trajectories: a right revision of a wrong answer is also part of a third row. Its prompt is the answer's
+            own, and its completion is the answer, the cue and the revision.
     """
 
     if_right: str
     if_wrong: str
     threshold: float
+    of_right_answers: bool = True
+    with_trajectories: bool = False
+
+    def is_right(self, row: Row) -> bool:
+        return row.reward >= self.threshold
 
     def prefix(self, answer: str, reward: float) -> str:
         """The text that the model continues with a revision: its answer, then the cue."""
@@ -40,12 +48,14 @@ class RolloutSpec:
         top_p: keep the fewest of these whose probabilities sum to it; 1 keeps all.
         prompt: the prompt that is sampled from. `teacher`: the prompt that the recipe shows to the teacher, which must
             follow from the example alone. Rows then have the student's prompt and `source_logprobs`.
+        once: with samples of the base, a prompt has the same samples each time it comes. Their random draws are named
+            after the example.
         num_iterations: optimizer steps on one rollout batch.
         with_demonstration: with samples, each prompt's demonstration is the last row of its group.
         demonstration_share: the fraction of prompts that `with_demonstration` applies to, evenly spaced over a
             stage's batches.
-        revision: each sample is revised once. The text after the cue is a separate row, marked `revised`; its prompt
-            ends in the answer and the cue. A controller may change this between rollout batches.
+        revision: samples are revised once. The text after the cue is a separate row, marked `revised`; its prompt ends
+            in the answer and the cue. A controller may change this between rollout batches.
         replay_ratio: replayed prompts of earlier stages' tasks, per prompt of the stage. They have groups of their own,
             with demonstrations or with new samples, as the stage has.
         replay_buffer_size: examples of each earlier task that can be replayed; None for all.
@@ -62,6 +72,7 @@ class RolloutSpec:
     top_k: int = 0
     top_p: float = 1.0
     prompt: Literal["own", "teacher"] = "own"
+    once: bool = False
     num_iterations: int = 1
     with_demonstration: bool = False
     demonstration_share: float = 1.0
@@ -77,6 +88,8 @@ class RolloutSpec:
             raise ValueError(f"the sampling temperature is {self.temperature:g}; it must be above 0")
         if self.prompt == "teacher" and not self.is_sampled:
             raise ValueError("prompt: teacher needs samples; demonstrations are not sampled from any prompt")
+        if self.once and self.source != "base":
+            raise ValueError("once is for samples of the base: another model would not write the same again")
         if self.top_k < 0:
             raise ValueError(f"top_k is {self.top_k}; set a number of tokens, or 0 for all")
         if not 0 < self.top_p <= 1:
@@ -138,7 +151,8 @@ class NearFutureSpec:
         fast_rate, slow_rate: rates of the moving averages of the reward.
         least_gain: the reward stalls if the fast average is less than this above the slow one.
         patience: rollout batches for which it must stall.
-        entropy_share: the entropy must have fallen below this fraction of its value at the last trigger.
+        entropy_share: the entropy of samples must have fallen below this fraction of its value at the last trigger;
+            None if a stall is enough.
         failures: the prompts that failed most often, on which quality is measured.
         rounds: maximum number of roll-backs in a stage.
     """
@@ -149,11 +163,11 @@ class NearFutureSpec:
     steps: int = 0
     every: int = 5
     candidates: int = 4
-    fast_rate: float = 0.3
-    slow_rate: float = 0.1
+    fast_rate: float = 0.5
+    slow_rate: float = 0.2
     least_gain: float = 0.01
-    patience: int = 5
-    entropy_share: float = 0.8
+    patience: int = 4
+    entropy_share: float | None = 0.8
     failures: int = 32
     rounds: int = 1
 

@@ -107,6 +107,21 @@ def digest_of(data: Any) -> str:
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
+def sample_entropy(rows: Iterable[Row]) -> float | None:
+    """Mean −log p of the tokens of the student's own samples of the stage's task, in nats; None without samples.
+
+    It is an unbiased estimate of the entropy at these tokens. Unlike the entropy of a step's loss, it includes the rows
+    that have no signal.
+    """
+    surprises = [
+        -row.sampled_logprobs[t]
+        for row in rows
+        if row.sampled_logprobs is not None and not row.replayed
+        for t in row.loss_positions()
+    ]
+    return sum(surprises) / len(surprises) if surprises else None
+
+
 def rate_by_prompt(rows: Iterable[Row], success_threshold: float) -> dict[str, float]:
     """Success rate of the student's own samples of the stage's task, by example id."""
     successes: dict[str, list[bool]] = {}

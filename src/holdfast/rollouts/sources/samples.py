@@ -32,14 +32,19 @@ class Samples:
         Args:
             groups: get the rows.
             prompts: in the order of the groups; each is judged by its own task.
-            name: of the random draws.
+            name: of the random draws, unless the samples are those of the example.
         """
         count = self._spec.num_generations
         requests = [
             self._sampler.request(
-                prompt.sampling_prompt_ids or prompt.prompt_ids, derive_seed(self._seed, *name, place, generation)
+                prompt.sampling_prompt_ids or prompt.prompt_ids,
+                derive_seed(
+                    self._seed,
+                    *(("once", task.name, prompt.example.id) if self._spec.once else (*name, place)),
+                    generation,
+                ),
             )
-            for place, (_, prompt) in enumerate(prompts)
+            for place, (task, prompt) in enumerate(prompts)
             for generation in range(count)
         ]
         # One call for all prompts, own and replayed: the engine fills its memory best when it has all requests.

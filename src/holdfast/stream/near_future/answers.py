@@ -24,7 +24,7 @@ from holdfast.model.policy import Policy
 from holdfast.model.processes import Processes
 from holdfast.recipes.parts.rollouts import NearFutureSpec
 from holdfast.rollouts.collect import Collector
-from holdfast.rollouts.sources.near_future import AnswerPool, digest_of, rate_by_prompt
+from holdfast.rollouts.sources.near_future import AnswerPool, digest_of, rate_by_prompt, sample_entropy
 from holdfast.rollouts.training_prompts import TrainingPrompt
 from holdfast.store.files import read_json
 from holdfast.store.run_directory import RunDirectory
@@ -109,12 +109,22 @@ class NearFuture:
         Raises:
             ConfigError: a stage is too short.
         """
-        for task, count in steps.items() if self.spec is not None else ():
-            if self.spec is not None and self.spec.steps > count:
+        if self.spec is None:
+            return
+        for task, count in steps.items():
+            if self.spec.steps > count:
                 raise ConfigError(
                     f"the recipe rolls back after {self.spec.steps} steps, but the stage has only {count}",
                     where=f"task {task!r}",
                     fix="lower scout_steps, or raise the stage's steps",
+                )
+            batches = -(-count // self.collector.spec.num_iterations)
+            if self.spec.kind == "stalled" and self.spec.patience > batches:
+                raise ConfigError(
+                    f"the recipe rolls back if the reward stalls for {self.spec.patience} rollout batches, but the "
+                    f"stage has only {batches}",
+                    where=f"task {task!r}",
+                    fix="lower patience, or raise the stage's steps",
                 )
 
     def needs_checkpoint(self, step: int) -> bool:
@@ -144,7 +154,11 @@ class NearFuture:
         """
         if self.trigger is not None and self.spec is not None:
             rates = rate_by_prompt(rows, self.spec.success_threshold) if first else {}
-            self.trigger.see(step, record, rates)
+            self.trigger.see(step, record.get("reward"), sample_entropy(rows) if first else None, rates)
+
+    def numbers(self) -> dict[str, float | None]:
+        """What the trigger watches, for the step's line of metrics.jsonl; empty if it only counts steps."""
+        return {} if self.trigger is None else self.trigger.numbers()
 
     def choose(self, task: Task, stage: int) -> Return | None:
         """Choose the pair of checkpoints to go back to and to answer with.

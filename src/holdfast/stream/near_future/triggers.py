@@ -22,13 +22,17 @@ class Trigger(Protocol):
     def is_return_point(self, step: int) -> bool:
         """Whether the run may later roll back to the point after `step` steps of the stage."""
 
-    def see(self, step: int, metrics: Mapping[str, Any], success_rates: Mapping[str, float]) -> None:
+    def see(self, step: int, reward: float | None, entropy: float | None, success_rates: Mapping[str, float]) -> None:
         """Take in a step.
 
         Args:
-            metrics: its line of metrics.jsonl.
+            reward: mean reward of a new rollout batch; None for later steps on it.
+            entropy: of its samples, in nats per token; likewise.
             success_rates: by prompt, the share of correct samples in a new rollout batch; empty for later steps on it.
         """
+
+    def numbers(self) -> dict[str, float | None]:
+        """What it watches, for metrics.jsonl."""
 
     def failed_prompts(self) -> list[str]:
         """Ids of the prompts that the quality of answers is measured on: those that failed most often."""
@@ -77,9 +81,12 @@ class AfterSteps:
     def is_return_point(self, step: int) -> bool:
         return step == 0 and not self.done
 
-    def see(self, step: int, metrics: Mapping[str, Any], success_rates: Mapping[str, float]) -> None:
+    def see(self, step: int, reward: float | None, entropy: float | None, success_rates: Mapping[str, float]) -> None:
         self.step = step
         self.failures.see(success_rates)
+
+    def numbers(self) -> dict[str, float | None]:
+        return {}
 
     def failed_prompts(self) -> list[str]:
         return self.failures.most_frequent(self.spec.failures)
@@ -118,6 +125,7 @@ class WhenStalled:
     slow_reward: float | None = None
     """Moving averages. The reward rises while the fast one is above the slow one."""
     entropy: float | None = None
+    """Moving average of the samples' entropy, at the fast rate."""
     entropy_before: float | None = None
     """The entropy when the trigger last fired, or at the start of the stage."""
     stalled_batches: int = 0
@@ -130,22 +138,27 @@ class WhenStalled:
     def due(self) -> bool:
         if self.rounds >= self.spec.rounds or self.stalled_batches < self.spec.patience or not self.failures.counts:
             return False
+        if self.spec.entropy_share is None:
+            return True
         known = self.entropy is not None and self.entropy_before is not None
         return known and self.entropy < self.spec.entropy_share * self.entropy_before  # type: ignore[operator]
 
     def is_return_point(self, step: int) -> bool:
         return self.rounds < self.spec.rounds and step % self.spec.every == 0
 
-    def see(self, step: int, metrics: Mapping[str, Any], success_rates: Mapping[str, float]) -> None:
+    def see(self, step: int, reward: float | None, entropy: float | None, success_rates: Mapping[str, float]) -> None:
         self.failures.see(success_rates)
-        if (entropy := metrics.get("entropy")) is not None:
+        if entropy is not None:
             self.entropy = _moving_average(self.entropy, entropy, self.spec.fast_rate)
             self.entropy_before = self.entropy if self.entropy_before is None else self.entropy_before
-        if (reward := metrics.get("reward")) is not None:
+        if reward is not None:
             self.fast_reward = _moving_average(self.fast_reward, reward, self.spec.fast_rate)
             self.slow_reward = _moving_average(self.slow_reward, reward, self.spec.slow_rate)
             stalled = self.fast_reward - self.slow_reward < self.spec.least_gain
             self.stalled_batches = self.stalled_batches + 1 if stalled else 0
+
+    def numbers(self) -> dict[str, float | None]:
+        return {"stalled_batches": self.stalled_batches, "sample_entropy": self.entropy}
 
     def failed_prompts(self) -> list[str]:
         return self.failures.most_frequent(self.spec.failures)
