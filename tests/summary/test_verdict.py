@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from guard_factory import guarded
-from holdfast.summary.verdict import comparison_verdict, matched_sentence, points, run_verdict
+from holdfast.summary.run_verdict import run_verdict
+from holdfast.summary.verdict import comparison_verdict, matched_sentence
+from holdfast.summary.words import points
 from summary_factory import FAILING, PROFILES, TASKS, make_comparison, make_run
 
 
@@ -241,8 +243,8 @@ def test_a_runs_verdict_follows_its_numbers() -> None:
 
 def test_a_run_that_lost_nothing_beyond_chance_says_so() -> None:
     run = make_run("sft", n=100)
-    for evaluation in run["evaluations"]:
-        for s in evaluation["scores"].values():
-            s["ci95"] = [0.0, 1.0]
-    assert "No earlier task or suite dropped by more than the choice of test items can explain." in run_verdict(run)
+    for entry in run["score_changes"]:
+        entry.update(outcome="not shown", p=0.4, p_holm=1.0)
+    said = "No earlier task or suite is shown to have fallen, by paired tests over the same items after Holm's "
+    assert f"{said}correction for 7 sets." in run_verdict(run)
     assert "2 of 4 stages are done" in " ".join(make_run("sft", stages=2, n=50)["verdict"])

@@ -1,4 +1,5 @@
-"""The verdict: plain sentences that follow from the numbers of a summary and claim no more than they show.
+"""The verdict on a comparison: plain sentences that follow from the numbers of a summary and claim no more than they
+show. `holdfast.summary.run_verdict` has the verdict on a run.
 
 The first sentence is the headline. Fractions are written as points (percentage points). The rules for claims:
 
@@ -15,17 +16,9 @@ from collections.abc import Sequence
 from holdfast.measure.metrics import METRICS
 from holdfast.measure.scores import mean
 from holdfast.measure.statistics import largest_margin
-from holdfast.summary.guard_sentences import guard_in_comparison, guard_in_run
-from holdfast.summary.likelihood import unjudged_headline, unjudged_in_comparison, unjudged_sentences, unjudged_sets
-from holdfast.summary.words import ALPHA, SummaryPart, count, join
-
-LEARNED = 0.5
-"""A judged task counts as learned from this score on, right after its own stage."""
-
-
-def points(fraction: float) -> str:
-    """A fraction as percentage points with one decimal; never "-0.0"."""
-    return f"{round(100 * fraction, 1) + 0.0:.1f}"
+from holdfast.summary.guard_sentences import guard_in_comparison
+from holdfast.summary.likelihood import unjudged_in_comparison, unjudged_sets
+from holdfast.summary.words import ALPHA, LEARNED, SummaryPart, change_in_words, count, join, points
 
 
 def is_shown(entry: SummaryPart) -> bool:
@@ -36,13 +29,6 @@ def is_shown(entry: SummaryPart) -> bool:
 def is_shown_alone(entry: SummaryPart) -> bool:
     """Whether the difference would be significant as the only comparison, but is not after correction."""
     return entry["p"] is not None and entry["p"] < ALPHA and not is_shown(entry)
-
-
-def _change(loss: float) -> str:
-    """What happened to earlier tasks and retention suites."""
-    if loss < 0:
-        return f"gained {points(-loss)} points on earlier skills"
-    return f"forgot {points(loss)} points of earlier skills"
 
 
 def _evidence(entry: SummaryPart, sign: float = 1.0) -> str:
@@ -140,7 +126,7 @@ def _headline(
     if len(recipes) == 1:
         (only,) = recipes
         loss = only["metrics"]["loss_of_earlier"]["mean"]
-        change = "" if loss is None else f" and {_change(loss)}"
+        change = "" if loss is None else f" and {change_in_words(loss)}"
         final = points(only["metrics"]["final_score"]["mean"])
         runs = count(only["runs"], "run")
         return [f"{only['label']} scored {final} points on {tasks} at the end{change} ({runs})."]
@@ -333,68 +319,3 @@ def _scope(summary: SummaryPart, recipes: Sequence[SummaryPart]) -> list[str]:
             f"The smallest set has {smallest} items. They give one model's score to within {margin} points."
         )
     return sentences
-
-
-def run_verdict(summary: SummaryPart) -> list[str]:
-    """The verdict on one run's summary, headline first."""
-    metrics, label = summary["metrics"], summary["label"]
-    if (headline := unjudged_headline(summary)) is not None:
-        rest = [*guard_in_run(summary), *_lost_beyond_chance(summary), _ONE_RUN]
-        return [headline, *_incomplete(summary), *unjudged_sentences(summary), *rest]
-    if metrics is not None and len(summary["evaluations"]) > 1 and metrics["final_score"]["mean"] is None:
-        rest = [*guard_in_run(summary), *_lost_beyond_chance(summary)]
-        return [_watched(summary), *unjudged_sentences(summary), *rest]
-    if metrics is None or metrics["final_score"]["mean"] is None:
-        return ["No stage is finished yet, so there is nothing to conclude about learning or forgetting."]
-    stages, loss = len(summary["evaluations"]) - 1, metrics["loss_of_earlier"]["mean"]
-    change = "" if loss is None else f" and {_change(loss)}"
-    final = points(metrics["final_score"]["mean"])
-    judged = "judged " if set(unjudged_sets(summary)) & set(summary["order"][:stages]) else ""
-    sentences = [f"After {count(stages, 'stage')} {label} scored {final} points on the {judged}tasks{change}."]
-    sentences += _incomplete(summary)
-    if metrics["learning"]["mean"] is not None:
-        reached = "; ".join(f"{task} {points(value)}" for task, value in metrics["learned_score"]["per_task"].items())
-        gain = points(metrics["learning"]["mean"])
-        sentences.append(f"Scores right after a task's own stage: {reached}; on average {gain} points above the base.")
-    failed = [task for task, value in metrics["learned_score"]["per_task"].items() if value < LEARNED]
-    if failed:
-        sentences.append(f"Not learned (below {points(LEARNED)} points right after its own stage): {join(failed)}.")
-    sentences += unjudged_sentences(summary)
-    sentences += guard_in_run(summary)
-    sentences += _lost_beyond_chance(summary)
-    return [*sentences, _ONE_RUN]
-
-
-_ONE_RUN = "This is one run. Another seed or task order may give a different result."
-
-
-def _incomplete(summary: SummaryPart) -> list[str]:
-    done, planned = len(summary["evaluations"]) - 1, len(summary["order"])
-    return [f"The run is not complete: {done} of {planned} stages are done."] if done < planned else []
-
-
-def _watched(summary: SummaryPart) -> str:
-    """The headline of a run whose own task is not scored, such as a run that the callback watches."""
-    loss, label = summary["metrics"]["loss_of_earlier"]["mean"], summary["label"]
-    if loss is None:
-        return f"{label} was trained. Its own task is not scored here."
-    return f"After training {label} {_change(loss)}. Its own task is not scored here."
-
-
-def _lost_beyond_chance(summary: SummaryPart) -> list[str]:
-    """Sets whose intervals before and at the end do not overlap: a cautious test, over items, of a drop."""
-    evaluations, order = summary["evaluations"], summary["order"]
-    since = {task: stage for stage, task in enumerate(order, 1)}
-    losses: dict[str, float] = {}
-    for name in summary["metrics"]["loss_of_earlier"]["per_set"]:
-        before, end = evaluations[since.get(name, 0)]["scores"][name], evaluations[-1]["scores"][name]
-        if end["ci95"][1] < before["ci95"][0]:
-            losses[name] = before["mean"] - end["mean"]
-    if not summary["metrics"]["loss_of_earlier"]["per_set"]:
-        return []
-    if not losses:
-        which = "judged earlier task" if unjudged_sets(summary) else "earlier task"
-        return [f"No {which} or suite dropped by more than the choice of test items can explain."]
-    worst = sorted(losses, key=losses.__getitem__, reverse=True)
-    listed = "; ".join(f"{name} by {points(losses[name])} points" for name in worst)
-    return [f"Dropped by more than the choice of test items can explain (95% CIs do not overlap): {listed}."]
