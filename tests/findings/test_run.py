@@ -516,11 +516,14 @@ def test_recipes_are_ordered_by_improvement_minus_forgetting() -> None:
 
 def test_the_table_has_the_budgets_and_the_scores_of_arms() -> None:
     table = budgets(Evidence({"a": [_ended(0.8, 0.1), _ended(0.6, 0.1)]}, {}))
-    (row,) = table.rows
+    row, base = table.rows
     budget = make_run()["budget"]
     cells = dict(zip(table.head, row, strict=True))
     assert (cells["run"], cells["score after the stage"], cells["forgetting"]) == ("a", "70.0", "10.0")
     assert cells["generated tokens"] == f"{budget['generated_tokens']:,}"
+    untrained = dict(zip(table.head, base, strict=True))
+    assert (untrained["run"], untrained["steps"], untrained["forgetting"]) == ("untrained", "0", "0.0")
+    assert untrained["score at the end"] == untrained["score after the stage"]
 
 
 def test_every_recipe_is_compared_unless_the_tasks_lack_its_data() -> None:

@@ -130,7 +130,22 @@ def test_a_single_task_that_was_not_learned_is_named(two: dict[str, Any]) -> Non
         if r["label"] == "sdft":
             r["summary"]["metrics"]["learned_score"]["per_task"]["tools"] = 0.3
     sentences = [s for s in comparison_verdict(summary) if s.startswith("Not learned")]
-    assert sentences == ["Not learned (below 50.0 points right after a task's own stage): tools by sdft (30.0)."]
+    why = "below 50.0 points right after a task's own stage, or no gain over the base"
+    assert sentences == [f"Not learned ({why}): tools by sdft (30.0)."]
+
+
+def test_a_task_that_the_base_could_do_was_not_learned(two: dict[str, Any]) -> None:
+    """A recipe whose tasks score 90 points before and after their stages once counted as one that learned them."""
+    summary = copy.deepcopy(two)
+    for r in summary["runs"]:
+        if r["label"] == "sdft":
+            r["summary"]["metrics"]["learning"]["per_task"]["tools"] = -0.01
+    assert any("tools by sdft (" in s and ", not above the base)" in s for s in comparison_verdict(summary))
+    sdft = next(r for r in summary["recipes"] if r["label"] == "sdft")
+    sdft["metrics"]["learning"]["mean"] = 0.0
+    verdict = comparison_verdict(summary)
+    assert verdict[0].startswith("Only sft learned the tasks")
+    assert any(s.startswith("sdft (") and ", not above the base) failed to learn the tasks" in s for s in verdict)
 
 
 def test_best_and_worst_are_those_of_the_numbers(four: dict[str, Any]) -> None:

@@ -129,6 +129,16 @@ def test_choices_are_scored_by_likelihood(folder: Path, policy: Policy) -> None:
     assert (numbers["n"], numbers["length"], numbers["truncated"]) == (9, 0.0, 0.0)
     assert [sample["id"] for sample in measured.samples(3)] == ["quiz-0", "quiz-3", "quiz-6"]
     assert measured.samples(0) == []
+    assert numbers["most_frequent"]["count"] >= 1
+
+
+def test_chance_is_the_mean_over_items_of_1_of_the_number_of_choices(folder: Path) -> None:
+    assert suite(folder / "quiz.yaml").chance == pytest.approx(1 / 3)
+    assert suite(folder / "both-true.yaml").chance == pytest.approx(1 / 3)
+    assert suite(folder / "quiz.yaml", metric="acc_norm").chance == pytest.approx(1 / 3)
+    assert suite(folder / "generated.yaml", metric="parts").chance == 0.0
+    stated = {"name": "suite", "lm_eval": str(folder / "quiz.yaml"), "chance": 0.4}
+    assert load_suite(SuiteSettings.model_validate(stated)).chance == 0.4
 
 
 def _log_likelihood(policy: Policy, prompt: str, answer: str) -> float:

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from holdfast.reporting.figure import Figure, Spec, color, layout, line, plot_text, symbol, whiskers
 from holdfast.reporting.number_format import ShownEstimate, interval_text, number, percent
 from holdfast.reporting.view import RecipeView, RunView, SummaryView
-from holdfast.summary.untrained import UNTRAINED
 
 # The drawing area in pixels on a wide screen. Labels are placed for it; a narrow screen shows no labels.
 WIDTH, HEIGHT = 960, 390
@@ -51,7 +50,7 @@ def tradeoff_figure(view: SummaryView) -> Figure | None:
         traces.append({**path, "name": "Pareto front", "hoverinfo": "skip"})
     traces += [_run_dots(recipe, dots[recipe.index]) for recipe, _, _ in placed if len(dots[recipe.index]) > 1]
     traces += [_mean_mark(recipe, lost, final, corner) for (recipe, lost, final), corner in zip(placed, corners)]
-    traces += [_untrained_mark(base)] if base is not None else []
+    traces += [_untrained_mark(base, view.untrained_label)] if base is not None else []
     alt_text = [
         f"{recipe.label}: final score {percent(final.mean)}%, forgetting {percent(lost.mean)} points"
         for recipe, lost, final in placed
@@ -62,8 +61,8 @@ def tradeoff_figure(view: SummaryView) -> Figure | None:
         title="Learning against forgetting",
         note="Up and to the left is better. "
         + ("There is one run per recipe, so there are no CIs. " if view.single else MARKS)
-        + "A ring marks the Pareto front: no other recipe has both a higher final score and less forgetting. The cross is "
-        "the base without training, which is not on the front.",
+        + "A ring marks the Pareto front: no other recipe has both a higher final score and less forgetting."
+        + ("" if base is None else " The cross is the base without training."),
         alt=f"Scatter plot. {'; '.join(alt_text)}. On the Pareto front: {on_front or 'none'}.",
         spec={
             "data": traces,
@@ -85,7 +84,7 @@ def tradeoff_figure(view: SummaryView) -> Figure | None:
             )
             for recipe, lost, final in placed
         )
-        + (() if base is None else ((UNTRAINED, percent(base), "", percent(0.0), "", "no"),)),
+        + (() if base is None else ((view.untrained_label, percent(base), "", percent(0.0), "", "no"),)),
     )
 
 
@@ -134,7 +133,7 @@ def _mean_mark(recipe: RecipeView, lost: ShownEstimate, final: ShownEstimate, co
     }
 
 
-def _untrained_mark(final: float) -> Spec:
+def _untrained_mark(final: float, label: str) -> Spec:
     """The base: it has forgotten nothing, and learned nothing."""
     return {
         "type": "scatter",
@@ -142,7 +141,7 @@ def _untrained_mark(final: float) -> Spec:
         "x": [0.0],
         "y": [100 * final],
         "marker": {"color": "@muted", "symbol": "x-thin-open", "size": 12, "line": {"width": 2}},
-        "name": UNTRAINED,
+        "name": label,
         "hovertemplate": "final score %{y:.1f}%<br>forgetting 0 points<extra>%{fullData.name}</extra>",
     }
 

@@ -99,6 +99,7 @@ class SummaryView:
 
     Attributes:
         untrained: metrics of the base itself, which stands beside the recipes of a comparison; empty for a run.
+        untrained_label: what it is called.
     """
 
     def __init__(self, summary: Mapping[str, Any]) -> None:
@@ -115,6 +116,7 @@ class SummaryView:
         self.untrained: dict[str, ShownEstimate] = {
             name: estimate(value) for name, value in (arm.get("metrics") or {}).items()
         }
+        self.untrained_label = str(arm.get("label") or "")
         self.seeds: list[int] = [summary["seed"]] if self.is_run and "seed" in summary else summary.get("seeds") or []
 
     @property

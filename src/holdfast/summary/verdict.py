@@ -18,7 +18,7 @@ from holdfast.measure.scores import mean
 from holdfast.measure.statistics import largest_margin
 from holdfast.summary.guard_sentences import guard_in_comparison
 from holdfast.summary.likelihood import unjudged_in_comparison, unjudged_sets
-from holdfast.summary.words import ALPHA, LEARNED, SummaryPart, change_in_words, count, join, points
+from holdfast.summary.words import ALPHA, LEARNED, SummaryPart, change_in_words, count, has_learned, join, points
 
 
 def is_shown(entry: SummaryPart) -> bool:
@@ -90,7 +90,7 @@ def comparison_verdict(summary: SummaryPart) -> list[str]:
         return [*unjudged, *rest]
     if not recipes:
         return ["No run is complete yet, so there is nothing to conclude.", *_stopped(summary)]
-    able = [r for r in recipes if r["metrics"]["learned_score"]["mean"] >= LEARNED]
+    able = [r for r in recipes if has_learned(r["metrics"])]
     learned = [r["label"] for r in able]
     pairs = [m for m in summary["matched"] if m["a"] in learned and m["b"] in learned]
     fair = [m for m in pairs if m["difference"] is not None]
@@ -218,16 +218,19 @@ def _not_learned(summary: SummaryPart, recipes: Sequence[SummaryPart]) -> list[s
     failed, partly = [], []
     for recipe in recipes:
         label, learned = recipe["label"], recipe["metrics"]["learned_score"]["mean"]
-        if learned < LEARNED:
-            failed.append(f"{label} ({points(learned)})")
+        if not has_learned(recipe["metrics"]):
+            failed.append(f"{label} ({_not_enough(learned)})")
             continue
         runs = [r["summary"] for r in summary["runs"] if r["label"] == label and r["summary"]["status"] == "complete"]
-        learned_by_run = [run["metrics"]["learned_score"]["per_task"] for run in runs if run["metrics"]]
+        metrics = [run["metrics"] for run in runs if run["metrics"]]
         for task in summary["tasks"]:
-            average = mean(per_task[task] for per_task in learned_by_run if task in per_task)
-            if average is not None and average < LEARNED:
-                partly.append(f"{task} by {label} ({points(average)})")
-    below = f"below {points(LEARNED)} points right after a task's own stage"
+            average, gain = (
+                mean(per_task[task] for m in metrics if task in (per_task := m[name]["per_task"]))
+                for name in ("learned_score", "learning")
+            )
+            if average is not None and (average < LEARNED or (gain is not None and gain <= 0)):
+                partly.append(f"{task} by {label} ({_not_enough(average)})")
+    below = f"below {points(LEARNED)} points right after a task's own stage, or no gain over the base"
     sentences = []
     if failed:
         its = "its" if len(failed) == 1 else "their"
@@ -237,6 +240,11 @@ def _not_learned(summary: SummaryPart, recipes: Sequence[SummaryPart]) -> list[s
     if partly:
         sentences.append(f"Not learned ({below}): {'; '.join(partly)}.")
     return sentences
+
+
+def _not_enough(score: float) -> str:
+    """A score, and why it is not called learned if it is high enough."""
+    return points(score) if score < LEARNED else f"{points(score)}, not above the base"
 
 
 def _extremes(summary: SummaryPart, recipes: Sequence[SummaryPart], name: str) -> list[str]:

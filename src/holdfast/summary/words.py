@@ -28,6 +28,13 @@ LEARNED = 0.5
 """A judged task counts as learned only from this score on, right after its own stage."""
 
 
+def has_learned(metrics: SummaryPart) -> bool:
+    """Whether a recipe learned, by its metrics over runs: the tasks' mean score right after their own stages is at
+    least `LEARNED`, and above the base's: what the base could do was not learned."""
+    learned, gain = metrics["learned_score"]["mean"], metrics["learning"]["mean"]
+    return learned >= LEARNED and (gain is None or gain > 0)
+
+
 def points(fraction: float) -> str:
     """A fraction as percentage points with one decimal; never "-0.0"."""
     return f"{round(100 * fraction, 1) + 0.0:.1f}"

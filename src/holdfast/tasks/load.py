@@ -142,16 +142,16 @@ def load_task(settings: TaskSettings, seed: int = 0) -> Task:
         _refuse_other_data(settings, "lab")
         task = lab_task(settings.lab)
         train, test = _limited(task.train, settings), _limited(task.test, settings)
-        own = {"judged_by": BY_LAB, "chance": _chance(settings, task.chance)}
-        return replace(task, name=settings.name, train=train, test=test, **own)
+        task = replace(task, judged_by=BY_LAB, chance=_chance(settings, task.chance))
+        return replace(task, name=settings.name, train=train, test=test)
     if settings.gym is not None:
         from holdfast.tasks.reasoning_gym import gym_task
 
         _refuse_other_data(settings, "gym")
         task = gym_task(settings)
         train, test = _limited(task.train, settings), _limited(task.test, settings)
-        own = {"judged_by": f"reasoning-gym's {settings.gym}", "chance": _chance(settings, task.chance)}
-        return replace(task, train=train, test=test, **own)
+        task = replace(task, judged_by=f"reasoning-gym's {settings.gym}", chance=_chance(settings, task.chance))
+        return replace(task, train=train, test=test)
     assert settings.train is not None  # guaranteed by TaskSettings
     loaded = _loaded(settings, settings.train, "train")
     train, dropped = loaded.examples, loaded.dropped
@@ -181,15 +181,15 @@ def load_suite(settings: SuiteSettings) -> Suite:
 
         _refuse_other_data(settings, "lab")
         suite = lab_suite(settings.lab)
-        own = {"judged_by": BY_LAB, "chance": _chance(settings, suite.chance)}
-        return replace(suite, name=settings.name, test=_limited(suite.test, settings), **own)
+        suite = replace(suite, judged_by=BY_LAB, chance=_chance(settings, suite.chance))
+        return replace(suite, name=settings.name, test=_limited(suite.test, settings))
     if settings.gym is not None:
         from holdfast.tasks.reasoning_gym import gym_suite
 
         _refuse_other_data(settings, "gym")
         suite = gym_suite(settings)
-        own = {"judged_by": f"reasoning-gym's {settings.gym}", "chance": _chance(settings, suite.chance)}
-        return replace(suite, test=_limited(suite.test, settings), **own)
+        suite = replace(suite, judged_by=f"reasoning-gym's {settings.gym}", chance=_chance(settings, suite.chance))
+        return replace(suite, test=_limited(suite.test, settings))
     if settings.lm_eval is not None:
         from holdfast.tasks.lm_eval import LmEvalSuite
 
