@@ -172,10 +172,17 @@ def test_losses_are_compared_at_the_same_score() -> None:
 
 def test_distance_and_loss_are_of_the_first_stage() -> None:
     """The earlier task is on neither side, as it would be at the stream's end."""
-    scores = [{"old": {"mean": 0.9}, "new": {"kl_to_base": None}}, {"old": {"mean": 0.6}, "new": {"kl_to_base": 0.25}}]
+    scores: list[dict[str, Any]] = [
+        {"old": {"mean": 0.9, "n": 50}, "empty": {"mean": 0.0, "n": 50}, "new": {"kl_to_base": None}},
+        {"old": {"mean": 0.6, "n": 50}, "empty": {"mean": 0.0, "n": 50}, "new": {"kl_to_base": 0.25}},
+    ]
     summary = {
         "order": ["new", "later"],
-        "sets": [{"name": "old", "kind": "retention"}, {"name": "new", "kind": "task"}],
+        "sets": [
+            {"name": "old", "kind": "retention", "chance": 0.0},
+            {"name": "empty", "kind": "retention", "chance": 0.0},
+            {"name": "new", "kind": "task", "chance": 0.0},
+        ],
         "evaluations": [{"scores": each} for each in (*scores, {"old": {"mean": 0.1}, "new": {"kl_to_base": 9.0}})],
     }
     assert kl_on_first_task(summary) == 0.25

@@ -1,5 +1,6 @@
 """`holdfast.summary.guard_rules`: a rule that had no data is "not measured", wherever the guard is shown."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -17,10 +18,10 @@ def _small_plotly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "_plotly", lambda: "/* plotly */")
 
 
-def summary(guard: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+def summary(guard: dict[str, Any] | None = None, decisions: Sequence[Any] = (), **changes: Any) -> dict[str, Any]:
     inputs = run_inputs("sft", order=TASKS[:2], n=60, **changes)
     settings = GuardSettings.model_validate(guard or {})
-    made = summary_of(**inputs, guard=settings.model_dump(mode="json"))
+    made = summary_of(**inputs, guard=settings.model_dump(mode="json"), decisions=decisions)
     check_summary(made)
     return made
 

@@ -6,7 +6,7 @@ from typing import Any
 from holdfast.findings.claim import Evidence, SummaryJson
 from holdfast.measure.matched import compare_matched, first_crossing, stage_trajectory
 from holdfast.measure.metrics import flatten_metrics
-from holdfast.measure.scores import drops, mean, score
+from holdfast.measure.scores import ScoreMatrix, mean, score
 
 POINTS = 100.0
 
@@ -38,12 +38,11 @@ def kl_on_first_task(summary: SummaryJson) -> float | None:
 
 
 def suites_lost_in_first_stage(summary: SummaryJson) -> float | None:
-    """Loss on the retention suites after the first stage, in points. There are no earlier tasks at that time."""
-    before, after = summary["evaluations"][:2]
-    suites = [each["name"] for each in summary["sets"] if each["kind"] == "retention"]
-    scores = ({name: e["scores"][name]["mean"] for name in suites if name in e["scores"]} for e in (before, after))
-    lost = mean(drops(*scores).values())
-    return None if lost is None else POINTS * lost
+    """Loss on the retention suites with something to lose after the first stage, in points. There are no earlier tasks
+    at that time."""
+    first = ScoreMatrix(summary["evaluations"][:2], summary["order"], summary["sets"])
+    change = mean(first.change_of_suites("retention").values())
+    return None if change is None else 0.0 - POINTS * change
 
 
 def generated_tokens(summary: SummaryJson) -> float:
