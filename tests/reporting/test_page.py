@@ -26,7 +26,7 @@ from holdfast.reporting.number_format import difference_text, nats, p_text, perc
 from holdfast.reporting.samples import sample_words
 from holdfast.reporting.step_curves import loss_curves, main_curves, nll_curves, score_curves
 from holdfast.reporting.tradeoff import tradeoff_figure
-from holdfast.reporting.transitions import SPANS, transition_tables
+from holdfast.reporting.transitions import span, transition_tables
 from holdfast.reporting.view import SummaryView, over_runs
 from report_page import HOSTILE, Page
 from summary_factory import FAILING, SUITES, TASKS, make_comparison, make_run
@@ -183,7 +183,7 @@ def test_what_became_of_the_items_is_shown_with_its_test() -> None:
     (table,) = transition_tables(SummaryView(run))
     assert len(table["rows"]) == len(run["score_changes"])
     for entry in run["score_changes"]:
-        (row,) = [r for r in table["rows"] if r[0] == entry["set"] and SPANS[entry["what"]] in r[1]]
+        (row,) = [r for r in table["rows"] if r[0] == entry["set"] and r[1].endswith(span(entry))]
         assert row[2][:4] == tuple(str(entry[key]) for key in ("kept", "lost", "gained", "never"))
         assert row[3] in ("fell", "rose", "not shown", "nothing to lose")
     assert "What became of the items" in Page(render_report(run)).text

@@ -1,4 +1,4 @@
-"""`holdfast.summary.score_changes` and `holdfast.summary.run_verdict`: what fell, and what could not."""
+"""`holdfast.summary.score_changes`, `run_verdict` and `empty_sets`: what fell, and what could not."""
 
 import copy
 from collections.abc import Sequence
@@ -10,7 +10,8 @@ from scipy.stats import binomtest
 from holdfast.measure.statistics import score_interval
 from holdfast.summary.read import check_summary
 from holdfast.summary.run_verdict import run_verdict
-from summary_factory import run_inputs, summary_of
+from holdfast.summary.verdict import comparison_verdict
+from summary_factory import make_comparison, run_inputs, summary_of
 
 TASK, LATER = "facts", "tools"
 SUITES = ("kept", "nearly", "lost", "empty")
@@ -130,6 +131,21 @@ def test_answers_that_are_all_the_same_are_said_before_and_at_the_end() -> None:
     assert "lost: 48 of 48 answers at the end say 'B'" in said
     assert "empty: 47 of 48 answers before say ''" in said
     assert not any("answers are the same" in sentence for sentence in made["verdict"])
+
+
+def test_a_comparison_names_both_kinds_of_sets_that_say_little() -> None:
+    made = make_comparison(("sft", "sdft"), seeds=(0, 1), n=50)
+    assert not any(said.startswith(("Nothing to lose", "Nearly all answers")) for said in made["verdict"])
+    for place, run in enumerate(made["runs"]):
+        (entry,) = [e for e in run["summary"]["score_changes"] if (e["set"], e["what"]) == ("format", "forgetting")]
+        entry.update(has_to_lose=False, before=0.0)
+        if place == 1:
+            last = run["summary"]["evaluations"][-1]["scores"]["old-facts"]
+            last.update(mean=0.26, most_frequent={"answer": "B", "count": 50})
+    verdict = comparison_verdict(made)
+    assert any(said.startswith("Nothing to lose") and ": format (0.0 for the base)." in said for said in verdict)
+    (alike,) = [said for said in verdict if said.startswith("Nearly all answers")]
+    assert "old-facts by sft in 1 of 2 runs (50 of 50 answers at the end say 'B')" in alike
 
 
 def test_graded_scores_are_tested_too() -> None:

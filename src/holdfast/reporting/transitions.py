@@ -13,12 +13,15 @@ HEADERS = ("Kept", "Lost", "Gained", "Never", "Before, %", "After, %", "Change, 
 OVER_RUNS = 7
 """Columns that a comparison shows: tests over items are about one run."""
 
-SPANS = {
-    "forgetting": "since learned, or since the base",
-    "learning": "in its own stage",
-    "transfer": "since the base",
-}
-"""The two evaluations that a change is between."""
+KINDS = ("forgetting", "learning", "transfer")
+"""Kinds of change, in the order of the rows."""
+
+
+def span(entry: Mapping[str, Any]) -> str:
+    """The two evaluations that a change is between, in words."""
+    if entry["what"] == "learning":
+        return "in its own stage"
+    return "since learned" if entry["from_stage"] else "since the base"
 
 
 def transition_tables(view: SummaryView) -> list[dict[str, Any]]:
@@ -43,12 +46,12 @@ def _rows(
 ) -> list[tuple[str, str, tuple[str, ...], str]]:
     kinds = {each["name"]: KIND_NAMES[each["kind"]] for each in view.sets}
     found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for what in SPANS:
+    for what in KINDS:
         for entry in (entry for entries in runs for entry in entries if entry["what"] == what):
             found.setdefault((entry["set"], what), []).append(entry)
     return [
-        (name, f"{kinds.get(name, '')}, {SPANS[what]}", _cells(entries, view.is_run), _remark(entries))
-        for (name, what), entries in found.items()
+        (name, f"{kinds.get(name, '')}, {span(entries[0])}", _cells(entries, view.is_run), _remark(entries))
+        for (name, _), entries in found.items()
     ]
 
 

@@ -14,7 +14,7 @@ Sets that nothing judges have their own rules; see `holdfast.summary.likelihood`
 
 from collections.abc import Sequence
 
-from holdfast.measure.chance import are_nearly_all_the_same
+from holdfast.summary.empty_sets import nothing_to_lose, same_answers
 from holdfast.summary.guard_sentences import guard_in_run
 from holdfast.summary.likelihood import unjudged_headline, unjudged_sentences, unjudged_sets
 from holdfast.summary.score_changes import is_uncorrected_loss
@@ -26,7 +26,7 @@ _ONE_RUN = "This is one run. Another seed or task order may give a different res
 def run_verdict(summary: SummaryPart) -> list[str]:
     """The verdict on one run's summary, headline first."""
     metrics, label = summary["metrics"], summary["label"]
-    rest = [*guard_in_run(summary), *_what_fell(summary), *nothing_to_lose(summary), *_same_answers(summary)]
+    rest = [*guard_in_run(summary), *_what_fell(summary), *nothing_to_lose(summary), *same_answers(summary)]
     if (headline := unjudged_headline(summary)) is not None:
         return [headline, *_incomplete(summary), *unjudged_sentences(summary), *rest, _ONE_RUN]
     if metrics is not None and len(summary["evaluations"]) > 1 and metrics["final_score"]["mean"] is None:
@@ -125,36 +125,3 @@ def _lost(entry: SummaryPart) -> str:
         f"{entry['set']} by {points(-entry['change'])} points (lost {entry['lost']} items and gained "
         f"{entry['gained']} of {entry['n']}; 95% CI {low} to {high}"
     )
-
-
-def nothing_to_lose(summary: SummaryPart) -> list[str]:
-    """The sets that had nothing to lose: they count in no number of forgetting."""
-    entries = [entry for entry in _changes(summary, "forgetting") if not entry["has_to_lose"]]
-    if not entries:
-        return []
-    chance = {each["name"]: each["chance"] for each in summary["sets"]}
-    listed = "; ".join(
-        f"{e['set']} ({points(e['before'])} {'for the base' if e['from_stage'] == 0 else 'when learned'}"
-        + (f", chance {points(chance[e['set']])})" if chance[e["set"]] else ")")
-        for e in entries
-    )
-    return [f"Nothing to lose, so not counted as retained or forgotten: {listed}. The score is not above chance."]
-
-
-def _same_answers(summary: SummaryPart) -> list[str]:
-    """Sets that are answered nearly always in the same way, before or at the end."""
-    if len(summary["evaluations"]) < 2:
-        return []
-    listed = []
-    for each in summary["sets"]:
-        name = each["name"]
-        found = [
-            f"{most['count']} of {own['n']} answers {when} say {most['answer']!r}"
-            for when, evaluation in (("before", summary["evaluations"][0]), ("at the end", summary["evaluations"][-1]))
-            if (own := evaluation["scores"].get(name)) is not None
-            and (most := own["most_frequent"]) is not None
-            and are_nearly_all_the_same(most["count"], own["n"], own["mean"])
-        ]
-        if found:
-            listed.append(f"{name}: {', '.join(found)}")
-    return [f"Nearly all answers are the same. {'; '.join(listed)}."] if listed else []

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from holdfast.measure.metrics import METRICS
 from holdfast.measure.scores import mean
 from holdfast.measure.statistics import largest_margin
+from holdfast.summary.empty_sets import nothing_to_lose_in_comparison, same_answers_in_comparison
 from holdfast.summary.guard_sentences import guard_in_comparison
 from holdfast.summary.likelihood import unjudged_in_comparison, unjudged_sets
 from holdfast.summary.words import ALPHA, LEARNED, SummaryPart, change_in_words, count, has_learned, join, points
@@ -107,6 +108,8 @@ def comparison_verdict(summary: SummaryPart) -> list[str]:
         # A recipe that learned nothing has little to forget, so it cannot be the best here.
         *_extremes(summary, able, "loss_of_earlier"),
         *unjudged,
+        *nothing_to_lose_in_comparison(summary),
+        *same_answers_in_comparison(summary),
         *_front(summary),
         *_prediction(summary),
         *_budgets(recipes),
