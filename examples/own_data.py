@@ -54,7 +54,9 @@ def main(output: Path) -> None:
     )
     for arm in summary["recipes"]:
         learned, retention = (arm["metrics"][name]["mean"] for name in ("learned_score", "retention"))
-        print(f"{arm['label']}: score on the new task {learned:.0%}, change on the suite {retention:+.1%}")
+        # A suite on which the model is not above chance before training has nothing to lose, so there is no change.
+        change = "nothing to lose on the suite" if retention is None else f"change on the suite {retention:+.1%}"
+        print(f"{arm['label']}: score on the new task {learned:.0%}, {change}")
     print(f"report: {output / 'comparison' / 'report.html'}")
 
 

@@ -51,6 +51,16 @@ def test_metrics_and_samples_of_a_set() -> None:
     assert answers.records(0) == []
 
 
+def test_the_most_frequent_answer_is_the_one_that_the_verifier_read() -> None:
+    examples, texts = lab_suite("old-facts").test[:4], ["it is B", "B, surely", "C", "no idea"]
+    verdicts = [Verdict(0.0, answer="B"), Verdict(1.0, answer="B"), Verdict(0.0, answer="C"), Verdict(0.0)]
+    completions = [Completion([7], [0.0], truncated=False)] * 4
+    judged = SetAnswers(examples, completions, texts, verdicts).metrics("accuracy")
+    assert judged["most_frequent"] == {"answer": "B", "count": 2}
+    unjudged = SetAnswers(examples, completions, ["same"] * 4, [None] * 4).metrics("accuracy")
+    assert unjudged["most_frequent"] == {"answer": "same", "count": 4}
+
+
 @pytest.mark.slow
 def test_the_command_and_the_gate_evaluate_alike(tmp_path: Path) -> None:
     config = {

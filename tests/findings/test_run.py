@@ -172,10 +172,17 @@ def test_losses_are_compared_at_the_same_score() -> None:
 
 def test_distance_and_loss_are_of_the_first_stage() -> None:
     """The earlier task is on neither side, as it would be at the stream's end."""
-    scores = [{"old": {"mean": 0.9}, "new": {"kl_to_base": None}}, {"old": {"mean": 0.6}, "new": {"kl_to_base": 0.25}}]
+    scores: list[dict[str, Any]] = [
+        {"old": {"mean": 0.9, "n": 50}, "empty": {"mean": 0.0, "n": 50}, "new": {"kl_to_base": None}},
+        {"old": {"mean": 0.6, "n": 50}, "empty": {"mean": 0.0, "n": 50}, "new": {"kl_to_base": 0.25}},
+    ]
     summary = {
         "order": ["new", "later"],
-        "sets": [{"name": "old", "kind": "retention"}, {"name": "new", "kind": "task"}],
+        "sets": [
+            {"name": "old", "kind": "retention", "chance": 0.0},
+            {"name": "empty", "kind": "retention", "chance": 0.0},
+            {"name": "new", "kind": "task", "chance": 0.0},
+        ],
         "evaluations": [{"scores": each} for each in (*scores, {"old": {"mean": 0.1}, "new": {"kl_to_base": 9.0}})],
     }
     assert kl_on_first_task(summary) == 0.25
@@ -516,11 +523,14 @@ def test_recipes_are_ordered_by_improvement_minus_forgetting() -> None:
 
 def test_the_table_has_the_budgets_and_the_scores_of_arms() -> None:
     table = budgets(Evidence({"a": [_ended(0.8, 0.1), _ended(0.6, 0.1)]}, {}))
-    (row,) = table.rows
+    row, base = table.rows
     budget = make_run()["budget"]
     cells = dict(zip(table.head, row, strict=True))
     assert (cells["run"], cells["score after the stage"], cells["forgetting"]) == ("a", "70.0", "10.0")
     assert cells["generated tokens"] == f"{budget['generated_tokens']:,}"
+    untrained = dict(zip(table.head, base, strict=True))
+    assert (untrained["run"], untrained["steps"], untrained["forgetting"]) == ("untrained", "0", "0.0")
+    assert untrained["score at the end"] == untrained["score after the stage"]
 
 
 def test_every_recipe_is_compared_unless_the_tasks_lack_its_data() -> None:

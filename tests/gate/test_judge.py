@@ -231,12 +231,30 @@ def test_detectable_fall_of_graded_scores_is_the_approximation_of_the_exact_one(
     assert graded.detectable_fall(0.02, ALPHA) == pytest.approx(exact, rel=0.03)
 
 
-def test_who_scores_nothing_cannot_be_seen_to_fall() -> None:
-    nothing = judge(evaluation(empty=(0, 50)), evaluation(empty=(0, 50)))
+def test_a_set_with_nothing_to_lose_does_not_decide() -> None:
+    """A suite on which the base scores 0 or chance was once inconclusive, and so refused by a strict gate."""
+    base, candidate = evaluation(empty=(0, 50), full=(200, 200)), evaluation(empty=(40, 50), full=(200, 200))
+    verdict = judge(base, candidate, strict=True)
+    empty, full = verdict.sets
+    assert (empty.outcome, empty.p_fell, empty.p_holds, empty.detectable) == ("nothing to lose", None, None, None)
+    assert full.p_holds == judge(evaluation(full=(200, 200)), evaluation(full=(200, 200))).sets[0].p_holds
+    assert verdict.passed
+    assert "1 has nothing to lose" in verdict.sentence()
+    assert "| – | **nothing to lose** |" in as_markdown(verdict, "a", "b")
+    root = ElementTree.fromstring(as_junit(verdict, "a", "b"))
+    assert (root.get("skipped"), root.get("failures")) == ("1", "0")
+    guessing = evaluation(options=(14, 50), full=(200, 200))
+    guessing["sets"]["options"] = {"mean": 0.28, "n": 50, "chance": 0.25}
+    assert judge(guessing, evaluation(options=(0, 50), full=(200, 200))).names_of("nothing to lose") == ["options"]
+    with pytest.raises(RunError, match="not above chance on any set"):
+        judge(evaluation(empty=(0, 50)), evaluation(empty=(0, 50)))
+
+
+def test_a_set_too_small_for_any_drop_says_so() -> None:
+    nothing = judge(evaluation(small=(2, 3)), evaluation(small=(2, 3)))
     assert nothing.sets[0].detectable is None
     assert "This set is too small: it cannot detect any drop with 80% power" in nothing.sets[0].sentence(nothing.margin)
     assert "| – | **inconclusive** |" in as_markdown(nothing, "a", "b")
-    assert judge(evaluation(empty=(1, 50)), evaluation(empty=(0, 50))).sets[0].outcome == "inconclusive"
 
 
 GRADED = st.lists(st.tuples(*[st.sampled_from([0.0, 0.2, 0.3, 0.5, 1.0])] * 2), min_size=1, max_size=40)

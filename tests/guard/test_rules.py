@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from holdfast.guard import RULES, Guard, GuardSettings
+from holdfast.guard.messages import NEEDS
 from holdfast.guard.series import Series
 
 
@@ -257,3 +258,60 @@ def test_off_needs_no_quotes_and_contradictions_are_refused() -> None:
 def test_the_guard_needs_no_torch() -> None:
     code = "import sys; from holdfast.guard import Guard; Guard().see({'loss': 1.0}); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def _stage_end(scores: dict[str, float], **record: Any) -> dict[str, Any]:
+    return {"stage": 1, "step": 24, "task": "t", "scores": scores, **record}
+
+
+def test_a_suite_that_falls_is_seen_at_the_stages_end_without_probes() -> None:
+    """Without probes the report once said "no rule fired" beside a suite that fell from 75 points to 0."""
+    guard = _guard("act")
+    for record in _run():
+        guard.see(record)
+    base, items = {"old": 0.75, "same": 0.5}, {"old": 48, "same": 48}
+    (decision,) = guard.see_stage_end(_stage_end({"old": 0.0, "same": 0.5}), base, items)
+    assert (decision.rule, decision.step, decision.values) == ("retention", 24, {"base": 0.75, "score": 0.0})
+    assert decision.message.startswith("old scores 0.0%, down from 75.0% before training")
+    assert decision.actions == ("warn",)  # the stage is over: there is nothing to roll back
+    assert guard.see_stage_end(_stage_end(base), base, items) == []
+    stops = _guard("act", retention={"action": ["stop", "lower_rate"]})
+    (decision,) = stops.see_stage_end(_stage_end({"old": 0.0}), base, items)
+    assert decision.actions == ("stop",)
+
+
+def test_what_a_probe_has_reported_is_not_reported_again_at_the_stages_end() -> None:
+    guard = Guard(reference={"old": 0.75}, probe_items=48)
+    assert [d.rule for d in guard.see_probe(_stage_end({"old": 0.0}))] == ["retention"]
+    assert guard.see_stage_end(_stage_end({"old": 0.0}), {"old": 0.75}, {"old": 48}) == []
+
+
+def test_the_budget_of_kl_is_checked_at_the_stages_end() -> None:
+    guard = _guard(kl_budget={"budget": 0.1})
+    (decision,) = guard.see_stage_end(_stage_end({}, kl_to_base=0.3), {}, {})
+    assert (decision.rule, decision.values["kl_to_base"]) == ("kl_budget", 0.3)
+
+
+@pytest.mark.parametrize("rule", [name for name in RULES if name not in ("kl_budget", "retention")])
+def test_a_rule_is_informed_if_and_only_if_it_had_its_data(rule: str) -> None:
+    """A healthy run informs every rule about steps, one that logs nothing informs none."""
+    healthy, silent, short = Guard(), Guard(), Guard()
+    for record in _run():
+        healthy.see(record)
+        silent.see({"stage": 1, "step": record["step"]})
+    for record in _run(2):
+        short.see(record)
+    assert rule in healthy.informed
+    assert rule not in silent.informed
+    assert (rule in short.informed) is (rule == "not_finite")
+
+
+def test_a_reward_that_never_rose_was_measured() -> None:
+    guard = Guard()
+    for record in _run(reward=lambda x: 0.0):
+        guard.see(record)
+    assert "reward_collapse" in guard.informed
+
+
+def test_every_rule_says_what_it_needs() -> None:
+    assert set(NEEDS) == set(RULES)

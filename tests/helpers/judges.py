@@ -23,6 +23,11 @@ def by_length(example: Example, completion: str) -> Verdict:
     return Verdict(min(0.9, len(completion) / 100))
 
 
+def always_reads_b(example: Example, completion: str) -> Verdict:
+    """The same answer is read from everything, and is right for one example."""
+    return Verdict(float(example.id.endswith("-1")), answer="B")
+
+
 class Talkative:
     """Answers every turn, and judges the number of turns."""
 

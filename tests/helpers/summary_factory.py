@@ -329,9 +329,14 @@ def run_inputs(
     """
     profile, label = profile or PROFILES[recipe], label or recipe
     done = len(order) if stages is None else stages
-    sets = [{"name": t, "kind": "task", "n": n, "description": f"the task {t}"} for t in order]
-    sets += [{"name": s, "kind": "retention", "n": n, "description": f"{s}, known before"} for s in suites]
-    sets += [{"name": f"{t}-ood", "kind": "ood", "n": n, "description": f"{t}, worded otherwise"} for t in order]
+    sets = [{"name": t, "kind": "task", "n": n, "description": f"the task {t}", "chance": 0.0} for t in order]
+    sets += [
+        {"name": s, "kind": "retention", "n": n, "description": f"{s}, known before", "chance": 0.0} for s in suites
+    ]
+    sets += [
+        {"name": f"{t}-ood", "kind": "ood", "n": n, "description": f"{t}, worded otherwise", "chance": 0.0}
+        for t in order
+    ]
     noise = derive_seed(label, seed, *order)
 
     def rewards(t: float) -> dict[str, list[float]]:

@@ -1,17 +1,19 @@
-"""`holdfast.measure.metrics`: each metric against a matrix worked by hand."""
+"""`holdfast.measure.metrics` and `holdfast.measure.scores`: each metric against a matrix worked by hand."""
 
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from holdfast.measure.metrics import METRICS, compute_metrics, flatten_metrics
 
 ORDER = ["a", "b", "c"]
 SETS = [
-    *({"name": t, "kind": "task"} for t in ORDER),
-    {"name": "old", "kind": "retention"},
-    {"name": "older", "kind": "retention"},
-    {"name": "a-ood", "kind": "ood"},
+    *({"name": t, "kind": "task", "chance": 0.0} for t in ORDER),
+    {"name": "old", "kind": "retention", "chance": 0.0},
+    {"name": "older", "kind": "retention", "chance": 0.0},
+    {"name": "a-ood", "kind": "ood", "chance": 0.0},
 ]
 #        a    b    c    old  older a-ood
 MATRIX = [
@@ -49,7 +51,8 @@ def evaluations(rows: list[list[float]], kl: float | None = None) -> list[dict[s
             "stage": i,
             "task": ORDER[i - 1] if i else None,
             "scores": {
-                n: {"mean": v, "kl_to_base": kl if n in ORDER else None} for n, v in zip(names, row, strict=True)
+                n: {"mean": v, "n": 100, "kl_to_base": kl if n in ORDER else None}
+                for n, v in zip(names, row, strict=True)
             },
         }
         for i, row in enumerate(rows)
@@ -164,3 +167,67 @@ def test_average_incremental_score_is_the_mean_over_stages() -> None:
     unfinished = compute_metrics(evaluations(MATRIX[:3]), ORDER, SETS)
     assert unfinished["average_incremental_score"] == pytest.approx(0.8)
     assert compute_metrics(evaluations(MATRIX[:1]), ORDER, SETS)["average_incremental_score"] is None
+
+
+def two_tasks(first: list[float], suite: list[float], n: int = 100, chance: float = 0.0) -> dict[str, Any]:
+    """Metrics of two stages, from the first task's scores and a suite's before, after stage 1 and at the end."""
+    sets = [
+        {"name": "a", "kind": "task", "chance": chance},
+        {"name": "b", "kind": "task", "chance": chance},
+        {"name": "old", "kind": "retention", "chance": chance},
+        {"name": "sure", "kind": "retention", "chance": 0.0},
+    ]
+    rows = [
+        {"stage": i, "task": None, "scores": {name: {"mean": v, "n": n} for name, v in zip("ab", (x, 0.6))}
+         | {"old": {"mean": y, "n": n}, "sure": {"mean": 1.0 - 0.1 * i, "n": n}}}
+        for i, (x, y) in enumerate(zip(first, suite, strict=True))
+    ]  # fmt: skip
+    return compute_metrics(rows, ["a", "b"], sets)
+
+
+def test_what_a_stage_lost_of_its_own_task_is_not_forgotten_after_it() -> None:
+    """Base .9, learned .5, end .5: the rows before the task's own stage once gave a forgetting of .4."""
+    m = two_tasks([0.9, 0.5, 0.5], [0.5] * 3)["forgetting"]
+    assert m["from_best"]["per_task"] == {"a": 0.0}
+    assert m["from_learned"]["per_task"] == {"a": 0.0}
+    assert m["from_base"]["per_task"]["a"] == pytest.approx(0.4)
+
+
+def test_from_best_is_negative_if_a_task_ends_better_than_ever_before() -> None:
+    """Chaudhry's maximum leaves out the last row. A maximum over all rows once made every such gain a 0."""
+    assert two_tasks([0.1, 0.5, 0.8], [0.5] * 3)["forgetting"]["from_best"]["mean"] == pytest.approx(-0.3)
+
+
+@given(st.lists(st.lists(st.floats(0.2, 1), min_size=3, max_size=3), min_size=4, max_size=4))
+def test_from_best_is_the_published_formula_over_the_rows_since_the_tasks_own_stage(rows: list[list[float]]) -> None:
+    sets = [{"name": task, "kind": "task", "chance": 0.0} for task in ORDER]
+    made = [
+        {"stage": i, "task": None, "scores": {t: {"mean": v, "n": 100} for t, v in zip(ORDER, row, strict=True)}}
+        for i, row in enumerate(rows)
+    ]
+    k = len(ORDER)
+    expected = {ORDER[j - 1]: max(rows[r][j - 1] for r in range(j, k)) - rows[k][j - 1] for j in range(1, k)}
+    m = compute_metrics(made, ORDER, sets)["forgetting"]
+    assert m["from_best"]["per_task"] == pytest.approx(expected)
+    assert all(m["from_best"]["per_task"][task] >= m["from_learned"]["per_task"][task] - 1e-12 for task in expected)
+
+
+@pytest.mark.parametrize(("base", "chance"), [(0.0, 0.0), (0.01, 0.0), (0.25, 0.25), (0.3, 0.25), (0.1, 0.25)])
+def test_a_suite_with_nothing_to_lose_dilutes_no_number_of_forgetting(base: float, chance: float) -> None:
+    """The base scores 0 or chance there. Such a suite once counted as one that lost nothing, or even gained."""
+    for end in (base, 0.0, 0.9):
+        m = two_tasks([0.0, 0.9, 0.9], [base, base, end], chance=chance)
+        assert m["retention"]["per_suite"] == pytest.approx({"sure": -0.2})
+        assert m["retention"]["final"] == pytest.approx(0.8)
+        assert m["loss_of_earlier"]["per_set"] == pytest.approx({"a": 0.0, "sure": 0.2})
+    counted = two_tasks([0.0, 0.9, 0.9], [chance + 0.2, 0.0, 0.0], chance=chance)
+    assert counted["retention"]["per_suite"]["old"] == pytest.approx(-chance - 0.2)
+
+
+def test_a_task_that_was_not_learned_has_nothing_to_forget_and_still_transfers() -> None:
+    m = two_tasks([0.0, 0.0, 0.7], [0.5] * 3)
+    assert m["forgetting"]["from_learned"] == {"per_task": {}, "mean": None}
+    assert m["forgetting"]["from_best"] == {"per_task": {}, "mean": None}
+    assert "a" not in m["loss_of_earlier"]["per_set"]
+    assert "a" not in m["forgetting"]["from_base"]["per_task"]
+    assert m["backward_transfer"] == pytest.approx(0.7)

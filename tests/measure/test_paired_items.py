@@ -81,7 +81,15 @@ def test_more_items_of_the_same_kind_narrow_the_interval(pairs: list[tuple[float
     assert more.ci95[1] - more.ci95[0] <= once.ci95[1] - once.ci95[0] + 1e-6
 
 
-@pytest.mark.parametrize(("first", "second"), [([], []), ([1.0], [1.0, 0.0]), ([1.5], [0.0]), ([float("nan")], [0.0])])
+@pytest.mark.parametrize(("first", "second"), [([], []), ([1.0], [1.0, 0.0]), ([-0.5], [0.0]), ([float("nan")], [0.0])])
 def test_scores_that_cannot_be_compared_are_refused(first: list[float], second: list[float]) -> None:
     with pytest.raises(ValueError, match="score"):
         compare_paired(first, second)
+
+
+def test_weighted_items_may_score_more_than_1_and_scale_with_their_weights() -> None:
+    first, second = [1.5, 0.5] * 20, [0.5, 0.5] * 20
+    weighted = compare_paired(first, second)
+    plain = compare_paired([x / 1.5 for x in first], [x / 1.5 for x in second])
+    assert weighted.p == pytest.approx(plain.p, rel=1e-6)
+    assert weighted.ci95 == pytest.approx([1.5 * bound for bound in plain.ci95], rel=1e-6)

@@ -269,7 +269,7 @@ def test_guard_shows_every_decision_and_what_was_rolled_back(run: dict[str, Any]
         assert decision["message"] in text
         assert decision["outcome"] in text
     quiet = Page(render_report(run | {"decisions": [], "discarded": []})).text
-    assert "No rule fired" in quiet
+    assert "No rule that had data fired" in quiet
 
 
 def test_every_rule_has_its_panels() -> None:

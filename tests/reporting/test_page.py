@@ -17,13 +17,16 @@ from hypothesis import strategies as st
 from holdfast.cli.summary_text import summary_as_text
 from holdfast.reporting import page as report_page_module
 from holdfast.reporting import render_report, write_report
+from holdfast.reporting.accuracy_matrix import accuracy_matrices
 from holdfast.reporting.before_and_after import before_and_after_figure
 from holdfast.reporting.figure import Figure
+from holdfast.reporting.key_numbers import metric_groups
 from holdfast.reporting.likelihood import likelihood_tables
 from holdfast.reporting.number_format import difference_text, nats, p_text, percent, points, seconds
 from holdfast.reporting.samples import sample_words
 from holdfast.reporting.step_curves import loss_curves, main_curves, nll_curves, score_curves
 from holdfast.reporting.tradeoff import tradeoff_figure
+from holdfast.reporting.transitions import span, transition_tables
 from holdfast.reporting.view import SummaryView, over_runs
 from report_page import HOSTILE, Page
 from summary_factory import FAILING, SUITES, TASKS, make_comparison, make_run
@@ -154,6 +157,57 @@ def test_tradeoff_is_drawn_from_the_summary(comparison: dict[str, Any]) -> None:
         assert mark["error_y"]["array"] == [pytest.approx(100 * (final["ci95"][1] - final["mean"]))]
         assert (mark["marker"]["line"]["color"] == "@fg") is (recipe["label"] in comparison["pareto"])
     assert all(label in figure.alt for label in comparison["labels"])
+
+
+def test_the_untrained_base_stands_in_every_table_of_recipes(comparison: dict[str, Any]) -> None:
+    """It has no run: its numbers are row 0 of the runs. It is never the best, although it forgets nothing."""
+    metrics = comparison["untrained"]["metrics"]
+    first = [r["summary"]["evaluations"][0]["scores"][task]["mean"] for r in comparison["runs"] for task in TASKS]
+    assert metrics["final_score"] == metrics["learned_score"] == pytest.approx(sum(first) / len(first))
+    assert (metrics["learning"], metrics["loss_of_earlier"], metrics["retention"], metrics["kl_to_base"]) == (0,) * 4
+    base = f"{100 * metrics['final_score']:.1f}"
+    rows = {row["label"]: row["cells"] for _, rows in metric_groups(SummaryView(comparison)) for row in rows}
+    assert all(len(cells) == len(comparison["labels"]) + 1 for cells in rows.values())
+    assert rows["Final score"][-1] == (base, "", False)
+    assert not any(cells[-1][2] for cells in rows.values())
+    figure = tradeoff_figure(SummaryView(comparison))
+    assert figure is not None
+    assert figure.rows[-1] == ("untrained", base, "", "0.0", "", "no")
+    (mark,) = [trace for trace in figure.spec["data"] if trace.get("name") == "untrained"]
+    assert (mark["x"], mark["y"]) == ([0.0], [100 * metrics["final_score"]])
+    assert any(line.startswith("untrained") and base in line for line in summary_as_text(comparison).splitlines())
+
+
+def test_what_became_of_the_items_is_shown_with_its_test() -> None:
+    run = make_run("sft", n=60)
+    (table,) = transition_tables(SummaryView(run))
+    assert len(table["rows"]) == len(run["score_changes"])
+    for entry in run["score_changes"]:
+        (row,) = [r for r in table["rows"] if r[0] == entry["set"] and r[1].endswith(span(entry))]
+        assert row[2][:4] == tuple(str(entry[key]) for key in ("kept", "lost", "gained", "never"))
+        assert row[3] in ("fell", "rose", "not shown", "nothing to lose")
+    assert "What became of the items" in Page(render_report(run)).text
+    text = " ".join(summary_as_text(run).split())
+    assert "kept lost gained never" in text
+
+
+def test_over_runs_the_items_are_means_and_the_tests_are_counted(comparison: dict[str, Any]) -> None:
+    tables = transition_tables(SummaryView(comparison))
+    assert [(t["order"], t["recipe"].label) for t in tables][:2] == [(0, label) for label in comparison["labels"][:2]]
+    runs = [r["summary"] for r in comparison["runs"] if (r["label"], r["order_index"]) == ("sft", 0)]
+    entries = [e for run in runs for e in run["score_changes"] if (e["set"], e["what"]) == ("format", "forgetting")]
+    (row,) = [r for r in tables[0]["rows"] if r[0] == "format"]
+    assert row[2][1] == f"{sum(e['lost'] for e in entries) / len(entries):.1f}"
+    assert row[3] == f"fell in {sum(e['outcome'] == 'fell' for e in entries)} of {len(entries)} runs"
+
+
+def test_a_set_whose_answers_are_all_the_same_is_marked() -> None:
+    run = make_run("sft", n=45)
+    run["evaluations"][1]["scores"]["format"] |= {"mean": 0.3, "most_frequent": {"answer": "B", "count": 45}}
+    (matrix,) = accuracy_matrices(SummaryView(run))
+    marked = [c for block in matrix["blocks"] for row in block["rows"] for c in row["cells"] if c["text"].endswith("†")]
+    assert [cell["text"] for cell in marked] == ["30†"]
+    assert "45 of 45 answers say 'B'" in marked[0]["title"]
 
 
 @pytest.mark.parametrize("make", [make_run, make_comparison])

@@ -204,3 +204,52 @@ def test_a_mistake_in_the_guards_settings_is_one_line() -> None:
         assert expected in str(error.value)
     assert yaml.safe_load("mode: off") == {"mode": False}
     assert "decisions" in summary_schema()["$defs"]["RunSummary"]["properties"]
+
+
+LAB_RUN = {
+    "name": "falls",
+    "model": {"path": "lab"},
+    "tasks": ["lab:facts", "lab:tools"],
+    "suites": ["lab:old-facts"],
+    "recipe": "sft",
+    "train": {"steps": 6, "prompts_per_step": 4, "learning_rate": 1e-2}
+    | {"max_prompt_length": 200, "max_completion_length": 56},
+    "eval": {"max_items": 32, "kl_items": 0, "samples": 0, "probe_steps": 0},
+}
+"""Without probes. The learning rate is far too high, so that the suite falls in the first stage."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("action", ["roll_back", "stop"])
+def test_the_evaluation_at_a_stages_end_feeds_the_guard(tmp_path: Path, action: str) -> None:
+    """Without probes a suite once fell from 75 points to 0, and no rule had seen anything."""
+    guard = {"mode": "act", "rules": {"retention": {"action": [action]}}}
+    config = parse_config(LAB_RUN | {"guard": guard}, RunConfig, where="test")
+    summary = holdfast.run(config, tmp_path / "run")
+    decisions = [d for d in read_lines(tmp_path / "run" / "decisions.jsonl") if d["rule"] == "retention"]
+    assert [(d["stage"], d["step"], d["global_step"]) for d in decisions][:1] == [(1, 6, 6)]
+    before, after = (summary["evaluations"][stage]["scores"]["old-facts"]["mean"] for stage in (0, 1))
+    assert decisions[0]["saw"] == {"base": before, "score": after}
+    assert {each["rule"]: each["status"] for each in summary["guard_rules"]}["retention"] == "fired"
+    assert any(s.startswith("Fell, by a paired test") and "old-facts" in s for s in summary["verdict"])
+    if action == "stop":
+        assert summary["status"] == "stopped"
+        assert [e["stage"] for e in summary["evaluations"]] == [0, 1]
+        assert decisions[0]["outcome"] == "the run ends here"
+    else:
+        assert summary["status"] == "complete"
+        assert decisions[0]["actions"] == ["warn"]
+        assert decisions[0]["outcome"] == "the stage is over, so nothing is undone"
+
+
+@pytest.mark.processes
+def test_decisions_at_stage_ends_do_not_depend_on_interruptions(tmp_path: Path) -> None:
+    rule = {"budget": 1e-12, "action": ["warn"]}
+    config = write_config(
+        tmp_path, "sdpo", guard={"mode": "act", "window": 2, "rules": {"kl_budget": rule}},
+        eval={"max_items": 3, "kl_items": 2, "samples": 1, "probe_steps": 0},
+    )  # fmt: skip
+    start("run", config, "-o", tmp_path / "whole").finish()
+    assert [d["stage"] for d in read_lines(tmp_path / "whole" / "decisions.jsonl")] == [1, 2]
+    run = kill_again_and_again(tmp_path, config, kills=6, seed="stage ends")
+    assert_same(tmp_path / "whole", run)

@@ -3,7 +3,7 @@
 The files in fixtures/version-1/summaries were written by the last version whose summaries were of version 1: a complete
 run, one that was interrupted in its first stage, and a comparison of two recipes over two seeds. Those in
 fixtures/version-2/summaries were written by the last of version 2. One of their tasks has only demonstrations, and was
-scored by exact match with them.
+scored by exact match with them. Those in fixtures/version-3/summaries were written by the last of version 3.
 """
 
 import copy
@@ -23,14 +23,19 @@ from holdfast.errors import RunError
 from holdfast.measure.metrics import METRICS
 from holdfast.stream.compare import resume_comparison
 from holdfast.summary.read import check_summary, read_summary
+from holdfast.summary.run_verdict import run_verdict
 from holdfast.summary.schema import summary_schema
+from holdfast.summary.score_changes import UNTESTED
 from holdfast.summary.upgrade import upgrade
 from summary_factory import make_comparison, make_run
 
 SCHEMA = jsonschema.Draft202012Validator(summary_schema())
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 NAMES = ("run", "interrupted", "comparison")
-WRITTEN = [*((1, name) for name in NAMES), (2, "run"), (2, "comparison")]
+WRITTEN = [*((1, name) for name in NAMES), *((v, name) for v in (2, 3) for name in ("run", "comparison"))]
+
+DEFINED_ANEW = ("forgetting", "loss_of_earlier", "retention", "forgetting_prediction", "pareto")
+"""What version 4 defines otherwise: sets with nothing to lose do not count, and the best score is since learning."""
 
 
 def written(name: str, version: int = 1) -> dict[str, Any]:
@@ -47,9 +52,22 @@ def kept(folder: Path, summary: dict[str, Any]) -> Path:
     return folder / "summary.json"
 
 
+def as_version_3(summary: dict[str, Any]) -> dict[str, Any]:
+    """A run's summary as version 3 was: without what version 4 added."""
+    old = copy.deepcopy(summary)
+    old["schema_version"] = 3
+    del old["score_changes"], old["guard_rules"]
+    for each in old["sets"]:
+        del each["chance"]
+    for evaluation in old["evaluations"]:
+        for score in evaluation["scores"].values():
+            del score["most_frequent"]
+    return old
+
+
 def as_version_2(summary: dict[str, Any]) -> dict[str, Any]:
     """A run's summary as version 2 was: without what version 3 added."""
-    old = copy.deepcopy(summary)
+    old = as_version_3(summary)
     old["schema_version"] = 2
     del old["nll_changes"]
     for evaluation in old["evaluations"]:
@@ -77,11 +95,12 @@ def as_version_1(summary: dict[str, Any]) -> dict[str, Any]:
 
 def assert_same_numbers(old: Any, new: Any, path: str = "") -> None:
     """Whatever the old summary has, the new one has too, except for its version and its sentences."""
-    if path.endswith((".schema_version", ".verdict")):
+    if path.endswith((".schema_version", ".verdict")) or path.rpartition(".")[2].startswith(DEFINED_ANEW):
         return
     if path.endswith(".paired"):
         by_place = {(entry["a"], entry["b"], entry["metric"]): entry for entry in new}
-        assert [by_place[entry["a"], entry["b"], entry["metric"]] for entry in old] == old
+        same = [entry for entry in old if not entry["metric"].startswith(DEFINED_ANEW)]
+        assert [by_place[entry["a"], entry["b"], entry["metric"]] for entry in same] == same
     elif path.endswith((".recipe", ".guard")):
         # settings, under today's names
         assert (recipe_with_new_names(old) if path.endswith(".recipe") else old) == new
@@ -98,15 +117,35 @@ def assert_same_numbers(old: Any, new: Any, path: str = "") -> None:
 
 
 @pytest.mark.parametrize(("version", "name"), WRITTEN)
-def test_earlier_versions_are_read_as_version_3_with_the_same_numbers(version: int, name: str, tmp_path: Path) -> None:
+def test_earlier_versions_are_read_as_version_4_with_the_same_numbers(version: int, name: str, tmp_path: Path) -> None:
     old = written(name, version)
     path = kept(tmp_path, old)
     before = path.read_bytes()
     new = read_summary(path)
     assert path.read_bytes() == before
-    assert new["schema_version"] == 3
+    assert new["schema_version"] == 4
     SCHEMA.validate(new)
     assert_same_numbers(old, new)
+
+
+def test_version_4_computes_forgetting_anew() -> None:
+    """On these old summaries a task that was never learned, or a suite at 0, once stood in the mean."""
+    old = as_version_3(make_run("sft", n=40))
+    for evaluation in old["evaluations"]:
+        evaluation["scores"]["format"] |= {"mean": 0.0, "ci95": [0.0, 0.1]}
+    old["metrics"]["loss_of_earlier"]["per_set"]["format"] = 0.0
+    new = upgrade(old)
+    assert "format" not in new["metrics"]["loss_of_earlier"]["per_set"]
+    assert "format" not in new["metrics"]["retention"]["per_suite"]
+    assert any(sentence.startswith("Nothing to lose") and "format (0.0" in sentence for sentence in new["verdict"])
+
+
+def test_what_single_items_would_show_is_not_made_up() -> None:
+    new = upgrade(as_version_3(make_run("sft", n=40)))
+    assert {entry["outcome"] for entry in new["score_changes"]} == {"not tested"}
+    assert all(entry["lost"] is None and entry["p"] is None for entry in new["score_changes"])
+    assert any(sentence.startswith("Not tested, because") for sentence in new["verdict"])
+    assert not any(sentence.startswith(("Fell", "No earlier task")) for sentence in new["verdict"])
 
 
 @pytest.mark.parametrize(("version", "name"), WRITTEN)
@@ -149,10 +188,13 @@ def test_settings_get_their_new_names() -> None:
 
 def test_what_was_added_to_version_1_over_time_is_filled_in() -> None:
     run = make_run("sdft", n=40, measures=False)
-    for old in (as_version_1(run), as_version_2(run)):
+    untested = [entry | UNTESTED | {"outcome": "not tested"} for entry in run["score_changes"]]
+    expected = run | {"score_changes": untested}
+    expected["verdict"] = run_verdict(expected)
+    for old in (as_version_1(run), as_version_2(run), as_version_3(run)):
         new = upgrade(old)
         SCHEMA.validate(new)
-        assert new == run
+        assert new == expected
     empty = upgrade(as_version_1(make_run("sdft", n=40, stages=0)))
     SCHEMA.validate(empty)
 
@@ -168,6 +210,7 @@ def test_a_metric_that_was_registered_later_is_computed() -> None:
         del each["summary"]["metrics"]["backward_transfer"]
     for recipe in older["recipes"]:
         del recipe["metrics"]["backward_transfer"]
+    del older["untrained"]["metrics"]["backward_transfer"]
     older["paired"] = [entry for entry in older["paired"] if entry["metric"] != "backward_transfer"]
     assert upgrade(older) == comparison
 
@@ -179,10 +222,10 @@ def test_a_summary_of_today_comes_back_as_it_is() -> None:
     assert all(not metric.is_missing(make_run(n=20)["metrics"]) for metric in METRICS.values())
 
 
-@pytest.mark.parametrize("version", [None, 0, 4, "1"])
+@pytest.mark.parametrize("version", [None, 0, 5, "1"])
 def test_other_versions_are_refused(version: Any, tmp_path: Path) -> None:
     path = kept(tmp_path, make_run(n=20) | {"schema_version": version})
-    with pytest.raises(RunError, match=rf"schema_version {version}; this version of holdfast reads 1 to 3"):
+    with pytest.raises(RunError, match=rf"schema_version {version}; this version of holdfast reads 1 to 4"):
         read_summary(path)
 
 
@@ -248,7 +291,7 @@ COMPUTED_FROM_RUNS = [damage for damage in DAMAGES if "recipe" in damage and dam
 
 @pytest.mark.parametrize(
     ("damage", "version"),
-    [(damage, version) for damage in DAMAGES for version in (1, 3) if version == 3 or damage not in COMPUTED_FROM_RUNS],
+    [(damage, version) for damage in DAMAGES for version in (1, 4) if version == 4 or damage not in COMPUTED_FROM_RUNS],
 )
 def test_a_damaged_comparison_is_one_line_with_the_file_and_the_fix(damage: str, version: int, tmp_path: Path) -> None:
     summary = written("comparison") if version == 1 else make_comparison(("sft", "sdft"), seeds=(0,), n=20)

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from guard_factory import guarded
-from holdfast.summary.verdict import comparison_verdict, matched_sentence, points, run_verdict
+from holdfast.summary.run_verdict import run_verdict
+from holdfast.summary.verdict import comparison_verdict, matched_sentence
+from holdfast.summary.words import points
 from summary_factory import FAILING, PROFILES, TASKS, make_comparison, make_run
 
 
@@ -128,7 +130,22 @@ def test_a_single_task_that_was_not_learned_is_named(two: dict[str, Any]) -> Non
         if r["label"] == "sdft":
             r["summary"]["metrics"]["learned_score"]["per_task"]["tools"] = 0.3
     sentences = [s for s in comparison_verdict(summary) if s.startswith("Not learned")]
-    assert sentences == ["Not learned (below 50.0 points right after a task's own stage): tools by sdft (30.0)."]
+    why = "below 50.0 points right after a task's own stage, or no gain over the base"
+    assert sentences == [f"Not learned ({why}): tools by sdft (30.0)."]
+
+
+def test_a_task_that_the_base_could_do_was_not_learned(two: dict[str, Any]) -> None:
+    """A recipe whose tasks score 90 points before and after their stages once counted as one that learned them."""
+    summary = copy.deepcopy(two)
+    for r in summary["runs"]:
+        if r["label"] == "sdft":
+            r["summary"]["metrics"]["learning"]["per_task"]["tools"] = -0.01
+    assert any("tools by sdft (" in s and ", not above the base)" in s for s in comparison_verdict(summary))
+    sdft = next(r for r in summary["recipes"] if r["label"] == "sdft")
+    sdft["metrics"]["learning"]["mean"] = 0.0
+    verdict = comparison_verdict(summary)
+    assert verdict[0].startswith("Only sft learned the tasks")
+    assert any(s.startswith("sdft (") and ", not above the base) failed to learn the tasks" in s for s in verdict)
 
 
 def test_best_and_worst_are_those_of_the_numbers(four: dict[str, Any]) -> None:
@@ -241,8 +258,8 @@ def test_a_runs_verdict_follows_its_numbers() -> None:
 
 def test_a_run_that_lost_nothing_beyond_chance_says_so() -> None:
     run = make_run("sft", n=100)
-    for evaluation in run["evaluations"]:
-        for s in evaluation["scores"].values():
-            s["ci95"] = [0.0, 1.0]
-    assert "No earlier task or suite dropped by more than the choice of test items can explain." in run_verdict(run)
+    for entry in run["score_changes"]:
+        entry.update(outcome="not shown", p=0.4, p_holm=1.0)
+    said = "No earlier task or suite is shown to have fallen, by paired tests over the same items after Holm's "
+    assert f"{said}correction for 7 sets." in run_verdict(run)
     assert "2 of 4 stages are done" in " ".join(make_run("sft", stages=2, n=50)["verdict"])

@@ -129,6 +129,16 @@ def test_choices_are_scored_by_likelihood(folder: Path, policy: Policy) -> None:
     assert (numbers["n"], numbers["length"], numbers["truncated"]) == (9, 0.0, 0.0)
     assert [sample["id"] for sample in measured.samples(3)] == ["quiz-0", "quiz-3", "quiz-6"]
     assert measured.samples(0) == []
+    assert numbers["most_frequent"]["count"] >= 1
+
+
+def test_chance_is_the_mean_over_items_of_1_of_the_number_of_choices(folder: Path) -> None:
+    assert suite(folder / "quiz.yaml").chance == pytest.approx(1 / 3)
+    assert suite(folder / "both-true.yaml").chance == pytest.approx(1 / 3)
+    assert suite(folder / "quiz.yaml", metric="acc_norm").chance == pytest.approx(1 / 3)
+    assert suite(folder / "generated.yaml", metric="parts").chance == 0.0
+    stated = {"name": "suite", "lm_eval": str(folder / "quiz.yaml"), "chance": 0.4}
+    assert load_suite(SuiteSettings.model_validate(stated)).chance == 0.4
 
 
 def _log_likelihood(policy: Policy, prompt: str, answer: str) -> float:
@@ -371,7 +381,9 @@ def test_in_a_comparison_the_base_is_measured_once(
     assert len(measured) == 1 + 2 * 2  # the base, and two stages of two runs
     first = [run["summary"]["evaluations"][0]["scores"]["quiz"] for run in summary["runs"]]
     assert first[0] == first[1]
-    assert all("quiz" in run["summary"]["metrics"]["retention"]["per_suite"] for run in summary["runs"])
+    for run in summary["runs"]:
+        (entry,) = [e for e in run["summary"]["score_changes"] if e["set"] == "quiz"]
+        assert entry["n"] == entry["kept"] + entry["lost"] + entry["gained"] + entry["never"] == 9
 
 
 def test_the_mean_of_scaled_scores_is_at_most_1() -> None:

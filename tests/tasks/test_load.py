@@ -57,6 +57,29 @@ def test_a_task_of_two_files(train_file: str, test_file: str):
     assert len(limited.test) == 3
 
 
+def test_the_chance_level_is_stated_or_that_of_the_best_constant_answer(train_file: str, tmp_path: Path) -> None:
+    letters = [{"prompt": f"Which is it, {n}?", "answer": "AAAB"[n % 4]} for n in range(40)]
+    test_file = write(tmp_path / "letters.jsonl", letters)
+    assert load_task(settings(train=train_file, test=test_file)).chance == 0.75
+    assert load_task(settings(train=train_file, test=test_file, chance=0.25)).chance == 0.25
+    # The answer that another verifier gets may be anything: no constant answer follows from it.
+    other = settings(train=train_file, test=test_file, verifier="small_runs:by_letters")
+    assert load_task(other).chance == 0.0
+    assert load_task(settings(train=train_file)).chance == 0.0
+    suite = SuiteSettings(name="s", test=test_file)
+    assert load_suite(suite).chance == 0.75
+    assert load_suite(suite.model_copy(update={"chance": 0.5})).chance == 0.5
+    assert load_suite(SuiteSettings(name="s", lab="old-facts", chance=0.1)).chance == 0.1
+    assert load_task(TaskSettings(name="t", lab="facts", chance=0.1)).chance == 0.1
+
+
+@pytest.mark.parametrize("chance", [-0.1, 1.0, 25])
+def test_a_chance_level_is_a_share_below_1(chance: float, train_file: str) -> None:
+    tasks = [{"name": "t", "train": train_file, "chance": chance}]
+    with pytest.raises(ConfigError, match="chance"):
+        parse_config({"tasks": tasks, "recipe": "sft"}, RunConfig, where="test")
+
+
 def test_part_of_the_train_file_is_held_out(train_file: str):
     task = load_task(settings(train=train_file, test_fraction=0.25))
     assert (len(task.train), len(task.test)) == (15, 5)

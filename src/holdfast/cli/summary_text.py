@@ -12,7 +12,9 @@ from holdfast.reporting.key_numbers import UNJUDGED_CARDS
 from holdfast.reporting.likelihood import likelihood_tables
 from holdfast.reporting.number_format import ShownEstimate, interval_text, seconds, value_text
 from holdfast.reporting.pass_at_k import pass_at_k_tables
+from holdfast.reporting.transitions import transition_tables
 from holdfast.reporting.view import KIND_NAMES, RecipeView, SummaryView
+from holdfast.summary.untrained import UNTRAINED
 
 SHOWN = [metric for metric in METRICS.values() if metric.headline]
 """Metrics that the terminal's table of a comparison has room for. The report has all."""
@@ -29,7 +31,7 @@ def summary_as_text(summary: Mapping[str, Any]) -> str:
     width = min(WIDEST, shutil.get_terminal_size().columns)
     title = view.name if view.status == "complete" else f"{view.name} ({view.status})"
     sentences = [textwrap.fill(s, width, initial_indent="- ", subsequent_indent="  ") for s in view.verdict]
-    tables = [_matrix(view), _likelihood(view), _sampled(view)] if view.is_run else [_metrics(view)]
+    tables = [_matrix(view), _transitions(view), _likelihood(view), _sampled(view)] if view.is_run else [_metrics(view)]
     return "\n".join([title, "", *(line for each in tables if each for line in (each, "")), *sentences])
 
 
@@ -46,6 +48,20 @@ def _matrix(view: SummaryView) -> str:
                 marked = [NOT_JUDGED] * len(stages)
             rows.append([each["name"], KIND_NAMES[each["kind"]], *marked])
     return table(header, rows) + "\n* right after the task's own stage"
+
+
+def _transitions(view: SummaryView) -> str:
+    """Items by set that were kept, lost, gained or never solved, and whether a change is shown."""
+    return "\n".join(
+        table(
+            ["items", *(title.lower() for title in each["headers"][:4]), "change, points", "95% CI", "p", "shown"],
+            [
+                [f"{name} ({kind.rpartition(', ')[2]})", *cells[:4], *cells[6:9], remark]
+                for name, kind, cells, remark in each["rows"]
+            ],
+        )
+        for each in transition_tables(view)
+    )
 
 
 def _likelihood(view: SummaryView) -> str:
@@ -75,7 +91,8 @@ def _metrics(view: SummaryView) -> str:
     by_nll = any(recipe.metrics.get("nll", ShownEstimate(None)).mean is not None for recipe in view.recipes)
     shown = SHOWN if scored or not by_nll else [METRICS[name] for name in (*UNJUDGED_CARDS, "kl_to_base")]
     header = ["recipe", *(f"{metric.label.lower()}, {metric.unit}" for metric in shown), "training"]
-    return table(header, [_row(recipe, shown) for recipe in view.recipes])
+    values = [value_text(view.untrained.get(m.name, ShownEstimate(None)).mean, m.kind) for m in shown]
+    return table(header, [*(_row(recipe, shown) for recipe in view.recipes), [UNTRAINED, *values, "–"]])
 
 
 def _row(recipe: RecipeView, shown: Sequence[Metric]) -> list[str]:

@@ -137,6 +137,11 @@ class SourceSettings(Settings):
     as it is, and counts as truncated."""
     limit: int | None = Field(default=None, ge=1)
     """Use only this many examples of each split, the first ones."""
+    chance: float | None = Field(default=None, ge=0, lt=1)
+    """The mean score of a model that lacks the skill, such as 0.25 where each item has four options. A set on which the
+    base is not above it has nothing to lose, and does not count as forgotten. By default it follows from what is known:
+    the number of options in lm-evaluation-harness, and for answers that are compared as text, the best constant
+    answer's score. Otherwise it is 0."""
 
     @model_validator(mode="after")
     def _settings_of_the_source(self) -> Self:

@@ -33,6 +33,8 @@ class Suite:
     """The environment of a suite of several turns. It judges instead of the verifier."""
     judged_by: str = ""
     """What judges an answer, in words; empty if nothing does."""
+    chance: float = 0.0
+    """Mean score of a model that lacks the skill, such as .25 where each item has four options."""
 
     @property
     def is_judged(self) -> bool:
@@ -64,6 +66,8 @@ class Task:
     """Faulty records of both splits that were left out."""
     judged_by: str = ""
     """What judges an answer, in words; empty if nothing does."""
+    chance: float = 0.0
+    """Mean score of a model that lacks the skill, such as .25 where each item has four options."""
 
     @property
     def is_judged(self) -> bool:

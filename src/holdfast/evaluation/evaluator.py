@@ -63,9 +63,9 @@ class Evaluation:
     answers: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     kl: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def add(self, name: str, answers: SetAnswers, settings: EvalSettings) -> None:
-        """Enter the metrics, item scores and samples of a set."""
-        self.sets[name] = answers.metrics(settings.score)
+    def add(self, name: str, answers: SetAnswers, settings: EvalSettings, chance: float) -> None:
+        """Enter the metrics, item scores and samples of a set, and its chance level."""
+        self.sets[name] = answers.metrics(settings.score) | {"chance": chance}
         if answers.judged:
             self.items[name] = answers.scores(settings.score)
         if self.sets[name]["nll"] is not None:
@@ -139,7 +139,7 @@ class Evaluator:
                 self._evaluate_by_harness(result, each)
                 continue
             (answers,) = self.answer([(each, self.items(each))])
-            result.add(each.name, answers, self.settings)
+            result.add(each.name, answers, self.settings, each.chance)
             if each.is_judged and self.settings.pass_at_k is not None:
                 self._sample(result, each, self.settings.pass_at_k)
             if is_compared(each):
@@ -150,7 +150,8 @@ class Evaluator:
     def _evaluate_by_harness(self, result: Evaluation, suite: LmEvalSuite) -> None:
         with whole(self.policy):
             measured = suite.evaluate(self.policy, self.settings.max_items)
-        result.sets[suite.name], result.items[suite.name] = measured.numbers(), measured.items
+        result.sets[suite.name] = measured.numbers() | {"chance": suite.chance}
+        result.items[suite.name] = measured.items
         result.samples[suite.name] = measured.samples(self.settings.samples)
 
     def _sample(self, result: Evaluation, each: TaskOrSuite, settings: PassAtKSettings) -> None:
@@ -384,6 +385,12 @@ def set_descriptions(tasks: Sequence[Task], suites: Sequence[Suite], counts: Map
     """The list "sets" of a summary."""
     kinds = [(t, "task") for t in tasks] + [(s, s.kind) for s in suites]
     return [
-        {"name": each.name, "kind": kind, "n": counts[each.name], "description": each.description}
+        {
+            "name": each.name,
+            "kind": kind,
+            "n": counts[each.name],
+            "description": each.description,
+            "chance": each.chance,
+        }
         for each, kind in kinds
     ]

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from holdfast.data.example import Example, Verdict
 from holdfast.data.teacher_prompts import last_user_message
+from holdfast.measure.chance import most_frequent
 from holdfast.measure.likelihood import ItemNll, set_nll
 from holdfast.measure.statistics import score_interval
 from holdfast.sampling.episodes import Episode
@@ -67,7 +68,13 @@ class SetAnswers:
             "nll_se": None if nll is None else nll.se,
             "kl_to_base": None,
             "kl_to_base_se": None,
+            "most_frequent": None if (most := most_frequent(self._read_answers())) is None else most.as_json(),
         }
+
+    def _read_answers(self) -> list[str]:
+        """The answers as the verifier read them; where it read none, the whole texts."""
+        read = [None if verdict is None else verdict.answer for verdict in self.verdicts]
+        return [text if answer is None else answer for answer, text in zip(read, self.texts, strict=True)]
 
     def records(self, count: int | None = None) -> list[dict[str, Any]]:
         """The first `count` answers, or all, as `responses/stage-N.json` keeps them to compare stages."""

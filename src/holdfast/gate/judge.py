@@ -6,6 +6,9 @@ Each set gets one of three outcomes, from the paired tests of `holdfast.measure.
 - `fell`: the true score has dropped by more than the margin. This is shown.
 - `inconclusive`: neither is shown. The set has too few items for so small a margin.
 
+A set on which the base is not above chance has `nothing to lose` (`holdfast.measure.chance`). It does not decide, and
+does not make the correction stricter.
+
 A set that nothing judges has no score, so it is `not judged`. The change of its demonstrations' NLL is shown, and does
 not decide. If nothing is judged at all, there is no verdict.
 
@@ -21,16 +24,16 @@ import numpy as np
 
 from holdfast.errors import RunError
 from holdfast.evaluation.standalone import EvaluationJson
+from holdfast.measure.chance import is_above_chance
 from holdfast.measure.item_tests import POWER, ItemComparison, compare_items
 from holdfast.measure.likelihood import NllChange, nll_change
 from holdfast.measure.statistics import LEVEL, holm
-from holdfast.summary.verdict import points
-from holdfast.summary.words import ALPHA, count, signed_nats
+from holdfast.summary.words import ALPHA, count, points, signed_nats, signed_points
 
 MARGIN = 2.0
 """The default margin, in points."""
 
-GateOutcome = Literal["holds", "fell", "inconclusive"]
+GateOutcome = Literal["holds", "fell", "inconclusive", "nothing to lose"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +44,8 @@ class SetVerdict:
         name: of the task or suite.
         outcome: what is shown.
         items: the comparison on the set's items.
-        p_fell: p value of a drop beyond the margin, Holm-adjusted over the sets.
-        p_holds: p value of no drop beyond the margin, Holm-adjusted over the sets.
+        p_fell: p value of a drop beyond the margin, Holm-adjusted over the sets. None for a set with nothing to lose.
+        p_holds: p value of no drop beyond the margin, in the same way.
         detectable: the smallest true drop that is detected with 80% power, as a fraction of 1, at the strictest level
             that the correction may use. None if even a drop to a score of 0 has less power.
         items_needed: items that would show with 80% power that the set holds if nothing has changed. None at margin 0.
@@ -51,8 +54,8 @@ class SetVerdict:
     name: str
     outcome: GateOutcome
     items: ItemComparison
-    p_fell: float
-    p_holds: float
+    p_fell: float | None
+    p_holds: float | None
     detectable: float | None
     items_needed: int | None
 
@@ -86,6 +89,8 @@ class SetVerdict:
         c, allowed = self.items, f"{points(margin)} points"
         low, high = map(signed_points, c.ci95)
         change = f"{signed_points(c.change)} points (95% CI {low} to {high}, {c.n} items)"
+        if self.outcome == "nothing to lose":
+            return f"{self.name} has nothing to lose, so it does not decide: the base is not above chance. {change}."
         if self.outcome == "fell":
             return f"{self.name} fell by more than {allowed}: {change}, Holm-adjusted p {self.p_fell:.2g}."
         if self.outcome == "holds":
@@ -165,11 +170,13 @@ class GateVerdict:
 
     def sentence(self) -> str:
         """The verdict in words."""
-        fell, holds, inconclusive = (len(self.names_of(o)) for o in ("fell", "holds", "inconclusive"))
+        outcomes: tuple[GateOutcome, ...] = ("fell", "holds", "inconclusive", "nothing to lose")
+        fell, holds, inconclusive, empty = (len(self.names_of(outcome)) for outcome in outcomes)
         counts = [
             f"{fell} fell" if fell else "",
             f"{holds} hold{'s' if holds == 1 else ''}" if holds else "",
             f"{inconclusive} {'is' if inconclusive == 1 else 'are'} inconclusive" if inconclusive else "",
+            f"{empty} {'has' if empty == 1 else 'have'} nothing to lose" if empty else "",
         ]
         sets = f"{len(self.sets)} set{'' if len(self.sets) == 1 else 's'}"
         verdict = f"The candidate {'passes' if self.passed else 'is refused'}"
@@ -203,32 +210,57 @@ def judge(
         strict: whether an inconclusive set is refused too.
 
     Raises:
-        RunError: the two were evaluated on different items, or a score is not a number of 0 or more.
+        RunError: the two were evaluated on different items, a score is not a number of 0 or more, or the base has
+            nothing to lose on any set.
     """
     fraction = margin / 100
     scores = {name: _paired_scores(name, base, candidate) for name in _shared_sets(base, candidate)}
     compared = {name: compare_items(*pair, fraction) for name, pair in scores.items()}
-    fell = holm([each.p_fell for each in compared.values()])
-    holds = holm([each.p_holds for each in compared.values()])
-    strictest = ALPHA / len(compared)
+    deciding = {
+        name: each
+        for name, each in compared.items()
+        if is_above_chance(min(1.0, each.base), each.n, _chance(name, base))
+    }
+    if not deciding:
+        raise RunError(
+            "the base is not above chance on any set, so no candidate can lose anything",
+            fix="add suites that the base can answer, or check its prompts and verifiers",
+        )
+    fell = dict(zip(deciding, holm([each.p_fell for each in deciding.values()]), strict=True))
+    holds = dict(zip(deciding, holm([each.p_holds for each in deciding.values()]), strict=True))
+    strictest = ALPHA / len(deciding)
     return GateVerdict(
         fraction,
         strict,
         [
             SetVerdict(
                 name,
-                "fell" if p_fell <= ALPHA else "holds" if p_holds <= ALPHA else "inconclusive",
+                _outcome(fell.get(name), holds.get(name)),
                 each,
-                p_fell,
-                p_holds,
-                each.detectable_fall(fraction, strictest),
-                each.items_needed(fraction, strictest),
+                fell.get(name),
+                holds.get(name),
+                each.detectable_fall(fraction, strictest) if name in deciding else None,
+                each.items_needed(fraction, strictest) if name in deciding else None,
             )
-            for (name, each), p_fell, p_holds in zip(compared.items(), fell, holds, strict=True)
-            if p_fell is not None and p_holds is not None
+            for name, each in compared.items()
         ],
         _unjudged(base, candidate),
     )
+
+
+def _outcome(p_fell: float | None, p_holds: float | None) -> GateOutcome:
+    """What the adjusted p values show."""
+    if p_fell is None or p_holds is None:
+        return "nothing to lose"
+    return "fell" if p_fell <= ALPHA else "holds" if p_holds <= ALPHA else "inconclusive"
+
+
+def _chance(name: str, evaluation: EvaluationJson) -> float:
+    """A set's chance level. Evaluations of earlier versions have none."""
+    sets = evaluation.get("sets")
+    numbers = sets.get(name) if isinstance(sets, Mapping) else None
+    chance = numbers.get("chance") if isinstance(numbers, Mapping) else None
+    return float(chance) if isinstance(chance, int | float) else 0.0
 
 
 def _unjudged(base: EvaluationJson, candidate: EvaluationJson) -> list[UnjudgedSet]:
@@ -296,8 +328,3 @@ def _paired_scores(name: str, base: EvaluationJson, candidate: EvaluationJson) -
     if different:
         raise RunError(f"item {different[0]!r} has different prompts for the two", where=f"set {name!r}", fix=fix)
     return a, b
-
-
-def signed_points(fraction: float) -> str:
-    """A change as percentage points with its sign and one decimal."""
-    return f"{round(100 * fraction, 1) + 0.0:+.1f}"

@@ -2,8 +2,8 @@
 
 from xml.etree import ElementTree
 
-from holdfast.gate.judge import GateVerdict, SetVerdict, UnjudgedSet, signed_points
-from holdfast.summary.verdict import points
+from holdfast.gate.judge import GateVerdict, SetVerdict, UnjudgedSet
+from holdfast.summary.words import points, signed_points
 
 _HEADER = ("set", "items", "base", "candidate", "change", "95% CI", "worse / better", "detectable", "verdict")
 
@@ -52,9 +52,11 @@ def as_markdown(verdict: GateVerdict, base: str, candidate: str) -> str:
 
 
 def as_junit(verdict: GateVerdict, base: str, candidate: str) -> str:
-    """JUnit XML with one test case for each set. An inconclusive set is skipped, or fails if the gate is strict."""
+    """JUnit XML with one test case for each set. A set with nothing to lose is skipped. So is an inconclusive
+    set, which fails if the gate is strict."""
     failed = sum(each.outcome in verdict.refused_outcomes for each in verdict.sets)
-    skipped = len(verdict.unjudged) + (0 if verdict.strict else len(verdict.names_of("inconclusive")))
+    undecided = [each for each in verdict.sets if each.outcome in ("inconclusive", "nothing to lose")]
+    skipped = len(verdict.unjudged) + sum(each.outcome not in verdict.refused_outcomes for each in undecided)
     counts = {
         "tests": str(len(verdict.sets) + len(verdict.unjudged)),
         "failures": str(failed),
@@ -72,7 +74,7 @@ def as_junit(verdict: GateVerdict, base: str, candidate: str) -> str:
         if each.outcome in verdict.refused_outcomes:
             failure = ElementTree.SubElement(case, "failure", {"message": sentence, "type": each.outcome})
             failure.text = sentence
-        elif each.outcome == "inconclusive":
+        elif each in undecided:
             ElementTree.SubElement(case, "skipped", {"message": sentence})
         else:
             ElementTree.SubElement(case, "system-out").text = sentence

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from holdfast.guard.messages import message
@@ -65,6 +65,8 @@ class Guard:
         """The number of records before which a rule does not fire again."""
         self._levels: dict[str, float] = {}
         self._step = self._records = 0
+        self.informed: set[str] = set()
+        """The rules that have had the data that they compare, in any stage."""
 
     def see(self, record: MetricsRecord) -> list[Decision]:
         """Take in the metrics of one optimizer step, as in a line of metrics.jsonl, and return the decisions.
@@ -93,6 +95,24 @@ class Guard:
             self._stage.reference = self._reference
         self._stage.probe = record
         return self._ask([name for name in RULES if name in PROBE_RULES], record)
+
+    def see_stage_end(
+        self, record: MetricsRecord, reference: Mapping[str, float], items: Mapping[str, int]
+    ) -> list[Decision]:
+        """Take in the evaluation at the end of a stage, which uses all items, and return the decisions.
+
+        The stage is over, so its decisions can only warn, or stop the run: other actions would change nothing.
+
+        Args:
+            record: as for `see_probe`.
+            reference: scores of the retention suites before training over all items, by name.
+            items: number of items of each suite.
+        """
+        self._enter(record)
+        self._step = record.get("step", self._step)
+        self._stage.reference, self._stage.probe_items, self._stage.probe = reference, items, record
+        decisions = self._ask([name for name in RULES if name in PROBE_RULES], record)
+        return [replace(d, actions=("stop",) if "stop" in d.actions else ("warn",)) for d in decisions]
 
     def replay(self, records: Iterable[MetricsRecord], probes: Iterable[MetricsRecord] = ()) -> None:
         """Take in the logs of an earlier process, in the order in which they were written."""
@@ -134,6 +154,8 @@ class Guard:
             rule, _ = RULES[name]
             action = getattr(self.settings.rules, name).action
             sign = rule(self._stage, self.settings.rules) if action else None
+            if sign is not None:
+                self.informed.add(name)
             self._levels[name] = sign.level if sign is not None else 0.0
             if sign is None or sign.level < 1 or self._records < self._quiet_until.get(name, 0):
                 continue

@@ -122,3 +122,18 @@ MESSAGES: Mapping[str, Callable[[RuleValues, str], str]] = {
     "retention": _retention,
 }
 """By rule."""
+
+NEEDS: Mapping[str, str] = {
+    "not_finite": "the loss or the gradient norm of a step",
+    "stale_sampler": "a window of probability ratios of trainer and sampler",
+    "agreement_without_success": "two windows of divergences to a teacher, and four windows of rewards",
+    "reward_collapse": "four windows of rewards",
+    "entropy_collapse": "two windows of entropies, and four windows of rewards or two of diversity",
+    "distinct_collapse": "two windows of diversity, and four windows of rewards or two of entropies",
+    "repetition": "two windows of repetition",
+    "truncation": "two windows of truncated shares",
+    "silent_stall": "three windows of rows with a signal",
+    "kl_budget": "KL to the base: at a probe, at the end of a stage, or in the loss",
+    "retention": "the score of a retention suite, at a probe or at the end of a stage",
+}
+"""What each rule needs before it can say anything. A window is the guard's `window` of logged steps of one stage."""

@@ -47,6 +47,8 @@ class StageMetrics:
         window: steps in an average.
         reference: scores of the retention suites before the first stage, by name.
         probe_items: items that a probe uses of every suite, or of each by name; None if that is unknown.
+
+    At the stage's end both become those of the full evaluation.
     """
 
     def __init__(
@@ -88,7 +90,7 @@ class StageMetrics:
 
 
 Rule = Callable[[StageMetrics, Rules], Sign | None]
-"""Returns None if the stage lacks the rule's metrics."""
+"""Returns None if the stage lacks the rule's metrics, and only then: the rule has then ruled out nothing."""
 
 
 def _rise(series: Series, at_least: float, rise: float) -> float:
@@ -151,8 +153,10 @@ def reward_collapse(stage: StageMetrics, rules: Rules) -> Sign | None:
     In the thread lasgroup/SDPO #25, tool use with self-distillation falls from 65 points to 0 within 100 steps.
     """
     reward = stage.series("reward")
-    if reward is None or reward.best < LEAST_REWARD:
+    if reward is None:
         return None
+    if reward.best < LEAST_REWARD:
+        return Sign(0.0, {})
     drop = reward.best - reward.last
     level = min(_reward_fall(reward, rules.reward_collapse.reward_fall), drop / (reward.best / 2))
     return Sign(level, {"best_reward": reward.best, "reward": reward.last})
@@ -211,14 +215,16 @@ def silent_stall(stage: StageMetrics, rules: Rules) -> Sign | None:
     """
     steps = 3 * stage.window
     reward = stage.tail("reward", stage.window)
-    if reward and sum(reward) / len(reward) >= rules.silent_stall.solved:
+    tails = {key: tail for key in ("active_rows", "teacher_share") if (tail := stage.tail(key, steps))}
+    if not tails:
         return None
-    for key in ("active_rows", "teacher_share"):
-        tail = stage.tail(key, steps)
+    if reward and sum(reward) / len(reward) >= rules.silent_stall.solved:
+        return Sign(0.0, {})
+    for key, tail in tails.items():
         # A recipe without a teacher has a share of 0 throughout. Only a recipe that had teachers can lose them.
-        if tail and not any(tail) and (key == "active_rows" or stage.ever(key)):
+        if not any(tail) and (key == "active_rows" or stage.ever(key)):
             return Sign(1.0, {key: 0.0})
-    return None
+    return Sign(0.0, {})
 
 
 def stale_sampler(stage: StageMetrics, rules: Rules) -> Sign | None:
@@ -236,7 +242,7 @@ def stale_sampler(stage: StageMetrics, rules: Rules) -> Sign | None:
 
 
 def kl_budget(stage: StageMetrics, rules: Rules) -> Sign | None:
-    """KL to the base, from a probe or from the objective itself, exceeds the user's budget.
+    """KL to the base, from a probe, the stage's end or the objective itself, exceeds the user's budget.
 
     KL to the base on the new task's prompts predicts forgetting in arXiv 2509.04259.
     """
@@ -260,7 +266,7 @@ def not_finite(stage: StageMetrics, rules: Rules) -> Sign | None:
 
 
 def retention(stage: StageMetrics, rules: Rules) -> Sign | None:
-    """A retention suite's score at a probe is below the base's, by a bound and by more than chance.
+    """A retention suite's score at a probe or at the stage's end is below the base's, by a bound and more than chance.
 
     The standard error is that of two independent scores at their pooled rate. One correct and one wrong answer are
     added to each (Agresti & Caffo 2000), so that the error is not 0 if all answers are correct. It is cautious, because
@@ -297,4 +303,4 @@ RULES: Mapping[str, tuple[Rule, Severity]] = {
 """Every rule by name with its severity, in the order in which they are asked."""
 
 PROBE_RULES = frozenset({"kl_budget", "retention"})
-"""The rules that are asked after a probe. `kl_budget` is also asked after every step."""
+"""The rules that are asked after a probe and at a stage's end. `kl_budget` is also asked after every step."""

@@ -89,8 +89,8 @@ class Questions:
     def evaluation(self, stage: int, task: str | None, answers: Mapping[str, SetAnswers]) -> Evaluation:
         """Answers of `answer` as the evaluation of a stage."""
         result = Evaluation(stage, task)
-        for suite, own in answers.items():
-            result.add(suite, own, self.evaluator.settings)
+        for suite in self.suites:
+            result.add(suite.name, answers[suite.name], self.evaluator.settings, suite.chance)
         return result
 
 

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from holdfast.guard import Decision, Guard, GuardSettings, message
@@ -69,6 +70,11 @@ class WatchedGuard:
         """Take in a gradient norm that is not finite, before step `step` applies the gradients."""
         self._step_of_gradients = step
         return self._guard.see({"stage": 1, "step": step, "task": task, "grad_norm": norm})
+
+    def see_end(self, line: Mapping[str, Any]) -> list[Decision]:
+        """Take in the evaluation at the end, in the form of a line of probes.jsonl. A decision can only warn."""
+        decisions = self._guard.see_stage_end(line, self._reference, self._probe_items)
+        return [replace(decision, actions=("warn",)) for decision in decisions]
 
     def see_probe(self, line: Mapping[str, Any], answers: Answers) -> list[Decision]:
         """Take in a line of probes.jsonl, and the answers. A rule over answers fires at most once in a training run."""

@@ -13,6 +13,7 @@ from holdfast.evaluation.drift.stages import drift_entry
 from holdfast.evaluation.evaluator import Evaluation
 from holdfast.guard import GuardSettings
 from holdfast.integrations.base_distributions import ESTIMATOR, BaseDistributions
+from holdfast.integrations.probe_rules import RULES_OVER_ANSWERS
 from holdfast.integrations.questions import ItemName
 from holdfast.measure.answers import Answer, PromptSet
 from holdfast.measure.artifacts.compare import artifact_report
@@ -187,7 +188,14 @@ class WatchedRun:
             model=self._model,
             status=status,
             sets=[
-                {"name": s.name, "kind": s.kind, "n": len(s.test), "description": s.description} for s in self.suites
+                {
+                    "name": s.name,
+                    "kind": s.kind,
+                    "n": len(s.test),
+                    "description": s.description,
+                    "chance": s.chance,
+                }
+                for s in self.suites
             ],
             guard=self.guard.model_dump(mode="json"),
         )
@@ -197,6 +205,7 @@ class WatchedRun:
             drift=[read_json(drift)] if drift.exists() else [],
             probes=logs.probes,
             probe_items=self.items,
+            asked_of_answers=RULES_OVER_ANSWERS if logs.probes else (),
         )
         summary = build_run_summary(run, logs, measured)
         write_json(self.directory.summary, summary)

@@ -329,7 +329,7 @@ class Watcher:
             "stage": 1,
             "step": self.global_step,
             "task": self.task,
-            "scores": {name: v for name, own in answers.items() if (v := own.mean_score(self.score)) is not None},
+            "scores": self._scores(answers),
             "nll": {name: v for name, own in answers.items() if (v := own.mean_nll()) is not None},
             "kl_to_base": None if kl is None else kl.mean,
             **text_metrics(answers),
@@ -344,6 +344,10 @@ class Watcher:
         new = self.world.main(apply_rules)
         self._schedule.probed(time.perf_counter() - began)
         return self._decide(new)
+
+    def _scores(self, answers: Mapping[str, SetAnswers]) -> dict[str, float]:
+        """Mean score of each judged suite."""
+        return {name: v for name, own in answers.items() if (v := own.mean_score(self.score)) is not None}
 
     def _ask(self) -> tuple[dict[str, SetAnswers], dict[ItemName, tuple[float, int]]] | None:
         """Greedy answers, and KL sums by prompt. None, with a warning, if the model cannot answer, as with NaN weights.
@@ -378,6 +382,10 @@ class Watcher:
         if (asked := self._ask()) is None:
             return self.world.main(lambda: self.run.summarize("stopped"))
         answers, kl_sums = asked
+        kl = mean_kl(kl_sums)
+        end = {"stage": 1, "step": max(1, self.global_step), "task": self.task}
+        end |= {"scores": self._scores(answers), "kl_to_base": None if kl is None else kl.mean}
+        self._decide(self.world.main(lambda: self._guard.see_end(end)))
 
         def write() -> dict[str, Any]:
             evaluation = self.questions.evaluation(1, self.task, answers)

@@ -10,6 +10,7 @@ from holdfast.lab import headed, plain, retention
 from holdfast.lab.headers import Header, free_header
 from holdfast.lab.plain import PlainSet
 from holdfast.lab.questions import HELD_OUT_SURFACE, TRAINED_SURFACES
+from holdfast.lab.words import OPTIONS, TOOL_PRIORS
 from holdfast.lab.world import DEFAULT_DIALS, HEADED_TASKS, Dials, World, world
 
 TRAIN_ITEMS = 512
@@ -23,6 +24,9 @@ _DESCRIPTIONS = {
     "calculation": "what new operation words mean",
     "more-facts": "other facts about the things of `facts`, some of them contrary to it",
 }
+
+_CHANCE = {"facts": 1 / OPTIONS, "tools": 1 / len(TOOL_PRIORS), "calculation": 0.0, "more-facts": 1 / OPTIONS}
+"""The score of somebody who takes one of the options."""
 
 TASKS: tuple[str, ...] = HEADED_TASKS
 """Names of the tasks of the default stream, in its order."""
@@ -56,7 +60,7 @@ def lab_task(name: str, seed: int = 0, dials: Dials = DEFAULT_DIALS) -> Task:
     asked: set[tuple[Header, str]] = set()
     test = headed.examples(here, name, "test", TEST_ITEMS, TRAINED_SURFACES, dials, asked)
     train = headed.examples(here, name, "train", TRAIN_ITEMS, TRAINED_SURFACES, dials, asked)
-    return Task(name, train, test, headed.verify, _DESCRIPTIONS[name])
+    return Task(name, train, test, headed.verify, _DESCRIPTIONS[name], chance=_CHANCE[name])
 
 
 @cache
@@ -84,7 +88,8 @@ def lab_suite(name: str, seed: int = 0, dials: Dials = DEFAULT_DIALS) -> Suite:
         items = _plain_examples(here, source, name, "ood", source.test, (HELD_OUT_SURFACE,), header, set())
         return Suite(name, "ood", items, source.verify, source.description, source.episodes)
     items = headed.examples(here, task, "ood", TEST_ITEMS, (HELD_OUT_SURFACE,), dials, set())
-    return Suite(name, "ood", items, headed.verify, f"{task}, in a phrasing that is not trained")
+    about = f"{task}, in a phrasing that is not trained"
+    return Suite(name, "ood", items, headed.verify, about, chance=_CHANCE[task])
 
 
 def default_suites(tasks: Sequence[str]) -> list[str]:

@@ -2,7 +2,8 @@
 
 The test is exact if all scores are 0 or 1: McNemar's, by the binomial distribution of the items on which the two
 differ. For graded scores it is the bootstrap of `holdfast.measure.item_tests`. The interval is the score interval: it
-never leaves [−1, 1], and it is wide if no item differs, because a few equal items do not prove that all are equal.
+never leaves the range of possible differences, and it is wide if no item differs, because a few equal items do not
+prove that all are equal.
 """
 
 import math
@@ -45,17 +46,19 @@ def compare_paired(first: Sequence[float], second: Sequence[float]) -> PairedIte
     """Compare two models by their scores of the same items, in the same order.
 
     Args:
-        first: one score in [0, 1] per item.
+        first: one score per item, at least 0. The scores of a set with weights are scaled, so that their plain mean is
+            the set's score. The scale then goes from 0 to the largest score.
         second: the other model's scores.
 
     Raises:
-        ValueError: there are no items, different numbers of them, or a score is not in [0, 1].
+        ValueError: there are no items, different numbers of them, or a score is not a finite number of 0 or more.
     """
     a, b = np.asarray(first, float), np.asarray(second, float)
     if a.shape != b.shape or a.ndim != 1 or not len(a):
         raise ValueError(f"there are {len(a)} and {len(b)} scores, not scores of the same items")
-    if not (min(a.min(), b.min()) >= 0 and max(a.max(), b.max()) <= 1):
-        raise ValueError("a score is not in [0, 1]")
+    if not (np.isfinite([a, b]).all() and min(a.min(), b.min()) >= 0):
+        raise ValueError("a score is not a finite number of 0 or more")
+    whole = max(1.0, float(a.max()), float(b.max()))
     differences = a - b
     differences[np.abs(differences) < _EQUAL] = 0.0
     values, counts = np.unique(differences, return_counts=True)
@@ -66,16 +69,16 @@ def compare_paired(first: Sequence[float], second: Sequence[float]) -> PairedIte
         p = min(1.0, 2 * exact_p(max(up, down), min(up, down), n, 0.0))
     else:
         # Not so for the bootstrap, so the larger of both counts: no verdict contradicts the interval.
-        p = max(min(1.0, 2 * min(bootstrap_p(values, counts, 0.0, 1.0))), _score_p(values, counts, mean))
-    low, high = score_interval_of_change(values, counts, 1.0)
+        p = max(min(1.0, 2 * min(bootstrap_p(values, counts, 0.0, whole))), _score_p(values, counts, mean, whole))
+    low, high = score_interval_of_change(values, counts, whole)
     if p >= 1 - LEVEL:
         low, high = min(low, 0.0), max(high, 0.0)
     verdict: PairedVerdict = "not shown" if low <= 0 <= high else "better" if low > 0 else "worse"
     return PairedItems(n, mean, (low, high), p, verdict)
 
 
-def _score_p(values: np.ndarray, counts: np.ndarray, mean: float) -> float:
+def _score_p(values: np.ndarray, counts: np.ndarray, mean: float, whole: float) -> float:
     """Two-sided p of the score test that the true mean is 0."""
-    support, weights = nearest_null(values, counts, 0.0, 1.0)
+    support, weights = nearest_null(values, counts, 0.0, whole)
     spread = math.sqrt(float(weights @ support**2) / int(counts.sum()))
     return 2 * float(ndtr(-abs(mean) / spread)) if spread else 1.0

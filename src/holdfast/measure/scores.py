@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from holdfast.measure.chance import is_above_chance
+
 Json = dict[str, Any]
 
 Scores = dict[str, float]
@@ -44,10 +46,12 @@ class ScoreMatrix:
     A set that was never scored is absent from every result. So is a set that nothing judges, except from results about
     the NLL of its demonstrations.
 
+    A set can be forgotten only if the model that could forget it scores above its chance level: see `has_to_lose`.
+
     Attributes:
         evaluations: as in the summary: `stage`, `task` and `scores`, for stages 0 (the base) to T, in order.
         order: the tasks in the order of their stages. It may be longer than T while the run is under way.
-        sets: `name` and `kind` of everything evaluated.
+        sets: `name`, `kind` and `chance` of everything evaluated.
     """
 
     evaluations: Sequence[Mapping[str, Any]]
@@ -89,18 +93,37 @@ class ScoreMatrix:
         """A[T][j] by task."""
         return {task: self.end[task] for task in self.tasks if task in self.end}
 
+    def has_to_lose(self, name: str, stage: int) -> bool:
+        """Whether a set's score after a stage (0: the base's) is above the set's chance level, by an exact test."""
+        own = self.evaluations[stage]["scores"].get(name, {})
+        return own.get("mean") is not None and is_above_chance(own["mean"], own["n"], self._chance[name])
+
     @cached_property
-    def forgotten(self) -> Scores:
+    def _chance(self) -> Scores:
+        return {each["name"]: each["chance"] for each in self.sets}
+
+    @cached_property
+    def since_learned(self) -> Scores:
         """A[j][j] − A[T][j] by task, for the tasks before the last."""
         return drops({task: self.learned[task] for task in self.tasks[:-1] if task in self.learned}, self.final)
+
+    @cached_property
+    def forgotten(self) -> Scores:
+        """`since_learned`, for the tasks that had something to lose when they were learned."""
+        stages = {task: stage for stage, task in enumerate(self.tasks, 1)}
+        return {task: lost for task, lost in self.since_learned.items() if self.has_to_lose(task, stages[task])}
 
     def suites(self, kind: str) -> list[str]:
         """Names of the suites of one kind, `retention` or `ood`."""
         return [s["name"] for s in self.sets if s["kind"] == kind]
 
     def change_of_suites(self, kind: str) -> Scores:
-        """A[T] − A[0] by suite of one kind. Negative means lost."""
-        return drops({name: self.end[name] for name in self.suites(kind) if name in self.end}, self.base)
+        """A[T] − A[0] by suite of one kind. Negative means lost.
+
+        A retention suite in which the base has nothing to lose is left out.
+        """
+        names = [name for name in self.suites(kind) if kind != "retention" or self.has_to_lose(name, 0)]
+        return drops({name: self.end[name] for name in names if name in self.end}, self.base)
 
     def at_end(self, name: str, field: str) -> float | None:
         """One number of one set in the last evaluation, such as `kl_to_base`."""

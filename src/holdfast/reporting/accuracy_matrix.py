@@ -41,7 +41,7 @@ def _cell(cell: MatrixCell | None, unjudged: bool, first_of_group: bool) -> dict
         title = "not judged: see the likelihood of its demonstrations" if unjudged else "not measured"
         return {"text": "", "title": title, "style": "", "own": False, "sep": first_of_group}
     return {
-        "text": percent(cell.mean, 0),
+        "text": percent(cell.mean, 0) + ("†" if cell.same_answer else ""),
         "title": _title(cell),
         "style": f"--v:{min(1.0, max(0.0, cell.mean)):.3f}",
         "own": cell.own,
@@ -60,4 +60,5 @@ def _title(cell: MatrixCell) -> str:
     if cell.length is not None:
         parts.append(f"{cell.length:.0f} tokens")
     parts.append(f"truncated {percent(cell.truncated)}%" if cell.truncated else "")
+    parts.append(cell.same_answer)
     return "; ".join(part for part in parts if part and DASH not in part)

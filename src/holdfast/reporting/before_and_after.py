@@ -57,7 +57,9 @@ def before_and_after_figure(view: SummaryView) -> Figure | None:
     return Figure(
         id="fig-sets",
         title="Every set, before and after",
-        note="Whiskers are 95% CIs over the items of a set. Sets that nothing judges have no score and are not shown.",
+        note="Whiskers are 95% CIs over the items of a set. The items are the same before and after, so overlapping "
+        "whiskers do not mean that nothing fell: see what became of the items. Sets that nothing judges have no score "
+        "and are not shown.",
         alt="Dot plot. " + "; ".join(f"{row[0]}: {row[1]}% before, {row[3]}% at the end" for row in rows) + ".",
         spec={
             "data": traces,

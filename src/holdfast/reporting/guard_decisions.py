@@ -20,7 +20,8 @@ def guard_decisions(view: SummaryView) -> dict[str, Any]:
         "runs": [(i, run.name) for i, run in enumerate(decided)],
         "number_of_runs": len(guarded),
         "mode": str(guards[0].get("mode") or "") if guards else "",
-        "rules": [(name, *_rule(rule)) for name, rule in rules],
+        "rules": [(name, *_rule(rule), _status(view, name)) for name, rule in rules],
+        "not_measured": _not_measured(view),
         "measured": bool(guards or decided),
     }
 
@@ -30,6 +31,30 @@ def _guarded_run(view: SummaryView, recipe: RecipeView, run: RunView) -> Guarded
     if len(view.orders) > 1:
         name += f", order {run.order_index + 1}"
     return GuardedRun(recipe, run, name, run.summary.get("decisions") or [])
+
+
+def _statuses(view: SummaryView) -> dict[str, list[str]]:
+    """By rule, its status in each run for which that is known."""
+    found: dict[str, list[str]] = {}
+    for run in view.runs:
+        for each in run.summary.get("guard_rules") or []:
+            found.setdefault(each["rule"], []).append(each["status"])
+    return found
+
+
+def _status(view: SummaryView, name: str) -> str:
+    """A rule's status; over several runs, how many have which."""
+    statuses = _statuses(view).get(name) or []
+    if len(statuses) <= 1:
+        return statuses[0] if statuses else DASH
+    return ", ".join(f"{status} in {statuses.count(status)} runs" for status in dict.fromkeys(statuses))
+
+
+def _not_measured(view: SummaryView) -> list[tuple[str, str, int]]:
+    """The rules that had no data in some runs: name, what they need, number of runs."""
+    needs = {each["rule"]: each["needs"] for run in view.runs for each in run.summary.get("guard_rules") or []}
+    counts = {name: statuses.count("not measured") for name, statuses in _statuses(view).items()}
+    return [(name, needs[name], missing) for name, missing in counts.items() if missing]
 
 
 def _rule(rule: Any) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """The cards and the metric table: the key numbers of each recipe."""
 
+from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
@@ -91,7 +92,10 @@ def _ci(value: ShownEstimate, key: str) -> str:
 
 
 def metric_groups(view: SummaryView) -> list[tuple[str, list[dict[str, Any]]]]:
-    """The metric table by group: per row a label, a unit, and (value, 95% CI, is best) per recipe."""
+    """The metric table by group: per row a label, a unit, and (value, 95% CI, is best) per recipe.
+
+    A comparison has one more cell: the untrained base, which is never the best.
+    """
     groups = []
     for group, members in metrics_by_group().items():
         rows = []
@@ -112,6 +116,9 @@ def metric_groups(view: SummaryView) -> list[tuple[str, list[dict[str, Any]]]]:
                 )
                 for v in values
             ]
+            if view.untrained:
+                base = view.untrained.get(metric.name, ShownEstimate(None))
+                cells.append((value_text(base.mean, metric.kind), "", False))
             rows.append({"label": metric.label, "unit": metric.unit, "cells": cells, "meaning": metric.definition})
         if rows:
             groups.append((group, rows))
@@ -136,9 +143,26 @@ def _format_rows(view: SummaryView) -> list[dict[str, Any]]:
                 tasks = run.summary.get("order") or []
                 scores = [s for name, s in (last.get("scores") or {}).items() if name in tasks]
                 values += [v for s in scores if (v := number(s.get(field))) is not None]
-            mean = fmean(values) if values else None
-            text = DASH if mean is None else f"{mean:.1f}" if field == "length" else percent(mean)
+            text = _form_text(field, values)
             cells.append((text, "", False))
+        if view.untrained:
+            cells.append((_form_of_base(view, field), "", False))
         if any(text != DASH for text, *_ in cells):
             rows.append({"label": label, "unit": of, "cells": cells, "meaning": meaning})
     return rows
+
+
+def _form_text(field: str, values: Sequence[float]) -> str:
+    """The mean of well-formed or truncated shares, or of lengths."""
+    mean = fmean(values) if values else None
+    return DASH if mean is None else f"{mean:.1f}" if field == "length" else percent(mean)
+
+
+def _form_of_base(view: SummaryView, field: str) -> str:
+    """The same of the base, over the tasks; mean over runs."""
+    values = []
+    for run in view.runs:
+        first = run.evaluations[0] if run.evaluations else {}
+        scores = [s for name, s in (first.get("scores") or {}).items() if name in (run.summary.get("order") or [])]
+        values += [v for s in scores if (v := number(s.get(field))) is not None]
+    return _form_text(field, values)

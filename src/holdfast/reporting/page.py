@@ -32,6 +32,7 @@ from holdfast.reporting.samples import sample_panels
 from holdfast.reporting.step_curves import loss_curves, main_curves, nll_curves, score_curves
 from holdfast.reporting.terms import GENERAL_TERMS
 from holdfast.reporting.tradeoff import tradeoff_figure
+from holdfast.reporting.transitions import transition_tables
 from holdfast.reporting.view import KIND_NAMES, SummaryView
 from holdfast.reporting.voice import voice_section
 from holdfast.reporting.weight_drift import weight_drift
@@ -94,6 +95,7 @@ def _content(view: SummaryView) -> dict[str, Any]:
         "metric_groups": metric_groups(view),
         "main_figure": before_and_after_figure(view) if view.is_run else tradeoff_figure(view),
         "matrices": accuracy_matrices(view),
+        "transitions": transition_tables(view),
         "likelihood": likelihood_tables(view),
         "pass_at_k": pass_at_k_tables(view),
         "voice": voice_section(view),
@@ -141,6 +143,7 @@ def _sections(view: SummaryView, content: Mapping[str, Any]) -> list[tuple[str, 
         ("summary", "Numbers", True),
         ("tradeoff", "Before and after" if view.is_run else "Trade-off", content["main_figure"]),
         ("matrix", "Matrix", True),
+        ("transitions", "Items", content["transitions"]),
         ("likelihood", "Likelihood", content["likelihood"]),
         ("pass-at-k", "Sampled", content["pass_at_k"]),
         ("voice", "Voice", content["voice"]["distances"] or content["voice"]["rewritten"]),

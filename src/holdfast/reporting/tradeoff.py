@@ -29,8 +29,18 @@ def tradeoff_figure(view: SummaryView) -> Figure | None:
     if view.is_run or not placed:
         return None
     dots = {recipe.index: _dots(recipe) for recipe, _, _ in placed}
-    x_range = _range([x for d in dots.values() for x, _ in d] + [x for _, lost, _ in placed for x in _ends(lost)])
-    y_range = _range([y for d in dots.values() for _, y in d] + [y for _, _, final in placed for y in _ends(final)])
+    base = view.untrained.get("final_score", ShownEstimate(None)).mean
+    at_base = [] if base is None else [(0.0, 100 * base)]
+    x_range = _range(
+        [x for x, _ in at_base]
+        + [x for d in dots.values() for x, _ in d]
+        + [x for _, lost, _ in placed for x in _ends(lost)]
+    )
+    y_range = _range(
+        [y for _, y in at_base]
+        + [y for d in dots.values() for _, y in d]
+        + [y for _, _, final in placed for y in _ends(final)]
+    )
     corners = _place_labels(placed, x_range, y_range)
 
     front = sorted((_at(lost), _at(final)) for recipe, lost, final in placed if recipe.on_front)
@@ -40,6 +50,7 @@ def tradeoff_figure(view: SummaryView) -> Figure | None:
         traces.append({**path, "name": "Pareto front", "hoverinfo": "skip"})
     traces += [_run_dots(recipe, dots[recipe.index]) for recipe, _, _ in placed if len(dots[recipe.index]) > 1]
     traces += [_mean_mark(recipe, lost, final, corner) for (recipe, lost, final), corner in zip(placed, corners)]
+    traces += [_untrained_mark(base, view.untrained_label)] if base is not None else []
     alt_text = [
         f"{recipe.label}: final score {percent(final.mean)}%, forgetting {percent(lost.mean)} points"
         for recipe, lost, final in placed
@@ -50,7 +61,8 @@ def tradeoff_figure(view: SummaryView) -> Figure | None:
         title="Learning against forgetting",
         note="Up and to the left is better. "
         + ("There is one run per recipe, so there are no CIs. " if view.single else MARKS)
-        + "A ring marks the Pareto front: no other recipe has both a higher final score and less forgetting.",
+        + "A ring marks the Pareto front: no other recipe has both a higher final score and less forgetting."
+        + ("" if base is None else " The cross is the base without training."),
         alt=f"Scatter plot. {'; '.join(alt_text)}. On the Pareto front: {on_front or 'none'}.",
         spec={
             "data": traces,
@@ -71,7 +83,8 @@ def tradeoff_figure(view: SummaryView) -> Figure | None:
                 "yes" if recipe.on_front else "no",
             )
             for recipe, lost, final in placed
-        ),
+        )
+        + (() if base is None else ((view.untrained_label, percent(base), "", percent(0.0), "", "no"),)),
     )
 
 
@@ -117,6 +130,19 @@ def _mean_mark(recipe: RecipeView, lost: ShownEstimate, final: ShownEstimate, co
         "showlegend": corner is None,
         "hovertemplate": "final score %{y:.1f}%<br>forgetting %{x:.1f} points<extra>%{fullData.name}</extra>",
         "meta": {"recipe": recipe.index, "labeled": True},
+    }
+
+
+def _untrained_mark(final: float, label: str) -> Spec:
+    """The base: it has forgotten nothing, and learned nothing."""
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "x": [0.0],
+        "y": [100 * final],
+        "marker": {"color": "@muted", "symbol": "x-thin-open", "size": 12, "line": {"width": 2}},
+        "name": label,
+        "hovertemplate": "final score %{y:.1f}%<br>forgetting 0 points<extra>%{fullData.name}</extra>",
     }
 
 

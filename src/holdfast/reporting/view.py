@@ -10,6 +10,7 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any
 
+from holdfast.measure.chance import are_nearly_all_the_same
 from holdfast.measure.metrics import flatten_metrics
 from holdfast.reporting.number_format import ShownEstimate, estimate, number
 
@@ -79,6 +80,7 @@ class MatrixCell:
     Attributes:
         low, high: smallest and largest of the runs; for a single run, its 95% CI over items.
         own: whether the set is the task of the stage that has just ended.
+        same_answer: if nearly all answers of a run are the same, what they say; else empty.
     """
 
     mean: float
@@ -89,10 +91,16 @@ class MatrixCell:
     format_ok: float | None
     length: float | None
     truncated: float | None
+    same_answer: str
 
 
 class SummaryView:
-    """What the report shows, computed once from a summary."""
+    """What the report shows, computed once from a summary.
+
+    Attributes:
+        untrained: metrics of the base itself, which stands beside the recipes of a comparison; empty for a run.
+        untrained_label: what it is called.
+    """
 
     def __init__(self, summary: Mapping[str, Any]) -> None:
         self.summary = summary
@@ -104,6 +112,11 @@ class SummaryView:
         self.orders: list[list[str]] = (
             [list(summary.get("order") or [])] if self.is_run else [list(o) for o in summary.get("orders") or []]
         )
+        arm = summary.get("untrained") or {}
+        self.untrained: dict[str, ShownEstimate] = {
+            name: estimate(value) for name, value in (arm.get("metrics") or {}).items()
+        }
+        self.untrained_label = str(arm.get("label") or "")
         self.seeds: list[int] = [summary["seed"]] if self.is_run and "seed" in summary else summary.get("seeds") or []
 
     @property
@@ -166,7 +179,7 @@ class SummaryView:
             return fmean(values) if values else None
 
         form = {field: mean_of(field) for field in ("format_ok", "length", "truncated")}
-        return MatrixCell(fmean(means), low, high, len(means), own, **form)
+        return MatrixCell(fmean(means), low, high, len(means), own, **form, same_answer=_same_answer(scores))
 
     def is_unjudged(self, recipe: RecipeView, order_index: int, stage: int, name: str) -> bool:
         """Whether a set was evaluated after a stage, and nothing judges it."""
@@ -193,6 +206,15 @@ class SummaryView:
                     stage = int(point["stage"])
                     ends[stage] = max(ends.get(stage, 0), int(point["global_step"]))
         return [ends[stage] for stage in sorted(ends)]
+
+
+def _same_answer(scores: Sequence[Mapping[str, Any]]) -> str:
+    """'45 of 45 answers say B', of the first run in which nearly all answers are the same; else empty."""
+    for own in scores:
+        most = own.get("most_frequent")
+        if most is not None and are_nearly_all_the_same(most["count"], own["n"], own.get("mean")):
+            return f"{most['count']} of {own['n']} answers say {most['answer']!r}"
+    return ""
 
 
 def over_runs(runs: Sequence[RunView], points: Callable[[RunView], Iterator[tuple[float, Any]]]) -> CurvePoints:

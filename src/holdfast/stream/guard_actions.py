@@ -153,6 +153,30 @@ class RunGuard:
             self.healthy.candidates.clear()
         return reading.decisions
 
+    def see_stage_end(
+        self,
+        record: Mapping[str, Any],
+        reference: Mapping[str, float],
+        items: Mapping[str, int],
+        *,
+        is_last: bool,
+        observer: Observer,
+    ) -> None:
+        """Ask the rules about the evaluation at a stage's end, and log what they decide.
+
+        Args:
+            record, reference, items: as for `Guard.see_stage_end`.
+            is_last: whether no stage is left, so that there is nothing to stop.
+        """
+        decisions = self.world.main(lambda: self._guard.see_stage_end(record, reference, items))
+        if not decisions:
+            return
+        outcome = ["the stage is over, so nothing is undone"] if self.acts else []
+        if any("stop" in decision.actions for decision in decisions) and not is_last:
+            self.changes.ends = "run"
+            outcome = ["the run ends here"]
+        self.write(decisions, outcome, observer)
+
     def _reading(self, decisions: list[Decision]) -> GuardReading:
         return GuardReading(decisions, self._guard.is_calm, self._guard.mean_reward)
 

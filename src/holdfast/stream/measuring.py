@@ -20,7 +20,9 @@ from holdfast.model.processes import Processes
 from holdfast.store.files import json_safe, read_json, write_json
 from holdfast.store.model_folder import hub_folder, locate
 from holdfast.store.run_directory import RunDirectory
+from holdfast.stream.logs import steps_before
 from holdfast.stream.observer import Observer
+from holdfast.summary.guard_rules import stage_end_record
 from holdfast.summary.responses import Answers, stage_record
 
 
@@ -94,6 +96,19 @@ class Measuring:
         known = {name: values for name, values in first.items() if values}
         means = {name: sum(values) / len(values) for name, values in known.items()}
         return means, {name: len(values) for name, values in known.items()}
+
+    def stage_end(self, stage: int) -> tuple[dict[str, Any], dict[str, float], dict[str, int]]:
+        """What the guard sees of the evaluation after a stage: arguments of `Guard.see_stage_end`."""
+        base, now = (
+            {"stage": number, "task": found["task"], "scores": found["sets"]}
+            for number in (0, stage)
+            for found in [read_json(self.directory.evaluation(number))]
+        )
+        retention = [suite.name for suite in self.suites if suite.kind == "retention"]
+        record, reference, items = stage_end_record(now, base, retention)
+        steps = [line["step"] for line in self.directory.records("metrics.jsonl") if line["stage"] == stage]
+        last = max(steps, default=1)
+        return record | {"step": last, "global_step": steps_before(self.directory, stage) + last}, reference, items
 
     def evaluate(self, stage: int) -> None:
         """Evaluate all sets after a stage (0: before the first). The stage's model must have been saved."""

@@ -260,6 +260,8 @@ class Run:
                 self.rewriting.prepare(stage, position.step)
                 self.stage_loop.train(position)
                 self._evaluate(stage)
+                seen = self.world.main(partial(self.measuring.stage_end, stage))
+                self.guard.see_stage_end(*seen, is_last=stage == len(self.tasks), observer=self.observer)
                 after = Position(stage + 1, 0)
                 # Before the checkpoint: it holds the next stage's guard, and counts as that stage's first healthy one.
                 self.guard.start_stage(self.checkpoints.number(after))

@@ -12,6 +12,7 @@ from holdfast.measure.statistics import holm, mean_interval, paired_difference
 from holdfast.store.files import json_safe
 from holdfast.summary.inputs import ComparisonDescription, JsonRecord
 from holdfast.summary.run import COUNTS
+from holdfast.summary.untrained import untrained_arm
 from holdfast.summary.verdict import comparison_verdict
 from holdfast.summary.version import SCHEMA_VERSION
 
@@ -51,6 +52,7 @@ def build_comparison_summary(comparison: ComparisonDescription, runs: Sequence[J
         "sets": runs[0]["summary"]["sets"] if runs else [],
         "runs": runs,
         "recipes": recipes,
+        "untrained": untrained_arm(run["summary"] for run in runs),
         "paired": _paired(done, keys),
         "matched": _matched(done, keys),
         "pareto": _front_of(recipes),

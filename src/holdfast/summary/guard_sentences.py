@@ -47,14 +47,34 @@ def guard_in_run(summary: SummaryPart) -> list[str]:
     """What the guard did in one run."""
     decisions = _of_guard(summary)
     if not decisions:
-        return _planned(summary)
+        return [*_unfired(summary), *_planned(summary)]
     rules, beyond_warning, undone = _decisions([summary])
     sentences = [f"The guard {'intervened' if beyond_warning else 'warned'} {count(len(decisions), 'time')}: {rules}."]
     if undone:
         sentences.append(_undid(undone))
     if summary["status"] == "stopped":
         sentences.append("It ended the run.")
-    return sentences + _planned(summary)
+    return sentences + _not_measured(summary) + _planned(summary)
+
+
+def rules_with(summary: SummaryPart, status: str) -> list[str]:
+    """The rules of the guard that have a status in a run."""
+    return [each["rule"] for each in summary["guard_rules"] if each["status"] == status]
+
+
+def _unfired(summary: SummaryPart) -> list[str]:
+    """That no rule fired: of those that had data."""
+    if len(summary["evaluations"]) < 2:
+        return []
+    if quiet := rules_with(summary, "quiet"):
+        return [f"No rule of the guard fired. With data: {join(quiet)}.", *_not_measured(summary)]
+    return _not_measured(summary)
+
+
+def _not_measured(summary: SummaryPart) -> list[str]:
+    """The rules that had no data, so that they say nothing."""
+    missing = rules_with(summary, "not measured")
+    return [f"Not measured by the guard, for lack of data: {join(missing)}."] if missing else []
 
 
 def _planned(summary: SummaryPart) -> list[str]:

@@ -83,6 +83,7 @@ class Measured:
         drift: the `entry` of each `drift/stage-S.json`.
         responses, artifacts, repetition: these blocks of the summary, as `holdfast.summary.responses` makes them.
         eval_seconds: time that evaluations and probes took.
+        asked_of_answers: rules of the guard that were also asked about the answers to probes.
     """
 
     evaluations: Sequence[JsonRecord]
@@ -92,6 +93,7 @@ class Measured:
     artifacts: Sequence[JsonRecord] = ()
     repetition: Sequence[JsonRecord] = ()
     eval_seconds: float = 0.0
+    asked_of_answers: Sequence[str] = ()
 
     @classmethod
     def from_records(
@@ -102,6 +104,7 @@ class Measured:
         drift: Sequence[JsonRecord],
         probes: Sequence[JsonRecord],
         probe_items: int | None,
+        asked_of_answers: Sequence[str] = (),
     ) -> "Measured":
         """From the records of a run directory.
 
@@ -117,6 +120,7 @@ class Measured:
             artifacts=artifact_entries(responses, probes),
             repetition=repetition_entries(responses),
             eval_seconds=sum(e["seconds"] for e in evaluations) + sum(p["seconds"] for p in probes),
+            asked_of_answers=asked_of_answers,
         )
 
 

@@ -34,7 +34,7 @@ def nll_changes(
         sets: `name` and `kind` of everything evaluated.
     """
     entries = []
-    for name, what, first, last in _spans(len(evaluations) - 1, order, sets):
+    for name, what, first, last in spans(len(evaluations) - 1, order, sets):
         items: list[Sequence[ItemNll | None]] = [(evaluations[s].get("nll") or {}).get(name, ()) for s in (first, last)]
         change = nll_change(*items) if len(items[0]) == len(items[1]) else None
         if change is not None:
@@ -44,7 +44,7 @@ def nll_changes(
     return entries
 
 
-def _spans(stages: int, order: Sequence[str], sets: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, int, int]]:
+def spans(stages: int, order: Sequence[str], sets: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, int, int]]:
     """A set, what a change is called, and the two stages that are compared."""
     for stage, task in enumerate(order[:stages], 1):
         yield task, "learning", 0, stage

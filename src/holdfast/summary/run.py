@@ -10,9 +10,11 @@ from holdfast.measure.prediction import forgetting_prediction, prediction_points
 from holdfast.measure.scores import Json, score, scores_of
 from holdfast.store.files import json_safe
 from holdfast.summary.curves import defined_mean, discarded_curves, stage_offsets, thin_curves
+from holdfast.summary.guard_rules import guard_rules
 from holdfast.summary.inputs import JsonRecord, Measured, RunDescription, RunLogs
 from holdfast.summary.likelihood import nll_changes
-from holdfast.summary.verdict import run_verdict
+from holdfast.summary.run_verdict import run_verdict
+from holdfast.summary.score_changes import score_changes
 from holdfast.summary.version import SCHEMA_VERSION
 
 COUNTS = ("prompts", "completions", "generated_tokens", "trained_tokens")
@@ -20,7 +22,7 @@ COUNTS = ("prompts", "completions", "generated_tokens", "trained_tokens")
 
 _SCORE_FIELDS = (
     *("mean", "n", "ci95", "format_ok", "length", "truncated"),
-    *("nll", "nll_se", "sampled", "kl_to_base", "kl_to_base_se"),
+    *("nll", "nll_se", "sampled", "kl_to_base", "kl_to_base_se", "most_frequent"),
 )
 
 
@@ -45,6 +47,9 @@ def build_run_summary(run: RunDescription, logs: RunLogs, measured: Measured) ->
         "budget": _budget(logs, max(offsets.values()), measured.eval_seconds),
         "sets": run.sets,
         "evaluations": evaluations,
+        "score_changes": score_changes(
+            evaluations, run.order, run.sets, [e.get("items") or {} for e in measured.evaluations]
+        ),
         "nll_changes": nll_changes(measured.evaluations, run.order, run.sets),
         "metrics": compute_metrics(evaluations, run.order, run.sets) if evaluations else None,
         "curves": thin_curves(logs.metrics, offsets),
@@ -58,6 +63,7 @@ def build_run_summary(run: RunDescription, logs: RunLogs, measured: Measured) ->
         "rewriting": logs.rewriting,
         "samples": _samples(measured.evaluations, run.sets),
         "guard": run.guard,
+        "guard_rules": guard_rules(run.guard, logs, evaluations, run.sets, measured.asked_of_answers),
         "decisions": [
             {**decision, "global_step": offsets.get(decision["stage"], 0) + decision["step"]}
             for decision in logs.decisions

@@ -1,5 +1,16 @@
 """Summaries of earlier versions, brought up to today's: the one place that knows what has changed.
 
+Version 4 (from 3):
+
+- A set has its chance level, which is 0: earlier versions knew none.
+- Metrics of forgetting and retention have today's definitions. They leave out sets that have nothing to lose, and
+  `forgetting.from_best` counts a task from its own stage on. All metrics are computed again from the evaluations, and
+  so is `forgetting_prediction`.
+- `score_changes` is there. Single items were not kept, so its tests are null.
+- The most frequent answers are null, and `guard_rules` is empty: neither is known.
+- A comparison has `untrained`.
+- `verdict` has today's sentences.
+
 Version 3 (from 2):
 
 - The score of a set, its interval, its share of well-formed answers and the reward of a sample may be null: nothing
@@ -17,7 +28,7 @@ Version 2 (from 1):
   value, and a recipe of a comparison has `stopped`.
 - `verdict` has today's sentences. They follow from the numbers.
 
-No number that a summary has is changed.
+No other number that a summary has is changed.
 """
 
 from holdfast.config.kept import recipe_with_new_names, with_new_names
@@ -28,7 +39,8 @@ from holdfast.summary.comparison import build_comparison_summary
 from holdfast.summary.curves import CURVE_VALUES
 from holdfast.summary.inputs import ComparisonDescription
 from holdfast.summary.run import predicted_forgetting
-from holdfast.summary.verdict import run_verdict
+from holdfast.summary.run_verdict import run_verdict
+from holdfast.summary.score_changes import score_changes
 from holdfast.summary.version import SCHEMA_VERSION
 
 
@@ -61,14 +73,36 @@ def upgrade(summary: Json) -> Json:
 
 
 def _has_all_metrics(comparison: Json) -> bool:
-    return all(recipe["metrics"].keys() == METRICS.keys() for recipe in comparison["recipes"])
+    arms = [*comparison["recipes"], comparison["untrained"]]
+    return all(arm["metrics"].keys() == METRICS.keys() for arm in arms)
 
 
 def _upgrade_run(run: Json) -> Json:
     if run["schema_version"] == SCHEMA_VERSION:
         return _with_all_metrics(run)
-    run = _with_all_metrics(_run_from_2(_run_from_1(run) if run["schema_version"] == 1 else run))
+    for version, newer in ((1, _run_from_1), (2, _run_from_2), (3, _run_from_3)):
+        if run["schema_version"] == version:
+            run = newer(run)
     return run | {"verdict": run_verdict(run)}
+
+
+def _run_from_3(run: Json) -> Json:
+    """A run's summary of version 3 as version 4."""
+    evaluations = [
+        {**e, "scores": {name: {"most_frequent": None} | score for name, score in e["scores"].items()}}
+        for e in run["evaluations"]
+    ]
+    sets, order = [{"chance": 0.0} | each for each in run["sets"]], run["order"]
+    where = {"label": run["label"], "seed": run["seed"]}
+    return run | {
+        "schema_version": 4,
+        "sets": sets,
+        "evaluations": evaluations,
+        "metrics": None if run["metrics"] is None else compute_metrics(evaluations, order, sets),
+        "forgetting_prediction": predicted_forgetting(evaluations, order, sets, **where),
+        "score_changes": score_changes(evaluations, order, sets, [{} for _ in evaluations]),
+        "guard_rules": [],
+    }
 
 
 def _run_from_2(run: Json) -> Json:
@@ -87,11 +121,8 @@ def _run_from_2(run: Json) -> Json:
 
 def _run_from_1(run: Json) -> Json:
     """A run's summary of version 1 as version 2."""
-    where = {"label": run["label"], "seed": run["seed"]}
     empty: Json = {"drift": [], "responses": [], "artifacts": [], "repetition": []}
     run = empty | run
-    if "forgetting_prediction" not in run:
-        run["forgetting_prediction"] = predicted_forgetting(run["evaluations"], run["order"], run["sets"], **where)
     return run | {
         "schema_version": 2,
         "recipe": recipe_with_new_names(run["recipe"]),

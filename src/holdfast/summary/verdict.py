@@ -1,4 +1,5 @@
-"""The verdict: plain sentences that follow from the numbers of a summary and claim no more than they show.
+"""The verdict on a comparison: plain sentences that follow from the numbers of a summary and claim no more than they
+show. `holdfast.summary.run_verdict` has the verdict on a run.
 
 The first sentence is the headline. Fractions are written as points (percentage points). The rules for claims:
 
@@ -15,17 +16,10 @@ from collections.abc import Sequence
 from holdfast.measure.metrics import METRICS
 from holdfast.measure.scores import mean
 from holdfast.measure.statistics import largest_margin
-from holdfast.summary.guard_sentences import guard_in_comparison, guard_in_run
-from holdfast.summary.likelihood import unjudged_headline, unjudged_in_comparison, unjudged_sentences, unjudged_sets
-from holdfast.summary.words import ALPHA, SummaryPart, count, join
-
-LEARNED = 0.5
-"""A judged task counts as learned from this score on, right after its own stage."""
-
-
-def points(fraction: float) -> str:
-    """A fraction as percentage points with one decimal; never "-0.0"."""
-    return f"{round(100 * fraction, 1) + 0.0:.1f}"
+from holdfast.summary.empty_sets import nothing_to_lose_in_comparison, same_answers_in_comparison
+from holdfast.summary.guard_sentences import guard_in_comparison
+from holdfast.summary.likelihood import unjudged_in_comparison, unjudged_sets
+from holdfast.summary.words import ALPHA, LEARNED, SummaryPart, change_in_words, count, has_learned, join, points
 
 
 def is_shown(entry: SummaryPart) -> bool:
@@ -36,13 +30,6 @@ def is_shown(entry: SummaryPart) -> bool:
 def is_shown_alone(entry: SummaryPart) -> bool:
     """Whether the difference would be significant as the only comparison, but is not after correction."""
     return entry["p"] is not None and entry["p"] < ALPHA and not is_shown(entry)
-
-
-def _change(loss: float) -> str:
-    """What happened to earlier tasks and retention suites."""
-    if loss < 0:
-        return f"gained {points(-loss)} points on earlier skills"
-    return f"forgot {points(loss)} points of earlier skills"
 
 
 def _evidence(entry: SummaryPart, sign: float = 1.0) -> str:
@@ -104,7 +91,7 @@ def comparison_verdict(summary: SummaryPart) -> list[str]:
         return [*unjudged, *rest]
     if not recipes:
         return ["No run is complete yet, so there is nothing to conclude.", *_stopped(summary)]
-    able = [r for r in recipes if r["metrics"]["learned_score"]["mean"] >= LEARNED]
+    able = [r for r in recipes if has_learned(r["metrics"])]
     learned = [r["label"] for r in able]
     pairs = [m for m in summary["matched"] if m["a"] in learned and m["b"] in learned]
     fair = [m for m in pairs if m["difference"] is not None]
@@ -121,6 +108,8 @@ def comparison_verdict(summary: SummaryPart) -> list[str]:
         # A recipe that learned nothing has little to forget, so it cannot be the best here.
         *_extremes(summary, able, "loss_of_earlier"),
         *unjudged,
+        *nothing_to_lose_in_comparison(summary),
+        *same_answers_in_comparison(summary),
         *_front(summary),
         *_prediction(summary),
         *_budgets(recipes),
@@ -140,7 +129,7 @@ def _headline(
     if len(recipes) == 1:
         (only,) = recipes
         loss = only["metrics"]["loss_of_earlier"]["mean"]
-        change = "" if loss is None else f" and {_change(loss)}"
+        change = "" if loss is None else f" and {change_in_words(loss)}"
         final = points(only["metrics"]["final_score"]["mean"])
         runs = count(only["runs"], "run")
         return [f"{only['label']} scored {final} points on {tasks} at the end{change} ({runs})."]
@@ -232,16 +221,19 @@ def _not_learned(summary: SummaryPart, recipes: Sequence[SummaryPart]) -> list[s
     failed, partly = [], []
     for recipe in recipes:
         label, learned = recipe["label"], recipe["metrics"]["learned_score"]["mean"]
-        if learned < LEARNED:
-            failed.append(f"{label} ({points(learned)})")
+        if not has_learned(recipe["metrics"]):
+            failed.append(f"{label} ({_not_enough(learned)})")
             continue
         runs = [r["summary"] for r in summary["runs"] if r["label"] == label and r["summary"]["status"] == "complete"]
-        learned_by_run = [run["metrics"]["learned_score"]["per_task"] for run in runs if run["metrics"]]
+        metrics = [run["metrics"] for run in runs if run["metrics"]]
         for task in summary["tasks"]:
-            average = mean(per_task[task] for per_task in learned_by_run if task in per_task)
-            if average is not None and average < LEARNED:
-                partly.append(f"{task} by {label} ({points(average)})")
-    below = f"below {points(LEARNED)} points right after a task's own stage"
+            average, gain = (
+                mean(per_task[task] for m in metrics if task in (per_task := m[name]["per_task"]))
+                for name in ("learned_score", "learning")
+            )
+            if average is not None and (average < LEARNED or (gain is not None and gain <= 0)):
+                partly.append(f"{task} by {label} ({_not_enough(average)})")
+    below = f"below {points(LEARNED)} points right after a task's own stage, or no gain over the base"
     sentences = []
     if failed:
         its = "its" if len(failed) == 1 else "their"
@@ -251,6 +243,11 @@ def _not_learned(summary: SummaryPart, recipes: Sequence[SummaryPart]) -> list[s
     if partly:
         sentences.append(f"Not learned ({below}): {'; '.join(partly)}.")
     return sentences
+
+
+def _not_enough(score: float) -> str:
+    """A score, and why it is not called learned if it is high enough."""
+    return points(score) if score < LEARNED else f"{points(score)}, not above the base"
 
 
 def _extremes(summary: SummaryPart, recipes: Sequence[SummaryPart], name: str) -> list[str]:
@@ -333,68 +330,3 @@ def _scope(summary: SummaryPart, recipes: Sequence[SummaryPart]) -> list[str]:
             f"The smallest set has {smallest} items. They give one model's score to within {margin} points."
         )
     return sentences
-
-
-def run_verdict(summary: SummaryPart) -> list[str]:
-    """The verdict on one run's summary, headline first."""
-    metrics, label = summary["metrics"], summary["label"]
-    if (headline := unjudged_headline(summary)) is not None:
-        rest = [*guard_in_run(summary), *_lost_beyond_chance(summary), _ONE_RUN]
-        return [headline, *_incomplete(summary), *unjudged_sentences(summary), *rest]
-    if metrics is not None and len(summary["evaluations"]) > 1 and metrics["final_score"]["mean"] is None:
-        rest = [*guard_in_run(summary), *_lost_beyond_chance(summary)]
-        return [_watched(summary), *unjudged_sentences(summary), *rest]
-    if metrics is None or metrics["final_score"]["mean"] is None:
-        return ["No stage is finished yet, so there is nothing to conclude about learning or forgetting."]
-    stages, loss = len(summary["evaluations"]) - 1, metrics["loss_of_earlier"]["mean"]
-    change = "" if loss is None else f" and {_change(loss)}"
-    final = points(metrics["final_score"]["mean"])
-    judged = "judged " if set(unjudged_sets(summary)) & set(summary["order"][:stages]) else ""
-    sentences = [f"After {count(stages, 'stage')} {label} scored {final} points on the {judged}tasks{change}."]
-    sentences += _incomplete(summary)
-    if metrics["learning"]["mean"] is not None:
-        reached = "; ".join(f"{task} {points(value)}" for task, value in metrics["learned_score"]["per_task"].items())
-        gain = points(metrics["learning"]["mean"])
-        sentences.append(f"Scores right after a task's own stage: {reached}; on average {gain} points above the base.")
-    failed = [task for task, value in metrics["learned_score"]["per_task"].items() if value < LEARNED]
-    if failed:
-        sentences.append(f"Not learned (below {points(LEARNED)} points right after its own stage): {join(failed)}.")
-    sentences += unjudged_sentences(summary)
-    sentences += guard_in_run(summary)
-    sentences += _lost_beyond_chance(summary)
-    return [*sentences, _ONE_RUN]
-
-
-_ONE_RUN = "This is one run. Another seed or task order may give a different result."
-
-
-def _incomplete(summary: SummaryPart) -> list[str]:
-    done, planned = len(summary["evaluations"]) - 1, len(summary["order"])
-    return [f"The run is not complete: {done} of {planned} stages are done."] if done < planned else []
-
-
-def _watched(summary: SummaryPart) -> str:
-    """The headline of a run whose own task is not scored, such as a run that the callback watches."""
-    loss, label = summary["metrics"]["loss_of_earlier"]["mean"], summary["label"]
-    if loss is None:
-        return f"{label} was trained. Its own task is not scored here."
-    return f"After training {label} {_change(loss)}. Its own task is not scored here."
-
-
-def _lost_beyond_chance(summary: SummaryPart) -> list[str]:
-    """Sets whose intervals before and at the end do not overlap: a cautious test, over items, of a drop."""
-    evaluations, order = summary["evaluations"], summary["order"]
-    since = {task: stage for stage, task in enumerate(order, 1)}
-    losses: dict[str, float] = {}
-    for name in summary["metrics"]["loss_of_earlier"]["per_set"]:
-        before, end = evaluations[since.get(name, 0)]["scores"][name], evaluations[-1]["scores"][name]
-        if end["ci95"][1] < before["ci95"][0]:
-            losses[name] = before["mean"] - end["mean"]
-    if not summary["metrics"]["loss_of_earlier"]["per_set"]:
-        return []
-    if not losses:
-        which = "judged earlier task" if unjudged_sets(summary) else "earlier task"
-        return [f"No {which} or suite dropped by more than the choice of test items can explain."]
-    worst = sorted(losses, key=losses.__getitem__, reverse=True)
-    listed = "; ".join(f"{name} by {points(losses[name])} points" for name in worst)
-    return [f"Dropped by more than the choice of test items can explain (95% CIs do not overlap): {listed}."]

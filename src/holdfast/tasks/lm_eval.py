@@ -22,6 +22,7 @@ from holdfast.config.settings import LmEvalSettings, SuiteSettings
 from holdfast.data.example import Example, Message, Verdict
 from holdfast.data.task import Suite
 from holdfast.errors import ConfigError, DataError, did_you_mean
+from holdfast.measure.chance import most_frequent
 from holdfast.measure.statistics import score_interval
 from holdfast.tasks.files import first_line
 
@@ -81,6 +82,9 @@ class LmEvalResult:
             "truncated": self.truncated,
             "kl_to_base": None,
             "kl_to_base_se": None,
+            "most_frequent": None
+            if (most := most_frequent([text for _, text in self.shown])) is None
+            else most.as_json(),
         }
 
     def samples(self, count: int) -> list[dict[str, Any]]:
@@ -125,8 +129,9 @@ class LmEvalSuite(Suite):
             f"lm-evaluation-harness {settings.lm_eval}",
             settings=settings.lm_eval_settings,
             limit=settings.limit,
-            task=next(iter(loaded["groups"] or loaded["tasks"])),
+            task=(task := next(iter(loaded["groups"] or loaded["tasks"]))),
             loaded=loaded,
+            chance=_chance(loaded["tasks"], settings.lm_eval_settings.metric or METRICS.get(task), settings.limit),
         )
 
     def evaluate(self, policy: "Policy", limit: int | None = None, world: "Processes | None" = None) -> LmEvalResult:
@@ -213,6 +218,23 @@ class LmEvalSuite(Suite):
             truncated=truncated,
             shown=[shown[item] for item in items],
         )
+
+
+def _chance(tasks: Mapping[str, Any], metric: str | None, limit: int | None) -> float:
+    """The accuracy of guessing: the mean over items of 1 / number of choices. 0 if not all tasks are multiple choice.
+
+    Args:
+        metric: named by the configuration or the paper; None for the task's first, which is an accuracy.
+        limit: items of each task.
+    """
+    if metric is not None and metric.partition(",")[0] not in ("acc", "acc_norm"):
+        return 0.0
+    rates: list[float] = []
+    for task in tasks.values():
+        if task.get_config("output_type") != "multiple_choice":
+            return 0.0
+        rates += [1 / len(task.doc_to_choice(doc)) for doc in itertools.islice(task.eval_docs, limit)]
+    return sum(rates) / len(rates) if rates else 0.0
 
 
 def _no_single_verdict(example: Example, completion: str) -> Verdict:

@@ -14,6 +14,7 @@ from holdfast.data.example import Example, unjudged
 from holdfast.data.seeds import numpy_rng
 from holdfast.data.task import Suite, Task, Verify
 from holdfast.errors import ConfigError, DataError
+from holdfast.measure.chance import constant_answer_score
 from holdfast.recipes.base.needs import FIXES
 from holdfast.store.bundled import BASES
 from holdfast.tasks.files import (
@@ -142,14 +143,16 @@ def load_task(settings: TaskSettings, seed: int = 0) -> Task:
         _refuse_other_data(settings, "lab")
         task = lab_task(settings.lab, _world(settings, seed), _dials(settings))
         train, test = _limited(task.train, settings), _limited(task.test, settings)
-        return replace(task, name=settings.name, train=train, test=test, judged_by=BY_LAB)
+        task = replace(task, judged_by=BY_LAB, chance=_chance(settings, task.chance))
+        return replace(task, name=settings.name, train=train, test=test)
     if settings.gym is not None:
         from holdfast.tasks.reasoning_gym import gym_task
 
         _refuse_other_data(settings, "gym")
         task = gym_task(settings)
         train, test = _limited(task.train, settings), _limited(task.test, settings)
-        return replace(task, train=train, test=test, judged_by=f"reasoning-gym's {settings.gym}")
+        task = replace(task, judged_by=f"reasoning-gym's {settings.gym}", chance=_chance(settings, task.chance))
+        return replace(task, train=train, test=test)
     assert settings.train is not None  # guaranteed by TaskSettings
     loaded = _loaded(settings, settings.train, "train")
     train, dropped = loaded.examples, loaded.dropped
@@ -163,7 +166,8 @@ def load_task(settings: TaskSettings, seed: int = 0) -> Task:
     verifier = record_verifier(settings, [*train, *test]) if episodes is None else None
     train, test = list(_limited(train, settings)), list(_limited(test, settings))
     name, source, unread = settings.name, _source(settings), loaded.unread_columns
-    return Task(name, train, test, verifier, source, episodes, unread, dropped, _judged_by(settings, verifier))
+    judged_by, chance = _judged_by(settings, verifier), _chance(settings, _constant_answer_score(verifier, test))
+    return Task(name, train, test, verifier, source, episodes, unread, dropped, judged_by, chance)
 
 
 def load_suite(settings: SuiteSettings, seed: int = 0) -> Suite:
@@ -178,19 +182,21 @@ def load_suite(settings: SuiteSettings, seed: int = 0) -> Suite:
 
         _refuse_other_data(settings, "lab")
         suite = lab_suite(settings.lab, _world(settings, seed), _dials(settings))
-        return replace(suite, name=settings.name, test=_limited(suite.test, settings), judged_by=BY_LAB)
+        suite = replace(suite, judged_by=BY_LAB, chance=_chance(settings, suite.chance))
+        return replace(suite, name=settings.name, test=_limited(suite.test, settings))
     if settings.gym is not None:
         from holdfast.tasks.reasoning_gym import gym_suite
 
         _refuse_other_data(settings, "gym")
         suite = gym_suite(settings)
-        judged_by = f"reasoning-gym's {settings.gym}"
-        return replace(suite, test=_limited(suite.test, settings), judged_by=judged_by)
+        suite = replace(suite, judged_by=f"reasoning-gym's {settings.gym}", chance=_chance(settings, suite.chance))
+        return replace(suite, test=_limited(suite.test, settings))
     if settings.lm_eval is not None:
         from holdfast.tasks.lm_eval import LmEvalSuite
 
         _refuse_other_data(settings, "lm_eval")
-        return replace(LmEvalSuite.of(settings), judged_by="lm-evaluation-harness")
+        of_harness = LmEvalSuite.of(settings)
+        return replace(of_harness, judged_by="lm-evaluation-harness", chance=_chance(settings, of_harness.chance))
     assert settings.test is not None  # guaranteed by SuiteSettings
     test = _loaded(settings, settings.test, "test").examples
     episodes = _episodes(settings)
@@ -199,7 +205,8 @@ def load_suite(settings: SuiteSettings, seed: int = 0) -> Suite:
         # A suite of demonstrations is scored by their likelihood.
         raise DataError(f"suite {settings.name!r} has no verifier", fix=FIXES["reward"])
     test, judged_by = list(_limited(test, settings)), _judged_by(settings, verifier)
-    return Suite(settings.name, settings.kind, test, verifier, _source(settings), episodes, judged_by)
+    chance = _chance(settings, _constant_answer_score(verifier, test))
+    return Suite(settings.name, settings.kind, test, verifier, _source(settings), episodes, judged_by, chance)
 
 
 def data_hash(data: Task | Suite) -> str:
@@ -297,6 +304,19 @@ def _judged_by(settings: SourceSettings, verifier: Verify | None) -> str:
     if settings.reader in PUBLISHED:
         return f"the verifier of `reader: {settings.reader}`"
     return "" if verifier is None else f"exact match with `{settings.columns.answer}`"
+
+
+def _chance(settings: SourceSettings, known: float) -> float:
+    """The chance level that the configuration states, else what is known."""
+    return known if settings.chance is None else settings.chance
+
+
+def _constant_answer_score(verifier: Verify | None, test: Sequence[Example]) -> float:
+    """The score of the best constant answer, if a verifier compares texts. Another verifier's `answer` may be anything,
+    and may be only a part of what is right."""
+    if verifier not in (exact_match, verify_sciknoweval):
+        return 0.0
+    return constant_answer_score([accepted_answers(example.answer) for example in test])
 
 
 def _hold_out(examples: list[Example], settings: TaskSettings) -> tuple[list[Example], list[Example]]:

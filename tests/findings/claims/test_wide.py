@@ -15,10 +15,13 @@ from holdfast.measure.metrics import compute_metrics
 
 def _run(scores: list[float], tokens_per_step: int) -> dict[str, Any]:
     """A run of one stage, probed every five steps."""
-    sets = [{"name": "steps", "kind": "task"}, {"name": "known-steps", "kind": "retention"}]
+    sets = [
+        {"name": "steps", "kind": "task", "chance": 0.0},
+        {"name": "known-steps", "kind": "retention", "chance": 0.0},
+    ]
     points = [{"steps": score, "known-steps": 1.0} for score in scores]
     ends = [
-        {"stage": stage, "task": None, "scores": {name: {"mean": value} for name, value in point.items()}}
+        {"stage": stage, "task": None, "scores": {name: {"mean": value, "n": 100} for name, value in point.items()}}
         for stage, point in ((0, points[0]), (1, points[-1]))
     ]
     probes = [{"stage": 1, "step": 5 * i, "scores": point} for i, point in enumerate(points)]

@@ -55,3 +55,14 @@ def test_samples_that_are_cut_off_are_warned_of(tmp_path: Path) -> None:
 def test_a_recipe_that_skips_nothing_and_samples_nothing_is_not_warned_of(tmp_path: Path) -> None:
     said = _warnings(tmp_path, "42.", {"name": "sft"}, max_completion_length=8)
     assert [each for each in said if "own: " in each] == []
+
+
+def test_samples_that_all_say_the_same_are_warned_of(tmp_path: Path) -> None:
+    """A model that answers every prompt alike was once seen only by reading its samples."""
+    path = write_config(tmp_path, "grpo")
+    tasks = [{"name": "own", "train": str(tmp_path / "0.jsonl"), "test_fraction": 0.25}]
+    for verifier, warned in (("judges:always_reads_b", True), ("small_runs:by_letters", False)):
+        said = api.check(path, items=4, tasks=[tasks[0] | {"verifier": verifier}])["warnings"]
+        lines = [each for each in said if "samples say" in each]
+        assert bool(lines) is warned
+        assert all(line.startswith("own: ") and "samples say 'B', and their mean reward is" in line for line in lines)

@@ -9,9 +9,10 @@ from holdfast.measure.scores import ScoreMatrix, mean
     group="Forgetting",
     kind="gain",
     higher_is_better=True,
-    definition="Effect of later stages on earlier tasks: mean score at the end, minus score when learned.",
+    definition="Effect of later stages on earlier tasks: mean score at the end, minus score when learned. Tasks that "
+    "were not learned count too, because later stages may improve them.",
     formula="mean of A[T][j] − A[j][j], over tasks before the last",
 )
 def backward_transfer(scores: ScoreMatrix) -> float | None:
-    forgotten = mean(scores.forgotten.values())
-    return None if forgotten is None else 0.0 - forgotten  # unlike −x, this never gives −0.0
+    lost = mean(scores.since_learned.values())
+    return None if lost is None else 0.0 - lost  # unlike −x, this never gives −0.0

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from statistics import median
 
+from holdfast.measure.chance import are_nearly_all_the_same, most_frequent
 from holdfast.stream.check.trial import Trial
 from holdfast.stream.run import Run
 
@@ -25,6 +26,7 @@ def answer_problems(run: Run, trial: Trial) -> list[str]:
             f"{name}: {long} of {len(demonstrations)} demonstrations are longer than train.max_completion_length "
             f"{limit}, so the model is stopped before it can answer like them; raise it to {max(demonstrations)}"
         )
+    problems += _same_answers(trial)
     cut = [row for row in samples if row.truncated]
     if samples and len(cut) >= MANY_CUT * len(samples):
         thinking = sum("<think>" in row.completion and "</think>" not in row.completion for row in cut)
@@ -35,6 +37,19 @@ def answer_problems(run: Run, trial: Trial) -> list[str]:
             "model to learn from unfinished answers"
         )
     return problems
+
+
+def _same_answers(trial: Trial) -> list[str]:
+    """Warn if the samples to different prompts nearly all say the same, and that is mostly wrong."""
+    samples = [(row, row.verdict) for rows in trial.samples() for row in rows if row.verdict is not None]
+    most = most_frequent([row.completion if verdict.answer is None else verdict.answer for row, verdict in samples])
+    score = sum(verdict.reward for _, verdict in samples) / max(1, len(samples))
+    if most is None or not are_nearly_all_the_same(most.count, len(samples), score):
+        return []
+    return [
+        f"{trial.task.name}: {most.count} of {len(samples)} samples say {most.answer!r}, and their mean reward is "
+        f"{score:.2f}; the model may not read the prompt, so look at the examples above and at the chat template"
+    ]
 
 
 def _skipped(trial: Trial, demonstrations: Sequence[int], samples: Sequence[int]) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from holdfast.summary.models.evaluations import EvaluatedSet
-from holdfast.summary.models.metrics import MetricName, RecipeMetrics
+from holdfast.summary.models.metrics import MetricName, RecipeMetrics, UntrainedMetrics
 from holdfast.summary.models.part import STATUS, Amount, Count, IntervalField, Part, ShareField, Stage, Status
 from holdfast.summary.models.prediction import ForgettingPrediction
 from holdfast.summary.models.run import RunSummary, VerdictSentences
@@ -53,6 +53,13 @@ class ComparedRecipe(Part):
     )
     metrics: RecipeMetrics = Field(description="Metrics over runs.")
     budget: MeanBudget = Field(description="Mean budget of its runs.")
+
+
+class UntrainedArm(Part):
+    """The base without a step of training. It has no run: its numbers are row 0 of the runs' evaluations."""
+
+    label: Literal["untrained"] = Field(description="Label in tables.")
+    metrics: UntrainedMetrics = Field(description="Each metric, as if every evaluation was the first one.")
 
 
 class PairedDifference(Part):
@@ -156,6 +163,7 @@ class ComparisonSummary(Part):
     sets: list[EvaluatedSet] = Field(description="Everything that was evaluated.")
     runs: list[ComparedRun] = Field(description="All runs so far, whatever their status.")
     recipes: list[ComparedRecipe] = Field(description="Each recipe over its complete runs.")
+    untrained: UntrainedArm = Field(description="The base itself, which stands beside the recipes in tables.")
     paired: list[PairedDifference] = Field(
         description="Every metric for every pair of recipes; a is before b in `labels`."
     )

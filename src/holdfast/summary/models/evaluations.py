@@ -17,6 +17,10 @@ class EvaluatedSet(Part):
     )
     n: Count = Field(description="Number of items.")
     description: str = Field(description="What the items ask for.")
+    chance: ShareField = Field(
+        description="Mean score of a model that lacks the skill, such as .25 with four options. A set on which a model "
+        "is not significantly above it has nothing to lose. The test takes .01 if it is lower."
+    )
 
 
 class PassAtK(Part):
@@ -38,6 +42,13 @@ class Sampled(Part):
     avg_at_k: ShareField = Field(description="Mean reward of all samples.")
     avg_at_k_ci95: IntervalField = Field(description="95% interval of `avg_at_k` over items.")
     pass_at_k: list[PassAtK] = Field(description="pass@k for each k of `eval.pass_at_k`, ascending.")
+
+
+class MostFrequentAnswer(Part):
+    """One answer, and how often it was given to the items of one set."""
+
+    answer: str = Field(description="The answer as the verifier read it, or else the whole text; cut to 80 characters.")
+    count: Annotated[int, Field(ge=1)] = Field(description="Number of items that it was given to.")
 
 
 class Score(Part):
@@ -68,6 +79,9 @@ class Score(Part):
         "measured."
     )
     kl_to_base_se: float | None = Field(description="Standard error of `kl_to_base` over prompts.")
+    most_frequent: MostFrequentAnswer | None = Field(
+        description="The answer that was given most often; null if it is not known."
+    )
 
 
 class EvaluationRecord(Part):
@@ -76,6 +90,45 @@ class EvaluationRecord(Part):
     stage: Count = Field(description="Number of finished stages; 0 is the base model.")
     task: str | None = Field(description="Task of the stage that has just finished; null for the base model.")
     scores: dict[str, Score] = Field(description="Score by set.")
+
+
+class ScoreChangeRecord(Part):
+    """The change of one set's score between two evaluations, paired over the same items."""
+
+    set: str = Field(description="Name of the set.")
+    what: Literal["learning", "forgetting", "transfer"] = Field(
+        description="`learning`: of a task in its own stage. `forgetting`: of an earlier task since it was learned, or "
+        "of a retention suite since the base. `transfer`: of an out-of-distribution suite since the base."
+    )
+    from_stage: Count = Field(description="Stage of the first evaluation; 0 is the base model.")
+    to_stage: Stage = Field(description="Stage of the second evaluation.")
+    n: Annotated[int, Field(ge=1)] = Field(description="Items.")
+    before: ShareField = Field(description="Score in the first evaluation.")
+    after: ShareField = Field(description="Score in the second evaluation.")
+    change: float = Field(description="after − before.")
+    has_to_lose: bool = Field(
+        description="Whether `before` is significantly above the set's chance level (exact binomial test, one-sided, "
+        "5%). A set that has nothing to lose does not count in metrics of forgetting and retention."
+    )
+    kept: Count | None = Field(
+        description="Items that were scored before and not less afterwards; null if single items were not kept."
+    )
+    lost: Count | None = Field(description="Items with a lower score afterwards.")
+    gained: Count | None = Field(description="Items with a higher score afterwards.")
+    never: Count | None = Field(description="Items with a score of 0 both times.")
+    ci95: IntervalField | None = Field(
+        description="95% score interval of `change` over items (Tango's for scores of 0 and 1)."
+    )
+    p: ShareField | None = Field(
+        description="Two-sided p over items: McNemar's exact test for scores of 0 and 1, otherwise an exact bootstrap."
+    )
+    p_holm: ShareField | None = Field(
+        description="The same p, corrected (Holm) for all changes of this `what`. Null for `forgetting` of a set that "
+        "has nothing to lose."
+    )
+    outcome: Literal["fell", "rose", "not shown", "not tested"] = Field(
+        description="Whether `p_holm` shows a change. `not tested`: single items were not kept."
+    )
 
 
 class NllChangeRecord(Part):

@@ -69,6 +69,16 @@ RecipeMetrics: Any = create_model(
 """The `metrics` of a recipe in a comparison."""
 
 
+_numbers: dict[str, Any] = {
+    name: (float | None, Field(description=_meaning(metric))) for name, metric in METRICS.items()
+}
+
+UntrainedMetrics: Any = create_model(
+    "UntrainedMetrics", __base__=Part, __doc__="Each metric of the base, mean over task orders.", **_numbers
+)
+"""The `metrics` of the untrained arm of a comparison."""
+
+
 def _registered(name: str) -> str:
     if name not in METRICS:
         raise ValueError(f"is not one of the metrics {', '.join(METRICS)}")

@@ -6,11 +6,18 @@ from pydantic import ConfigDict, Field
 
 from holdfast.summary.models.answers import Artifact, Repetition, ResponseDrift
 from holdfast.summary.models.drift import StageDrift
-from holdfast.summary.models.evaluations import EvaluatedSet, EvaluationRecord, NllChangeRecord, Probe, Sample
+from holdfast.summary.models.evaluations import (
+    EvaluatedSet,
+    EvaluationRecord,
+    NllChangeRecord,
+    Probe,
+    Sample,
+    ScoreChangeRecord,
+)
 from holdfast.summary.models.metrics import RunMetrics
 from holdfast.summary.models.part import STATUS, Count, Part, Status
 from holdfast.summary.models.prediction import ForgettingPrediction
-from holdfast.summary.models.training import Budget, CurvePoint, DecisionRecord, Discarded, GuardRecord
+from holdfast.summary.models.training import Budget, CurvePoint, DecisionRecord, Discarded, GuardRecord, GuardRuleRecord
 from holdfast.summary.models.voice import DemonstrationDistanceRecord, RewrittenTask
 from holdfast.summary.version import SCHEMA_VERSION
 
@@ -69,6 +76,9 @@ class RunSummary(Part):
     evaluations: list[EvaluationRecord] = Field(
         description="One before the first stage, and one after each finished stage."
     )
+    score_changes: list[ScoreChangeRecord] = Field(
+        description="How the scores changed, tested over the same items, and what became of the items."
+    )
     nll_changes: list[NllChangeRecord] = Field(
         description="How the NLL of demonstrations changed: what sets without a score are judged by."
     )
@@ -103,6 +113,9 @@ class RunSummary(Part):
     )
     samples: list[Sample] = Field(description="Greedy answers to a few items, over the stages.")
     guard: GuardRecord | None = Field(description="The guard's settings; null if they are not known.")
+    guard_rules: list[GuardRuleRecord] = Field(
+        description="Every rule of the guard, and whether it had data. Empty if that is not known."
+    )
     decisions: list[DecisionRecord] = Field(
         description="In order: guard rules that fired during training, and the roll-backs that the recipe planned "
         "(`near_future`)."

@@ -78,6 +78,17 @@ class GuardRecord(Part):
     rules: dict[str, dict[str, Any]] = Field(description="Thresholds and actions of each rule.")
 
 
+class GuardRuleRecord(Part):
+    """What a rule of the guard could see in the run. A rule without data has found nothing, and ruled out nothing."""
+
+    rule: str = Field(description="Name of the rule.")
+    status: Literal["fired", "quiet", "not measured", "off"] = Field(
+        description="`quiet`: it had data and did not fire. `not measured`: it never had the data that it compares. "
+        "`off`: the guard, or the rule, is off."
+    )
+    needs: str = Field(description="What it needs, in words.")
+
+
 class DecisionRecord(Part):
     """One decision during training."""
 
