@@ -24,7 +24,7 @@ from holdfast.reporting.figure import Figure, color, glyph
 from holdfast.reporting.forgetting_prediction import forgetting_prediction_figure
 from holdfast.reporting.guard_decisions import guard_decisions
 from holdfast.reporting.key_numbers import cards, metric_groups
-from holdfast.reporting.likelihood import likelihood_tables
+from holdfast.reporting.likelihood import likelihood_tables, right_answer_tables
 from holdfast.reporting.pass_at_k import pass_at_k_tables
 from holdfast.reporting.provenance import date_text, facts, provenance, recipe_settings
 from holdfast.reporting.response_drift import response_drift
@@ -94,6 +94,7 @@ def _content(view: SummaryView) -> dict[str, Any]:
         "main_figure": before_and_after_figure(view) if view.is_run else tradeoff_figure(view),
         "matrices": accuracy_matrices(view),
         "likelihood": likelihood_tables(view),
+        "right_answers": right_answer_tables(view),
         "pass_at_k": pass_at_k_tables(view),
         "curve_groups": [
             {
@@ -139,7 +140,7 @@ def _sections(view: SummaryView, content: Mapping[str, Any]) -> list[tuple[str, 
         ("summary", "Numbers", True),
         ("tradeoff", "Before and after" if view.is_run else "Trade-off", content["main_figure"]),
         ("matrix", "Matrix", True),
-        ("likelihood", "Likelihood", content["likelihood"]),
+        ("likelihood", "Likelihood", content["likelihood"] or content["right_answers"]),
         ("pass-at-k", "Sampled", content["pass_at_k"]),
         ("curves", "Curves", content["curve_groups"]),
         ("guard", "Guard", content["guard"]["measured"]),

@@ -6,7 +6,14 @@ from pydantic import ConfigDict, Field
 
 from holdfast.summary.models.answers import Artifact, Repetition, ResponseDrift
 from holdfast.summary.models.drift import StageDrift
-from holdfast.summary.models.evaluations import EvaluatedSet, EvaluationRecord, NllChangeRecord, Probe, Sample
+from holdfast.summary.models.evaluations import (
+    EvaluatedSet,
+    EvaluationRecord,
+    NllChangeRecord,
+    ProbabilityChangeRecord,
+    Probe,
+    Sample,
+)
 from holdfast.summary.models.metrics import RunMetrics
 from holdfast.summary.models.part import STATUS, Count, Part, Status
 from holdfast.summary.models.prediction import ForgettingPrediction
@@ -70,6 +77,11 @@ class RunSummary(Part):
     )
     nll_changes: list[NllChangeRecord] = Field(
         description="How the NLL of demonstrations changed: what sets without a score are judged by."
+    )
+    probability_changes: list[ProbabilityChangeRecord] = Field(
+        default_factory=list,
+        description="How the probability of the right answer changed, with its beginning forced: what the model knows, "
+        "whatever its way of answering.",
     )
     metrics: RunMetrics | None = Field(description="Computed from the evaluations; null before the first evaluation.")
     curves: list[CurvePoint] = Field(description="Training curves, about 400 points at most.")
