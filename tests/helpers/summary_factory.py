@@ -197,6 +197,7 @@ def _drift(profile: Profile, stage: int, task: str) -> dict[str, Any]:
             {"with_stage": other, "left": 0.25 / (stage - other), "right": 0.3 / (stage - other)}
             for other in range(1, stage)
         ],
+        "conflict": {"pairwise": 0.6, "state": 0.7, "gap": 0.1} if stage > 1 else None,
     }
 
 
