@@ -14,7 +14,7 @@ from holdfast.data.example import Example, Message, Verdict
 from holdfast.data.task import Suite, Task
 from holdfast.errors import DataError
 from holdfast.evaluation.evaluator import Evaluator
-from holdfast.evaluation.likelihood import demonstrations_nll
+from holdfast.evaluation.likelihood import RightAnswer, likelihoods
 from holdfast.lab.tasks import lab_task
 from holdfast.model.load import load_policy
 from holdfast.model.policy import Policy
@@ -162,8 +162,8 @@ def test_a_set_of_several_turns_has_none_and_its_environment_is_not_asked_for_on
 
 
 def test_nothing_to_score_is_no_error(policy: Policy) -> None:
-    assert demonstrations_nll(policy, [[1], [2]], [None, None], batch_tokens=8) == [None, None]
-    assert demonstrations_nll(policy, [], [], batch_tokens=8) == []
+    assert likelihoods(policy, [[1], [2]], [RightAnswer(), RightAnswer()], batch_tokens=8) == [(None, None)] * 2
+    assert likelihoods(policy, [], [], batch_tokens=8) == []
 
 
 def test_a_probe_has_the_scores_of_judged_sets_and_the_nll_of_all(policy: Policy) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 
 from holdfast.config.settings import dump_recipe
 from holdfast.data.seeds import derive_seed, numpy_rng
-from holdfast.measure.likelihood import set_nll
+from holdfast.measure.calibration import calibration
+from holdfast.measure.likelihood import forced_answers, set_nll
 from holdfast.measure.pass_at_k import sampled_numbers
 from holdfast.measure.statistics import score_interval
 from holdfast.recipes import RECIPES
@@ -196,6 +197,7 @@ def _drift(profile: Profile, stage: int, task: str) -> dict[str, Any]:
             {"with_stage": other, "left": 0.25 / (stage - other), "right": 0.3 / (stage - other)}
             for other in range(1, stage)
         ],
+        "conflict": {"pairwise": 0.6, "state": 0.7, "gap": 0.1} if stage > 1 else None,
     }
 
 
@@ -323,7 +325,8 @@ def run_inputs(
         probe_steps: 0 for no probes.
         n: items per set.
         measures: whether drift, responses, artifacts and repetition were measured.
-        demonstrations: whether every set's items have demonstrations, so that their NLL is measured.
+        demonstrations: whether every set's items have demonstrations, so that their NLL is measured, and
+            targets.
         unjudged: sets that nothing judges; they have demonstrations.
         pass_at_k: whether pass@k is measured.
     """
@@ -348,10 +351,31 @@ def run_inputs(
         skills = _skills(profile, order, sets, t).items()
         return {name: _nll(name, s, n, *luck) for name, s in skills if demonstrations or name in unjudged}
 
-    def measured(name: str, own: Sequence[float], kl: float | None, nlls: Sequence[Mapping[str, Any]]) -> Any:
+    def forced(likely: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+        """Targets of two tokens, which are likely where the demonstrations are."""
+        return {name: [{"nll": item["nll"] / 2, "tokens": 2} for item in items] for name, items in likely.items()}
+
+    kinds = {each["name"]: each["kind"] for each in sets}
+
+    def right_answers(name: str, own: Sequence[float], nlls: Sequence[Mapping[str, Any]], stage: int) -> dict[str, Any]:
+        if not nlls:
+            return {}
+        moved = None if kinds[name] == "ood" else profile.drift * stage * (0.3 if kinds[name] == "retention" else 1.2)
+        confidence = [float(np.exp(-item["nll"] * item["tokens"] / 4)) for item in nlls]
+        return {
+            "forced": forced_answers(forced({name: nlls})[name]),
+            "calibration": None if name in unjudged else calibration(confidence, [value >= 1 for value in own]),
+            "kl_on_demonstrations": moved,
+            "kl_on_demonstrations_se": None if moved is None else moved / 8,
+        }
+
+    def measured(
+        name: str, own: Sequence[float], kl: float | None, nlls: Sequence[Mapping[str, Any]], stage: int
+    ) -> Any:
         numbers = _score(own, profile, kl) | ({"sampled": _sampled(own)} if pass_at_k and name not in unjudged else {})
         known = set_nll(nlls)
         numbers |= {"nll": None if known is None else known.mean, "nll_se": None if known is None else known.se}
+        numbers |= right_answers(name, own, nlls, stage)
         return numbers | (dict.fromkeys(("mean", "ci95", "format_ok")) if name in unjudged else {})
 
     evaluations = []
@@ -362,9 +386,12 @@ def run_inputs(
             {
                 "stage": stage,
                 "task": order[stage - 1] if stage else None,
-                "sets": {name: measured(name, r, kl.get(name), likely.get(name, ())) for name, r in items.items()},
+                "sets": {
+                    name: measured(name, r, kl.get(name), likely.get(name, ()), stage) for name, r in items.items()
+                },
                 "items": {name: r for name, r in items.items() if name not in unjudged},
                 "nll": likely,
+                "forced": forced(likely),
                 "samples": {
                     name: [
                         sample | ({"reward": None} if name in unjudged else {})
@@ -382,6 +409,10 @@ def run_inputs(
             scores = {name: float(np.mean(at[name][:probe_items])) for name in [*order[:stage], *suites]}
             probe = {"stage": stage, "step": step, "task": order[stage - 1]}
             likely = {name: set_nll(own[:probe_items]) for name, own in nll(stage - 1 + step / steps).items()}
+            first = {
+                name: forced_answers(own[:probe_items]) for name, own in forced(nll(stage - 1 + step / steps)).items()
+            }
+            probe["probability"] = {n: each["probability"] for n, each in first.items() if each and n in scores}
             probe["nll"] = {name: each.mean for name, each in likely.items() if each is not None and name in scores}
             probes.append(probe | {"scores": {name: v for name, v in scores.items() if name not in unjudged}})
     return {

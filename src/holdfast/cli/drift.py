@@ -73,6 +73,11 @@ def as_text(result: "DriftResult") -> str:
         sides = [(update, _number(side["left"]), _number(side["right"])) for update, side in overall.alignment.items()]
         title = "Share of the last update's leading subspace that is in the leading subspace of the update to"
         parts.append(table((title, "left", "right"), sides))
+    if (conflict := overall.conflict) is not None:
+        parts.append(
+            f"Geometry conflict of the updates: {conflict.pairwise:.3f} with each other, {conflict.state:.3f} with "
+            f"their sum; state-relative gap {conflict.gap:+.3f}"
+        )
     return "\n\n".join([*parts, "\n".join(_remarks(result))])
 
 

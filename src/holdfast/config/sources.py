@@ -38,6 +38,11 @@ class Columns(Settings):
     """A list of an expert's actions."""
     translation: str = "translation"
     """The messages in another language."""
+    gen_prefix: str = "gen_prefix"
+    """The beginning of a right answer, which evaluation forces on the model before it measures `target`."""
+    target: str = "target"
+    """What has to come after it: its probability is what the model knows, whatever its way of answering. Under its
+    default name, it is read only beside a `gen_prefix`, which may be empty."""
     answer: str = "answer"
     """What the verifier compares with. By default not read if `answer` is the column of the prompt or completion."""
     system: str = "system"

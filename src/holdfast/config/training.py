@@ -100,7 +100,8 @@ class EvalSettings(Settings):
     batch_tokens: int = Field(default=65536, ge=1)
     """Tokens per batch of answers."""
     kl_items: int = Field(default=64, ge=0)
-    """Prompts per task for the KL to the base; 0 switches it off."""
+    """Prompts per task for the KL to the base, and demonstrations per task and retention suite for the KL on
+    demonstrations; 0 switches both off."""
     probe_steps: int = Field(default=0, ge=0)
     """Steps between evaluations within a stage, on the tasks so far and the retention suites; 0 for none."""
     probe_items: int = Field(default=128, ge=1)

@@ -329,6 +329,37 @@ class ChatFormat:
             own_text += self.template.facts.opened
         return self.template.tokens(own_text)
 
+    def encode_forced(self, example: Example, *, where: str = "") -> tuple[list[int], list[int]]:
+        """Token ids of the beginning of an example's right answer, and of the `target` that has to follow it.
+
+        Both continue the prompt, and together they are the tokens of prefix and target written in one go, as the model
+        would write them. The beginning has the tokens that the prefix alone has too. Where a token spans the border,
+        as a space and the word after it often are one, it counts as the target's. No token ends the turn.
+
+        The example has a target.
+
+        Raises:
+            DataError: the text contains a token that ends a turn.
+        """
+        target = example.target or ""
+        self._check_text((example.gen_prefix or "") + target, where)
+        prompt, begun = self._prompt_text(example), self._begun(example)
+        whole, alone = self._tokens_after(prompt, begun + target), self._tokens_after(prompt, begun)
+        shared = next((i for i, (a, b) in enumerate(zip(whole, alone)) if a != b), min(len(whole), len(alone)))
+        return whole[:shared], whole[shared:]
+
+    def _prompt_text(self, example: Example) -> str:
+        if example.rendered_prompt is not None:
+            return example.rendered_prompt
+        return self.template.render(self._earlier(example.messages), tools=example.tools, prompt=True)
+
+    def _begun(self, example: Example) -> str:
+        """The beginning of an example's right answer as the assistant writes it, where the prompt expects it."""
+        prefix, prompt = example.gen_prefix or "", example.rendered_prompt
+        if prompt is None or self._ends_as_prompts_do(prompt):
+            return self._in_frames(Message(role="assistant", content=prefix), "", is_begun=True)[1]
+        return self._in_other_frames(prompt, prefix)
+
     def read(self, ids: Sequence[int]) -> ReadCompletion:
         """The answer of a completion, its thoughts, and both in one text.
 
@@ -373,19 +404,25 @@ class ChatFormat:
 
     def _after_rendered(self, prompt: str, text: str, where: str) -> str:
         """The text that follows a prompt that is rendered already, with thoughts where this prompt expects them."""
-        facts, (_, begun) = (
-            self.template.facts,
-            self.template.render([QUESTION], prompt=True).split(QUESTION["content"]),
-        )
+        facts = self.template.facts
         before = facts.before_answer.strip()
-        if begun.strip() and prompt.rstrip().endswith(begun.rstrip()):
+        if self._ends_as_prompts_do(prompt):
             if before and text.lstrip().startswith(before):
                 return text  # it is rendered too
             return self._in_frames(Message(role="assistant", content=text), where)[1] + facts.after_answer
+        return self._in_other_frames(prompt, text)
+
+    def _ends_as_prompts_do(self, rendered_prompt: str) -> bool:
+        """Whether a prompt that is rendered already ends as the template's own prompts end."""
+        _, begun = self.template.render([QUESTION], prompt=True).split(QUESTION["content"])
+        return bool(begun.strip()) and rendered_prompt.rstrip().endswith(begun.rstrip())
+
+    def _in_other_frames(self, rendered_prompt: str, text: str) -> str:
+        """An answer, with thoughts where a prompt that is not the template's expects them."""
         thoughts, answer = split_thoughts(text)
-        if prompt.rstrip().endswith(OPENING):
+        if rendered_prompt.rstrip().endswith(OPENING):
             return f"{thoughts or ''}\n{CLOSING}\n\n{answer or ''}"
-        return text if not prompt.rstrip().endswith(CLOSING) else answer or ""
+        return text if not rendered_prompt.rstrip().endswith(CLOSING) else answer or ""
 
     def _earlier(self, messages: Sequence[Message]) -> list[Message]:
         """Messages with the thoughts of assistants where the template expects them. Not all templates find tags."""

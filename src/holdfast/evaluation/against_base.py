@@ -53,6 +53,17 @@ class AgainstBase:
         """By set, one for each prompt: divergences on answers that the policy samples now."""
         return self._compare(prompts, lambda own: self._sample(self.policy, own))
 
+    def on_given_answers(
+        self, answers: Mapping[str, Sequence[tuple[list[int], list[int]]]]
+    ) -> dict[str, list[Divergences]]:
+        """By set, one for each answer: divergences on answers that are given, such as demonstrations.
+
+        Args:
+            answers: token ids of prompt and answer, by set.
+        """
+        prompts = {name: [prompt for prompt, _ in own] for name, own in answers.items()}
+        return self._compare(prompts, lambda own: [answers[name][i][1] for name, i, _ in own])
+
     def _sample(self, policy: Policy, own: Sequence[PromptOfSet]) -> list[list[int]]:
         requests = [Request(ids, seed=derive_seed("kl_to_base", name, i), temperature=1.0) for name, i, ids in own]
         return [c.ids for c in self._generate(Sampler(policy, stop.poll), requests)] if requests else []

@@ -1,4 +1,4 @@
-"""Evaluate a policy in memory: greedy answers judged by each set's verifier, NLL of demonstrations, KL to the base.
+"""Evaluate a policy in memory: greedy answers that verifiers judge, likelihood of right answers, KL to the base.
 
 This is the only code that evaluates a model on the sets of a stream. A run, `holdfast eval`, the gate and the callback
 use it.
@@ -17,7 +17,7 @@ from holdfast.data.seeds import derive_seed
 from holdfast.data.task import Suite, Task, all_sets
 from holdfast.errors import DataError
 from holdfast.evaluation.against_base import AgainstBase, mean_per_token
-from holdfast.evaluation.likelihood import DemonstrationTooLong, demonstrations_nll, target_ids
+from holdfast.evaluation.likelihood import DemonstrationTooLong, RightAnswer, likelihoods, right_answer
 from holdfast.evaluation.set_answers import SetAnswers
 from holdfast.measure.likelihood import ItemNll
 from holdfast.measure.pass_at_k import ItemSamples, sampled_numbers
@@ -47,6 +47,9 @@ class Evaluation:
         items: by set, one score for each item. Sets that nothing judges are not there.
         nll: by set, the NLL of each item's demonstration; None for an item without one. Sets without demonstrations are
             not there.
+        forced: by set, the NLL of each item's target after the forced beginning; None for an item without one. Sets
+            without targets are not there.
+        confidence: by judged set, the probability that the model gave each of its greedy answers, at temperature 1.
         sampled: by set, what the samples for pass@k gave for each item, if they were measured.
         samples: by set, some answers for the report.
         answers: greedy answers to the first prompts of each set that is compared with the base.
@@ -58,6 +61,8 @@ class Evaluation:
     sets: dict[str, dict[str, Any]] = field(default_factory=dict)
     items: dict[str, list[float]] = field(default_factory=dict)
     nll: dict[str, list[ItemNll | None]] = field(default_factory=dict)
+    forced: dict[str, list[ItemNll | None]] = field(default_factory=dict)
+    confidence: dict[str, list[float]] = field(default_factory=dict)
     sampled: dict[str, list[ItemSamples]] = field(default_factory=dict)
     samples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     answers: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -68,13 +73,17 @@ class Evaluation:
         self.sets[name] = answers.metrics(settings.score) | {"chance": chance}
         if answers.judged:
             self.items[name] = answers.scores(settings.score)
+            self.confidence[name] = answers.confidences()
         if self.sets[name]["nll"] is not None:
             self.nll[name] = list(answers.nll)
+        if self.sets[name]["forced"] is not None:
+            self.forced[name] = list(answers.forced)
         self.samples[name] = answers.samples(settings.samples)
 
     def as_json(self) -> dict[str, Any]:
         """What `holdfast eval --json` and a run's `evals/stage-N.json` hold."""
         fields = {"sets": self.sets, "items": self.items, "nll": self.nll, "samples": self.samples}
+        fields |= {"forced": self.forced, "confidence": self.confidence}
         if self.sampled:
             fields["sampled"] = self.sampled
         return {"stage": self.stage, "task": self.task, **fields}
@@ -87,6 +96,8 @@ class ProbedSets(NamedTuple):
     """Mean scores. Sets that nothing judges are not there."""
     nll: dict[str, float]
     """NLL of demonstrations in nats per token, of sets that have some."""
+    probability: dict[str, float]
+    """Mean probability of the right answer with its beginning forced, of sets that name targets."""
     texts: dict[str, list[str]]
     """Texts of the first answers."""
 
@@ -126,7 +137,7 @@ class Evaluator:
         self._drops = train.long_prompts == "drop"
         self._items: dict[str, list[Example]] = {}
         self._prompt_ids: dict[str, list[list[int]]] = {}
-        self._targets: dict[str, list[list[int] | None]] = {}
+        self._right_answers: dict[str, list[RightAnswer]] = {}
         self.may_pack = may_pack
         self.against = None if base is None else AgainstBase(policy, base, settings, self.generate)
 
@@ -184,6 +195,7 @@ class Evaluator:
         """
         scores: dict[str, float] = {}
         nll: dict[str, float] = {}
+        probability: dict[str, float] = {}
         texts: dict[str, list[str]] = {}
         for each in all_sets(tasks, [suite for suite in suites if not isinstance(suite, LmEvalSuite)]):
             (answers,) = self.answer([(each, self.items(each)[: self.settings.probe_items])])
@@ -191,9 +203,11 @@ class Evaluator:
                 scores[each.name] = score
             if (own_nll := answers.mean_nll()) is not None:
                 nll[each.name] = own_nll
+            if (own_probability := answers.probability()) is not None:
+                probability[each.name] = own_probability
             if self.settings.response_items and is_compared(each):
                 texts[each.name] = list(answers.texts[: self.settings.response_items])
-        return ProbedSets(scores, nll, texts)
+        return ProbedSets(scores, nll, probability, texts)
 
     def items(self, each: TaskOrSuite) -> Sequence[Example]:
         """The items of a set that are evaluated: the first `max_items`, minus those that are dropped."""
@@ -203,7 +217,7 @@ class Evaluator:
     def answer(self, asked: Sequence[tuple[TaskOrSuite, Sequence[Example]]]) -> list[SetAnswers]:
         """Answer examples of some sets greedily and have the answers judged. Sets asked together share batches.
 
-        The NLL of the examples' demonstrations is measured too.
+        The NLL of the examples' demonstrations and of their targets is measured too.
 
         Args:
             asked: sets with the first ones of their `items`.
@@ -213,21 +227,21 @@ class Evaluator:
             for each, examples in asked
             for example, ids in zip(examples, self.prompt_ids(each))
         ]
-        targets = [target for each, examples in asked for target in self._targets[each.name][: len(examples)]]
-        share, own_targets = self.world.share(every), self.world.share(targets)
+        right = [answer for each, examples in asked for answer in self._right_answers[each.name][: len(examples)]]
+        share, own_right = self.world.share(every), self.world.share(right)
         with whole(self.policy):
-            parts = self.world.each(lambda: list(zip(self._answered(share), self._nll(share, own_targets))))
-        results = iter([(*answer, nll) for part in parts for answer, nll in part])
+            parts = self.world.each(lambda: list(zip(self._answered(share), self._likelihoods(share, own_right))))
+        results = iter([(*answer, *nll) for part in parts for answer, nll in part])
         judged = [(examples, list(islice(results, len(examples)))) for _, examples in asked]
         return [SetAnswers(examples, *map(list, zip(*own, strict=True))) for examples, own in judged]
 
-    def _nll(
-        self, asked: Sequence[tuple[TaskOrSuite, Example, Request]], targets: Sequence[list[int] | None]
-    ) -> list[ItemNll | None]:
+    def _likelihoods(
+        self, asked: Sequence[tuple[TaskOrSuite, Example, Request]], answers: Sequence[RightAnswer]
+    ) -> list[tuple[ItemNll | None, ItemNll | None]]:
         # The setting is a budget for sampling. A forward pass holds the activations of every token.
         budget = max(1, self.settings.batch_tokens // 4)
         prompts = [request.prompt_ids for _, _, request in asked]
-        return demonstrations_nll(self.policy, prompts, targets, batch_tokens=budget, may_pack=self.may_pack)
+        return likelihoods(self.policy, prompts, answers, batch_tokens=budget, may_pack=self.may_pack)
 
     def _answered(
         self, asked: Sequence[tuple[TaskOrSuite, Example, Request]]
@@ -289,25 +303,25 @@ class Evaluator:
             examples = each.test[: self.settings.max_items]
             kept: list[Example] = []
             encoded: list[list[int]] = []
-            targets: list[list[int] | None] = []
+            right: list[RightAnswer] = []
             for example in examples:
                 ids = self.policy.chat_format.encode_example(example, where=f"{each.name}: {example.id}")
                 try:
                     check_fits(example.id, ids, self.max_prompt_length, f"prompt of a test item of {each.name!r}")
-                    target = target_ids(self.policy, each, example, ids)
+                    answer = right_answer(self.policy, each, example, ids)
                 except (PromptTooLong, DemonstrationTooLong):
                     if not self._drops:
                         raise
                     continue
                 kept.append(example)
                 encoded.append(ids)
-                targets.append(target)
+                right.append(answer)
             if not kept:
                 fix = "raise train.max_prompt_length"
                 raise DataError(f"none of the {len(examples)} test items fits", where=repr(each.name), fix=fix)
             if len(kept) < len(examples):
                 self.dropped[each.name] = len(examples) - len(kept)
-            self._items[each.name], self._prompt_ids[each.name], self._targets[each.name] = kept, encoded, targets
+            self._items[each.name], self._prompt_ids[each.name], self._right_answers[each.name] = kept, encoded, right
         return self._prompt_ids[each.name]
 
     def kl_to_base(self, task: Task) -> PerToken:
@@ -322,9 +336,11 @@ class Evaluator:
         return mean_per_token(self.against.on_base_answers(prompts)[task.name], "kl_ab")
 
     def _compare(self, result: Evaluation, sets: Sequence[TaskOrSuite]) -> None:
-        """Add divergences from the base: KL on the tasks' prompts, and both directions for sets that are compared."""
+        """Add divergences from the base: KL on the tasks' prompts and on demonstrations, and both directions for sets
+        that are compared."""
         if self.against is None or not self.settings.kl_items:
             return
+        self._compare_on_demonstrations(result, self.against, [each for each in sets if is_compared(each)])
         items, compared = self.settings.kl_items, min(self.settings.kl_items, self.settings.response_items)
         on_base = self.against.on_base_answers(
             {
@@ -357,6 +373,19 @@ class Evaluator:
                 "entropy": mean_per_token(own[name], "entropy_b").mean,
                 "entropy_base": mean_per_token(on_base[name], "entropy_a").mean,
             }
+
+    def _compare_on_demonstrations(self, result: Evaluation, against: AgainstBase, sets: Sequence[TaskOrSuite]) -> None:
+        """Add KL(base‖policy) on the demonstrations of the first `kl_items` items, which nothing samples."""
+        given: dict[str, list[tuple[list[int], list[int]]]] = {}
+        for each in sets:
+            pairs = list(zip(self.prompt_ids(each), self._right_answers[each.name], strict=True))
+            pairs = pairs[: self.settings.kl_items]
+            own = [(prompt, answer.demonstration) for prompt, answer in pairs if answer.demonstration is not None]
+            if own:
+                given[each.name] = own
+        for name, results in against.on_given_answers(given).items():
+            kl = mean_per_token(results, "kl_ab")
+            result.sets[name] |= {"kl_on_demonstrations": kl.mean, "kl_on_demonstrations_se": kl.se}
 
 
 def is_compared(each: TaskOrSuite) -> bool:

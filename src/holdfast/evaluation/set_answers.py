@@ -1,13 +1,15 @@
 """A model's judged answers to one set, and what is reported of them: scores, metrics, samples."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from holdfast.data.example import Example, Verdict
 from holdfast.data.teacher_prompts import last_user_message
+from holdfast.measure.calibration import calibration
 from holdfast.measure.chance import most_frequent
-from holdfast.measure.likelihood import ItemNll, set_nll
+from holdfast.measure.likelihood import ItemNll, forced_answers, set_nll
 from holdfast.measure.statistics import score_interval
 from holdfast.sampling.episodes import Episode
 from holdfast.sampling.sampler import Completion
@@ -26,6 +28,7 @@ class SetAnswers:
         texts: the completions as text.
         verdicts: of the set's verifier or environment; None for each example of a set that nothing judges.
         nll: of each example's demonstration; None for an example without one. Empty if it was not measured.
+        forced: of each example's target after its forced beginning; likewise.
     """
 
     examples: Sequence[Example]
@@ -33,6 +36,7 @@ class SetAnswers:
     texts: Sequence[str]
     verdicts: Sequence[Verdict | None]
     nll: Sequence[ItemNll | None] = ()
+    forced: Sequence[ItemNll | None] = ()
 
     @property
     def judged(self) -> list[Verdict]:
@@ -53,9 +57,22 @@ class SetAnswers:
         nll = set_nll(self.nll)
         return None if nll is None else nll.mean
 
+    def probability(self) -> float | None:
+        """Mean probability of the right answer with its beginning forced. None without targets."""
+        numbers = forced_answers(self.forced)
+        return None if numbers is None else numbers["probability"]
+
+    def confidences(self) -> list[float]:
+        """The probability of each answer, as a whole, under the model that gave it, at temperature 1.
+
+        Of an episode, the probability of all of the model's turns, given what its environment answered.
+        """
+        return [min(1.0, math.exp(math.fsum(completion.logprobs))) for completion in self.completions]
+
     def metrics(self, by: ScoredBy) -> dict[str, Any]:
         """The set's entry under "sets" in `evals/stage-N.json`. KL to the base is filled in where it is measured."""
         scores, verdicts, n, nll = self.scores(by), self.judged, len(self.examples), set_nll(self.nll)
+        right = [verdict.reward >= 1.0 for verdict in verdicts]
         return {
             "mean": self.mean_score(by),
             "n": n,
@@ -66,9 +83,13 @@ class SetAnswers:
             "truncated": sum(c.truncated for c in self.completions) / n,
             "nll": None if nll is None else nll.mean,
             "nll_se": None if nll is None else nll.se,
+            "forced": forced_answers(self.forced),
+            "calibration": calibration(self.confidences(), right) if right else None,
             "kl_to_base": None,
             "kl_to_base_se": None,
             "most_frequent": None if (most := most_frequent(self._read_answers())) is None else most.as_json(),
+            "kl_on_demonstrations": None,
+            "kl_on_demonstrations_se": None,
         }
 
     def _read_answers(self) -> list[str]:

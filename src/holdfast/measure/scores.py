@@ -68,6 +68,14 @@ class ScoreMatrix:
         """N[0] to N[T]: as A, but the NLL of a set's demonstrations, in nats per token."""
         return [scores_of(e, "nll") for e in self.evaluations]
 
+    @cached_property
+    def probability(self) -> list[Scores]:
+        """P[0] to P[T]: as A, but the probability of a set's right answers with their beginnings forced."""
+        return [
+            {name: block["probability"] for name, own in e["scores"].items() if (block := own.get("forced"))}
+            for e in self.evaluations
+        ]
+
     @property
     def base(self) -> Scores:
         """A[0], tasks and suites."""

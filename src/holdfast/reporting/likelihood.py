@@ -1,11 +1,15 @@
-"""The NLL of demonstrations by set and stage: the only numbers of sets that nothing judges."""
+"""What needs no sampling, by set and stage: the NLL of demonstrations, the probability of right answers whose beginning
+is forced, KL to the base on demonstrations; and the calibration of answers.
 
-from collections.abc import Mapping, Sequence
+The NLL is the only number of sets that nothing judges.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
 from holdfast.measure.statistics import mean_interval
-from holdfast.reporting.number_format import DASH, nats, number
+from holdfast.reporting.number_format import DASH, nats, number, percent, points
 from holdfast.reporting.view import KIND_NAMES, RecipeView, SummaryView
 
 OUTCOMES = {
@@ -40,6 +44,69 @@ def likelihood_tables(view: SummaryView) -> list[dict[str, Any]]:
                 headers = [view.stage_name(stage, order_index) for stage in stages]
                 tables.append({"order": order_index, "recipe": recipe, "headers": headers, "rows": rows})
     return tables
+
+
+def right_answer_tables(view: SummaryView) -> list[dict[str, Any]]:
+    """One table per task order and recipe, a row per set and stage: score, probability of the right answer, KL on
+    demonstrations, calibration. Sets that have none of the last three are left out. May be empty."""
+    tables = []
+    for order_index in range(len(view.orders)):
+        for recipe in view.recipes:
+            rows = [
+                (each["name"], _kind(view, recipe, order_index, each), view.stage_name(stage, order_index), cells)
+                for _, sets in view.sets_in_order(order_index)
+                for each in sets
+                for stage in view.stages(order_index)
+                for cells in (_measured(recipe, order_index, stage, each["name"]),)
+                if any(value != DASH for value, _ in cells[1:])
+            ]
+            if rows:
+                tables.append({"order": order_index, "recipe": recipe, "rows": rows})
+    return tables
+
+
+def _measured(recipe: RecipeView, order_index: int, stage: int, name: str) -> list[tuple[str, str]]:
+    """(mean over runs, what it may be off by in a single run) of each column."""
+    scores = _scores(recipe, order_index, stage, name)
+    forced = [block for s in scores if (block := s.get("forced"))]
+    calibrated = [block for s in scores if (block := s.get("calibration"))]
+    chance = [block["ece_if_calibrated"] for block in calibrated]
+    change = _probability_change(recipe, order_index, stage, name)
+    return [
+        _mean([s.get("mean") for s in scores], percent),
+        _mean([b["probability"] for b in forced], percent, change),
+        _mean([s.get("kl_on_demonstrations") for s in scores], nats, _error(scores, "kl_on_demonstrations_se", nats)),
+        _mean([b["confidence"] for b in calibrated], percent),
+        _mean([b["ece"] for b in calibrated], percent, f"{percent(fmean(chance))} by chance" if chance else ""),
+    ]
+
+
+def _mean(values: Sequence[Any], write: Callable[[float], str], more: str = "") -> tuple[str, str]:
+    known = [value for value in map(number, values) if value is not None]
+    return (write(fmean(known)), more) if known else (DASH, "")
+
+
+def _error(scores: Sequence[Mapping[str, Any]], field: str, write: Callable[[float], str]) -> str:
+    error = number(scores[0].get(field)) if len(scores) == 1 else None
+    return "" if error is None else f"± {write(error)}"
+
+
+def _probability_change(recipe: RecipeView, order_index: int, stage: int, name: str) -> str:
+    """The change of a set's probability that ends at a stage, in points: with its 95% CI over items for one run, else
+    the mean over runs."""
+    changes = [
+        entry
+        for run in recipe.of_order(order_index)
+        for entry in run.summary.get("probability_changes") or []
+        if entry["set"] == name and entry["to_stage"] == stage
+    ]
+    if not changes:
+        return ""
+    text = f"{changes[0]['what']} {points(fmean(entry['change'] for entry in changes))}"
+    if len(changes) > 1 or changes[0]["ci95"] is None:
+        return text
+    low, high = changes[0]["ci95"]
+    return f"{text} [{points(low)}, {points(high)}]"
 
 
 def _kind(view: SummaryView, recipe: RecipeView, order_index: int, each: Mapping[str, Any]) -> str:

@@ -24,7 +24,7 @@ from holdfast.reporting.figure import Figure, color, glyph
 from holdfast.reporting.forgetting_prediction import forgetting_prediction_figure
 from holdfast.reporting.guard_decisions import guard_decisions
 from holdfast.reporting.key_numbers import cards, metric_groups
-from holdfast.reporting.likelihood import likelihood_tables
+from holdfast.reporting.likelihood import likelihood_tables, right_answer_tables
 from holdfast.reporting.pass_at_k import pass_at_k_tables
 from holdfast.reporting.provenance import date_text, facts, provenance, recipe_settings
 from holdfast.reporting.response_drift import response_drift
@@ -97,6 +97,7 @@ def _content(view: SummaryView) -> dict[str, Any]:
         "matrices": accuracy_matrices(view),
         "transitions": transition_tables(view),
         "likelihood": likelihood_tables(view),
+        "right_answers": right_answer_tables(view),
         "pass_at_k": pass_at_k_tables(view),
         "voice": voice_section(view),
         "curve_groups": [
@@ -144,7 +145,7 @@ def _sections(view: SummaryView, content: Mapping[str, Any]) -> list[tuple[str, 
         ("tradeoff", "Before and after" if view.is_run else "Trade-off", content["main_figure"]),
         ("matrix", "Matrix", True),
         ("transitions", "Items", content["transitions"]),
-        ("likelihood", "Likelihood", content["likelihood"]),
+        ("likelihood", "Likelihood", content["likelihood"] or content["right_answers"]),
         ("pass-at-k", "Sampled", content["pass_at_k"]),
         ("voice", "Voice", content["voice"]["distances"] or content["voice"]["rewritten"]),
         ("curves", "Curves", content["curve_groups"]),

@@ -206,6 +206,11 @@ def _table(
         "title": f"{recipe.label}, {view.stage_name(stage, order_index)}",
         "rows": rows,
         "alignment": "; ".join(alignment),
+        "conflict": {
+            key: value
+            for key in ("pairwise", "state", "gap")
+            if (value := average((e.get("conflict") or {}).get(key) for e in entries)) is not None
+        },
         "most": _most_moved(entries),
     }
 

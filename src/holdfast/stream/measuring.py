@@ -72,12 +72,12 @@ class Measuring:
             return None
         started = time.perf_counter()
         retention = [suite for suite in self.suites if suite.kind == "retention"]
-        scores, nll, answers = self.evaluator.probe(self.tasks[:stage], retention)
+        scores, nll, probability, answers = self.evaluator.probe(self.tasks[:stage], retention)
         base, kl = self.evaluator.base, None
         if base is not None and self.settings.kl_items:
             kl = sum(self.evaluator.kl_to_base(task).mean for task in self.tasks) / len(self.tasks)
         record: dict[str, Any] = {"stage": stage, "step": step, "task": self.tasks[stage - 1].name}
-        record |= {"scores": scores, "nll": nll, "kl_to_base": kl}
+        record |= {"scores": scores, "nll": nll, "probability": probability, "kl_to_base": kl}
         record["relative_norm"] = None if base is None else base.relative_distance()
         record["answers"] = answers
         record["seconds"] = time.perf_counter() - started

@@ -11,10 +11,10 @@ The rules for sets without an accuracy:
 These sets have no score. They are left out of scores, forgetting in points, the Pareto front and matched comparisons.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from holdfast.measure.likelihood import ItemNll, nll_change
+from holdfast.measure.likelihood import Change, ItemNll, nll_change, probability_change
 from holdfast.measure.metrics import METRICS
 from holdfast.measure.scores import Json
 from holdfast.summary.words import ALPHA, SummaryPart, count, join, signed_nats
@@ -33,10 +33,28 @@ def nll_changes(
         order: the tasks in the order of their stages.
         sets: `name` and `kind` of everything evaluated.
     """
+    return _changes("nll", nll_change, evaluations, order, sets)
+
+
+def probability_changes(
+    evaluations: Sequence[Mapping[str, Any]], order: Sequence[str], sets: Sequence[Mapping[str, Any]]
+) -> list[Json]:
+    """The `probability_changes` block of a run's summary. Arguments as for `nll_changes`."""
+    return _changes("forced", probability_change, evaluations, order, sets)
+
+
+def _changes(
+    key: str,
+    compare: Callable[[Sequence[ItemNll | None], Sequence[ItemNll | None]], Change | None],
+    evaluations: Sequence[Mapping[str, Any]],
+    order: Sequence[str],
+    sets: Sequence[Mapping[str, Any]],
+) -> list[Json]:
+    """Changes of the items that the evaluations have under a key, by set."""
     entries = []
     for name, what, first, last in spans(len(evaluations) - 1, order, sets):
-        items: list[Sequence[ItemNll | None]] = [(evaluations[s].get("nll") or {}).get(name, ()) for s in (first, last)]
-        change = nll_change(*items) if len(items[0]) == len(items[1]) else None
+        items: list[Sequence[ItemNll | None]] = [(evaluations[s].get(key) or {}).get(name, ()) for s in (first, last)]
+        change = compare(*items) if len(items[0]) == len(items[1]) else None
         if change is not None:
             judged = evaluations[last]["sets"][name]["mean"] is not None
             span = {"set": name, "what": what, "from_stage": first, "to_stage": last, "judged": judged}

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from holdfast.measure.likelihood import set_nll
+from holdfast.measure.likelihood import forced_answers, set_nll
 from holdfast.measure.metrics import compute_metrics
 from holdfast.measure.prediction import forgetting_prediction, prediction_points
 from holdfast.measure.scores import Json, score, scores_of
@@ -12,17 +12,21 @@ from holdfast.store.files import json_safe
 from holdfast.summary.curves import defined_mean, discarded_curves, stage_offsets, thin_curves
 from holdfast.summary.guard_rules import guard_rules
 from holdfast.summary.inputs import JsonRecord, Measured, RunDescription, RunLogs
-from holdfast.summary.likelihood import nll_changes
+from holdfast.summary.likelihood import nll_changes, probability_changes
 from holdfast.summary.run_verdict import run_verdict
 from holdfast.summary.score_changes import score_changes
 from holdfast.summary.version import SCHEMA_VERSION
+
+_PROBED = ("scores", "nll", "probability")
+"""What a probe measures by set."""
 
 COUNTS = ("prompts", "completions", "generated_tokens", "trained_tokens")
 """What a budget counts in addition to optimizer steps and seconds."""
 
 _SCORE_FIELDS = (
     *("mean", "n", "ci95", "format_ok", "length", "truncated"),
-    *("nll", "nll_se", "sampled", "kl_to_base", "kl_to_base_se", "most_frequent"),
+    *("nll", "nll_se", "forced", "calibration", "sampled", "most_frequent"),
+    *("kl_to_base", "kl_to_base_se", "kl_on_demonstrations", "kl_on_demonstrations_se"),
 )
 
 
@@ -51,6 +55,7 @@ def build_run_summary(run: RunDescription, logs: RunLogs, measured: Measured) ->
             evaluations, run.order, run.sets, [e.get("items") or {} for e in measured.evaluations]
         ),
         "nll_changes": nll_changes(measured.evaluations, run.order, run.sets),
+        "probability_changes": probability_changes(measured.evaluations, run.order, run.sets),
         "metrics": compute_metrics(evaluations, run.order, run.sets) if evaluations else None,
         "curves": thin_curves(logs.metrics, offsets),
         "probes": _probes(run.order, logs, measured, evaluations, offsets),
@@ -140,11 +145,12 @@ def _probes(
     for p in logs.probes:
         distances = {key: p.get(key) for key in ("kl_to_base", "relative_norm")}
         measures = {"task": p["task"], "scores": p["scores"], "nll": p.get("nll", {})}
+        measures |= {"probability": p.get("probability", {})}
         by_key[p["stage"], p["step"]] = measures | distances
     norms = {0: 0.0} | {entry["stage"]: entry["overall"]["relative_norm"] for entry in measured.drift}
     for stage in sorted({stage for stage, _ in by_key}):
         here = [p for (s, _), p in by_key.items() if s == stage]
-        names = {key: {name for p in here for name in p[key]} for key in ("scores", "nll")}
+        names = {key: {name for p in here for name in p[key]} for key in _PROBED}
         last = max((m["step"] for m in logs.metrics if m["stage"] == stage), default=0)
         for index, step in ((stage - 1, 0), (stage, last)):
             if index < len(evaluations):
@@ -163,14 +169,18 @@ def _probes(
 
 
 def _first_items(kept: JsonRecord, evaluation: JsonRecord, probe_items: int | None) -> dict[str, dict[str, float]]:
-    """Mean score and NLL by set over the items that a probe uses. Over all items if single items were not kept."""
+    """What a probe measures by set, over the items that it uses. Over all items if single items were not kept."""
     scores, nll = scores_of(evaluation), scores_of(evaluation, "nll")
+    forced = {name: own["forced"] for name, own in evaluation["scores"].items() if own.get("forced")}
     if probe_items:
         items = kept.get("items") or {}
-        scores |= {name: math.fsum(first) / len(first) for name in items if (first := items[name][:probe_items])}
+        scores |= {name: math.fsum(own) / len(own) for name in items if (own := items[name][:probe_items])}
         of_items = {name: set_nll(own[:probe_items]) for name, own in (kept.get("nll") or {}).items()}
         nll |= {name: value.mean for name, value in of_items.items() if value is not None}
-    return {"scores": scores, "nll": nll}
+        first = {name: forced_answers(own[:probe_items]) for name, own in (kept.get("forced") or {}).items()}
+        forced |= {name: value for name, value in first.items() if value is not None}
+    probability = {name: value["probability"] for name, value in forced.items()}
+    return {"scores": scores, "nll": nll, "probability": probability}
 
 
 def _samples(evaluations: Sequence[JsonRecord], sets: Sequence[JsonRecord]) -> list[Json]:

@@ -281,19 +281,25 @@ def _front(summary: SummaryPart) -> list[str]:
 
 def _prediction(summary: SummaryPart) -> list[str]:
     """Whether forgetting follows KL to the base over the runs, all recipes together."""
-    fit = summary["forgetting_prediction"]["fit"]
-    if fit is None:
-        return []
+    measured = summary["forgetting_prediction"]
+    fits = (
+        ("on the tasks' prompts", measured["fit"]),
+        ("on the demonstrations of held-out suites", measured["fit_old"]),
+    )
+    return [_prediction_sentence(where, fit) for where, fit in fits if fit is not None]
+
+
+def _prediction_sentence(where: str, fit: SummaryPart) -> str:
     low, high = fit["slope_ci95"]
     numbers = (
         f"{points(fit['slope'] / 10)} points per 0.1 nats per token (95% CI {points(low / 10)} to {points(high / 10)}, "
         f"R² {fit['r2']:.2f}, rank correlation {fit['spearman']:.2f}, {fit['n']} runs of all recipes together)."
     )
     if low > 0:
-        return [f"Runs that moved further from the base on the tasks' prompts forgot more: {numbers}"]
+        return f"Runs that moved further from the base {where} forgot more: {numbers}"
     if high < 0:
-        return [f"Runs that moved further from the base on the tasks' prompts forgot less: {numbers}"]
-    return [f"Inconclusive whether KL to the base on the tasks' prompts predicts forgetting: {numbers}"]
+        return f"Runs that moved further from the base {where} forgot less: {numbers}"
+    return f"Inconclusive whether KL to the base {where} predicts forgetting: {numbers}"
 
 
 def _budgets(recipes: Sequence[SummaryPart]) -> list[str]:

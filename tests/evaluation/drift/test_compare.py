@@ -231,6 +231,22 @@ def test_alignment_with_earlier_updates(tmp_path: Path) -> None:
     assert overall.alignment[str(first)]["left"] is not None
 
 
+def test_conflict_of_updates_and_of_their_sum(tmp_path: Path) -> None:
+    """Equal updates of size 1: their sum has size 2, and the conflict of sizes 1 and 2 is 1/5. Orthogonal ones: 1 with
+    each other; the sum has both directions, so the conflict with either is 1 − 2·1/(2 + 1)."""
+    base, first, second, third = stages(tmp_path, [(0, 0), (0, 0), (1, 1)])
+    found = drift(base, second, earlier=[first]).matrices[0].conflict
+    assert found is not None
+    assert (found.pairwise, found.state, found.gap) == pytest.approx((0, 1 / 5, 1 / 5), abs=1e-5)
+    result = drift(first, third, earlier=[second])
+    found = result.matrices[0].conflict
+    assert found is not None
+    assert (found.pairwise, found.state, found.gap) == pytest.approx((1, 1 / 3, -2 / 3), abs=1e-5)
+    assert result.overall().conflict == found
+    assert drift(base, first, earlier=()).overall().conflict is None
+    assert drift(base, first, earlier=[base]).matrices[0].conflict is None  # one of the two updates did not happen
+
+
 def test_stages_of_a_run_are_found(tmp_path: Path) -> None:
     base, first, second, third = stages(tmp_path, [(0, 0), (1, 1), (0, 1)])
     assert stages_between(base, third) == [first, second]

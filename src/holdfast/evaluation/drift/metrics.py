@@ -15,7 +15,7 @@ from holdfast.evaluation.drift.subspaces import (
     left_vectors,
     spectrum,
 )
-from holdfast.evaluation.drift.tall import Matrix, Tall, Update
+from holdfast.evaluation.drift.tall import Matrix, Tall, Update, times
 
 _ROUNDING = 2.0**-24
 """Relative error of a number in float32."""
@@ -50,6 +50,11 @@ class Decomposed:
             # Only the last k is kept. Left vectors are as large as k columns of the matrix.
             self._left = {k: left_vectors(self._matrix, self.right(k))}
         return self._left[k]
+
+    def input_factor(self) -> Tensor:
+        """F [inputs, rank], the leading part of ΔᵀΔ = F Fᵀ for an update Δ [outputs, inputs]."""
+        right = self.right(self.rank)
+        return times(self._matrix, right) if self.is_transposed else right * self.spectrum.values[: self.rank]
 
 
 def leading(matrix: Tall, rank: int) -> int:

@@ -4,12 +4,13 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 
 import torch
 from torch import Tensor
 
 from holdfast.errors import ModelError
+from holdfast.evaluation.drift.conflict import conflict_of
 from holdfast.evaluation.drift.masks import Change, change
 from holdfast.evaluation.drift.metrics import (
     Decomposed,
@@ -20,7 +21,7 @@ from holdfast.evaluation.drift.metrics import (
     update_alignment,
     vector_metrics,
 )
-from holdfast.evaluation.drift.result import Alignment, MatrixDrift, Metrics
+from holdfast.evaluation.drift.result import Alignment, Conflict, MatrixDrift, Metrics
 from holdfast.evaluation.drift.subspaces import is_exact_cheap
 from holdfast.evaluation.drift.tall import Matrix, Update
 from holdfast.store.model_folder import Model
@@ -89,6 +90,9 @@ class Pairs:
             method = "norms" if not is_decomposed else "exact" if exact else "randomized"
             if before.short == 1 or not measured.update_norm:
                 method = "vector" if before.short == 1 else "identical"
+            alignment, conflict = (), None
+            if before.short > 1 and is_decomposed:
+                alignment, conflict = self._earlier(name, number, measured, exact)
             yield MatrixDrift(
                 name=label,
                 module_type=module_type,
@@ -98,9 +102,8 @@ class Pairs:
                 method=method,
                 measured=measured,
                 floor=floor,
-                alignment=tuple(self._alignments(name, number, measured, exact))
-                if before.short > 1 and is_decomposed
-                else (),
+                alignment=alignment,
+                conflict=conflict,
             )
 
     def _matrix(self, model: Model, name: str, number: int, through: torch.dtype | None = None) -> Matrix:
@@ -145,20 +148,28 @@ class Pairs:
         measured, floor = (metrics(end, of) for end, of in ends)
         return measured, floor
 
-    def _alignments(self, name: str, number: int, measured: Metrics, exact: bool) -> Iterator[Alignment]:
-        """Alignment of the last update, which ends at `b`, with each earlier update."""
+    def _earlier(
+        self, name: str, number: int, measured: Metrics, exact: bool
+    ) -> tuple[tuple[Alignment, ...], Conflict | None]:
+        """The last update, which ends at `b`, beside the earlier ones: its alignment with each, and their conflicts.
+
+        Updates that are only rounding error have no geometry, and are in no conflict.
+        """
         models = [self.a, *self.way, self.b]
         shape = self.a.source(name).shape
         if not self.way or any(name not in each.names or each.source(name).shape != shape for each in self.way):
-            return
-        steps = (
-            self._decomposed(models[index], models[index + 1], name, number, measured.norm, exact)
-            for index in (len(models) - 2, *range(len(models) - 2))
-        )
-        own = next(steps)
-        for model, earlier in zip(self.way, steps):
-            left, right, k = update_alignment(own, earlier)
-            yield Alignment(model.where, left, right, k)
+            return (), None
+        own = self._decomposed(*models[-2:], name, number, measured.norm, exact)
+        alignments, factors = [], []
+        # One after the other, because each holds its matrices.
+        for before, after in pairwise(models[:-1]):
+            update = self._decomposed(before, after, name, number, measured.norm, exact)
+            left, right, k = update_alignment(own, update)
+            alignments.append(Alignment(after.where, left, right, k))
+            factors.append(update.input_factor())
+        state = self._decomposed(self.a, self.b, name, number, measured.norm, exact).input_factor()
+        moved = [factor for factor in (*factors, own.input_factor()) if factor.shape[1]]
+        return tuple(alignments), conflict_of(moved, state) if state.shape[1] else None
 
     def _decomposed(self, a: Model, b: Model, name: str, number: int, norm: float, exact: bool) -> Decomposed:
         """Decompose one update on the way. Singular values below the rounding error of such weights are noise."""

@@ -89,6 +89,24 @@ class Alignment:
 
 
 @dataclass(frozen=True, slots=True)
+class Conflict:
+    """Conflicts of the updates of a stream so far; see `holdfast.evaluation.drift.conflict`.
+
+    Attributes:
+        pairwise: mean over all pairs of updates.
+        state: mean over all updates of the conflict with the state.
+    """
+
+    pairwise: float
+    state: float
+
+    @property
+    def gap(self) -> float:
+        """The state-relative gap: how much more the updates conflict with the state than with each other."""
+        return self.state - self.pairwise
+
+
+@dataclass(frozen=True, slots=True)
 class MatrixDrift:
     """One tensor of both models.
 
@@ -103,6 +121,7 @@ class MatrixDrift:
         measured: from the first model to the second.
         floor: from the first model to itself, after conversion to the second model's dtype and back.
         alignment: with each earlier update.
+        conflict: of all updates so far; None without an earlier update, or if fewer than two updates moved the matrix.
     """
 
     name: str
@@ -114,6 +133,7 @@ class MatrixDrift:
     measured: Metrics
     floor: Metrics
     alignment: tuple[Alignment, ...] = ()
+    conflict: Conflict | None = None
 
     @property
     def entries(self) -> int:
@@ -157,6 +177,7 @@ class DriftSummary(Pooled):
         parameters: number of all entries, vectors included.
         angle_error: the largest error bound of an angle, in degrees.
         alignment: by earlier update, the mean over matrices, left and right.
+        conflict: mean over the matrices that have it.
         floor: the no-op floor, over the same tensors and matrices.
     """
 
@@ -165,6 +186,7 @@ class DriftSummary(Pooled):
     parameters: int
     angle_error: float | None
     alignment: dict[str, dict[str, float | None]]
+    conflict: Conflict | None
     floor: Pooled
 
     @property
@@ -190,6 +212,7 @@ def summarize(tensors: Sequence[MatrixDrift]) -> DriftSummary:
         parameters=sum(each.entries for each in tensors),
         angle_error=max(errors, default=None),
         alignment={update: _aligned(matrices, update) for update in updates},
+        conflict=_mean_conflict(matrices),
         floor=Pooled(**_pooled(tensors, counted, lambda each: each.floor)),
     )
 
@@ -226,6 +249,13 @@ def _aligned(matrices: Sequence[MatrixDrift], update: str) -> dict[str, float | 
     sides = {"left": [each.left for each in own], "right": [each.right for each in own]}
     known = {side: [value for value in values if value is not None] for side, values in sides.items()}
     return {side: statistics.fmean(values) if values else None for side, values in known.items()}
+
+
+def _mean_conflict(matrices: Sequence[MatrixDrift]) -> Conflict | None:
+    known = [each.conflict for each in matrices if each.conflict is not None]
+    if not known:
+        return None
+    return Conflict(statistics.fmean(c.pairwise for c in known), statistics.fmean(c.state for c in known))
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,9 @@ def drift_entry(result: DriftResult, stage: int, task: str) -> dict[str, Any]:
             for number, sides in enumerate(alignments, 1)
             if sides is not None
         ],
+        "conflict": None
+        if overall.conflict is None
+        else {"pairwise": overall.conflict.pairwise, "state": overall.conflict.state, "gap": overall.conflict.gap},
     }
 
 

@@ -20,6 +20,7 @@ from holdfast.measure.metrics import retention
 from holdfast.measure.metrics import forward_transfer
 from holdfast.measure.metrics import ood
 from holdfast.measure.metrics import nll
+from holdfast.measure.metrics import probability
 from holdfast.measure.metrics import kl_to_base
 
 __all__ = ["METRICS", "Metric", "NumberKind", "compute_metrics", "flatten_metrics", "metrics_by_group"]

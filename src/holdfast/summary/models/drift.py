@@ -74,6 +74,17 @@ class UpdateAlignment(Part):
     )
 
 
+class UpdateConflict(Part):
+    """How much the updates of the stages so far conflict; means over matrices. docs/drift.md defines it."""
+
+    pairwise: float = Field(description="Geometry conflict of two stages' updates; mean over all pairs.")
+    state: float = Field(
+        description="Geometry conflict of a stage's update with the update from the base to the current model; mean "
+        "over the stages."
+    )
+    gap: float = Field(description="The state-relative gap: state − pairwise.")
+
+
 class StageDrift(Part):
     """How far the weights after one stage are from the base's."""
 
@@ -89,4 +100,7 @@ class StageDrift(Part):
     matrices: list[MatrixDriftRecord] = Field(description="Each matrix, in the order of the layers.")
     alignment: list[UpdateAlignment] = Field(
         description="This stage's update compared with each earlier stage's update; means over matrices."
+    )
+    conflict: UpdateConflict | None = Field(
+        None, description="Conflicts of the updates of the stages so far; null after the first stage."
     )

@@ -51,6 +51,33 @@ class MostFrequentAnswer(Part):
     count: Annotated[int, Field(ge=1)] = Field(description="Number of items that it was given to.")
 
 
+class ForcedAnswers(Part):
+    """Targets of one set's items, after the forced beginnings of right answers."""
+
+    nll: Amount = Field(description="Negative log-likelihood of the whole target in nats; mean over items.")
+    nll_se: Amount | None = Field(description="Standard error of `nll` over items; null with one item.")
+    nll_per_token: Amount = Field(description="The sum over all tokens of all targets, divided by their number.")
+    probability: ShareField = Field(description="Probability of the target, exp(−NLL); mean over items.")
+    probability_se: Amount | None = Field(description="Standard error of `probability` over items; null with one item.")
+    n: Annotated[int, Field(ge=1)] = Field(description="Items with a target.")
+
+
+class Calibration(Part):
+    """Whether the probability of the greedy answers of one set says how often they are right."""
+
+    ece: ShareField = Field(
+        description="Expected calibration error over at most 15 bins with equal numbers of items: the distance between "
+        "the share of right answers and the mean confidence. Biased upwards for few items."
+    )
+    ece_if_calibrated: ShareField = Field(
+        description="Expected `ece` of a perfectly calibrated model with the same confidences, exactly: the bias."
+    )
+    confidence: ShareField = Field(
+        description="Probability of the whole greedy answer at temperature 1; mean over items."
+    )
+    n: Annotated[int, Field(ge=1)] = Field(description="Items.")
+
+
 class Score(Part):
     """Score of one set in one evaluation. Answers are greedy, except in `sampled`."""
 
@@ -73,6 +100,12 @@ class Score(Part):
         "divided by their number. Null if no item has a demonstration, and for sets of several turns."
     )
     nll_se: float | None = Field(description="Standard error of `nll` over items; null with one item.")
+    forced: ForcedAnswers | None = Field(
+        None, description="Targets after forced beginnings; null if no item has a target."
+    )
+    calibration: Calibration | None = Field(
+        None, description="Calibration of the answers; null for a set that nothing judges, and if it was not measured."
+    )
     sampled: Sampled | None = Field(description="pass@k and avg@k; null if `eval.pass_at_k` is not set.")
     kl_to_base: float | None = Field(
         description="KL(base‖model) on this task's prompts, in nats per token; null for suites and if it was not "
@@ -81,6 +114,14 @@ class Score(Part):
     kl_to_base_se: float | None = Field(description="Standard error of `kl_to_base` over prompts.")
     most_frequent: MostFrequentAnswer | None = Field(
         description="The answer that was given most often; null if it is not known."
+    )
+    kl_on_demonstrations: Amount | None = Field(
+        None,
+        description="KL(base‖model) on the demonstrations of the first `eval.kl_items` items, in nats per token; null "
+        "for out-of-distribution suites and sets without demonstrations, and if it was not measured.",
+    )
+    kl_on_demonstrations_se: Amount | None = Field(
+        None, description="Standard error of `kl_on_demonstrations` over items; null with one item."
     )
 
 
@@ -131,8 +172,8 @@ class ScoreChangeRecord(Part):
     )
 
 
-class NllChangeRecord(Part):
-    """The change of one set's NLL between two evaluations, paired over the same tokens of the same items."""
+class PairedChange(Part):
+    """A change of one set between two evaluations, paired over the same tokens of the same items."""
 
     set: str = Field(description="Name of the set.")
     what: Literal["learning", "forgetting", "transfer"] = Field(
@@ -142,14 +183,27 @@ class NllChangeRecord(Part):
     from_stage: Count = Field(description="Stage of the first evaluation; 0 is the base model.")
     to_stage: Stage = Field(description="Stage of the second evaluation.")
     judged: bool = Field(description="Whether the set also has a score.")
+    n: Annotated[int, Field(ge=1)] = Field(description="Items.")
+    ci95: IntervalField | None = Field(description="95% t interval of `change` over items; null with one item.")
+    outcome: Literal["fell", "rose", "not shown"] = Field(
+        description="Whether the interval is below 0, above 0, or neither. A change of less than 0.0001 is never shown."
+    )
+
+
+class NllChangeRecord(PairedChange):
+    """The change of one set's NLL between two evaluations."""
+
     before: float = Field(description="NLL in the first evaluation, in nats per token.")
     after: float = Field(description="NLL in the second evaluation, in nats per token.")
     change: float = Field(description="after − before. Negative means that the demonstrations are more probable.")
-    ci95: IntervalField | None = Field(description="95% t interval of `change` over items; null with one item.")
-    n: Annotated[int, Field(ge=1)] = Field(description="Items.")
-    outcome: Literal["fell", "rose", "not shown"] = Field(
-        description="Whether the interval is below 0, above 0, or neither. Less than 0.0001 nats is never shown."
-    )
+
+
+class ProbabilityChangeRecord(PairedChange):
+    """The change of one set's probability of the right answer, with its beginning forced, between two evaluations."""
+
+    before: ShareField = Field(description="Mean probability in the first evaluation.")
+    after: ShareField = Field(description="Mean probability in the second evaluation.")
+    change: float = Field(description="after − before.")
 
 
 class Probe(Part):
@@ -161,6 +215,11 @@ class Probe(Part):
     task: str = Field(description="Task of the stage.")
     scores: dict[str, float] = Field(description="Mean score by set. Sets that nothing judges are not there.")
     nll: dict[str, float] = Field(description="NLL of demonstrations by set, in nats per token.")
+    probability: dict[str, float] = Field(
+        default_factory=dict,
+        description="Mean probability of the right answer with its beginning forced, by set. Sets without targets are "
+        "not there.",
+    )
     kl_to_base: float | None = Field(
         description="Mean KL(base‖model) on the tasks' prompts, in nats per token; null if it was not measured."
     )

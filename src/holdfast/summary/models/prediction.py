@@ -17,6 +17,11 @@ class PredictionPoint(Part):
     kl: float = Field(
         description="KL(base‖model) on the base's samples, in nats per token; mean over the tasks learned so far."
     )
+    kl_old: float | None = Field(
+        None,
+        description="KL(base‖model) on the demonstrations of retention suites, in nats per token; mean over suites. "
+        "Null if it was not measured.",
+    )
     forgetting: float = Field(
         description="Mean loss of earlier tasks since they were learned, and of retention suites since the base: "
         "`loss_of_earlier` at this stage."
@@ -34,10 +39,11 @@ class ForgettingFit(Part):
 
 
 class ForgettingPrediction(Part):
-    """KL to the base on the tasks' prompts, together with forgetting."""
+    """KL to the base on the tasks' prompts and on old skills, together with forgetting."""
 
     points: list[PredictionPoint] = Field(description="One point after each stage of each run.")
     fit: ForgettingFit | None = Field(
-        description="Fit over the last stages of complete runs, one point per run; null with fewer than three runs, "
-        "or if all runs have the same KL."
+        description="Fit over `kl` in the last stages of complete runs, one point per run; null with fewer than three "
+        "runs, or if all runs have the same KL."
     )
+    fit_old: ForgettingFit | None = Field(None, description="The same fit over `kl_old`.")

@@ -10,6 +10,7 @@ from holdfast.summary.models.evaluations import (
     EvaluatedSet,
     EvaluationRecord,
     NllChangeRecord,
+    ProbabilityChangeRecord,
     Probe,
     Sample,
     ScoreChangeRecord,
@@ -81,6 +82,11 @@ class RunSummary(Part):
     )
     nll_changes: list[NllChangeRecord] = Field(
         description="How the NLL of demonstrations changed: what sets without a score are judged by."
+    )
+    probability_changes: list[ProbabilityChangeRecord] = Field(
+        default_factory=list,
+        description="How the probability of the right answer changed, with its beginning forced: what the model knows, "
+        "whatever its way of answering.",
     )
     metrics: RunMetrics | None = Field(description="Computed from the evaluations; null before the first evaluation.")
     curves: list[CurvePoint] = Field(description="Training curves, about 400 points at most.")

@@ -60,6 +60,8 @@ def records_to_examples(
     - `tools`: JSON schemas, as a list or as JSON text.
     - `privileged_context` and `plan`: text, or a list of turns whose contents are joined by newlines, as TRL does.
     - `solution` and `actions`: a list of steps, or text with one step per line.
+    - `gen_prefix` and `target`: text; the beginning of a right answer, and what has to come after it. Under its default
+      name, `target` is read only beside a `gen_prefix`.
     - `translation`: text that replaces the last user turn, or a list of turns.
     - All columns that no field is read from become the example's metadata.
 
@@ -159,6 +161,8 @@ def _example(record: Record, columns: Columns, stem: str, form: Form, reading: R
     messages = tuple(turn.message for turn in target.prompt)
     demonstration = target.demonstration
     used = {*columns.model_dump().values(), *form.prompt, *form.consumed}
+    if not _has_target(record, columns):
+        used.discard(columns.target)
     return Example(
         id=example_id(record, columns, stem),
         messages=messages,
@@ -174,9 +178,34 @@ def _example(record: Record, columns: Columns, stem: str, form: Form, reading: R
             demonstration.message if demonstration is not None and "tool_calls" in demonstration.message else None
         ),
         trained_turns=target.trained,
+        **_forced(record, columns),
         answer=column(values, columns.answer),
         metadata={name: value for name, value in values.items() if name not in used},
     )
+
+
+def _has_target(record: Record, columns: Columns) -> bool:
+    """Whether the record says what has to follow the beginning of a right answer.
+
+    Many datasets have a column called `target` that means something else. So that name counts only beside a beginning.
+    """
+    return column(record.values, columns.gen_prefix) is not None or columns.target != Columns().target
+
+
+def _forced(record: Record, columns: Columns) -> dict[str, str]:
+    """The beginning of a right answer and what has to follow it, as far as the record has them."""
+    values, where = record.values, record.where
+    prefix = column(values, columns.gen_prefix)
+    target = column(values, columns.target) if _has_target(record, columns) else None
+    if target is None:
+        if prefix is None:
+            return {}
+        what = f"`{columns.gen_prefix}` begins an answer, and `{columns.target}` does not say what has to follow"
+        raise DataError(what, where=where, fix=f"fill in `{columns.target}`, or remove `{columns.gen_prefix}`")
+    forced = {"target": text(target, columns.target, where)}
+    if prefix is not None:
+        forced["gen_prefix"] = text(prefix, columns.gen_prefix, where, may_be_empty=True)
+    return forced
 
 
 def _rendered(record: Record, columns: Columns) -> str | None:
