@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from holdfast.objective.divergence import entropy
+from holdfast.objective.divergence import entropy, top_ids
 from holdfast.objective.surrogate import ratio, row_mean
 from holdfast.recipes.parts.objective import Objective
 
@@ -53,8 +53,8 @@ def importance_of(logprobs: Tensor, batch: "Batch", objective: Objective) -> Imp
 
 def top_entropy(log_probs: Tensor, top_k: int) -> Tensor:
     """[N], the entropy in nats of distributions [N, V], renormalized on their `top_k` most likely entries."""
-    most = min(top_k, log_probs.shape[-1])
-    return entropy(log_probs.topk(most, dim=-1).values.log_softmax(-1))
+    ids = top_ids(log_probs, min(top_k, log_probs.shape[-1]))
+    return entropy(log_probs.gather(-1, ids).log_softmax(-1))
 
 
 def confidence(log_probs: Tensor, top_k: int) -> Tensor:

@@ -303,7 +303,8 @@ class Objective:
             )
         if self.reference_without_token and self.reference_kl_form != "forward_kl":
             raise ValueError(
-                f"reference_without_token needs reference_kl_form: forward_kl, not {self.reference_kl_form}; leave it out"
+                f"reference_without_token needs reference_kl_form: forward_kl, not {self.reference_kl_form}; "
+                "leave it out"
             )
         if self.reference == "teacher" and self.anchor == "base":
             raise ValueError("anchor: base and reference: teacher name two models for the base; set only one of them")
