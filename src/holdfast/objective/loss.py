@@ -202,8 +202,8 @@ def loss_and_statistics(
             assert base is not None
             sides = base[anchored], log_probs[anchored]
             ids = batch.ids[anchored]
-            formed = (reference_form(side, ids, objective) for side in sides)
-            distance = reference_divergence(*formed, ids, objective)
+            reference, student = (reference_form(side, ids, objective) for side in sides)
+            distance = reference_divergence(reference, student, ids, objective)
             weight = objective.reference_kl * batch.base_kl[anchored]
             token_loss = token_loss.index_add(0, anchored, weight * distance)
             count = torch.tensor(len(anchored))

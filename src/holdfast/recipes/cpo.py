@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from holdfast.recipes.grpo import GRPO
+from holdfast.recipes.parts.objective import RatioLevel
 from holdfast.recipes.parts.penalty import MovementPenalty
 
 
@@ -22,11 +23,14 @@ class CPO(GRPO):
     source: ClassVar[str] = "RL Forgets! Towards Continual Policy Optimization, arXiv 2607.04364"
     cost: ClassVar[str] = "8 generations per prompt; 1 forward, 1 backward per row with signal"
     when: ClassVar[str] = (
-        "Several tasks with verifiers, and no data of earlier ones may be kept. It protects what stages have learned, not "
-        "what the base could do."
+        "Several tasks with verifiers, and no data of earlier ones may be kept. It protects what stages have learned, "
+        "not what the base could do."
     )
 
-    variant: Literal["grpo", "dr_grpo", "dapo", "gspo", "cispo"] = "gspo"
+    variant: Literal["gspo"] = "gspo"
+    ratio: RatioLevel = "sequence"
+    epsilon: float = Field(default=3e-4, gt=0)
+    epsilon_high: float = Field(default=4e-4, gt=0)
     temperature: float = Field(default=0.8, gt=0)
     strength: float = Field(default=100.0, ge=0)
     """λ, the weight of the penalty. The released code takes the mean over a tensor's protected entries and the sum over

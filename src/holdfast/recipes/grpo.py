@@ -74,8 +74,7 @@ class GRPO(Recipe):
     @model_validator(mode="before")
     @classmethod
     def _variant_defaults(cls, values: Any) -> Any:
-        # A recipe that extends this one may have another variant as its default.
-        variant = values.get("variant", cls.model_fields["variant"].default) if isinstance(values, dict) else None
+        variant = values.get("variant") if isinstance(values, dict) else None
         return {**VARIANTS.get(variant, {}), **values} if isinstance(variant, str) else values
 
     def rollouts(self) -> RolloutSpec:

@@ -3,12 +3,13 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from holdfast.data.rows import Group, Row
+from holdfast.recipes.base.conditions import Condition
 from holdfast.recipes.grpo import GRPO, reward_std
 from holdfast.recipes.parts.controllers import Controller, LastSeen
 from holdfast.recipes.parts.rollouts import RolloutSpec
@@ -26,6 +27,12 @@ class RaPO(GRPO):
     Loss     GRPO's, + beta · k3 estimate of KL to the base
     """
 
+    used_if: ClassVar[Mapping[str, tuple[Condition, ...]]] = {
+        "std_decay": ({"scale_rewards": ("running",)},),
+        "largest_advantage": ({"scale_rewards": ("running",)},),
+        "running_std": ({"scale_rewards": ("running",)},),
+    }
+
     name: ClassVar[str] = "rapo"
     summary: ClassVar[str] = "GRPO that also rewards answers which the model before the stage would have given."
     source: ClassVar[str] = "Overcoming Catastrophic Forgetting with Reinforcement Fine-Tuning, arXiv 2605.09640"
@@ -36,6 +43,8 @@ class RaPO(GRPO):
     when: ClassVar[str] = "Several tasks with verifiers, and no data of earlier ones may be kept."
 
     beta: float = Field(default=2e-3, ge=0)
+    scale_rewards: Literal["running", "group", "batch", "none"] = "running"  # type: ignore[assignment]
+    """Divide advantages by the running standard deviation s, or as in `grpo`."""
     retention: float = Field(default=0.5, ge=0)
     """λ, the largest reward for staying close."""
     drift_scale: float = Field(default=20.0, gt=0)
@@ -72,9 +81,10 @@ class RaPO(GRPO):
             own = reward_std(rewards)
             silent += own == 0
             centered = [reward - float(np.mean(rewards)) for reward in rewards]
-            scale = average + 1e-4
-            if max(map(abs, centered), default=0.0) / scale > self.largest_advantage:
-                scale = own + 1e-4
+            scales = {"running": average + 1e-4, "group": own + 1e-4, "batch": now + 1e-4, "none": 1.0}
+            scale = scales[self.scale_rewards]
+            if self.scale_rewards == "running" and max(map(abs, centered)) / scale > self.largest_advantage:
+                scale = scales["group"]
             for row, value in zip(group.rows, centered, strict=True):
                 row.excluded = self.mask_truncated_completions and row.truncated
                 if not row.excluded:

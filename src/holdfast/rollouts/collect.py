@@ -1,7 +1,6 @@
 """The rows of one rollout batch: which prompts are drawn, which sources add rows in which order, and who annotates."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 from holdfast.config.settings import Columns, TrainSettings
 from holdfast.data.chat import PromptTooLong
@@ -64,11 +63,7 @@ class Collector:
         self.dropped: dict[str, int] = {}
         self.near_future_answers: AnswerPool | None = None
         self._encoder = PromptEncoder(policy, train)
-        frozen: dict[Literal["base", "teacher"], FrozenModel] = {}
-        if base is not None:
-            frozen["base"] = base
-        if teacher is not None:
-            frozen["teacher"] = teacher
+        frozen = {name: each for name, each in (("base", base), ("teacher", teacher)) if each is not None}
         self._sampler = RowSampler(policy, engine, frozen, self.spec, train, seed)
         self._samples = Samples(self._sampler, self.spec, seed)
         self._warn = WarnOnce()

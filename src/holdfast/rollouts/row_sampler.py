@@ -42,7 +42,8 @@ class RowSampler:
     Args:
         policy: the student.
         engine: samples from the student.
-        frozen: the models besides the student that the recipe samples from or that score its samples.
+        frozen: the models besides the student that the recipe samples from or that score its samples: `base`,
+            `teacher`.
         spec: temperature, truncation, and who samples by default.
         train: limits of lengths and memory.
         seed: the run's seed.
@@ -52,7 +53,7 @@ class RowSampler:
         self,
         policy: Policy,
         engine: CompletionEngine,
-        frozen: Mapping[Literal["base", "teacher"], FrozenModel],
+        frozen: Mapping[str, FrozenModel],
         spec: RolloutSpec,
         train: TrainSettings,
         seed: int,
@@ -135,7 +136,7 @@ class RowSampler:
         return rows
 
     @contextmanager
-    def _sampling(self, source: Sampled) -> Iterator[CompletionEngine]:
+    def _sampling(self, source: str) -> Iterator[CompletionEngine]:
         """The engine of a source. Within the context the weights are whole on every process."""
         if source == "student":
             with whole(self._policy):

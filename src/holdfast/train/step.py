@@ -176,9 +176,9 @@ class StageTrainer:
         return numbers
 
     def _with_measured_tau(self, micro_batches: Sequence[MicroBatch]) -> Objective:
-        """The objective with the number for `TokenWeight.tau: median`: the median over the step's rows of their mean NLL.
+        """The objective with the number for `TokenWeight.tau: median`: the median over rows of their mean NLL.
 
-        It is over all rows of the step, so it takes a forward pass of its own; the lower one of two medians counts.
+        It is over all rows of the step, so it takes a forward pass of its own. Of two medians the lower one counts.
         """
         weight = self.objective.token_weight
         if weight is None or weight.tau != "median":

@@ -1,7 +1,7 @@
 """Controllers: each sets one setting of a recipe before every optimizer step.
 
-A recipe lists them in `Recipe.controllers`. Every stage starts with fresh ones, except for those that last. They see the metrics of a step, never a
-gradient, and every checkpoint holds their state.
+A recipe lists them in `Recipe.controllers`. Every stage starts with fresh ones, except for those that last. They see
+the metrics of a step, never a gradient, and every checkpoint holds their state.
 """
 
 from collections.abc import Mapping
