@@ -3,6 +3,8 @@
 from dataclasses import replace
 from typing import ClassVar
 
+from pydantic import Field
+
 from holdfast.recipes.kl_sft import KLSFT
 from holdfast.recipes.parts.objective import Objective, TokenWeight
 
@@ -19,6 +21,9 @@ class ASFT(KLSFT):
     summary: ClassVar[str] = "Imitate demonstrations, most of all probable tokens, with a KL penalty toward the base."
     source: ClassVar[str] = "Anchored Supervised Fine-Tuning, arXiv 2509.23753"
     when: ClassVar[str] = "As dft, if that drifts. Demonstrations must be close to the model's own answers."
+
+    beta: float = Field(default=0.1, gt=0)
+    """Coefficient of the KL; LLaMA-Factory's default."""
 
     def objective(self) -> Objective:
         return replace(super().objective(), token_weight=TokenWeight())

@@ -28,9 +28,9 @@ class RAD(SFT):
     )
 
     prompts: str | None = None
-    """A file of unlabeled prompts in the form of a training file; texts to continue as they are have the column
-    `rendered_prompt`. Keep the prompts of your suites out of it. None: earlier tasks' prompts, from the second stage
-    on."""
+    """A file of unlabeled prompts in the form of a training file, or `lab:NAME` for those of a task of the lab. Texts
+    to continue as they are have the column `rendered_prompt`. Keep the prompts of your suites out of it. None: earlier
+    tasks' prompts, from the second stage on."""
     replay_ratio: float = Field(default=1.0, gt=0)
     """Unlabeled prompts per prompt of the stage. Reconstruction: equal numbers."""
     beta: float = Field(default=1.0, gt=0)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from holdfast.config.settings import Columns, TrainSettings
+from holdfast.config.settings import TrainSettings
 from holdfast.data.chat import PromptTooLong
 from holdfast.data.rows import Group, Row
 from holdfast.data.task import Task
@@ -25,7 +25,7 @@ from holdfast.rollouts.sources.source import BatchPrompts, RowSource
 from holdfast.rollouts.training_prompts import TrainingPrompt, encode_training_prompts
 from holdfast.rollouts.warn_once import WarnOnce
 from holdfast.sampling.sampler import CompletionEngine, Request
-from holdfast.tasks.files import read_records, records_to_examples
+from holdfast.tasks.load import load_prompts
 
 
 class Collector:
@@ -88,16 +88,17 @@ class Collector:
         self.pool.add(task, kept)
 
     def prepare_prompts(self) -> None:
-        """Read and encode the file of prompts that the recipe names, if it names one.
+        """Read and encode the prompts that the recipe names, if it names any: a file, or a task of the lab.
 
         Raises:
             DataError: the file cannot be read, or a prompt does not fit.
+            ConfigError: the lab has no such task.
         """
         penalty = self.recipe.penalty()
         path = self.spec.replay_prompts or (penalty.prompts if isinstance(penalty, FisherPenalty) else None)
         if path is None:
             return
-        task = Task(path, records_to_examples(read_records(path), Columns(), path), [])
+        task = Task(path, load_prompts(path), [])
         for example in task.train:
             try:
                 prompt_ids = self._encoder.student_prompt(example, task)

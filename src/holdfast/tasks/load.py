@@ -23,6 +23,7 @@ from holdfast.tasks.files import (
     Record,
     read_dataset,
     read_file,
+    read_records,
     records_to_examples,
     unread_columns,
 )
@@ -163,6 +164,24 @@ def load_task(settings: TaskSettings, seed: int = 0) -> Task:
     train, test = list(_limited(train, settings)), list(_limited(test, settings))
     name, source, unread = settings.name, _source(settings), loaded.unread_columns
     return Task(name, train, test, verifier, source, episodes, unread, dropped, _judged_by(settings, verifier))
+
+
+def load_prompts(source: str) -> list[Example]:
+    """The examples of which a recipe uses the prompts alone.
+
+    Args:
+        source: a file in the form of a training file, or `lab:NAME` for the training examples of a task of the lab.
+
+    Raises:
+        DataError: the file cannot be read.
+        ConfigError: the lab has no such task.
+    """
+    kind, _, name = source.partition(":")
+    if kind == LAB and name:
+        from holdfast.lab.tasks import lab_task
+
+        return list(lab_task(name).train)
+    return records_to_examples(read_records(source), Columns(), source)
 
 
 def load_suite(settings: SuiteSettings) -> Suite:

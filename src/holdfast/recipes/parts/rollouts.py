@@ -51,8 +51,8 @@ class RolloutSpec:
             or of the recipe's teacher for the replayed prompts, drawn anew each time. The teacher sees the student's
             prompt, and the prompt's own task judges its samples.
         replay_generations: with replay_source `teacher`, samples per replayed prompt.
-        replay_prompts: with replay_source `base`, a file of prompts to replay instead of earlier tasks' prompts, from
-            the first stage on.
+        replay_prompts: with replay_source `base`, a file of prompts, or `lab:NAME`, to replay instead of earlier tasks'
+            prompts, from the first stage on.
         scored_from_stage: the stage from which on the teacher scores samples, with the student's prompt, before they
             are annotated (`Row.teacher_logprobs`); 0 for never.
     """
