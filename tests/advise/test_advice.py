@@ -43,9 +43,9 @@ from holdfast.recipes import (
 )
 from holdfast.recipes.base.needs import require
 from holdfast.recipes.base.recipe import Recipe
-from holdfast.recipes.parts.penalty import FisherPenalty
+from holdfast.recipes.parts.penalty import FisherPenalty, MovementPenalty
 from holdfast.recipes.parts.rollouts import RolloutSpec
-from holdfast.train.penalty import FisherHold
+from holdfast.train.penalty import FisherHold, MovementHold
 from holdfast.train.teacher import Teacher
 
 
@@ -148,6 +148,10 @@ def test_as_many_copies_are_counted_as_the_engine_holds(tiny_model: Path, recipe
         hold = FisherHold(penalty, policy)
         hold.begin(1, lambda: {name: torch.zeros_like(each) for name, each in policy.named_trainable().items()})
         held += len(hold.state()) // len(policy.named_trainable())
+    if isinstance(penalty, MovementPenalty):
+        moved = MovementHold(penalty, policy)
+        moved.begin(1, dict)
+        held += len(moved.start) // len(policy.named_trainable())
     assert cost_of(recipe).copies == held
 
 

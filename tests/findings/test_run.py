@@ -8,19 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-
-import holdfast
-from commands import Commands
-from holdfast.errors import RunError
-from holdfast.findings import runs
 from holdfast.findings.budgets import budgets
-from holdfast.findings.claim import Claim, ClaimArm, Evidence, Finding, Quantity
-from holdfast.findings.claims import CLAIMS
 from holdfast.findings.claims.artifacts import asked_forms, foreign_form
 from holdfast.findings.claims.later import truncated
 from holdfast.findings.claims.own import ORDERS, RIVALS
-from holdfast.findings.page import as_pages, table_rows
-from holdfast.findings.provenance import commit, provenance
 from holdfast.findings.read import (
     kl_on_first_task,
     matched_loss,
@@ -29,6 +20,15 @@ from holdfast.findings.read import (
     steps_to,
     suites_lost_in_first_stage,
 )
+
+import holdfast
+from commands import Commands
+from holdfast.errors import RunError
+from holdfast.findings import runs
+from holdfast.findings.claim import Claim, ClaimArm, Evidence, Finding, Quantity
+from holdfast.findings.claims import CLAIMS
+from holdfast.findings.page import as_pages, table_rows
+from holdfast.findings.provenance import commit, provenance
 from holdfast.findings.run import find
 from holdfast.lab.tasks import TASKS, lab_suite, lab_task
 from holdfast.lab.words import FORMATS

@@ -69,6 +69,59 @@ def dft(groups: Sequence[Sequence[Seen]]) -> Tensor:
     return token_mean(groups, lambda s: -s.of(s.student).exp().detach() * s.of(s.student))
 
 
+def asft(groups: Sequence[Sequence[Seen]]) -> Tensor:
+    return dft(groups) + 0.3 * token_mean(groups, lambda s: kl(s.base, s.student))
+
+
+def talr(groups: Sequence[Sequence[Seen]]) -> Tensor:
+    """The median of two rows is the lower one."""
+    tau = min(-s.of(s.student).mean().item() for group in groups for s in group)
+    return token_mean(groups, lambda s: -(s.of(s.student).detach().exp() ** (1 / tau)).clamp(min=0.4) * s.of(s.student))
+
+
+def eaft(groups: Sequence[Sequence[Seen]]) -> Tensor:
+    """The entropy of the top 5, in units of 2 nats, squared."""
+
+    def loss(s: Seen) -> Tensor:
+        top = s.student.detach().exp().sort(dim=-1, descending=True).values[:, :5]
+        top = top / top.sum(-1, keepdim=True)
+        return -((-(top * top.log()).sum(-1) / 2) ** 2) * s.of(s.student)
+
+    return token_mean(groups, loss)
+
+
+def tmkl(groups: Sequence[Sequence[Seen]]) -> Tensor:
+    """KL(b̃‖p̃) of the other tokens, from the whole KL by the chain rule: KL(b‖p) = KL of "the target or not" +
+    b(not the target)·KL(b̃‖p̃)."""
+
+    def loss(s: Seen) -> Tensor:
+        b, p = s.of(s.base).exp(), s.of(s.student).exp()
+        binary = b * (b / p).log() + (1 - b) * ((1 - b) / (1 - p)).log()
+        return -s.of(s.student) + 0.7 * (kl(s.base, s.student) - binary) / (1 - b)
+
+    return token_mean(groups, loss)
+
+
+def rad(groups: Sequence[Sequence[Seen]]) -> Tensor:
+    """The second group is a text."""
+    return token_mean(groups[:1], lambda s: -s.of(s.student)) + 0.7 * token_mean(
+        groups[1:], lambda s: kl(s.base, s.student)
+    )
+
+
+def cpo(groups: Sequence[Sequence[Seen]]) -> Tensor:
+    """At temperature 0.8; the ratio of a row is the geometric mean of its tokens' ratios."""
+    losses = []
+    for group in groups:
+        for s, advantage in zip(group, advantages(group), strict=True):
+            logprobs = s.of((s.student / 0.8).log_softmax(-1))
+            sampled = torch.tensor(s.row.sampled_logprobs)
+            mismatch = (logprobs.detach() - sampled).exp().clamp(max=2)
+            ratio = (logprobs - logprobs.detach()).mean().exp()
+            losses.append((-mismatch * ratio * advantage).mean())
+    return total(losses, len(losses))
+
+
 def kl_sft(groups: Sequence[Sequence[Seen]]) -> Tensor:
     return token_mean(groups, lambda s: -s.of(s.student) + 0.3 * kl(s.base, s.student))
 

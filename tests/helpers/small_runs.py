@@ -46,9 +46,12 @@ RUNS: Mapping[str, Mapping[str, Any]] = {
         "record": {"actions": ["Take one.", "Count on.", "Say it."]},
     },
     "olora": {"recipe": "olora", "model": {"lora": {"r": 2}}},
+    "cpo": {"recipe": {"name": "cpo", "num_generations": 3, "strength": 1.0}},
+    "rapo": {"recipe": {"name": "rapo", "num_generations": 3, "std_decay": 0.9}},
+    "opr": {"recipe": {"name": "opr", "replay_ratio": 1.0, "replay_attempts": 2}},
 }
 """Several steps on a rollout batch, with a base, and with a teacher whose head moves; averages; a controller, a gate;
-ways back with near-future answers; revisions; hints; an adapter; what holds the weights."""
+ways back with near-future answers; revisions; hints; an adapter; what holds the weights; what lasts over stages."""
 
 
 def by_letters(example: Example, completion: str) -> Verdict:

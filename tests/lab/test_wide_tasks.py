@@ -6,6 +6,9 @@ from importlib.resources import files
 
 import pytest
 import torch
+from holdfast.lab.wide_tasks import TURNS, WIDE_SUITES, WIDE_TASKS, wide_suite, wide_task
+from holdfast.lab.wide_words import FORBIDDEN, FREE_HEADERS, FRESH_HEADERS, SECOND, STEP_MEANINGS, vocabulary
+from holdfast.pretrain.wide_skills import PRIVILEGES, Success, before_stages
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
@@ -19,13 +22,10 @@ from holdfast.evaluation.standalone import evaluation_plan
 from holdfast.integrations.suites import load_suites
 from holdfast.lab import languages, quests, songs, steps
 from holdfast.lab import tasks as lab
-from holdfast.lab.wide_tasks import TURNS, WIDE_SUITES, WIDE_TASKS, wide_suite, wide_task
-from holdfast.lab.wide_words import FORBIDDEN, FREE_HEADERS, FRESH_HEADERS, SECOND, STEP_MEANINGS, vocabulary
 from holdfast.model.load import load_policy
 from holdfast.pretrain import wide_documents as documents
 from holdfast.pretrain.skills import WIDE_SKILLS, lab_skills
 from holdfast.pretrain.train import WIDE, build_model, encode_document
-from holdfast.pretrain.wide_skills import PRIVILEGES, Success, before_stages
 from holdfast.tasks.load import load_stream
 
 

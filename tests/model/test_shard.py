@@ -40,7 +40,7 @@ from holdfast.recipes.parts.objective import Objective, PolicyGradient
 from holdfast.recipes.parts.penalty import OrthogonalPenalty
 from holdfast.recipes.parts.teacher import TeacherSpec
 from holdfast.train.fisher import fisher_information
-from holdfast.train.penalty import penalty_of
+from holdfast.train.penalty import MovementHold, penalty_of
 from holdfast.train.step import StageTrainer
 from holdfast.train.teacher import Teacher
 from interruptions import count_in
@@ -57,6 +57,7 @@ RECIPE_SETTINGS: dict[str, dict[str, Any]] = {
     "sdpo": {"ema_rate": 0.3},
     "grpo": {"num_iterations": 2, "beta": 0.1},
     "ewc": {"strength": 10.0},
+    "cpo": {"strength": 10.0},
 }
 CASES = [
     *((name, lora) for name in (*RECIPE_SETTINGS, "mixed") for lora in (False, True)),
@@ -142,6 +143,8 @@ def take_steps(model: str, output: str) -> None:
             seen.remove()
             if name == "forgotten":
                 trainer.forget()
+            if isinstance(penalty, MovementHold):
+                penalty.begin(2, dict)  # it protects nothing in the first stage
         for parameter_name, parameter in trainer.parameters.items():
             found[f"{case}/{parameter_name}"] = assembled(parameter.detach()).clone()
         for average_name, average in (teacher.state() if teacher is not None else {}).items():

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from holdfast.findings.runs import beginning_of
 
 from holdfast.config.load import parse_config
 from holdfast.config.settings import ModelSettings, RunConfig
 from holdfast.data.rows import Row
 from holdfast.data.teacher_prompts import DEMONSTRATION_TEMPLATE
-from holdfast.findings.runs import beginning_of
 from holdfast.lab.tasks import lab_suite
 from holdfast.model.base import Base
 from holdfast.model.load import load_policy
@@ -68,6 +68,14 @@ CASES = (
     Learns("grpo", 0.8, steps=20, prompts=12, rate=2e-4),
     Learns("grpo", 0.8, variant="held to the base", steps=20, prompts=12, rate=2e-4, settings={"beta": 0.04}),
     Learns("dft", 0.6),
+    Learns("talr", 0.6),
+    Learns("eaft", 0.6),
+    Learns("asft", 0.6),
+    Learns("tmkl", 0.6),
+    Learns("opr", 0.6),
+    Learns("rad", 0.6),
+    Learns("rapo", 0.8, steps=20, prompts=12, rate=2e-4),
+    Learns("cpo", 0.6, steps=20, prompts=12, rate=2e-4),
     Learns("kl_sft", 0.6),
     Learns("kl_sft", 0.6, variant="LwF", settings=LWF),
     Learns("replay", 0.6),

@@ -13,13 +13,17 @@ from holdfast.config.settings import ModelSettings, TrainSettings
 from holdfast.data.batch_metrics import rollout_numbers
 from holdfast.data.example import Example, Message, Verdict
 from holdfast.data.task import Task
+from holdfast.errors import ConfigError
+from holdfast.lab.tasks import lab_task
 from holdfast.model.base import Base
 from holdfast.model.load import load_policy
-from holdfast.recipes import RFT, Replay, StableOPD
+from holdfast.model.logprobs import completion_logprobs
+from holdfast.recipes import OPR, RAD, RFT, RaPO, Replay, StableOPD
 from holdfast.recipes.base.recipe import Recipe
 from holdfast.recipes.parts.rollouts import RolloutSpec
 from holdfast.rollouts.collect import Collector
 from holdfast.sampling.sampler import Sampler
+from holdfast.train.teacher import Teacher
 
 
 def collector(
@@ -159,6 +163,79 @@ def test_a_file_of_prompts_is_replayed_from_the_first_stage(tiny_model: Path, tm
         assert drawn == {"g0", "g1", "g2"}
     with pytest.raises(ValueError, match="set replay_source: base"):
         Replay(prompts=str(file))
+
+
+def test_a_task_of_the_lab_is_a_source_of_prompts(tiny_model: Path) -> None:
+    made, _ = collector(tiny_model, kind=RAD, prompts="lab:calculation")
+    assert [prompt.example for _, prompt in made.pool.file_prompts] == lab_task("calculation").train
+    with pytest.raises(ConfigError, match="the lab has no task 'x'"):
+        collector(tiny_model, kind=RAD, prompts="lab:x")
+
+
+def test_a_text_is_continued_as_it_is(tiny_model: Path, tmp_path: Path) -> None:
+    file = tmp_path / "texts.jsonl"
+    file.write_text(json.dumps({"rendered_prompt": "The sea", "id": "t"}) + "\n")
+    made, tasks = collector(tiny_model, kind=RAD, prompts=str(file))
+    groups, numbers = made.collect(tasks[0], 1, 0)
+    assert numbers == {"text_fraction": 0.5}
+    text = groups[-1].rows[0]
+    assert made.policy.tokenizer.decode(text.prompt_ids) == "The sea"
+    assert (text.ce, text.verdict) == (0.0, None)
+    assert text.base_kl > 0
+
+
+# --- The teacher writes or scores ---------------------------------------------------------------------------------
+
+
+def with_teacher(folder: Path, recipe: Recipe) -> tuple[Collector, list[Task], Teacher]:
+    """A collector whose student has moved away from its teacher, the model at the stage's start."""
+    made, tasks = collector(folder, kind=type(recipe), **recipe.model_dump(exclude_defaults=True))
+    teacher = Teacher(recipe.teacher(), made.policy, None)
+    teacher.start_stage()
+    again = Collector(made.policy, Sampler(made.policy), recipe, made.train, 0, None, teacher)
+    for task in tasks:
+        again.prepare(task)
+    with torch.no_grad():
+        for parameter in made.policy.named_trainable().values():
+            parameter.mul_(0.7)
+    return again, tasks, teacher
+
+
+def test_on_policy_replay_is_by_the_model_at_the_stages_start_and_judged(tiny_model: Path) -> None:
+    made, tasks, teacher = with_teacher(tiny_model, OPR(replay_ratio=0.5, replay_attempts=3, success_threshold=0.5))
+    assert len(made.collect(tasks[0], 1, 0)[0]) == 4, "nothing comes before the first stage"
+    groups, numbers = made.collect(tasks[2], 3, 0)
+    rows = [row for group in groups[4:] for row in group.rows]
+    assert len(groups[4:]) == 2
+    assert len(rows) == 6
+    assert (numbers["replayed_fraction"], numbers["replay_success_fraction"]) == (2 / 6, 1.0)
+    assert [row.ce for row in rows] == [1.0, 0.0, 0.0] * 2
+    assert all(row.verdict is not None and row.verdict.feedback == row.example.id[0] for row in rows)
+    assert rollout_numbers(groups)["completions"] == 6
+    assert rollout_numbers(groups)["reward"] is None, "no sample is of the stage's own task"
+    with teacher.scoring() as before:
+        scored = completion_logprobs(before, rows)
+    for row, logprobs in zip(rows, scored, strict=True):
+        assert row.sampled_logprobs == pytest.approx(logprobs, abs=1e-4)
+    assert cost_of(OPR()).step.completions == pytest.approx(0.4)
+
+
+def test_a_teacher_scores_samples_from_its_stage_on(tiny_model: Path) -> None:
+    made, tasks, teacher = with_teacher(tiny_model, RaPO(num_generations=2))
+    first, _ = made.collect(tasks[0], 1, 0)
+    assert all(row.teacher_logprobs is None for group in first for row in group.rows)
+    groups, numbers = made.collect(tasks[1], 2, 0)
+    rows = [row for group in groups for row in group.rows]
+    for row in rows:
+        with teacher.scoring() as before:
+            logits = before.model(torch.tensor([row.prompt_ids + row.completion_ids])).logits[0]
+        expected = logits.log_softmax(-1)[len(row.prompt_ids) - 1 : -1]
+        own = expected[range(len(row.completion_ids)), row.completion_ids]
+        assert row.teacher_logprobs == pytest.approx(own.tolist(), abs=1e-4)
+    gaps = [sum(row.sampled_logprobs) - sum(row.teacher_logprobs) for row in rows]  # type: ignore[arg-type]
+    drifts = [max(0.0, gap / len(row.completion_ids)) for gap, row in zip(gaps, rows, strict=True)]
+    assert numbers["drift"] == pytest.approx(sum(drifts) / len(drifts), abs=1e-6)
+    assert numbers["drift"] > 0
 
 
 def test_self_replay_is_not_judged(tiny_model: Path) -> None:

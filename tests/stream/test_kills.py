@@ -31,6 +31,9 @@ KILLS = {
     "npo": 14,
     "auto_npo": 8,
     "ewc": 5,
+    "cpo": 5,
+    "rapo": 6,
+    "opr": 5,
     "actguide": 8,
 }
 KILLS_OF_TWO = 6

@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,13 @@ from holdfast.data.task import Task
 from holdfast.errors import ConfigError, DataError
 from holdfast.model.load import Policy, load_policy
 from holdfast.model.stage_adapters import StageAdapters, adapted_model
-from holdfast.recipes import EWC, OLoRA
+from holdfast.recipes import CPO, EWC, OLoRA
 from holdfast.recipes.base.recipe import Recipe
-from holdfast.recipes.parts.penalty import FisherPenalty
+from holdfast.recipes.parts.penalty import FisherPenalty, MovementPenalty
 from holdfast.rollouts.collect import Collector
 from holdfast.sampling.sampler import Sampler
 from holdfast.train.fisher import fisher_information
-from holdfast.train.penalty import FisherHold
+from holdfast.train.penalty import FisherHold, MovementHold
 from holdfast.train.step import StageTrainer
 from processes import start
 from small_runs import assert_same, write_config
@@ -152,6 +153,99 @@ def test_over_stages_the_information_decays_and_the_anchor_moves(tiny_model: Pat
     assert again.add_gradient() == 0.0
 
 
+# --- Weights that earlier stages moved most ----------------------------------------------------------------------
+
+
+def _largest(moved: Tensor, share: float) -> Tensor:
+    """The mask of a tensor's entries that moved most, by sorting all of them; none that has not moved."""
+    mask = torch.zeros(moved.numel(), dtype=torch.bool)
+    order = sorted(range(moved.numel()), key=lambda i: -moved.flatten()[i].item())
+    mask[order[: int(moved.numel() * share)]] = True
+    return mask.view_as(moved) & (moved > 0)
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_cpo_holds_what_earlier_stages_moved_most(tiny_model: Path, lora: bool) -> None:
+    recipe = CPO(strength=3.0, protected_share=0.25)
+    policy, rows = _policy(tiny_model, lora=lora), _rows(2, 3)
+    parameters = policy.named_trainable()
+    hold = MovementHold(recipe.penalty(), policy)
+    starts: list[dict[str, Tensor]] = []
+    for stage in (1, 2, 3):
+        hold.begin(stage, dict)
+        hold.begin(stage, lambda: pytest.fail("a stage begins once"))
+        starts.append({name: p.detach().clone() for name, p in parameters.items()})
+        if stage == 1:
+            assert hold.add_gradient() == 0.0, "nothing is protected yet"
+        _shift(policy, 0.01, seed=stage)
+    masks = {
+        name: _largest((starts[1][name] - starts[0][name]).abs(), 0.25)
+        | _largest((starts[2][name] - starts[1][name]).abs(), 0.25)
+        for name in parameters
+    }
+    name = max(parameters, key=lambda n: parameters[n].numel())
+    assert 0.3 < float(masks[name].float().mean()) < 0.5, "those of two stages together"
+    held = torch.stack([(p - starts[2][n]).abs()[masks[n]].mean() for n, p in parameters.items()]).sum()
+    imitation = -torch.cat([_logprobs(policy, row) for row in rows]).mean()
+    wanted = torch.autograd.grad(imitation + 3.0 * held, list(parameters.values()), allow_unused=True)
+
+    trainer = StageTrainer(policy, None, None, EWC().objective(), TrainSettings(), hold)
+    numbers = trainer.forward_backward(rows, where="here")
+    assert numbers["penalty"] == pytest.approx(3.0 * float(held.detach()), rel=1e-4)
+    scale = max(float(g.abs().max()) for g in wanted if g is not None)
+    for (name, parameter), gradient in zip(parameters.items(), wanted, strict=True):
+        if gradient is not None:
+            torch.testing.assert_close(parameter.grad, gradient, rtol=2e-3, atol=2e-4 * scale, msg=name)
+
+    again = MovementHold(hold.spec, policy)
+    again.load_state({key: value.clone() for key, value in hold.state().items()})
+    again.load_progress(json.loads(json.dumps(hold.progress())))
+    again.begin(3, lambda: pytest.fail("the stage has begun"))
+    assert again.add_gradient() == hold.add_gradient() > 0
+    for each in (hold, again):
+        each.begin(4, dict)
+    assert all(torch.equal(hold.protected[name], again.protected[name]) for name in parameters)
+
+
+def test_weights_that_did_not_move_are_not_protected(tiny_model: Path) -> None:
+    policy = _policy(tiny_model)
+    hold = MovementHold(MovementPenalty(strength=1.0, share=1.0), policy)
+    hold.begin(1, dict)
+    name, weight = max(policy.named_trainable().items(), key=lambda each: each[1].numel())
+    with torch.no_grad():
+        weight.flatten()[3] += 1.0
+    hold.begin(2, dict)
+    assert {n: int(mask.sum()) for n, mask in hold.protected.items() if mask.any()} == {name: 1}
+    assert hold.protected[name].flatten()[3] == 1
+
+
+def test_the_penalty_keeps_protected_weights_where_they_are(tiny_model: Path) -> None:
+    """A wrong sign would drive them away."""
+    moved = {}
+    for strength in (0.0, 30.0):
+        policy = _policy(tiny_model)
+        hold = MovementHold(MovementPenalty(strength=strength, share=0.2), policy)
+        hold.begin(1, dict)
+        _shift(policy, 0.01)
+        hold.begin(2, dict)
+        trainer = StageTrainer(policy, None, None, EWC().objective(), TrainSettings(), hold)
+        for step in range(8):
+            trainer.step(_rows(step, 3), 1e-3, where="here")
+        now = {name: (p.detach() - hold.start[name]).abs() for name, p in policy.named_trainable().items()}
+        distance = [now[name][mask.bool()].mean() for name, mask in hold.protected.items() if mask.any()]
+        free = [now[name][~mask.bool()].mean() for name, mask in hold.protected.items()]
+        moved[strength] = float(torch.stack(distance).mean()), float(torch.stack(free).nanmean())
+    assert moved[30.0][0] < 0.5 * moved[0.0][0], moved
+    assert moved[30.0][1] > 0.5 * moved[0.0][1], moved
+
+
+def test_a_share_of_protected_weights_is_a_share() -> None:
+    with pytest.raises(ValueError, match="share of protected weights is 0"):
+        MovementPenalty(strength=1.0, share=0.0)
+    with pytest.raises(ValueError, match="gspo"):
+        CPO(variant="grpo")
+
+
 # --- What it is estimated from ------------------------------------------------------------------------------------
 
 
@@ -204,7 +298,7 @@ def test_a_file_of_prompts_stands_in_for_the_tasks(tiny_model: Path, tmp_path: P
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ewc", "olora", "atesd", "sd_zero"])
+@pytest.mark.parametrize("name", ["ewc", "olora", "atesd", "sd_zero", "cpo", "rapo", "opr"])
 def test_a_run_goes_on_in_the_middle_of_a_stage(tmp_path: Path, name: str) -> None:
     start("run", write_config(tmp_path, name), "-o", tmp_path / "whole").finish()
     run = tmp_path / "run"
@@ -224,6 +318,19 @@ def test_a_run_goes_on_in_the_middle_of_a_stage(tmp_path: Path, name: str) -> No
         assert [("probe_loss" in record) for record in records] == [True, False, True, False, True] * 2
         assert len({record["exposure"] for record in records}) == 6
         assert [record["completions"] for record in records[:2]] == [4, 2], "the probe's count too"
+        return
+    if name == "opr":
+        assert [record["completions"] for record in records] == [0] * 5 + [4] * 5
+        assert any(record["replayed_fraction"] for record in records)
+        return
+    if name == "rapo":
+        assert [record["drift"] for record in records[:5]] == [0.0] * 5, "not in the first stage"
+        assert records[5]["drift"] < 1e-6, "nothing has moved yet"
+        assert any(record["drift"] > 1e-6 for record in records[6:])
+        known = [record["reward_std_average"] for record in records]
+        # A batch moves the average by a tenth of the difference, at the start of a stage too.
+        assert all(abs(now - before) <= 0.1 * 0.8 for before, now in pairwise(known) if before)
+        assert records[-1]["running_std"] == known[-2]
         return
     assert records[0]["penalty"] == 0.0
     assert records[-1]["penalty"] > 0.0

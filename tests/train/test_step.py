@@ -17,7 +17,7 @@ from holdfast.errors import RunError
 from holdfast.model.base import Base
 from holdfast.model.hidden_states import loss_token_states
 from holdfast.model.load import Policy, load_policy
-from holdfast.recipes.parts.objective import Objective, PolicyGradient
+from holdfast.recipes.parts.objective import Objective, PolicyGradient, TokenWeight
 from holdfast.recipes.parts.teacher import TeacherSpec
 from holdfast.train.step import StageTrainer, learning_rate
 from holdfast.train.teacher import Teacher
@@ -110,6 +110,32 @@ def test_micro_batches_do_not_change_loss_or_gradient(
     parts = _gradients(policy, objective, rows, budget)
     assert parts[0] == pytest.approx(whole[0], abs=1e-5)
     torch.testing.assert_close(parts[1], whole[1], atol=2e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("engine", ["fused", "readable"])
+def test_a_measured_tau_is_that_of_all_rows_of_the_step(policy: Policy, engine: Any) -> None:
+    rows = _rows(4, 5, ce=1.0)
+    rows[2].ce, rows[2].base_kl = 0.0, 1.0  # it is not imitated
+    weight = TokenWeight(tau="median", least=0.3)
+    objective = Objective(token_weight=weight, reference_kl=0.1, aggregation="token_mean")
+    means = []
+    for row in rows:
+        logits = policy.causal_lm(torch.tensor([row.prompt_ids + row.completion_ids])).logits[0].detach()
+        own = logits.log_softmax(-1)[len(row.prompt_ids) - 1 : -1]
+        means.append(-float(own[range(len(row.completion_ids)), row.completion_ids].mean()))
+    del means[2]
+    tau = sorted(means)[1]
+    loss, gradient = _gradients(policy, objective, rows, 4096, engine=engine)
+    constant = replace(objective, token_weight=TokenWeight(tau=tau, least=0.3))
+    for budget, other in ((1, objective), (30, objective), (4096, constant)):
+        value, found = _gradients(policy, other, rows, budget, engine=engine)
+        assert value == pytest.approx(loss, rel=1e-4)
+        torch.testing.assert_close(found, gradient, rtol=1e-3, atol=1e-5)
+    trainer = StageTrainer(policy, None, Base(policy), objective, TrainSettings(engine=engine))
+    assert trainer.measure(rows, where="here")["tau"] == pytest.approx(tau, rel=1e-4)
+    row = next(row for row in rows if row.ce)
+    row.ce = 0.0
+    assert trainer.measure([row], where="here")["tau"] == 1.0, "nothing to weight"
 
 
 def test_a_row_without_signal_costs_no_forward_and_changes_nothing(

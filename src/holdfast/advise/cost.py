@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from holdfast.config.settings import TrainSettings
 from holdfast.recipes.base.recipe import Recipe
 from holdfast.recipes.parts.controllers import Moment
-from holdfast.recipes.parts.penalty import FisherPenalty
+from holdfast.recipes.parts.penalty import FisherPenalty, MovementPenalty, PenaltySpec
 from holdfast.recipes.parts.rollouts import NearFutureSpec, RolloutSpec
 from holdfast.recipes.parts.teacher import TeacherSpec
 
@@ -133,6 +133,8 @@ def _scorers(recipe: Recipe) -> tuple[int, int]:
     teacher, objective = recipe.teacher(), recipe.objective()
     # A trust region mixes two models: the frozen teacher and the student with the teacher's prompt.
     teachers = 0 if teacher is None else 2 if teacher.kind == "trust_region" else 1
+    if recipe.rollouts().replay_source == "teacher":
+        teachers = 0  # it only writes
     gradient, weight = objective.policy_gradient, objective.token_weight
     is_rewarded = gradient is not None and gradient.modulation == 0
     if is_rewarded and weight is not None and recipe.rollouts().with_demonstration:
@@ -160,13 +162,15 @@ def _step(recipe: Recipe, *, is_first: bool) -> Passes:
         # Each answer has a revision, and only the revision is trained on.
         sampled = times * (rows * (1 + (rollouts.revision is not None)) + hinted) * share + ahead
     else:
-        sampled = (rows - own) * (rollouts.replay_source == "base")
+        sampled = (rows - own) * (rollouts.replay_source != "own") * rollouts.replay_generations
         if rollouts.rewriting is not None:
             # Once per example. A prompt that comes again has been rewritten, so this is the bound for a single epoch.
             sampled += own * rollouts.rewriting.tries
+    weight = recipe.objective().token_weight
+    measured = weight is not None and weight.tau == "median"  # a forward pass before the step
     return Passes(
         completions=sampled,
-        forwards=times * (rows * (1 + scorers * share) + imitated * (1 + demonstration_scorers * share)),
+        forwards=times * (rows * (1 + measured + scorers * share) + imitated * (1 + demonstration_scorers * share)),
         backwards=times * (rows + imitated),
     )
 
@@ -211,8 +215,15 @@ def _held(recipe: Recipe) -> tuple[str, ...]:
     teacher = recipe.teacher()
     teachers = () if teacher is None or teacher.kind == "live" or _is_base(teacher) else (_name(teacher),)
     base = ("the base",) if recipe.uses_base() else ()
-    has_fisher = isinstance(recipe.penalty(), FisherPenalty)
-    return teachers + base + (("Fisher information", "the weights at the stage's start") if has_fisher else ())
+    return teachers + base + _held_by_penalty(recipe.penalty())
+
+
+def _held_by_penalty(penalty: PenaltySpec | None) -> tuple[str, ...]:
+    at_start = "the weights at the stage's start"
+    if isinstance(penalty, FisherPenalty):
+        return "Fisher information", at_start
+    # Which weights are protected takes a quarter as much as the weights, and is not counted.
+    return (at_start,) if isinstance(penalty, MovementPenalty) else ()
 
 
 def _is_base(teacher: TeacherSpec) -> bool:

@@ -24,6 +24,9 @@ class Row:
     source_logprobs: list[float] | None = None
     """Log-probability of each completion token as it was sampled, if it was sampled by a near-future model, with the
     teacher's prompt, or with a hint. `sampled_logprobs` is then None."""
+    teacher_logprobs: list[float] | None = None
+    """The teacher's log-probability of each completion token that the model wrote, with the student's prompt. Only if
+    the recipe's rollouts ask for it, because a recipe cannot ask while it annotates."""
     seed: int = 0
     """Names the row in its run. A recipe's random draws for the row follow from it."""
     tool_mask: list[int] | None = None

@@ -74,6 +74,8 @@ class Batch:
     """The teacher's log-probabilities of the tokens, if weights or advantages depend on them. NaN without a teacher."""
     teacher_confidence: Tensor
     """See `holdfast.objective.importance.confidence`, if weights depend on it. NaN without a teacher."""
+    student_entropy: Tensor
+    """The student's entropy over its most likely entries, if weights depend on it; NaN until it is known."""
 
     @classmethod
     def from_rows(cls, rows: Sequence[Row], coefficients: Sequence[float], device: torch.device | str = "cpu") -> Self:
@@ -106,6 +108,7 @@ class Batch:
             source_logprobs=gather(_on_loss_tokens(row, row.source_logprobs, math.nan) for row in rows),
             teacher_logprobs=torch.full((int(lengths.sum()),), math.nan, device=device),
             teacher_confidence=torch.full((int(lengths.sum()),), math.nan, device=device),
+            student_entropy=torch.full((int(lengths.sum()),), math.nan, device=device),
         )
 
     def with_teacher_logprobs(self, teacher_logprobs: Tensor, objective: Objective) -> Self:

@@ -52,6 +52,27 @@ def kl(p: Tensor, q: Tensor) -> Tensor:
     return _kl_terms(p, q).sum(-1)
 
 
+def without(log_probs: Tensor, ids: Tensor) -> Tensor:
+    """Log-probabilities [N, V] without one entry per token `ids` [N], renormalized; that entry is −∞."""
+    return log_softmax(log_probs.scatter(-1, ids.unsqueeze(-1), -math.inf))
+
+
+def reference_form(log_probs: Tensor, ids: Tensor, objective: Objective) -> Tensor:
+    """Log-probabilities [N, V] as the objective's `forward_kl` compares them: at its temperature, and perhaps without
+    the tokens `ids` [N] themselves."""
+    if objective.reference_temperature != 1:
+        log_probs = log_softmax(log_probs, objective.reference_temperature)
+    return without(log_probs, ids) if objective.reference_without_token else log_probs
+
+
+def reference_divergence(reference: Tensor, student: Tensor, ids: Tensor, objective: Objective) -> Tensor:
+    """T²·KL(reference‖student) [N] of log-probabilities [N, V] that are in `reference_form`."""
+    gap = reference - student
+    if objective.reference_without_token:
+        gap = gap.scatter(-1, ids.unsqueeze(-1), 0.0)  # −∞ on both sides
+    return objective.reference_temperature**2 * (reference.exp() * gap).sum(-1)
+
+
 def entropy(log_probs: Tensor) -> Tensor:
     """Entropy of log-probabilities over the last dimension, in nats."""
     return -(log_probs.exp() * log_probs).sum(-1)

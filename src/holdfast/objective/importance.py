@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from holdfast.objective.divergence import entropy
+from holdfast.objective.divergence import entropy, top_ids
 from holdfast.objective.surrogate import ratio, row_mean
 from holdfast.recipes.parts.objective import Objective
 
@@ -51,11 +51,15 @@ def importance_of(logprobs: Tensor, batch: "Batch", objective: Objective) -> Imp
     return Importance(sampler * stale, sampler, statistics)
 
 
+def top_entropy(log_probs: Tensor, top_k: int) -> Tensor:
+    """[N], the entropy in nats of distributions [N, V], renormalized on their `top_k` most likely entries."""
+    ids = top_ids(log_probs, min(top_k, log_probs.shape[-1]))
+    return entropy(log_probs.gather(-1, ids).log_softmax(-1))
+
+
 def confidence(log_probs: Tensor, top_k: int) -> Tensor:
     """[N], 1 − H/log K of distributions [N, V], renormalized on their K most likely entries; 1 if one entry has all."""
-    most = min(top_k, log_probs.shape[-1])
-    kept = log_probs.topk(most, dim=-1).values.log_softmax(-1)
-    return 1 - entropy(kept) / math.log(most)
+    return 1 - top_entropy(log_probs, top_k) / math.log(min(top_k, log_probs.shape[-1]))
 
 
 def divergence_weights(logprobs: Tensor, batch: "Batch", objective: Objective) -> Tensor | float:
@@ -74,19 +78,23 @@ def divergence_weights(logprobs: Tensor, batch: "Batch", objective: Objective) -
 
 
 def token_weights(logprobs: Tensor, batch: "Batch", objective: Objective) -> Tensor | float:
-    """The weight [N] of each token's cross-entropy, see `TokenWeight`; 1 without one.
+    """The weight [N] of each token's cross-entropy, see `TokenWeight` and `EntropyWeight`; 1 without either.
 
     Args:
         logprobs: [N], detached. If weights are normalized, all tokens of a row must be there.
     """
-    spec = objective.token_weight
-    if spec is None:
-        return 1.0
-    teacher = torch.where(batch.teacher_logprobs.isnan(), logprobs, batch.teacher_logprobs)
-    weights = torch.lerp(logprobs, teacher.to(logprobs.dtype), spec.teacher_share).exp()
-    if spec.rising_only:
-        weights = torch.where(teacher > logprobs, weights, 0.0)
-    if spec.normalized:
-        mean = row_mean(weights, batch.row_index, batch.rows)
-        weights = torch.where(mean > 0, weights / mean, 0.0)
+    weights: Tensor | float = 1.0
+    if (spec := objective.token_weight) is not None:
+        assert spec.tau != "median"  # `check_components` refuses it
+        teacher = torch.where(batch.teacher_logprobs.isnan(), logprobs, batch.teacher_logprobs)
+        mixed = torch.lerp(logprobs, teacher.to(logprobs.dtype), spec.teacher_share)
+        weights = (mixed / spec.tau).exp().clamp(min=spec.least)
+        if spec.rising_only:
+            weights = torch.where(teacher > logprobs, weights, 0.0)
+        if spec.normalized:
+            mean = row_mean(weights, batch.row_index, batch.rows)
+            weights = torch.where(mean > 0, weights / mean, 0.0)
+    if (by_entropy := objective.entropy_weight) is not None:
+        # Rounding can make the entropy of a certain student negative, and its power NaN.
+        weights = weights * (batch.student_entropy.clamp(min=0) / by_entropy.scale) ** by_entropy.exponent
     return weights

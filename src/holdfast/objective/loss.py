@@ -18,7 +18,7 @@ the step, however the rows are split.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -30,12 +30,20 @@ from holdfast.objective.divergence import (
     kl,
     log_prob_divergence,
     log_softmax,
+    reference_divergence,
+    reference_form,
     sampled_surrogate,
     support_divergence,
     token_logprobs,
     top_ids,
 )
-from holdfast.objective.importance import confidence, divergence_weights, importance_of, token_weights
+from holdfast.objective.importance import (
+    confidence,
+    divergence_weights,
+    importance_of,
+    token_weights,
+    top_entropy,
+)
 from holdfast.objective.signals import SignalSource, SparseSignal, entries_read, read_on_support
 from holdfast.objective.surrogate import (
     modulated_advantages,
@@ -104,6 +112,8 @@ def check_components(batch: Batch, objective: Objective, teacher: object, base: 
     Raises:
         ValueError: rows are annotated for a component that the objective or the caller does not provide.
     """
+    if objective.token_weight is not None and objective.token_weight.tau == "median":
+        raise ValueError("tau: median is a median over all rows of a step; measure it first, and set the number")
     if batch.div.any() and teacher is None:
         raise ValueError("rows have a divergence (div is not 0), but there are no teacher logits; pass them")
     if teacher is None and bool(batch.uses_teacher_logprobs(objective).any()):
@@ -149,6 +159,9 @@ def loss_and_statistics(
     check_components(batch, objective, teacher_logits, base_logits)
     log_probs = log_softmax(student_logits, objective.temperature)
     logprobs = token_logprobs(log_probs, batch.ids)
+    if objective.entropy_weight is not None:
+        entropies = top_entropy(log_probs.detach(), objective.entropy_weight.top_k)
+        batch = replace(batch, student_entropy=entropies)
     if objective.reads_teacher_tokens and teacher_logits is not None:
         teacher_logprobs = _sampled_logprobs(teacher_logits, batch.ids, objective.temperature)
         batch = batch.with_teacher_logprobs(teacher_logprobs, objective)
@@ -187,9 +200,10 @@ def loss_and_statistics(
     if objective.reference_kl and len(anchored):
         if objective.reference_kl_form == "forward_kl":
             assert base is not None
-            temperature = objective.reference_temperature
             sides = base[anchored], log_probs[anchored]
-            distance = temperature**2 * kl(*(log_softmax(side, temperature) for side in sides))
+            ids = batch.ids[anchored]
+            reference, student = (reference_form(side, ids, objective) for side in sides)
+            distance = reference_divergence(reference, student, ids, objective)
             weight = objective.reference_kl * batch.base_kl[anchored]
             token_loss = token_loss.index_add(0, anchored, weight * distance)
             count = torch.tensor(len(anchored))

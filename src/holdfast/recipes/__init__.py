@@ -6,12 +6,15 @@ teacher `base/distillation.py`, the settings that they share.
 
 from holdfast.recipes.actguide import ActGuide
 from holdfast.recipes.anchored import Anchored
+from holdfast.recipes.asft import ASFT
 from holdfast.recipes.atesd import ATESD
 from holdfast.recipes.auto_npo import AutoNPO
 from holdfast.recipes.base.recipe import Recipe
 from holdfast.recipes.beta_opsd import BetaOPSD
 from holdfast.recipes.correct_only import CorrectOnly
+from holdfast.recipes.cpo import CPO
 from holdfast.recipes.dft import DFT
+from holdfast.recipes.eaft import EAFT
 from holdfast.recipes.ewc import EWC
 from holdfast.recipes.grpo import GRPO
 from holdfast.recipes.isdft import ISDFT
@@ -19,7 +22,10 @@ from holdfast.recipes.kl_sft import KLSFT
 from holdfast.recipes.msd import MSD
 from holdfast.recipes.npo import NPO
 from holdfast.recipes.olora import OLoRA
+from holdfast.recipes.opr import OPR
 from holdfast.recipes.opsd import OPSD
+from holdfast.recipes.rad import RAD
+from holdfast.recipes.rapo import RaPO
 from holdfast.recipes.replay import Replay
 from holdfast.recipes.rewrite_sft import RewriteSFT
 from holdfast.recipes.rft import RFT
@@ -34,6 +40,8 @@ from holdfast.recipes.sft_then_grpo import SFTThenGRPO
 from holdfast.recipes.sort import SORT
 from holdfast.recipes.ssd import SSD
 from holdfast.recipes.stable_opd import StableOPD
+from holdfast.recipes.talr import TALR
+from holdfast.recipes.tmkl import TMKL
 from holdfast.recipes.vopd import VOPD
 
 RECIPES: dict[str, type[Recipe]] = {
@@ -43,8 +51,14 @@ RECIPES: dict[str, type[Recipe]] = {
         SFT,
         RewriteSFT,
         DFT,
+        TALR,
+        EAFT,
+        ASFT,
         KLSFT,
+        TMKL,
         Replay,
+        OPR,
+        RAD,
         EWC,
         OLoRA,
         SDFT,
@@ -59,6 +73,8 @@ RECIPES: dict[str, type[Recipe]] = {
         SDPO,
         SCSDPO,
         GRPO,
+        RaPO,
+        CPO,
         SFTThenGRPO,
         SORT,
         NPO,

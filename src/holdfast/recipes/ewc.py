@@ -38,7 +38,7 @@ class EWC(SFT):
     num_sequences: int = Field(default=200, ge=1)
     """Number of sequences. Reconstruction: a few hundred are usual."""
     prompts: str | None = None
-    """A file of prompts to sample on, instead of the tasks' prompts, in the form of a training file."""
+    """A file of prompts to sample on, instead of the tasks' prompts, in the form of a training file; or `lab:NAME`."""
 
     def penalty(self) -> FisherPenalty:
         return FisherPenalty(

@@ -107,11 +107,11 @@ class GRPO(Recipe):
         )
 
     def annotate(self, groups: Sequence[Group]) -> Mapping[str, float]:
-        batch_std = _std([row.reward for group in groups for row in group.rows])
+        batch_std = reward_std([row.reward for group in groups for row in group.rows])
         silent = 0
         for group in groups:
             rewards = [row.reward for row in group.rows]
-            mean, std = float(np.mean(rewards)), _std(rewards)
+            mean, std = float(np.mean(rewards)), reward_std(rewards)
             silent += std == 0
             scale = {"group": std + 1e-4, "batch": batch_std + 1e-4, "none": 1.0}[self.scale_rewards]
             for row in group.rows:
@@ -123,6 +123,6 @@ class GRPO(Recipe):
         return {"zero_variance_fraction": silent / max(1, len(groups))}
 
 
-def _std(rewards: Sequence[float]) -> float:
+def reward_std(rewards: Sequence[float]) -> float:
     """Sample standard deviation; exactly 0 if all are equal. The rounding of the mean would otherwise hide that."""
     return float(np.std(rewards, ddof=1)) if len(set(rewards)) > 1 else 0.0

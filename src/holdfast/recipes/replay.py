@@ -37,8 +37,8 @@ class Replay(SFT):
     replay_source: Literal["demonstrations", "base"] = "demonstrations"
     """`base` is self-replay: the base answers the replayed prompts, sampled anew each time."""
     prompts: str | None = None
-    """With `replay_source: base`, a file of prompts in the form of a training file. They replace earlier tasks' prompts
-    and are replayed from the first stage on."""
+    """With `replay_source: base`, a file of prompts in the form of a training file, or `lab:NAME` for those of a task
+    of the lab. They replace earlier tasks' prompts and are replayed from the first stage on."""
     buffer_size: int | None = Field(default=None, ge=1)
     """Examples kept of each earlier task, chosen by the run's seed; none keeps all."""
 

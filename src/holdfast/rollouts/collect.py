@@ -1,14 +1,12 @@
 """The rows of one rollout batch: which prompts are drawn, which sources add rows in which order, and who annotates."""
 
 from collections.abc import Sequence
-from typing import Literal
 
-from holdfast.config.settings import Columns, TrainSettings
+from holdfast.config.settings import TrainSettings
 from holdfast.data.chat import PromptTooLong
 from holdfast.data.rows import Group, Row
 from holdfast.data.task import Task
 from holdfast.errors import DataError
-from holdfast.model.base import Base
 from holdfast.model.policy import Policy
 from holdfast.recipes.base.recipe import Recipe
 from holdfast.recipes.parts.penalty import FisherPenalty
@@ -17,18 +15,18 @@ from holdfast.rollouts.fisher_sequences import fisher_sequences
 from holdfast.rollouts.prompt_encoder import PromptEncoder
 from holdfast.rollouts.prompt_pool import PromptPool, TaskPrompt
 from holdfast.rollouts.rewriting import Rewrite, Rewriter, judging_task
-from holdfast.rollouts.row_sampler import RowSampler
+from holdfast.rollouts.row_sampler import FrozenModel, RowSampler, Sampled
 from holdfast.rollouts.sources.demonstrations import Demonstrations
 from holdfast.rollouts.sources.hints import HintedSamples
 from holdfast.rollouts.sources.near_future import AnswerPool, NearFutureAnswers
-from holdfast.rollouts.sources.replay import BaseReplay
+from holdfast.rollouts.sources.replay import BaseReplay, TeacherReplay
 from holdfast.rollouts.sources.revisions import Revisions
 from holdfast.rollouts.sources.samples import Samples
 from holdfast.rollouts.sources.source import BatchPrompts, RowSource
 from holdfast.rollouts.training_prompts import TrainingPrompt, encode_training_prompts
 from holdfast.rollouts.warn_once import WarnOnce
 from holdfast.sampling.sampler import CompletionEngine, Request
-from holdfast.tasks.files import read_records, records_to_examples
+from holdfast.tasks.load import load_prompts
 
 
 class Collector:
@@ -41,6 +39,7 @@ class Collector:
         train: sizes of batches, lengths and memory.
         seed: the run's seed.
         base: samples if the recipe asks the base. None for other recipes.
+        teacher: the recipe's teacher, if the recipe samples from it or lets it score samples. None for others.
 
     Attributes:
         pool: the training prompts of all prepared tasks.
@@ -56,7 +55,8 @@ class Collector:
         recipe: Recipe,
         train: TrainSettings,
         seed: int,
-        base: Base | None = None,
+        base: FrozenModel | None = None,
+        teacher: FrozenModel | None = None,
     ) -> None:
         self.policy, self.recipe, self.train, self.seed = policy, recipe, train, seed
         self.spec = recipe.rollouts()
@@ -64,7 +64,8 @@ class Collector:
         self.dropped: dict[str, int] = {}
         self.near_future_answers: AnswerPool | None = None
         self._encoder = PromptEncoder(policy, train)
-        self._sampler = RowSampler(policy, engine, base, self.spec, train, seed)
+        frozen = {name: each for name, each in (("base", base), ("teacher", teacher)) if each is not None}
+        self._sampler = RowSampler(policy, engine, frozen, self.spec, train, seed)
         self._samples = Samples(self._sampler, self.spec, seed)
         self._warn = WarnOnce()
         self._rewriter = Rewriter(
@@ -93,16 +94,17 @@ class Collector:
         self.pool.add(task, kept)
 
     def prepare_prompts(self) -> None:
-        """Read and encode the file of prompts that the recipe names, if it names one.
+        """Read and encode the prompts that the recipe names, if it names any: a file, or a task of the lab.
 
         Raises:
             DataError: the file cannot be read, or a prompt does not fit.
+            ConfigError: the lab has no such task.
         """
         penalty = self.recipe.penalty()
         path = self.spec.replay_prompts or (penalty.prompts if isinstance(penalty, FisherPenalty) else None)
         if path is None:
             return
-        task = Task(path, records_to_examples(read_records(path), Columns(), path), [])
+        task = Task(path, load_prompts(path), [])
         for example in task.train:
             try:
                 prompt_ids = self._encoder.student_prompt(example, task)
@@ -139,6 +141,8 @@ class Collector:
         for group in groups[len(prompts.own) :]:
             for row in group.rows:
                 row.replayed = True
+        if 0 < self.spec.scored_from_stage <= stage:
+            self._sampler.score([row for group in groups for row in group.rows if row.is_sampled])
         return groups, self._annotate(groups, recipe)
 
     def _sources(self, recipe: Recipe) -> list[RowSource]:
@@ -147,6 +151,8 @@ class Collector:
         if not spec.is_sampled:
             if spec.replay_source == "base":
                 return [Demonstrations(self.seed, replayed=False), BaseReplay(sampler)]
+            if spec.replay_source == "teacher":
+                return [Demonstrations(self.seed, replayed=False), TeacherReplay(sampler, spec, self.seed)]
             return [Demonstrations(self.seed, replayed=True)]
         sources: list[RowSource] = [self._samples]
         if (hints := self.recipe.hints()) is not None:
@@ -228,7 +234,7 @@ class Collector:
         self,
         prompts: Sequence[TaskPrompt],
         requests: Sequence[Request],
-        source: Literal["student", "base"] | None = None,
+        source: Sampled | None = None,
     ) -> list[Row]:
         """See `RowSampler.rows`."""
         return self._sampler.rows(prompts, requests, source)

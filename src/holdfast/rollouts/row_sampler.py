@@ -1,15 +1,15 @@
 """From prompts to judged rows: samples completions, judges them and makes rows of them."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, Protocol
 
 from holdfast import stop
 from holdfast.config.settings import TrainSettings
 from holdfast.data.rows import Row
 from holdfast.data.seeds import derive_seed
-from holdfast.model.base import Base
+from holdfast.model.logprobs import completion_logprobs
 from holdfast.model.policy import Policy
 from holdfast.model.processes import Processes
 from holdfast.model.shard import whole
@@ -20,15 +20,30 @@ from holdfast.sampling.episodes import Episode
 from holdfast.sampling.sampler import CompletionEngine, Request, Sampler
 
 
+class FrozenModel(Protocol):
+    """A model that does not learn: the base, or a teacher."""
+
+    copy: Policy | None
+    """Its own weights; None if they are the student's, perhaps with another adapter."""
+
+    def scoring(self) -> AbstractContextManager[Policy]:
+        """Within it, the policy that is this model, without gradients."""
+
+
+Sampled = Literal["student", "base", "teacher"]
+"""Who can be sampled from."""
+
+
 class RowSampler:
-    """Samples rows from the student or from the base.
+    """Samples rows from the student, from the base or from a teacher.
 
     Several processes sample and judge a share each. Afterwards every process has all rows.
 
     Args:
         policy: the student.
         engine: samples from the student.
-        base: the frozen base, for recipes that sample from it; else None.
+        frozen: the models besides the student that the recipe samples from or that score its samples: `base`,
+            `teacher`.
         spec: temperature, truncation, and who samples by default.
         train: limits of lengths and memory.
         seed: the run's seed.
@@ -38,12 +53,12 @@ class RowSampler:
         self,
         policy: Policy,
         engine: CompletionEngine,
-        base: Base | None,
+        frozen: Mapping[str, FrozenModel],
         spec: RolloutSpec,
         train: TrainSettings,
         seed: int,
     ) -> None:
-        self._policy, self._engine, self._base = policy, engine, base
+        self._policy, self._engine, self._frozen = policy, engine, frozen
         self._spec, self._train, self._seed = spec, train, seed
         self._world = Processes.current()
 
@@ -56,7 +71,7 @@ class RowSampler:
         self,
         prompts: Sequence[TaskPrompt],
         requests: Sequence[Request],
-        source: Literal["student", "base"] | None = None,
+        source: Sampled | None = None,
     ) -> list[Row]:
         """One judged row for each request, in the order of the requests.
 
@@ -103,9 +118,7 @@ class RowSampler:
             for (_, prompt), request, (completion, text, verdict) in zip(prompts, requests, completed, strict=True)
         ]
 
-    def unjudged(
-        self, prompts: Sequence[TaskPrompt], source: Literal["student", "base"], *name: int | str
-    ) -> list[Row]:
+    def unjudged(self, prompts: Sequence[TaskPrompt], source: Sampled, *name: int | str) -> list[Row]:
         """One row for each prompt, sampled at temperature 1 without truncation, and without a verdict.
 
         Args:
@@ -129,6 +142,15 @@ class RowSampler:
             with whole(self._policy):
                 yield self._engine
             return
-        assert self._base is not None
-        with whole(self._base.copy or self._policy), self._base.scoring() as base:
-            yield Sampler(base, stop.poll)
+        model = self._frozen[source]
+        with whole(model.copy or self._policy), model.scoring() as policy:
+            yield Sampler(policy, stop.poll)
+
+    def score(self, rows: Sequence[Row]) -> None:
+        """Store the teacher's log-probabilities of the rows' own tokens, with the rows' prompts."""
+        with self._frozen["teacher"].scoring() as policy:
+            scored = completion_logprobs(
+                policy, rows, temperature=self._spec.temperature, batch_tokens=self._train.micro_batch_tokens
+            )
+        for row, logprobs in zip(rows, scored, strict=True):
+            row.teacher_logprobs = logprobs

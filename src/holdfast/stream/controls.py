@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from holdfast.data.seeds import derive_seed
-from holdfast.recipes.parts.controllers import Moment
+from holdfast.recipes.parts.controllers import Controller, Moment
 
 if TYPE_CHECKING:
     from holdfast.recipes.base.recipe import Recipe
@@ -16,12 +16,15 @@ class Controls:
     Args:
         steps: optimizer steps of the stage.
         name: names the stage for random draws: the run's seed and the stage's number.
+        lasting: the controllers that last for the whole run, by the setting's name; by default fresh ones.
     """
 
-    def __init__(self, recipe: "Recipe", steps: int, *name: int | str) -> None:
+    def __init__(
+        self, recipe: "Recipe", steps: int, *name: int | str, lasting: Mapping[str, Controller] | None = None
+    ) -> None:
         self._recipe, self._steps = recipe, steps
         self._seed = derive_seed(*name, "controllers")
-        self._controllers = recipe.controllers()
+        self._controllers = recipe.controllers() | dict(lasting or {})
 
     def settings(self, step: int) -> dict[str, float]:
         """What the controllers set for an optimizer step (from 0), by the setting's name."""

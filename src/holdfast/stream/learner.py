@@ -36,8 +36,8 @@ class Stateful(Protocol):
 class Learner:
     """The student and everything that changes along with it.
 
-    The student, the teacher and the penalty last for the whole run. Every stage gets a new optimizer and new
-    controllers, so what a stage learns does not depend on the momentum of the stage before.
+    The student, the teacher, the penalty and the controllers that say so last for the whole run. Every stage gets a new
+    optimizer and otherwise new controllers, so what a stage learns does not depend on the momentum of the stage before.
 
     Args:
         tasks: one for each stage.
@@ -61,6 +61,8 @@ class Learner:
         self.config, self.tasks, self.steps = config, tasks, steps
         self.policy, self.base, self.teacher, self.penalty = policy, base, teacher, penalty
         self.collector, self.poll = collector, poll
+        self._lasting = {name: each for name, each in config.recipe.controllers().items() if each.lasts}
+        """The controllers that are not replaced at the start of a stage, by the setting's name."""
 
     def start_stage(self, stage: int, *, with_teacher: bool = True) -> Position:
         """Prepare teacher and penalty for a stage and return its first position.
@@ -89,6 +91,8 @@ class Learner:
             groups["optimizer"] = position.trainer.state(position.batch.rows if position.batch else ())
         if position.controls is not None:
             saved["controllers"] = position.controls.state()
+        elif self._lasting:
+            saved["controllers"] = {name: each.state() for name, each in self._lasting.items()}
         for name, each in self._stateful().items():
             groups[name] = each.state()
             saved[name] = dict(each.progress())
@@ -101,6 +105,8 @@ class Learner:
         for name, each in self._stateful().items():
             each.load_state(checkpoint.load(name, each.like))
             each.load_progress(saved[name])
+        for name, controller in self._lasting.items():
+            controller.load_state(saved["controllers"][name])
         position = Position(saved["stage"], saved["step"])
         if position.step == 0:
             if position.stage > len(self.tasks):
@@ -133,7 +139,7 @@ class Learner:
         return trainer
 
     def _controls(self, stage: int) -> Controls:
-        return Controls(self.config.recipe, self.steps[stage - 1], self.config.seed, stage)
+        return Controls(self.config.recipe, self.steps[stage - 1], self.config.seed, stage, lasting=self._lasting)
 
 
 @torch.no_grad()

@@ -99,7 +99,13 @@ class Run:
         # Each process samples a share without waiting for the others, so sampling polls alone. `Processes.each`, which
         # collects the shares, raises on all processes what one has raised.
         self.collector = Collector(
-            self.policy, Sampler(self.policy, stop.poll), config.recipe, config.train, config.seed, self.base
+            self.policy,
+            Sampler(self.policy, stop.poll),
+            config.recipe,
+            config.train,
+            config.seed,
+            self.base,
+            self.teacher,
         )
         for each in all_sets(self.tasks, self.suites):
             if each.episodes is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from holdfast.config.settings import Columns, SourceSettings, StreamSettings, SuiteSettings, TaskSettings
+from holdfast.config.settings import LAB, Columns, SourceSettings, StreamSettings, SuiteSettings, TaskSettings
 from holdfast.data.environment import Episodes
 from holdfast.data.example import Example, unjudged
 from holdfast.data.seeds import numpy_rng
@@ -24,6 +24,7 @@ from holdfast.tasks.files import (
     Record,
     read_dataset,
     read_file,
+    read_records,
     records_to_examples,
     unread_columns,
 )
@@ -34,6 +35,9 @@ from holdfast.tasks.verifiers import accepted_answers, exact_match, load_functio
 
 if TYPE_CHECKING:
     from holdfast.lab.world import Dials
+
+PROMPT_WORLD = 1_000_000
+"""The world of lab prompts that are given without a world. No run has it by accident."""
 
 MAX_OVERLAP = 0.1
 """Share of test prompts that may also be training prompts. More is taken for a mistake and refused. Less gives a
@@ -168,6 +172,25 @@ def load_task(settings: TaskSettings, seed: int = 0) -> Task:
     name, source, unread = settings.name, _source(settings), loaded.unread_columns
     judged_by, chance = _judged_by(settings, verifier), _chance(settings, _constant_answer_score(verifier, test))
     return Task(name, train, test, verifier, source, episodes, unread, dropped, judged_by, chance)
+
+
+def load_prompts(source: str) -> list[Example]:
+    """The examples of which a recipe uses the prompts alone.
+
+    Args:
+        source: a file in the form of a training file, or `lab:NAME` for examples of a task or suite of the lab, in a
+            world of their own: they are no test items of a run.
+
+    Raises:
+        DataError: the file cannot be read.
+        ConfigError: the lab has no such task or suite.
+    """
+    kind, _, name = source.partition(":")
+    if kind == LAB and name:
+        from holdfast.lab.tasks import ALL_SUITES, lab_suite, lab_task
+
+        return list(lab_suite(name, PROMPT_WORLD).test if name in ALL_SUITES else lab_task(name, PROMPT_WORLD).train)
+    return records_to_examples(read_records(source), Columns(), source)
 
 
 def load_suite(settings: SuiteSettings, seed: int = 0) -> Suite:

@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from statistics import median_low
 from typing import Any
 
 import torch
@@ -21,10 +23,13 @@ from holdfast.objective.loss import loss_and_statistics, summarize
 from holdfast.objective.signals import HiddenSignal, Signal
 from holdfast.recipes.parts.objective import Objective
 from holdfast.train.forward_pass import ForwardPass
-from holdfast.train.micro_batches import split_step
+from holdfast.train.micro_batches import MicroBatch, split_step
 from holdfast.train.penalty import Penalty
 from holdfast.train.signal_sources import SignalSources
 from holdfast.train.teacher import Teacher
+
+LEAST_TAU = 1e-6
+"""Least value of a measured τ, as in TALR's released code: rows that are known by heart have an NLL of 0."""
 
 
 def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:
@@ -137,6 +142,7 @@ class StageTrainer:
         coefficient_of = {id(row): c for row, c in zip(rows, coefficients, strict=True)}
         active = [row for row in rows if row.has_signal]
         micro_batches = split_step(active, self.policy, self.settings, self.world)
+        objective = self._with_measured_tau(micro_batches)
         total = torch.zeros((), device=self.policy.device)
         statistics: list[dict[str, Tensor]] = []
         logprobs: list[tuple[list[Row], Tensor]] = []
@@ -146,7 +152,7 @@ class StageTrainer:
                 weights = [coefficient_of[id(row)] if micro_batch.counts else 0.0 for row in micro_batch.rows]
                 batch = Batch.from_rows(micro_batch.rows, weights, self.policy.device)
                 signals = self.signals.of(micro_batch.rows, active, first=first, keep=more)
-                loss, stats = self.policy.run(partial(self._loss, micro_batch.rows, batch, *signals))
+                loss, stats = self.policy.run(partial(self._loss, micro_batch.rows, batch, objective, *signals))
                 if backward:
                     self.policy.backward(loss, last=number + 1 == len(micro_batches))
                 if micro_batch.counts:
@@ -157,6 +163,8 @@ class StageTrainer:
         loss_value = sum(value for value, _ in by_process)
         numbers: dict[str, Any] = {"loss": loss_value, "rows": len(rows), "active_rows": len(active)}
         numbers |= summarize([stats for _, of_process in by_process for stats in of_process])
+        if objective is not self.objective and objective.token_weight is not None:
+            numbers["tau"] = objective.token_weight.tau
         if self.penalty is not None and backward:
             numbers["penalty"] = self.penalty.add_gradient() if active else None
             numbers["loss"] = loss_value = loss_value + (numbers["penalty"] or 0.0)
@@ -167,8 +175,30 @@ class StageTrainer:
             self._store_old_logprobs(rows, logprobs)
         return numbers
 
+    def _with_measured_tau(self, micro_batches: Sequence[MicroBatch]) -> Objective:
+        """The objective with the number for `TokenWeight.tau: median`: the median over rows of their mean NLL.
+
+        It is over all rows of the step, so it takes a forward pass of its own. Of two medians the lower one counts.
+        """
+        weight = self.objective.token_weight
+        if weight is None or weight.tau != "median":
+            return self.objective
+        own: list[float] = []
+        plain = Objective(temperature=self.objective.temperature)
+        with torch.no_grad():
+            for micro_batch in micro_batches:
+                self.poll()
+                batch = Batch.from_rows(micro_batch.rows, [1.0] * len(micro_batch.rows), self.policy.device)
+                _, stats = self.policy.run(partial(self._loss, micro_batch.rows, batch, plain, None, None))
+                lengths = [len(row.loss_positions()) for row in micro_batch.rows]
+                means = [-float(part.mean()) for part in stats["logprobs"].split(lengths)]
+                own += [nll for nll, row in zip(means, micro_batch.rows) if micro_batch.counts and row.ce]
+        every = [nll for of_process in self.world.gather(own) for nll in of_process]
+        tau = max(median_low(every), LEAST_TAU) if every else 1.0
+        return replace(self.objective, token_weight=replace(weight, tau=tau))
+
     def _loss(
-        self, rows: list[Row], batch: Batch, teacher: Signal | None, base: Signal | None
+        self, rows: list[Row], batch: Batch, objective: Objective, teacher: Signal | None, base: Signal | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The student's forward pass and the loss of a micro-batch, by the engine that is set."""
         hidden, head = self.forward.states_and_head(
@@ -178,9 +208,9 @@ class StageTrainer:
             [row.loss_positions() for row in rows],
         )
         if self.settings.engine == "fused":
-            return fused_loss_and_statistics(hidden, head, batch, self.objective, teacher, base)
+            return fused_loss_and_statistics(hidden, head, batch, objective, teacher, base)
         logits = [s.logits() if isinstance(s, HiddenSignal) else s for s in (teacher, base)]
-        return loss_and_statistics(head(hidden), batch, self.objective, *logits)
+        return loss_and_statistics(head(hidden), batch, objective, *logits)
 
     def _store_old_logprobs(self, rows: Sequence[Row], logprobs: Sequence[tuple[list[Row], Tensor]]) -> None:
         """Store the first step's log-probabilities as the rows' `old_logprobs`, on every process.

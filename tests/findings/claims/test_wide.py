@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from holdfast.findings.claims.wide import SCORE, WIDE, gained
 
 from holdfast.findings import decoding
 from holdfast.findings.claim import Evidence
-from holdfast.findings.claims.wide import SCORE, WIDE, gained
 from holdfast.lab.tasks import lab_task
 from holdfast.measure.metrics import compute_metrics
 

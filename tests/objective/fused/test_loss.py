@@ -18,7 +18,7 @@ from holdfast.objective.fused.workspace import Workspace
 from holdfast.objective.head import OutputHead, TensorHead
 from holdfast.objective.loss import loss_and_statistics
 from holdfast.objective.signals import HiddenSignal, SparseSignal, compress
-from holdfast.recipes.parts.objective import DivergenceWeight, Objective, PolicyGradient, TokenWeight
+from holdfast.recipes.parts.objective import DivergenceWeight, EntropyWeight, Objective, PolicyGradient, TokenWeight
 from objective_factory import HeadStep, Outcome, make_head_step
 
 FORMS: tuple[Any, ...] = ("forward_kl", "reverse_kl", "jsd", "mixed_kl")
@@ -40,9 +40,12 @@ def assert_same(readable: Outcome, fused: Outcome, **tolerance: float) -> None:
 
 WEIGHTS: dict[str, Any] = {
     "teacher_share": st.sampled_from([0.0, 0.5, 1.0]),
+    "tau": st.sampled_from([1.0, 0.6, 2.3]),
+    "least": st.sampled_from([0.0, 0.05]),
     "rising_only": st.booleans(),
     "normalized": st.booleans(),
 }
+ENTROPIES: dict[str, Any] = {"top_k": st.integers(2, 6), "exponent": st.sampled_from([1.0, 0.5, 2.0])}
 SIDES: dict[str, Any] = {"by_teacher": st.booleans(), "by_student": st.booleans(), "top_k": st.integers(2, 6)}
 
 
@@ -79,12 +82,14 @@ def objectives(draw: st.DrawFn) -> Objective:
             off_policy=draw(st.sampled_from(["own", "ratio", "shaped"])),
         ),
         token_weight=draw(st.none() | st.builds(TokenWeight, **WEIGHTS)),
+        entropy_weight=draw(st.none() | st.builds(EntropyWeight, **ENTROPIES)),
         divergence_weight=draw(st.none() | st.builds(DivergenceWeight, **SIDES)),
         importance=draw(st.sampled_from(["none", "token", "sequence_mean"])),
         temperature=draw(st.sampled_from([1.0, 0.7])),
         reference_kl=draw(st.sampled_from([0.0, 0.3])),
         reference_kl_form=form,
         reference_temperature=draw(st.sampled_from([1.0, 2.5])) if form == "forward_kl" else 1.0,
+        reference_without_token=form == "forward_kl" and draw(st.booleans()),
         **of_target,
     )
 

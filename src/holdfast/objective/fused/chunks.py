@@ -22,6 +22,8 @@ from holdfast.objective.divergence import (
     entropy,
     kl,
     log_softmax,
+    reference_divergence,
+    reference_form,
     sampled_baseline,
     sampled_surrogate,
     support_divergence,
@@ -34,7 +36,7 @@ from holdfast.objective.fused.measurements import TokenMeasurements, reduce
 from holdfast.objective.fused.plan import LossPlan, TokenGroup, Tokens
 from holdfast.objective.fused.workspace import Workspace
 from holdfast.objective.head import Head
-from holdfast.objective.importance import importance_of
+from holdfast.objective.importance import importance_of, top_entropy
 from holdfast.objective.loss import reference_terms, sampled_terms
 from holdfast.objective.signals import Signal, SparseSignal, token_slices
 from holdfast.recipes.parts.objective import Objective
@@ -97,8 +99,8 @@ class Chunk:
     """[n], the loss's derivative in the divergence."""
     d_base_kl: Tensor | None = None
     """[n], the loss's derivative in KL(base‖student), if that is in the loss."""
-    tempered_base_kl: Tensor | None = None
-    """[n], T²·KL(base‖student) at the reference's own temperature T; None if T is 1."""
+    reshaped_base_kl: Tensor | None = None
+    """[n], the KL(base‖student) that is trained on, if it is at a temperature or without the token itself."""
     baseline: Tensor | None = None
     """[n], subtracted from a sampled token's log-ratio, if it is a KL over a support and not over the vocabulary."""
     support: tuple[Tensor, Tensor] | None = None
@@ -130,7 +132,9 @@ class ChunkedLoss:
     def run(self) -> tuple[Tensor, dict[str, Tensor], list[Tensor | None]]:
         """The loss, its statistics, and its gradients in hidden states, weight and bias as far as they are needed."""
         if self.plan.row_averages == "known_beforehand":
-            self.known_derivatives = sampled_derivatives(self._all_logprobs(), self.batch, self.objective)
+            logprobs = self._all_logprobs()
+            batch = replace(self.batch, student_entropy=self.measured.student_entropy)
+            self.known_derivatives = sampled_derivatives(logprobs, batch, self.objective)
         for group in self.plan.groups:
             for cut in group.chunks:
                 self._work_on(group, group.tokens_of(cut))
@@ -141,14 +145,23 @@ class ChunkedLoss:
         return loss, statistics, self.head_gradient.take()
 
     def _all_logprobs(self) -> Tensor:
-        """log p of all N sampled tokens, by a separate pass with only the student's distribution."""
+        """log p of all N sampled tokens, by a separate pass with only the student's distribution.
+
+        It measures the student's entropies too.
+        """
         logprobs = torch.zeros_like(self.measured.logprobs)
         for tokens in token_slices(len(logprobs), self.plan.most_distributions):
             logs = self.workspace.log_probs(tokens.stop - tokens.start, 1)[:, 0]
             self.projection.into(logs, self.head, self.hidden[tokens])
             torch.log_softmax(logs, -1, out=logs)
             logprobs[tokens] = logs.gather(-1, self.batch.ids[tokens].unsqueeze(-1)).squeeze(-1)
+            self._measure_entropy(tokens, logs)
         return logprobs
+
+    def _measure_entropy(self, tokens: Tokens, log_probs: Tensor) -> None:
+        """Store the student's entropies [n] if weights depend on them."""
+        if self.objective.entropy_weight is not None:
+            self.measured.student_entropy[tokens] = top_entropy(log_probs, self.objective.entropy_weight.top_k)
 
     def _work_on(self, group: TokenGroup, tokens: Tokens) -> None:
         chunk = self._open(group, tokens)
@@ -168,6 +181,8 @@ class ChunkedLoss:
         batch, hidden = self.batch.select(tokens), self.hidden[tokens]
         logs = self.workspace.log_probs(len(hidden), group.slots)
         slope = self.distributions.write(logs, group, tokens, hidden)
+        self._measure_entropy(tokens, logs[:, 0])
+        batch = replace(batch, student_entropy=self.measured.student_entropy[tokens])
         sampled = logs.gather(-1, batch.ids.view(-1, 1, 1).expand(-1, group.slots, 1)).squeeze(-1)
         expected = logs.new_empty(len(logs), group.prob_slots, group.slots)
         zeros = logs.new_zeros(4, len(logs))
@@ -267,7 +282,7 @@ class ChunkedLoss:
         else:
             torch.exp(logs[:, : group.prob_slots], out=probs)
         expected_log_probs(probs, logs, expected)
-        tempered_gradient, gradient = self._temper_base_kl(chunk, part), None
+        reshaped_gradient, gradient = self._reshape_base_kl(chunk, part), None
         if group.distilled and self.plan.support == "sampled":
             self._add_sampled_surrogate(chunk, part)
         elif group.target_slot is not None and self.plan.support == "full":
@@ -280,33 +295,36 @@ class ChunkedLoss:
         factor_of_p = -chunk.d_logprob[part]
         if chunk.support is not None:
             factor_of_p = factor_of_p - chunk.support[1][part].sum(-1)
-        if chunk.d_base_kl is not None and tempered_gradient is None:
+        if chunk.d_base_kl is not None and reshaped_gradient is None:
             factor_of_p = factor_of_p + chunk.d_base_kl[part]
         logit_gradient(logs, probs, factor_of_p, chunk.d_divergence[part], gradient, group.target_slot)
-        if tempered_gradient is not None:
-            logs[:, 0].add_(tempered_gradient)
+        if reshaped_gradient is not None:
+            logs[:, 0].add_(reshaped_gradient)
         elif chunk.d_base_kl is not None:
             # KL(base‖student) has the gradient p − p_base; the p is in `factor_of_p`.
             logs[:, 0].addcmul_(probs[:, group.base_slot], chunk.d_base_kl[part].unsqueeze(-1), value=-1)
 
-    def _temper_base_kl(self, chunk: Chunk, part: slice) -> Tensor | None:
-        """Measure T²·KL(base‖student) at the reference's temperature T, and return its gradient [n, V] in the logits.
+    def _reshape_base_kl(self, chunk: Chunk, part: slice) -> Tensor | None:
+        """Measure a KL to the base at a temperature T or without the token itself, and return its gradient [n, V].
 
-        With p_T = softmax(z / T), the gradient of KL in z is (p_T − base_T) / T, so that of T²·KL is T·(p_T − base_T).
+        With p_T = softmax(z / T), the gradient of KL(base‖student) in the logits z is (p_T − base_T) / T, so that of
+        T²·KL is T·(p_T − base_T). A token that is left out has the probability 0 on both sides.
 
         Returns:
-            None if T is 1 or no gradient is wanted.
+            None if the KL is the plain one or no gradient is wanted.
         """
-        temperature, base_slot = self.objective.reference_temperature, chunk.group.base_slot
-        if self.plan.reference != "forward_kl" or base_slot is None or temperature == 1:
+        base_slot, objective = chunk.group.base_slot, self.objective
+        is_plain = objective.reference_temperature == 1 and not objective.reference_without_token
+        if self.plan.reference != "forward_kl" or base_slot is None or is_plain:
             return None
-        student, base = (log_softmax(chunk.logs[part, slot], temperature) for slot in (0, base_slot))
-        if chunk.tempered_base_kl is None:
-            chunk.tempered_base_kl = chunk.d_logprob.new_zeros(len(chunk.logs))
-        chunk.tempered_base_kl[part] = temperature**2 * kl(base, student)
+        ids = chunk.batch.ids[part]
+        base, student = (reference_form(chunk.logs[part, slot], ids, objective) for slot in (base_slot, 0))
+        if chunk.reshaped_base_kl is None:
+            chunk.reshaped_base_kl = chunk.d_logprob.new_zeros(len(chunk.logs))
+        chunk.reshaped_base_kl[part] = reference_divergence(base, student, ids, objective)
         if chunk.d_base_kl is None:
             return None
-        return (temperature * chunk.d_base_kl[part]).unsqueeze(-1) * (student.exp() - base.exp())
+        return (objective.reference_temperature * chunk.d_base_kl[part]).unsqueeze(-1) * (student.exp() - base.exp())
 
     def _add_sampled_surrogate(self, chunk: Chunk, part: slice) -> None:
         """The single-token estimate of the reverse KL, see `sampled_surrogate`, and its derivative."""
@@ -338,8 +356,8 @@ class ChunkedLoss:
         elif self.plan.reference == "forward_kl" and group.base_slot is not None:
             base_kl = expected[:, group.base_slot, group.base_slot] - expected[:, group.base_slot, 0]
             measured.base_kl[tokens] = base_kl
-            tempered = chunk.tempered_base_kl
-            measured.tempered_base_kl[tokens] = base_kl if tempered is None else tempered
+            reshaped = chunk.reshaped_base_kl
+            measured.trained_base_kl[tokens] = base_kl if reshaped is None else reshaped
 
     # --- 6. Gradients ---------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ The measurements are N numbers each, so they are kept for all tokens. When the l
 own functions reduce them. A loss that averages over rows is therefore exact, however the rows were cut.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import torch
@@ -28,6 +28,8 @@ class TokenMeasurements:
     teacher_kl: Tensor
     """KL(student‖teacher), whatever the divergence that is trained on."""
     teacher_entropy: Tensor
+    student_entropy: Tensor
+    """Over the student's most likely entries, if weights depend on it."""
     agreed: Tensor
     """1 if student and teacher have the same most likely token."""
     divergence: Tensor
@@ -36,8 +38,9 @@ class TokenMeasurements:
     """The share of the divergence's summands that the objective's `clip` changes."""
     base_kl: Tensor
     """KL(base‖student)."""
-    tempered_base_kl: Tensor
-    """The same at the objective's `reference_temperature` T, times T²: the value that is trained on."""
+    trained_base_kl: Tensor
+    """The same in the objective's form, at its temperature and perhaps without the token: the value that is trained
+    on."""
 
     @classmethod
     def zeros(cls, like: Tensor, tokens: int, dtype: torch.dtype) -> Self:
@@ -49,6 +52,7 @@ def reduce(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss, a scalar, and the statistics of `holdfast.objective.loss.loss_and_statistics`."""
     objective = plan.objective
+    batch = replace(batch, student_entropy=measured.student_entropy)
     terms = sampled_terms(measured.logprobs, batch, objective)
     token_loss = terms.loss + terms.div * measured.divergence
     statistics = {"entropy_sum": measured.entropy.sum(), **terms.statistics}
@@ -69,7 +73,7 @@ def reduce(
         token_loss = token_loss + loss
         statistics |= numbers
     elif plan.reference == "forward_kl":
-        token_loss = token_loss + objective.reference_kl * batch.base_kl * measured.tempered_base_kl
+        token_loss = token_loss + objective.reference_kl * batch.base_kl * measured.trained_base_kl
         statistics |= {
             "anchored_tokens": (batch.base_kl != 0).sum(),
             "base_forward_kl_sum": measured.base_kl.sum(),

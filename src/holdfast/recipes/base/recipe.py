@@ -117,6 +117,12 @@ class Recipe(BaseModel):
         samples = "base" in (rollouts.source, rollouts.replay_source)
         return restarts or self.objective().asks_base or samples or writes
 
+    def is_taught(self) -> bool:
+        """Whether there is a teacher that supervises: not one that only anchors, scores samples or writes replays."""
+        rollouts = self.rollouts()
+        only_helps = rollouts.replay_source == "teacher" or rollouts.scored_from_stage > 0
+        return self.teacher() is not None and self.objective().reference == "base" and not only_helps
+
     def signal(self) -> str:
         """The signal of every token in words."""
         return wiring.signal_in_words(self.teacher(), self.objective())

@@ -1,12 +1,12 @@
 """Controllers: each sets one setting of a recipe before every optimizer step.
 
-A recipe lists them in `Recipe.controllers`. Every stage starts with fresh ones. They see the metrics of a step, never a
-gradient, and every checkpoint holds their state.
+A recipe lists them in `Recipe.controllers`. Every stage starts with fresh ones, except for those that last. They see
+the metrics of a step, never a gradient, and every checkpoint holds their state.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 
 class Moment(NamedTuple):
@@ -27,7 +27,12 @@ class Controller:
     """Sets one number. `value` is called before every optimizer step, `see` after it.
 
     `value` must not change the controller: it is called again for a step that was interrupted. Only `see` may.
+
+    Class attributes:
+        lasts: it is not replaced at the start of a stage, but keeps its state through the whole run.
     """
+
+    lasts: ClassVar[bool] = False
 
     def value(self, moment: Moment) -> float:
         """The setting's value for the next step."""
@@ -80,6 +85,33 @@ class Until(Controller):
     def value(self, moment: Moment) -> float:
         steps = self.steps * moment.steps if self.of_stage else self.steps
         return self.before if moment.step < steps else self.after
+
+
+@dataclass
+class LastSeen(Controller):
+    """The latest value of a metric, in this stage or an earlier one; `before` until there is one.
+
+    With a recipe that updates the value whenever it annotates rows, this is a state of the recipe that lasts for the
+    whole run.
+    """
+
+    metric: str
+    before: float
+    seen: float | None = None
+
+    lasts: ClassVar[bool] = True
+
+    def value(self, moment: Moment) -> float:
+        return self.before if self.seen is None else self.seen
+
+    def see(self, numbers: Mapping[str, Any]) -> None:
+        self.seen = float(numbers[self.metric])
+
+    def state(self) -> dict[str, Any]:
+        return {"seen": self.seen}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.seen = state["seen"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

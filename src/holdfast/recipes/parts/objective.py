@@ -90,28 +90,60 @@ class PolicyGradient:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenWeight:
-    """The weight of cross-entropy at a token y: w = sg(p(y)^(1−s) · q(y)^s), p the student and q the teacher.
+    """The weight of cross-entropy at a token y: w = sg(max((p(y)^(1−s) · q(y)^s)^(1/τ), least)), p the student and q
+    the teacher.
 
     s = 0 weights by the student's own probability (DFT, arXiv 2508.05629). s = ½ is the geometric mean with a teacher
     that sees more (SORT, arXiv 2605.11505). For rows without a teacher, q is p.
 
     Args:
         teacher_share: s, from 0 to 1; 0 needs no teacher.
+        tau: τ. `median` measures it before every optimizer step: the median over the step's rows of their mean NLL
+            (TALR, arXiv 2509.20758). That takes one more forward pass.
+        least: the smallest weight.
         rising_only: tokens that the teacher does not find more probable have weight 0.
         normalized: divide by the row's mean weight. Weights then say which tokens count, not how much the row counts.
     """
 
     teacher_share: float = 0.0
+    tau: float | Literal["median"] = 1.0
+    least: float = 0.0
     rising_only: bool = False
     normalized: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.teacher_share <= 1:
             raise ValueError(f"teacher_share is {self.teacher_share:g}; it must be from 0 to 1")
+        if self.tau != "median" and self.tau <= 0:
+            raise ValueError(f"tau is {self.tau:g}; it divides log-probabilities and must be above 0")
+        if not 0 <= self.least < 1:
+            raise ValueError(f"the least weight is {self.least:g}; it must be from 0 to below 1, where all weights end")
 
     @property
     def asks_teacher(self) -> bool:
         return self.teacher_share > 0 or self.rising_only
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntropyWeight:
+    """The weight of cross-entropy at a token: w = sg((H / scale)^exponent), H the entropy of the student's next-token
+    distribution, renormalized on its `top_k` most likely entries (EAFT, arXiv 2601.02151).
+
+    A token that contradicts a certain student has a small weight. Weights can be above 1: H is at most log(top_k).
+
+    Args:
+        scale: in nats.
+    """
+
+    top_k: int = 20
+    scale: float = 3.0
+    exponent: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.top_k < 2:
+            raise ValueError("the entropy of one renormalized entry is always 0; set top_k to 2 or more")
+        if self.scale <= 0 or self.exponent <= 0:
+            raise ValueError("the scale and the exponent of an entropy weight must be above 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +184,8 @@ class Objective:
         target_weight: for a geometric target, the teacher's exponent λ. 1 is the teacher; above 1 is beyond it.
         target_fraction: for a partial target, the fraction of the teacher's improvement, in (0, 1].
         clip_at: in nats; 0.05 is OPSD's for `entry`.
-        token_weight: weight of cross-entropy; None for 1.
+        token_weight: weight of cross-entropy by the token's probability; None for 1.
+        entropy_weight: weight of cross-entropy by the student's entropy, which multiplies `token_weight`; None for 1.
         divergence_weight: weight of the divergence; None for 1.
         importance_cap: cap of each of the two factors of the correction. At least 1: a lower cap would scale down
             every token's loss, corrected or not, once per factor.
@@ -163,6 +196,8 @@ class Objective:
             d = log base − log student. forward_kl is KL(base‖student) over the vocabulary.
         reference_temperature: T of `forward_kl`: T² KL(softmax(z_base/T)‖softmax(z/T)), z the logits after the
             temperature (LwF).
+        reference_without_token: leave the row's own token out of both distributions of `forward_kl`, and renormalize
+            them (TMKL, arXiv 2605.29498). The KL then leaves that token's probability to the other components.
         reference: the model of the KL to the base: the base, or the recipe's teacher with the student's prompt.
     """
 
@@ -181,6 +216,7 @@ class Objective:
     clip_at: float = 0.05
     aggregation: Aggregation = "sequence_mean"
     token_weight: TokenWeight | None = None
+    entropy_weight: EntropyWeight | None = None
     divergence_weight: DivergenceWeight | None = None
     policy_gradient: PolicyGradient | None = None
     importance: ImportanceLevel = "none"
@@ -190,6 +226,7 @@ class Objective:
     reference_kl: float = 0.0
     reference_kl_form: Literal["k3", "k2", "forward_kl"] = "k3"
     reference_temperature: float = 1.0
+    reference_without_token: bool = False
     reference: Literal["base", "teacher"] = "base"
 
     def __post_init__(self) -> None:
@@ -271,6 +308,11 @@ class Objective:
         if self.reference_temperature != 1 and self.reference_kl_form != "forward_kl":
             raise ValueError(
                 f"reference_temperature needs reference_kl_form: forward_kl, not {self.reference_kl_form}; leave it out"
+            )
+        if self.reference_without_token and self.reference_kl_form != "forward_kl":
+            raise ValueError(
+                f"reference_without_token needs reference_kl_form: forward_kl, not {self.reference_kl_form}; "
+                "leave it out"
             )
         if self.reference == "teacher" and self.anchor == "base":
             raise ValueError("anchor: base and reference: teacher name two models for the base; set only one of them")

@@ -50,4 +50,24 @@ class OrthogonalPenalty:
         return f"an adapter per stage; {self.strength:g}·Σ‖A_k A_tᵀ‖₁ over earlier ones{norm}"
 
 
-PenaltySpec = FisherPenalty | OrthogonalPenalty
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MovementPenalty:
+    """strength · Σ_W 1/|S_W| Σ_{i∈S_W} |θ_i − θ_prev,i| over weight tensors W (CPO, arXiv 2607.04364).
+
+    θ_prev are the weights at the stage's start. S_W are the protected entries of a tensor. After every stage those that
+    the stage has moved most join it: the largest |θ_i − θ_prev,i|, ⌊share · size of W⌋ of them, and no entry that has
+    not moved. In the first stage nothing is protected. With LoRA, θ are the adapter's factors.
+    """
+
+    strength: float
+    share: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise ValueError(f"the share of protected weights is {self.share:g}; it must be above 0 and at most 1")
+
+    def in_words(self) -> str:
+        return f"{self.strength:g}·mean|θ − θ_prev| over each tensor's {self.share:.0%} that earlier stages moved most"
+
+
+PenaltySpec = FisherPenalty | OrthogonalPenalty | MovementPenalty

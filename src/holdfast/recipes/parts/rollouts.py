@@ -59,10 +59,14 @@ class RolloutSpec:
         replay_ratio: replayed prompts of earlier stages' tasks, per prompt of the stage. They have groups of their own,
             with demonstrations or with new samples, as the stage has.
         replay_buffer_size: examples of each earlier task that can be replayed; None for all.
-        replay_source: `own`: rows as the stage's. `base`, with demonstrations: samples of the frozen base for the
-            replayed prompts, drawn anew each time.
-        replay_prompts: with replay_source `base`, a file of prompts to replay instead of earlier tasks' prompts, from
-            the first stage on.
+        replay_source: `own`: rows as the stage's. `base` or `teacher`, with demonstrations: samples of the frozen base
+            or of the recipe's teacher for the replayed prompts, drawn anew each time. The teacher sees the student's
+            prompt, and the prompt's own task judges its samples.
+        replay_generations: with replay_source `teacher`, samples per replayed prompt.
+        replay_prompts: with replay_source `base`, a file of prompts, or `lab:NAME`, to replay instead of earlier tasks'
+            prompts, from the first stage on.
+        scored_from_stage: the stage from which on the teacher scores samples, with the student's prompt, before they
+            are annotated (`Row.teacher_logprobs`); 0 for never.
         rewriting: with demonstrations, how they are rewritten before the stage; None to take them as they are.
     """
 
@@ -79,9 +83,11 @@ class RolloutSpec:
     revision: Revision | None = None
     replay_ratio: float = 0.0
     replay_buffer_size: int | None = None
-    replay_source: Literal["own", "base"] = "own"
+    replay_source: Literal["own", "base", "teacher"] = "own"
+    replay_generations: int = 1
     replay_prompts: str | None = None
     rewriting: Rewriting | None = None
+    scored_from_stage: int = 0
 
     def __post_init__(self) -> None:
         if self.temperature <= 0:
@@ -98,8 +104,12 @@ class RolloutSpec:
             raise ValueError(f"demonstration_share is {self.demonstration_share:g}; it must be above 0 and at most 1")
         if self.replay_ratio and (self.source == "base" or self.num_iterations > 1):
             raise ValueError("replay_ratio works with neither samples of the base nor num_iterations above 1")
-        if self.replay_source == "base" and self.source != "demonstrations":
-            raise ValueError("replay_source: base is for rows that are demonstrations; leave it out")
+        if self.replay_source != "own" and self.source != "demonstrations":
+            raise ValueError(f"replay_source: {self.replay_source} is for rows that are demonstrations; leave it out")
+        if self.replay_generations > 1 and self.replay_source != "teacher":
+            raise ValueError("replay_generations is for replay_source: teacher; leave it out")
+        if self.scored_from_stage and self.source != "student":
+            raise ValueError("scored_from_stage needs samples of the student; leave it out")
         if self.replay_prompts is not None and self.replay_source != "base":
             raise ValueError("a file of prompts has no demonstrations to replay; set replay_source: base")
 

@@ -72,7 +72,7 @@ def check_run(
 
 def _checked(run: Run, config: RunConfig, items: int, directory: Path) -> dict[str, Any]:
     before, config = config, run.config
-    is_taught = run.teacher is not None and config.recipe.objective().reference == "base"
+    is_taught = config.recipe.is_taught()
     needed = items if is_taught or learns_from_rewards(config.recipe) else 1
     trials = [try_batches(run, number, needed) for number in range(1, len(run.tasks) + 1)]
     results: dict[str, Any] = {
