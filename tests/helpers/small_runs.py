@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,11 @@ def by_letters(example: Example, completion: str) -> Verdict:
     """A reward that a random model earns about half of the time."""
     good = sum(map(ord, completion)) % 2 == 0
     return Verdict(float(good), feedback="" if good else "the letters do not add up")
+
+
+def by_likeness(example: Example, completion: str) -> Verdict:
+    """How like the demonstration the answer is, from 0 to 1: imitation raises it step by step."""
+    return Verdict(SequenceMatcher(None, example.demonstration or "", completion).ratio())
 
 
 def always_wrong(example: Example, completion: str) -> Verdict:

@@ -307,7 +307,7 @@ def run_inputs(
     stages: int | None = None,
     status: str | None = None,
     steps: int = 40,
-    probe_steps: int = 10,
+    probe_steps: int = 2,
     n: int = 600,
     samples: int = 2,
     measures: bool = True,

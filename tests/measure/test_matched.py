@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import isotonic_regression
 
-from holdfast.measure.matched import compare_matched, first_crossing
+from holdfast.measure.matched import compare_matched, first_crossing, rising
 from summary_factory import PROFILES, TASKS, make_comparison, make_run
 
 
@@ -34,34 +35,82 @@ def run(
     }
 
 
-GREEDY = [(0.1, 1.0), (0.5, 0.8), (0.9, 0.4)]
-GENTLE = [(0.1, 1.0), (0.3, 0.98), (0.7, 0.9)]
+GREEDY = [(0.1, 1.0), (0.24, 0.98), (0.38, 0.95), (0.52, 0.9), (0.66, 0.8), (0.8, 0.6), (0.9, 0.4)]
+GENTLE = [(0.1, 1.0), (0.2, 0.99), (0.3, 0.98), (0.4, 0.96), (0.5, 0.94), (0.6, 0.9)]
 
 
 def test_the_worked_example() -> None:
-    # s* = .7: greedy reaches it half-way between .5 and .9, where .8 → .4 reads .6; gentle reaches it at its end.
+    # The lower best score is .6, so they are matched at .1 + .9 × .5 = .55. Greedy crosses it 3/14 of the way from
+    # .52 to .66, where .9 → .8 reads .8786; gentle half-way from .5 to .6, where .94 → .9 reads .92.
     entry = compare_matched("greedy", "gentle", [(run(GREEDY), run(GENTLE))])
     assert entry["method"] == "interpolated"
-    assert entry["matched_score"] == pytest.approx(0.7)
-    assert (entry["loss_a"], entry["loss_b"]) == (pytest.approx(0.4), pytest.approx(0.1))
-    assert entry["difference"] == pytest.approx(0.3)
+    assert entry["matched_score"] == pytest.approx(0.55)
+    assert (entry["loss_a"], entry["loss_b"]) == (pytest.approx(0.1 + 0.3 / 14), pytest.approx(0.08))
+    assert entry["difference"] == pytest.approx(0.02 + 0.3 / 14)
+    assert entry["bounds"] == {
+        "a": pytest.approx([0.1, 0.2]),
+        "b": pytest.approx([0.06, 0.1]),
+        "difference": pytest.approx([0.0, 0.14]),
+    }
+    assert entry["within_stage"]["bounds"] == entry["bounds"]
     assert (entry["ci95"], entry["p"], entry["n"]) == (None, None, 1)
     end = entry["end_of_stage"]
     assert (end["loss_a"], end["loss_b"], end["new_task_gap"]) == (
         pytest.approx(0.6),
         pytest.approx(0.1),
-        pytest.approx(0.2),
+        pytest.approx(0.3),
     )
-    assert (entry["stages_used"], entry["stages_skipped"]) == (1, 0)
+    assert (entry["stages_used"], entry["stages_skipped"], entry["stages_too_wide"]) == (1, 0, 0)
+    (stage,) = entry["stages"]
+    assert (stage["n"], stage["gap_a"], stage["gap_b"]) == (1, pytest.approx(0.14), pytest.approx(0.1))
 
 
 def test_swapping_the_two_changes_the_sign_only() -> None:
-    pairs = [(run(GREEDY), run(GENTLE)), (run(GREEDY), run([(0.1, 1.0), (0.4, 0.9), (0.8, 0.7)]))]
+    pairs = [(run(GREEDY), run(GENTLE)), (run(GREEDY), run([*GENTLE[:4], (0.5, 0.9), (0.62, 0.7)]))]
     ab = compare_matched("a", "b", pairs)
     ba = compare_matched("b", "a", [(y, x) for x, y in pairs])
     assert ba["difference"] == pytest.approx(-ab["difference"])
     assert ba["p"] == pytest.approx(ab["p"])
     assert ba["matched_score"] == pytest.approx(ab["matched_score"])
+    assert ba["bounds"]["difference"] == pytest.approx([-x for x in reversed(ab["bounds"]["difference"])])
+
+
+def test_a_match_across_a_wide_gap_is_refused() -> None:
+    """Between .1 and .9 a loss of .4 says nothing about the loss at .55."""
+    jump = [(0.1, 1.0), (0.9, 0.6), (0.92, 0.58)]
+    for pair, sign in (((run(jump), run(GENTLE)), 1), ((run(GENTLE), run(jump)), -1)):
+        entry = compare_matched("a", "b", [pair])
+        assert (entry["difference"], entry["matched_score"], entry["bounds"]) == (None, None, None)
+        assert (entry["stages_used"], entry["stages_skipped"], entry["stages_too_wide"]) == (0, 1, 1)
+        assert entry["end_of_stage"]["difference"] == pytest.approx(sign * 0.32)
+    # The jump is harmless if the match is elsewhere.
+    late = [*GENTLE, (0.9, 0.5)]
+    assert compare_matched("a", "b", [(run(late), run(GENTLE))])["stages_too_wide"] == 0
+
+
+def test_points_that_fall_back_are_pooled() -> None:
+    points = [{"new": x, "old": y} for x, y in [(0.1, 1.0), (0.4, 0.9), (0.2, 0.8), (0.5, 0.6), (0.5, 0.5)]]
+    assert rising(points, "new", ["old"]) == [
+        {"new": 0.1, "old": 1.0},
+        {"new": pytest.approx(0.3), "old": pytest.approx(0.85)},
+        {"new": 0.5, "old": pytest.approx(0.55)},
+    ]
+
+
+def test_what_is_lost_after_the_best_score_is_no_part_of_learning() -> None:
+    fallen = [*GENTLE, (0.4, 0.2), (0.1, 0.1)]
+    assert compare_matched("a", "b", [(run(fallen), run(GENTLE))])["difference"] == pytest.approx(0.0)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_levels_are_the_isotonic_regression_up_to_the_last_good_point(scores: list[float]) -> None:
+    """scipy's, an independent implementation, gives each point its pool's mean."""
+    levels = [level["new"] for level in rising([{"new": s, "old": s} for s in scores], "new", ["old"])]
+    last = max(i for i, s in enumerate(scores) if s >= max(scores) - 0.15)
+    expected = isotonic_regression(scores[: last + 1]).x
+    assert levels == sorted(levels)
+    assert all(min(abs(level - x) for level in levels) < 1e-9 for x in expected)
+    assert all(min(abs(level - x) for x in expected) < 1e-9 for level in levels)
 
 
 def test_without_probes_the_end_points_stand_and_are_called_so() -> None:
@@ -69,7 +118,7 @@ def test_without_probes_the_end_points_stand_and_are_called_so() -> None:
     assert entry["method"] == "end points"
     assert entry["difference"] == pytest.approx(0.5)
     assert entry["matched_score"] is None
-    assert entry["within_stage"] is None
+    assert entry["within_stage"] is entry["bounds"] is None
 
 
 def test_a_recipe_that_never_rises_cannot_be_matched() -> None:
@@ -81,20 +130,25 @@ def test_a_recipe_that_never_rises_cannot_be_matched() -> None:
 
 def test_a_later_stage_counts_what_earlier_ones_lost_and_tells_it_apart() -> None:
     def two_stages(middle: float) -> Any:
-        summary = run([(0.1, 1.0), (0.5, 0.9), (0.9, 0.7)], second=(0.8, 0.6, 0.5))
-        scores = [{"next": 0.0, "new": 0.9, "old": 0.7}, {"next": 0.4, "new": middle, "old": 0.6}]
-        scores.append({"next": 0.8, "new": 0.6, "old": 0.5})
-        summary["probes"] += [{"stage": 2, "step": 10 * i, "scores": s} for i, s in enumerate(scores)]
+        summary = run([(0.1, 1.0), (0.2, 0.9), (0.3, 0.9), (0.4, 0.7)], second=(0.4, 0.2, 0.5))
+        # Rises to .4 in steps of .1. The match is at .9 × .4 = .36, six tenths of the way from .3 to .4.
+        scores = [(0.0, 0.4, 0.7), (0.1, middle, 0.65), (0.2, middle, 0.65), (0.3, 0.3, 0.6), (0.4, 0.2, 0.5)]
+        summary["probes"] += [
+            {"stage": 2, "step": 10 * i, "scores": {"next": a, "new": b, "old": c}}
+            for i, (a, b, c) in enumerate(scores)
+        ]
         return summary
 
-    # Stage 1, both at .9: lost .3 of the suite. Stage 2, both at .8: new fell .9 → .6 and the suite 1.0 → .5; of the
-    # mean loss .4, the stage itself took (.3 + .2) / 2.
-    entry = compare_matched("a", "b", [(two_stages(0.8), two_stages(0.7))])
+    # Stage 1 at .1 + .9 × .3 = .37, seven tenths of the way from .3 to .4: .1 + .7 × .2 lost of the suite. Stage 2:
+    # within it, (.1 + .1) / 2 are lost at .3 and (.2 + .2) / 2 at .4, and (0 + .3) / 2 were lost before.
+    entry = compare_matched("a", "b", [(two_stages(0.4), two_stages(0.35))])
     first, second = entry["stages"]
-    assert (first["loss_a"], first["within_a"]) == (pytest.approx(0.3), pytest.approx(0.3))
-    assert (second["loss_a"], second["within_a"]) == (pytest.approx(0.4), pytest.approx(0.25))
-    assert entry["loss_a"] == pytest.approx((0.3 + 0.4) / 2)
-    assert entry["within_stage"]["loss_a"] == pytest.approx((0.3 + 0.25) / 2)
+    assert (first["loss_a"], first["within_a"]) == (pytest.approx(0.24), pytest.approx(0.24))
+    assert (second["loss_a"], second["within_a"]) == (pytest.approx(0.15 + 0.16), pytest.approx(0.16))
+    assert entry["loss_a"] == pytest.approx((0.24 + 0.31) / 2)
+    assert entry["within_stage"]["loss_a"] == pytest.approx((0.24 + 0.16) / 2)
+    assert entry["bounds"]["a"] == pytest.approx([(0.1 + 0.25) / 2, (0.3 + 0.35) / 2])
+    assert entry["within_stage"]["bounds"]["a"] == pytest.approx([(0.1 + 0.1) / 2, (0.3 + 0.2) / 2])
     assert entry["difference"] == pytest.approx(0.0)
 
 

@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from holdfast.measure.statistics import (
+    Difference,
     holm,
     largest_margin,
     mean_interval,
     paired_difference,
+    score_error,
     score_interval,
     wilson_interval,
 )
@@ -36,20 +38,54 @@ def test_an_interval_holds_the_mean_and_stays_within_the_scale(rewards: list[flo
     assert math.fsum(rewards) / len(rewards) - 1e-12 <= high <= 1
 
 
-def test_graded_rewards_get_a_t_interval_cut_to_the_scale() -> None:
-    rewards = [0.2, 0.5, 0.5, 1.0, 0.3]
-    expected = stats.ttest_1samp(rewards, 0).confidence_interval(0.95)
+def test_graded_rewards_get_a_t_interval_of_two_rewards_more_cut_to_the_scale() -> None:
+    rewards = [0.2, 0.5, 0.5, 1.0, 0.3] * 4
+    expected = stats.ttest_1samp([*rewards, 0, 1], 0).confidence_interval(0.95)
     assert score_interval(rewards) == pytest.approx((expected.low, expected.high))
     assert score_interval([0.9, 1.0, 1.0])[1] == 1.0
 
 
 def test_equal_graded_rewards_are_not_called_certain() -> None:
-    assert score_interval([0.5] * 40) == pytest.approx(wilson_interval(0.5, 40))
+    low, high = score_interval([0.5] * 40)
+    assert (low + high) / 2 == pytest.approx(0.5)
+    assert high - low > 0.05
+
+
+@given(st.lists(st.sampled_from([0.1, 0.5, 0.9]), min_size=2, max_size=30), st.floats(0, 1e-6))
+def test_graded_intervals_have_no_jump(rewards: list[float], change: float) -> None:
+    assert score_interval([r + change for r in rewards]) == pytest.approx(score_interval(rewards), abs=1e-5)
+
+
+RARE = {
+    "98% right": ([1.0, 0.0, 0.5], [0.98, 0.005, 0.015]),
+    "97% right": ([1.0, 0.5, 0.0], [0.97, 0.02, 0.01]),
+    "near 0": ([0.0, 0.3, 1.0], [0.95, 0.03, 0.02]),
+    "one level": ([0.9, 0.0], [0.97, 0.03]),
+    "mixed": ([0.0, 0.5, 1.0], [0.4, 0.2, 0.4]),
+}
+
+
+@pytest.mark.parametrize("name", RARE)
+@pytest.mark.parametrize("n", [48, 96, 192])
+def test_intervals_of_graded_rewards_cover_the_mean(name: str, n: int) -> None:
+    """The t interval of the rewards alone covers 56% to 93% of the rare ones."""
+    values, shares = RARE[name]
+    drawn = np.random.default_rng(n).choice(values, p=shares, size=(1200, n))
+    truth = float(np.dot(values, shares))
+    covered = [low <= truth <= high for low, high in map(score_interval, drawn.tolist())]
+    assert np.mean(covered) > 0.925
 
 
 def test_of_nothing_nothing_is_known() -> None:
-    assert score_interval([]) == score_interval([0.3]) == wilson_interval(0.0, 0) == (0.0, 1.0)
+    assert score_interval([]) == wilson_interval(0.0, 0) == (0.0, 1.0)
+    assert score_interval([0.3]) == (0.0, 1.0)
     assert largest_margin(0) == largest_margin(1, graded=True) == 0.5
+
+
+@given(st.lists(unit, min_size=1, max_size=60))
+def test_no_graded_rewards_have_a_wider_interval_than_the_largest_margin(rewards: list[float]) -> None:
+    low, high = score_interval(rewards)
+    assert (high - low) / 2 <= largest_margin(len(rewards), graded=True) + 1e-12
 
 
 @given(n=st.integers(1, 3000), share=unit)
@@ -101,6 +137,64 @@ def test_paired_difference_where_a_t_test_has_no_answer() -> None:
     assert (nothing.difference, nothing.ci95, nothing.p) == (0.0, (0.0, 0.0), 1.0)
     with pytest.raises(ValueError, match="argument 2"):
         paired_difference([0.1, 0.2], [0.1])
+
+
+def test_equal_differences_have_an_interval_where_the_noise_of_items_is_known() -> None:
+    """By hand: variance .06² / 2, so the error of the mean is .06 / √6; t(2) is 4.303."""
+    found = paired_difference([0.2, 0.2, 0.2], [0.9, 0.9, 0.9], noise=0.06)
+    half = 4.30265 * 0.06 / 6**0.5
+    assert found.ci95 == pytest.approx((-0.7 - half, -0.7 + half), abs=1e-5)
+    assert found.p == pytest.approx(2 * stats.t.sf(0.7 / (0.06 / 6**0.5), 2))
+    assert found.p < 0.01
+    nothing = paired_difference([0.3] * 3, [0.3] * 3, noise=0.06)
+    assert nothing.p == 1
+    assert nothing.ci95 == pytest.approx((-half, half), abs=1e-5)
+    with pytest.raises(ValueError, match="standard deviation"):
+        paired_difference([0.1], [0.1], noise=-1.0)
+
+
+@given(
+    st.lists(st.floats(-1, 1), min_size=2, max_size=8),
+    st.floats(-1, 1),
+    st.floats(0.01, 0.2),
+    st.floats(0, 1e-9),
+)
+def test_a_difference_has_no_jump_where_its_spread_becomes_zero(
+    spread: list[float], mean: float, noise: float, scale: float
+) -> None:
+    zero = [0.0] * len(spread)
+    almost = paired_difference([mean + scale * s for s in spread], zero, noise)
+    equal = paired_difference([mean] * len(spread), zero, noise)
+    assert almost.ci95 == pytest.approx(equal.ci95, abs=1e-6)
+    assert almost.p == pytest.approx(equal.p, abs=1e-6)
+
+
+@given(st.lists(st.floats(-1, 1), min_size=3, max_size=12), st.floats(0.001, 0.3))
+def test_known_noise_widens_an_interval_and_less_so_with_more_pairs(values: list[float], noise: float) -> None:
+    zero = [0.0] * len(values)
+    plain, widened = paired_difference(values, zero), paired_difference(values, zero, noise)
+    assert widened.ci95 is not None
+    if plain.ci95 is not None:
+        assert widened.ci95[0] <= plain.ci95[0] <= plain.ci95[1] <= widened.ci95[1]
+    variance = [
+        n * (n - 1) * (_half(paired_difference(values[:1] * n, [0.0] * n, noise)) / t) ** 2 for n, t in T.items()
+    ]
+    assert variance == pytest.approx([noise**2] * len(T))
+
+
+T = {n: float(stats.t.ppf(0.975, n - 1)) for n in (3, 10)}
+
+
+def _half(found: Difference) -> float:
+    assert found.ci95 is not None
+    return (found.ci95[1] - found.ci95[0]) / 2
+
+
+@given(share=unit, n=st.integers(1, 500))
+def test_the_error_of_a_score_is_that_of_right_and_wrong_answers(share: float, n: int) -> None:
+    assert 0 < score_error(share, n) <= 0.5 / math.sqrt(n)
+    rewards = [1.0] * round(share * n) + [0.0] * (n - round(share * n))
+    assert score_error(float(np.mean(rewards)), n) == pytest.approx(np.std([*rewards, 0, 1]) / math.sqrt(n))
 
 
 def test_holm_worked_by_hand() -> None:

@@ -3,12 +3,15 @@
 import json
 import signal
 import warnings
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
@@ -24,16 +27,19 @@ from holdfast.evaluation.divergences import response_drift
 from holdfast.evaluation.drift import drift
 from holdfast.evaluation.drift.stages import drift_entry, tensors_to_decompose
 from holdfast.evaluation.embedding import Embedder
+from holdfast.evaluation.evaluator import Evaluator
 from holdfast.evaluation.sampled import load
 from holdfast.measure.answers import PromptSet
 from holdfast.measure.response import edit_distance
 from holdfast.model.base import Base
 from holdfast.model.load import load_policy
 from holdfast.stop import Stopped
+from holdfast.store.run_directory import RunDirectory
+from holdfast.stream.measuring import step_between
 from holdfast.stream.run import open_run
 from holdfast.summary.responses import artifact_entries, repetition_entries, response_entries, stage_record
 from holdfast.tasks.load import load_stream
-from small_runs import write_config
+from small_runs import assert_same, write_config
 from tiny_model import SAMPLE_TEXTS, build_tiny_model
 
 
@@ -162,7 +168,6 @@ def test_responses_are_those_of_the_command_on_the_same_prompts(small: tuple[Pat
 
 def test_greedy_answers_are_not_made_twice(small: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     """The comparison generates no greedy answers. It only adds the sampled answers for KL."""
-    from holdfast.evaluation.evaluator import Evaluator
     from holdfast.sampling.sampler import Sampler
 
     folder, _ = small
@@ -229,6 +234,92 @@ def test_probes_keep_the_answers_that_stages_compare(tmp_path: Path) -> None:
             assert {name: len(own) for name, own in probe["answers"].items()} == (
                 {f"plus-{task}": kept for task in range(probe["stage"])} if kept else {}
             )
+
+
+@given(
+    st.dictionaries(st.integers(1, 39), st.floats(0, 1), max_size=6),
+    st.sets(st.integers(1, 39)),
+    st.floats(0.01, 0.5),
+)
+def test_steps_are_halved_until_no_rise_is_too_large(probed: dict[int, float], kept: set[int], gap: float) -> None:
+    scores = {0: 0.1, 40: 0.9} | probed
+    kept = set(kept) - set(scores)
+    curve = lambda step: step / 40  # noqa: E731
+    while (step := step_between(scores, kept, gap)) is not None:
+        assert step in kept
+        kept.discard(step)
+        scores[step] = curve(step)
+    steps = sorted(scores)
+    for start, end in pairwise(steps):
+        best = max(scores[step] for step in steps if step <= start)
+        assert scores[end] - best <= gap or not any(start < step < end for step in kept)
+
+
+def test_the_middle_of_the_first_jump_is_probed_and_a_recovery_is_none() -> None:
+    assert step_between({0: 0.1, 10: 0.5, 20: 0.9}, range(1, 20), 0.1) == 5
+    assert step_between({0: 0.1, 10: 0.5}, {1, 2, 9}, 0.1) == 2
+    assert step_between({0: 0.5, 10: 0.1, 20: 0.55}, range(1, 20), 0.1) is None
+    assert step_between({0: 0.1, 10: 0.5}, {12}, 0.1) is None
+
+
+def _refined(folder: Path, steps: int = 10, **changes: Any) -> tuple[Path, list[dict[str, Any]]]:
+    """A run whose score jumps at step 6 of its first stage, and its probes."""
+    folder.mkdir()
+    settings = {"max_items": 3, "kl_items": 2, "samples": 0, "probe_steps": 8, "probe_items": 2, "probe_gap": 0.02}
+    train = {"steps": steps, "learning_rate": 3e-3, "save_steps": 5}
+    tasks = [
+        {"name": f"plus-{task}", "train": f"{task}.jsonl", "test_fraction": 0.25, "verifier": "small_runs:by_likeness"}
+        for task in range(2)
+    ]
+    evaluated = settings | {"score": "reward", "drift_weights": 0} | changes
+    path = write_config(folder, "grpo", recipe="sft", tasks=tasks, train=train, eval=evaluated)
+    holdfast.run(str(path), folder / "run")
+    return folder / "run", list(RunDirectory(folder / "run").records("probes.jsonl"))
+
+
+@pytest.mark.parametrize(("steps", "every", "refined"), [(10, 8, [4, 6, 5]), (7, 4, [5, 6]), (9, 20, [4, 6, 5])])
+def test_steps_between_two_probes_are_probed_where_the_score_jumps(
+    tmp_path: Path, steps: int, every: int, refined: list[int]
+) -> None:
+    """Within a stage and before its end. They give what a probe after every step gives, and change nothing else."""
+    run, probes = _refined(tmp_path / "a", steps, probe_steps=every)
+    whole, all_steps = _refined(tmp_path / "b", steps, probe_steps=1)
+    coarse, few = _refined(tmp_path / "c", steps, probe_steps=every, probe_gap=0)
+    known = {(p["stage"], p["step"]): p["scores"] for p in all_steps}
+    assert known[1, 5]["plus-0"] + 0.5 < known[1, 6]["plus-0"]
+    assert [p["step"] for p in probes if p.get("refines") and p["stage"] == 1] == refined
+    assert [p["step"] for p in few] == [p["step"] for p in probes if not p.get("refines")]
+    assert all(p["scores"] == known[p["stage"], p["step"]] for p in probes)
+    summary = json.loads((run / "summary.json").read_text())
+    shown = [p["step"] for p in summary["probes"] if p["stage"] == 1]
+    assert shown == sorted({0, *refined, *range(every, steps, every), steps})
+    models = [folder / "models/stage-2/model.safetensors" for folder in (run, whole, coarse)]
+    assert len({model.read_bytes() for model in models}) == 1
+    assert not (run / "kept-weights").exists()
+
+
+@pytest.mark.parametrize("place", [2, 3, 4])
+def test_a_run_that_is_stopped_between_two_probes_goes_on_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    """The weights of an earlier step are the current ones then. They must not be saved as those of the latest step."""
+    whole, _ = _refined(tmp_path / "whole")
+    probe, calls = Evaluator.probe, 0
+
+    def stopped(self: Evaluator, *sets: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == place:
+            raise Stopped(signal.SIGTERM)
+        return probe(self, *sets)
+
+    monkeypatch.setattr(Evaluator, "probe", stopped)
+    run = tmp_path / "run"
+    with pytest.raises(Stopped):
+        holdfast.run(str(tmp_path / "whole" / "config.yaml"), run)
+    assert [p["step"] for p in RunDirectory(run).records("probes.jsonl")] == [8, 4, 6, 5][: place - 1]
+    open_run(run).resume()
+    assert_same(whole, run)
 
 
 def _record(stage: int, texts: dict[str, list[str]], base: dict[str, list[str]]) -> dict[str, Any]:

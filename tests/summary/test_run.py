@@ -148,7 +148,7 @@ def test_few_steps_are_kept_as_they_are() -> None:
 
 
 def test_a_probed_stage_is_closed_by_its_ends_on_the_probes_items() -> None:
-    inputs = run_inputs("sft", n=300)
+    inputs = run_inputs("sft", n=300, probe_steps=10)
     probes = [p for p in summary_of(**inputs)["probes"] if p["stage"] == 2]
     assert [p["step"] for p in probes] == [0, 10, 20, 30, 40]
     assert [p["global_step"] for p in probes] == [40, 50, 60, 70, 80]

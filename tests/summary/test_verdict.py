@@ -41,7 +41,12 @@ def test_the_headline_states_the_matched_difference(two: dict[str, Any]) -> None
         f"at a matched new-task score (95% CI {points(low)} to {points(high)}, 3 runs)."
     )
     assert points(m["matched_score"]) in two["verdict"][1]
-    assert points(m["within_stage"]["difference"]) in two["verdict"][2]
+    assert two["verdict"][2] == (
+        "Forgetting at the two points around the match, on average: "
+        + " and ".join(" to ".join(points(x) for x in sorted(m["bounds"][s])) + f" of {m[s]}" for s in "ab")
+        + "."
+    )
+    assert points(m["within_stage"]["difference"]) in two["verdict"][3]
 
 
 def test_turning_the_difference_round_turns_the_sentence_round(entry: dict[str, Any]) -> None:
@@ -50,6 +55,35 @@ def test_turning_the_difference_round_turns_the_sentence_round(entry: dict[str, 
         "sdft forgot 12.3 points more of earlier skills than sft at a matched new-task score "
         "(95% CI 8.1 to 16.5, 3 runs)."
     )
+
+
+def test_a_difference_whose_sign_is_open_is_not_claimed(entry: dict[str, Any]) -> None:
+    entry.update(difference=0.05, ci95=[0.03, 0.07], p=0.001, p_holm=0.001)
+    entry["bounds"]["difference"] = [0.01, 0.09]
+    assert matched_sentence(entry).startswith("sft forgot 5.0 points more")
+    entry["bounds"]["difference"] = [-0.01, 0.11]
+    for ci95, p in (([0.03, 0.07], 0.001), (None, None)):
+        entry.update(ci95=ci95, p=p, p_holm=p)
+        sentence = matched_sentence(entry)
+        assert sentence.startswith("Inconclusive: no difference in forgetting was shown between sft and sdft")
+        assert "anywhere from -1.0 to 11.0 by where the losses lie between two probes" in sentence
+
+
+def test_stages_that_jump_over_the_match_are_counted(two: dict[str, Any]) -> None:
+    coarse = make_comparison(("sft", "sdft"), n=200, probe_steps=20)
+    (m,) = coarse["matched"]
+    assert (m["difference"], m["stages_used"], m["stages_too_wide"]) == (None, 0, 12)
+    assert (
+        "Forgetting could not be compared between sft and sdft: a score rose by more than 15.0 points between the two "
+        "probes around the match (lower `eval.probe_steps` or `eval.probe_gap`)."
+    ) in coarse["verdict"]
+    some = copy.deepcopy(two)
+    some["matched"][0].update(stages_used=9, stages_skipped=3, stages_too_wide=2)
+    assert any(
+        s.startswith("Stages that were not matched, because a score rose") and s.endswith(": 2 of 12 of sft and sdft.")
+        for s in comparison_verdict(some)
+    )
+    assert not any("not matched" in s for s in two["verdict"])
 
 
 def test_an_interval_with_zero_in_it_shows_nothing(entry: dict[str, Any]) -> None:

@@ -104,6 +104,10 @@ class EvalSettings(Settings):
     demonstrations; 0 switches both off."""
     probe_steps: int = Field(default=0, ge=0)
     """Steps between evaluations within a stage, on the tasks so far and the retention suites; 0 for none."""
+    probe_gap: float = Field(default=0.1, ge=0, le=1)
+    """If the score of the stage's task rises by more than this between two of these evaluations, steps in between are
+    evaluated as well, down to single steps. So recipes can be compared at a matched score. The run directory holds the
+    weights of the steps since the last evaluation. 0 switches it off."""
     probe_items: int = Field(default=128, ge=1)
     """Items of every set in these evaluations."""
     response_items: int = Field(default=32, ge=0)

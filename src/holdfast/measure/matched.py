@@ -1,10 +1,21 @@
 """Forgetting of two recipes at a matched new-task score.
 
 A recipe that learns less also forgets less, so end points alone cannot rank recipes. Here two runs with the same seed
-and task order are compared, stage by stage, at a score that both reached: s* is the lower of their two best scores on
-the stage's task. A run's trajectory is the evaluation before the stage, the probes within, and the evaluation after.
-Linear interpolation gives its first crossing of s*. There the loss of the earlier tasks and the retention suites is
-read off.
+and task order are compared, stage by stage, at a score that both reached. A run's trajectory is the evaluation before
+the stage, the probes within, and the evaluation after. At its first crossing of the matched score, the loss of the
+earlier tasks and the retention suites is read off.
+
+Three things would bias this, and each has its rule (`benchmarks/matched.py` measures what the rules achieve):
+
+- Wide gaps. Between two points the loss is interpolated linearly in the score, but it usually rises late. So the loss
+  of a run that crosses a wide gap, which is the faster learner, comes out too high. A stage is not matched if the score
+  rises by more than `WIDEST_GAP` between the two points around the match. Their two losses are reported next to the
+  interpolated one: the loss lies between them if score and loss move one way in between.
+- Noise of the scores. A first crossing picks upward errors, and those of the slower learner, which has many points
+  around the match. So the scores are first made to rise (isotonic regression over steps): points that fall back are
+  pooled with those before, scores and losses alike.
+- The top. The lower of the two best scores would be an upward error, too. So the matched score lies `SHARE` of the way
+  up to it from the higher start, where both runs have points on both sides.
 
 The mean over stages is one number per paired run, and the paired t test is over runs. So the unit of evidence is a run:
 stages within a run are averaged, never counted as independent. Seeds and task orders count equally.
@@ -17,14 +28,21 @@ Two losses are read at the match. They answer different questions:
   that has little left to lose looks cheap here.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from holdfast.measure.scores import Json, mean, scores_of
-from holdfast.measure.statistics import holm, paired_difference
+from holdfast.measure.statistics import holm, paired_difference, score_error
 
 ScoresBySet = Mapping[str, float]
+
+WIDEST_GAP = 0.15
+"""The largest rise of the new task's score between the two points around a match."""
+
+SHARE = 0.9
+"""Where the matched score lies between the higher start (0) and the lower best score (1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +55,8 @@ class Trajectory:
         before, after: scores of the full evaluations there. Probes may use fewer items.
         reference: the scores that losses are counted from: the base's for suites, those when learned for earlier tasks.
         probed: whether there are points within the stage.
+        items: how many items a point uses, by set. Sets whose number is not known are left out.
+        all_items: how many items a full evaluation uses.
     """
 
     task: str
@@ -45,25 +65,60 @@ class Trajectory:
     after: ScoresBySet
     reference: ScoresBySet
     probed: bool
+    items: Mapping[str, int]
+    all_items: Mapping[str, int]
 
     def new(self) -> list[float]:
         return [point[self.task] for point in self.points]
 
 
 @dataclass(frozen=True, slots=True)
+class LossAtMatch:
+    """The mean loss of one run at a matched score.
+
+    Args:
+        loss: interpolated.
+        below, above: at the two points around the match.
+        within_loss, within_below, within_above: the same, counted from the stage's start.
+        gap: by how much the score rises between the two points.
+        error: standard error of the loss, as `_error` gives it.
+    """
+
+    loss: float
+    below: float
+    above: float
+    within_loss: float
+    within_below: float
+    within_above: float
+    gap: float
+    error: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class LossAtEnd:
+    """The mean loss of one run at the end of a stage, its standard error, and the score of the stage's task there."""
+
+    loss: float
+    error: float | None
+    new_task: float
+
+
+@dataclass(frozen=True, slots=True)
 class StageMatch:
-    """Two runs in one stage. A positive loss means forgetting. Numbers at the match are None without a match."""
+    """Two runs in one stage. A positive loss means forgetting.
+
+    Args:
+        too_wide: a match was refused, because the score rises too far between the two points around it.
+        matched_score, a, b: None without a match.
+    """
 
     probed: bool
+    too_wide: bool
     matched_score: float | None
-    loss_a: float | None
-    loss_b: float | None
-    within_a: float | None
-    within_b: float | None
-    end_loss_a: float
-    end_loss_b: float
-    new_task_a: float
-    new_task_b: float
+    a: LossAtMatch | None
+    b: LossAtMatch | None
+    end_a: LossAtEnd
+    end_b: LossAtEnd
 
 
 def first_crossing(new: Sequence[float], target: float) -> tuple[int, float]:
@@ -93,49 +148,93 @@ def stage_trajectory(summary: Mapping[str, Any], stage: int) -> Trajectory | Non
     probes = sorted((p for p in summary["probes"] if p["stage"] == stage), key=lambda p: p["step"])
     points = [p["scores"] for p in probes if task in p["scores"]]
     probed = len(points) > 2
-    return Trajectory(task, points if probed else [before, after], before, after, reference, probed)
+    most = summary.get("probe_items") if probed else None
+    all_items = {s["name"]: s["n"] for s in summary["sets"] if "n" in s}
+    items = {name: min(n, most or n) for name, n in all_items.items()}
+    return Trajectory(task, points if probed else [before, after], before, after, reference, probed, items, all_items)
+
+
+def rising(points: Sequence[ScoresBySet], task: str, names: Sequence[str]) -> list[ScoresBySet]:
+    """A trajectory whose scores of the task rise strictly: its isotonic regression, one point per level.
+
+    Points that fall back are pooled with those before them (pool adjacent violators; Barlow et al. 1972), and every
+    set's score is their mean. What comes after the last point within `WIDEST_GAP` of the best score is left out: the
+    task is being lost there, and not learned.
+
+    Args:
+        names: the other sets.
+    """
+    scores = [point[task] for point in points]
+    last = max(i for i, score in enumerate(scores) if score >= max(scores) - WIDEST_GAP)
+    pools: list[list[ScoresBySet]] = []
+
+    def level(pool: Sequence[ScoresBySet], name: str = task) -> float:
+        return math.fsum(point[name] for point in pool) / len(pool)
+
+    for point in points[: last + 1]:
+        pools.append([point])
+        while len(pools) > 1 and level(pools[-2]) >= level(pools[-1]):
+            fallen = pools.pop()
+            pools[-1] += fallen
+    return [{name: level(pool, name) for name in (task, *names)} for pool in pools]
 
 
 def match_stage(a: Trajectory, b: Trajectory) -> StageMatch | None:
     """Compare two runs in one stage, on the earlier sets that every point of both has. None if there are none.
 
-    There is no match (None in its numbers) without probes, or if s* is not above both starting scores: a recipe that
-    learns nothing forgets nothing, which proves nothing.
+    There is no match (None in its numbers) without probes, if the lower best score is not above both starting scores (a
+    recipe that learns nothing forgets nothing, which proves nothing), or if a gap is too wide.
     """
     names = [n for n in a.reference if n in b.reference]
     names = [n for n in names if all(n in p for t in (a, b) for p in (*t.points, t.before, t.after))]
     if not names:
         return None
 
-    def lost(t: Trajectory, since: ScoresBySet, now: ScoresBySet) -> float:
-        return sum(since[n] - now[n] for n in names) / len(names)
-
-    target = min(max(a.new()), max(b.new()))
     probed = a.probed and b.probed
-    matched = probed and target > max(a.new()[0], b.new()[0])
-
-    def at_match(t: Trajectory) -> tuple[float | None, float | None]:
-        if not matched:
-            return None, None
-        i, share = first_crossing(t.new(), target)
-        around = [lost(t, t.points[0], t.points[k]) for k in (i, i + 1)]
-        within = around[0] + share * (around[1] - around[0])
-        # Probes use a part of the items, so within the stage they are compared only with each other.
-        return lost(t, t.reference, t.before) + within, within
-
-    (loss_a, within_a), (loss_b, within_b) = at_match(a), at_match(b)
+    target, at = None, None
+    if probed:
+        levels = [rising(t.points, t.task, names) for t in (a, b)]
+        start = max(own[0][a.task] for own in levels)
+        top = min(own[-1][a.task] for own in levels)
+        if top > start:
+            target = start + SHARE * (top - start)
+            at = [_at_match(t, own, target, names) for t, own in zip((a, b), levels, strict=True)]
+    too_wide = at is not None and max(each.gap for each in at) > WIDEST_GAP
+    left, right = at if at is not None and not too_wide else (None, None)
     return StageMatch(
         probed=probed,
-        matched_score=target if matched else None,
-        loss_a=loss_a,
-        loss_b=loss_b,
-        within_a=within_a,
-        within_b=within_b,
-        end_loss_a=lost(a, a.reference, a.after),
-        end_loss_b=lost(b, b.reference, b.after),
-        new_task_a=a.after[a.task],
-        new_task_b=b.after[b.task],
+        too_wide=too_wide,
+        matched_score=None if left is None else target,
+        a=left,
+        b=right,
+        end_a=_at_end(a, names),
+        end_b=_at_end(b, names),
     )
+
+
+def _at_end(t: Trajectory, names: Sequence[str]) -> LossAtEnd:
+    loss = sum(t.reference[n] - t.after[n] for n in names) / len(names)
+    return LossAtEnd(loss, _error(t.after, names, t.all_items), t.after[t.task])
+
+
+def _at_match(t: Trajectory, levels: Sequence[ScoresBySet], target: float, names: Sequence[str]) -> LossAtMatch:
+    """The losses where a run's rising trajectory crosses the target, which lies above its first level."""
+    i, share = first_crossing([level[t.task] for level in levels], target)
+    low, high = levels[i], levels[i + 1]
+    # Probes use a part of the items, so within the stage they are compared only with each other.
+    below, above = (sum(t.points[0][n] - level[n] for n in names) / len(names) for level in (low, high))
+    within = below + share * (above - below)
+    earlier = sum(t.reference[n] - t.before[n] for n in names) / len(names)
+    error = _error({n: low[n] + share * (high[n] - low[n]) for n in names}, names, t.items)
+    gap = high[t.task] - low[t.task]
+    return LossAtMatch(earlier + within, earlier + below, earlier + above, within, below, above, gap, error)
+
+
+def _error(scores: ScoresBySet, names: Sequence[str], items: Mapping[str, int]) -> float | None:
+    """Standard error of a mean of scores that the choice of items alone accounts for; None if a number is not known."""
+    if not all(n in items for n in names):
+        return None
+    return math.hypot(*(score_error(scores[n], items[n]) for n in names)) / len(names)
 
 
 def compare_matched(a: str, b: str, pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Json:
@@ -148,6 +247,8 @@ def compare_matched(a: str, b: str, pairs: Sequence[tuple[Mapping[str, Any], Map
     Returns:
         `method` is "interpolated", or "end points" if no stage of both has probes. With "end points", the losses are
         those at the end of each stage, unmatched, and `end_of_stage.new_task_gap` is the difference of new-task scores.
+        Interpolated losses have `bounds`: the losses at the points around the match, and the range in which the
+        difference lies, wherever the losses lie between these points.
     """
     runs: list[dict[int, StageMatch]] = []
     for left, right in pairs:
@@ -160,26 +261,20 @@ def compare_matched(a: str, b: str, pairs: Sequence[tuple[Mapping[str, Any], Map
     matches = [match for run in runs for match in run.values()]
     interpolated = not matches or any(match.probed for match in matches)
 
-    def per_run(field: str) -> list[float | None]:
-        return [mean(v for m in run.values() if (v := getattr(m, field)) is not None) for run in runs]
-
-    def losses(field_a: str, field_b: str) -> Json:
-        left, right = per_run(field_a), per_run(field_b)
-        return {"loss_a": _mean(left), "loss_b": _mean(right), **paired_difference(left, right).as_json()}
-
-    end = losses("end_loss_a", "end_loss_b")
-    new_a, new_b = _mean(per_run("new_task_a")), _mean(per_run("new_task_b"))
+    end = _losses(runs, "end_a", "end_b", "loss")
+    new_a, new_b = _mean(_per_run(runs, "end_a.new_task")), _mean(_per_run(runs, "end_b.new_task"))
     gap = None if new_a is None or new_b is None else new_a - new_b
     used = [m for m in matches if m.matched_score is not None] if interpolated else matches
     return {
         "a": a,
         "b": b,
         "method": "interpolated" if interpolated else "end points",
-        "matched_score": _mean(per_run("matched_score")) if interpolated else None,
+        "matched_score": _mean(_per_run(runs, "matched_score")) if interpolated else None,
         "stages_used": len(used),
         "stages_skipped": len(matches) - len(used),
-        **(losses("loss_a", "loss_b") if interpolated else end),
-        "within_stage": losses("within_a", "within_b") if interpolated else None,
+        "stages_too_wide": sum(m.too_wide for m in matches) if interpolated else 0,
+        **(_matched_losses(runs, "") if interpolated else {**end, "bounds": None}),
+        "within_stage": _matched_losses(runs, "within_") if interpolated else None,
         "end_of_stage": {**end, "new_task_a": new_a, "new_task_b": new_b, "new_task_gap": gap},
         "stages": [_stage_entry(stage, runs) for stage in sorted({s for run in runs for s in run})],
     }
@@ -193,11 +288,81 @@ def correct_family(entries: Sequence[Json]) -> None:
             entry["p_holm"] = p
 
 
-def _stage_entry(stage: int, runs: Sequence[Mapping[int, StageMatch]]) -> Json:
+def is_sign_open(entry: Mapping[str, Any]) -> bool:
+    """Whether the sign of a matched difference depends on where its losses lie between the points around the match."""
+    bounds = entry.get("bounds")
+    return bounds is not None and bounds["difference"][0] <= 0 <= bounds["difference"][1]
+
+
+_Runs = Sequence[Mapping[int, StageMatch]]
+
+
+def _matched_losses(runs: _Runs, kind: Literal["", "within_"]) -> Json:
+    """Losses at the match, compared over runs, with their bounds."""
+    compared = _losses(runs, "a", "b", f"{kind}loss")
+    if compared["difference"] is None:
+        return {**compared, "bounds": None}
+    ends_a, ends_b = (
+        [value for end in ("below", "above") if (value := _mean(_per_run(runs, f"{side}.{kind}{end}"))) is not None]
+        for side in ("a", "b")
+    )
+    difference = [min(ends_a) - max(ends_b), max(ends_a) - min(ends_b)]
+    return {**compared, "bounds": {"a": ends_a, "b": ends_b, "difference": difference}}
+
+
+def _losses(runs: _Runs, a: str, b: str, field: str) -> Json:
+    """A loss of two sides of the matches, compared over runs. The noise of a run's difference is that of its errors."""
+    left, right = (_per_run(runs, f"{side}.{field}") for side in (a, b))
+    compared = paired_difference(left, right, _noise(runs, a, b))
+    return {"loss_a": _mean(left), "loss_b": _mean(right), **compared.as_json()}
+
+
+def _noise(runs: _Runs, a: str, b: str) -> float | None:
+    """Standard deviation of one run's difference that the items alone account for; root mean square over runs.
+
+    None if a number of items is not known.
+    """
+    squares: list[float] = []
+    for run in runs:
+        sides = [side for m in run.values() for side in (getattr(m, a), getattr(m, b)) if side is not None]
+        if any(side.error is None for side in sides):
+            return None
+        if sides:
+            squares.append(math.fsum(side.error**2 for side in sides) / (len(sides) / 2) ** 2)
+    return math.sqrt(math.fsum(squares) / len(squares)) if squares else None
+
+
+def _number(match: StageMatch, field: str) -> float | None:
+    """A field of a match; "a.loss" is one of its first run. None if it is not defined."""
+    value: Any = match
+    for name in field.split("."):
+        value = None if value is None else getattr(value, name)
+    return value
+
+
+def _per_run(runs: _Runs, field: str) -> list[float | None]:
+    """A field's mean over each run's stages that define it."""
+    return [mean(v for m in run.values() if (v := _number(m, field)) is not None) for run in runs]
+
+
+_AT_MATCH = {"loss": "loss", "within": "within_loss", "gap": "gap"}
+_AT_END = {"end_loss": "loss", "new_task": "new_task"}
+_STAGE_FIELDS = {
+    "matched_score": "matched_score",
+    **{f"{name}_{side}": f"{side}.{field}" for name, field in _AT_MATCH.items() for side in ("a", "b")},
+    **{f"{name}_{side}": f"end_{side}.{field}" for name, field in _AT_END.items() for side in ("a", "b")},
+}
+"""Fields of a stage's entry, and where they are in a match."""
+
+
+def _stage_entry(stage: int, runs: _Runs) -> Json:
     """A stage's means over the runs that define a number. `n` counts the runs with a match."""
     here = [run[stage] for run in runs if stage in run]
-    numbers = {f.name: mean(v for m in here if (v := getattr(m, f.name)) is not None) for f in fields(StageMatch)[1:]}
-    return {"stage": stage, "n": sum(m.matched_score is not None for m in here), **numbers}
+    numbers = {
+        name: mean(v for m in here if (v := _number(m, field)) is not None) for name, field in _STAGE_FIELDS.items()
+    }
+    counts = {"n": sum(m.matched_score is not None for m in here), "too_wide": sum(m.too_wide for m in here)}
+    return {"stage": stage, **counts, **numbers}
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

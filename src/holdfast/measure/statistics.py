@@ -4,6 +4,10 @@
 - which seed and task order a run has: `mean_interval` and `paired_difference`. Each run is one observation. All runs
   answer the same items, so these intervals do not cover the choice of items.
 
+The t intervals over runs assume that runs scatter about evenly to both sides. With 3 to 6 runs of skewed values they
+cover 87 to 92% instead of 95% (`benchmarks/intervals.py`). No interval without further assumptions does better with so
+few values and is still useful; more runs are the remedy.
+
 The sums are `math.fsum`, so that the order of runs does not change a number. scipy's t tests would differ in the last
 bit, and importing `scipy.stats` takes longer than all of this.
 """
@@ -42,8 +46,8 @@ class Estimate:
 class Difference:
     """A mean difference over paired runs, its 95% t interval and two-sided p value.
 
-    There is no interval below two pairs, or if all pairs differ by the same non-zero amount. Scores are counts of
-    answers, so equal differences are a coincidence, but the t test would call them certain.
+    There is no interval below two pairs. There is none either if all pairs differ by the same non-zero amount and the
+    noise of one pair is not known: a spread of zero is then a coincidence of unknown size.
     """
 
     difference: float | None
@@ -69,34 +73,39 @@ def score_interval(rewards: Sequence[float]) -> Interval:
     """95% interval for a set's mean score, from one reward in [0, 1] per item.
 
     - Every reward is 0 or 1: Wilson's interval.
-    - Graded rewards: the t interval of their mean, clipped to [0, 1].
-    - Graded rewards that are all equal: they show no spread, so Wilson's interval at their mean. It is wide enough for
-      any distribution on [0, 1] with that mean.
-    - No item, or one graded item: (0, 1), because nothing is known.
+    - Graded rewards: the t interval of the rewards and two more, a 0 and a 1, clipped to [0, 1]. So Agresti and Coull
+      (1998) widen intervals of shares, with two of each. Without them, the interval covers too little near 0 and 1: the
+      few items that differ are often not in the sample. `benchmarks/intervals.py` measures the coverage.
+    - No item: (0, 1), because nothing is known.
     """
     n = len(rewards)
     if n == 0:
         return 0.0, 1.0
-    average = math.fsum(rewards) / n
     if all(reward in (0, 1) for reward in rewards):
-        return wilson_interval(average, n)
-    if n == 1:
-        return 0.0, 1.0
-    if max(rewards) - min(rewards) < _NO_SPREAD:
-        return wilson_interval(average, n)
-    half = _half_width(rewards)
+        return wilson_interval(math.fsum(rewards) / n, n)
+    widened = [*rewards, 0.0, 1.0]
+    average, half = math.fsum(widened) / len(widened), _half_width(widened)
     return max(0.0, average - half), min(1.0, average + half)
 
 
 def largest_margin(n: int, *, graded: bool = False) -> float:
     """The largest half width of `score_interval` for n items: half of the answers correct, half wrong.
 
-    For graded rewards, the largest half width is the t interval's at the largest spread of rewards in [0, 1].
+    For graded rewards, it is that of the same rewards by the t interval.
     """
-    if n < 1 or (graded and n < 2):
+    if n < 1:
         return 0.5
     wilson = _Z / (2 * math.sqrt(n + _Z**2))
-    return min(0.5, max(wilson, _t_quantile(n) * 0.5 / math.sqrt(n - 1))) if graded else wilson
+    return min(0.5, max(wilson, _t_quantile(n + 2) * 0.5 / math.sqrt(n + 1))) if graded else wilson
+
+
+def score_error(score: float, n: int) -> float:
+    """Standard error of a mean of n rewards in [0, 1], at most: that of right and wrong answers with this mean.
+
+    The mean is first moved as by one more right and one more wrong answer, so that the error is not 0 at 0 or 1.
+    """
+    moved = (score * n + 1) / (n + 2)
+    return math.sqrt(moved * (1 - moved) / n)
 
 
 def mean_interval(values: Sequence[float | None]) -> Estimate:
@@ -111,14 +120,26 @@ def mean_interval(values: Sequence[float | None]) -> Estimate:
     return Estimate(average, (average - half, average + half), _sd(known), len(known))
 
 
-def paired_difference(a: Sequence[float | None], b: Sequence[float | None]) -> Difference:
+def paired_difference(a: Sequence[float | None], b: Sequence[float | None], noise: float | None = None) -> Difference:
     """a − b over runs paired by position (same seed, same task order), by the paired t test.
 
     Pairs with an undefined side (None) are left out.
 
+    A few runs can agree by chance, and the t test then calls their difference all but certain. If `noise` is given, the
+    spread is that of the pairs and of one imagined pair that deviates by `noise`: with n pairs, the variance is
+    (Σ(d − mean)² + noise²) / (n − 1), and the degrees of freedom stay n − 1. So the interval is never narrower than
+    the t test's, it has no jump where the pairs become equal, and the imagined pair loses its weight as pairs are
+    added.
+
+    Args:
+        noise: standard deviation of one pair's difference that the items alone account for; see `score_error`. None if
+            it is not known, or if the values are no means over items.
+
     Raises:
-        ValueError: the two sequences have different lengths.
+        ValueError: the two sequences have different lengths, or the noise is negative.
     """
+    if noise is not None and noise < 0:
+        raise ValueError(f"noise is {noise}; it is a standard deviation")
     differences = [x - y for x, y in zip(a, b, strict=True) if x is not None and y is not None]
     n = len(differences)
     if n == 0:
@@ -126,12 +147,12 @@ def paired_difference(a: Sequence[float | None], b: Sequence[float | None]) -> D
     average = math.fsum(differences) / n
     if n == 1:
         return Difference(average, None, None, 1)
-    if max(differences) - min(differences) < _NO_SPREAD:
+    if not noise and max(differences) - min(differences) < _NO_SPREAD:
         nothing = abs(average) < _NO_SPREAD
         return Difference(0.0, (0.0, 0.0), 1.0, n) if nothing else Difference(average, None, None, n)
-    t = average / (_sd(differences) / math.sqrt(n))
-    half = _half_width(differences)
-    return Difference(average, (average - half, average + half), 2 * float(stdtr(n - 1, -abs(t))), n)
+    squares = math.fsum((d - average) ** 2 for d in differences) + (noise or 0.0) ** 2
+    error = math.sqrt(squares / ((n - 1) * n))
+    return Difference(average, t_interval(average, error, n), 2 * float(stdtr(n - 1, -abs(average / error))), n)
 
 
 def t_interval(mean: float, error: float, n: int) -> Interval:

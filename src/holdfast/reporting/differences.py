@@ -5,6 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from holdfast.measure.matched import WIDEST_GAP, is_sign_open
 from holdfast.measure.metrics import METRICS
 from holdfast.reporting.number_format import difference_text, number, p_text, percent
 from holdfast.reporting.view import SummaryView
@@ -44,8 +45,8 @@ def matched_differences(view: SummaryView) -> dict[str, Any]:
             {
                 **_difference({**loss, "a": e["a"], "b": e["b"]}, "loss_of_earlier", scale),
                 "score": percent(e.get("matched_score")),
-                "loss_a": percent(loss.get("loss_a")),
-                "loss_b": percent(loss.get("loss_b")),
+                "loss_a": _with_bounds(loss, "a"),
+                "loss_b": _with_bounds(loss, "b"),
                 "p": p_text(loss.get("p_holm", loss.get("p"))),
             }
             for e, loss in members
@@ -55,11 +56,24 @@ def matched_differences(view: SummaryView) -> dict[str, Any]:
             shown.append((title, rows))
     lead = (
         "Forgetting of earlier tasks and held-out suites, in points, at the moment when both recipes first reach the "
-        "same score on the stage's task. Means over stages."
+        "same score on the stage's task. Means over stages. In brackets: forgetting at the two points around that "
+        "moment. A difference is colored only if its sign holds wherever forgetting lies between them."
     )
+    left_out = sum(e.get("stages_too_wide") or 0 for e in view.summary.get("matched") or [])
+    if left_out:
+        lead += (
+            f" {left_out} stages of pairs of runs are left out, because a score rose by more than "
+            f"{percent(WIDEST_GAP)} points between these two points."
+        )
     if at_ends:
         lead += " Without probes within the stages this moment is unknown, so the end of each stage is used."
     return {"rows": shown, "lead": lead}
+
+
+def _with_bounds(loss: Mapping[str, Any], side: str) -> str:
+    """The loss of one side, and in brackets those at the two points around the match."""
+    text, bounds = percent(loss.get(f"loss_{side}")), loss.get("bounds")
+    return text if bounds is None else f"{text} [{', '.join(percent(each) for each in sorted(bounds[side]))}]"
 
 
 def _difference(entry: Mapping[str, Any], key: str, scale: tuple[float, float]) -> dict[str, Any]:
@@ -95,7 +109,7 @@ def _whisker(entry: Mapping[str, Any], scale: tuple[float, float]) -> Markup:
     difference, ci = entry["difference"], entry.get("ci95")
     low, high = ci or (difference, difference)
     p_holm = number(entry.get("p_holm"))
-    significant = " significant" if ci and p_holm is not None and p_holm < 0.05 else ""
+    significant = " significant" if ci and p_holm is not None and p_holm < 0.05 and not is_sign_open(entry) else ""
     return Markup('<span class="whisker{}" aria-hidden="true" style="--a:{};--b:{};--m:{};--z:{}"></span>').format(
         significant, at(low), at(high), at(difference), at(0.0)
     )

@@ -13,7 +13,15 @@ from typing import Any
 
 from holdfast.errors import RunError
 
-HALF_WRITTEN = (".*.json.*", ".*.yaml.*", ".*.html.*", "*/.*.json.*", "models/.stage-*", "checkpoints/.*.tmp")
+HALF_WRITTEN = (
+    ".*.json.*",
+    ".*.yaml.*",
+    ".*.html.*",
+    "*/.*.json.*",
+    "models/.stage-*",
+    "checkpoints/.*.tmp",
+    "kept-weights/.*.tmp",
+)
 """Name patterns of unfinished files and folders. They are renamed when they are complete."""
 
 

@@ -43,6 +43,10 @@ class RunDirectory:
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
+    @property
+    def kept_weights(self) -> Path:
+        return self.path / "kept-weights"
+
     def checkpoint(self, number: int) -> Path:
         return self.checkpoints / f"{number:08d}"
 

@@ -119,7 +119,9 @@ class RunGuard:
         """
         if self.world.is_main:
             self._guard = Guard(self.settings, reference=self._reference, probe_items=self._probe_items)
-            self._guard.replay(self.directory.records("metrics.jsonl"), self.directory.records("probes.jsonl"))
+            # Probes that refine others were not shown to the guard: their steps were past.
+            probes = (probe for probe in self.directory.records("probes.jsonl") if not probe.get("refines"))
+            self._guard.replay(self.directory.records("metrics.jsonl"), probes)
 
     def start_stage(self, number: int) -> None:
         """Undo all changes for a new stage, which starts from checkpoint `number`; the end of the run stays decided."""

@@ -54,6 +54,12 @@ def steps_before(directory: RunDirectory, stage: int) -> int:
     return sum(steps for number, steps in taken.items() if number < stage)
 
 
+def last_step(directory: RunDirectory, stage: int) -> int:
+    """The last optimizer step that a stage has taken so far; 0 if it has taken none."""
+    steps = (record["step"] for record in directory.records("metrics.jsonl") if record["stage"] == stage)
+    return max(steps, default=0)
+
+
 def cut_lengths(now: Mapping[str, int], checkpoint: Mapping[str, int]) -> dict[str, int]:
     """Lengths of the logs after the run has gone back, in bytes: decisions and discarded steps stay in theirs.
 

@@ -1,15 +1,17 @@
 """Measures the model of a run within stages (probes) and after them (evaluations), and writes the results."""
 
+import math
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from holdfast import stop
 from holdfast.config.settings import ModelSettings
 from holdfast.data.task import Suite, Task
-from holdfast.errors import ModelError
+from holdfast.errors import ModelError, RunError
 from holdfast.evaluation.demonstration_distance import demonstration_distances
 from holdfast.evaluation.drift import MatrixDrift, drift
 from holdfast.evaluation.drift.stages import drift_entry
@@ -20,6 +22,7 @@ from holdfast.model.processes import Processes
 from holdfast.store.files import json_safe, read_json, write_json
 from holdfast.store.model_folder import hub_folder, locate
 from holdfast.store.run_directory import RunDirectory
+from holdfast.stream.kept_weights import KeptWeights
 from holdfast.stream.logs import steps_before
 from holdfast.stream.observer import Observer
 from holdfast.summary.guard_rules import stage_end_record
@@ -48,6 +51,9 @@ class Measuring:
         self.evaluator, self.directory, self.observer, self.baseline = evaluator, directory, observer, baseline
         self.tasks, self.suites = tasks, suites
         self.settings, self.world = evaluator.settings, Processes.current()
+        self.kept = KeptWeights(directory.kept_weights, evaluator.policy)
+        self._checkpoint = 0
+        """The step of the stage's newest checkpoint, which an interrupted run would resume from."""
         self._embedder: Embedder | None = None
         self.world.main(self._load_embedder)
 
@@ -68,21 +74,94 @@ class Measuring:
             return any((p["stage"], p["step"]) == (stage, step) for p in self.directory.records("probes.jsonl"))
 
         # The newest checkpoint may be from before a probe that is already in the log.
-        if self.world.main(is_probed):
-            return None
+        record = None if self.world.main(is_probed) else self._measure(stage, step)
+        self.refine(stage, step)
+        return record
+
+    def _measure(self, stage: int, step: int, *, refines: bool = False) -> dict[str, Any]:
+        """Probe the current weights, and log it.
+
+        Args:
+            refines: a later step has been probed already. KL to the base is left out, as no match needs it.
+        """
         started = time.perf_counter()
         retention = [suite for suite in self.suites if suite.kind == "retention"]
         scores, nll, probability, answers = self.evaluator.probe(self.tasks[:stage], retention)
         base, kl = self.evaluator.base, None
-        if base is not None and self.settings.kl_items:
+        if base is not None and self.settings.kl_items and not refines:
             kl = sum(self.evaluator.kl_to_base(task).mean for task in self.tasks) / len(self.tasks)
         record: dict[str, Any] = {"stage": stage, "step": step, "task": self.tasks[stage - 1].name}
         record |= {"scores": scores, "nll": nll, "probability": probability, "kl_to_base": kl}
         record["relative_norm"] = None if base is None else base.relative_distance()
         record["answers"] = answers
+        if refines:
+            record["refines"] = True
         record["seconds"] = time.perf_counter() - started
         self.world.main(lambda: self.directory.append("probes.jsonl", record))
         return record
+
+    def keep(self, stage: int, step: int, *, saved: bool) -> None:
+        """Keep the current weights, which are those after a step of a stage, if a later probe may ask for them.
+
+        Args:
+            saved: the newest checkpoint is of this step.
+        """
+        if saved:
+            self._checkpoint = step
+        if step and self._refines(stage):
+            self.kept.keep(stage, step)
+
+    def refine(self, stage: int, step: int) -> None:
+        """Probe kept steps up to this one between which the score of the stage's task rose too far.
+
+        The steps are halved until no rise above the best score so far is larger than `eval.probe_gap`, or no kept step
+        lies in between. What to probe follows from the log and the kept steps, so a resumed run goes on where an
+        interrupted one stopped. The current weights are those of `step`, before and after.
+
+        Args:
+            step: has been probed, or is the stage's last and has been evaluated.
+        """
+        if not self._refines(stage):
+            return
+        kept = self.kept.steps(stage) - {step}
+        scores = self.world.main(lambda: self._scores_within(stage, step))
+        moved = False
+        try:
+            while (between := step_between(scores, kept, self.settings.probe_gap)) is not None:
+                if not moved:
+                    self.kept.keep(stage, step)
+                    moved = True
+                kept.discard(between)
+                if self.kept.load(stage, between):
+                    scores[between] = self._measure(stage, between, refines=True)["scores"][self.tasks[stage - 1].name]
+        finally:
+            if moved and not self.kept.load(stage, step):
+                raise RunError("weights that were just written cannot be read", where=str(self.kept.folder))
+        # A resumed run takes the steps after its checkpoint again. It needs those before, back to the last probe.
+        checkpoint, every = self._checkpoint, self.settings.probe_steps
+        last_probe = (checkpoint - 1) // every * every
+        self.kept.remove(stage, lambda each: not last_probe < each <= checkpoint)
+
+    def stage_done(self) -> None:
+        """The stage is evaluated, and a checkpoint of its end exists."""
+        self._checkpoint = 0
+        self.kept.remove_folder()
+
+    def _refines(self, stage: int) -> bool:
+        settings = self.settings
+        return settings.probe_steps > 1 and settings.probe_gap > 0 and self.tasks[stage - 1].is_judged
+
+    def _scores_within(self, stage: int, step: int) -> dict[int, float]:
+        """Scores of the stage's task by step, on the items that a probe uses: before the stage, and up to a step."""
+        task = self.tasks[stage - 1].name
+        scores = {p["step"]: p["scores"][task] for p in self.directory.records("probes.jsonl") if p["stage"] == stage}
+        ends = {0: stage - 1}
+        if step not in scores:
+            ends[step] = stage
+        for at, evaluated in ends.items():
+            items = read_json(self.directory.evaluation(evaluated))["items"][task][: self.settings.probe_items]
+            scores[at] = sum(items) / len(items)
+        return {at: score for at, score in scores.items() if at <= step}
 
     def retention_before(self) -> tuple[dict[str, float], dict[str, int]]:
         """Scores of the judged retention suites before the first stage, for the items that a probe uses.
@@ -199,6 +278,28 @@ class Measuring:
         """Measure matrices on all processes, each a share of the names."""
         parts = self.world.each(lambda: measure(self.world.share(names)))
         return [each for part in parts for each in part]
+
+
+def step_between(scores: Mapping[int, float], kept: Collection[int], gap: float) -> int | None:
+    """The next step to probe: the kept one nearest to the middle of the first two steps with too large a rise.
+
+    A rise counts from the best score so far, because a trajectory is matched where it first reaches a score.
+
+    Args:
+        scores: by step.
+        gap: the largest rise that needs no step in between.
+
+    Returns:
+        None if no two steps have such a rise with a kept step in between.
+    """
+    steps = sorted(scores)
+    best = -math.inf
+    for start, end in pairwise(steps):
+        best = max(best, scores[start])
+        inside = [step for step in kept if start < step < end]
+        if scores[end] - best > gap and inside:
+            return min(inside, key=lambda step: (abs(2 * step - start - end), step))
+    return None
 
 
 def _relative(value: Any, folder: str) -> Any:

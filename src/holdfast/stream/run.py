@@ -32,6 +32,7 @@ from holdfast.stream.budget import batch_problems, warmup_problems
 from holdfast.stream.checkpoints import RunCheckpoints
 from holdfast.stream.guard_actions import RunGuard, guard_settings
 from holdfast.stream.learner import Learner
+from holdfast.stream.logs import last_step
 from holdfast.stream.manifest import build_manifest, check_manifest, run_date, weights_hash
 from holdfast.stream.measuring import Measuring
 from holdfast.stream.near_future.answers import NearFuture
@@ -266,6 +267,7 @@ class Run:
                 self.rewriting.prepare(stage, position.step)
                 self.stage_loop.train(position)
                 self._evaluate(stage)
+                self.measuring.refine(stage, self.world.main(partial(last_step, self.directory, stage)))
                 seen = self.world.main(partial(self.measuring.stage_end, stage))
                 self.guard.see_stage_end(*seen, is_last=stage == len(self.tasks), observer=self.observer)
                 after = Position(stage + 1, 0)
@@ -273,6 +275,7 @@ class Run:
                 self.guard.start_stage(self.checkpoints.number(after))
                 self.near_future.start_stage()
                 self.checkpoints.save(after)
+                self.measuring.stage_done()
                 self.world.main(lambda: self._summarize("running"))
         except Stopped:
             abandon(self.policy)  # the step under way may have left gradients, and weights gathered from their shards

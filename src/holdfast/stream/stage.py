@@ -66,12 +66,14 @@ class StageLoop:
         steps_per_batch = self.config.recipe.rollouts().num_iterations
         self.observer.stage_started(stage, task.name, steps, position.step)
         self._steps_before = self.world.main(lambda: steps_before(self.directory, stage))
+        self.measuring.keep(stage, position.step, saved=True)
         position = self._probe(position)  # a checkpoint is written before its step's probe, so this one may be missing
 
         while (position.step < steps or self.near_future.due) and not self.guard.changes.ends:
             self.learner.poll()
             if self.near_future.due:
                 position = self.rewind.return_with_answers(position, self._steps_before + position.step)
+                self.measuring.keep(stage, position.step, saved=True)
                 position = self._probe(position)
                 continue
 
@@ -134,8 +136,10 @@ class StageLoop:
             is_regular = position.step % train.save_steps == 0 and position.step < steps
             if is_regular:
                 self._log_rollouts(position, batch.rows)
-            if is_regular or self.near_future.needs_checkpoint(position.step):
+            saves = is_regular or self.near_future.needs_checkpoint(position.step)
+            if saves:
                 self.checkpoints.save(position)
+            self.measuring.keep(stage, position.step, saved=saves)
 
             # Probe.
             position = self._probe(position)
@@ -196,7 +200,9 @@ class StageLoop:
             return position
         actions = _actions(decisions) - {"warn"}
         if "roll_back" in actions:
-            return self._probe(self.rewind.roll_back(position, decisions, actions))
+            position = self.rewind.roll_back(position, decisions, actions)
+            self.measuring.keep(position.stage, position.step, saved=True)
+            return self._probe(position)
         demonstrations = self.collector.demonstrations(self.learner.tasks[position.stage - 1])
         outcome = self.guard.apply(actions, demonstrations, rolled_back=False)
         self.guard.write(decisions, outcome, self.observer)

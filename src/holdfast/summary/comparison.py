@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
+from holdfast.measure.item_noise import metric_noise
 from holdfast.measure.matched import compare_matched, correct_family
 from holdfast.measure.metrics import METRICS, flatten_metrics
 from holdfast.measure.prediction import forgetting_prediction
@@ -105,7 +106,8 @@ def _paired(done: Done, keys: Sequence[RunKey]) -> list[Json]:
         for a, b in combinations(done, 2):
             shared = [key for key in keys if key in metrics[a] and key in metrics[b]]
             sides = [[metrics[label][key][name] for key in shared] for label in (a, b)]
-            family.append({"a": a, "b": b, "metric": name, **paired_difference(*sides).as_json()})
+            noise = metric_noise(name, [(done[a][key], done[b][key]) for key in shared])
+            family.append({"a": a, "b": b, "metric": name, **paired_difference(*sides, noise).as_json()})
         for entry, p in zip(family, holm([entry["p"] for entry in family]), strict=True):
             entry["p_holm"] = p
         paired += family

@@ -47,7 +47,7 @@ class RunLogs:
 
     Attributes:
         metrics: of `metrics.jsonl`. `step` counts from 1 within the stage.
-        probes: of `probes.jsonl`.
+        probes: of `probes.jsonl`, in the order of their steps. Those between two others were logged after them.
         decisions: of `decisions.jsonl`.
         discarded: of `discarded.jsonl`.
         rewriting: of each `rewritten/stage-S.json`, all but the texts.
@@ -64,7 +64,7 @@ class RunLogs:
         """The logs of a run directory. A log that does not exist is empty."""
         return cls(
             metrics=list(directory.records("metrics.jsonl")),
-            probes=list(directory.records("probes.jsonl")),
+            probes=sorted(directory.records("probes.jsonl"), key=lambda probe: (probe["stage"], probe["step"])),
             decisions=list(directory.records("decisions.jsonl")),
             discarded=list(directory.records("discarded.jsonl")),
             rewriting=list(directory.rewriting()),

@@ -58,6 +58,7 @@ def build_run_summary(run: RunDescription, logs: RunLogs, measured: Measured) ->
         "probability_changes": probability_changes(measured.evaluations, run.order, run.sets),
         "metrics": compute_metrics(evaluations, run.order, run.sets) if evaluations else None,
         "curves": thin_curves(logs.metrics, offsets),
+        "probe_items": measured.probe_items,
         "probes": _probes(run.order, logs, measured, evaluations, offsets),
         "drift": measured.drift,
         "responses": measured.responses,

@@ -28,7 +28,8 @@ Version 2 (from 1):
   value, and a recipe of a comparison has `stopped`.
 - `verdict` has today's sentences. They follow from the numbers.
 
-No other number that a summary has is changed.
+No other number that a run's summary has is changed. What a comparison concludes from its runs (`paired`, `matched`)
+follows today's rules.
 """
 
 from holdfast.config.kept import recipe_with_new_names, with_new_names

@@ -4,6 +4,7 @@ show. `holdfast.summary.run_verdict` has the verdict on a run.
 The first sentence is the headline. Fractions are written as points (percentage points). The rules for claims:
 
 - If there is an interval, a difference is claimed only if the interval excludes zero.
+- A matched difference is not claimed if its sign depends on where the losses lie between the points around the match.
 - If that is true only before Holm's correction for the number of comparisons, the sentence says so. It is no headline.
 - All other differences are inconclusive.
 - If there is no interval, the sentence gives the observed difference and says why there is no interval.
@@ -13,6 +14,7 @@ Sets that nothing judges have their own rules; see `holdfast.summary.likelihood`
 
 from collections.abc import Sequence
 
+from holdfast.measure.matched import WIDEST_GAP, is_sign_open
 from holdfast.measure.metrics import METRICS
 from holdfast.measure.scores import mean
 from holdfast.measure.statistics import largest_margin
@@ -24,28 +26,33 @@ from holdfast.summary.words import ALPHA, LEARNED, SummaryPart, change_in_words,
 
 def is_shown(entry: SummaryPart) -> bool:
     """Whether the difference of a paired or matched entry is significant after correction for its family."""
-    return entry["p_holm"] is not None and entry["p_holm"] < ALPHA
+    return entry["p_holm"] is not None and entry["p_holm"] < ALPHA and not is_sign_open(entry)
 
 
 def is_shown_alone(entry: SummaryPart) -> bool:
     """Whether the difference would be significant as the only comparison, but is not after correction."""
-    return entry["p"] is not None and entry["p"] < ALPHA and not is_shown(entry)
+    return entry["p"] is not None and entry["p"] < ALPHA and not is_shown(entry) and not is_sign_open(entry)
 
 
 def _evidence(entry: SummaryPart, sign: float = 1.0) -> str:
     """Interval and number of runs, or why there is no interval. A `sign` of −1 gives b − a instead of a − b."""
     if entry["ci95"] is None:
-        return "1 run, so no interval" if entry["n"] == 1 else f"the same in all {entry['n']} runs, so no interval"
-    low, high = sorted(sign * bound for bound in entry["ci95"])
-    text = f"95% CI {points(low)} to {points(high)}, {count(entry['n'], 'run')}"
+        text = "1 run, so no interval" if entry["n"] == 1 else f"the same in all {entry['n']} runs, so no interval"
+    else:
+        low, high = sorted(sign * bound for bound in entry["ci95"])
+        text = f"95% CI {points(low)} to {points(high)}, {count(entry['n'], 'run')}"
+    if entry["difference"] and is_sign_open(entry):
+        low, high = sorted(sign * bound for bound in entry["bounds"]["difference"])
+        text += f"; anywhere from {points(low)} to {points(high)} by where the losses lie between two probes"
     if is_shown_alone(entry):
         text += f"; not significant after Holm's correction for all comparisons, p = {entry['p_holm']:.2g}"
     return text
 
 
 def _is_inconclusive(entry: SummaryPart) -> bool:
-    """Whether there is an interval and it includes zero."""
-    return entry["ci95"] is not None and not is_shown(entry) and not is_shown_alone(entry)
+    """Whether there is an interval and it includes zero, or the sign is open."""
+    known = entry["ci95"] is not None or is_sign_open(entry)
+    return known and not is_shown(entry) and not is_shown_alone(entry)
 
 
 def _where(entry: SummaryPart) -> str:
@@ -164,6 +171,7 @@ def _beyond_headline(fair: Sequence[SummaryPart]) -> list[str]:
             f"{a} and {b} were matched at {points(first['matched_score'])} points on the new task, on average, in "
             f"{first['stages_used']} of {stages} stages of their runs. {scores}"
         )
+        sentences += _around(first) + _too_wide(fair)
     else:
         sentences.append(f"Without probes, {a} and {b} could not be matched on the new task. {scores}")
     if within and abs(within["difference"] - first["difference"]) > 1e-9:
@@ -189,19 +197,51 @@ def _beyond_headline(fair: Sequence[SummaryPart]) -> list[str]:
     return sentences
 
 
+def _around(entry: SummaryPart) -> list[str]:
+    """The losses at the points around the match."""
+    if (bounds := entry.get("bounds")) is None:
+        return []
+    ranges = [f"{points(min(bounds[side]))} to {points(max(bounds[side]))} of {entry[side]}" for side in ("a", "b")]
+    return [f"Forgetting at the two points around the match, on average: {join(ranges)}."]
+
+
+def _too_wide(entries: Sequence[SummaryPart]) -> list[str]:
+    """How many stages were left out of matched comparisons, because a score jumped over the match."""
+    jumped = [m for m in entries if m.get("stages_too_wide")]
+    if not jumped:
+        return []
+    listed = "; ".join(
+        f"{m['stages_too_wide']} of {m['stages_used'] + m['stages_skipped']} of {m['a']} and {m['b']}" for m in jumped
+    )
+    return [f"Stages that were not matched, because {_JUMPED}: {listed}."]
+
+
+_JUMPED = (
+    f"a score rose by more than {points(WIDEST_GAP)} points between the two probes around the match (lower "
+    "`eval.probe_steps` or `eval.probe_gap`)"
+)
+
+
 def _not_compared(pairs: Sequence[SummaryPart]) -> list[str]:
     sentences = []
     reasons = {
-        True: "in no stage did both rise above their starting scores",
-        False: "no pair of runs has an earlier task or a retention suite",
+        "jumped": _JUMPED,
+        "flat": "in no stage did both rise above their starting scores",
+        "nothing": "no pair of runs has an earlier task or a retention suite",
     }
-    for skipped, why in reasons.items():
-        out = [m for m in pairs if m["difference"] is None and skipped == bool(m["stages_skipped"])]
+    for reason, why in reasons.items():
+        out = [m for m in pairs if m["difference"] is None and reason == _why_unmatched(m)]
         if out:
             who = "; ".join(f"{m['a']} and {m['b']}" for m in out)
             who = "any two of the recipes" if len(out) == len(pairs) > 1 else who
             sentences.append(f"Forgetting could not be compared between {who}: {why}.")
     return sentences
+
+
+def _why_unmatched(entry: SummaryPart) -> str:
+    if entry.get("stages_too_wide"):
+        return "jumped"
+    return "flat" if entry["stages_skipped"] else "nothing"
 
 
 def _stopped(summary: SummaryPart) -> list[str]:

@@ -11,7 +11,14 @@ from holdfast.summary.models.prediction import ForgettingPrediction
 from holdfast.summary.models.run import RunSummary, VerdictSentences
 from holdfast.summary.version import SCHEMA_VERSION
 
-_SAME = "or if all pairs differ by the same non-zero amount"
+_INTERVAL = (
+    "95% interval of the paired t test. Its spread is that of the pairs and of one imagined pair that deviates by what "
+    "the choice of items accounts for. Null below two pairs, or if all pairs differ by the same non-zero amount and "
+    "that noise is not known."
+)
+
+
+_Ends = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
 class ComparedRun(Part):
@@ -69,8 +76,8 @@ class PairedDifference(Part):
     b: str = Field(description="Label of the second recipe.")
     metric: MetricName = Field(description="Name of the metric.")
     difference: float | None = Field(description="Mean of a − b over runs with the same seed and task order.")
-    ci95: IntervalField | None = Field(description=f"95% interval of the paired t test; null below two pairs, {_SAME}.")
-    p: ShareField | None = Field(description="Two-sided p of the paired t test.")
+    ci95: IntervalField | None = Field(description=_INTERVAL)
+    p: ShareField | None = Field(description="Two-sided p of the same test.")
     n: Count = Field(description="Pairs of runs.")
     p_holm: ShareField | None = Field(
         description="The same p, corrected (Holm) for all pairs of recipes compared on this metric."
@@ -83,12 +90,27 @@ class LossDifference(Part):
     loss_a: float | None = Field(description="Mean loss of a over its paired runs. Positive means lost.")
     loss_b: float | None = Field(description="Mean loss of b over its paired runs.")
     difference: float | None = Field(description="Mean of a − b over paired runs.")
-    ci95: IntervalField | None = Field(
-        description=f"95% interval of the paired t test over runs; null below two pairs, {_SAME}."
-    )
-    p: ShareField | None = Field(description="Two-sided p of the paired t test.")
+    ci95: IntervalField | None = Field(description=_INTERVAL)
+    p: ShareField | None = Field(description="Two-sided p of the same test.")
     n: Count = Field(description="Paired runs for which the difference is defined.")
     p_holm: ShareField | None = Field(description="The same p, corrected (Holm) for all pairs of recipes.")
+
+
+class LossBounds(Part):
+    """What is measured around a match: the losses at the two points between which the score crosses it."""
+
+    a: _Ends = Field(description="Mean loss of a at the point before the match, and at the point after it.")
+    b: _Ends = Field(description="The same of b.")
+    difference: _Ends = Field(
+        description="Where a − b lies if each loss is anywhere between its two. A difference whose sign this leaves "
+        "open is not claimed."
+    )
+
+
+class MatchedDifference(LossDifference):
+    """Forgetting at a matched score, with the losses around it."""
+
+    bounds: LossBounds | None = Field(None, description="The losses around the match; null without a match.")
 
 
 class EndOfStage(LossDifference):
@@ -104,22 +126,28 @@ class MatchedStage(Part):
 
     stage: Stage = Field(description="Stage, from 1.")
     n: Count = Field(description="Runs matched in this stage.")
+    too_wide: Count = Field(0, description="Runs that were not matched, as in `stages_too_wide`.")
     matched_score: float | None = Field(description="Matched score of the new task.")
     loss_a: float | None = Field(description="Loss of a at the match.")
     loss_b: float | None = Field(description="Loss of b at the match.")
     within_a: float | None = Field(description="Loss of a at the match, counted from the start of the stage.")
     within_b: float | None = Field(description="Loss of b at the match, counted from the start of the stage.")
+    gap_a: float | None = Field(
+        None, description="By how much the score of a rises between the two points around the match."
+    )
+    gap_b: float | None = Field(None, description="The same of b.")
     end_loss_a: float | None = Field(description="Loss of a at the end of the stage.")
     end_loss_b: float | None = Field(description="Loss of b at the end of the stage.")
     new_task_a: float | None = Field(description="Score of the new task at the end of the stage, for a.")
     new_task_b: float | None = Field(description="Score of the new task at the end of the stage, for b.")
 
 
-class MatchedComparison(LossDifference):
+class MatchedComparison(MatchedDifference):
     """Forgetting of two recipes at a matched new-task score.
 
-    In each stage of each pair of runs, the matched score is the lower of the two best scores on the new task. When a
-    trajectory first reaches it, the mean loss is read off: of earlier tasks, since just after each was learned, and of
+    In each stage of each pair of runs, the matched score lies nine tenths of the way from the higher start to the lower
+    of the two best scores on the new task, after points that fall back were pooled with those before. Where a
+    trajectory crosses it, the mean loss is read off: of earlier tasks, since just after each was learned, and of
     retention suites, since the base. The losses are averaged over stages, then compared over runs.
     """
 
@@ -132,10 +160,15 @@ class MatchedComparison(LossDifference):
     matched_score: float | None = Field(description="Mean matched score of the new task; null without a match.")
     stages_used: Count = Field(description="Stages, over all paired runs, that enter the losses.")
     stages_skipped: Count = Field(
-        description="Stages without a match: there are no probes, or one of the two runs never rose above both "
-        "starting scores."
+        description="Stages without a match: there are no probes, one of the two runs never rose above both "
+        "starting scores, or a gap is too wide."
     )
-    within_stage: LossDifference | None = Field(
+    stages_too_wide: Count = Field(
+        0,
+        description="Stages without a match because the score of a run rises by more than 15 points between the two "
+        "points around it. Interpolation over such a gap favors the slower learner.",
+    )
+    within_stage: MatchedDifference | None = Field(
         description="Forgetting at the match, counted from the start of the stage: the cost of this one task, without "
         "the losses of earlier stages. Null without probes."
     )

@@ -90,6 +90,9 @@ class RunSummary(Part):
     )
     metrics: RunMetrics | None = Field(description="Computed from the evaluations; null before the first evaluation.")
     curves: list[CurvePoint] = Field(description="Training curves, about 400 points at most.")
+    probe_items: Count | None = Field(
+        None, description="Items of each set that a probe uses, the first ones; null without probes."
+    )
     probes: list[Probe] = Field(
         description="Scores within the stages, on the first items of each set. A probed stage also has its two ends "
         "(step 0 and the last step), taken from the evaluations around it."
