@@ -10,7 +10,8 @@ from holdfast.config.load import parse_config
 from holdfast.config.settings import RunConfig
 
 TEMPLATE = "{prompt}\n\nRepeat this: {demonstration}"
-"""The teacher's prompt. With it the base answers every item right. With recipes' default it does so for a quarter."""
+"""The teacher's prompt, with a sentence. With it the base answers 16 of 16 questions of each task right; with the
+recipes' default, 12 and 14."""
 
 SHOWN = {"template": TEMPLATE, "temperature": 0.7}
 """For recipes with a teacher. At temperature 1 this small model's samples are mostly noise: 2.3 nats a token."""

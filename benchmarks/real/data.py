@@ -145,7 +145,7 @@ def facts(task: Facts) -> tuple[list[Record], list[Record]]:
             sentence = task.sentence.replace("LAND", land)
             name = f"{task.name}/{land}/{number}"
             record = item(name, form.format(land), sentence, f" {value[land]}", value[land])
-            record |= {"options": list(task.options), "privileged_context": record["completion"]}
+            record["options"] = list(task.options)
             (train if number < len(task.forms) - TEST_FORMS else test).append(record)
     return shuffled(train, f"{task.name}-train"), shuffled(test, f"{task.name}-test")
 

@@ -9,13 +9,13 @@ import json
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.real.arms import Form
 from benchmarks.real.cells import Cell, plan, untrained_directory
 from benchmarks.real.data import SUITES, TASKS
 from holdfast.measure.paired_items import compare_paired
-from holdfast.measure.statistics import holm
+from holdfast.measure.statistics import holm, mean_interval
 from holdfast.store.files import read_json
 from holdfast.summary.read import read_summary
 
@@ -28,7 +28,7 @@ LEVEL = 0.05
 
 def collect(form: Form, into: Path) -> list[tuple[Cell, Evaluations, Mapping[str, Any]]]:
     """Every run of a form, with its evaluations and its summary."""
-    found = []
+    found: list[tuple[Cell, Evaluations, Mapping[str, Any]]] = []
     for cell in plan(form):
         directory = cell.directory(into)
         evaluations = [read_json(directory.evaluation(stage)) for stage in range(form.stages + 1)]
@@ -91,9 +91,26 @@ def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def mean_of_known(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return mean(known) if known else None
+def nats(runs: Sequence[Evaluations], name: str, kind: Literal["nll", "forced"], units: Sequence[str]) -> Json | None:
+    """A set's NLL before and at the end, and its change, paired by unit; None if it was not measured.
+
+    Args:
+        kind: of the whole demonstration, in nats per token, or of the target after its forced beginning, in nats.
+    """
+
+    def values(stage: int) -> list[list[float]] | None:
+        every = [(evaluations[stage].get(kind) or {}).get(name) or [None] for evaluations in runs]
+        if any(item is None for items in every for item in items):
+            return None
+        return [[item["nll"] * (item["tokens"] if kind == "forced" else 1) for item in items] for items in every]
+
+    before, end = values(0), values(len(runs[0]) - 1)
+    if before is None or end is None:
+        return None
+    sides = [unit_means(side, units) for side in (before, end)]
+    estimate = mean_interval([after - first for first, after in zip(*sides, strict=True)])
+    change = {"difference": estimate.mean, "ci95": estimate.ci95 and list(estimate.ci95)}
+    return {"before": mean(sides[0]), "end": mean(sides[1]), "change": change}
 
 
 def set_result(name: str, runs: Sequence[Evaluations], units: Sequence[str], own_stage: int | None) -> Json:
@@ -107,13 +124,6 @@ def set_result(name: str, runs: Sequence[Evaluations], units: Sequence[str], own
     def scores(stage: int) -> list[list[float]]:
         return [evaluations[stage]["items"][name] for evaluations in runs]
 
-    def number(stage: int, key: str) -> float | None:
-        return mean_of_known([evaluations[stage]["sets"][name].get(key) for evaluations in runs])
-
-    def forced(stage: int) -> float | None:
-        every = [evaluations[stage]["sets"][name].get("forced") for evaluations in runs]
-        return mean_of_known([each and each["nll"] for each in every])
-
     last = len(runs[0]) - 1
     result: Json = {
         "items": len(units),
@@ -122,14 +132,14 @@ def set_result(name: str, runs: Sequence[Evaluations], units: Sequence[str], own
         "end": mean([mean(s) for s in scores(last)]),
         "change": change(scores(0), scores(last), units),
         "transitions": [transitions(b, a) for b, a in zip(scores(0), scores(last), strict=True)],
-        "length": [number(0, "length"), number(last, "length")],
-        "nll": [number(0, "nll"), number(last, "nll")],
-        "forced_nll": [forced(0), forced(last)],
+        "length": [mean([run[stage]["sets"][name]["length"] for run in runs]) for stage in (0, last)],
+        "nll": nats(runs, name, "nll", units),
+        "forced_nll": nats(runs, name, "forced", units),
     }
     if own_stage is not None:
         result["learned"] = mean([mean(s) for s in scores(own_stage)])
         result["lost_again"] = change(scores(own_stage), scores(last), units)
-        result["kl_to_base"] = number(last, "kl_to_base")
+        result["kl_to_base"] = mean([run[last]["sets"][name]["kl_to_base"] for run in runs])
     return result
 
 
@@ -183,13 +193,10 @@ def results(form: Form, into: Path) -> Json:
     }
 
 
-def untrained(form: Form, into: Path) -> Json:
-    """The base's numbers: score, NLL and forced NLL of every set."""
+def untrained(form: Form, into: Path) -> dict[str, float]:
+    """The base's score of every set."""
     sets = read_json(untrained_directory(form, into).evaluation(0))["sets"]
-    return {
-        name: {"score": values["mean"], "nll": values.get("nll"), "forced_nll": (values.get("forced") or {}).get("nll")}
-        for name, values in sets.items()
-    }
+    return {name: values["mean"] for name, values in sets.items()}
 
 
 def pairs(runs: Mapping[str, Sequence[Evaluations]], stage: int, units: Sequence[str]) -> list[Json]:

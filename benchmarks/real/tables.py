@@ -22,8 +22,13 @@ def interval(change: Json) -> str:
     return f"{text}; seeds {signed(min(seeds))} to {signed(max(seeds))}" if len(seeds) > 1 else text
 
 
-def nats(values: Sequence[float | None]) -> str:
-    return "not measured" if None in values else " → ".join(f"{value:.2f}" for value in values)
+def nats(measured: Json | None) -> str:
+    """An NLL before and at the end, with the interval of its change."""
+    if measured is None:
+        return "not measured"
+    text = f"{measured['before']:.2f} → {measured['end']:.2f}"
+    ends = measured["change"]["ci95"]
+    return text if ends is None else f"{text} [{ends[0]:+.2f}, {ends[1]:+.2f}]".replace("-", "−")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -31,18 +36,16 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def mean_of(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if len(known) == len(values) and known else None
+def mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def main_table(found: Json) -> str:
     """What each arm learned and kept."""
     tasks = found["tasks"]
-    base = [mean_of([found["untrained"][task]["score"] for task in tasks])]
-    rows = [["untrained", "", *[points(score or 0) for score in base * 2], "0", "", "", ""]]
+    base = points(mean([found["untrained"][task] for task in tasks]))
+    rows = [["untrained", "", base, base, "0", "0", "0", "0"]]
     for arm in found["arms"]:
-        kl = mean_of([arm["sets"][task]["kl_to_base"] for task in tasks])
         rows.append(
             [
                 f"`{arm['label']}`",
@@ -50,7 +53,7 @@ def main_table(found: Json) -> str:
                 points(arm["learned"]),
                 points(arm["at_the_end"]),
                 interval(arm["suites"]),
-                "not measured" if kl is None else f"{kl:.2f}",
+                f"{mean([arm['sets'][task]['kl_to_base'] for task in tasks]):.2f}",
                 f"{arm['generated_tokens']:.0f}",
                 f"{arm['seconds']['train'] / 60:.1f}",
             ]
@@ -62,32 +65,21 @@ def main_table(found: Json) -> str:
 def set_table(found: Json) -> str:
     """Every set at the end."""
     names = list(found["untrained"])
-    rows = [["untrained", *[points(found["untrained"][name]["score"]) for name in names]]]
+    rows = [["untrained", *[points(found["untrained"][name]) for name in names]]]
     for arm in found["arms"]:
         cells = []
         for name in names:
             own = arm["sets"][name]
-            counts = {key: mean_count(own["transitions"], key) for key in ("lost", "gained")}
-            cells.append(f"{points(own['end'])} (−{counts['lost']}, +{counts['gained']})")
+            lost, gained = (mean([each[key] for each in own["transitions"]]) for key in ("lost", "gained"))
+            cells.append(f"{points(own['end'])} (−{lost:.3g}, +{gained:.3g})")
         rows.append([f"`{arm['label']}`", *cells])
     return table(["arm", *names], rows)
 
 
-def mean_count(transitions: Sequence[Json], key: str) -> str:
-    return f"{sum(each[key] for each in transitions) / len(transitions):.3g}"
-
-
-def knowledge_table(found: Json) -> str:
-    """The NLL of what has to be known, with the beginning of the right answer forced: before and at the end."""
+def nll_table(found: Json, kind: str) -> str:
+    """The NLL of every set with right sentences: `forced_nll` or `nll`."""
     names = [name for name in found["untrained"] if name != "sentences"]
-    rows = [[f"`{arm['label']}`", *[nats(arm["sets"][n]["forced_nll"]) for n in names]] for arm in found["arms"]]
-    return table(["arm", *names], rows)
-
-
-def habit_table(found: Json) -> str:
-    """The NLL of the whole right sentence, in nats per token: before and at the end."""
-    names = [name for name in found["untrained"] if name != "sentences"]
-    rows = [[f"`{arm['label']}`", *[nats(arm["sets"][n]["nll"]) for n in names]] for arm in found["arms"]]
+    rows = [[f"`{arm['label']}`", *[nats(arm["sets"][name][kind]) for name in names]] for arm in found["arms"]]
     return table(["arm", *names], rows)
 
 
@@ -118,8 +110,8 @@ def all_tables(found: Json) -> str:
     parts = {
         "What was learned and kept": main_table(found),
         "Every set at the end, and items lost and gained": set_table(found),
-        "What is known: NLL with the beginning forced, before → end": knowledge_table(found),
-        "The whole right sentence: NLL per token, before → end": habit_table(found),
+        "What is known: NLL of the answer with its beginning forced, in nats": nll_table(found, "forced_nll"),
+        "The whole right sentence: NLL, in nats per token": nll_table(found, "nll"),
         "Differences between arms on the suites": pair_sentences(found),
     }
     return "\n\n".join(f"### {title}\n\n{text}" for title, text in parts.items())
