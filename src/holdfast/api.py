@@ -1,20 +1,25 @@
-"""The commands as functions: `run`, `compare`, `resume`, `report`, `export`, `evaluate`, `check` and `demo`."""
+"""The commands as functions: `run`, `compare`, `resume`, `report`, `evaluate`, `check`, `rewrite` and others."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from holdfast.config.load import load_config, parse_config
 from holdfast.config.overrides import apply_overrides
-from holdfast.config.settings import CompareConfig, RunConfig, StreamSettings
+from holdfast.config.settings import CompareConfig, RunConfig, StreamSettings, TaskSettings
 from holdfast.config.yaml import read_config
-from holdfast.errors import RunError
+from holdfast.errors import ConfigError, RunError, did_you_mean
 from holdfast.reporting.page import all_figures, write_report
 from holdfast.reporting.save_figures import save_figures
 from holdfast.stop import listening
 from holdfast.store.run_directory import RunDirectory
 from holdfast.stream.observer import Observer
 from holdfast.summary.read import read_summary
+
+if TYPE_CHECKING:
+    from holdfast.stream.rewrite import RewriteJob
 
 SummaryDict = dict[str, Any]
 
@@ -239,3 +244,112 @@ def check(config: str | Path | Mapping[str, Any] | RunConfig, *, items: int = 50
 
     resolved = _config(config, RunConfig, overrides)
     return check_run(resolved, items=items, directory=directory_of(resolved))
+
+
+def demonstration_distances(
+    config: str | Path | Mapping[str, Any] | StreamSettings, *, items: int = 32, **overrides: Any
+) -> list[SummaryDict]:
+    """How far each task's demonstrations are from the configured model's own answers. Nothing is trained or written.
+
+    Args:
+        items: prompts per task.
+
+    Returns:
+        A `DemonstrationDistance` of each task with demonstrations as plain data, with its "sentence".
+    """
+    from holdfast.evaluation.demonstration_distance import demonstration_distances
+    from holdfast.evaluation.standalone import EvaluationPlan, load_evaluator
+    from holdfast.tasks.load import load_stream
+
+    resolved = config if isinstance(config, StreamSettings) else _config(config, RunConfig, overrides)
+    tasks, _ = load_stream(resolved)
+    evaluator = load_evaluator(EvaluationPlan(resolved.model, tasks, (), resolved.train, resolved.eval))
+    return [each.as_json() for each in demonstration_distances(evaluator, tasks, items)]
+
+
+def rewrite(
+    source: str | Path,
+    output: str | Path,
+    *,
+    model: str | None = None,
+    task: str | None = None,
+    verifier: str | None = None,
+    rewriting: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    on_examples: Callable[[int, int], None] = lambda done, of: None,
+    **overrides: Any,
+) -> SummaryDict:
+    """Let a model write each demonstration of a training file in its own voice, and keep what is right.
+
+    Args:
+        source: a YAML file of a run or a comparison, or a training file.
+        output: a JSON Lines file with the same records and columns; it must not exist yet.
+        model: who writes. Default: the configuration's model.
+        task: which of the configuration's tasks; it may have one task only without it.
+        verifier: `module:function` that judges what was written. Default: as the configuration or the data says.
+        rewriting: `template`, `check`, `tries`, `temperature`, `greedy_first` and `success_threshold` of `Rewriting`.
+            Default: those of the configuration's recipe if it rewrites or has such a template.
+        on_examples: called with the number of examples that are done, and of all.
+
+    Returns:
+        See `holdfast.stream.rewrite.rewrite_file`.
+    """
+    from holdfast.stream.rewrite import rewrite_file
+
+    job = _rewrite_job(Path(source), model, task, verifier, rewriting or {}, overrides)
+    with listening():
+        return rewrite_file(replace(job, seed=seed), Path(output), on_examples)
+
+
+def _rewrite_job(
+    source: Path,
+    model: str | None,
+    task: str | None,
+    verifier: str | None,
+    chosen: Mapping[str, Any],
+    overrides: Mapping[str, Any],
+) -> "RewriteJob":
+    from holdfast.data.teacher_prompts import DEMONSTRATION_TEMPLATE
+    from holdfast.recipes.base.solution_template import template_of
+    from holdfast.recipes.parts.rewriting import Rewriting
+    from holdfast.stream.rewrite import RewriteJob
+
+    if is_config := source.suffix.lower() in (".yaml", ".yml"):
+        config = next(iter(run_configs(source, overrides).values()))
+        data = _task_to_rewrite(config, task, source)
+    elif model is None:
+        fix = "name it with --model, or give a configuration instead of a training file"
+        raise ConfigError("no model is named that could rewrite it", where=str(source), fix=fix)
+    else:
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", source.stem).strip("-._") or "data"
+        entry = {"name": name, "train": str(source)}
+        plain = apply_overrides({"tasks": [entry], "model": {"path": model}, "recipe": "sft"}, overrides)
+        config = parse_config(plain, RunConfig, where=str(source))
+        data = config.tasks[0]
+    if verifier is not None:
+        data = data.model_copy(update={"verifier": verifier})
+    own = config.recipe.rollouts().rewriting or Rewriting(template=template_of(config.recipe) or DEMONSTRATION_TEMPLATE)
+    try:
+        rewriting = replace(own, **chosen)
+    except ValueError as error:
+        raise ConfigError(str(error), where="rewriting") from None
+    settings = config.model if model is None else config.model.model_copy(update={"path": model, "lora": None})
+    return RewriteJob(
+        data=data,
+        whole_file=not is_config,
+        model=settings,
+        train=config.train,
+        evaluation=config.eval,
+        rewriting=rewriting,
+    )
+
+
+def _task_to_rewrite(config: RunConfig, name: str | None, source: Path) -> TaskSettings:
+    by_name = {each.name: each for each in config.tasks}
+    if name is None and len(by_name) > 1:
+        raise ConfigError(
+            f"the configuration has {len(by_name)} tasks", where=str(source), fix=f"name one: {', '.join(by_name)}"
+        )
+    if name is not None and name not in by_name:
+        raise ConfigError(f"no task is named {name!r}", where=str(source), fix=did_you_mean(name, by_name))
+    return by_name[name] if name is not None else config.tasks[0]

@@ -37,6 +37,7 @@ from holdfast.recipes import (
     SORT,
     AutoNPO,
     Replay,
+    RewriteSFT,
     SDZero,
     StableOPD,
 )
@@ -319,3 +320,13 @@ def test_the_command_works_on_a_comparison_and_refuses_nonsense(
     broken = holdfast("advise", holdfast.config({"tasks": ["lab:facts"], "steps": 3}))
     assert broken.code == 2
     assert "steps: unknown key" in broken.err
+
+
+def test_rewriting_costs_its_tries_once_and_keeps_the_base_only_if_that_writes() -> None:
+    """The tries are counted as if every prompt came once, which is the most."""
+    cost = cost_of(RewriteSFT(tries=3))
+    assert cost.step == Passes(completions=3, forwards=1, backwards=1)
+    assert cost.held == ("the base",)
+    assert cost_of(RewriteSFT(writer="student")).held == ()
+    replaying = cost_of(RewriteSFT(tries=3, replay_ratio=0.5))
+    assert replaying.step == Passes(completions=3, forwards=1.5, backwards=1.5)

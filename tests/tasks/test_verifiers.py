@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from holdfast.data.example import Example
 from holdfast.data.task import run_verifier
 from holdfast.errors import ConfigError, DataError
-from holdfast.tasks.verifiers import exact_match, load_verifier
+from holdfast.tasks.verifiers import contains_answer, exact_match, load_verifier
 
 QUESTION = ({"role": "user", "content": "q"},)
 
@@ -101,3 +101,33 @@ def test_loads_a_function_from_the_working_directory(tmp_path: Path, monkeypatch
             load_verifier(name)
         assert "\n" not in str(error.value)
         assert name in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("answer", "demonstration", "completion", "reward"),
+    [
+        ("Green", None, "The flag of Fenloch is green.", 1),
+        ("green.", None, "It is GREEN, I think.", 1),
+        ("green", None, "It is evergreen.", 0),
+        (4, None, "That makes 4.", 1),
+        (4, None, "That makes 14.", 0),
+        (4, None, "That makes -4", 0),
+        (4, None, "That makes 4.5", 0),
+        (4, None, "That makes 3.4", 0),
+        (4, None, "It makes 4, or 4.", 1),
+        (-4, None, "That makes 4", 0),
+        ([3, "three"], None, "There are three.", 1),
+        ("50%", None, "About 50% of them.", 1),
+        ("$5", None, "It costs $5!", 1),
+        ("two  words", None, "Here: two\nwords.", 1),
+        (None, "Green.", "Its flag is green", 1),
+        (None, "<think>\nred\n</think>\n\nGreen.", "It is red", 0),
+        ({"a": 1}, "Green.", "green", 1),
+        (None, "Green.", "<think>green</think>red", 0),
+        (None, "?!", "what?!", 1),
+        (None, "?!", "what", 0),
+    ],
+)
+def test_contains_answer(answer: Any, demonstration: str | None, completion: str, reward: int):
+    example = Example("e", (), demonstration=demonstration, answer=answer)
+    assert contains_answer(example, completion).reward == reward

@@ -161,6 +161,9 @@ def _step(recipe: Recipe, *, is_first: bool) -> Passes:
         sampled = times * (rows * (1 + (rollouts.revision is not None)) + hinted) * share + ahead
     else:
         sampled = (rows - own) * (rollouts.replay_source == "base")
+        if rollouts.rewriting is not None:
+            # Once per example. A prompt that comes again has been rewritten, so this is the bound for a single epoch.
+            sampled += own * rollouts.rewriting.tries
     return Passes(
         completions=sampled,
         forwards=times * (rows * (1 + scorers * share) + imitated * (1 + demonstration_scorers * share)),

@@ -10,6 +10,7 @@ from holdfast.cli.options import AnyConfigFile, JsonFile
 
 if TYPE_CHECKING:
     from holdfast.advise.advice import Advice, Beginning
+    from holdfast.data.task import Task
     from holdfast.recipes.base.recipe import Recipe
 
 
@@ -19,9 +20,17 @@ def advise(
         float | None,
         typer.Option("--budget", min=1, help="Highest accepted cost, as a multiple of SFT's cost on the same prompts."),
     ] = None,
+    measure: Annotated[
+        bool,
+        typer.Option(
+            "--measure",
+            help="Also load the model, and measure how far the demonstrations are from its own answers.",
+        ),
+    ] = False,
     json_file: JsonFile = None,
 ) -> None:
-    """Show which recipes fit the tasks' data and a budget, and why. Loads the data but no model."""
+    """Show which recipes fit the tasks' data and a budget, and why. Loads the data, and the model with --measure."""
+    from holdfast import api
     from holdfast.advise.advice import advise as advice_on
     from holdfast.advise.advice import beginning
     from holdfast.store.files import write_json
@@ -42,10 +51,13 @@ def advise(
     )
     first = beginning(advice)
     print(as_text(provides, advice, first))
+    distances = api.demonstration_distances(settings) if measure else None
+    print(distances_as_text(tasks, distances))
     if json_file is not None:
         keys = ("recipe", "label", "settings", "reason", "source")
         chosen = None if first is None else {key: getattr(first, key) for key in keys}
         content: dict[str, Any] = {"provides": provides, "prompts": sum(prompts), "budget": budget}
+        content["demonstrations"] = distances
         write_json(json_file, content | {"begin_with": chosen, "recipes": [each.as_json() for each in advice]})
 
 
@@ -102,6 +114,22 @@ def as_text(provides: Mapping[str, list[str]], advice: "Sequence[Advice]", first
         lines.append(f"Start with {how}{source}: {first.reason.removesuffix('.')}.")
         lines.append("Then compare it with other recipes that fit these tasks: `holdfast check`, `holdfast compare`.")
     return "\n".join(lines)
+
+
+def distances_as_text(tasks: "Sequence[Task]", distances: Sequence[Mapping[str, Any]] | None) -> str:
+    """How far demonstrations are from the model's own answers, or how to measure it.
+
+    Args:
+        distances: as `holdfast.api.demonstration_distances` gives them; None if they were not measured.
+    """
+    if distances is not None:
+        return "\n".join(each["sentence"] for each in distances) or "No task has demonstrations of one turn."
+    if not any("demonstration" in task.provides() for task in tasks):
+        return ""
+    return (
+        "SFT forgets more the further demonstrations are from the model's own answers. `holdfast advise --measure` and "
+        "`holdfast check` measure it."
+    )
 
 
 def _name(of: "Advice | Beginning") -> str:

@@ -32,6 +32,7 @@ from holdfast.cli.options import (
 )
 from holdfast.cli.overrides import parse_overrides
 from holdfast.cli.responses import responses
+from holdfast.cli.rewrite import rewrite
 from holdfast.cli.run_command import EndedEarly, is_main_process, run_command
 from holdfast.errors import ConfigError, HoldfastError, did_you_mean
 from holdfast.model.quiet import silence_progress_bars
@@ -68,6 +69,8 @@ app.command("gate")(gate)
 app.command("methods")(methods)
 
 app.command("responses")(responses)
+
+app.command("rewrite")(rewrite)
 
 
 @app.callback(invoke_without_command=True)

@@ -26,6 +26,10 @@ def check_as_text(label: str, result: Mapping[str, Any]) -> str:
         lines += [f"{INDENT}chat template", *(2 * INDENT + remark for remark in result["chat_template"])]
     for example in result["preview"]:
         lines += [f"{INDENT}one example of {example['task']}, as the model sees it", *_preview(example)]
+    if result["demonstrations"]:
+        lines += [f"{INDENT}voice of the demonstrations", *_sentences(result, "demonstrations")]
+    if "templates" in result:
+        lines += [f"{INDENT}templates that show a demonstration", *_sentences(result, "templates")]
     lines.append(f"{INDENT}teacher: this recipe has none, so there is nothing to test")
     if "teacher" in result:
         lines[-1:] = [f"{INDENT}teacher", *_sentences(result, "teacher")]

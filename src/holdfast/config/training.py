@@ -109,6 +109,9 @@ class EvalSettings(Settings):
     """Prompts per task and retention suite whose answers are compared with the base's. This gives the drift of
     responses and artifacts, and the KL if `kl_items` is not 0, on at most as many prompts as that. 0 switches all of it
     off."""
+    demonstration_items: int = Field(default=32, ge=0)
+    """Training prompts per task on which the distance of demonstrations from the base's own answers is measured, before
+    the first stage; 0 switches it off."""
     embedder: str | None = None
     """Folder of an embedding model; it adds the similarity of these answers to the base's."""
     drift_weights: int = Field(default=300_000_000, ge=0)

@@ -127,7 +127,7 @@ class Evaluator:
         self._items: dict[str, list[Example]] = {}
         self._prompt_ids: dict[str, list[list[int]]] = {}
         self._targets: dict[str, list[list[int] | None]] = {}
-        self._may_pack = may_pack
+        self.may_pack = may_pack
         self.against = None if base is None else AgainstBase(policy, base, settings, self.generate)
 
     def evaluate(self, stage: int, task: str | None, tasks: Sequence[Task], suites: Sequence[Suite]) -> Evaluation:
@@ -226,7 +226,7 @@ class Evaluator:
         # The setting is a budget for sampling. A forward pass holds the activations of every token.
         budget = max(1, self.settings.batch_tokens // 4)
         prompts = [request.prompt_ids for _, _, request in asked]
-        return demonstrations_nll(self.policy, prompts, targets, batch_tokens=budget, may_pack=self._may_pack)
+        return demonstrations_nll(self.policy, prompts, targets, batch_tokens=budget, may_pack=self.may_pack)
 
     def _answered(
         self, asked: Sequence[tuple[TaskOrSuite, Example, Request]]

@@ -27,7 +27,7 @@ from holdfast.store.bundled import BASES
 
 if TYPE_CHECKING:
     from holdfast.data.task import Suite, Task
-    from holdfast.evaluation.evaluator import OnSet
+    from holdfast.evaluation.evaluator import Evaluator, OnSet
 
 LAB_LENGTHS = TrainSettings(max_prompt_length=200, max_completion_length=56)
 """Longest prompt and answer of the lab, in tokens. Together they fit the lab base's context of 256."""
@@ -131,6 +131,11 @@ def evaluate_model(plan: EvaluationPlan, on_set: "OnSet | None" = None, *, seed:
     Raises:
         HoldfastError: the model cannot be loaded, or an item does not fit its context or the plan's lengths.
     """
+    return load_evaluator(plan, on_set, seed=seed).evaluate(0, None, plan.tasks, plan.suites).as_json()
+
+
+def load_evaluator(plan: EvaluationPlan, on_set: "OnSet | None" = None, *, seed: int = 0) -> "Evaluator":
+    """The evaluator of a plan, with its model loaded. Arguments and errors are those of `evaluate_model`."""
     from holdfast.evaluation.evaluator import Evaluator
     from holdfast.model.context_length import configured_context, fit_lengths
     from holdfast.model.load import load_policy
@@ -147,5 +152,4 @@ def evaluate_model(plan: EvaluationPlan, on_set: "OnSet | None" = None, *, seed:
         train = fit_lengths(train, plan.settings, policy.context_length)
     if world.size > 1:
         shard(policy, world)
-    evaluator = Evaluator(policy, None, train, plan.settings, on_set)
-    return evaluator.evaluate(0, None, plan.tasks, plan.suites).as_json()
+    return Evaluator(policy, None, train, plan.settings, on_set)

@@ -21,6 +21,7 @@ from holdfast.recipes.npo import NPO
 from holdfast.recipes.olora import OLoRA
 from holdfast.recipes.opsd import OPSD
 from holdfast.recipes.replay import Replay
+from holdfast.recipes.rewrite_sft import RewriteSFT
 from holdfast.recipes.rft import RFT
 from holdfast.recipes.rlsd import RLSD
 from holdfast.recipes.sc_sdpo import SCSDPO
@@ -40,6 +41,7 @@ RECIPES: dict[str, type[Recipe]] = {
     for recipe in (
         Anchored,
         SFT,
+        RewriteSFT,
         DFT,
         KLSFT,
         Replay,

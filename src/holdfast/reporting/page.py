@@ -33,6 +33,7 @@ from holdfast.reporting.step_curves import loss_curves, main_curves, nll_curves,
 from holdfast.reporting.terms import GENERAL_TERMS
 from holdfast.reporting.tradeoff import tradeoff_figure
 from holdfast.reporting.view import KIND_NAMES, SummaryView
+from holdfast.reporting.voice import voice_section
 from holdfast.reporting.weight_drift import weight_drift
 from holdfast.store.files import write_text
 
@@ -95,6 +96,7 @@ def _content(view: SummaryView) -> dict[str, Any]:
         "matrices": accuracy_matrices(view),
         "likelihood": likelihood_tables(view),
         "pass_at_k": pass_at_k_tables(view),
+        "voice": voice_section(view),
         "curve_groups": [
             {
                 "order": i,
@@ -141,6 +143,7 @@ def _sections(view: SummaryView, content: Mapping[str, Any]) -> list[tuple[str, 
         ("matrix", "Matrix", True),
         ("likelihood", "Likelihood", content["likelihood"]),
         ("pass-at-k", "Sampled", content["pass_at_k"]),
+        ("voice", "Voice", content["voice"]["distances"] or content["voice"]["rewritten"]),
         ("curves", "Curves", content["curve_groups"]),
         ("guard", "Guard", content["guard"]["measured"]),
         ("drift", "Weights", content["drift"]["panels"]),

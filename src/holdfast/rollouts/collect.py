@@ -16,6 +16,7 @@ from holdfast.rollouts.annotation import annotate
 from holdfast.rollouts.fisher_sequences import fisher_sequences
 from holdfast.rollouts.prompt_encoder import PromptEncoder
 from holdfast.rollouts.prompt_pool import PromptPool, TaskPrompt
+from holdfast.rollouts.rewriting import Rewrite, Rewriter, judging_task
 from holdfast.rollouts.row_sampler import RowSampler
 from holdfast.rollouts.sources.demonstrations import Demonstrations
 from holdfast.rollouts.sources.hints import HintedSamples
@@ -66,6 +67,9 @@ class Collector:
         self._sampler = RowSampler(policy, engine, base, self.spec, train, seed)
         self._samples = Samples(self._sampler, self.spec, seed)
         self._warn = WarnOnce()
+        self._rewriter = Rewriter(
+            policy, self._sampler, (self._encoder.max_reprompt_length, train.max_completion_length), seed
+        )
 
     def prepare(self, task: Task) -> None:
         """Encode a task's training prompts and put them into the pool.
@@ -78,6 +82,8 @@ class Collector:
         """
         kept = encode_training_prompts(task, self.recipe, self._encoder, self.train)
         self.dropped[task.name] = len(task.train) - len(kept)
+        if self.spec.rewriting is not None:
+            judging_task(task, self.spec.rewriting)
         if not kept:
             raise DataError(
                 f"none of the {len(task.train)} training examples fits",
@@ -174,13 +180,32 @@ class Collector:
             metrics["teacher_prompts_dropped"] = float(without_teacher)
         return metrics
 
+    def rewrite(self, task: Task, count: int | None = None) -> list[Rewrite]:
+        """Rewrite the demonstrations of a task's training prompts, as the recipe says. `use_rewrites` takes them.
+
+        Args:
+            count: only so many, the first ones; None for all.
+        """
+        assert self.spec.rewriting is not None
+        examples = [prompt.example for prompt in self.pool.of[task.name][:count]]
+        return self._rewriter.rewrite(task, examples, self.spec.rewriting)
+
+    def use_rewrites(self, task: Task, rewrites: Sequence[Rewrite]) -> None:
+        """Train on rewritten demonstrations of a task, in this stage and in later ones that replay it."""
+        texts = {each.id: each.text for each in rewrites if each.text is not None}
+        self.pool.of[task.name] = [
+            prompt if (text := texts.get(prompt.example.id)) is None else self._rewriter.prompt(prompt.example, text)
+            for prompt in self.pool.of[task.name]
+        ]
+
     def demonstrations(self, task: Task, count: int = 128) -> list[list[int]]:
         """Token ids of the demonstrations of a task's first `count` training examples that have one.
 
-        The recipe need not train on them.
+        The recipe need not train on them. Those that were rewritten are given as they are trained on.
         """
+        trained = {prompt.example.id: prompt.example for prompt in self.pool.of[task.name]}
         return [
-            self.policy.chat_format.encode_demonstration(example, where=example.id).ids
+            self.policy.chat_format.encode_demonstration(trained.get(example.id, example), where=example.id).ids
             for example in task.train[:count]
             if example.demonstration is not None
         ]
@@ -190,6 +215,10 @@ class Collector:
         penalty = self.recipe.penalty()
         assert isinstance(penalty, FisherPenalty)
         return fisher_sequences(penalty, self.pool, self._sampler, self.seed, stage)
+
+    def teacher_prompt(self, row: Row) -> list[int]:
+        """See `PromptEncoder.teacher_prompt`."""
+        return self._encoder.teacher_prompt(row)
 
     def request(self, prompt_ids: Sequence[int], seed: int) -> Request:
         """See `RowSampler.request`."""

@@ -62,6 +62,9 @@ class RunDirectory:
         # random draws ("guide", "guides", "guided") stay too, because runs must give the same numbers.
         return self.path / "guides" / f"{name}.json"
 
+    def rewritten(self, stage: int) -> Path:
+        return self.path / "rewritten" / f"stage-{stage}.json"
+
     def drift(self, stage: int) -> Path:
         return self.path / "drift" / f"stage-{stage}.json"
 
@@ -100,6 +103,12 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"cannot be created: {error.strerror}", where=str(self.path)) from None
+
+    def rewriting(self) -> Iterator[dict[str, Any]]:
+        """What became of rewritten demonstrations, by stage, without the texts."""
+        for path in sorted(self.path.glob("rewritten/stage-*.json"), key=lambda path: int(path.stem.split("-")[1])):
+            record = json.loads(path.read_text(encoding="utf-8"))
+            yield {key: value for key, value in record.items() if key != "rewrites"}
 
     def append(self, log: str, record: Mapping[str, Any]) -> None:
         """Add one line to a log."""

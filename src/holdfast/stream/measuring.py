@@ -10,6 +10,7 @@ from holdfast import stop
 from holdfast.config.settings import ModelSettings
 from holdfast.data.task import Suite, Task
 from holdfast.errors import ModelError
+from holdfast.evaluation.demonstration_distance import demonstration_distances
 from holdfast.evaluation.drift import MatrixDrift, drift
 from holdfast.evaluation.drift.stages import drift_entry
 from holdfast.evaluation.embedding import Embedder, compare_embeddings
@@ -107,9 +108,10 @@ class Measuring:
             task = self.tasks[stage - 1].name if stage else None
             evaluation = self.evaluator.evaluate(stage, task, self.tasks, self.suites)
             self._compare_answers(evaluation)
+            distances = self._distances() if stage == 0 else {}
             if stage and self.settings.drift_weights:
                 self._measure_drift(stage)
-            result = evaluation.as_json() | {"seconds": time.perf_counter() - started}
+            result = evaluation.as_json() | distances | {"seconds": time.perf_counter() - started}
         self.world.main(lambda: write_json(self.directory.evaluation(stage), json_safe(result)))
         sets = result["sets"].items()
         self.observer.evaluation_done(
@@ -117,6 +119,13 @@ class Measuring:
             {name: numbers["mean"] for name, numbers in sets},
             {name: value for name, numbers in sets if (value := numbers.get("nll")) is not None},
         )
+
+    def _distances(self) -> dict[str, Any]:
+        """How far demonstrations are from the base's own answers, by task."""
+        if not self.settings.demonstration_items:
+            return {}
+        found = demonstration_distances(self.evaluator, self.tasks, self.settings.demonstration_items)
+        return {"demonstrations": [each.as_json() for each in found]}
 
     def _compare_answers(self, evaluation: Evaluation) -> None:
         """Write the greedy answers, and how they differ from those before the first stage."""

@@ -38,6 +38,7 @@ from holdfast.stream.near_future.answers import NearFuture
 from holdfast.stream.observer import Observer
 from holdfast.stream.position import Position
 from holdfast.stream.rewind import Rewind
+from holdfast.stream.rewriting import StageRewriting
 from holdfast.stream.stage import StageLoop
 from holdfast.stream.summarize import summarize
 from holdfast.tasks.lm_eval import LmEvalSuite
@@ -160,6 +161,7 @@ class Run:
         poll = partial(stop.poll_together, self.world.highest)
         models = (self.policy, self.base, self.teacher, self.penalty)
         self.learner = Learner(self.config, self.tasks, self.steps, *models, self.collector, poll)
+        self.rewriting = StageRewriting(self.directory, self.collector, self.tasks)
         self.checkpoints = RunCheckpoints(self.directory, self.learner, self.guard, self.near_future)
         self.rewind = Rewind(
             self.config,
@@ -252,6 +254,7 @@ class Run:
                     break
                 if stage > position.stage or position.trainer is None:
                     position = self.learner.start_stage(stage)
+                self.rewriting.prepare(stage, position.step)
                 self.stage_loop.train(position)
                 self._evaluate(stage)
                 after = Position(stage + 1, 0)

@@ -50,12 +50,14 @@ class RunLogs:
         probes: of `probes.jsonl`.
         decisions: of `decisions.jsonl`.
         discarded: of `discarded.jsonl`.
+        rewriting: of each `rewritten/stage-S.json`, all but the texts.
     """
 
     metrics: Sequence[JsonRecord]
     probes: Sequence[JsonRecord] = ()
     decisions: Sequence[JsonRecord] = ()
     discarded: Sequence[JsonRecord] = ()
+    rewriting: Sequence[JsonRecord] = ()
 
     @classmethod
     def read(cls, directory: RunDirectory) -> "RunLogs":
@@ -65,6 +67,7 @@ class RunLogs:
             probes=list(directory.records("probes.jsonl")),
             decisions=list(directory.records("decisions.jsonl")),
             discarded=list(directory.records("discarded.jsonl")),
+            rewriting=list(directory.rewriting()),
         )
 
 

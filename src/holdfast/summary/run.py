@@ -54,6 +54,8 @@ def build_run_summary(run: RunDescription, logs: RunLogs, measured: Measured) ->
         "artifacts": measured.artifacts,
         "repetition": measured.repetition,
         "forgetting_prediction": predicted_forgetting(evaluations, run.order, run.sets, label=run.label, seed=run.seed),
+        "demonstrations": measured.evaluations[0].get("demonstrations") or [] if measured.evaluations else [],
+        "rewriting": logs.rewriting,
         "samples": _samples(measured.evaluations, run.sets),
         "guard": run.guard,
         "decisions": [
@@ -107,10 +109,12 @@ def _scores(sets: Mapping[str, JsonRecord]) -> Json:
 
 
 def _budget(logs: RunLogs, steps: int, eval_seconds: float) -> Json:
-    """What the training took. Discarded steps and probes count, because they were computed."""
+    """What the training took. Discarded steps and probes count, because they were computed, and so does rewriting."""
     discarded = [line["record"] for line in logs.discarded if line["log"] == "metrics.jsonl"]
     probed = math.fsum(line["record"]["seconds"] for line in logs.discarded if line["log"] == "probes.jsonl")
     taken = [*logs.metrics, *discarded]
+    # It takes no prompts of a step, and trains on nothing.
+    taken += [{"prompts": 0, "trained_tokens": 0, **each} for each in logs.rewriting]
     return {
         "optimizer_steps": steps + len(discarded),
         **{count: _total(record.get(count) for record in taken) for count in COUNTS},

@@ -159,7 +159,7 @@ def load_task(settings: TaskSettings, seed: int = 0) -> Task:
     else:
         train, test = _hold_out(train, settings, seed)
     episodes = _episodes(settings)
-    verifier = _verifier(settings, [*train, *test]) if episodes is None else None
+    verifier = record_verifier(settings, [*train, *test]) if episodes is None else None
     train, test = list(_limited(train, settings)), list(_limited(test, settings))
     name, source, unread = settings.name, _source(settings), loaded.unread_columns
     return Task(name, train, test, verifier, source, episodes, unread, dropped, _judged_by(settings, verifier))
@@ -193,7 +193,7 @@ def load_suite(settings: SuiteSettings) -> Suite:
     assert settings.test is not None  # guaranteed by SuiteSettings
     test = _loaded(settings, settings.test, "test").examples
     episodes = _episodes(settings)
-    verifier = _verifier(settings, test) if episodes is None else unjudged
+    verifier = record_verifier(settings, test) if episodes is None else unjudged
     if verifier is None and any(example.demonstration is None for example in test):
         # A suite of demonstrations is scored by their likelihood.
         raise DataError(f"suite {settings.name!r} has no verifier", fix=FIXES["reward"])
@@ -258,8 +258,13 @@ def _episodes(settings: SourceSettings) -> Episodes | None:
     return Episodes(load_function(name, f"environment_factory {name!r}", "(example)"), settings.max_turns)
 
 
-def _verifier(settings: SourceSettings, examples: Sequence[Example]) -> Verify | None:
-    """The user's verifier, else the reader's, else exact match if there are answers, else None."""
+def record_verifier(settings: SourceSettings, examples: Sequence[Example]) -> Verify | None:
+    """The user's verifier, else the reader's, else exact match if there are answers, else None.
+
+    Raises:
+        DataError: only some examples have an answer, or one has an answer that exact match cannot compare.
+        ConfigError: the user's verifier cannot be loaded.
+    """
     if settings.verifier is not None:
         return load_verifier(settings.verifier)
     if settings.reader in PUBLISHED:

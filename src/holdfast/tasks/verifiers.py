@@ -4,6 +4,7 @@ import importlib
 import json
 import math
 import os
+import re
 import sys
 import unicodedata
 from collections.abc import Iterator
@@ -16,6 +17,9 @@ from holdfast.data.task import Verify
 from holdfast.data.teacher_prompts import strip_thinking
 from holdfast.errors import ConfigError, DataError, did_you_mean
 from holdfast.tasks.readers.record import kind
+
+_ENDS = re.compile(r"^[^\w$€£+-]+|[^\w%°]+$")
+"""Marks around an answer that are no part of it."""
 
 
 def exact_match(example: Example, completion: str) -> Verdict:
@@ -32,6 +36,27 @@ def exact_match(example: Example, completion: str) -> Verdict:
     if not answer:
         return Verdict(0.0, "There is no answer.", format_ok=False)
     return Verdict(0.0, "This answer is wrong.", answer=answer)
+
+
+def contains_answer(example: Example, completion: str) -> Verdict:
+    """Reward 1 if the completion says the answer somewhere, else 0: whether other words have the same content.
+
+    The answer is one of the example's `answer`s if these are text or numbers, otherwise its whole demonstration without
+    thoughts. It must stand there as words: "4" is in neither "14", "-4" nor
+    "4.5". Case, spacing and the marks at its ends do not count.
+    """
+    text = _normalized(strip_thinking(completion)).casefold()
+    try:
+        wanted = accepted_answers(example.answer)
+    except DataError:
+        wanted = frozenset({_normalized(strip_thinking(example.demonstration or ""))})
+    for each in wanted:
+        words = _ENDS.sub("", each.casefold()) or each.casefold()
+        before = r"(?<![\w.,-])" if words[:1].isdigit() else r"(?<!\w)" if words[:1].isalnum() else ""
+        after = r"(?!\w|[.,]\d)" if words[-1:].isalnum() else ""
+        if words and re.search(before + re.escape(words) + after, text):
+            return Verdict(1.0, answer=each)
+    return Verdict(0.0, "The answer is not in this text.")
 
 
 def accepted_answers(answer: Any) -> frozenset[str]:

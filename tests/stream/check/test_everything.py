@@ -21,10 +21,10 @@ def test_the_result_is_plain_data_with_every_part(tmp_path: Path, name: str) -> 
     before = sorted(tmp_path.rglob("*"))
     result = api.check(path, items=3)
     assert json.loads(json.dumps(result)) == result
-    estimates = {"memory", "disk", "time", "machine"}
-    expected = {"tasks", "suites", "leaks", "lengths", "chat_template", "preview", "warnings"} | estimates
+    expected = {"tasks", "suites", "leaks", "lengths", "chat_template", "preview", "demonstrations", "warnings"}
+    expected |= {"memory", "disk", "time", "machine"}
     assert expected <= set(result)
-    assert set(result) - expected <= {"teacher", "rewards"}
+    assert set(result) - expected <= {"teacher", "rewards", "templates"}
     assert sorted(tmp_path.rglob("*")) == before
 
 

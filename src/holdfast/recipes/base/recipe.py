@@ -109,7 +109,9 @@ class Recipe(BaseModel):
         """Whether the model before the stream is needed: to restart a teacher, as an anchor, or to sample."""
         teacher, rollouts = self.teacher(), self.rollouts()
         restarts = teacher is not None and teacher.kind != "live" and teacher.stage_start == "base"
-        return restarts or self.objective().asks_base or "base" in (rollouts.source, rollouts.replay_source)
+        writes = rollouts.rewriting is not None and rollouts.rewriting.writer == "base"
+        samples = "base" in (rollouts.source, rollouts.replay_source)
+        return restarts or self.objective().asks_base or samples or writes
 
     def signal(self) -> str:
         """The signal of every token in words."""

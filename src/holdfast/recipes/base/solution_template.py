@@ -3,6 +3,7 @@
 from typing import Protocol, TypeVar
 
 from holdfast.data.teacher_prompts import require_places
+from holdfast.recipes.base.recipe import Recipe
 
 
 class _WithTemplate(Protocol):
@@ -21,3 +22,10 @@ def shows_solution(recipe: _Checked) -> _Checked:
     """
     require_places("template", recipe.template, "prompt", "demonstration")
     return recipe
+
+
+def template_of(recipe: Recipe) -> str | None:
+    """The template in which a recipe shows a demonstration or a solution; None if it has none."""
+    template = recipe.model_dump().get("template")
+    has_places = isinstance(template, str) and all(place in template for place in ("{prompt}", "{demonstration}"))
+    return template if has_places else None

@@ -10,7 +10,8 @@ from holdfast.recipes.parts.teacher import TeacherSpec
 
 def rollouts_in_words(rollouts: RolloutSpec) -> str:
     if not rollouts.is_sampled:
-        return "demonstrations"
+        rewriting = rollouts.rewriting
+        return "demonstrations" if rewriting is None else f"demonstrations, rewritten by the {rewriting.writer}"
     words = f"{rollouts.source}, {rollouts.num_generations} per prompt, temperature {rollouts.temperature:g}"
     if rollouts.top_k > 0:
         words += f", top-k {rollouts.top_k}"

@@ -6,6 +6,7 @@ from typing import Literal
 
 from holdfast.data.rows import Row
 from holdfast.data.teacher_prompts import revision_beginning
+from holdfast.recipes.parts.rewriting import Rewriting
 from holdfast.renamed import refuse_moved_names
 
 
@@ -52,6 +53,7 @@ class RolloutSpec:
             replayed prompts, drawn anew each time.
         replay_prompts: with replay_source `base`, a file of prompts to replay instead of earlier tasks' prompts, from
             the first stage on.
+        rewriting: with demonstrations, how they are rewritten before the stage; None to take them as they are.
     """
 
     source: Literal["demonstrations", "student", "base"]
@@ -68,6 +70,7 @@ class RolloutSpec:
     replay_buffer_size: int | None = None
     replay_source: Literal["own", "base"] = "own"
     replay_prompts: str | None = None
+    rewriting: Rewriting | None = None
 
     def __post_init__(self) -> None:
         if self.temperature <= 0:
@@ -86,6 +89,9 @@ class RolloutSpec:
             raise ValueError("replay_source: base is for rows that are demonstrations; leave it out")
         if self.replay_prompts is not None and self.replay_source != "base":
             raise ValueError("a file of prompts has no demonstrations to replay; set replay_source: base")
+
+        if self.rewriting is not None and self.is_sampled:
+            raise ValueError("only demonstrations are rewritten, and these rows are samples")
 
     @property
     def is_sampled(self) -> bool:

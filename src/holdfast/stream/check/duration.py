@@ -30,16 +30,17 @@ def time_estimate(run: Run, trials: Sequence[Trial]) -> dict[str, float]:
     """Estimated seconds of a run.
 
     Returns:
-        "sampling": for the rollout batches of all steps. "training": for all optimizer steps. "evaluations": for
-        answers before the first stage, after each stage and at probes; suites of lm-evaluation-harness are not
-        counted. "step": of a mean step with its share of the sampling. "total": of the run.
+        "sampling": for the rollout batches of all steps, and for rewriting. "training": for all optimizer steps.
+        "evaluations": for answers before the first stage, after each stage and at probes; suites of
+        lm-evaluation-harness are not counted. "step": of a mean step with its share of the sampling. "total": of the
+        run.
     """
     steps = list(run.steps)
     sampling = training = 0.0
     optimizer = _optimizer_seconds(run.policy)
     for trial, count in zip(trials, steps, strict=True):
         batches = count / run.config.recipe.rollouts().num_iterations
-        sampling += batches * min(trial.seconds)
+        sampling += batches * min(trial.seconds) + _rewriting_seconds(run, trial.task)
         training += count * (_step_seconds(run, trial.recipe.objective(), trial.batch) + optimizer)
     evaluations = _evaluation_seconds(run, sum(steps))
     return {
@@ -49,6 +50,15 @@ def time_estimate(run: Run, trials: Sequence[Trial]) -> dict[str, float]:
         "evaluations": evaluations,
         "total": sampling + training + evaluations,
     }
+
+
+def _rewriting_seconds(run: Run, task: Task) -> float:
+    """Seconds for the rewriting of a task's demonstrations, if the recipe trains on such, from the first ones."""
+    if run.config.recipe.rollouts().rewriting is None:
+        return 0.0
+    started = time.perf_counter()
+    tried = run.collector.rewrite(task, TIMED_ITEMS)
+    return (time.perf_counter() - started) / len(tried) * len(run.collector.pool.of[task.name])
 
 
 def _step_seconds(run: Run, objective: Objective, rows: Sequence[Row]) -> float:

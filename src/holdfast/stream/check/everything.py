@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.config.settings import RunConfig
+from holdfast.evaluation.demonstration_distance import demonstration_distances
 from holdfast.model.context_length import longest_reprompt, lowered_lengths
+from holdfast.recipes.base.recipe import Recipe
 from holdfast.store.run_directory import RunDirectory
 from holdfast.stream.budget import warmup_problems
 from holdfast.stream.check.answers import answer_problems
@@ -19,6 +21,7 @@ from holdfast.stream.check.preview import preview
 from holdfast.stream.check.rewards import check_rewards, learns_from_rewards
 from holdfast.stream.check.sets import leaks, shared_sources, suite_facts, task_facts
 from holdfast.stream.check.teacher import check_teacher
+from holdfast.stream.check.templates import try_templates
 from holdfast.stream.check.trial import Trial, try_batches
 from holdfast.stream.run import Run
 
@@ -39,6 +42,9 @@ def check_run(config: RunConfig, *, items: int, directory: Path | None = None) -
         "preview": one example of each task as the model sees it; see `Preview`.
         "teacher": a `TeacherCheck` of each task as plain data, with its "sentence". It is missing for recipes without a
         teacher, and for recipes whose teacher only anchors the student.
+        "demonstrations": a `DemonstrationDistance` of each task with demonstrations as plain data, with its "sentence".
+        "templates": a `TemplateTrial` of each judged task as plain data, with its "sentence". It is missing for recipes
+        that show no demonstration by a template.
         "rewards": a `RewardCheck` of each task as plain data, with its "sentence". It is missing for recipes that do
         not learn from rewards.
         "memory": estimated bytes at the peak of training by purpose, and their "total".
@@ -74,6 +80,11 @@ def _checked(run: Run, config: RunConfig, items: int, directory: Path) -> dict[s
         "preview": [asdict(preview(trial, run.policy)) for trial in trials],
         "answers": [problem for trial in trials for problem in answer_problems(run, trial)],
     }
+    distances = demonstration_distances(run.evaluator, run.tasks, config.eval.demonstration_items)
+    results["demonstrations"] = [each.as_json() for each in distances]
+    templates = [tried for trial in trials if (tried := try_templates(run, trial)) is not None]
+    if templates:
+        results["templates"] = [asdict(each) | {"sentence": each.sentence()} for each in templates]
     if is_taught:
         taught = [check_teacher(run, trial) for trial in trials]
         results["teacher"] = [asdict(each) | {"sentence": each.sentence()} for each in taught]
@@ -114,6 +125,12 @@ def _rewards(trials: Sequence[Trial]) -> list[dict[str, Any]]:
     return [asdict(check) | {"sentence": check.sentence(), "is_problem": check.is_problem} for check in checks]
 
 
+def _imitates(recipe: Recipe) -> bool:
+    """Whether a recipe trains on demonstrations as they are."""
+    rollouts = recipe.rollouts()
+    return rollouts.with_demonstration or (not rollouts.is_sampled and rollouts.rewriting is None)
+
+
 def _problems(run: Run, results: Mapping[str, Any]) -> list[str]:
     """What the checks have found, without what a run would warn of anyway."""
     machine, memory, disk = results["machine"], results["memory"], results["disk"]
@@ -130,6 +147,9 @@ def _problems(run: Run, results: Mapping[str, Any]) -> list[str]:
         if task["unread_columns"]:
             problems.append(f"{task['name']}: nothing reads the columns {', '.join(task['unread_columns'])}")
     problems += results["answers"]
+    if _imitates(run.config.recipe):
+        problems += [each["sentence"] for each in results["demonstrations"] if each["is_far"]]
+    problems += [each["sentence"] for each in results.get("templates", ()) if each["proposed"] is not None]
     problems += [each["sentence"] for each in results.get("teacher", ()) if each["verdict"] != "better"]
     problems += [each["sentence"] for each in results.get("rewards", ()) if each["is_problem"]]
     if machine["memory"] is not None and memory["total"] > machine["memory"]:

@@ -11,6 +11,7 @@ from holdfast.summary.models.metrics import RunMetrics
 from holdfast.summary.models.part import STATUS, Count, Part, Status
 from holdfast.summary.models.prediction import ForgettingPrediction
 from holdfast.summary.models.training import Budget, CurvePoint, DecisionRecord, Discarded, GuardRecord
+from holdfast.summary.models.voice import DemonstrationDistanceRecord, RewrittenTask
 from holdfast.summary.version import SCHEMA_VERSION
 
 VerdictSentences = Annotated[list[str], Field(min_length=1)]
@@ -89,6 +90,16 @@ class RunSummary(Part):
     repetition: list[Repetition] = Field(description="Repetition within the answers, after each stage.")
     forgetting_prediction: ForgettingPrediction = Field(
         description="KL to the base as a predictor of forgetting. A single run has no fit."
+    )
+    demonstrations: list[DemonstrationDistanceRecord] = Field(
+        default_factory=list,
+        description="How far demonstrations are from the base's own answers, by task, if `eval.demonstration_items` is "
+        "set.",
+    )
+    rewriting: list[RewrittenTask] = Field(
+        default_factory=list,
+        description="What became of demonstrations that the model wrote in its own voice, by stage, for recipes that "
+        "train on such.",
     )
     samples: list[Sample] = Field(description="Greedy answers to a few items, over the stages.")
     guard: GuardRecord | None = Field(description="The guard's settings; null if they are not known.")

@@ -81,7 +81,7 @@ def records_to_examples(
     if reading.prompt_template is not None:
         check_template(reading.prompt_template, records, where)
     form = form_of(records, columns, reading.reader) if records else None
-    stem = _stem(where)
+    stem = stem_of(where)
 
     def convert(record: Record) -> tuple[Example, str]:
         assert form is not None  # there is a record
@@ -132,7 +132,7 @@ def published_examples(
     return [replace(e, metadata={k: v for k, v in e.metadata.items() if k == "idx"}) for e in examples]
 
 
-def _stem(where: str) -> str:
+def stem_of(where: str) -> str:
     """The name of a file without its types, or of a split."""
     path = Path(where)
     return Path(path.stem).stem if path.suffix.lower() in PACKED else path.stem
@@ -160,7 +160,7 @@ def _example(record: Record, columns: Columns, stem: str, form: Form, reading: R
     demonstration = target.demonstration
     used = {*columns.model_dump().values(), *form.prompt, *form.consumed}
     return Example(
-        id=_id(column(values, columns.id), columns.id, where) or f"{stem}-{record.number}",
+        id=example_id(record, columns, stem),
         messages=messages,
         demonstration=None if demonstration is None else demonstration.as_text(),
         privileged_context=_privileged(column(values, columns.privileged_context), columns.privileged_context, where),
@@ -301,9 +301,15 @@ def _with_system(turns: tuple[Turn, ...], value: Any, name: str, where: str) -> 
     return (Turn(Message(role="system", content=text(value, name, where))), *turns)
 
 
-def _id(value: Any, name: str, where: str) -> str | None:
+def example_id(record: Record, columns: Columns, stem: str) -> str:
+    """The id of a record's example: its own, or the name of its file or split and its number.
+
+    Raises:
+        DataError: its own is neither text nor an integer.
+    """
+    value, name, where = column(record.values, columns.id), columns.id, record.where
     if value is None:
-        return None
+        return f"{stem}-{record.number}"
     if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
         raise DataError(f"`{name}` is {kind(value)}", where=where, fix="write text or an integer")
     return str(value)
