@@ -10,8 +10,13 @@ from holdfast.config.load import parse_config
 from holdfast.config.settings import RunConfig
 
 TEMPLATE = "{prompt}\n\nRepeat this: {demonstration}"
-"""The teacher's prompt, with a sentence. With it the base answers 16 of 16 questions of each task right; with the
-recipes' default, 12 and 14."""
+"""The teacher's prompt, with a sentence. Of 16 questions of each task the base then answers 16 and 15 right; with
+the recipes' default, 12 and 14."""
+
+REWRITING_TEMPLATE = (
+    "Question: {prompt}\nCorrect answer: {demonstration}\n\nWrite the correct answer as one full sentence."
+)
+"""What the base sees when it rewrites a terse demonstration. Greedy, 10 of 16 flags and 12 of 16 animals are right."""
 
 SHOWN = {"template": TEMPLATE, "temperature": 0.7}
 """For recipes with a teacher. At temperature 1 this small model's samples are mostly noise: 2.3 nats a token."""
@@ -48,6 +53,13 @@ DISTILLATION = (3e-5, 1e-4, 3e-4)
 ARMS = (
     Arm("sft-terse", "terse", {"name": "sft"}, IMITATION, 3e-5),
     Arm("sft-sentences", "sentences", {"name": "sft"}, IMITATION, 3e-5),
+    Arm(
+        "sft-rewritten",
+        "terse",
+        {"name": "rewrite_sft", "template": REWRITING_TEMPLATE, "tries": 4, "temperature": 0.7},
+        IMITATION,
+        3e-5,
+    ),
     Arm("sft-terse-replay", "terse", {"name": "replay", "replay_ratio": 0.5}, IMITATION, 3e-5),
     Arm("kl-sft-terse", "terse", {"name": "kl_sft"}, IMITATION, 3e-5),
     Arm("sft-terse-lora", "terse", {"name": "sft"}, ADAPTER, 3e-4, {"lora": {"r": 16}}),

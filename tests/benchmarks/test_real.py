@@ -292,7 +292,7 @@ class TestProcesses:
 
 
 TINY_ARMS = {arm.label: arm for arm in ARMS}
-TINY = Form("standard", ("sft-terse", "sdft"), (0, 1), stages=2, steps=1, max_items=2)
+TINY = Form("standard", ("sft-terse", "sft-rewritten", "sdft"), (0, 1), stages=2, steps=1, max_items=2)
 
 
 @pytest.fixture(scope="module")
@@ -356,7 +356,7 @@ class TestRuns:
         assert len(set(units["capitals"])) == 48
 
     def test_a_run_that_was_killed_before_its_first_step_starts_again(self, finished: Path) -> None:
-        cell = Cell(TINY, ARMS[1], 7, 1e-5)
+        cell = Cell(TINY, TINY_ARMS["sdft"], 7, 1e-5)
         directory = cell.directory(finished)
         directory.path.mkdir(parents=True)
         directory.config.write_text("half")
