@@ -90,7 +90,8 @@ class Pairs:
             method = "norms" if not is_decomposed else "exact" if exact else "randomized"
             if before.short == 1 or not measured.update_norm:
                 method = "vector" if before.short == 1 else "identical"
-            alignment, conflict = (), None
+            alignment: tuple[Alignment, ...] = ()
+            conflict = None
             if before.short > 1 and is_decomposed:
                 alignment, conflict = self._earlier(name, number, measured, exact)
             yield MatrixDrift(
@@ -159,7 +160,7 @@ class Pairs:
         shape = self.a.source(name).shape
         if not self.way or any(name not in each.names or each.source(name).shape != shape for each in self.way):
             return (), None
-        own = self._decomposed(*models[-2:], name, number, measured.norm, exact)
+        own = self._decomposed(models[-2], models[-1], name, number, measured.norm, exact)
         alignments, factors = [], []
         # One after the other, because each holds its matrices.
         for before, after in pairwise(models[:-1]):

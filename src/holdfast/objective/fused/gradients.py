@@ -131,8 +131,8 @@ def full_divergence(
     gradient = Gradient(factor, scale, center, mass, share)
     if summands is None:
         return TokenDivergence(value * factor, token_clipped(value, objective)), gradient
-    share = clipped.sum(-1).to(value.dtype) / clipped.shape[-1]
-    return TokenDivergence(summands.clamp_(max=objective.clip_at).sum(-1), share), gradient
+    clipped_share = clipped.sum(-1).to(value.dtype) / clipped.shape[-1]
+    return TokenDivergence(summands.clamp_(max=objective.clip_at).sum(-1), clipped_share), gradient
 
 
 def logit_gradient(
