@@ -40,6 +40,8 @@ class Quantity:
         if_not: why the lab may not show the effect even if it exists.
         if_reversed: a guess why the lab shows the opposite.
         margin: how far below 0 a value may be and still count as no worse.
+        noise: standard deviation of one seed's value that the test items alone account for, in the same unit; see
+            `paired_difference`. None if it is not known.
     """
 
     name: str
@@ -48,11 +50,13 @@ class Quantity:
     if_not: str
     if_reversed: str | None = None
     margin: float = 0.0
+    noise: float | None = None
 
     @property
     def estimate(self) -> Difference:
-        """Distance from −margin, over seeds. No interval if fewer than two values are defined or all are equal."""
-        return paired_difference(self.values, [-self.margin] * len(self.values))
+        """Distance from −margin, over seeds. No interval if fewer than two values are defined, or if all are equal and
+        the noise is not known."""
+        return paired_difference(self.values, [-self.margin] * len(self.values), self.noise)
 
     @property
     def mean(self) -> float | None:

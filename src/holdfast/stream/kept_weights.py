@@ -65,7 +65,12 @@ class KeptWeights:
     def remove(self, stage: int, which: Callable[[int], bool] = lambda step: True) -> None:
         """Remove steps of a stage; by default all."""
         gone = [self._file(stage, step) for step in self.steps(stage) if which(step)]
-        self.world.each(lambda: [path.unlink(missing_ok=True) for path in gone])
+
+        def unlink() -> None:
+            for path in gone:
+                path.unlink(missing_ok=True)
+
+        self.world.each(unlink)
 
     def _file(self, stage: int, step: int) -> Path:
         return self.folder / f"{stage}-{step}-{self.world.rank}-of-{self.world.size}.safetensors"
