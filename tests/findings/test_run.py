@@ -84,6 +84,9 @@ def test_a_reason_follows_from_the_values() -> None:
     assert _quantity(-1, 0, 1).reason == f"{too_few} even 100 seeds would be too few. the lab is small"
     assert _quantity(0, 0, 0).reason == "The value is 0 on every seed. the lab is small"
     assert _quantity(5, 5, 5).reason == ("All seeds have the same value, so its spread is unknown. the lab is small")
+    noisy = Quantity("more", "points", (5, 5, 5), "the lab is small", noise=1.0)
+    assert (noisy.outcome, noisy.reason) == ("holds", None)
+    assert Quantity("more", "points", (5, 5, 5), "the lab is small", noise=9.0).outcome == "inconclusive"
     assert _quantity(5, None, None).reason == "Only 1 of 3 seeds have a value. the lab is small"
 
 

@@ -7,6 +7,10 @@ from typing import Any, Literal
 from holdfast.findings.record import Record
 from holdfast.measure.statistics import Difference, paired_difference
 
+ITEM_NOISE = {"points": 3.6}
+"""Standard deviation that the items alone give a difference of two scores, each over four sets of 96 items at 50%. It
+keeps worlds that agree by chance from looking certain; see `paired_difference`."""
+
 Outcome = Literal["holds", "reversed", "no difference", "inconclusive"]
 
 WorldRuns = Mapping[str, Record]
@@ -52,13 +56,13 @@ class Measured:
     @property
     def estimate(self) -> Difference:
         """Mean, 95% interval and p against 0."""
-        return paired_difference(self.values, [0.0] * len(self.values))
+        return paired_difference(self.values, [0.0] * len(self.values), ITEM_NOISE.get(self.quantity.unit))
 
     @property
     def against_bound(self) -> Difference:
         """The same against the bound of the claim: 0, or −smallest if it says "not lower"."""
         bound = -self.quantity.smallest if self.quantity.no_worse else 0.0
-        return paired_difference(self.values, [bound] * len(self.values))
+        return paired_difference(self.values, [bound] * len(self.values), ITEM_NOISE.get(self.quantity.unit))
 
     @property
     def outcome(self) -> Outcome:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from holdfast.measure.metric import METRICS
+from holdfast.measure.metrics import METRICS
 from holdfast.measure.statistics import score_error
 
 _EVALUATIONS = {"score": 1, "gain": 2, "loss": 2}
@@ -14,13 +14,14 @@ _EVALUATIONS = {"score": 1, "gain": 2, "loss": 2}
 def metric_noise(name: str, pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> float | None:
     """Standard deviation of one pair's difference of a metric that the items alone account for, at most.
 
-    It is the root mean square over the pairs. The scores at the end stand for those of all evaluations of a set.
+    It is the root mean square over the pairs. The scores at the end stand for those of all evaluations of a set. A
+    metric that is one score, or a mean over stages, counts as a score on the items of the first task.
 
     Args:
         pairs: summaries of two runs with the same seed and task order.
 
     Returns:
-        None if it is not known: for metrics that are no mean over scores of sets, such as `kl_to_base`.
+        None if it is not known: for metrics that are not made of scores, such as `kl_to_base`, and for undefined ones.
     """
     errors = [[_error(name, summary) for summary in pair] for pair in pairs]
     known = [error for pair in errors for error in pair if error is not None]
@@ -31,15 +32,15 @@ def metric_noise(name: str, pairs: Sequence[tuple[Mapping[str, Any], Mapping[str
 
 def _error(name: str, summary: Mapping[str, Any]) -> float | None:
     """Standard error of one run's metric over items."""
-    metric = METRICS[name]
-    block: Any = summary["metrics"]
-    for key in metric.place:
-        block = block.get(key) if isinstance(block, Mapping) else None
-    values = block.get(f"per_{metric.by}") if isinstance(block, Mapping) else None
-    if not values or metric.kind not in _EVALUATIONS:
+    metric, value = METRICS[name], METRICS[name].read(summary["metrics"])
+    if value is None or metric.kind not in _EVALUATIONS:
         return None
     end = summary["evaluations"][-1]["scores"]
-    if any(end.get(each, {}).get("mean") is None for each in values):
-        return None
-    errors = [score_error(end[each]["mean"], end[each]["n"]) for each in values]
+    if metric.by is None:
+        errors = [score_error(min(1.0, abs(value)), end[summary["order"][0]]["n"])]
+    else:
+        block: Any = summary["metrics"]
+        for key in metric.place:
+            block = block[key]
+        errors = [score_error(end[each]["mean"], end[each]["n"]) for each in block[f"per_{metric.by}"]]
     return math.sqrt(_EVALUATIONS[metric.kind]) * math.hypot(*errors) / len(errors)

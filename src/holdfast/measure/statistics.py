@@ -4,9 +4,9 @@
 - which seed and task order a run has: `mean_interval` and `paired_difference`. Each run is one observation. All runs
   answer the same items, so these intervals do not cover the choice of items.
 
-The t intervals over runs assume that runs scatter about evenly to both sides. With 3 to 6 runs of skewed values they
-cover 87 to 92% instead of 95% (`benchmarks/intervals.py`). No interval without further assumptions does better with so
-few values and is still useful; more runs are the remedy.
+The t intervals over runs assume that runs scatter about evenly to both sides. With 3 to 10 runs of skewed values they
+cover 83 to 90% instead of 95% (`benchmarks/intervals.py`). The noise of items, where it is known, makes up for some of
+it at the fewest runs; there is no cheap mend for the rest but more runs.
 
 The sums are `math.fsum`, so that the order of runs does not change a number. scipy's t tests would differ in the last
 bit, and importing `scipy.stats` takes longer than all of this.

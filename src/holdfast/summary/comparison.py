@@ -105,9 +105,9 @@ def _paired(done: Done, keys: Sequence[RunKey]) -> list[Json]:
         family: list[Json] = []
         for a, b in combinations(done, 2):
             shared = [key for key in keys if key in metrics[a] and key in metrics[b]]
-            of_a, of_b = ([metrics[label][key][name] for key in shared] for label in (a, b))
+            left, right = ([metrics[label][key][name] for key in shared] for label in (a, b))
             noise = metric_noise(name, [(done[a][key], done[b][key]) for key in shared])
-            family.append({"a": a, "b": b, "metric": name, **paired_difference(of_a, of_b, noise).as_json()})
+            family.append({"a": a, "b": b, "metric": name, **paired_difference(left, right, noise).as_json()})
         for entry, p in zip(family, holm([entry["p"] for entry in family]), strict=True):
             entry["p_holm"] = p
         paired += family

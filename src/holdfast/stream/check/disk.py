@@ -17,7 +17,8 @@ def disk_estimate(config: RunConfig, policy: Policy, teacher: Teacher | None) ->
 
     Returns:
         "checkpoint": of one. "checkpoints": how many there are at most, the one that is being written included.
-        "stage": of the model folder that a stage leaves. "stages": how many. "total": of all of these.
+        "stage": of the model folder that a stage leaves. "stages": how many. "kept_weights": of the weights that are
+        kept for probes between two others, at most. "total": of all of these.
     """
     trained = _bytes(policy.named_trainable().values())
     checkpoint = trained + 2 * trained  # AdamW's averages have the dtype of the weights
@@ -28,14 +29,24 @@ def disk_estimate(config: RunConfig, policy: Policy, teacher: Teacher | None) ->
     if policy.is_lora:
         stage += trained  # beside the merged weights
     stage += len(policy.tokenizer.backend_tokenizer.to_str().encode()) if policy.tokenizer.is_fast else 0
+    kept = trained * _kept_for_probes(config)
     checkpoints, stages = KEPT + 1 + _held_for_going_back(config), len(config.tasks)
     return {
         "checkpoint": checkpoint,
         "checkpoints": checkpoints,
         "stage": stage,
         "stages": stages,
-        "total": checkpoint * checkpoints + stage * stages,
+        "kept_weights": kept,
+        "total": checkpoint * checkpoints + stage * stages + kept,
     }
+
+
+def _kept_for_probes(config: RunConfig) -> int:
+    """Steps whose weights are kept: those since the last probe, and some before it that a resumed run may need."""
+    if config.eval.probe_gap == 0:
+        return 0
+    longest = max(task.steps or config.train.steps for task in config.tasks)
+    return min(longest, 2 * config.eval.probe_steps) if config.eval.probe_steps > 1 else 0
 
 
 def _held_for_going_back(config: RunConfig) -> int:

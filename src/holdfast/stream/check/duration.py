@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from holdfast.config.settings import RunConfig
+from holdfast.config.settings import EvalSettings, RunConfig
 from holdfast.data.rows import Row
 from holdfast.data.task import Suite, Task, all_sets
 from holdfast.model.policy import Policy
@@ -42,7 +42,7 @@ def time_estimate(run: Run, trials: Sequence[Trial]) -> dict[str, float]:
         batches = count / run.config.recipe.rollouts().num_iterations
         sampling += batches * min(trial.seconds) + _rewriting_seconds(run, trial.task)
         training += count * (_step_seconds(run, trial.recipe.objective(), trial.batch) + optimizer)
-    evaluations = _evaluation_seconds(run, sum(steps))
+    evaluations = _evaluation_seconds(run, steps)
     return {
         "step": (sampling + training) / sum(steps),
         "sampling": sampling,
@@ -102,8 +102,12 @@ def _optimizer_seconds(policy: Policy) -> float:
     return (time.perf_counter() - started) * count / size
 
 
-def _evaluation_seconds(run: Run, steps: int) -> float:
-    """Seconds of all evaluations and probes, from the first items of each set."""
+def _evaluation_seconds(run: Run, steps: Sequence[int]) -> float:
+    """Seconds of all evaluations and probes, from the first items of each set.
+
+    Args:
+        steps: optimizer steps of each stage.
+    """
     config, evaluator = run.config, run.evaluator
     whole = probe = 0.0
     for each in all_sets(run.tasks, run.suites):
@@ -117,8 +121,15 @@ def _evaluation_seconds(run: Run, steps: int) -> float:
         whole += per_item * (len(items) + _compared(config, each, len(items)) + _samples(config, each, len(items)))
         if isinstance(each, Task) or each.kind == "retention":
             probe += per_item * min(len(items), config.eval.probe_items)
-    probes = steps // config.eval.probe_steps if config.eval.probe_steps else 0
-    return whole * (len(run.steps) + 1) + probe * probes
+    return whole * (len(steps) + 1) + probe * sum(_probes(config.eval, each) for each in steps)
+
+
+def _probes(settings: EvalSettings, steps: int) -> int:
+    """Probes of a stage: at their spacing, and in between if its task's score rises from 0 to 1."""
+    if not settings.probe_steps:
+        return 0
+    between = round(1 / settings.probe_gap) if settings.probe_gap else 0
+    return min(steps, steps // settings.probe_steps + between)
 
 
 def _compared(config: RunConfig, each: Task | Suite, items: int) -> int:

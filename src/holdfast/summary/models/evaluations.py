@@ -87,8 +87,8 @@ class Score(Part):
     )
     n: Annotated[int, Field(ge=1)] = Field(description="Items answered.")
     ci95: IntervalField | None = Field(
-        description="95% interval over items: Wilson's for rewards of 0 and 1, otherwise a t interval clipped to [0, "
-        "1]. Null for a set that nothing judges."
+        description="95% interval over items: Wilson's for rewards of 0 and 1, otherwise the t interval of the rewards "
+        "and two more, a 0 and a 1. Null for a set that nothing judges."
     )
     format_ok: ShareField | None = Field(
         description="Share of answers in the requested format. Null for a set that nothing judges."
