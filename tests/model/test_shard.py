@@ -147,6 +147,11 @@ def take_steps(model: str, output: str) -> None:
                 penalty.begin(2, dict)  # it protects nothing in the first stage
         for parameter_name, parameter in trainer.parameters.items():
             found[f"{case}/{parameter_name}"] = assembled(parameter.detach()).clone()
+        if isinstance(penalty, MovementHold):
+            # The same share is protected, although each process has a part of every tensor; rounding can decide of one.
+            protected = [assembled(mask.sum()) / mask.numel() for mask in penalty.protected.values()]
+            assert any(protected)
+            found[f"{case}/protected"] = torch.stack(protected)
         for average_name, average in (teacher.state() if teacher is not None else {}).items():
             found[f"{case}/average of {average_name}"] = assembled(average).clone()
     if world.is_main:

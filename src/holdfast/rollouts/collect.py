@@ -15,7 +15,7 @@ from holdfast.rollouts.fisher_sequences import fisher_sequences
 from holdfast.rollouts.prompt_encoder import PromptEncoder
 from holdfast.rollouts.prompt_pool import PromptPool, TaskPrompt
 from holdfast.rollouts.rewriting import Rewrite, Rewriter, judging_task
-from holdfast.rollouts.row_sampler import FrozenModel, RowSampler, Sampled
+from holdfast.rollouts.row_sampler import FrozenModel, RowSampler, SampledModel
 from holdfast.rollouts.sources.demonstrations import Demonstrations
 from holdfast.rollouts.sources.hints import HintedSamples
 from holdfast.rollouts.sources.near_future import AnswerPool, NearFutureAnswers
@@ -234,7 +234,7 @@ class Collector:
         self,
         prompts: Sequence[TaskPrompt],
         requests: Sequence[Request],
-        source: Sampled | None = None,
+        source: SampledModel | None = None,
     ) -> list[Row]:
         """See `RowSampler.rows`."""
         return self._sampler.rows(prompts, requests, source)

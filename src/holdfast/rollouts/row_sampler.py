@@ -30,7 +30,7 @@ class FrozenModel(Protocol):
         """Within it, the policy that is this model, without gradients."""
 
 
-Sampled = Literal["student", "base", "teacher"]
+SampledModel = Literal["student", "base", "teacher"]
 """Who can be sampled from."""
 
 
@@ -71,7 +71,7 @@ class RowSampler:
         self,
         prompts: Sequence[TaskPrompt],
         requests: Sequence[Request],
-        source: Sampled | None = None,
+        source: SampledModel | None = None,
     ) -> list[Row]:
         """One judged row for each request, in the order of the requests.
 
@@ -118,7 +118,7 @@ class RowSampler:
             for (_, prompt), request, (completion, text, verdict) in zip(prompts, requests, completed, strict=True)
         ]
 
-    def unjudged(self, prompts: Sequence[TaskPrompt], source: Sampled, *name: int | str) -> list[Row]:
+    def unjudged(self, prompts: Sequence[TaskPrompt], source: SampledModel, *name: int | str) -> list[Row]:
         """One row for each prompt, sampled at temperature 1 without truncation, and without a verdict.
 
         Args:
