@@ -31,6 +31,7 @@ from holdfast.cli.options import (
     RunConfigFile,
 )
 from holdfast.cli.overrides import parse_overrides
+from holdfast.cli.recover import recover
 from holdfast.cli.responses import responses
 from holdfast.cli.run_command import EndedEarly, is_main_process, run_command
 from holdfast.errors import ConfigError, HoldfastError, did_you_mean
@@ -66,6 +67,8 @@ app.command("findings")(findings)
 app.command("gate")(gate)
 
 app.command("methods")(methods)
+
+app.command("recover")(recover)
 
 app.command("responses")(responses)
 
