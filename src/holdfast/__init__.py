@@ -17,7 +17,9 @@ from holdfast.renamed import explain_moved_modules
 __version__ = "0.2.0.dev0"
 
 _MODULE_OF = {
-    **dict.fromkeys(("run", "resume", "compare", "demo", "evaluate", "check", "report", "export"), "holdfast.api"),
+    **dict.fromkeys(
+        ("run", "resume", "compare", "demo", "evaluate", "recover", "check", "report", "export"), "holdfast.api"
+    ),
     **dict.fromkeys(("RunConfig", "CompareConfig"), "holdfast.config.settings"),
     **dict.fromkeys(("load_config",), "holdfast.config.load"),
     **dict.fromkeys(("Example", "Verdict", "Message"), "holdfast.data.example"),

@@ -269,6 +269,34 @@ def export(source: str | Path, output: str | Path) -> Path:
     return export_run(Path(source), Path(output))
 
 
+def recover(
+    directory: str | Path,
+    suites: Sequence[str] = (),
+    *,
+    steps: int = 20,
+    learning_rate: float | None = None,
+    on_suite: Callable[[str, str], None] | None = None,
+) -> SummaryDict:
+    """Test whether a run's lost skills are gone or hidden, and write `recover.json` into its directory.
+
+    The last model takes a few SFT steps on the base's own right answers to half of a suite's items; the other half
+    tests it. The base takes the same steps.
+
+    Args:
+        suites: names of suites; by default, all retention suites with a verifier and single turns.
+        steps: optimizer steps of each repair.
+        learning_rate: of the repair; by default a third of the run's.
+        on_suite: called with the model, `base` or `model`, and the suite before each repair.
+
+    Raises:
+        HoldfastError: there is no finished stage, or no such suite.
+    """
+    from holdfast.stream.recover import recover as recover_run
+
+    with listening():
+        return recover_run(Path(directory), suites, steps=steps, rate=learning_rate, on_suite=on_suite)
+
+
 def check(
     config: str | Path | Mapping[str, Any] | RunConfig,
     *,

@@ -31,6 +31,7 @@ from holdfast.cli.options import (
     RunConfigFile,
 )
 from holdfast.cli.overrides import parse_overrides
+from holdfast.cli.recover import recover
 from holdfast.cli.responses import responses
 from holdfast.cli.rewrite import rewrite
 from holdfast.cli.run_command import EndedEarly, is_main_process, run_command
@@ -67,6 +68,8 @@ app.command("findings")(findings)
 app.command("gate")(gate)
 
 app.command("methods")(methods)
+
+app.command("recover")(recover)
 
 app.command("responses")(responses)
 

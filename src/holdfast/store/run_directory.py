@@ -40,6 +40,10 @@ class RunDirectory:
         return self.path / "report.html"
 
     @property
+    def recovery(self) -> Path:
+        return self.path / "recover.json"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
