@@ -29,6 +29,7 @@ from holdfast.lab.tasks import ALL_SUITES, TASKS, lab_suite, lab_task
 from holdfast.measure.metrics import METRICS
 from holdfast.recipes import RECIPES
 from holdfast.recipes.base.distillation import CorrectionSettings, DivergenceSettings, TeacherSettings
+from holdfast.recipes.base.privilege import PrivilegeSettings
 from holdfast.recipes.base.recipe import Recipe
 
 FOLDER = Path(__file__).parent
@@ -53,7 +54,7 @@ BLOCKS: list[type[BaseModel]] = [
     Rules,
     *(type(field.default) for field in Rules.model_fields.values()),
 ]
-SHARED = (CorrectionSettings, DivergenceSettings, TeacherSettings)
+SHARED = (CorrectionSettings, DivergenceSettings, TeacherSettings, PrivilegeSettings)
 """Settings of many recipes, which have their own page."""
 
 SHARED_PAGE = "[shared settings](settings.md)"
@@ -233,7 +234,7 @@ def recipe_section(name: str) -> str:
 
 def shared_settings() -> str:
     """The settings that recipes with a teacher share, with the base classes' defaults."""
-    heads = {DivergenceSettings: "Divergence", TeacherSettings: "Teacher"}
+    heads = {DivergenceSettings: "Divergence", TeacherSettings: "Teacher", PrivilegeSettings: "What the teacher sees"}
     return "\n\n".join(f"### {head}\n\n{settings_table(kind, 'setting')}" for kind, head in heads.items())
 
 

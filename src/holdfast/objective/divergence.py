@@ -194,8 +194,8 @@ def _divergence(student: Tensor, target: Tensor, objective: Objective) -> TokenD
     elif objective.divergence == "reverse_kl":
         parts = [(1.0, _kl_terms(student, target))]
     elif objective.divergence == "mixed_kl":
-        forward = objective.forward_share
-        parts = [(forward, _kl_terms(target, student)), (1 - forward, _kl_terms(student, target))]
+        weight = objective.forward_share
+        parts = [(weight, _kl_terms(target, student)), (1 - weight, _kl_terms(student, target))]
     else:
         beta = objective.jsd_beta
         mixture = torch.logaddexp(student + math.log1p(-beta), target + math.log(beta))

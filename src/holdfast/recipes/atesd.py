@@ -82,7 +82,7 @@ class ATESD(OPSD):
                 assert example.solution is not None  # guaranteed by `needs`
                 shown = exposed_steps(example.solution, exposure, keep_answer=self.keep_answer)
             is_plain = example is not None and not shown
-            conversation = group.example.messages if is_plain else self.conversation(group, shown)
+            conversation = group.example.messages if is_plain else self.conversation(group, shown, self.template)
             for row in group.rows:
                 row.teacher_messages = conversation
                 row.div = 1.0

@@ -97,7 +97,8 @@ class OPSD(DivergenceSettings, TeacherSettings, PrivilegeSettings):
     def annotate(self, groups: Sequence[Group]) -> Mapping[str, float]:
         for group in groups:
             example = self.shown_example(group)
-            conversation = self.conversation(group, "" if example is None else privileged_text(example))
+            shown = "" if example is None else privileged_text(example)
+            conversation = self.conversation(group, shown, self.template)
             for row in group.rows:
                 row.teacher_messages = conversation
                 row.div = 1.0

@@ -81,7 +81,7 @@ class SDFT(DivergenceSettings, TeacherSettings, PrivilegeSettings):
             if self.remove_thinking_from_demonstration and not (shown := strip_thinking(shown)).strip():
                 continue
             for row in group.rows:
-                row.teacher_messages = self.conversation(group, shown)
+                row.teacher_messages = self.conversation(group, shown, self.template)
                 row.skip_tokens = self.num_loss_tokens_to_skip
                 row.div = 1.0
                 self.mask_tokens(row)

@@ -79,7 +79,7 @@ def full_divergence(
     by_entry, beta = objective.clip == "entry", objective.jsd_beta
     summands: Tensor | None = None
     clipped = torch.empty(0)
-    scale, center, mass, share = 1.0, None, None, 1.0
+    scale, center, mass, forward = 1.0, None, None, 1.0
     if objective.divergence == "forward_kl":
         value = expected[:, target, target] - expected[:, target, 0]
         mass = torch.ones_like(value)
@@ -97,13 +97,13 @@ def full_divergence(
             # not in a sum over the entries that are left.
             center = _mean_of_kept(r.add_(1.0), p, clipped)
     elif objective.divergence == "mixed_kl":
-        share = objective.forward_share
-        scale = 1 - share
+        forward = objective.forward_share
+        scale = 1 - forward
         reverse = expected[:, 0, 0] - expected[:, 0, target]
-        value = share * (expected[:, target, target] - expected[:, target, 0]) + scale * reverse
+        value = forward * (expected[:, target, target] - expected[:, target, 0]) + scale * reverse
         r, center, mass = log_p.sub_(log_q), scale * reverse, torch.ones_like(value)
         if by_entry:
-            summands = torch.mul(r, p, out=log_q).mul_(scale).addcmul_(r, q, value=-share)
+            summands = torch.mul(r, p, out=log_q).mul_(scale).addcmul_(r, q, value=-forward)
             clipped = summands > objective.clip_at
             center = scale * _mean_of_kept(r.add_(1.0), p, clipped)  # the 1 as for the reverse KL
             mass = q.masked_fill_(clipped, 0.0).sum(-1)
@@ -128,7 +128,7 @@ def full_divergence(
             log_p.sub_(log_m)
         center = (1 - beta) * center
     factor = token_clip_factor(value, objective)
-    gradient = Gradient(factor, scale, center, mass, share)
+    gradient = Gradient(factor, scale, center, mass, forward)
     if summands is None:
         return TokenDivergence(value * factor, token_clipped(value, objective)), gradient
     clipped_share = clipped.sum(-1).to(value.dtype) / clipped.shape[-1]

@@ -13,7 +13,6 @@ Privilege = Literal["own", "stranger", "none"]
 class PrivilegeSettings(Recipe):
     """A recipe whose teacher sees a demonstration or a solution in a template, and controls for what it is worth."""
 
-    template: str
     privilege: Privilege = "own"
     """What the teacher sees. `own`: the example's demonstration or solution, which is the method. The others are
     controls. `stranger`: prompt and demonstration of another example of the task, always the same one (arXiv
@@ -30,13 +29,14 @@ class PrivilegeSettings(Recipe):
         assert group.stranger is not None  # guaranteed by `holdfast.recipes.base.needs`
         return group.stranger
 
-    def conversation(self, group: Group, shown: str) -> tuple[Message, ...]:
+    def conversation(self, group: Group, shown: str, template: str) -> tuple[Message, ...]:
         """The teacher's conversation.
 
         Args:
             shown: the text of `shown_example`'s demonstration or solution; "" without an example.
+            template: has the places {prompt} and {demonstration}.
         """
         if self.privilege == "stranger":
             assert group.stranger is not None
             shown = f"{last_user_message(group.stranger.messages)}\n\n{shown}"
-        return demonstration_prompt(group.example.messages, shown, self.template)
+        return demonstration_prompt(group.example.messages, shown, template)
