@@ -50,13 +50,19 @@ def main(arguments: list[str] | None = None) -> int:
     found = about(processes) | results(form, into)
     if form.tries_rates:
         found["chosen_rates"] = chosen_rates(found["arms"])
-    path = KEPT / KEPT_FILES[form.name] if form.name in KEPT_FILES else into / form.name / "results.json"
+    path = results_file(form, into)
     write_json(path, found)
     print(all_tables(found))
     if form.tries_rates:
         print("\nchosen rates:", json.dumps(found["chosen_rates"]))
     print(f"\nresults: {path}\nreport: {report(form, into)}")
     return 0
+
+
+def results_file(form: Form, into: Path) -> Path:
+    """Where the results go. A part of a form, with other seeds or fewer arms, replaces no stored results."""
+    is_stored = form.name in KEPT_FILES and form == FORMS[form.name]
+    return KEPT / KEPT_FILES[form.name] if is_stored else into / form.name / "results.json"
 
 
 def run_form(form: Form, into: Path, processes: int) -> None:

@@ -1,4 +1,4 @@
-"""Jobs in processes beside each other. On two cores, two runs of one thread each take less time than one of two."""
+"""Jobs in processes beside each other. Each has one thread, so two cores do the work of two runs."""
 
 import os
 import subprocess

@@ -93,7 +93,9 @@ def pair_sentences(found: Json) -> str:
         for pair in sorted(shown, key=lambda pair: -abs(pair["difference"]))
     ]
     others = len(found["pairs"]) - len(shown)
-    return "\n".join([*lines, f"- {others} of {len(found['pairs'])} pairs of arms show no difference."])
+    if others:
+        lines.append(f"- {others} of {len(found['pairs'])} pairs of arms show no difference.")
+    return "\n".join(lines)
 
 
 def provenance(found: Json) -> str:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import t
 
 from benchmarks.real import data, tables
-from benchmarks.real.__main__ import KEPT, KEPT_FILES, _parse, report, run_form
+from benchmarks.real.__main__ import KEPT, KEPT_FILES, _parse, report, results_file, run_form
 from benchmarks.real.arms import ARMS, EVERY, FORMS, TUNING_SEED, Form, run_config
 from benchmarks.real.cells import Cell, evaluate_untrained, plan, refuse_other_settings, run_cell, untrained_directory
 from benchmarks.real.model import GGUF, model_folder, packaged_gguf
@@ -176,6 +176,11 @@ class TestPlan:
         form, into, processes = _parse(["--full", "--seeds", "4", "5", "--arms", "sdft", "--processes", "1"])
         assert (form.name, form.seeds, form.arms, processes) == ("full", (4, 5), ("sdft",), 1)
         assert into == Path("runs/real")
+
+    def test_a_part_of_a_form_does_not_replace_stored_results(self) -> None:
+        for arguments, is_stored in ((["--full"], True), (["--full", "--arms", "sdft"], False), (["--quick"], False)):
+            form, into, _ = _parse(arguments)
+            assert (results_file(form, into).parent == KEPT) is is_stored
 
 
 class TestTuning:
