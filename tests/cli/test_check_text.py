@@ -23,7 +23,7 @@ def test_an_example_is_shown_with_special_tokens_and_skipped_tokens_marked(resul
     assert "one example of plus-0, as the model sees it" in text
     assert "      | <|im_start|>user\n      | What is " in text
     assert "      | ⟦skipped: " in text
-    assert "This is an example for a response to the question:" in text
+    assert "One good answer to this is:" in text
     assert "4 of 6 tokens have a loss" in text
 
 

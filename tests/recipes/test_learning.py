@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from holdfast.findings.runs import beginning_of
 
 from holdfast.config.load import parse_config
 from holdfast.config.settings import ModelSettings, RunConfig
 from holdfast.data.rows import Row
 from holdfast.data.teacher_prompts import DEMONSTRATION_TEMPLATE
-from holdfast.findings.runs import beginning_of
 from holdfast.lab.tasks import lab_suite
 from holdfast.model.base import Base
 from holdfast.model.load import load_policy

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from holdfast.lab.wide_tasks import wide_task
 
 import holdfast
 from holdfast.config.settings import ModelSettings, TrainSettings
 from holdfast.data.batch_metrics import rollout_numbers
 from holdfast.lab.languages import REFUSAL
-from holdfast.lab.wide_tasks import wide_task
 from holdfast.model.base import Base
 from holdfast.model.load import load_policy
 from holdfast.recipes import MSD
