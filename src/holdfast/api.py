@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 SummaryDict = dict[str, Any]
 
+Entry = Mapping[str, Any] | str
+"""A task or suite as a configuration has it."""
+
 ConfigKind = TypeVar("ConfigKind", bound=StreamSettings)
 
 
@@ -88,8 +91,8 @@ def run(
     config: str | Path | Mapping[str, Any] | RunConfig,
     output_dir: str | Path | None = None,
     *,
-    tasks: Sequence["Task"] | None = None,
-    suites: Sequence["Suite"] | None = None,
+    tasks: Sequence["Task | Entry"] | None = None,
+    suites: Sequence["Suite | Entry"] | None = None,
     observer: Observer | None = None,
     **overrides: Any,
 ) -> SummaryDict:
@@ -99,7 +102,8 @@ def run(
         config: a YAML file, plain data, or a `RunConfig`.
         output_dir: the run directory. Default: `output_dir` of the configuration, or `runs/NAME`.
         tasks: the stages as objects, in order. The configuration need not name them. If it lists them as
-            `{name: NAME, given: true}`, it decides on their order, and may have other tasks and `steps` beside them.
+            `{name: NAME, given: true}`, it decides on their order, and may have other tasks and `steps` beside them. A
+            list with entries as a configuration has them, such as `lab:facts`, replaces the configuration's.
         suites: held-out suites as objects, likewise.
         observer: receives the run's events while it works.
         overrides: settings to replace, e.g. `seed=1`, `recipe="sft"` or `**{"train.steps": 100}`.
@@ -124,8 +128,8 @@ def compare(
     config: str | Path | Mapping[str, Any] | CompareConfig,
     output_dir: str | Path | None = None,
     *,
-    tasks: Sequence["Task"] | None = None,
-    suites: Sequence["Suite"] | None = None,
+    tasks: Sequence["Task | Entry"] | None = None,
+    suites: Sequence["Suite | Entry"] | None = None,
     observer: Observer | None = None,
     **overrides: Any,
 ) -> SummaryDict:
@@ -148,8 +152,8 @@ def compare(
 def resume(
     directory: str | Path,
     *,
-    tasks: Sequence["Task"] | None = None,
-    suites: Sequence["Suite"] | None = None,
+    tasks: Sequence["Task | Entry"] | None = None,
+    suites: Sequence["Suite | Entry"] | None = None,
     observer: Observer | None = None,
 ) -> SummaryDict:
     """Resume a run or a comparison that was stopped. The result is the same as without the stop.
@@ -229,8 +233,8 @@ def evaluate(
     config: str | Path | Mapping[str, Any] | RunConfig,
     model: str | Path | None = None,
     *,
-    tasks: Sequence["Task"] | None = None,
-    suites: Sequence["Suite"] | None = None,
+    tasks: Sequence["Task | Entry"] | None = None,
+    suites: Sequence["Suite | Entry"] | None = None,
     **overrides: Any,
 ) -> SummaryDict:
     """Score a model on all tasks and suites of a configuration; trains and writes nothing.
@@ -301,8 +305,8 @@ def check(
     config: str | Path | Mapping[str, Any] | RunConfig,
     *,
     items: int = 50,
-    tasks: Sequence["Task"] | None = None,
-    suites: Sequence["Suite"] | None = None,
+    tasks: Sequence["Task | Entry"] | None = None,
+    suites: Sequence["Suite | Entry"] | None = None,
     **overrides: Any,
 ) -> SummaryDict:
     """Check a configuration with its data and model before money is spent. No weight moves, and nothing is written.

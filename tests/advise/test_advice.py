@@ -310,7 +310,7 @@ def test_an_environment_keeps_a_recipe_of_one_turn_from_fitting(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     holdfast = Commands(tmp_path, capsys)
-    config = holdfast.config({"model": {"path": "lab-wide"}, "tasks": ["lab:quests"]})
+    config = holdfast.config({"model": {"path": "lab"}, "tasks": ["lab:quests"]})
     done = holdfast("advise", config)
     assert re.search(r"^sd_zero +cannot run .*needs answers of one turn; missing in quests$", done.out, re.M)
 

@@ -23,6 +23,8 @@ from holdfast.cli.app import app
 from holdfast.cli.run_progress import LiveLine, StageLines, StepRate, duration
 from holdfast.config.overrides import apply_overrides
 from holdfast.guard import Decision
+from holdfast.lab.tasks import ALL_TASKS, TASKS
+from holdfast.pretrain.skills import SKILLS
 
 COMPARISON = {
     **{key: value for key, value in LAB_RUN.items() if key != "recipe"},
@@ -200,12 +202,17 @@ def test_check_warns_of_a_teacher_that_is_not_better(command: Commands, tmp_path
 
 def test_lab_skills(command: Commands) -> None:
     skills = json.loads(command("lab", "eval", "--items", "8", "--json").out)
-    assert [skill["suite"] for skill in skills.values()] == ["old-skills", "in-context", "context-facts", "old-facts"]
+    before = skills.pop("before")
+    assert [skill["suite"] for skill in skills.values()] == list(SKILLS.values())
     for skill in skills.values():
         assert skill["n"] == 8
         assert skill["ci95"][0] <= skill["mean"] <= skill["ci95"][1]
+    assert {each["task"] for each in before} == set(ALL_TASKS)
+    for each in before:
+        assert 0 <= each["ci95"][0] <= each["mean"] <= each["ci95"][1] <= 1
+        assert (each["style"] is None) == (each["task"] not in TASKS)
     text = command("lab", "eval", "--items", "8").out
-    assert all(name in text for name in skills)
+    assert all(name in text for name in (*skills, *ALL_TASKS, "all samples wrong", "own form"))
 
 
 def test_lab_pretraining_starts(command: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,21 +222,6 @@ def test_lab_pretraining_starts(command: Commands, tmp_path: Path, monkeypatch: 
     assert "step 1/1  loss" in outcome.err
     assert "old-skills" in outcome.err
     assert (tmp_path / "base" / "model" / "model.safetensors").exists()
-
-
-def test_lab_pretraining_of_the_wider_world_continues_from_the_first_base(
-    command: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("holdfast.pretrain.skills.ITEMS_WHILE_PRETRAINING", 2)
-    outcome = command("lab", "pretrain", tmp_path / "base", "--world", "wide", "--steps", "1", "--no-compile")
-    assert outcome.code == 0, outcome.err
-    assert "old-facts 100.0%" in outcome.err
-    assert "known-steps" in outcome.err
-    wide = command("lab", "eval", "--model", tmp_path / "base" / "model", "--items", "2")
-    assert "all samples wrong" in wide.out
-    refused = command("lab", "pretrain", tmp_path / "other", "--world", "flat")
-    assert refused.code == 2
-    assert "no world 'flat'" in refused.err
 
 
 def test_an_interrupted_run_says_how_to_resume(

@@ -22,7 +22,7 @@ def test_sets_asked_together_get_the_answers_that_they_get_alone() -> None:
     """One of the sets has several turns, and so is played rather than sampled once."""
     suites = [lab_suite("known-quests"), lab_suite("known-steps")]
     assert [suite.episodes is not None for suite in suites] == [True, False]
-    policy = load_policy(ModelSettings(path="lab-wide"))
+    policy = load_policy(ModelSettings(path="lab"))
     train = TrainSettings(max_prompt_length=256, max_completion_length=96)
     evaluator = Evaluator(policy, None, train, EvalSettings(max_items=3))
     asked = [(suite, evaluator.items(suite)) for suite in suites]

@@ -42,8 +42,7 @@ def test_wheel_holds_the_whole_package(tmp_path: Path) -> None:
         "lab/base/model.safetensors",
         "lab/base/tokenizer.json",
         "lab/base/chat_template.jinja",
-        "lab/base-wide/model.safetensors",
-        "lab/base-wide/chat_template.jinja",
+        "lab/base/pretraining.jsonl",
         "reporting/templates/report.html.j2",
     ],
 )

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import holdfast
 from holdfast.config.load import parse_config
 from holdfast.config.settings import RunConfig
+from holdfast.lab.tasks import lab_task
 from holdfast.model.load import load_policy
 from holdfast.rollouts.collect import Collector
 from holdfast.sampling.sampler import Sampler
@@ -117,7 +118,7 @@ def test_an_epoch_uses_every_example_once() -> None:
         assert sorted(epoch) == sorted(e.id for e in short.train)
 
 
-def test_a_comparison_pairs_recipes_and_measures_the_base_once(tmp_path: Path) -> None:
+def test_a_comparison_pairs_recipes_and_measures_the_base_once_a_world(tmp_path: Path) -> None:
     comparison = {**SMALL, "recipes": ["sft", {"name": "sdft", "label": "slow", "ema_rate": 0.001}], "seeds": [0, 1]}
     comparison["orders"] = [["calculation", "facts"], ["facts", "calculation"]]
     comparison["train"] = {**SMALL["train"], "steps": 1}
@@ -128,10 +129,13 @@ def test_a_comparison_pairs_recipes_and_measures_the_base_once(tmp_path: Path) -
     assert {r["label"] for r in summary["runs"]} == {"sft", "slow"}
     paired = [p for p in summary["paired"] if p["metric"] == "final_score"]
     assert [(p["a"], p["b"], p["n"]) for p in paired] == [("sft", "slow", 4)]
-    first = [r["summary"]["evaluations"][0]["scores"]["old-skills"]["mean"] for r in summary["runs"]]
-    assert len(set(first)) == 1
-    answers = [(tmp_path / "c" / r["path"] / "responses" / "stage-0.json").read_text() for r in summary["runs"]]
-    assert len(set(answers)) == 1
+    for seed in (0, 1):
+        paths = [tmp_path / "c" / r["path"] for r in summary["runs"] if r["seed"] == seed]
+        for file in ("responses/stage-0.json", "evals/stage-0.json"):
+            assert len({(path / file).read_text() for path in paths}) == 1
+        asked = json.loads((paths[0] / "responses" / "stage-0.json").read_text())["answers"]["facts"]
+        tested = lab_task("facts", seed).test[: len(asked)]
+        assert [[dict(m) for m in example.messages] for example in tested] == [each["prompt"] for each in asked]
     assert all(r["summary"]["responses"] for r in summary["runs"])
     assert summary["forgetting_prediction"]["fit"]["n"] == 8
     assert (tmp_path / "c" / "report.html").exists()

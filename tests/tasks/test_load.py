@@ -5,6 +5,7 @@ import subprocess
 import sys
 import types
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from holdfast.config.settings import RunConfig, SuiteSettings, TaskSettings
 from holdfast.data.example import Example, Verdict
 from holdfast.data.task import Suite, Task
 from holdfast.errors import ConfigError, DataError
+from holdfast.lab.world import Dials
 from holdfast.recipes import RECIPES
 from holdfast.recipes.base.needs import require
 from holdfast.tasks.load import data_hash, load_stream, load_suite, load_task
@@ -87,9 +89,7 @@ def test_part_of_the_train_file_is_held_out(train_file: str):
     assert load_task(settings(train=train_file, test_fraction=0.25)) == task
     other = load_task(settings(train=train_file, test_fraction=0.25).model_copy(update={"name": "u"}))
     assert [e.id for e in other.test] != [e.id for e in task.test]
-    assert [e.id for e in load_task(settings(train=train_file, test_fraction=0.25), seed=1).test] != [
-        e.id for e in task.test
-    ]
+    assert load_task(settings(train=train_file, test_fraction=0.25), seed=1) == task, "the same in all runs"
 
 
 @given(st.lists(st.integers(0, 5), min_size=2, max_size=12), st.floats(0.01, 0.99))
@@ -228,16 +228,21 @@ def lab_example(name: str) -> Example:
 def lab(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lab of two tasks and two suites that replaces the real one."""
 
-    def lab_task(name: str) -> Task:
+    def lab_task(name: str, seed: int, dials: Dials) -> Task:
         if name not in ("one", "two"):
             raise ConfigError(f"the lab has no task {name!r}")
-        return Task(name, [lab_example(f"{name}-{n}") for n in range(4)], [lab_example("x"), lab_example("y")])
+        train = [lab_example(f"{name}-{seed}-{n}") for n in range(4)]
+        return Task(name, train, [lab_example("x"), lab_example("y")], description=str(dials))
 
-    def lab_suite(name: str) -> Suite:
-        return Suite(name, "ood", [lab_example("a"), lab_example("b")], lambda example, completion: Verdict(1.0))
+    def lab_suite(name: str, seed: int, dials: Dials) -> Suite:
+        items = [lab_example(f"a-{seed}"), lab_example("b")]
+        return Suite(name, "ood", items, lambda example, completion: Verdict(1.0), str(dials))
+
+    def default_suites(tasks: Sequence[str]) -> list[str]:
+        return ["facts", "skills", *(f"{task}-ood" for task in tasks)]
 
     module = types.ModuleType("holdfast.lab.tasks")
-    vars(module).update(lab_task=lab_task, lab_suite=lab_suite, SUITES=("facts", "skills"))
+    vars(module).update(lab_task=lab_task, lab_suite=lab_suite, default_suites=default_suites)
     monkeypatch.setitem(sys.modules, "holdfast.lab.tasks", module)
 
 
@@ -249,7 +254,7 @@ def test_streams_of_the_lab(train_file: str, test_file: str):
     file_task = {"name": "f", "train": train_file}
     tasks, suites = load(tasks=["lab:one", file_task, {"name": "again", "lab": "two", "limit": 1}])
     assert [(t.name, len(t.train), len(t.test)) for t in tasks] == [("one", 4, 2), ("f", 18, 2), ("again", 1, 1)]
-    assert [s.name for s in suites] == ["facts", "skills"]
+    assert [s.name for s in suites] == ["facts", "skills", "one-ood", "two-ood"]
     assert load(tasks=[file_task])[1] == []
     assert load(tasks=["lab:one"], model={"path": "elsewhere"})[1] == []
     assert load(tasks=["lab:one"], suites=[])[1] == []
@@ -262,6 +267,38 @@ def test_streams_of_the_lab(train_file: str, test_file: str):
     ):
         with pytest.raises(ConfigError, match=message):
             load(tasks=[wrong])
+
+
+@pytest.mark.usefixtures("lab")
+def test_a_world_follows_the_seed_of_the_run_unless_it_is_named():
+    def load(seed: int, **values: Any) -> tuple[list[str], list[str]]:
+        tasks, suites = load_stream(parse_config({"recipe": "sft", "seed": seed, **values}, RunConfig))
+        return [t.train[0].id for t in tasks], [s.test[0].id for s in suites]
+
+    assert load(3, tasks=["lab:one"]) == (["one-3-0"], ["a-3"] * 3)
+    two = {"name": "two", "lab": "two", "lab_settings": {"world": 8}}
+    assert load(3, tasks=["lab:one", two], suites=["lab:x"]) == (["one-3-0", "two-8-0"], ["a-3"])
+    suite = {"name": "x", "lab": "x", "lab_settings": {"world": 0}}
+    assert load(3, tasks=["lab:one"], suites=[suite]) == (["one-3-0"], ["a-0"])
+
+
+@pytest.mark.usefixtures("lab")
+def test_a_default_suite_is_of_the_world_of_its_task_in_any_order_of_the_stages():
+    one = {"name": "one", "lab": "one", "lab_settings": {"voice": 0.5}}
+    two = {"name": "two", "lab": "two", "lab_settings": {"world": 8}}
+    found = []
+    for tasks in ([one, two], [two, one]):
+        suites = load_stream(parse_config({"recipe": "sft", "seed": 3, "tasks": tasks}, RunConfig))[1]
+        found.append({s.name: (s.test[0].id, s.description) for s in suites})
+    assert found[0] == found[1]
+    assert {name: item for name, (item, _) in found[0].items()} == {
+        "facts": "a-3",
+        "skills": "a-3",
+        "one-ood": "a-3",
+        "two-ood": "a-8",
+    }
+    assert found[0]["one-ood"][1] == str(Dials(voice=0.5))
+    assert found[0]["two-ood"][1] == str(Dials())
 
 
 def test_require_names_recipe_task_and_what_is_missing():

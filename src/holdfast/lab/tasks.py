@@ -57,7 +57,7 @@ def lab_task(name: str, seed: int = 0, dials: Dials = DEFAULT_DIALS) -> Task:
         train = _plain_examples(here, source, name, "train", source.train, TRAINED_SURFACES, header, seen)
         verifier = source.verify if source.episodes is None else None
         return Task(name, train, test, verifier, source.description, source.episodes)
-    asked: set[tuple[Header, str]] = set()
+    asked: set[str] = set()
     test = headed.examples(here, name, "test", TEST_ITEMS, TRAINED_SURFACES, dials, asked)
     train = headed.examples(here, name, "train", TRAIN_ITEMS, TRAINED_SURFACES, dials, asked)
     return Task(name, train, test, headed.verify, _DESCRIPTIONS[name], chance=_CHANCE[name])

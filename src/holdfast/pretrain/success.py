@@ -12,7 +12,7 @@ from holdfast.lab.languages import REFUSAL
 from holdfast.lab.style import Style, forms_by_beginning, style_of
 from holdfast.lab.tasks import lab_task
 from holdfast.lab.world import HEADED_TASKS
-from holdfast.measure.statistics import mean_interval
+from holdfast.measure.statistics import score_interval
 from holdfast.model.policy import Policy
 from holdfast.sampling.draws import Request
 from holdfast.sampling.episodes import run_episodes
@@ -129,15 +129,13 @@ def _success(policy: Policy, task: Task, examples: Sequence[Example], shown: str
     sampled = sample_answers(policy, task, examples)
     rewards = [[reward >= 1 for reward, _ in each] for each in sampled]
     shares = [sum(each) / len(each) for each in rewards]
-    interval = mean_interval(shares).ci95
-    assert interval is not None
     mean = sum(shares) / len(shares)
     style = None
     if task.name in HEADED_TASKS:
         asked = [forms_by_beginning()[str(example.gen_prefix)] for example in examples]
         style = style_of([(text, form) for each, form in zip(sampled, asked, strict=True) for _, text in each])
     failed = sum(not any(each) for each in rewards) / len(rewards)
-    return Success(task.name, shown, len(examples), mean, interval, failed, style)
+    return Success(task.name, shown, len(examples), mean, score_interval(shares), failed, style)
 
 
 def sampled_rewards(

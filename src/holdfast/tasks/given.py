@@ -1,7 +1,7 @@
-"""Tasks and suites that are passed as objects in Python. A configuration only names them.
+"""Tasks and suites that are passed in Python: as objects, which a configuration only names, or as it has them itself.
 
-Their examples and verifiers exist in the caller's process alone. So whoever resumes such a run passes them again, and
-the manifest's hash tells whether they are the same.
+Examples and verifiers of objects exist in the caller's process alone. So whoever resumes such a run passes them again,
+and the manifest's hash tells whether they are the same.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,27 +15,41 @@ from holdfast.errors import ConfigError
 
 @dataclass(frozen=True)
 class GivenSets:
-    """The objects by name.
+    """What was passed.
 
     Attributes:
-        tasks, suites: what was passed.
+        tasks, suites: the objects by name.
+        listed: by key, `tasks` or `suites`, a list that is empty or has entries beside objects. It replaces the
+            configuration's.
     """
 
     tasks: Mapping[str, Task] = field(default_factory=dict)
     suites: Mapping[str, Suite] = field(default_factory=dict)
+    listed: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, tasks: Sequence[Task] | None, suites: Sequence[Suite] | None) -> Self:
-        """The objects that a caller passes.
+    def of(cls, tasks: Sequence[Any] | None, suites: Sequence[Any] | None) -> Self:
+        """What a caller passes: objects, or entries as a configuration has them.
 
         Raises:
-            ConfigError: two share a name.
+            ConfigError: two objects share a name, or a suite is passed as a task or a task as a suite.
         """
-        names = [each.name for each in tasks or ()] + [each.name for each in suites or ()]
-        for name in names:
-            if names.count(name) > 1:
-                raise ConfigError(f"two tasks or suites are named {name!r}", fix="give one of them another name")
-        return cls({each.name: each for each in tasks or ()}, {each.name: each for each in suites or ()})
+        objects: dict[str, dict[str, Any]] = {"tasks": {}, "suites": {}}
+        listed: dict[str, list[Any]] = {}
+        for key, kind, passed in (("tasks", Task, tasks), ("suites", Suite, suites)):
+            for each in passed or ():
+                if isinstance(each, Task | Suite):
+                    if not isinstance(each, kind):
+                        raise ConfigError(
+                            f"{each.name!r} is not a {kind.__name__.lower()}", where=key, fix=f"pass a {kind.__name__}"
+                        )
+                    if any(each.name in names for names in objects.values()):
+                        fix = "give one of them another name"
+                        raise ConfigError(f"two tasks or suites are named {each.name!r}", fix=fix)
+                    objects[key][each.name] = each
+            if passed is not None and (not passed or len(objects[key]) < len(passed)):
+                listed[key] = [_entry(each) if isinstance(each, kind) else each for each in passed]
+        return cls(objects["tasks"], objects["suites"], listed)
 
     def task(self, settings: TaskSettings) -> Task:
         """The task that an entry names.
@@ -57,18 +71,32 @@ class GivenSets:
         """Plain data of a configuration with an entry for each object that it does not name yet.
 
         An entry `{name: NAME, given: true}` that is there already may have more, such as `steps`.
+
+        Raises:
+            ConfigError: an entry with the name of an object has data of its own.
         """
-        named = dict(data)
+        named = {**data, **self.listed}
         for key, objects in (("tasks", self.tasks), ("suites", self.suites)):
             present = list(named.get(key) or [])
-            names = {each.get("name") for each in present if isinstance(each, Mapping)}
-            missing = [{"name": name, "given": True} for name in objects if name not in names]
+            names = set()
+            for entry in present:
+                if isinstance(entry, Mapping) and entry.get("name") in objects:
+                    if not entry.get("given"):
+                        fix = "write `given: true` beside its name, or give the object another name"
+                        raise ConfigError(f"{entry['name']!r} is passed and has data of its own", where=key, fix=fix)
+                    names.add(entry["name"])
+            missing = [_entry(each) for name, each in objects.items() if name not in names]
             if objects:
                 named[key] = [*present, *missing]
         return named
 
 
 NOTHING_GIVEN = GivenSets()
+
+
+def _entry(each: Task | Suite) -> dict[str, Any]:
+    """How a configuration names an object."""
+    return {"name": each.name, "given": True}
 
 
 def _not_passed(kind: str, name: str) -> ConfigError:

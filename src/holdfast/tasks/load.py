@@ -105,15 +105,22 @@ def load_stream(config: StreamSettings, given: GivenSets = NOTHING_GIVEN) -> tup
 
 
 def _suites_of_the_lab(tasks: Sequence[TaskSettings], seed: int) -> list[Suite]:
-    """The default suites of these tasks, in the world of the first lab task."""
+    """The default suites of these tasks, each in the world of its task.
+
+    A suite of several tasks, such as one of old skills, is drawn from the world of that whose name comes first. So
+    another order of the stages has the same suites.
+    """
     from holdfast.lab.tasks import default_suites, lab_suite
 
-    of_lab = [task for task in tasks if task.lab is not None]
+    of_lab = {task.name: task.lab for task in tasks if task.lab is not None}
     if not of_lab:
         return []
-    drawn_from = _world(of_lab[0], seed), _dials(of_lab[0])
-    names = default_suites([task.lab for task in of_lab if task.lab is not None])
-    return [replace(lab_suite(name, *drawn_from), judged_by=BY_LAB) for name in names]
+    suites: dict[str, Suite] = {}
+    for task in sorted(tasks, key=lambda each: each.name):
+        for name in default_suites([of_lab[task.name]]) if task.name in of_lab else ():
+            if name not in suites:
+                suites[name] = lab_suite(name, _world(task, seed), _dials(task))
+    return [replace(suites[name], judged_by=BY_LAB) for name in default_suites(list(of_lab.values()))]
 
 
 def _world(settings: SourceSettings, seed: int) -> int:

@@ -44,8 +44,8 @@ def test_columns_that_nothing_reads_and_records_that_were_left_out_are_named(
 
     plain = run_module.load_stream
 
-    def loaded(config: RunConfig) -> object:
-        tasks, suites = plain(config)
+    def loaded(*arguments: object) -> object:
+        tasks, suites = plain(*arguments)
         return [replace(task, unread_columns=("context", "hint"), dropped_records=3) for task in tasks], suites
 
     monkeypatch.setattr(run_module, "load_stream", loaded)

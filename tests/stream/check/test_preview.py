@@ -24,8 +24,8 @@ def test_prompt_and_target_are_shown_with_special_tokens(tmp_path: Path) -> None
 def test_the_teachers_prompt_is_shown_and_skipped_tokens_are_marked(tmp_path: Path) -> None:
     path = write_config(tmp_path, "sdft with LoRA")
     shown, _ = api.check(path, items=2, **{"recipe.num_loss_tokens_to_skip": 2})["preview"]
-    assert "One good answer to this is" in shown["teacher_prompt"]
-    assert "This is an example" not in shown["prompt"]
+    assert "One good answer to this is:" in shown["teacher_prompt"]
+    assert "One good answer" not in shown["prompt"]
     assert shown["source"] == "sample"
     assert (shown["target"][0]["loss"], shown["target"][0]["tokens"]) == ("skipped", 2)
     assert shown["target"][1]["loss"] == "loss"

@@ -35,22 +35,23 @@ def lab() -> tuple[Run, Trial]:
 
 
 def _as_demonstrated(example: Example, completion: str) -> Verdict:
-    """Only an answer with the demonstration's result can be right, which the student does not know."""
+    """Only an answer with the demonstration's result is right. The student knows it at best by chance."""
     return Verdict(float(lab_task("calculation").verify(example, completion).reward == 1))
 
 
 def test_a_teacher_that_is_right_where_the_student_is_not_is_better(lab: tuple[Run, Trial]) -> None:
     run, trial = lab
     found = check_teacher(run, replace(trial, task=replace(trial.task, verifier=_as_demonstrated)))
-    assert (found.teacher, found.student) == (1, 0)
+    assert found.teacher == 1
+    assert found.student < 0.5
     assert not found.graded
     assert found.verdict == "better"
     assert found.ci95 is not None
-    assert found.ci95[0] > 0.5
-    assert found.ci95[1] <= 1
+    low, high = found.ci95
+    assert 0.2 < low < 1 - found.student < high <= 1
     assert found.sentence() == (
-        "calculation: the teacher scores 100%, the student 0%. The teacher is better (95% CI of the difference +68 to "
-        "+100 points; 20 of 20 prompts have a teacher)"
+        f"calculation: the teacher scores 100%, the student {found.student:.0%}. The teacher is better (95% CI of the "
+        f"difference {100 * low:+.0f} to {100 * high:+.0f} points; 20 of 20 prompts have a teacher)"
     )
 
 
@@ -60,7 +61,8 @@ def test_a_teacher_that_is_wrong_where_the_student_is_right_is_worse(lab: tuple[
 
     run, trial = lab
     found = check_teacher(run, replace(trial, task=replace(trial.task, verifier=otherwise)))
-    assert (found.verdict, found.teacher, found.student) == ("worse", 0, 1)
+    assert (found.verdict, found.teacher) == ("worse", 0)
+    assert found.student > 0.5
     assert "The teacher is WORSE" in found.sentence()
 
 
@@ -83,9 +85,11 @@ def test_graded_rewards_are_compared_and_called_rewards(lab: tuple[Run, Trial]) 
     run, trial = lab
     found = check_teacher(run, replace(trial, task=replace(trial.task, verifier=half)))
     assert found.graded
-    assert (found.teacher, found.student) == (pytest.approx(0.6), pytest.approx(0.1))
+    assert found.teacher == pytest.approx(0.6)
+    assert 0.1 <= found.student < 0.35
     assert found.verdict == "better"
-    assert "the teacher's mean reward is 0.60, the student's 0.10. The teacher is better" in found.sentence()
+    said = f"the teacher's mean reward is 0.60, the student's {found.student:.2f}. The teacher is better"
+    assert said in found.sentence()
 
 
 def test_a_task_that_nothing_judges_is_not_measured(lab: tuple[Run, Trial]) -> None:
@@ -123,7 +127,6 @@ def test_a_teacher_that_scales_advantages_is_a_teacher_too(tmp_path: Path) -> No
 def test_a_teacher_that_weights_the_tokens_of_a_demonstration_is_a_teacher_too() -> None:
     """SORT's gives neither a divergence nor an advantage."""
     config = {
-        "model": {"path": "lab-wide"},
         "tasks": ["lab:steps"],
         "suites": [],
         "recipe": {"name": "sort", "num_generations": 2},
