@@ -9,7 +9,11 @@ import pytest
 from holdfast.measure.item_noise import metric_noise
 from holdfast.measure.metrics import METRICS, compute_metrics, flatten_metrics
 
-SETS = [{"name": "new", "kind": "task"}, {"name": "old", "kind": "retention"}, {"name": "older", "kind": "retention"}]
+SETS = [
+    {"name": "new", "kind": "task", "chance": 0.0},
+    {"name": "old", "kind": "retention", "chance": 0.0},
+    {"name": "older", "kind": "retention", "chance": 0.0},
+]
 
 
 def run(before: dict[str, float], after: dict[str, float], n: int = 100) -> Any:

@@ -42,5 +42,8 @@ def _error(name: str, summary: Mapping[str, Any]) -> float | None:
         block: Any = summary["metrics"]
         for key in metric.place:
             block = block[key]
-        errors = [score_error(end[each]["mean"], end[each]["n"]) for each in block[f"per_{metric.by}"]]
+        sets = block[f"per_{metric.by}"]
+        if any(end[each]["mean"] is None for each in sets):
+            return None  # a likelihood of sets that nothing judges
+        errors = [score_error(end[each]["mean"], end[each]["n"]) for each in sets]
     return math.sqrt(_EVALUATIONS[metric.kind]) * math.hypot(*errors) / len(errors)
