@@ -23,6 +23,7 @@ from pydantic.fields import FieldInfo
 
 from holdfast.cli.methods import recipe_facts
 from holdfast.config import settings as config
+from holdfast.findings.claims import CLAIMS
 from holdfast.guard.settings import Rules
 from holdfast.lab.plain import TASKS as PLAIN_TASKS
 from holdfast.lab.tasks import ALL_SUITES, TASKS, lab_suite, lab_task
@@ -279,6 +280,12 @@ def plain_task_table() -> str:
     return table(["task", "what is new", "question", "right answer", "privileges", "train / test"], rows)
 
 
+def claim_table() -> str:
+    """The claims that `holdfast findings` tests."""
+    rows = [[f"`{claim.name}`", claim.statement, claim.source, "yes" if claim.is_quick else ""] for claim in CLAIMS]
+    return table(["claim", "what it says", "source", "quick"], rows)
+
+
 def metric_table() -> str:
     """Every registered metric: where the summary has it, what it is, and which direction is good."""
     better = {True: "higher", False: "lower", None: ""}
@@ -307,6 +314,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "lab tasks": lab_task_table,
     "lab suites": lab_suite_table,
     "plain lab tasks": plain_task_table,
+    "claims": claim_table,
     "metrics": metric_table,
     "real model": real_model_tables,
 }

@@ -73,7 +73,7 @@ BEGINNINGS = (
         "anchored",
         "demonstrations or solutions that the model can follow in its prompt, and old skills that matter: it learns on "
         "its own samples and stays near the base",
-        "docs/front.md, compared with all other recipes on the lab",
+        "docs/recipes/anchored.md, where its settings were chosen",
         of_replay=", and it practices prompts of earlier tasks together with the new ones",
     ),
     Beginning(
