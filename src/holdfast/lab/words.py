@@ -17,7 +17,7 @@ def made_up(count: int, seed: int, ending: str) -> list[str]:
 
 
 HEADER_WORDS = made_up(40, 1, "x")
-"""Two of these words form a header, the system message that asks for a convention."""
+"""Two of these words form a header, the system message under which the base has a habit or not."""
 
 ENTITIES = made_up(80, 2, "n")
 """Things about which the base knows facts."""

@@ -1,0 +1,96 @@
+"""`holdfast.findings.records`, `holdfast.findings.record` and `holdfast.findings.rates`."""
+
+from pathlib import Path
+
+import pytest
+
+from holdfast.errors import RunError
+from holdfast.findings.arm import Arm
+from holdfast.findings.power import detectable
+from holdfast.findings.rates import choose
+from holdfast.findings.record import Record
+from holdfast.findings.records import Records, read_kept
+from holdfast.findings.stream import FACTS
+
+
+def record(task: list[float], suite: list[float], **more: object) -> Record:
+    """A run of one task and one suite, with their scores after each stage."""
+    stages = [{"sets": {"new": {"score": t, "kl": 0.1}, "old": {"score": s, "kl": 0.2}}} for t, s in zip(task, suite)]
+    return Record({"tasks": ["new"], "suites": ["old"], "stages": stages, **more})
+
+
+def test_numbers_of_a_run() -> None:
+    run = record([0.2, 0.7], [0.9, 0.8])
+    assert run.learned() == pytest.approx(70)
+    assert run.gain() == pytest.approx(50)
+    assert run.lost() == pytest.approx(10)
+    assert run.kept() == pytest.approx(80)
+    assert run.overall() == pytest.approx(75)
+    assert run.kl_on_old() == pytest.approx(0.2)
+    assert run.lost("nll") is None
+
+
+def test_earlier_tasks_are_lost_since_their_own_stages() -> None:
+    stages = [{"sets": {"a": {"score": a}, "b": {"score": b}}} for a, b in ((0.2, 0.2), (0.9, 0.2), (0.6, 0.8))]
+    run = Record({"tasks": ["a", "b"], "suites": [], "stages": stages})
+    assert run.learned() == pytest.approx(85)
+    assert run.forgot() == pytest.approx(30)
+    assert run.final() == pytest.approx(70)
+
+
+def test_steps_and_tokens_are_read_off_the_curve() -> None:
+    curve = [
+        {"step": 0, "tokens": 0, "task": 0.2, "suites": 1.0},
+        {"step": 10, "tokens": 100, "task": 0.4, "suites": 0.9},
+        {"step": 20, "tokens": 200, "task": 0.8, "suites": 0.8},
+    ]
+    run = record([0.2, 0.8], [1.0, 0.8], curve=curve)
+    assert run.steps_to(0.6) == pytest.approx(15)
+    assert run.steps_to(0.95) == 20
+    assert run.at_tokens(150, "task") == pytest.approx(60)
+    assert run.at_tokens(300, "task") is None
+
+
+def test_the_rate_is_the_one_with_the_best_mean_of_new_and_old() -> None:
+    arm = Arm("a", "sft", FACTS, rates=(1.0, 2.0, 4.0))
+    runs = {
+        1.0: [record([0.2, 0.5], [1.0, 1.0])],
+        2.0: [record([0.2, 0.8], [1.0, 0.9])],
+        4.0: [record([0.2, 0.9], [1.0, 0.5])],
+    }
+    assert choose(arm, runs) == 2.0
+    tied = dict.fromkeys(arm.rates, runs[1.0])
+    assert choose(arm, tied) == 1.0
+    assert choose(arm.at(3.0), {}) == 3.0
+
+
+def test_records_are_kept_to_the_byte_and_read_again(tmp_path: Path) -> None:
+    store = Records(tmp_path)
+    store.write("b", {"version": 1, "x": 0.25})
+    store.write("a", {"version": 1, "x": 0.5})
+    assert "a" in store
+    assert "c" not in store
+    store.keep(tmp_path / "kept.jsonl.gz")
+    first = (tmp_path / "kept.jsonl.gz").read_bytes()
+    again = Records(tmp_path / "elsewhere", tmp_path / "kept.jsonl.gz")
+    assert again.names() == ["a", "b"]
+    assert again["b"] == {"version": 1, "x": 0.25}
+    again.keep(tmp_path / "again.jsonl.gz")
+    assert (tmp_path / "again.jsonl.gz").read_bytes() == first
+
+
+def test_a_file_that_holds_no_records_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no such file"):
+        read_kept(tmp_path / "missing.jsonl.gz")
+    (tmp_path / "text.jsonl.gz").write_text("text")
+    with pytest.raises(RunError, match="is no file of records"):
+        read_kept(tmp_path / "text.jsonl.gz")
+
+
+def test_the_detectable_effect_shrinks_with_the_spread_and_the_worlds() -> None:
+    assert detectable([1.0]) is None
+    assert detectable([1.0, 1.0, 1.0]) == 0
+    few, many = detectable([0.0, 2.0] * 2), detectable([0.0, 2.0] * 8)
+    assert few is not None
+    assert many is not None
+    assert many < few / 2
