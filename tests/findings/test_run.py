@@ -152,6 +152,12 @@ def _probed(scores: list[float], suite: list[float]) -> dict[str, Any]:
     return {"order": ["new"], "sets": sets, "evaluations": ends, "probes": probes}
 
 
+def _losing(loss: float, top: float) -> dict[str, Any]:
+    """A run that reaches a score in ten steps, and loses this much of the suite per score."""
+    scores = [top * i / 10 for i in range(11)]
+    return _probed(scores, [1 - loss * score for score in scores])
+
+
 def test_steps_to_a_score_lie_on_the_line_between_probes() -> None:
     run = _probed([0.0, 0.4, 0.8, 1.0], [1.0, 1.0, 1.0, 1.0])
     assert steps_to(0.6)(run) == pytest.approx(7.5)
@@ -167,10 +173,12 @@ def test_ranks_are_correlated_over_what_is_defined() -> None:
 
 
 def test_losses_are_compared_at_the_same_score() -> None:
-    fast = _probed([0.0, 0.5, 1.0, 1.0], [1.0, 0.9, 0.8, 0.8])
-    dear = _probed([0.0, 0.5, 0.5, 0.5], [1.0, 0.6, 0.6, 0.6])
+    fast = _losing(0.2, 1.0)
+    dear = _losing(0.8, 0.5)
     found = Evidence({"dear": [dear], "fast": [fast]}, {})
-    assert matched_loss(found, "dear", "fast") == [pytest.approx(30.0)]  # 40 points against 10, at a score of .5
+    assert matched_loss(found, "dear", "fast") == [pytest.approx(27.0)]  # 36 points against 9, at a score of .45
+    jump = _probed([0.0, 0.5, 1.0], [1.0, 0.9, 0.8])
+    assert matched_loss(Evidence({"dear": [dear], "fast": [jump]}, {}), "dear", "fast") == [None]
 
 
 def test_distance_and_loss_are_of_the_first_stage() -> None:
@@ -319,12 +327,12 @@ KEEPS = {
 def test_an_arm_that_forgets_less_at_the_same_score_makes_the_quantity_positive(name: str) -> None:
     (claim,) = (claim for claim in CLAIMS if claim.name == name)
     assert claim.measure is not None
-    dear, cheap = (_probed([0.0, 0.5, 1.0], suite) for suite in ([1.0, 0.6, 0.4], [1.0, 0.9, 0.8]))
+    dear, cheap = _losing(0.6, 1.0), _losing(0.2, 1.0)
     for run in (dear, cheap):
         run["metrics"] = make_run()["metrics"]
     loser, keeper = KEEPS[name]
     (value,) = claim.measure(Evidence({loser: [dear], keeper: [cheap]}, {}))[0].values
-    assert value == pytest.approx(40.0)
+    assert value == pytest.approx(36.0)  # at a score of .9
 
 
 def test_a_run_that_fails_is_named(tmp_path: Path) -> None:
