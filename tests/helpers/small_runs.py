@@ -41,7 +41,10 @@ RUNS: Mapping[str, Mapping[str, Any]] = {
     },
     "ewc": {"recipe": {"name": "ewc", "num_sequences": 3, "decay": 0.5, "strength": 100.0}},
     "atesd": {"recipe": {"name": "atesd", "hold": 2, "probe_prompts": 2, "controller_rate": 1.0}},
-    "sd_zero": {"recipe": {"name": "sd_zero", "srt_steps": 3, "sync_every": 1, "num_generations": 2}},
+    "sd_zero": {
+        "recipe": {"name": "sd_zero", "srt_steps": 3, "sync_every": 1, "num_generations": 2}
+        | {"trajectory_share": 0.4, "revise_right_answers": True}
+    },
     "actguide": {
         "recipe": {"name": "actguide", "num_generations": 2, "num_iterations": 2, "beta": 0.1},
         "record": {"actions": ["Take one.", "Count on.", "Say it."]},

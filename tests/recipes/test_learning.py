@@ -83,6 +83,8 @@ CASES = (
     Learns("olora", 0.6, rate=4e-3, lora={"r": 8}),
     Learns("ewc", 0.6, settings={"num_sequences": 64}),
     Learns("rft", 0.6),
+    # As many right answers of the base as it has, the same in every epoch: fewer than half as much is learned.
+    Learns("rft", 0.2, variant="samples drawn once", settings={"samples": "once"}),
     Learns("correct_only", 0.6, settings={"num_loss_tokens_to_skip": 0}),
     Learns("sc_sdpo", 0.6),
     Learns("rlsd", 0.6),
@@ -176,6 +178,34 @@ def test_a_recipe_learns(tmp_path: Path, case: Learns) -> None:
             assert any(json.loads(line)[case.shows] > 0 for line in log)
     print(case.recipe, case.variant, reached)
     assert sum(reached) / len(reached) >= case.score, reached
+
+
+@pytest.mark.learning
+@pytest.mark.parametrize("privilege", ["stranger", "none"])
+def test_a_teacher_that_does_not_see_the_demonstration_teaches_nothing(tmp_path: Path, privilege: str) -> None:
+    """With its own demonstration, the first case of SDFT above reaches .7 and more."""
+    case = Learns("sdft", 0.0, settings={"num_loss_tokens_to_skip": 0, "privilege": privilege})
+    reached = [trained(configured(case, seed), tmp_path / str(seed))[1]["scores"][case.task]["mean"] for seed in SEEDS]
+    print(privilege, reached)
+    assert sum(reached) / len(reached) <= 0.2, reached
+
+
+@pytest.mark.learning
+def test_auto_npo_goes_back_by_itself_when_its_reward_stays(tmp_path: Path) -> None:
+    """With its default settings. The reward of facts rises for about thirty steps, and the entropy halves."""
+    case = Learns("auto_npo", 0.0, steps=60, prompts=8, rate=1e-4, task="facts")
+    config = configured(case, 1)
+    config["train"] = {**config["train"], "lr_scheduler_type": "constant", "warmup_steps": 0}
+    trained(config, tmp_path)
+    decisions = [json.loads(line) for line in (tmp_path / "decisions.jsonl").read_text().splitlines()]
+    back = [each for each in decisions if each["outcome"].startswith("back to step")]
+    assert len(back) == 1
+    assert 25 < back[0]["step"] < 60
+    assert back[0]["saw"]["quality"] > 0.3
+    log = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert any(line["guided_fraction"] > 0 for line in log)
+    watched = [line["sample_entropy"] for line in log]
+    assert min(watched) < 0.8 * watched[0]
 
 
 KEPT = ("old-skills", "instruction-format", "old-facts")
