@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from holdfast.measure.likelihood import NO_CHANGE, nll_change, set_nll
+from holdfast.measure.likelihood import NO_CHANGE, forced_answers, nll_change, probability_change, set_nll
 
 
 def items(*values: float | None, tokens: int = 4) -> list[dict[str, Any] | None]:
@@ -85,3 +85,38 @@ def test_only_items_that_both_evaluations_have_are_compared() -> None:
     assert (change.n, change.before, change.after) == (1, 2.0, 1.5)
     assert nll_change(items(1.0), items(1.0, tokens=5)) is None
     assert nll_change(items(None), items(1.0)) is None
+
+
+def test_forced_answers_by_hand() -> None:
+    """NLLs of whole targets are 0.2, 1.2 and 0: the first has two tokens, the second three."""
+    targets = [{"nll": 0.1, "tokens": 2}, None, {"nll": 0.4, "tokens": 3}, {"nll": 0.0, "tokens": 1}]
+    found = forced_answers(targets)
+    assert found is not None
+    sums, chances = [0.2, 1.2, 0.0], [math.exp(-0.2), math.exp(-1.2), 1.0]
+    assert found["nll"] == pytest.approx(1.4 / 3)
+    assert found["nll_per_token"] == pytest.approx(1.4 / 6)
+    assert found["probability"] == pytest.approx(sum(chances) / 3)
+    assert found["nll_se"] == pytest.approx(np.std(sums, ddof=1) / math.sqrt(3))
+    assert found["probability_se"] == pytest.approx(np.std(chances, ddof=1) / math.sqrt(3))
+    assert found["n"] == 3
+    one = forced_answers([targets[0]])
+    assert one is not None
+    assert (one["nll_se"], one["probability_se"]) == (None, None)
+    assert forced_answers([None]) is None
+    assert forced_answers([]) is None
+
+
+def test_the_change_of_the_probability_is_paired() -> None:
+    before = [{"nll": 0.5 * i, "tokens": 2} for i in range(6)]
+    after = [{"nll": 0.5 * i + 0.1, "tokens": 2} for i in range(6)]
+    found = probability_change([*before, None], [*after, before[0]])
+    assert found is not None
+    differences = [math.exp(-i - 0.2) - math.exp(-i) for i in range(6)]
+    assert found.change == pytest.approx(np.mean(differences))
+    assert found.after - found.before == pytest.approx(found.change)
+    half = stats.t.ppf(0.975, 5) * np.std(differences, ddof=1) / math.sqrt(6)
+    assert found.ci95 == pytest.approx((found.change - half, found.change + half))
+    assert found.n == 6
+    assert probability_change(before, before).outcome == "not shown"
+    assert probability_change([{"nll": 3.0, "tokens": 1}] * 2, [{"nll": 0.1, "tokens": 1}] * 2).outcome == "rose"
+    assert probability_change([None], [before[0]]) is None

@@ -34,11 +34,16 @@ NLL = [
 """Of demonstrations; one suite has none."""
 
 
+NOT_SCORES = ("nll", "probability", "kl_to_base", "kl_forgetting", "pass_at_k", "avg_at_k")
+
+
 def with_more(evaluations: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same with NLL, and with samples of tasks a and b."""
+    """The same with NLL, probabilities of right answers, KL on demonstrations, and with samples of tasks a and b."""
     for evaluation, row in zip(evaluations, NLL, strict=False):
         for place, (own, nll) in enumerate(zip(evaluation["scores"].values(), row, strict=True)):
             own["nll"] = nll
+            own["forced"] = None if nll is None else {"probability": (4 - nll) / 4}
+            own["kl_on_demonstrations"] = None if nll is None else nll / 10
             passed = [{"k": k, "mean": 0.1 * k * (place + 1)} for k in (1, 4)]
             own["sampled"] = {"avg_at_k": 0.05 * (place + 1), "pass_at_k": passed} if place < 2 else None
     return evaluations
@@ -102,6 +107,15 @@ def test_the_nll_of_demonstrations_falls_when_learned_and_rises_when_forgotten()
     assert m["forgetting"]["per_set"] == pytest.approx({"a": 1.0, "b": -0.1, "old": 0.4})
 
 
+def test_the_probability_of_the_right_answer_rises_when_learned_and_falls_when_lost() -> None:
+    m = compute_metrics(with_more(evaluations(MATRIX)), ORDER, SETS)
+    approx = pytest.approx
+    assert m["probability"]["per_task"] == approx({"a": 0.5, "b": 0.9, "c": 0.95})
+    assert m["probability"]["learned"]["per_task"] == approx({"a": 0.5, "b": 0.375, "c": 0.2})
+    assert m["probability"]["lost"]["per_set"] == approx({"a": 0.25, "b": -0.025, "old": 0.1})
+    assert m["kl_forgetting"] == {"per_suite": approx({"old": 0.09}), "mean": approx(0.09)}
+
+
 def test_pass_at_k_is_that_of_the_largest_k_over_the_tasks_that_were_sampled() -> None:
     m = compute_metrics(with_more(evaluations(MATRIX)), ORDER, SETS)
     assert m["pass_at_k"] == {"per_task": pytest.approx({"a": 0.4, "b": 0.8}), "mean": pytest.approx(0.6)}
@@ -118,7 +132,7 @@ def test_a_set_that_nothing_judges_is_in_no_score(unjudged: str) -> None:
     m = compute_metrics(scored, ORDER, SETS)
     assert m == compute_metrics(never, ORDER, SETS)
     assert m["nll"] == compute_metrics(with_more(evaluations(MATRIX)), ORDER, SETS)["nll"]
-    scores = [value for name, value in m.items() if name not in ("nll", "kl_to_base", "pass_at_k", "avg_at_k")]
+    scores = [value for name, value in m.items() if name not in NOT_SCORES]
     assert f"'{unjudged}'" not in str(scores)
 
 
