@@ -30,7 +30,7 @@ def gate(
             it is the model before the first stage.
         candidate: the same. Of a run it is the model after the last finished stage. Optional if `base` is a run.
         config: a configuration whose tasks and suites models are evaluated on.
-        suites: used instead of `config`'s: `lab`, `lab-wide`, `lab:NAME`, `gym:NAME`, `sdft`, tasks or task files of
+        suites: used instead of `config`'s: `lab`, `lab:NAME`, `gym:NAME`, `sdft`, tasks or task files of
             lm-evaluation-harness.
         margin: the largest drop that is accepted, in points.
         strict: whether an inconclusive set is refused too.
