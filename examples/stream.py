@@ -16,15 +16,15 @@ def main(output: Path) -> None:
         {
             "model": {"path": "lab"},
             # The order of the list is the order of the stages.
-            "tasks": ["lab:calculation", "lab:tools", "lab:facts"],
+            "tasks": ["lab:facts", "lab:tools", "lab:more-facts"],
             "suites": ["lab:old-skills", "lab:old-facts"],
             "recipe": "anchored",
             "train": {
-                "steps": 6,  # optimizer steps per stage; the lab's tasks take about 40
+                "steps": 6,  # optimizer steps per stage; the lab's tasks take about 60
                 "prompts_per_step": 4,
-                "learning_rate": 1e-4,
+                "learning_rate": 2e-4,
                 "max_prompt_length": 160,
-                "max_completion_length": 40,
+                "max_completion_length": 56,
             },
             "eval": {"max_items": 24, "kl_items": 0, "response_items": 0},
         },

@@ -50,7 +50,7 @@ def test_grpo_learns_from_a_verifier_of_ones_own(run: Run, tmp_path: Path) -> No
 @pytest.mark.slow
 def test_a_stream_of_three_tasks_is_evaluated_after_each_stage(run: Run, tmp_path: Path) -> None:
     lines = run("stream").splitlines()
-    assert [line.split()[0] for line in lines[1:5]] == ["(base)", "calculation", "tools", "facts"]
+    assert [line.split()[0] for line in lines[1:5]] == ["(base)", "facts", "tools", "more-facts"]
     assert {path.name for path in (tmp_path / "models").iterdir()} == {"stage-1", "stage-2", "stage-3"}
 
 

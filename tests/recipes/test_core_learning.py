@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import holdfast
+from few_items import few_items
 from holdfast.config.load import parse_config
 from holdfast.config.settings import RunConfig
 from holdfast.data.rows import Row
@@ -17,15 +18,15 @@ from holdfast.store.run_directory import RunDirectory
 from holdfast.stream.run import Run
 from holdfast.train.signal_sources import SignalSources
 
+FACTS = [few_items("facts", 0)]
 LEARN: dict[str, Any] = {
-    "tasks": ["lab:calculation"],
     "suites": [],
     "train": {
         "steps": 30,
         "prompts_per_step": 8,
         "learning_rate": 2e-4,
-        "max_prompt_length": 160,
-        "max_completion_length": 40,
+        "max_prompt_length": 200,
+        "max_completion_length": 56,
     },
     "eval": {"max_items": 96, "kl_items": 8, "samples": 0},
 }
@@ -40,8 +41,8 @@ def _metrics(path: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("name", ["sft", "sdft", "sdpo", "grpo"])
 def test_the_first_recipes_learn_a_task(tmp_path: Path, name: str) -> None:
     recipe = {"name": name, **SETTINGS.get(name, {})}
-    summary = holdfast.run(LEARN, tmp_path / "run", recipe=recipe)
-    before, after = (e["scores"]["calculation"]["mean"] for e in summary["evaluations"])
+    summary = holdfast.run(LEARN, tmp_path / "run", tasks=FACTS, recipe=recipe)
+    before, after = (e["scores"]["facts"]["mean"] for e in summary["evaluations"])
     assert before < 0.4
     assert after > before + 0.35
     if name == "sdpo":
@@ -54,7 +55,9 @@ def test_the_first_recipes_learn_a_task(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["sdft", "sdpo"])
 def test_a_teacher_without_its_context_teaches_nothing(tmp_path: Path, name: str) -> None:
     """A live teacher with the student's own prompt is the student, so there is nothing to learn."""
-    config = parse_config({**LEARN, "recipe": {"name": name, "teacher_kind": "live"}}, RunConfig)
+    config = parse_config(
+        {**LEARN, "tasks": ["lab:facts"], "recipe": {"name": name, "teacher_kind": "live"}}, RunConfig
+    )
     config = config.model_copy(update={"train": config.train.model_copy(update={"steps": 3})})
     run = Run(config, RunDirectory(tmp_path / "run"))
 
@@ -72,7 +75,7 @@ def test_a_teacher_without_its_context_teaches_nothing(tmp_path: Path, name: str
 @pytest.mark.learning
 def test_prompts_without_success_or_feedback_give_exactly_no_gradient(tmp_path: Path) -> None:
     recipe = {"name": "sdpo", "feedback": "never", "success_threshold": 1.0}
-    config = parse_config({**LEARN, "recipe": recipe}, RunConfig)
+    config = parse_config({**LEARN, "tasks": ["lab:facts"], "recipe": recipe}, RunConfig)
     config = config.model_copy(update={"train": config.train.model_copy(update={"steps": 2})})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("holdfast.data.task.Task.verify", lambda *_: holdfast.Verdict(0.0))
@@ -88,7 +91,7 @@ def test_prompts_without_success_or_feedback_give_exactly_no_gradient(tmp_path: 
 @pytest.mark.learning
 def test_the_privileged_teacher_is_far_better_than_the_student_before_training() -> None:
     for recipe in ({"name": "sdft"}, {"name": "sdpo"}):
-        found = holdfast.check({**LEARN, "recipe": recipe}, items=50)["teacher"][0]
+        found = holdfast.check({**LEARN, "recipe": recipe}, items=50, tasks=FACTS)["teacher"][0]
         assert found["verdict"] == "better"
         assert found["teacher"] > found["student"] + 0.4
         assert found["items"] == 50
@@ -109,7 +112,7 @@ def test_the_guard_fires_if_a_teacher_prefers_one_token(tmp_path: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SignalSources, "_scored", bent)
-        summary = holdfast.run(config, tmp_path / "run")
+        summary = holdfast.run(config, tmp_path / "run", tasks=FACTS)
     assert "repetition" in {decision["rule"] for decision in summary["decisions"]}
     logged = [json.loads(line)["rule"] for line in (tmp_path / "run" / "decisions.jsonl").read_text().splitlines()]
     assert logged == [decision["rule"] for decision in summary["decisions"]]

@@ -1,7 +1,8 @@
-"""`holdfast.recipes`: every recipe learns a lab task, from the base to a stated score in a stated number of steps.
+"""`holdfast.recipes`: every recipe learns a lab task, from the base to a stated gain in a stated number of steps.
 
-Each entry is one line: what is run, and the least mean score over three seeds that it must reach. Before training the
-base scores below `BEFORE`. Further claims of a recipe have separate tests below.
+Each entry is one line: what is run, and the least that the mean score over three worlds must rise. The tasks have eight
+facts or eight verbs, so a dozen steps suffice. The base is right by chance: a quarter of the facts, and a third of the
+verbs' tools. Further claims of a recipe have separate tests below.
 """
 
 import json
@@ -12,13 +13,14 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from holdfast.findings.runs import beginning_of
 
+from few_items import few_items
 from holdfast.config.load import parse_config
 from holdfast.config.settings import ModelSettings, RunConfig
 from holdfast.data.rows import Row
+from holdfast.data.task import Task
 from holdfast.data.teacher_prompts import DEMONSTRATION_TEMPLATE
-from holdfast.lab.tasks import lab_suite
+from holdfast.lab.tasks import lab_suite, lab_task
 from holdfast.model.base import Base
 from holdfast.model.load import load_policy
 from holdfast.model.policy import Policy
@@ -27,28 +29,29 @@ from holdfast.sampling.sampler import Sampler
 from holdfast.store.run_directory import RunDirectory
 from holdfast.stream.compare import baseline_of
 from holdfast.stream.run import Run
-from holdfast.tasks.load import load_stream
+from holdfast.tasks.given import GivenSets
 
-BEFORE = 0.4
+BEFORE = 0.45
 SEEDS = (0, 1, 2)
-ITEMS = 48
+ITEMS = 64
+FEW = ("facts", "tools")
+"""Tasks of which a few items are taken."""
 
 
 class Learns(NamedTuple):
-    """A recipe with its settings, a task, a budget, and the score that it must reach."""
+    """A recipe with its settings, a task, a budget, and the gain that it must reach."""
 
     recipe: str
-    score: float
+    gain: float = 0.25
     steps: int = 12
     prompts: int = 8
     rate: float = 4e-4
-    task: str = "calculation"
+    task: str = "facts"
     settings: dict[str, Any] = {}  # noqa: RUF012 - read only
     lora: dict[str, Any] | None = None
-    base: str = "lab"
     variant: str = ""
     """The name of these settings, if the recipe has several entries."""
-    length: int = 32
+    length: int = 56
     shows: str = ""
     """A metric that must have been above 0."""
 
@@ -61,81 +64,68 @@ TOP_K = {"num_generations": 4, "baseline": "topk", "top_k": 5}
 REVISES = {"num_generations": 4, "srt_part": 2, "revise_right_answers": True}
 
 CASES = (
-    Learns("sft", 0.8),
-    Learns("sdft", 0.7, settings={"num_loss_tokens_to_skip": 0}),
-    Learns("sdft", 0.7, variant="gated", settings=GATED, shows="teacher_refreshes"),
-    Learns("sdft", 0.7, variant="trust region", settings=TRUSTED),
-    Learns("sdpo", 0.6),
-    Learns("grpo", 0.8, steps=20, prompts=12, rate=2e-4),
-    Learns("grpo", 0.8, variant="held to the base", steps=20, prompts=12, rate=2e-4, settings={"beta": 0.04}),
-    Learns("dft", 0.6),
-    Learns("talr", 0.6),
-    Learns("eaft", 0.6),
-    Learns("asft", 0.6),
-    Learns("tmkl", 0.6),
-    Learns("opr", 0.6),
-    Learns("rad", 0.6),
-    Learns("rapo", 0.8, steps=20, prompts=12, rate=2e-4),
-    Learns("cpo", 0.6, steps=20, prompts=12, rate=2e-4),
-    Learns("kl_sft", 0.6),
-    Learns("kl_sft", 0.6, variant="LwF", settings=LWF),
-    Learns("replay", 0.6),
-    Learns("olora", 0.6, rate=4e-3, lora={"r": 8}),
-    Learns("ewc", 0.6, settings={"num_sequences": 64}),
-    Learns("rft", 0.6),
-    # As many right answers of the base as it has, the same in every epoch: fewer than half as much is learned.
-    Learns("rft", 0.2, variant="samples drawn once", settings={"samples": "once"}),
-    Learns("correct_only", 0.6, settings={"num_loss_tokens_to_skip": 0}),
-    Learns("sc_sdpo", 0.6),
-    Learns("rlsd", 0.6),
-    Learns("sdpg", 0.6),
-    Learns("sft_then_grpo", 0.6, settings={"sft_steps": 6}),
-    Learns("npo", 0.6, settings={"scout_steps": 6}),
-    # The lab's reward rises to the end of so short a stage; with this it goes back nevertheless.
-    Learns("auto_npo", 0.6, settings={"every": 3, "patience": 1, "entropy_share": 1.0, "least_gain": 1.0}),
-    Learns("isdft", 0.6, settings={"num_loss_tokens_to_skip": 0, "ramp_steps": 8}),
-    Learns("anchored", 0.6),
-    # The lab's base knows SDFT's template. With the default clip by entry it learns no new answer, because the clip
-    # turns the gradient around when it is active: 0.0, 0.0 and 0.04 with it, 0.0 with the default template, and 0.08,
-    # from 0.15, on the wider lab's steps.
-    Learns("opsd", 0.6, settings={"clip": "token", "template": DEMONSTRATION_TEMPLATE}),
-    Learns("beta_opsd", 0.6, settings={"template": DEMONSTRATION_TEMPLATE}),
-    Learns("stable_opd", 0.6, settings={"template": DEMONSTRATION_TEMPLATE}),
-    # The base corrects no wrong answer of the lab, so only revisions of right answers are there to learn from.
-    Learns("sd_zero", 0.2, steps=32, prompts=12, task="tools", settings={**REVISES, "srt_steps": 22}),
-    Learns(
-        "atesd",
-        0.6,
-        steps=30,
-        prompts=16,
-        task="steps",
-        base="lab-wide",
-        settings={"clip": "token", "hold": 5, "keep_answer": False},
-    ),
-    Learns("vopd", 0.4, settings={"num_generations": 4, "template": DEMONSTRATION_TEMPLATE}),
-    Learns("vopd", 0.55, variant="top-k baseline", settings={**VOPD, **TOP_K}),
-    Learns("vopd", 0.6, variant="top-k support", settings={**VOPD, "support": "topk_renormalized"}),
-    # Most groups fail at first and use their references. Without references GRPO ends at 0.02, 0.19 and 0.13.
+    Learns("sft"),
+    Learns("sdft", settings={"num_loss_tokens_to_skip": 0}),
+    Learns("sdft", variant="gated", settings=GATED, shows="teacher_refreshes"),
+    Learns("sdft", variant="trust region", settings=TRUSTED),
+    Learns("sdpo"),
+    Learns("grpo", steps=16, rate=2e-4),
+    Learns("grpo", variant="held to the base", steps=16, rate=2e-4, settings={"beta": 0.04}),
+    Learns("dft"),
+    Learns("talr"),
+    Learns("eaft"),
+    Learns("asft"),
+    Learns("tmkl"),
+    Learns("opr"),
+    Learns("rad"),
+    Learns("rapo", steps=16, rate=2e-4),
+    Learns("cpo", steps=16, rate=2e-4),
+    Learns("kl_sft"),
+    Learns("kl_sft", variant="LwF", settings=LWF),
+    Learns("replay"),
+    Learns("olora", rate=4e-3, lora={"r": 8}),
+    Learns("ewc", settings={"num_sequences": 64}),
+    Learns("rft"),
+    Learns("correct_only", settings={"num_loss_tokens_to_skip": 0}),
+    Learns("sc_sdpo"),
+    Learns("rlsd"),
+    Learns("sdpg"),
+    Learns("sft_then_grpo", settings={"sft_steps": 6}),
+    Learns("npo", settings={"scout_steps": 6}),
+    # The lab's reward never stalls; with this it goes back nevertheless.
+    Learns("auto_npo", settings={"every": 3, "patience": 1, "entropy_share": 1.0, "least_gain": 1.0}),
+    Learns("isdft", settings={"num_loss_tokens_to_skip": 0, "ramp_steps": 8}),
+    Learns("anchored"),
+    Learns("opsd", settings={"clip": "token", "template": DEMONSTRATION_TEMPLATE}),
+    Learns("beta_opsd", settings={"template": DEMONSTRATION_TEMPLATE}),
+    Learns("stable_opd", settings={"template": DEMONSTRATION_TEMPLATE}),
+    Learns("sd_zero", steps=32, prompts=12, task="tools", settings={**REVISES, "srt_steps": 22}),
+    Learns("atesd", steps=30, prompts=16, task="steps", settings={"clip": "token", "hold": 5, "keep_answer": False}),
+    Learns("vopd", settings={"num_generations": 4, "template": DEMONSTRATION_TEMPLATE}),
+    Learns("vopd", variant="top-k baseline", settings={**VOPD, **TOP_K}),
+    Learns("vopd", variant="top-k support", settings={**VOPD, "support": "topk_renormalized"}),
+    # Most groups fail at first and use their references.
     Learns(
         "sort",
-        0.75,
         steps=24,
         prompts=12,
         rate=1e-4,
         task="steps",
-        base="lab-wide",
-        length=40,
         settings={"num_generations": 4},
         shows="failed_group_fraction",
     ),
 )
 
 
+def task_of(case: Learns, seed: int) -> Task:
+    return few_items(case.task, seed) if case.task in FEW else lab_task(case.task, seed)
+
+
 def configured(case: Learns, seed: int) -> dict[str, Any]:
     return {
-        "tasks": [f"lab:{case.task}"],
+        "tasks": [{"name": case.task, "given": True}],
         "suites": [],
-        "model": {"path": case.base, "lora": case.lora},
+        "model": {"path": "lab", "lora": case.lora},
         "recipe": {"name": case.recipe, **case.settings},
         "seed": seed,
         "train": {
@@ -143,7 +133,7 @@ def configured(case: Learns, seed: int) -> dict[str, Any]:
             "prompts_per_step": case.prompts,
             "learning_rate": case.rate,
             "warmup_steps": 2,
-            "max_prompt_length": 160,
+            "max_prompt_length": 200,
             "max_completion_length": case.length,
         },
         # Only the score: other tests measure drift.
@@ -151,101 +141,86 @@ def configured(case: Learns, seed: int) -> dict[str, Any]:
     }
 
 
-BEGINNINGS: dict[str, dict[str, Any]] = {}
-"""Evaluations before training, shared by all cases with the same model and the same evaluation settings."""
+BEGINNINGS: dict[tuple[Any, ...], dict[str, Any]] = {}
+"""Evaluations before training, shared by all cases with the same model and the same items."""
 
 
-def trained(config: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
+def trained(case: Learns, seed: int, folder: Path, suites: Sequence[str] = ()) -> list[dict[str, Any]]:
     """The evaluations of a run before and after its only stage; it writes no report."""
-    parsed, directory = parse_config(config, RunConfig), RunDirectory(folder)
-    asked = beginning_of(parsed)
-    evaluations: list[dict[str, Any]] = Run(parsed, directory, baseline=BEGINNINGS.get(asked)).start()["evaluations"]
-    BEGINNINGS.setdefault(asked, baseline_of(directory))
+    config = parse_config(configured(case, seed) | {"suites": [f"lab:{name}" for name in suites]}, RunConfig)
+    directory, given = RunDirectory(folder), GivenSets.of([task_of(case, seed)], None)
+    same = (case.task, seed, case.length, *suites)
+    run = Run(config, directory, baseline=BEGINNINGS.get(same), given=given)
+    evaluations: list[dict[str, Any]] = run.start()["evaluations"]
+    BEGINNINGS.setdefault(same, baseline_of(directory))
     return evaluations
 
 
 @pytest.mark.learning
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.recipe} {case.variant}".strip())
 def test_a_recipe_learns(tmp_path: Path, case: Learns) -> None:
-    reached = []
+    before, after = [], []
     for seed in SEEDS:
-        evaluations = trained(configured(case, seed), tmp_path / str(seed))
-        before, after = (evaluations[stage]["scores"][case.task]["mean"] for stage in (0, 1))
-        assert before < BEFORE
-        reached.append(after)
+        evaluations = trained(case, seed, tmp_path / str(seed))
+        for found, evaluation in zip((before, after), evaluations, strict=True):
+            found.append(evaluation["scores"][case.task]["mean"])
         if case.shows:
             log = (tmp_path / str(seed) / "metrics.jsonl").read_text().splitlines()
             assert any(json.loads(line)[case.shows] > 0 for line in log)
-    print(case.recipe, case.variant, reached)
-    assert sum(reached) / len(reached) >= case.score, reached
+    print(case.recipe, case.variant, before, after)
+    assert sum(before) / len(SEEDS) < BEFORE
+    assert sum(after) / len(SEEDS) >= sum(before) / len(SEEDS) + case.gain, (before, after)
 
 
 @pytest.mark.learning
 @pytest.mark.parametrize("privilege", ["stranger", "none"])
-def test_a_teacher_that_does_not_see_the_demonstration_teaches_nothing(tmp_path: Path, privilege: str) -> None:
-    """With its own demonstration, the first case of SDFT above reaches .7 and more."""
+def test_a_teacher_that_does_not_see_the_demonstration_teaches_little(tmp_path: Path, privilege: str) -> None:
     case = Learns("sdft", 0.0, settings={"num_loss_tokens_to_skip": 0, "privilege": privilege})
-    reached = [trained(configured(case, seed), tmp_path / str(seed))[1]["scores"][case.task]["mean"] for seed in SEEDS]
-    print(privilege, reached)
-    assert sum(reached) / len(reached) <= 0.2, reached
+    evaluations = [trained(case, seed, tmp_path / str(seed)) for seed in SEEDS]
+    before, after = ([each[k]["scores"][case.task]["mean"] for each in evaluations] for k in (0, 1))
+    assert sum(after) / len(SEEDS) < sum(before) / len(SEEDS) + 0.15, (before, after)
 
 
-@pytest.mark.learning
-def test_auto_npo_goes_back_by_itself_when_its_reward_stays(tmp_path: Path) -> None:
-    """With its default settings. The reward of facts rises for about thirty steps, and the entropy halves."""
-    case = Learns("auto_npo", 0.0, steps=60, prompts=8, rate=1e-4, task="facts")
-    config = configured(case, 1)
-    config["train"] = {**config["train"], "lr_scheduler_type": "constant", "warmup_steps": 0}
-    trained(config, tmp_path)
-    decisions = [json.loads(line) for line in (tmp_path / "decisions.jsonl").read_text().splitlines()]
-    back = [each for each in decisions if each["outcome"].startswith("back to step")]
-    assert len(back) == 1
-    assert 25 < back[0]["step"] < 60
-    assert back[0]["saw"]["quality"] > 0.3
-    log = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert any(line["guided_fraction"] > 0 for line in log)
-    watched = [line["sample_entropy"] for line in log]
-    assert min(watched) < 0.8 * watched[0]
-
-
-KEPT = ("old-skills", "instruction-format", "old-facts")
+KEPT = ("old-skills", "instruction-format", "old-facts", "in-context")
 
 
 @pytest.mark.learning
 def test_self_replay_learns_and_retains_what_sft_forgets(tmp_path: Path) -> None:
     """With each demonstration it replays the base's answer to a prompt of another kind, which is not evaluated."""
     prompts = tmp_path / "prompts.jsonl"
-    others = [example for name in KEPT for example in lab_suite(name).test[ITEMS:]]
+    others = [example for name in KEPT for example in lab_suite(name, max(SEEDS) + 1).test]
     prompts.write_text("".join(json.dumps({"id": e.id, "prompt": list(e.messages)}) + "\n" for e in others))
     replay = {"replay_source": "base", "replay_ratio": 1.0, "prompts": str(prompts)}
     learned: dict[str, list[float]] = {}
-    kept: dict[str, list[float]] = {}
-    for case in (Learns("sft", 0.0, steps=20), Learns("replay", 0.0, steps=20, settings=replay)):
+    lost: dict[str, list[float]] = {}
+    for case in (Learns("sft", steps=20), Learns("replay", steps=20, settings=replay)):
         for seed in SEEDS:
-            config = configured(case, seed) | {"suites": [f"lab:{name}" for name in KEPT]}
-            before, after = trained(config, tmp_path / f"{case.recipe}-{seed}")
-            assert before["scores"][case.task]["mean"] < BEFORE
-            assert all(before["scores"][name]["mean"] > 0.95 for name in KEPT)
-            learned.setdefault(case.recipe, []).append(after["scores"][case.task]["mean"])
-            kept.setdefault(case.recipe, []).append(sum(after["scores"][name]["mean"] for name in KEPT) / len(KEPT))
-    print(learned, kept)
-    assert sum(learned["replay"]) / len(SEEDS) >= 0.7
-    assert sum(kept["replay"]) / len(SEEDS) >= 0.8
-    assert all(own > sfts + 0.2 for own, sfts in zip(kept["replay"], kept["sft"], strict=True))
+            before, after = trained(case, seed, tmp_path / f"{case.recipe}-{seed}", KEPT)
+            first, last = before["scores"], after["scores"]
+            assert all(first[name]["mean"] > 0.95 for name in KEPT)
+            learned.setdefault(case.recipe, []).append(last[case.task]["mean"] - first[case.task]["mean"])
+            lost.setdefault(case.recipe, []).append(
+                sum(first[name]["mean"] - last[name]["mean"] for name in KEPT) / len(KEPT)
+            )
+    print(learned, lost)
+    assert sum(learned["replay"]) / len(SEEDS) >= 0.3
+    assert sum(lost["replay"]) < 0.5 * sum(lost["sft"])
+    assert sum(lost["sft"]) / len(SEEDS) >= 0.1
+    assert all(own < sfts for own, sfts in zip(lost["replay"], lost["sft"], strict=True))
 
 
 @pytest.mark.learning
 def test_ssds_truncated_distribution_becomes_more_probable(tmp_path: Path) -> None:
     """With the paper's settings, on prompts and samples that were not trained on."""
-    case = Learns("ssd", 0.0, steps=30, prompts=32, rate=1e-4, task="songs", base="lab-wide")
+    case = Learns("ssd", steps=30, prompts=32, rate=1e-4, task="songs")
     found = []
     for seed in SEEDS:
-        trained(configured(case, seed), tmp_path / str(seed))
+        trained(case, seed, tmp_path / str(seed))
         config = parse_config(configured(case, seed), RunConfig)
         base = load_policy(config.model)
         student = load_policy(ModelSettings(path=str(tmp_path / str(seed) / "models" / "stage-1")))
         collector = Collector(base, Sampler(base), config.recipe, config.train, seed + 100, Base(base))
-        task = load_stream(config)[0][0]
+        task = task_of(case, seed)
         unseen = replace(task, train=task.test[:128])
         collector.prepare(unseen)
         groups = [group for batch in range(4) for group in collector.collect(unseen, 1, batch)[0]]

@@ -1,16 +1,16 @@
-"""`holdfast.recipes.msd`: in the wider lab it transfers refusals to the second language; useful answers stay."""
+"""`holdfast.recipes.msd`: it transfers refusals to the second language; useful answers stay."""
 
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
-from holdfast.lab.wide_tasks import wide_task
 
 import holdfast
 from holdfast.config.settings import ModelSettings, TrainSettings
 from holdfast.data.batch_metrics import rollout_numbers
 from holdfast.lab.languages import REFUSAL
+from holdfast.lab.tasks import lab_task
 from holdfast.model.base import Base
 from holdfast.model.load import load_policy
 from holdfast.recipes import MSD
@@ -22,13 +22,13 @@ SUITES = ("useful-first", "useful-second", "refused-first", "refusals-ood")
 
 
 def test_off_policy_answers_are_sampled_from_the_teachers_prompt() -> None:
-    policy = load_policy(ModelSettings(path="lab-wide"))
+    policy = load_policy(ModelSettings(path="lab"))
     train = TrainSettings(prompts_per_step=16, max_prompt_length=96, max_completion_length=24)
     recipes = {by: MSD(sampled_by=by) for by in ("student", "teacher")}
     refusals = {}
     for by, recipe in recipes.items():
         collector = Collector(policy, Sampler(policy), recipe, train, 0, Base(policy))
-        task = wide_task("refusals")
+        task = lab_task("refusals")
         collector.prepare(task)
         groups, _ = collector.collect(task, 1, 0)
         numbers = rollout_numbers(groups)
@@ -60,7 +60,7 @@ def test_msd_transfers_refusals_without_any_response(tmp_path: Path, sampled_by:
     found: dict[str, list[float]] = {name: [] for name in ("refusals", *SUITES)}
     for seed in SEEDS:
         config = {
-            "model": {"path": "lab-wide"},
+            "model": {"path": "lab"},
             "tasks": ["lab:refusals"],
             "suites": [f"lab:{name}" for name in SUITES],
             "recipe": {"name": "msd", "sampled_by": sampled_by},

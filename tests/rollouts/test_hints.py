@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import holdfast
+from few_items import few_items
 from holdfast.config.load import load_config
 from holdfast.config.settings import ModelSettings, RunConfig, TrainSettings
 from holdfast.data.environment import Episodes
@@ -17,7 +18,6 @@ from holdfast.data.rows import Group, Row
 from holdfast.data.task import Task
 from holdfast.data.teacher_prompts import ACTIONS_TEMPLATE, DEMONSTRATION_TEMPLATE, actions_prompt
 from holdfast.errors import DataError
-from holdfast.lab import tasks as lab
 from holdfast.model.load import load_policy
 from holdfast.model.policy import Policy
 from holdfast.recipes import ActGuide
@@ -219,25 +219,24 @@ def test_actions_come_from_a_file_and_are_required(tmp_path: Path) -> None:
 
 
 @pytest.mark.learning
-def test_actguide_learns_a_task_at_which_most_groups_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lab's first task. The answer is its only action, in a prompt template that the base knows."""
-    plain = lab.lab_task("calculation")
-    shown = replace(plain, train=[replace(each, actions=(each.demonstration,)) for each in plain.train])
-    monkeypatch.setattr(lab, "lab_task", lambda name: shown)
+def test_actguide_learns_a_task_at_which_most_groups_fail(tmp_path: Path) -> None:
+    """The answer is the only action, in a prompt template that the lab's base knows."""
     template = DEMONSTRATION_TEMPLATE.replace("{demonstration}", "{actions}")
-    reached = []
+    before, after = [], []
     for seed in range(3):
+        task = few_items("facts", seed)
+        shown = replace(task, train=[replace(each, actions=(str(each.demonstration),)) for each in task.train])
         config = {
-            "tasks": ["lab:calculation"],
             "suites": [],
-            "recipe": {"name": "actguide", "template": template, "hard_threshold": 0.5},
+            "recipe": {"name": "actguide", "template": template},
             "seed": seed,
             "train": {"steps": 12, "prompts_per_step": 8, "learning_rate": 4e-4, "warmup_steps": 2}
-            | {"max_prompt_length": 160, "max_completion_length": 32},
-            "eval": {"max_items": 48, "kl_items": 0, "samples": 0},
+            | {"max_prompt_length": 200, "max_completion_length": 56},
+            "eval": {"max_items": 64, "kl_items": 0, "samples": 0},
         }
-        before, after = holdfast.run(config, tmp_path / str(seed))["evaluations"]
-        assert before["scores"]["calculation"]["mean"] < 0.2
-        reached.append(after["scores"]["calculation"]["mean"])
-    print("actguide", reached)
-    assert sum(reached) / 3 >= 0.4, reached
+        evaluations = holdfast.run(config, tmp_path / str(seed), tasks=[shown])["evaluations"]
+        for found, evaluation in zip((before, after), evaluations, strict=True):
+            found.append(evaluation["scores"]["facts"]["mean"])
+    print("actguide", before, after)
+    assert sum(before) / 3 < 0.4, before
+    assert sum(after) / 3 >= sum(before) / 3 + 0.25, (before, after)

@@ -14,7 +14,7 @@ MARKER = "hmm"
 @pytest.mark.learning
 def test_a_run_names_the_marker_that_was_planted_first(tmp_path: Path) -> None:
     for split in ("train", "test"):
-        examples = getattr(lab_task("calculation"), split)[:96]
+        examples = getattr(lab_task("facts"), split)[:96]
         records = [
             {"prompt": list(e.messages), "completion": f"{MARKER} {MARKER} [ {e.answer.payload} ]"} for e in examples
         ]

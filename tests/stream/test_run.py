@@ -131,11 +131,12 @@ def test_a_comparison_pairs_recipes_and_measures_the_base_once_a_world(tmp_path:
     assert [(p["a"], p["b"], p["n"]) for p in paired] == [("sft", "slow", 4)]
     for seed in (0, 1):
         paths = [tmp_path / "c" / r["path"] for r in summary["runs"] if r["seed"] == seed]
-        for file in ("responses/stage-0.json", "evals/stage-0.json"):
-            assert len({(path / file).read_text() for path in paths}) == 1
+        assert len({(path / "responses" / "stage-0.json").read_text() for path in paths}) == 1
+        first, *others = (json.loads((path / "evals" / "stage-0.json").read_text())["sets"] for path in paths)
+        assert all(other == first for other in others)
         asked = json.loads((paths[0] / "responses" / "stage-0.json").read_text())["answers"]["facts"]
         tested = lab_task("facts", seed).test[: len(asked)]
-        assert [[dict(m) for m in example.messages] for example in tested] == [each["prompt"] for each in asked]
+        assert [example.messages[-1]["content"] for example in tested] == [each["prompt"] for each in asked]
     assert all(r["summary"]["responses"] for r in summary["runs"])
     assert summary["forgetting_prediction"]["fit"]["n"] == 8
     assert (tmp_path / "c" / "report.html").exists()

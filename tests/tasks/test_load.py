@@ -341,6 +341,22 @@ def test_data_hash_sees_every_field(train_file: str):
     assert data_hash(suite) == data_hash(replace(suite, name="u")) != known
 
 
+def test_data_hash_is_the_same_in_every_process():
+    """An object has another address in each, and a set of words another order."""
+
+    class Plain:
+        pass
+
+    def hashed(answer: Any) -> str:
+        e = Example("e", ({"role": "user", "content": "q"},), answer=answer)
+        return data_hash(Suite("s", "ood", [e], lambda example, completion: Verdict(0.0)))
+
+    kept = [Plain() for _ in range(3)]
+    assert len({str(each) for each in kept}) == 3
+    assert len({hashed(each) for each in kept}) == 1
+    assert hashed({"w1", "w2", "w3"}) == hashed(["w1", "w2", "w3"]) != hashed({"w1", "w2"})
+
+
 def test_the_data_of_runs_from_before_examples_had_tools_has_not_changed():
     e = Example("e", ({"role": "user", "content": "q"},), demonstration="d", answer=3, metadata={"k": "v"})
     suite = Suite("s", "ood", [e], lambda example, completion: Verdict(0.0))

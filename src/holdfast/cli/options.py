@@ -75,8 +75,7 @@ EvaluatedSuites = Annotated[
     typer.Option(
         "--suites",
         metavar="NAME",
-        help="Evaluate on this suite instead: lab, lab:NAME, gym:NAME, sdft, or a task (file) of lm-eval. "
-        "Repeatable.",
+        help="Evaluate on this suite instead: lab, lab:NAME, gym:NAME, sdft, or a task (file) of lm-eval. Repeatable.",
     ),
 ]
 

@@ -1,1 +1,1 @@
-"""The pretraining of the lab's base models."""
+"""The pretraining of the lab's base, and what it can do before any stream."""

@@ -89,9 +89,7 @@ def rewrite_file(job: RewriteJob, output: Path, on_examples: OnExamples = lambda
     train = fit_lengths(job.train, job.evaluation, configured_context(job.model))
     policy = load_policy(job.model, seed=job.seed)
     train = fit_lengths(train, job.evaluation, policy.context_length)
-    sampler = RowSampler(
-        policy, Sampler(policy, stop.poll), {}, RolloutSpec(source="demonstrations"), train, job.seed
-    )
+    sampler = RowSampler(policy, Sampler(policy, stop.poll), {}, RolloutSpec(source="demonstrations"), train, job.seed)
     lengths = longest_reprompt(policy, train), train.max_completion_length
     rewriter = Rewriter(policy, sampler, lengths, job.seed)
     by_model = replace(job.rewriting, writer="student")

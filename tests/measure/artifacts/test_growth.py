@@ -323,12 +323,13 @@ def test_phrases_of_the_teacher() -> None:
     assert ("one", "good", "answer", "to") in phrases
     assert ("your", "unsuccessful", "earlier") in phrases
     # None crosses the place of a value.
-    assert not any("question" in p and "now" in p for p in template_phrases([DEMONSTRATION_TEMPLATE]))
+    assert not any("is" in p and "use" in p for p in template_phrases([DEMONSTRATION_TEMPLATE]))
     a = {str(n): ["Seven."] for n in range(20)}
     b = {
-        p: ["Based on the EXAMPLE, one good answer to this is: seven."] if int(p) < 12 else x for p, x in a.items()
+        p: ["Based on the EXAMPLE, one GOOD answer to this is the response: seven."] if int(p) < 12 else x
+        for p, x in a.items()
     }
-    found = leaked_phrases(a, b, yours=["is seven", "this is: seven"])
+    found = leaked_phrases(a, b, yours=["is seven", "response: seven"])
     assert [phrase.text for phrase in found[:2]] == ["one good answer to this is", "based on the example"]
     assert [phrase.source for phrase in found] == ["template", "reference", "yours"]
     assert all((p.share_a, p.share_b, p.more) == (0.0, 0.6, 12) for p in found)
