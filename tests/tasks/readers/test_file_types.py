@@ -162,7 +162,7 @@ def test_tables_of_text(tmp_path: Path):
         ("a.csv", 'prompt\n"open\n', "is not a table of text"),
         ("a.jsonl.zst", b"x", "is packed as '.zst', which is not read .unpack it with `zstd -d a.jsonl.zst`"),
         ("a.zip", b"x", "is packed as '.zip'"),
-        ("a.parquet.gz", gzip.compress(b"x"), "unknown file type '.parquet.gz'"),
+        ("a.parquet.gz", gzip.compress(b"x", mtime=0), "unknown file type '.parquet.gz'"),
         ("a.xlsx", b"x", "unknown file type '.xlsx'"),
         ("a", b"x", "unknown file type ''"),
         ("a.jsonl", LINES.encode("utf-16-le"), "is not text, or text in UTF-16 without its mark"),
