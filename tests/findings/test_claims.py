@@ -42,7 +42,7 @@ def made_up(arm: Arm) -> Record:
         {
             "tasks": tasks,
             "suites": suites,
-            "stages": [{**stage, "sets": dict.fromkeys([*tasks, *suites], {**values, "score": 0.9})}]
+            "stages": [{**stage, "sets": {name: {**values, "score": 0.9} for name in (*tasks, *suites)}}]
             + [stage] * len(tasks),
             "curve": curve,
             "spent": {"generated_tokens": 100, "trained_tokens": 100, "optimizer_steps": 10},

@@ -66,8 +66,8 @@ def test_the_teacher_sees_the_strangers_prompt_and_demonstration(
         for row in rows_of(tiny_model, kind(privilege="stranger", **PLAIN), batch):  # type: ignore[arg-type]
             assert row.teacher_messages is not None
             question = row.example.messages[-1]["content"]
-            asked_first, shown, _ = row.teacher_messages[-1]["content"].split("|")
-            stranger, demonstration = shown.split("\n\n")
+            asked_first, shown, _ = row.teacher_messages[-1]["content"].split("\n\n")
+            _, stranger, _, demonstration = shown.split("\n")
             assert asked_first == question
             assert stranger != question
             assert demonstration == f"answer to {stranger}"
@@ -94,11 +94,14 @@ def test_atesd_exposes_the_steps_of_the_strangers_solution() -> None:
         for name in "ab"
     )
     row = Row(own, [1], [2])
-    for privilege, shown in (("own", "a1\na3"), ("stranger", "b\n\nb1\nb3"), ("none", "")):
+    for privilege, shown in (("own", "a1\na3"), ("none", "")):
         recipe = RECIPES["atesd"](privilege=privilege, exposure=0.3, **PLAIN)  # type: ignore[arg-type]
         recipe.annotate([Group(own, [row], stranger=other)])
         assert row.teacher_messages is not None
         assert row.teacher_messages[-1]["content"] == f"a|{shown}|"
+    recipe = RECIPES["atesd"](privilege="stranger", exposure=0.3, **PLAIN)  # type: ignore[arg-type]
+    recipe.annotate([Group(own, [row], stranger=other)])
+    assert "another question:\nb\nOne good answer to it is:\nb1\nb3\n\n" in row.teacher_messages[-1]["content"]
 
 
 def test_a_task_with_one_prompt_has_no_strangers() -> None:
@@ -119,7 +122,7 @@ def test_thoughts_are_removed_from_the_strangers_demonstration_only() -> None:
     settings_ = {"privilege": "stranger", "remove_thinking_from_demonstration": True, **PLAIN}
     SDFT(**settings_).annotate([Group(own, [row], stranger=other)])  # type: ignore[arg-type]
     assert row.teacher_messages is not None
-    assert row.teacher_messages[-1]["content"] == "q|<think>?\n\nso|"
+    assert "another question:\n<think>?\nOne good answer to it is:\nso\n\n" in row.teacher_messages[-1]["content"]
     with pytest.raises(ValueError, match="remove_thinking_from_demonstration is used only if privilege is own or stra"):
         SDFT(**{**settings_, "privilege": "none"})  # type: ignore[arg-type]
 

@@ -4,7 +4,12 @@ from typing import Literal
 
 from holdfast.data.example import Example, Message
 from holdfast.data.rows import Group
-from holdfast.data.teacher_prompts import demonstration_prompt, last_user_message
+from holdfast.data.teacher_prompts import (
+    OTHER_EXAMPLE_TEMPLATE,
+    demonstration_prompt,
+    last_user_message,
+    other_example_prompt,
+)
 from holdfast.recipes.base.recipe import Recipe
 
 Privilege = Literal["own", "stranger", "none"]
@@ -15,8 +20,8 @@ class PrivilegeSettings(Recipe):
 
     privilege: Privilege = "own"
     """What the teacher sees. `own`: the example's demonstration or solution, which is the method. The others are
-    controls. `stranger`: prompt and demonstration of another example of the task, always the same one (arXiv
-    2608.09228). `none`: the same template with nothing in that place, so that only its words are left (arXiv
+    controls. `stranger`: prompt and demonstration of another example of the task, always the same one, in a
+    template that says so (arXiv 2608.09228). `none`: the same template with nothing in that place, so that only its words are left (arXiv
     2609.20612)."""
 
     def shows_strangers(self) -> bool:
@@ -34,9 +39,10 @@ class PrivilegeSettings(Recipe):
 
         Args:
             shown: the text of `shown_example`'s demonstration or solution; "" without an example.
-            template: has the places {prompt} and {demonstration}.
+            template: has the places {prompt} and {demonstration}; not used for a stranger.
         """
         if self.privilege == "stranger":
             assert group.stranger is not None
-            shown = f"{last_user_message(group.stranger.messages)}\n\n{shown}"
+            question = last_user_message(group.stranger.messages)
+            return other_example_prompt(group.example.messages, question, shown, OTHER_EXAMPLE_TEMPLATE)
         return demonstration_prompt(group.example.messages, shown, template)
