@@ -20,9 +20,9 @@ class PrivilegeSettings(Recipe):
 
     privilege: Privilege = "own"
     """What the teacher sees. `own`: the example's demonstration or solution, which is the method. The others are
-    controls. `stranger`: prompt and demonstration of another example of the task, always the same one, in a
-    template that says so (arXiv 2608.09228). `none`: the same template with nothing in that place, so that only its words are left (arXiv
-    2609.20612)."""
+    controls. `stranger`: prompt and demonstration of another example of the task, always the same one, in a template
+    that says so (arXiv 2608.09228). `none`: the template with nothing in that place, so that only its words are left
+    (arXiv 2609.20612)."""
 
     def shows_strangers(self) -> bool:
         return self.privilege == "stranger"
