@@ -1,7 +1,7 @@
 """Comparisons of recipes on the lab over seeds: learning and forgetting with 95% intervals.
 
-    python benchmarks/lab.py lab         four recipes, three seeds; about 20 minutes on two cores
-    python benchmarks/lab.py sft_sdft    two recipes, six seeds; about 15 minutes
+    python benchmarks/lab.py lab         four recipes, three seeds
+    python benchmarks/lab.py sft_sdft    two recipes, six seeds
 
 NAME.yaml in this folder configures the comparison. Results go to results/NAME.json. The runs go to runs/NAME, or to a
 directory given as the second argument. A stopped comparison is resumed, and a finished one is read.

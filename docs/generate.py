@@ -28,6 +28,7 @@ from holdfast.guard.settings import Rules
 from holdfast.lab.plain import TASKS as PLAIN_TASKS
 from holdfast.lab.tasks import ALL_SUITES, TASKS, lab_suite, lab_task
 from holdfast.measure.metrics import METRICS
+from holdfast.pretrain.success import SAMPLES
 from holdfast.recipes import RECIPES
 from holdfast.recipes.base.distillation import CorrectionSettings, DivergenceSettings, TeacherSettings
 from holdfast.recipes.base.privilege import PrivilegeSettings
@@ -38,6 +39,7 @@ sys.path.insert(0, str(FOLDER.parent))  # benchmarks/ is not part of the package
 
 REAL = FOLDER.parent / "benchmarks" / "results" / "real.json"
 RECIPE_PAGES = FOLDER / "recipes"
+BASE_RESULTS = FOLDER.parent / "benchmarks" / "results" / "lab_base.json"
 BLOCKS: list[type[BaseModel]] = [
     config.RunConfig,
     config.CompareConfig,
@@ -46,6 +48,7 @@ BLOCKS: list[type[BaseModel]] = [
     config.LoraSettings,
     config.TaskSettings,
     config.SuiteSettings,
+    config.LabSettings,
     config.LmEvalSettings,
     config.Columns,
     config.TrainSettings,
@@ -286,6 +289,45 @@ def claim_table() -> str:
     return table(["claim", "what it says", "source", "quick"], rows)
 
 
+def measured_base() -> dict[str, Any]:
+    """What the lab's base does before any stream, as `holdfast lab eval --json` printed it."""
+    return dict(json.loads(BASE_RESULTS.read_text(encoding="utf-8")))
+
+
+def percent(share: float) -> str:
+    """A share in percent, to one decimal."""
+    return f"{100 * share:.1f}"
+
+
+def lab_skill_table() -> str:
+    """The base's skills, with intervals over items."""
+    skills = {skill: found for skill, found in measured_base().items() if skill != "before"}
+    rows = [
+        [
+            skill,
+            f"`{found['suite']}`",
+            str(found["n"]),
+            percent(found["mean"]),
+            " to ".join(map(percent, found["ci95"])),
+        ]
+        for skill, found in skills.items()
+    ]
+    return table(["skill", "suite", "items", "score, %", "95% CI"], rows)
+
+
+def lab_success_table() -> str:
+    """How often the base's samples are right before any stage, and how they are said."""
+    rows = []
+    for found in measured_base()["before"]:
+        style = found["style"] or {}
+        said = [percent(style[key]) if style else "" for key in ("tics", "preambles", "main_form")]
+        right = [percent(found["mean"]), " to ".join(map(percent, found["ci95"])), percent(found["all_failed"])]
+        rows.append([f"`{found['task']}`", found["shown"], *right, *said])
+    prompts, samples = measured_base()["before"][0]["prompts"], SAMPLES
+    head = ["task", "in the prompt", "right, %", "95% CI", f"all {samples} samples wrong, %", "tics, %", "preambles, %"]
+    return table([*head, "main form, %"], rows) + f"\n\n{prompts} prompts of each task, {samples} samples of each."
+
+
 def metric_table() -> str:
     """Every registered metric: where the summary has it, what it is, and which direction is good."""
     better = {True: "higher", False: "lower", None: ""}
@@ -315,6 +357,8 @@ GENERATED: dict[str, Callable[[], str]] = {
     "lab suites": lab_suite_table,
     "plain lab tasks": plain_task_table,
     "claims": claim_table,
+    "lab skills": lab_skill_table,
+    "lab success": lab_success_table,
     "metrics": metric_table,
     "real model": real_model_tables,
 }

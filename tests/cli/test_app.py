@@ -249,7 +249,7 @@ def test_the_quick_demo_says_that_it_is_one(command: Commands, tmp_path: Path, m
 
     def smaller(config: CompareConfig, *args: Any, **kwargs: Any) -> Any:
         assert [arm.label for arm in config.recipes] == ["anchored", "sft", "sdft", "sdpo", "grpo"]
-        assert len(config.tasks) == 4
+        assert len(config.tasks) == 3
         return compare({**COMPARISON, "name": config.name}, *args, recipes=["sft"], **kwargs)
 
     monkeypatch.setattr("holdfast.api.compare", smaller)

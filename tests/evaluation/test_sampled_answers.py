@@ -165,7 +165,7 @@ def test_several_processes_measure_what_one_measures(tmp_path: Path) -> None:
     assert one["items"] == two["items"]
     assert set(one["sets"]) == {"letters", "free", "one"}
     for name, numbers in one["sets"].items():
-        known = [key for key in ("nll", "nll_se") if numbers[key] is not None]
+        known = [key for key in ("nll", "nll_se", "calibration", "forced") if numbers[key] is not None]
         likelihood = {key: pytest.approx(numbers[key], rel=1e-5) for key in known}
         assert two["sets"][name] == numbers | likelihood
     for name, items in one["nll"].items():

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 import holdfast.findings.claims as folder
-from holdfast.findings.arm import Arm
+from holdfast.findings.arm import ClaimArm
 from holdfast.findings.claim import Claim
 from holdfast.findings.claims import CLAIMS
-from holdfast.findings.record import Record
+from holdfast.findings.record import RunRecord
 from holdfast.findings.scheduler import arms_of
 
 BY_NAME = {claim.name: claim for claim in CLAIMS}
@@ -30,7 +30,7 @@ def test_a_claim_says_its_source_and_what_would_count_against_it(claim: Claim) -
     assert all(quantity.smallest > 0 for quantity in claim.quantities)
 
 
-def made_up(arm: Arm) -> Record:
+def made_up(arm: ClaimArm) -> RunRecord:
     """A record of an arm with every number that records have. The numbers differ from arm to arm."""
     share = len(arm.label) % 7 / 10
     values = {"score": share, "kl": share, "kl_new": share, "nll": 1.0, "probability": share, "truncated": 0.0}
@@ -38,7 +38,7 @@ def made_up(arm: Arm) -> Record:
     style = dict.fromkeys(("tics", "preambles", "artifacts", "main_form", "no_form", "success"), share)
     stage = {"sets": dict.fromkeys([*tasks, *suites], values), "style": {"new": style, "old": style}, "drift": 0.1}
     curve = [{"step": s, "tokens": 10 * s, "task": s / 60, "suites": 1.0} for s in (0, 20, 40, 60)]
-    return Record(
+    return RunRecord(
         {
             "tasks": tasks,
             "suites": suites,
@@ -53,8 +53,8 @@ def made_up(arm: Arm) -> Record:
 
 @pytest.mark.parametrize("claim", [claim for claim in CLAIMS if claim.arms], ids=lambda claim: claim.name)
 def test_quantities_read_only_arms_of_the_claim(claim: Claim) -> None:
-    class Asked(dict[str, Record]):
-        def __missing__(self, label: str) -> Record:
+    class Asked(dict[str, RunRecord]):
+        def __missing__(self, label: str) -> RunRecord:
             raise AssertionError(f"{claim.name} reads {label}, which is none of its arms")
 
     runs = Asked({arm.label: made_up(arm) for arm in claim.arms})

@@ -5,18 +5,18 @@ from pathlib import Path
 import pytest
 
 from holdfast.errors import RunError
-from holdfast.findings.arm import Arm
+from holdfast.findings.arm import ClaimArm
 from holdfast.findings.power import detectable
 from holdfast.findings.rates import choose
-from holdfast.findings.record import Record
-from holdfast.findings.records import Records, read_kept
+from holdfast.findings.record import RunRecord
+from holdfast.findings.records import RecordStore, read_kept
 from holdfast.findings.stream import FACTS
 
 
-def record(task: list[float], suite: list[float], **more: object) -> Record:
+def record(task: list[float], suite: list[float], **more: object) -> RunRecord:
     """A run of one task and one suite, with their scores after each stage."""
     stages = [{"sets": {"new": {"score": t, "kl": 0.1}, "old": {"score": s, "kl": 0.2}}} for t, s in zip(task, suite)]
-    return Record({"tasks": ["new"], "suites": ["old"], "stages": stages, **more})
+    return RunRecord({"tasks": ["new"], "suites": ["old"], "stages": stages, **more})
 
 
 def test_numbers_of_a_run() -> None:
@@ -32,7 +32,7 @@ def test_numbers_of_a_run() -> None:
 
 def test_earlier_tasks_are_lost_since_their_own_stages() -> None:
     stages = [{"sets": {"a": {"score": a}, "b": {"score": b}}} for a, b in ((0.2, 0.2), (0.9, 0.2), (0.6, 0.8))]
-    run = Record({"tasks": ["a", "b"], "suites": [], "stages": stages})
+    run = RunRecord({"tasks": ["a", "b"], "suites": [], "stages": stages})
     assert run.learned() == pytest.approx(85)
     assert run.forgot() == pytest.approx(30)
     assert run.final() == pytest.approx(70)
@@ -52,7 +52,7 @@ def test_steps_and_tokens_are_read_off_the_curve() -> None:
 
 
 def test_the_rate_is_the_one_with_the_best_mean_of_new_and_old() -> None:
-    arm = Arm("a", "sft", FACTS, rates=(1.0, 2.0, 4.0))
+    arm = ClaimArm("a", "sft", FACTS, rates=(1.0, 2.0, 4.0))
     runs = {
         1.0: [record([0.2, 0.5], [1.0, 1.0])],
         2.0: [record([0.2, 0.8], [1.0, 0.9])],
@@ -65,14 +65,14 @@ def test_the_rate_is_the_one_with_the_best_mean_of_new_and_old() -> None:
 
 
 def test_records_are_kept_to_the_byte_and_read_again(tmp_path: Path) -> None:
-    store = Records(tmp_path)
+    store = RecordStore(tmp_path)
     store.write("b", {"version": 1, "x": 0.25})
     store.write("a", {"version": 1, "x": 0.5})
     assert "a" in store
     assert "c" not in store
     store.keep(tmp_path / "kept.jsonl.gz")
     first = (tmp_path / "kept.jsonl.gz").read_bytes()
-    again = Records(tmp_path / "elsewhere", tmp_path / "kept.jsonl.gz")
+    again = RecordStore(tmp_path / "elsewhere", tmp_path / "kept.jsonl.gz")
     assert again.names() == ["a", "b"]
     assert again["b"] == {"version": 1, "x": 0.25}
     again.keep(tmp_path / "again.jsonl.gz")

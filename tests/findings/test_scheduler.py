@@ -11,8 +11,8 @@ from holdfast.findings.page import as_json, as_pages, table_rows
 from holdfast.findings.precondition import success
 from holdfast.findings.provenance import provenance
 from holdfast.findings.quantity import Quantity, WorldRuns, difference
-from holdfast.findings.record import Record
-from holdfast.findings.records import Records
+from holdfast.findings.record import RunRecord
+from holdfast.findings.records import RecordStore
 from holdfast.findings.run import decide
 from holdfast.findings.scheduler import ArmRun, BaseWorld, ExperimentIn, beginning_of
 
@@ -40,7 +40,7 @@ CLAIM = Claim(
     source="our own",
     arms=(A, B),
     preconditions=(success("facts", at_most=0.9),),
-    quantities=(difference("lost", Record.lost, "sft", "sdft", smallest=3),),
+    quantities=(difference("lost", RunRecord.lost, "sft", "sdft", smallest=3),),
     against="They do.",
 )
 
@@ -51,7 +51,7 @@ APART = Claim(
 
 @pytest.mark.processes
 def test_claims_become_findings_and_nothing_is_measured_twice(tmp_path: Path) -> None:
-    store, lines = Records(tmp_path), list[str]()
+    store, lines = RecordStore(tmp_path), list[str]()
     found = decide([CLAIM, APART], store, tmp_path, worlds=(0, 1), full=True, workers=2, watch=lines.append)
     assert found is not None
     tiny, apart = found.findings
@@ -79,13 +79,13 @@ def test_claims_become_findings_and_nothing_is_measured_twice(tmp_path: Path) ->
     made |= provenance(store, found.runs).as_json()
     pages = as_pages(found.findings, made, Path("findings.md"))
     assert set(pages) == {Path("findings.md"), Path("findings/tiny.md"), Path("findings/apart.md")}
-    assert "what would count against it" in pages[Path("findings.md")].lower()
+    assert "What would count against it: They do." in pages[Path("findings/tiny.md")]
     assert len(table_rows(found.findings)) == 2
     assert as_json(found.findings, made)["findings"][0]["name"] == "tiny"
 
 
 def test_time_that_runs_out_starts_nothing(tmp_path: Path) -> None:
-    assert decide([CLAIM], Records(tmp_path), tmp_path, worlds=(0, 1), full=True, workers=1, minutes=0) is None
+    assert decide([CLAIM], RecordStore(tmp_path), tmp_path, worlds=(0, 1), full=True, workers=1, minutes=0) is None
     assert not (tmp_path / "records").exists()
 
 

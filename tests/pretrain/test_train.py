@@ -1,18 +1,22 @@
-"""`holdfast.pretrain.train`: pretraining resumes exactly, and the bundled base has its skills."""
+"""`holdfast.pretrain.train`: pretraining resumes exactly, and only what the assistant says is trained on."""
 
 import json
+import random
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from holdfast.config.settings import ModelSettings
 from holdfast.errors import RunError
-from holdfast.model.load import load_policy
-from holdfast.pretrain.skills import SKILLS, lab_skills
-from holdfast.pretrain.train import PretrainSettings, pretrain
+from holdfast.lab import voice
+from holdfast.lab.documents import Document
+from holdfast.lab.words import vocabulary
+from holdfast.pretrain.mixture import sample_document
+from holdfast.pretrain.tokenizer import build_tokenizer
+from holdfast.pretrain.train import PretrainSettings, encode_document, pretrain
 
 TINY = PretrainSettings(
     steps=6,
@@ -28,6 +32,64 @@ TINY = PretrainSettings(
 )
 
 
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerBase:
+    return AutoTokenizer.from_pretrained(str(files("holdfast.lab") / "base"))
+
+
+def _documents(count: int) -> list[Document]:
+    rng = random.Random(1)
+    return [sample_document(rng) for _ in range(count)]
+
+
+def test_every_word_of_the_world_is_one_token_and_any_text_survives(tokenizer: PreTrainedTokenizerBase) -> None:
+    for word in vocabulary(*voice.TEXTS):
+        assert len(tokenizer(word, add_special_tokens=False).input_ids) == 1, word
+    for text in ("[ a b ]", "so the result is 3 4 .", "Grüße, 你好\nand a second line", "def f(x):\n\n return {x}"):
+        assert tokenizer.decode(tokenizer(text, add_special_tokens=False).input_ids) == text
+
+
+def test_the_bundled_tokenizer_is_the_one_that_pretraining_builds(tmp_path: Path) -> None:
+    build_tokenizer(tmp_path / "built")
+    built = AutoTokenizer.from_pretrained(tmp_path / "built")
+    bundled = AutoTokenizer.from_pretrained(str(files("holdfast.lab") / "base"))
+    assert built.get_vocab() == bundled.get_vocab()
+    assert built.chat_template == bundled.chat_template
+
+
+def test_documents_fit_and_are_written_in_words(tokenizer: PreTrainedTokenizerBase) -> None:
+    letters = {token for token in tokenizer.get_vocab() if len(token) == 1 or token.startswith("<0x")}
+    for document in _documents(1500):
+        ids, _ = encode_document(tokenizer, document)
+        assert len(ids) <= 200
+        assert not letters & set(tokenizer.convert_ids_to_tokens(ids)), document
+
+
+def test_only_what_the_assistant_says_is_trained_on(tokenizer: PreTrainedTokenizerBase) -> None:
+    kinds = set()
+    for document in _documents(400):
+        ids, labels = encode_document(tokenizer, document)
+        assert all(label in (-100, token) for token, label in zip(ids, labels, strict=True))
+        trained = tokenizer.decode([token for token, label in zip(ids, labels, strict=True) if label != -100])
+        turns = [m["content"] for m in document.messages if m["role"] == "assistant"]
+        assert [turn.strip() for turn in trained.split("<|end|>")[:-1]] == turns
+        whole = tokenizer.decode(ids)
+        assert document.given.strip() in whole
+        kinds.add((len(turns) > 1, bool(document.given)))
+    assert {(False, False), (True, False), (False, True)} <= kinds
+
+
+def test_prompts_of_pretraining_are_those_of_a_run(tokenizer: PreTrainedTokenizerBase) -> None:
+    """The chat template renders a conversation to the same tokens as pretraining does."""
+    for document in _documents(100):
+        if document.given:
+            continue
+        *prompt, _ = document.messages
+        rendered = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False)
+        ids, _ = encode_document(tokenizer, document)
+        assert ids[: len(rendered)] == rendered
+
+
 def test_the_bundled_base_is_small_and_has_no_pickle() -> None:
     folder = Path(str(files("holdfast.lab") / "base"))
     assert sum(f.stat().st_size for f in folder.iterdir()) <= 10_000_000
@@ -38,15 +100,6 @@ def test_the_bundled_base_was_made_with_the_default_settings() -> None:
     log = (files("holdfast.lab") / "base" / "pretraining.jsonl").read_text().splitlines()
     assert json.loads(log[-1])["step"] == len(log) == PretrainSettings().steps
     assert PretrainSettings().seed == 0
-
-
-@pytest.mark.slow
-def test_the_bundled_base_has_its_skills_before_any_stream() -> None:
-    skills = lab_skills(load_policy(ModelSettings(path="lab")))
-    assert skills.keys() == SKILLS.keys()
-    for skill, measured in skills.items():
-        assert measured["n"] == 640
-        assert measured["mean"] >= 0.9, skill
 
 
 def test_an_interrupted_pretraining_resumes_bit_for_bit(tmp_path: Path) -> None:

@@ -30,6 +30,9 @@ VERSION_1 = Path(__file__).parent.parent / "fixtures" / "version-1"
 REMOVED = ("holdfast.report.vector", "holdfast.cli.HELP_NAMES")
 """Nothing replaces them."""
 
+REBUILT = "holdfast.findings."
+"""Experiments, and no interface: its modules were written anew."""
+
 STREAM: dict[str, Any] = {"name": "holdfast", "tasks": [{"name": "holdfast", "lab": "facts"}], "suites": ["lab:songs"]}
 
 OLD_SETTINGS: list[tuple[dict[str, Any], Any]] = [
@@ -194,7 +197,7 @@ def import_error(name: str) -> str:
 )  # importing __main__ runs the command
 def test_a_module_of_version_0_1_0_is_there_or_gives_its_new_name(old: str) -> None:
     error = import_error(old)
-    assert not error or "is called holdfast." in error or old in REMOVED, error
+    assert not error or "is called holdfast." in error or old in REMOVED or old.startswith(REBUILT), error
 
 
 @pytest.mark.parametrize("old", (VERSION_1 / "names.txt").read_text().split())

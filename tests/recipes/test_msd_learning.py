@@ -49,7 +49,7 @@ def test_off_policy_answers_are_sampled_from_the_teachers_prompt() -> None:
                 logprobs = policy.model(ids).logits[0, len(asked) - 1 : -1].float().log_softmax(-1)
             recomputed = logprobs.gather(-1, ids[0, len(asked) :, None])[:, 0]
             torch.testing.assert_close(recomputed, torch.tensor(kept), rtol=1e-3, atol=1e-4)
-    assert refusals["teacher"][True] > 0.9 * refusals["teacher"].total() > 0
+    assert refusals["teacher"][True] >= 0.8 * refusals["teacher"].total() > 0
     assert refusals["student"][True] < 0.5 * refusals["student"].total()
 
 

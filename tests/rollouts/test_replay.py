@@ -23,6 +23,7 @@ from holdfast.recipes.base.recipe import Recipe
 from holdfast.recipes.parts.rollouts import RolloutSpec
 from holdfast.rollouts.collect import Collector
 from holdfast.sampling.sampler import Sampler
+from holdfast.tasks.load import PROMPT_WORLD
 from holdfast.train.teacher import Teacher
 
 
@@ -167,7 +168,7 @@ def test_a_file_of_prompts_is_replayed_from_the_first_stage(tiny_model: Path, tm
 
 def test_a_task_of_the_lab_is_a_source_of_prompts(tiny_model: Path) -> None:
     made, _ = collector(tiny_model, kind=RAD, prompts="lab:calculation")
-    assert [prompt.example for _, prompt in made.pool.file_prompts] == lab_task("calculation").train
+    assert [prompt.example for _, prompt in made.pool.file_prompts] == lab_task("calculation", PROMPT_WORLD).train
     with pytest.raises(ConfigError, match="the lab has no task 'x'"):
         collector(tiny_model, kind=RAD, prompts="lab:x")
 

@@ -28,7 +28,7 @@ def findings(
         Path, typer.Option("--output-dir", "-o", help="For records and runs under way. What is there is not repeated.")
     ] = Path("runs/findings"),
     records: Annotated[
-        Path | None, typer.Option("--records", metavar="FILE", help="Records that `--keep` wrote, to go on from.")
+        Path | None, typer.Option("--records", metavar="FILE", help="RecordStore that `--keep` wrote, to go on from.")
     ] = None,
     keep: Annotated[
         Path | None, typer.Option("--keep", metavar="FILE", help="Write all records into this file (.jsonl.gz).")
@@ -52,7 +52,7 @@ def findings(
     from holdfast.cli.tables import table
     from holdfast.findings.page import HEADER, as_json, as_pages, table_rows
     from holdfast.findings.provenance import provenance
-    from holdfast.findings.records import Records
+    from holdfast.findings.records import RecordStore
     from holdfast.findings.run import FULL_WORLDS, QUICK_WORLDS, decide
     from holdfast.store.files import write_json, write_text
 
@@ -66,7 +66,7 @@ def findings(
             print(line, file=sys.stderr, flush=True)
 
     tested = tuple(range(worlds)) if worlds is not None else QUICK_WORLDS if quick else FULL_WORLDS
-    store = Records(output_dir, records)
+    store = RecordStore(output_dir, records)
     found = decide(
         chosen, store, output_dir, worlds=tested, full=not quick, workers=workers, watch=watch, minutes=minutes
     )

@@ -19,7 +19,7 @@ because it is sent to other processes."""
 
 
 @dataclass(frozen=True)
-class Arm:
+class ClaimArm:
     """One recipe on one stream.
 
     Args:
@@ -41,11 +41,11 @@ class Arm:
     rates: tuple[float, ...] = RATES
     extra: Extra | None = None
 
-    def on(self, stream: Stream, **changes: Any) -> "Arm":
+    def on(self, stream: Stream, **changes: Any) -> "ClaimArm":
         """The same recipe on another stream, with the stream in its label."""
         return replace(self, label=f"{self.label}@{stream.name}", stream=stream, **changes)
 
-    def at(self, rate: float) -> "Arm":
+    def at(self, rate: float) -> "ClaimArm":
         """The same arm at a fixed learning rate, with the rate in its label."""
         return replace(self, label=f"{self.label}-{rate:g}", rate=rate)
 

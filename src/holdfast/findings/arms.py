@@ -6,7 +6,7 @@ The lab's answers have few tokens, so there is no lead-in to skip, and SDFT's `n
 from collections.abc import Mapping
 from typing import Any
 
-from holdfast.findings.arm import Arm
+from holdfast.findings.arm import ClaimArm
 from holdfast.findings.stream import FACTS, QUESTS, SEQUENCE, STEPS, STEPS_HARD, TOOLS
 
 UNSTABLE = 4e-4
@@ -38,48 +38,48 @@ def sdpo(**settings: Any) -> Mapping[str, Any]:
 OWN_VOICE: Mapping[str, Any] = {"tasks.0.lab_settings.voice": 0.0, "tasks.0.lab_settings.tics": 0.06}
 """Demonstrations in the base's own voice."""
 
-SFT = Arm("sft", "sft", FACTS)
+SFT = ClaimArm("sft", "sft", FACTS)
 
-SFT_OWN_VOICE = Arm("sft-own-voice", "sft", FACTS, OWN_VOICE)
+SFT_OWN_VOICE = ClaimArm("sft-own-voice", "sft", FACTS, OWN_VOICE)
 
-DFT = Arm("dft", "dft", FACTS)
+DFT = ClaimArm("dft", "dft", FACTS)
 
-RFT = Arm("rft", "rft", FACTS)
+RFT = ClaimArm("rft", "rft", FACTS)
 
-SDFT = Arm("sdft", sdft(), FACTS)
+SDFT = ClaimArm("sdft", sdft(), FACTS)
 
-SDPO = Arm("sdpo", sdpo(), FACTS)
+SDPO = ClaimArm("sdpo", sdpo(), FACTS)
 
-GRPO = Arm("grpo", "grpo", FACTS)
+GRPO = ClaimArm("grpo", "grpo", FACTS)
 
-GRPO_KL = Arm("grpo-kl", {"name": "grpo", "beta": 0.05}, FACTS)
+GRPO_KL = ClaimArm("grpo-kl", {"name": "grpo", "beta": 0.05}, FACTS)
 
-SFT_ADAPTER = Arm("sft-lora", "sft", FACTS, {"model.lora": {"r": 8}}, rates=ADAPTER_RATES)
+SFT_ADAPTER = ClaimArm("sft-lora", "sft", FACTS, {"model.lora": {"r": 8}}, rates=ADAPTER_RATES)
 
 SDPO_UNSTABLE = SDPO.at(UNSTABLE)
 
-SDPO_FAST_UNSTABLE = Arm("sdpo-fast", sdpo(ema_rate=0.2), FACTS).at(UNSTABLE)
+SDPO_FAST_UNSTABLE = ClaimArm("sdpo-fast", sdpo(ema_rate=0.2), FACTS).at(UNSTABLE)
 
-SDPO_FROZEN_UNSTABLE = Arm("sdpo-frozen", sdpo(teacher_kind="frozen"), FACTS).at(UNSTABLE)
+SDPO_FROZEN_UNSTABLE = ClaimArm("sdpo-frozen", sdpo(teacher_kind="frozen"), FACTS).at(UNSTABLE)
 
 SDFT_UNSTABLE = SDFT.at(UNSTABLE)
 
-SDFT_SLOW_UNSTABLE = Arm("sdft-slow", sdft_following(0.01), FACTS).at(UNSTABLE)
+SDFT_SLOW_UNSTABLE = ClaimArm("sdft-slow", sdft_following(0.01), FACTS).at(UNSTABLE)
 
-SDFT_FAST_UNSTABLE = Arm("sdft-fast", sdft_following(0.1), FACTS).at(UNSTABLE)
+SDFT_FAST_UNSTABLE = ClaimArm("sdft-fast", sdft_following(0.1), FACTS).at(UNSTABLE)
 
 SFT_SEQUENCE, SDFT_SEQUENCE, GRPO_SEQUENCE = SFT.on(SEQUENCE), SDFT.on(SEQUENCE), GRPO.on(SEQUENCE)
 
-REPLAY_SEQUENCE = Arm("replay", "replay", FACTS).on(SEQUENCE)
+REPLAY_SEQUENCE = ClaimArm("replay", "replay", FACTS).on(SEQUENCE)
 
 SDPO_TOOLS, GRPO_TOOLS, RFT_TOOLS = SDPO.on(TOOLS), GRPO.on(TOOLS), RFT.on(TOOLS)
 
 # Clipping per entry reverses OPSD's gradient at clipped entries, and on the lab it clips everywhere.
-OPSD_STEPS = Arm("opsd", {"name": "opsd", "clip": "token"}, STEPS)
+OPSD_STEPS = ClaimArm("opsd", {"name": "opsd", "clip": "token"}, STEPS)
 
 HARD_GROUP = 4
 """Samples per prompt on hard steps, for all recipes. In most groups all samples are wrong."""
 
-GRPO_HARD = Arm("grpo-hard", {"name": "grpo", "num_generations": HARD_GROUP}, STEPS_HARD)
+GRPO_HARD = ClaimArm("grpo-hard", {"name": "grpo", "num_generations": HARD_GROUP}, STEPS_HARD)
 
-GRPO_QUESTS = Arm("grpo-quests", "grpo", QUESTS)
+GRPO_QUESTS = ClaimArm("grpo-quests", "grpo", QUESTS)

@@ -4,14 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from holdfast.findings.arm import Arm
+from holdfast.findings.arm import ClaimArm
 from holdfast.findings.precondition import Checked, Precondition
-from holdfast.findings.quantity import Measured, Quantity
+from holdfast.findings.quantity import MeasuredQuantity, Quantity
 from holdfast.measure.statistics import holm
 
-Verdict = Literal["holds", "reversed", "no difference", "inconclusive", "untestable here"]
+ClaimVerdict = Literal["holds", "reversed", "no difference", "inconclusive", "untestable here"]
 
-VERDICTS: Mapping[Verdict, str] = {
+VERDICTS: Mapping[ClaimVerdict, str] = {
     "holds": "the effect is there",
     "reversed": "the opposite is there",
     "no difference": "there is no difference above the smallest effect of interest",
@@ -46,7 +46,7 @@ class Claim:
     source: str
     quantities: Sequence[Quantity]
     against: str
-    arms: tuple[Arm, ...] = ()
+    arms: tuple[ClaimArm, ...] = ()
     preconditions: tuple[Precondition, ...] = ()
     experiment: Experiment | None = None
     is_quick: bool = False
@@ -62,11 +62,11 @@ class Finding:
     """A claim with what was measured."""
 
     claim: Claim
-    measured: Sequence[Measured]
+    measured: Sequence[MeasuredQuantity]
     preconditions: Sequence[Checked] = field(default_factory=tuple)
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> ClaimVerdict:
         """The verdict from the quantities that decide.
 
         - A precondition fails: untestable here.

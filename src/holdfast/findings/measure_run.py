@@ -8,7 +8,7 @@ from holdfast.config.settings import ModelSettings, RunConfig
 from holdfast.data.example import Example
 from holdfast.data.seeds import derive_seed
 from holdfast.data.task import Task
-from holdfast.findings.arm import Arm
+from holdfast.findings.arm import ClaimArm
 from holdfast.findings.record import VERSION
 from holdfast.lab.style import forms_by_beginning, style_of
 from holdfast.lab.tasks import lab_suite
@@ -39,7 +39,7 @@ FIELDS: Mapping[str, Sequence[str]] = {
 """A record's numbers of a set, with their places in the summary."""
 
 
-def record_of(arm: Arm, world: int, rate: float, directory: RunDirectory, commit: str | None) -> dict[str, Any]:
+def record_of(arm: ClaimArm, world: int, rate: float, directory: RunDirectory, commit: str | None) -> dict[str, Any]:
     """Everything that is kept of a finished run.
 
     Args:

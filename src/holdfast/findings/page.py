@@ -7,16 +7,16 @@ from pathlib import PurePath
 from typing import Any
 
 from holdfast import __version__
-from holdfast.findings.arm import RATES, Arm
+from holdfast.findings.arm import RATES, ClaimArm
 from holdfast.findings.claim import VERDICTS, Finding
 from holdfast.findings.power import detectable
-from holdfast.findings.quantity import Measured
+from holdfast.findings.quantity import MeasuredQuantity
 from holdfast.findings.rates import TUNING_WORLDS
 
 HEADER = ("claim", "verdict", "quantity (above 0 supports the claim)", "mean", "95% CI", "outcome")
 
 
-def number(measured: Measured) -> str:
+def number(measured: MeasuredQuantity) -> str:
     """A quantity's mean with its unit."""
     mean = measured.estimate.difference
     return "not defined" if mean is None else f"{signed(mean)} {measured.quantity.unit}".strip()
@@ -27,12 +27,12 @@ def signed(value: float) -> str:
     return f"{0.0 if abs(value) < 1e-9 else value:+.3g}"
 
 
-def interval(measured: Measured) -> str:
+def interval(measured: MeasuredQuantity) -> str:
     ends = measured.estimate.ci95
     return "–" if ends is None else f"{signed(ends[0])} to {signed(ends[1])}"
 
 
-def outcome(measured: Measured) -> str:
+def outcome(measured: MeasuredQuantity) -> str:
     """What the interval shows, with the smallest effect of interest where it matters."""
     smallest = f"{measured.quantity.smallest:g} {measured.quantity.unit}".strip()
     if measured.outcome == "no difference":
@@ -52,7 +52,7 @@ def table_rows(findings: Sequence[Finding]) -> list[tuple[str, ...]]:
     return rows
 
 
-def _name(measured: Measured) -> str:
+def _name(measured: MeasuredQuantity) -> str:
     return measured.quantity.name if measured.quantity.decides else f"({measured.quantity.name})"
 
 
@@ -150,14 +150,14 @@ def _details(finding: Finding, made: Mapping[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
-def _arm(arm: Arm, rates: Mapping[str, float]) -> tuple[str, ...]:
+def _arm(arm: ClaimArm, rates: Mapping[str, float]) -> tuple[str, ...]:
     recipe = arm.recipe if isinstance(arm.recipe, str) else ", ".join(f"{k}: {v}" for k, v in arm.recipe.items())
     settings = "".join(f"; {key}: {value}" for key, value in arm.settings.items())
     fixed = "" if arm.rate is None else " (fixed)"
     return arm.label, arm.stream.name, recipe + settings, f"{rates[arm.label]:g}{fixed}"
 
 
-def _row(measured: Measured) -> tuple[str, ...]:
+def _row(measured: MeasuredQuantity) -> tuple[str, ...]:
     able = detectable(measured.values)
     unit, smallest = measured.quantity.unit, measured.quantity.smallest
     return (
@@ -181,7 +181,7 @@ def _rows(findings: Sequence[Finding], folder: str) -> list[tuple[str, ...]]:
     return rows
 
 
-def _values(measured: Measured) -> str:
+def _values(measured: MeasuredQuantity) -> str:
     return ", ".join("–" if value is None else signed(value) for value in measured.values)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from holdfast.findings.records import Records
+from holdfast.findings.records import RecordStore
 
 
 def commit() -> str | None:
@@ -45,7 +45,7 @@ class Provenance:
         return {"runs": self.runs, "commits": list(self.commits), "hours": self.hours}
 
 
-def provenance(records: Records, names: Sequence[str]) -> Provenance:
+def provenance(records: RecordStore, names: Sequence[str]) -> Provenance:
     """The provenance of measurements by name."""
     found = [records[name] for name in names]
     commits = dict.fromkeys(each.get("commit") or "unknown" for each in found)

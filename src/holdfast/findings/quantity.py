@@ -4,16 +4,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from holdfast.findings.record import Record
+from holdfast.findings.record import RunRecord
 from holdfast.measure.statistics import Difference, paired_difference
 
 ITEM_NOISE = {"points": 3.6}
 """Standard deviation that the items alone give a difference of two scores, each over four sets of 96 items at 50%. It
 keeps worlds that agree by chance from looking certain; see `paired_difference`."""
 
-Outcome = Literal["holds", "reversed", "no difference", "inconclusive"]
+QuantityOutcome = Literal["holds", "reversed", "no difference", "inconclusive"]
 
-WorldRuns = Mapping[str, Record]
+WorldRuns = Mapping[str, RunRecord]
 """The runs of one world by the label of their arm."""
 
 
@@ -37,17 +37,17 @@ class Quantity:
     no_worse: bool = False
     decides: bool = True
 
-    def of(self, worlds: Sequence[WorldRuns]) -> "Measured":
-        """Measured in these worlds."""
+    def of(self, worlds: Sequence[WorldRuns]) -> "MeasuredQuantity":
+        """MeasuredQuantity in these worlds."""
         return self.with_values([self.measure(runs) for runs in worlds])
 
-    def with_values(self, values: Sequence[float | None]) -> "Measured":
+    def with_values(self, values: Sequence[float | None]) -> "MeasuredQuantity":
         """With one value per world."""
-        return Measured(self, values)
+        return MeasuredQuantity(self, values)
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredQuantity:
     """A quantity with its values, one per world."""
 
     quantity: Quantity
@@ -65,7 +65,7 @@ class Measured:
         return paired_difference(self.values, [bound] * len(self.values), ITEM_NOISE.get(self.quantity.unit))
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> QuantityOutcome:
         """What the 95% interval shows.
 
         - Within ±smallest: no difference (for "not lower": the claim holds).
@@ -106,7 +106,7 @@ def measured_apart(runs: WorldRuns) -> float | None:
 
 def difference(
     name: str,
-    number: Callable[[Record], float | None],
+    number: Callable[[RunRecord], float | None],
     more: str,
     less: str,
     *,
@@ -132,7 +132,7 @@ def difference(
 
 def single(
     name: str,
-    number: Callable[[Record], float | None],
+    number: Callable[[RunRecord], float | None],
     arm: str,
     *,
     unit: str = "points",

@@ -1,21 +1,21 @@
 """The choice of each arm's learning rate, by one rule, on worlds that no claim uses. Torch-free.
 
-The rule: of the arm's rates, take the one with the highest mean over the tuning worlds of `Record.overall`, the mean of
+The rule: of the arm's rates, take the one with the highest mean over the tuning worlds of `RunRecord.overall`, the mean of
 the tasks' final score and of the retention suites' final score. It weighs what was learned and what was kept equally,
 as a user would. Among equal rates the lowest is taken.
 """
 
 from collections.abc import Mapping, Sequence
 
-from holdfast.findings.arm import Arm
-from holdfast.findings.record import Record
+from holdfast.findings.arm import ClaimArm
+from holdfast.findings.record import RunRecord
 from holdfast.measure.scores import mean
 
 TUNING_WORLDS = (1000, 1001)
 """No claim uses them."""
 
 
-def choose(arm: Arm, by_rate: Mapping[float, Sequence[Record]]) -> float:
+def choose(arm: ClaimArm, by_rate: Mapping[float, Sequence[RunRecord]]) -> float:
     """The rate of an arm.
 
     Args:

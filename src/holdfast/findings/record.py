@@ -18,7 +18,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class Record:
+class RunRecord:
     """One run of one arm in one world.
 
     Attributes:

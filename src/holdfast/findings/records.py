@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.errors import RunError
-from holdfast.findings.record import VERSION, Record
+from holdfast.findings.record import VERSION, RunRecord
 from holdfast.store.files import read_json, write_json
 
 
-class Records:
+class RecordStore:
     """Finished measurements by name. What is there is not measured again.
 
     Args:
@@ -44,9 +44,9 @@ class Records:
             return data
         return dict(self._kept[name])
 
-    def run(self, name: str) -> Record:
+    def run(self, name: str) -> RunRecord:
         """A run's record. Errors are those of indexing."""
-        return Record(self[name])
+        return RunRecord(self[name])
 
     def write(self, name: str, data: Mapping[str, Any]) -> None:
         """Add a measurement."""
@@ -66,7 +66,7 @@ class Records:
 
 
 def read_kept(file: Path) -> dict[str, dict[str, Any]]:
-    """The measurements in a file that `Records.keep` wrote, by name.
+    """The measurements in a file that `RecordStore.keep` wrote, by name.
 
     Raises:
         RunError: the file is missing or is no such file.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from holdfast.findings.claim import Claim, Finding
 from holdfast.findings.rates import TUNING_WORLDS
-from holdfast.findings.records import Records
+from holdfast.findings.records import RecordStore
 from holdfast.findings.scheduler import (
     BaseWorld,
     Measurement,
@@ -39,7 +39,7 @@ class Findings:
 
 def decide(
     claims: Sequence[Claim],
-    records: Records,
+    records: RecordStore,
     folder: Path,
     *,
     worlds: Sequence[int],

@@ -19,11 +19,11 @@ from typing import Any, Protocol
 from holdfast.config.load import dump_config
 from holdfast.config.settings import RunConfig
 from holdfast.errors import HoldfastError, RunError
-from holdfast.findings.arm import Arm
+from holdfast.findings.arm import ClaimArm
 from holdfast.findings.claim import Claim, Finding
 from holdfast.findings.provenance import commit
 from holdfast.findings.rates import TUNING_WORLDS, choose
-from holdfast.findings.records import Records
+from holdfast.findings.records import RecordStore
 from holdfast.store.files import read_json, write_json
 from holdfast.store.run_directory import RunDirectory
 
@@ -50,7 +50,7 @@ class Measurement(Protocol):
 class ArmRun:
     """One run of an arm in a world, at a learning rate."""
 
-    arm: Arm
+    arm: ClaimArm
     world: int
     rate: float
     full: bool
@@ -133,13 +133,13 @@ def beginning_of(config: RunConfig) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def arms_of(claims: Iterable[Claim]) -> list[Arm]:
+def arms_of(claims: Iterable[Claim]) -> list[ClaimArm]:
     """All arms that claims need, each once.
 
     Raises:
         ValueError: two arms share a label.
     """
-    arms: dict[str, Arm] = {}
+    arms: dict[str, ClaimArm] = {}
     for claim in claims:
         for arm in claim.arms:
             if arms.setdefault(arm.label, arm) != arm:
@@ -147,7 +147,7 @@ def arms_of(claims: Iterable[Claim]) -> list[Arm]:
     return list(arms.values())
 
 
-def tuning_runs(arms: Iterable[Arm], *, full: bool) -> list[ArmRun]:
+def tuning_runs(arms: Iterable[ClaimArm], *, full: bool) -> list[ArmRun]:
     """The runs from which the rates are chosen."""
     return [
         ArmRun(arm, world, rate, full)
@@ -158,7 +158,7 @@ def tuning_runs(arms: Iterable[Arm], *, full: bool) -> list[ArmRun]:
     ]
 
 
-def chosen_rates(arms: Iterable[Arm], records: Records, *, full: bool) -> dict[str, float]:
+def chosen_rates(arms: Iterable[ClaimArm], records: RecordStore, *, full: bool) -> dict[str, float]:
     """The learning rate of each arm by label; see `holdfast.findings.rates`.
 
     Raises:
@@ -176,7 +176,7 @@ def chosen_rates(arms: Iterable[Arm], records: Records, *, full: bool) -> dict[s
 
 def carry_out(
     measurements: Sequence[Measurement],
-    records: Records,
+    records: RecordStore,
     folder: Path,
     *,
     workers: int,
@@ -228,7 +228,7 @@ def carry_out(
     return done == len(missing)
 
 
-def find(claims: Sequence[Claim], worlds: Sequence[int], records: Records, *, full: bool) -> list[Finding]:
+def find(claims: Sequence[Claim], worlds: Sequence[int], records: RecordStore, *, full: bool) -> list[Finding]:
     """The findings, from finished measurements alone.
 
     Raises:

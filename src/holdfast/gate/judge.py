@@ -26,7 +26,7 @@ from holdfast.errors import RunError
 from holdfast.evaluation.standalone import EvaluationJson
 from holdfast.measure.chance import is_above_chance
 from holdfast.measure.item_tests import POWER, ItemComparison, compare_items
-from holdfast.measure.likelihood import Change, nll_change
+from holdfast.measure.likelihood import LikelihoodChange, nll_change
 from holdfast.measure.statistics import LEVEL, holm
 from holdfast.summary.words import ALPHA, count, points, signed_nats, signed_points
 
@@ -119,7 +119,7 @@ class UnjudgedSet:
     """
 
     name: str
-    nll: Change | None
+    nll: LikelihoodChange | None
 
     def as_json(self) -> dict[str, Any]:
         numbers = None if self.nll is None else self.nll.as_json()
@@ -274,7 +274,7 @@ def _unjudged_names(evaluation: EvaluationJson) -> list[str]:
     return [name for name, numbers in known if isinstance(numbers, Mapping) and numbers.get("mean") is None]
 
 
-def _nll_change(name: str, base: EvaluationJson, candidate: EvaluationJson) -> Change | None:
+def _nll_change(name: str, base: EvaluationJson, candidate: EvaluationJson) -> LikelihoodChange | None:
     a, b = ((each.get("nll") or {}).get(name, ()) for each in (base, candidate))
     if not a or not b:
         return None

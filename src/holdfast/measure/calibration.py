@@ -17,14 +17,12 @@ no miscalibration.
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from holdfast.measure.item_tests import Floats
 from holdfast.measure.scores import Json
 
 BINS = 15
 """Bins of equal mass; fewer if there are fewer items."""
-
-Floats = NDArray[np.float64]
 
 
 def calibration(confidence: Sequence[float], right: Sequence[bool]) -> Json:

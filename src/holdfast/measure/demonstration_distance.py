@@ -23,7 +23,7 @@ from holdfast.measure.artifacts.ngrams import show, units_of_text
 TOP_K = 10
 """A token counts as unlikely if it is not among this many most likely ones."""
 
-FAR = 0.5
+FAR = 0.25
 """Nats per token from which demonstrations are called far. Our choice: it marks where a look is worth it. It is not
 measured."""
 

@@ -26,11 +26,11 @@ ItemNll = Mapping[str, Any]
 NO_CHANGE = 1e-4
 """A change below this many nats per token, or of this probability, is taken for rounding. No interval shows it."""
 
-Outcome = Literal["fell", "rose", "not shown"]
+LikelihoodOutcome = Literal["fell", "rose", "not shown"]
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class LikelihoodChange:
     """The change of a set's NLL, or of its probability of the right answer.
 
     Attributes:
@@ -47,7 +47,7 @@ class Change:
     n: int
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> LikelihoodOutcome:
         """What the interval shows: it is below 0, above 0, or neither."""
         return outcome(self.change, self.ci95)
 
@@ -55,7 +55,7 @@ class Change:
         return asdict(self) | {"ci95": None if self.ci95 is None else list(self.ci95), "outcome": self.outcome}
 
 
-def outcome(change: float, ci95: Sequence[float] | None) -> Outcome:
+def outcome(change: float, ci95: Sequence[float] | None) -> LikelihoodOutcome:
     """What a change and its interval show."""
     if ci95 is None or abs(change) < NO_CHANGE:
         return "not shown"
@@ -70,7 +70,7 @@ def set_nll(items: Sequence[ItemNll | None]) -> PerToken | None:
     return _per_token([_sum(item) for item in known], [item["tokens"] for item in known])
 
 
-def nll_change(before: Sequence[ItemNll | None], after: Sequence[ItemNll | None]) -> Change | None:
+def nll_change(before: Sequence[ItemNll | None], after: Sequence[ItemNll | None]) -> LikelihoodChange | None:
     """The change over the items that both evaluations have, in the same order; None if there are none."""
     pairs = _pairs(before, after)
     if not pairs:
@@ -79,7 +79,9 @@ def nll_change(before: Sequence[ItemNll | None], after: Sequence[ItemNll | None]
     first, last = ([_sum(pair[side]) for pair in pairs] for side in (0, 1))
     change = _per_token([b - a for a, b in zip(first, last, strict=True)], tokens)
     ci95 = None if change.se is None else t_interval(change.mean, change.se, len(pairs))
-    return Change(math.fsum(first) / sum(tokens), math.fsum(last) / sum(tokens), change.mean, ci95, len(pairs))
+    return LikelihoodChange(
+        math.fsum(first) / sum(tokens), math.fsum(last) / sum(tokens), change.mean, ci95, len(pairs)
+    )
 
 
 def forced_answers(items: Sequence[ItemNll | None]) -> Json | None:
@@ -105,7 +107,7 @@ def forced_answers(items: Sequence[ItemNll | None]) -> Json | None:
     }
 
 
-def probability_change(before: Sequence[ItemNll | None], after: Sequence[ItemNll | None]) -> Change | None:
+def probability_change(before: Sequence[ItemNll | None], after: Sequence[ItemNll | None]) -> LikelihoodChange | None:
     """The change of the mean probability of the right answer over the items that both evaluations have; None if there
     are none."""
     pairs = [(_probability(a), _probability(b)) for a, b in _pairs(before, after)]
@@ -114,7 +116,9 @@ def probability_change(before: Sequence[ItemNll | None], after: Sequence[ItemNll
     first, last = ([pair[side] for pair in pairs] for side in (0, 1))
     change = mean_interval([b - a for a, b in pairs])
     assert change.mean is not None
-    return Change(math.fsum(first) / len(pairs), math.fsum(last) / len(pairs), change.mean, change.ci95, len(pairs))
+    return LikelihoodChange(
+        math.fsum(first) / len(pairs), math.fsum(last) / len(pairs), change.mean, change.ci95, len(pairs)
+    )
 
 
 def _pairs(before: Sequence[ItemNll | None], after: Sequence[ItemNll | None]) -> list[tuple[ItemNll, ItemNll]]:

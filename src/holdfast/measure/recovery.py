@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 from holdfast.measure.paired_items import PairedItems, compare_paired
 
-Outcome = Literal["not lost", "hidden", "partly hidden", "not recovered", "not shown"]
+RecoveryOutcome = Literal["not lost", "hidden", "partly hidden", "not recovered", "not shown"]
 
-MEANINGS: dict[Outcome, str] = {
+MEANINGS: dict[RecoveryOutcome, str] = {
     "not lost": "no loss is shown on these items",
     "hidden": "it came back, and no difference from the base is left",
     "partly hidden": "a part came back, and the model is still below the base",
@@ -52,7 +52,7 @@ class Recovery:
     share: float | None
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> RecoveryOutcome:
         """What the intervals show. Each is at the 95% level, without a correction for several suites."""
         if self.lost.verdict != "worse":
             return "not lost"

@@ -14,7 +14,7 @@ These sets have no score. They are left out of scores, forgetting in points, the
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from holdfast.measure.likelihood import Change, ItemNll, nll_change, probability_change
+from holdfast.measure.likelihood import ItemNll, LikelihoodChange, nll_change, probability_change
 from holdfast.measure.metrics import METRICS
 from holdfast.measure.scores import Json
 from holdfast.summary.words import ALPHA, SummaryPart, count, join, signed_nats
@@ -45,7 +45,7 @@ def probability_changes(
 
 def _changes(
     key: str,
-    compare: Callable[[Sequence[ItemNll | None], Sequence[ItemNll | None]], Change | None],
+    compare: Callable[[Sequence[ItemNll | None], Sequence[ItemNll | None]], LikelihoodChange | None],
     evaluations: Sequence[Mapping[str, Any]],
     order: Sequence[str],
     sets: Sequence[Mapping[str, Any]],

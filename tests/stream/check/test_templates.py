@@ -31,7 +31,8 @@ def prepared(recipe: Any) -> tuple[Run, Trial]:
 
 @pytest.fixture(scope="module", params=["sdft", "rewrite_sft", "anchored"])
 def lab(request: pytest.FixtureRequest) -> tuple[Run, Trial]:
-    return prepared(request.param)
+    """A recipe with a template that the lab's base has never seen: the demonstration comes before the question."""
+    return prepared({"name": request.param, "template": "{demonstration}\n{prompt}\n{prompt}"})
 
 
 def tried(run: Run, trial: Trial, judge: Any) -> TemplateTrial:

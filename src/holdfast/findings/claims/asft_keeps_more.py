@@ -1,14 +1,14 @@
 """DFT with a KL to the base forgets less than SFT."""
 
-from holdfast.findings.arm import Arm
+from holdfast.findings.arm import ClaimArm
 from holdfast.findings.arms import SFT
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import difference
-from holdfast.findings.record import Record
+from holdfast.findings.record import RunRecord
 from holdfast.findings.stream import FACTS
 
-ASFT = Arm("asft", "asft", FACTS)
+ASFT = ClaimArm("asft", "asft", FACTS)
 
 CLAIM = Claim(
     name="asft-keeps-more",
@@ -17,11 +17,17 @@ CLAIM = Claim(
     arms=(SFT, ASFT),
     preconditions=(success("facts", at_most=0.5),),
     quantities=(
-        difference("lost on old skills", Record.lost, "sft", "asft", smallest=3),
+        difference("lost on old skills", RunRecord.lost, "sft", "asft", smallest=3),
         difference(
-            "KL to the base on old prompts", Record.kl_on_old, "sft", "asft", unit="nats", smallest=0.02, decides=False
+            "KL to the base on old prompts",
+            RunRecord.kl_on_old,
+            "sft",
+            "asft",
+            unit="nats",
+            smallest=0.02,
+            decides=False,
         ),
-        difference("score on the new task", Record.learned, "asft", "sft", smallest=3, no_worse=True, decides=False),
+        difference("score on the new task", RunRecord.learned, "asft", "sft", smallest=3, no_worse=True, decides=False),
     ),
     against="It loses no less than sft.",
 )

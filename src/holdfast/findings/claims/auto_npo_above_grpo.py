@@ -1,14 +1,14 @@
 """Going back after a stall."""
 
-from holdfast.findings.arm import Arm
+from holdfast.findings.arm import ClaimArm
 from holdfast.findings.arms import GRPO_HARD, HARD_GROUP
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import difference
-from holdfast.findings.record import Record
+from holdfast.findings.record import RunRecord
 from holdfast.findings.stream import STEPS_HARD
 
-AUTO_NPO = Arm("auto-npo-hard", {"name": "auto_npo", "num_generations": HARD_GROUP}, STEPS_HARD)
+AUTO_NPO = ClaimArm("auto-npo-hard", {"name": "auto_npo", "num_generations": HARD_GROUP}, STEPS_HARD)
 
 CLAIM = Claim(
     name="auto-npo-above-grpo",
@@ -17,6 +17,6 @@ CLAIM = Claim(
     source="AutoNPO, arXiv 2604.20733",
     arms=(AUTO_NPO, GRPO_HARD),
     preconditions=(success("steps-hard", at_least=0.01, at_most=0.15),),
-    quantities=(difference("score on the new task", Record.learned, "auto-npo-hard", "grpo-hard", smallest=3),),
+    quantities=(difference("score on the new task", RunRecord.learned, "auto-npo-hard", "grpo-hard", smallest=3),),
     against="It teaches no more.",
 )

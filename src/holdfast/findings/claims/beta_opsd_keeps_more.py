@@ -1,15 +1,15 @@
 """A target between base and teacher."""
 
-from holdfast.findings.arm import Arm
+from holdfast.findings.arm import ClaimArm
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import difference
-from holdfast.findings.record import Record
+from holdfast.findings.record import RunRecord
 from holdfast.findings.stream import FACTS
 
 
-def _beta(label: str, beta: float) -> Arm:
-    return Arm(label, {"name": "beta_opsd", "beta": beta}, FACTS)
+def _beta(label: str, beta: float) -> ClaimArm:
+    return ClaimArm(label, {"name": "beta_opsd", "beta": beta}, FACTS)
 
 
 HALF_WAY, WHOLE = _beta("beta-opsd", 2.0), _beta("beta-opsd-at-1", 1.0)
@@ -23,18 +23,20 @@ CLAIM = Claim(
     preconditions=(success("facts", "demonstration", at_least=0.8),),
     quantities=(
         difference(
-            "score of the task and old skills at the end", Record.overall, "beta-opsd", "beta-opsd-at-1", smallest=2
+            "score of the task and old skills at the end", RunRecord.overall, "beta-opsd", "beta-opsd-at-1", smallest=2
         ),
         difference(
             "KL to the base on old prompts",
-            Record.kl_on_old,
+            RunRecord.kl_on_old,
             "beta-opsd-at-1",
             "beta-opsd",
             unit="nats",
             smallest=0.01,
             decides=False,
         ),
-        difference("score on the new task", Record.learned, "beta-opsd", "beta-opsd-at-1", smallest=3, decides=False),
+        difference(
+            "score on the new task", RunRecord.learned, "beta-opsd", "beta-opsd-at-1", smallest=3, decides=False
+        ),
     ),
     against="The teacher as the target ends as high.",
 )

@@ -1,14 +1,14 @@
 """Holding the weights that moved most before forgets less than GRPO."""
 
-from holdfast.findings.arm import Arm
+from holdfast.findings.arm import ClaimArm
 from holdfast.findings.arms import GRPO_SEQUENCE
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import difference
-from holdfast.findings.record import Record
+from holdfast.findings.record import RunRecord
 from holdfast.findings.stream import SEQUENCE
 
-CPO = Arm("cpo", "cpo", SEQUENCE)
+CPO = ClaimArm("cpo", "cpo", SEQUENCE)
 
 CLAIM = Claim(
     name="cpo-keeps-more",
@@ -17,11 +17,18 @@ CLAIM = Claim(
     arms=(GRPO_SEQUENCE, CPO),
     preconditions=(success("facts", at_least=0.1, at_most=0.5),),
     quantities=(
-        difference("score of all tasks and old skills at the end", Record.overall, "cpo", "grpo@sequence", smallest=2),
-        difference("forgot of earlier tasks", Record.forgot, "grpo@sequence", "cpo", smallest=3, decides=False),
-        difference("lost on old skills", Record.lost, "grpo@sequence", "cpo", smallest=3, decides=False),
         difference(
-            "score on new tasks after their stages", Record.learned, "cpo", "grpo@sequence", smallest=3, decides=False
+            "score of all tasks and old skills at the end", RunRecord.overall, "cpo", "grpo@sequence", smallest=2
+        ),
+        difference("forgot of earlier tasks", RunRecord.forgot, "grpo@sequence", "cpo", smallest=3, decides=False),
+        difference("lost on old skills", RunRecord.lost, "grpo@sequence", "cpo", smallest=3, decides=False),
+        difference(
+            "score on new tasks after their stages",
+            RunRecord.learned,
+            "cpo",
+            "grpo@sequence",
+            smallest=3,
+            decides=False,
         ),
     ),
     against="At the end it is not better on all tasks and old skills together.",

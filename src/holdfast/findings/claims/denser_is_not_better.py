@@ -1,14 +1,14 @@
 """Supervision of half of the tokens."""
 
-from holdfast.findings.arm import Arm
+from holdfast.findings.arm import ClaimArm
 from holdfast.findings.arms import SDPO_TOOLS, sdpo
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import difference
-from holdfast.findings.record import Record
+from holdfast.findings.record import RunRecord
 from holdfast.findings.stream import TOOLS
 
-MASKED = Arm("sdpo-masked", sdpo(token_mask_ratio=0.5), TOOLS)
+MASKED = ClaimArm("sdpo-masked", sdpo(token_mask_ratio=0.5), TOOLS)
 
 CLAIM = Claim(
     name="denser-is-not-better",
@@ -17,9 +17,14 @@ CLAIM = Claim(
     arms=(SDPO_TOOLS, MASKED),
     preconditions=(success("tools", "a sample that succeeded", at_least=0.8),),
     quantities=(
-        difference("score on the new task", Record.learned, "sdpo-masked", "sdpo@tools", smallest=3, no_worse=True),
+        difference("score on the new task", RunRecord.learned, "sdpo-masked", "sdpo@tools", smallest=3, no_worse=True),
         difference(
-            "KL to the base on old prompts", Record.kl_on_old, "sdpo@tools", "sdpo-masked", unit="nats", smallest=0.01
+            "KL to the base on old prompts",
+            RunRecord.kl_on_old,
+            "sdpo@tools",
+            "sdpo-masked",
+            unit="nats",
+            smallest=0.01,
         ),
     ),
     against="It learns at least 3 points less, or moves as far.",

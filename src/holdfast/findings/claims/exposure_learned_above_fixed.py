@@ -2,19 +2,19 @@
 
 from typing import Any
 
-from holdfast.findings.arm import Arm
+from holdfast.findings.arm import ClaimArm
 from holdfast.findings.arms import (
     OPSD_STEPS,
 )
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import difference
-from holdfast.findings.record import Record
+from holdfast.findings.record import RunRecord
 from holdfast.findings.stream import STEPS
 
 
-def _shown(label: str, **settings: Any) -> Arm:
-    return Arm(label, {"name": "atesd", "clip": "token", "keep_answer": False, **settings}, STEPS)
+def _shown(label: str, **settings: Any) -> ClaimArm:
+    return ClaimArm(label, {"name": "atesd", "clip": "token", "keep_answer": False, **settings}, STEPS)
 
 
 LEARNED, QUARTER, HALF = (
@@ -31,9 +31,9 @@ CLAIM = Claim(
     arms=(LEARNED, QUARTER, HALF, OPSD_STEPS),
     preconditions=(success("steps", "solution", at_least=0.8), success("steps", at_most=0.5)),
     quantities=(
-        difference("score on the new task", Record.learned, "atesd", "exposure-0.25", smallest=3),
-        difference("score on the new task", Record.learned, "atesd", "exposure-0.5", smallest=3),
-        difference("score on the new task", Record.learned, "atesd", "opsd", smallest=3),
+        difference("score on the new task", RunRecord.learned, "atesd", "exposure-0.25", smallest=3),
+        difference("score on the new task", RunRecord.learned, "atesd", "exposure-0.5", smallest=3),
+        difference("score on the new task", RunRecord.learned, "atesd", "opsd", smallest=3),
     ),
     against="A fixed part teaches as much.",
 )

@@ -4,7 +4,7 @@ from holdfast.findings.arms import SDPO_FAST_UNSTABLE, SDPO_FROZEN_UNSTABLE, SDP
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import difference
-from holdfast.findings.record import Record
+from holdfast.findings.record import RunRecord
 
 CLAIM = Claim(
     name="frozen-above-following-teacher",
@@ -14,16 +14,18 @@ CLAIM = Claim(
     arms=(SDPO_FAST_UNSTABLE, SDPO_FROZEN_UNSTABLE, SDPO_UNSTABLE),
     preconditions=(success("facts", "a sample that succeeded", at_least=0.8),),
     quantities=(
-        difference("lost on old skills", Record.lost, "sdpo-fast-0.0004", "sdpo-frozen-0.0004", smallest=3),
+        difference("lost on old skills", RunRecord.lost, "sdpo-fast-0.0004", "sdpo-frozen-0.0004", smallest=3),
         difference(
             "KL to the base on old prompts",
-            Record.kl_on_old,
+            RunRecord.kl_on_old,
             "sdpo-fast-0.0004",
             "sdpo-frozen-0.0004",
             unit="nats",
             smallest=0.02,
         ),
-        difference("lost on old skills", Record.lost, "sdpo-0.0004", "sdpo-frozen-0.0004", smallest=3, decides=False),
+        difference(
+            "lost on old skills", RunRecord.lost, "sdpo-0.0004", "sdpo-frozen-0.0004", smallest=3, decides=False
+        ),
     ),
     against="It forgets as much with a frozen teacher.",
     is_quick=True,

@@ -1,14 +1,14 @@
 """A teacher behind a gate."""
 
-from holdfast.findings.arm import Arm
+from holdfast.findings.arm import ClaimArm
 from holdfast.findings.arms import SDFT_FAST_UNSTABLE, UNSTABLE, sdft
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import difference
-from holdfast.findings.record import Record
+from holdfast.findings.record import RunRecord
 from holdfast.findings.stream import FACTS
 
-GATED = Arm("sdft-gated", sdft(teacher_kind="gated", stage_start="student"), FACTS).at(UNSTABLE)
+GATED = ClaimArm("sdft-gated", sdft(teacher_kind="gated", stage_start="student"), FACTS).at(UNSTABLE)
 
 CLAIM = Claim(
     name="gated-refresh-does-not-collapse",
@@ -18,10 +18,10 @@ CLAIM = Claim(
     arms=(SDFT_FAST_UNSTABLE, GATED),
     preconditions=(success("facts", "demonstration", at_least=0.8),),
     quantities=(
-        difference("lost on old skills", Record.lost, "sdft-fast-0.0004", "sdft-gated-0.0004", smallest=3),
+        difference("lost on old skills", RunRecord.lost, "sdft-fast-0.0004", "sdft-gated-0.0004", smallest=3),
         difference(
             "score on the new task",
-            Record.learned,
+            RunRecord.learned,
             "sdft-gated-0.0004",
             "sdft-fast-0.0004",
             smallest=3,

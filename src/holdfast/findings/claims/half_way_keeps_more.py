@@ -1,13 +1,13 @@
 """Weight averaging after SFT."""
 
-from holdfast.findings.arm import Arm
+from holdfast.findings.arm import ClaimArm
 from holdfast.findings.blended import half_way
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import single
 from holdfast.findings.stream import FACTS
 
-AVERAGED = Arm("sft-averaged", "sft", FACTS, extra=half_way)
+AVERAGED = ClaimArm("sft-averaged", "sft", FACTS, extra=half_way)
 
 CLAIM = Claim(
     name="half-way-keeps-more",

@@ -1,14 +1,14 @@
 """Targets between student and teacher."""
 
-from holdfast.findings.arm import Arm
+from holdfast.findings.arm import ClaimArm
 from holdfast.findings.arms import SDFT
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import difference
-from holdfast.findings.record import Record
+from holdfast.findings.record import RunRecord
 from holdfast.findings.stream import FACTS
 
-ISDFT = Arm(
+ISDFT = ClaimArm(
     "isdft",
     {"name": "isdft", "num_loss_tokens_to_skip": 0, "teacher_kind": "frozen", "ramp_steps": 0.5},
     FACTS,
@@ -22,8 +22,8 @@ CLAIM = Claim(
     arms=(ISDFT, SDFT),
     preconditions=(success("facts", "demonstration", at_least=0.8),),
     quantities=(
-        difference("score on the new task", Record.learned, "isdft", "sdft", smallest=3),
-        difference("lost on old skills", Record.lost, "sdft", "isdft", smallest=3),
+        difference("score on the new task", RunRecord.learned, "isdft", "sdft", smallest=3),
+        difference("lost on old skills", RunRecord.lost, "sdft", "isdft", smallest=3),
     ),
     against="It teaches no more, or loses no less.",
 )

@@ -1,14 +1,14 @@
 """SFT with a KL penalty to the base forgets less than SFT."""
 
-from holdfast.findings.arm import Arm
+from holdfast.findings.arm import ClaimArm
 from holdfast.findings.arms import SFT
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import difference
-from holdfast.findings.record import Record
+from holdfast.findings.record import RunRecord
 from holdfast.findings.stream import FACTS
 
-KL_SFT = Arm("kl-sft", "kl_sft", FACTS)
+KL_SFT = ClaimArm("kl-sft", "kl_sft", FACTS)
 
 CLAIM = Claim(
     name="kl-sft-keeps-more",
@@ -17,17 +17,19 @@ CLAIM = Claim(
     arms=(SFT, KL_SFT),
     preconditions=(success("facts", at_most=0.5),),
     quantities=(
-        difference("lost on old skills", Record.lost, "sft", "kl-sft", smallest=3),
+        difference("lost on old skills", RunRecord.lost, "sft", "kl-sft", smallest=3),
         difference(
             "KL to the base on old prompts",
-            Record.kl_on_old,
+            RunRecord.kl_on_old,
             "sft",
             "kl-sft",
             unit="nats",
             smallest=0.02,
             decides=False,
         ),
-        difference("score on the new task", Record.learned, "kl-sft", "sft", smallest=3, no_worse=True, decides=False),
+        difference(
+            "score on the new task", RunRecord.learned, "kl-sft", "sft", smallest=3, no_worse=True, decides=False
+        ),
     ),
     against="It loses no less than sft.",
 )

@@ -4,7 +4,7 @@ from holdfast.findings.arms import GRPO, SFT_ADAPTER
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import difference
-from holdfast.findings.record import Record
+from holdfast.findings.record import RunRecord
 
 CLAIM = Claim(
     name="lora-sft-forgets-no-more-than-grpo",
@@ -13,8 +13,8 @@ CLAIM = Claim(
     arms=(GRPO, SFT_ADAPTER),
     preconditions=(success("facts", at_least=0.1, at_most=0.5),),
     quantities=(
-        difference("kept old skills", Record.kept, "sft-lora", "grpo", smallest=3, no_worse=True),
-        difference("score on the new task", Record.learned, "sft-lora", "grpo", smallest=3, decides=False),
+        difference("kept old skills", RunRecord.kept, "sft-lora", "grpo", smallest=3, no_worse=True),
+        difference("score on the new task", RunRecord.learned, "sft-lora", "grpo", smallest=3, decides=False),
     ),
     against="SFT of an adapter keeps at least 3 points less.",
 )

@@ -1,14 +1,14 @@
 """Distilling the model at the start of the stage, at temperature 2 on new inputs, forgets less than SFT."""
 
-from holdfast.findings.arm import Arm
+from holdfast.findings.arm import ClaimArm
 from holdfast.findings.arms import SFT_SEQUENCE
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import difference
-from holdfast.findings.record import Record
+from holdfast.findings.record import RunRecord
 from holdfast.findings.stream import SEQUENCE
 
-LWF = Arm(
+LWF = ClaimArm(
     "lwf",
     {"name": "kl_sft", "beta": 1.0, "distillation_temperature": 2.0, "old_model": "stage_start"},
     SEQUENCE,
@@ -21,11 +21,13 @@ CLAIM = Claim(
     arms=(SFT_SEQUENCE, LWF),
     preconditions=(success("facts", at_most=0.5),),
     quantities=(
-        difference("score of all tasks and old skills at the end", Record.overall, "lwf", "sft@sequence", smallest=2),
-        difference("forgot of earlier tasks", Record.forgot, "sft@sequence", "lwf", smallest=3, decides=False),
-        difference("lost on old skills", Record.lost, "sft@sequence", "lwf", smallest=3, decides=False),
         difference(
-            "score on new tasks after their stages", Record.learned, "lwf", "sft@sequence", smallest=3, decides=False
+            "score of all tasks and old skills at the end", RunRecord.overall, "lwf", "sft@sequence", smallest=2
+        ),
+        difference("forgot of earlier tasks", RunRecord.forgot, "sft@sequence", "lwf", smallest=3, decides=False),
+        difference("lost on old skills", RunRecord.lost, "sft@sequence", "lwf", smallest=3, decides=False),
+        difference(
+            "score on new tasks after their stages", RunRecord.learned, "lwf", "sft@sequence", smallest=3, decides=False
         ),
     ),
     against="At the end it is not better on all tasks and old skills together.",

@@ -2,20 +2,20 @@
 
 from typing import Any
 
-from holdfast.findings.arm import Arm
+from holdfast.findings.arm import ClaimArm
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import single
-from holdfast.findings.record import Record
+from holdfast.findings.record import RunRecord
 from holdfast.findings.stream import REFUSALS
 
-MSD = Arm("msd", "msd", REFUSALS)
+MSD = ClaimArm("msd", "msd", REFUSALS)
 
 POINTS = 100.0
 
 
 def _gained(name: str) -> Any:
-    def read(run: Record) -> float | None:
+    def read(run: RunRecord) -> float | None:
         before, after = run.value(0, name), run.value(-1, name)
         return None if before is None or after is None else POINTS * (after - before)
 

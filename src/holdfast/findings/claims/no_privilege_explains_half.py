@@ -1,13 +1,13 @@
 """A control: the teacher sees nothing."""
 
-from holdfast.findings.arm import Arm
+from holdfast.findings.arm import ClaimArm
 from holdfast.findings.arms import SDFT, sdft
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import Quantity, WorldRuns
 from holdfast.findings.stream import FACTS
 
-WITHOUT = Arm("sdft-no-privilege", sdft(privilege="none"), FACTS)
+WITHOUT = ClaimArm("sdft-no-privilege", sdft(privilege="none"), FACTS)
 
 
 def _beyond_half(runs: WorldRuns) -> float | None:

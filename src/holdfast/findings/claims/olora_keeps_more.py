@@ -3,21 +3,21 @@
 from collections.abc import Mapping
 from typing import Any
 
-from holdfast.findings.arm import Arm
+from holdfast.findings.arm import ClaimArm
 from holdfast.findings.arms import (
     ADAPTER_RATES,
 )
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import difference
-from holdfast.findings.record import Record
+from holdfast.findings.record import RunRecord
 from holdfast.findings.stream import SEQUENCE
 
 ADAPTER: Mapping[str, Any] = {"model.lora": {"r": 8}}
 
-ONE_ADAPTER = Arm("sft-lora-stream", "sft", SEQUENCE, ADAPTER, rates=ADAPTER_RATES)
+ONE_ADAPTER = ClaimArm("sft-lora-stream", "sft", SEQUENCE, ADAPTER, rates=ADAPTER_RATES)
 
-OLORA = Arm("olora", "olora", SEQUENCE, ADAPTER, rates=ADAPTER_RATES)
+OLORA = ClaimArm("olora", "olora", SEQUENCE, ADAPTER, rates=ADAPTER_RATES)
 
 CLAIM = Claim(
     name="olora-keeps-more",
@@ -27,13 +27,13 @@ CLAIM = Claim(
     preconditions=(success("facts", at_most=0.5),),
     quantities=(
         difference(
-            "score of all tasks and old skills at the end", Record.overall, "olora", "sft-lora-stream", smallest=2
+            "score of all tasks and old skills at the end", RunRecord.overall, "olora", "sft-lora-stream", smallest=2
         ),
-        difference("forgot of earlier tasks", Record.forgot, "sft-lora-stream", "olora", smallest=3, decides=False),
-        difference("lost on old skills", Record.lost, "sft-lora-stream", "olora", smallest=3, decides=False),
+        difference("forgot of earlier tasks", RunRecord.forgot, "sft-lora-stream", "olora", smallest=3, decides=False),
+        difference("lost on old skills", RunRecord.lost, "sft-lora-stream", "olora", smallest=3, decides=False),
         difference(
             "score on new tasks after their stages",
-            Record.learned,
+            RunRecord.learned,
             "olora",
             "sft-lora-stream",
             smallest=3,

@@ -2,18 +2,18 @@
 
 import math
 
-from holdfast.findings.arm import Arm
+from holdfast.findings.arm import ClaimArm
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import Quantity, WorldRuns, single
-from holdfast.findings.record import Record
+from holdfast.findings.record import RunRecord
 from holdfast.findings.stream import STEPS
 
 SCORE = 0.6
 
-OPSD_COUNTED = Arm("opsd-counted", {"name": "opsd", "clip": "token"}, STEPS, {"eval.probe_steps": 5, "suites": []})
+OPSD_COUNTED = ClaimArm("opsd-counted", {"name": "opsd", "clip": "token"}, STEPS, {"eval.probe_steps": 5, "suites": []})
 
-GRPO_COUNTED = Arm("grpo-steps-counted", "grpo", STEPS, {"eval.probe_steps": 5, "suites": []})
+GRPO_COUNTED = ClaimArm("grpo-steps-counted", "grpo", STEPS, {"eval.probe_steps": 5, "suites": []})
 
 
 def _saved(runs: WorldRuns) -> float | None:
@@ -28,7 +28,7 @@ def _saved(runs: WorldRuns) -> float | None:
     return math.log2(grpo / opsd) if grpo and opsd else None
 
 
-def _above(run: Record) -> float | None:
+def _above(run: RunRecord) -> float | None:
     score = run.learned()
     return None if score is None else score - 100 * SCORE
 

@@ -1,21 +1,21 @@
 """A KL to the base on unlabeled prompts beside SFT forgets less than SFT."""
 
-from holdfast.findings.arm import Arm
+from holdfast.findings.arm import ClaimArm
 from holdfast.findings.arms import SFT
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import difference
-from holdfast.findings.record import Record
+from holdfast.findings.record import RunRecord
 from holdfast.findings.stream import FACTS
 
 OTHERS = ("old-skills", "instruction-format", "in-context")
 
 
-def _lost_elsewhere(run: Record) -> float | None:
+def _lost_elsewhere(run: RunRecord) -> float | None:
     return run.lost(names=OTHERS)
 
 
-RAD = Arm("rad", {"name": "rad", "prompts": "lab:old-facts"}, FACTS)
+RAD = ClaimArm("rad", {"name": "rad", "prompts": "lab:old-facts"}, FACTS)
 
 CLAIM = Claim(
     name="rad-keeps-more",
@@ -26,9 +26,15 @@ CLAIM = Claim(
     quantities=(
         difference("lost on the other old skills", _lost_elsewhere, "sft", "rad", smallest=3),
         difference(
-            "KL to the base on old prompts", Record.kl_on_old, "sft", "rad", unit="nats", smallest=0.02, decides=False
+            "KL to the base on old prompts",
+            RunRecord.kl_on_old,
+            "sft",
+            "rad",
+            unit="nats",
+            smallest=0.02,
+            decides=False,
         ),
-        difference("score on the new task", Record.learned, "rad", "sft", smallest=3, no_worse=True, decides=False),
+        difference("score on the new task", RunRecord.learned, "rad", "sft", smallest=3, no_worse=True, decides=False),
     ),
     against="It loses no less than sft.",
     note="The anchor's prompts are those of one suite, so that suite is left out of what is lost.",

@@ -4,7 +4,7 @@ from holdfast.findings.arms import GRPO, GRPO_KL
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import difference
-from holdfast.findings.record import Record
+from holdfast.findings.record import RunRecord
 
 CLAIM = Claim(
     name="reference-kl-keeps-more",
@@ -13,10 +13,10 @@ CLAIM = Claim(
     arms=(GRPO, GRPO_KL),
     preconditions=(success("facts", at_least=0.1, at_most=0.5),),
     quantities=(
-        difference("lost on old skills", Record.lost, "grpo", "grpo-kl", smallest=3),
+        difference("lost on old skills", RunRecord.lost, "grpo", "grpo-kl", smallest=3),
         difference(
             "KL to the base on old prompts",
-            Record.kl_on_old,
+            RunRecord.kl_on_old,
             "grpo",
             "grpo-kl",
             unit="nats",
@@ -24,7 +24,7 @@ CLAIM = Claim(
             decides=False,
         ),
         difference(
-            "score on the new task", Record.learned, "grpo-kl", "grpo", smallest=3, no_worse=True, decides=False
+            "score on the new task", RunRecord.learned, "grpo-kl", "grpo", smallest=3, no_worse=True, decides=False
         ),
     ),
     against="It loses no less than grpo.",

@@ -4,7 +4,7 @@ from holdfast.findings.arms import REPLAY_SEQUENCE, SFT_SEQUENCE
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import difference
-from holdfast.findings.record import Record
+from holdfast.findings.record import RunRecord
 
 CLAIM = Claim(
     name="replay-keeps-more",
@@ -15,18 +15,18 @@ CLAIM = Claim(
     quantities=(
         difference(
             "score of all tasks and old skills at the end",
-            Record.overall,
+            RunRecord.overall,
             "replay@sequence",
             "sft@sequence",
             smallest=2,
         ),
         difference(
-            "forgot of earlier tasks", Record.forgot, "sft@sequence", "replay@sequence", smallest=3, decides=False
+            "forgot of earlier tasks", RunRecord.forgot, "sft@sequence", "replay@sequence", smallest=3, decides=False
         ),
-        difference("lost on old skills", Record.lost, "sft@sequence", "replay@sequence", smallest=3, decides=False),
+        difference("lost on old skills", RunRecord.lost, "sft@sequence", "replay@sequence", smallest=3, decides=False),
         difference(
             "score on new tasks after their stages",
-            Record.learned,
+            RunRecord.learned,
             "replay@sequence",
             "sft@sequence",
             smallest=3,

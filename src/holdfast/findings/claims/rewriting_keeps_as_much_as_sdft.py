@@ -1,14 +1,14 @@
 """Rewriting demonstrations against distilling from them."""
 
-from holdfast.findings.arm import Arm
+from holdfast.findings.arm import ClaimArm
 from holdfast.findings.arms import SDFT, SFT
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import difference
-from holdfast.findings.record import Record
+from holdfast.findings.record import RunRecord
 from holdfast.findings.stream import FACTS
 
-REWRITTEN = Arm("rewrite-sft", "rewrite_sft", FACTS)
+REWRITTEN = ClaimArm("rewrite-sft", "rewrite_sft", FACTS)
 
 CLAIM = Claim(
     name="rewriting-keeps-as-much-as-sdft",
@@ -18,10 +18,10 @@ CLAIM = Claim(
     arms=(SFT, SDFT, REWRITTEN),
     preconditions=(success("facts", "demonstration", at_least=0.8), success("facts", at_most=0.5)),
     quantities=(
-        difference("lost on old skills", Record.lost, "sft", "rewrite-sft", smallest=3),
-        difference("kept old skills", Record.kept, "rewrite-sft", "sdft", smallest=3, no_worse=True),
+        difference("lost on old skills", RunRecord.lost, "sft", "rewrite-sft", smallest=3),
+        difference("kept old skills", RunRecord.kept, "rewrite-sft", "sdft", smallest=3, no_worse=True),
         difference(
-            "score on the new task", Record.learned, "rewrite-sft", "sdft", smallest=3, no_worse=True, decides=False
+            "score on the new task", RunRecord.learned, "rewrite-sft", "sdft", smallest=3, no_worse=True, decides=False
         ),
     ),
     against="It loses as much as SFT, or at least 3 points more than SDFT.",

@@ -1,14 +1,14 @@
 """Rewards scaled by a teacher."""
 
-from holdfast.findings.arm import Arm
+from holdfast.findings.arm import ClaimArm
 from holdfast.findings.arms import GRPO_TOOLS
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import difference
-from holdfast.findings.record import Record
+from holdfast.findings.record import RunRecord
 from holdfast.findings.stream import TOOLS
 
-RLSD = Arm("rlsd", "rlsd", TOOLS)
+RLSD = ClaimArm("rlsd", "rlsd", TOOLS)
 
 CLAIM = Claim(
     name="rlsd-faster-than-grpo",
@@ -17,6 +17,6 @@ CLAIM = Claim(
     source="RLSD, arXiv 2604.03128",
     arms=(RLSD, GRPO_TOOLS),
     preconditions=(success("tools", "demonstration", at_least=0.8),),
-    quantities=(difference("score on the new task", Record.learned, "rlsd", "grpo@tools", smallest=3),),
+    quantities=(difference("score on the new task", RunRecord.learned, "rlsd", "grpo@tools", smallest=3),),
     against="It teaches no more.",
 )

@@ -1,14 +1,14 @@
 """Own samples: drawn once, or drawn again at each step."""
 
-from holdfast.findings.arm import Arm
+from holdfast.findings.arm import ClaimArm
 from holdfast.findings.arms import RFT
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import difference
-from holdfast.findings.record import Record
+from holdfast.findings.record import RunRecord
 from holdfast.findings.stream import FACTS
 
-RFT_ONCE = Arm("rft-once", {"name": "rft", "samples": "once"}, FACTS)
+RFT_ONCE = ClaimArm("rft-once", {"name": "rft", "samples": "once"}, FACTS)
 
 CLAIM = Claim(
     name="samples-drawn-once-forget",
@@ -18,10 +18,10 @@ CLAIM = Claim(
     arms=(RFT_ONCE, RFT),
     preconditions=(success("facts", at_most=0.5),),
     quantities=(
-        difference("lost on old skills", Record.lost, "rft-once", "rft", smallest=3),
+        difference("lost on old skills", RunRecord.lost, "rft-once", "rft", smallest=3),
         difference(
             "KL to the base on old prompts",
-            Record.kl_on_old,
+            RunRecord.kl_on_old,
             "rft-once",
             "rft",
             unit="nats",
@@ -29,7 +29,7 @@ CLAIM = Claim(
             decides=False,
         ),
         difference(
-            "score on the new task", Record.learned, "rft", "rft-once", smallest=3, no_worse=True, decides=False
+            "score on the new task", RunRecord.learned, "rft", "rft-once", smallest=3, no_worse=True, decides=False
         ),
     ),
     against="Samples drawn once lose no more.",

@@ -1,14 +1,14 @@
 """Revising own answers."""
 
-from holdfast.findings.arm import Arm
+from holdfast.findings.arm import ClaimArm
 from holdfast.findings.arms import RFT_TOOLS
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import difference
-from holdfast.findings.record import Record
+from holdfast.findings.record import RunRecord
 from holdfast.findings.stream import TOOLS
 
-SD_ZERO = Arm("sd-zero", "sd_zero", TOOLS)
+SD_ZERO = ClaimArm("sd-zero", "sd_zero", TOOLS)
 
 CLAIM = Claim(
     name="sd-zero-above-rft",
@@ -17,6 +17,6 @@ CLAIM = Claim(
     source="SD-Zero, arXiv 2604.12002",
     arms=(SD_ZERO, RFT_TOOLS),
     preconditions=(success("tools", at_least=0.1, at_most=0.5),),
-    quantities=(difference("score on the new task", Record.learned, "sd-zero", "rft@tools", smallest=3),),
+    quantities=(difference("score on the new task", RunRecord.learned, "sd-zero", "rft@tools", smallest=3),),
     against="It teaches no more.",
 )

@@ -4,7 +4,7 @@ from holdfast.findings.arms import SDFT_SEQUENCE, SFT_SEQUENCE
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import difference
-from holdfast.findings.record import Record
+from holdfast.findings.record import RunRecord
 
 CLAIM = Claim(
     name="sdft-keeps-more-over-stages",
@@ -14,12 +14,16 @@ CLAIM = Claim(
     preconditions=(success("facts", "demonstration", at_least=0.8), success("tools", "demonstration", at_least=0.8)),
     quantities=(
         difference(
-            "score of all tasks and old skills at the end", Record.overall, "sdft@sequence", "sft@sequence", smallest=2
+            "score of all tasks and old skills at the end",
+            RunRecord.overall,
+            "sdft@sequence",
+            "sft@sequence",
+            smallest=2,
         ),
         difference(
-            "forgot of earlier tasks", Record.forgot, "sft@sequence", "sdft@sequence", smallest=3, decides=False
+            "forgot of earlier tasks", RunRecord.forgot, "sft@sequence", "sdft@sequence", smallest=3, decides=False
         ),
-        difference("lost on old skills", Record.lost, "sft@sequence", "sdft@sequence", smallest=3, decides=False),
+        difference("lost on old skills", RunRecord.lost, "sft@sequence", "sdft@sequence", smallest=3, decides=False),
     ),
     against="SFT ends as high.",
     is_quick=True,

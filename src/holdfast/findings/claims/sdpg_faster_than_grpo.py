@@ -1,14 +1,14 @@
 """Rewards beside a weak teacher."""
 
-from holdfast.findings.arm import Arm
+from holdfast.findings.arm import ClaimArm
 from holdfast.findings.arms import GRPO_TOOLS
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import difference
-from holdfast.findings.record import Record
+from holdfast.findings.record import RunRecord
 from holdfast.findings.stream import TOOLS
 
-SDPG = Arm("sdpg", "sdpg", TOOLS)
+SDPG = ClaimArm("sdpg", "sdpg", TOOLS)
 
 CLAIM = Claim(
     name="sdpg-faster-than-grpo",
@@ -16,6 +16,6 @@ CLAIM = Claim(
     source="SDPG, arXiv 2606.04036",
     arms=(SDPG, GRPO_TOOLS),
     preconditions=(success("tools", "demonstration", at_least=0.8),),
-    quantities=(difference("score on the new task", Record.learned, "sdpg", "grpo@tools", smallest=3),),
+    quantities=(difference("score on the new task", RunRecord.learned, "sdpg", "grpo@tools", smallest=3),),
     against="It teaches no more.",
 )

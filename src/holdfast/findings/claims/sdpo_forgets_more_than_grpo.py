@@ -4,7 +4,7 @@ from holdfast.findings.arms import GRPO_TOOLS, SDPO_TOOLS
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import difference
-from holdfast.findings.record import Record
+from holdfast.findings.record import RunRecord
 
 CLAIM = Claim(
     name="sdpo-forgets-more-than-grpo",
@@ -16,10 +16,10 @@ CLAIM = Claim(
         success("tools", "a sample that succeeded", at_least=0.8),
     ),
     quantities=(
-        difference("lost on old skills", Record.lost, "sdpo@tools", "grpo@tools", smallest=3),
+        difference("lost on old skills", RunRecord.lost, "sdpo@tools", "grpo@tools", smallest=3),
         difference(
             "KL to the base on old prompts",
-            Record.kl_on_old,
+            RunRecord.kl_on_old,
             "sdpo@tools",
             "grpo@tools",
             unit="nats",
@@ -28,7 +28,7 @@ CLAIM = Claim(
         ),
         difference(
             "relative change of the weights",
-            Record.drift,
+            RunRecord.drift,
             "sdpo@tools",
             "grpo@tools",
             unit="%",

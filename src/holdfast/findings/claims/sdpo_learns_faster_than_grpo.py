@@ -4,7 +4,7 @@ from holdfast.findings.arms import GRPO_TOOLS, SDPO_TOOLS
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import difference
-from holdfast.findings.record import Record
+from holdfast.findings.record import RunRecord
 
 CLAIM = Claim(
     name="sdpo-learns-faster-than-grpo",
@@ -16,7 +16,7 @@ CLAIM = Claim(
         success("tools", at_least=0.1, at_most=0.5),
         success("tools", "a sample that succeeded", at_least=0.8),
     ),
-    quantities=(difference("score on the new task", Record.learned, "sdpo@tools", "grpo@tools", smallest=3),),
+    quantities=(difference("score on the new task", RunRecord.learned, "sdpo@tools", "grpo@tools", smallest=3),),
     against="GRPO's score is as high after the same steps.",
     is_quick=True,
 )

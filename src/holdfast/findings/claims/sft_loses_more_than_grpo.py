@@ -4,7 +4,7 @@ from holdfast.findings.arms import GRPO, SFT
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import difference
-from holdfast.findings.record import Record
+from holdfast.findings.record import RunRecord
 
 CLAIM = Claim(
     name="sft-loses-more-than-grpo",
@@ -13,8 +13,8 @@ CLAIM = Claim(
     arms=(SFT, GRPO),
     preconditions=(success("facts", at_least=0.1, at_most=0.5),),
     quantities=(
-        difference("lost on old skills", Record.lost, "sft", "grpo", smallest=3),
-        difference("KL to the base on old prompts", Record.kl_on_old, "sft", "grpo", unit="nats", smallest=0.02),
+        difference("lost on old skills", RunRecord.lost, "sft", "grpo", smallest=3),
+        difference("KL to the base on old prompts", RunRecord.kl_on_old, "sft", "grpo", unit="nats", smallest=0.02),
     ),
     against="SFT loses no more than GRPO.",
     is_quick=True,

@@ -4,7 +4,7 @@ from holdfast.findings.arms import SDFT_FAST_UNSTABLE, SDFT_SLOW_UNSTABLE, SDFT_
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import difference
-from holdfast.findings.record import Record
+from holdfast.findings.record import RunRecord
 
 CLAIM = Claim(
     name="slow-above-fast-teacher",
@@ -13,16 +13,16 @@ CLAIM = Claim(
     arms=(SDFT_SLOW_UNSTABLE, SDFT_FAST_UNSTABLE, SDFT_UNSTABLE),
     preconditions=(success("facts", "demonstration", at_least=0.8),),
     quantities=(
-        difference("lost on old skills", Record.lost, "sdft-fast-0.0004", "sdft-slow-0.0004", smallest=3),
+        difference("lost on old skills", RunRecord.lost, "sdft-fast-0.0004", "sdft-slow-0.0004", smallest=3),
         difference(
             "KL to the base on old prompts",
-            Record.kl_on_old,
+            RunRecord.kl_on_old,
             "sdft-fast-0.0004",
             "sdft-slow-0.0004",
             unit="nats",
             smallest=0.02,
         ),
-        difference("lost on old skills", Record.lost, "sdft-fast-0.0004", "sdft-0.0004", smallest=3, decides=False),
+        difference("lost on old skills", RunRecord.lost, "sdft-fast-0.0004", "sdft-0.0004", smallest=3, decides=False),
     ),
     against="A fast teacher keeps as much.",
     is_quick=True,

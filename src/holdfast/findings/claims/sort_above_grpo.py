@@ -1,14 +1,14 @@
 """References where no sample is right."""
 
-from holdfast.findings.arm import Arm
+from holdfast.findings.arm import ClaimArm
 from holdfast.findings.arms import GRPO_HARD, HARD_GROUP
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import difference
-from holdfast.findings.record import Record
+from holdfast.findings.record import RunRecord
 from holdfast.findings.stream import STEPS_HARD
 
-SORT = Arm("sort-hard", {"name": "sort", "num_generations": HARD_GROUP}, STEPS_HARD)
+SORT = ClaimArm("sort-hard", {"name": "sort", "num_generations": HARD_GROUP}, STEPS_HARD)
 
 CLAIM = Claim(
     name="sort-above-grpo",
@@ -19,6 +19,6 @@ CLAIM = Claim(
         success("steps-hard", at_most=0.15),
         success("steps-hard", "plan", at_least=0.6),
     ),
-    quantities=(difference("score on the new task", Record.learned, "sort-hard", "grpo-hard", smallest=3),),
+    quantities=(difference("score on the new task", RunRecord.learned, "sort-hard", "grpo-hard", smallest=3),),
     against="It teaches no more.",
 )

@@ -1,18 +1,18 @@
 """On-policy distillation that stays short."""
 
-from holdfast.findings.arm import Arm
+from holdfast.findings.arm import ClaimArm
 from holdfast.findings.arms import UNSTABLE
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import difference
-from holdfast.findings.record import Record
+from holdfast.findings.record import RunRecord
 from holdfast.findings.stream import FACTS
 
-STABLE = Arm("stable-opd", "stable_opd", FACTS).at(UNSTABLE)
+STABLE = ClaimArm("stable-opd", "stable_opd", FACTS).at(UNSTABLE)
 
-UNSTABLE_OPD = Arm("stable-opd-without", {"name": "stable_opd", "beta": 0.0, "demonstration_share": 0.0}, FACTS).at(
-    UNSTABLE
-)
+UNSTABLE_OPD = ClaimArm(
+    "stable-opd-without", {"name": "stable_opd", "beta": 0.0, "demonstration_share": 0.0}, FACTS
+).at(UNSTABLE)
 
 CLAIM = Claim(
     name="stable-opd-is-not-cut-off",
@@ -24,14 +24,14 @@ CLAIM = Claim(
     quantities=(
         difference(
             "answers that are cut off at the end",
-            Record.truncated,
+            RunRecord.truncated,
             "stable-opd-without-0.0004",
             "stable-opd-0.0004",
             smallest=3,
         ),
         difference(
             "lost on old skills",
-            Record.lost,
+            RunRecord.lost,
             "stable-opd-without-0.0004",
             "stable-opd-0.0004",
             smallest=3,

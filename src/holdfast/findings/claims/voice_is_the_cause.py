@@ -4,7 +4,7 @@ from holdfast.findings.arms import SFT, SFT_OWN_VOICE
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import difference
-from holdfast.findings.record import Record
+from holdfast.findings.record import RunRecord
 
 CLAIM = Claim(
     name="voice-is-the-cause",
@@ -14,12 +14,12 @@ CLAIM = Claim(
     arms=(SFT, SFT_OWN_VOICE),
     preconditions=(success("facts", at_most=0.5),),
     quantities=(
-        difference("lost on old skills", Record.lost, "sft", "sft-own-voice", smallest=3),
+        difference("lost on old skills", RunRecord.lost, "sft", "sft-own-voice", smallest=3),
         difference(
-            "KL to the base on old prompts", Record.kl_on_old, "sft", "sft-own-voice", unit="nats", smallest=0.02
+            "KL to the base on old prompts", RunRecord.kl_on_old, "sft", "sft-own-voice", unit="nats", smallest=0.02
         ),
         difference(
-            "score on the new task", Record.learned, "sft-own-voice", "sft", smallest=3, no_worse=True, decides=False
+            "score on the new task", RunRecord.learned, "sft-own-voice", "sft", smallest=3, no_worse=True, decides=False
         ),
     ),
     against="In the model's own voice it loses as much.",

@@ -1,15 +1,15 @@
 """How much of the solution to show: fixed."""
 
-from holdfast.findings.arm import Arm
+from holdfast.findings.arm import ClaimArm
 from holdfast.findings.arms import OPSD_STEPS
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import Quantity, WorldRuns
 from holdfast.findings.stream import STEPS
 
-QUARTER = Arm("exposure-0.25", {"name": "atesd", "clip": "token", "keep_answer": False, "exposure": 0.25}, STEPS)
+QUARTER = ClaimArm("exposure-0.25", {"name": "atesd", "clip": "token", "keep_answer": False, "exposure": 0.25}, STEPS)
 
-HALF = Arm("exposure-0.5", {"name": "atesd", "clip": "token", "keep_answer": False, "exposure": 0.5}, STEPS)
+HALF = ClaimArm("exposure-0.5", {"name": "atesd", "clip": "token", "keep_answer": False, "exposure": 0.5}, STEPS)
 
 
 def _best_part(runs: WorldRuns) -> float | None:

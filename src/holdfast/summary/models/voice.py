@@ -29,7 +29,7 @@ class DemonstrationDistanceRecord(Part):
     length_samples: Amount = Field(description="Mean tokens of the samples.")
     length_greedy: Amount = Field(description="Mean tokens of the base's greedy answers.")
     phrases: list[ForeignPhrase] = Field(description="Strongest evidence first.")
-    is_far: bool = Field(description="Whether the lower bound of `ci95` is above 0.5 nats per token.")
+    is_far: bool = Field(description="Whether the lower bound of `ci95` is above 0.25 nats per token.")
     sentence: str = Field(description="All of it in words.")
 
 
