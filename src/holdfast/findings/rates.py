@@ -1,8 +1,8 @@
 """The choice of each arm's learning rate, by one rule, on worlds that no claim uses. Torch-free.
 
-The rule: of the arm's rates, take the one with the highest mean over the tuning worlds of `RunRecord.overall`, the mean of
-the tasks' final score and of the retention suites' final score. It weighs what was learned and what was kept equally,
-as a user would. Among equal rates the lowest is taken.
+The rule: of the arm's rates, take the one with the highest mean over the tuning worlds of `RunRecord.overall`, the mean
+of the tasks' final score and of the retention suites' final score. It weighs what was learned and what was kept
+equally, as a user would. Among equal rates the lowest is taken.
 """
 
 from collections.abc import Mapping, Sequence
