@@ -50,7 +50,7 @@ def mean(evaluation: dict[str, Any], names: tuple[str, ...]) -> float:
 
 
 def test_regularized_sft_keeps_old_skills_that_sft_loses(tmp_path: Path) -> None:
-    """Measured: SFT keeps 0.33, TMKL 0.87, ASFT 0.81, RAD 0.98, and all learn the task."""
+    """All learn the task from demonstrations in a foreign voice."""
     prompts = tmp_path / "prompts.jsonl"
     others = [example for name in KEPT for example in lab_suite(name).test[ITEMS:]]
     prompts.write_text("".join(json.dumps({"id": e.id, "prompt": list(e.messages)}) + "\n" for e in others))
@@ -63,31 +63,31 @@ def test_regularized_sft_keeps_old_skills_that_sft_loses(tmp_path: Path) -> None
     kept: dict[str, list[float]] = {name: [] for name in recipes}
     for seed in SEEDS:
         for name, recipe in recipes.items():
-            _, after = run(tmp_path / f"{name}-{seed}", recipe, ["lab:calculation"], seed, steps=20)
+            before, after = run(tmp_path / f"{name}-{seed}", recipe, ["lab:tools"], seed, steps=30)
             kept[name].append(mean(after, KEPT))
-            assert mean(after, ("calculation",)) > 0.6
+            assert mean(after, ("tools",)) > mean(before, ("tools",)) + 0.1
     print(kept)
     for name in ("tmkl", "asft", "rad"):
-        assert all(own > sfts + 0.2 for own, sfts in zip(kept[name], kept["sft"], strict=True)), kept
+        assert all(own > sfts + 0.05 for own, sfts in zip(kept[name], kept["sft"], strict=True)), kept
 
 
 def test_opr_keeps_more_of_an_earlier_task_than_sft(tmp_path: Path) -> None:
-    """Measured: SFT keeps nothing of it, OPR 0.69 and 1.00."""
-    tasks = ["lab:calculation", "lab:tools"]
+    """The other facts of the second task are about the same things, and some contradict the first."""
+    tasks = ["lab:facts", {"name": "more-facts", "lab": "more-facts", "lab_settings": {"overlap": 1.0}}]
     kept: dict[str, list[float]] = {"sft": [], "opr": []}
     for seed in SEEDS:
         for name, recipe in (("sft", {"name": "sft"}), ("opr", {"name": "opr", "replay_ratio": 0.5})):
-            _, middle, after = run(tmp_path / f"{name}-{seed}", recipe, tasks, seed, steps=16)
-            assert mean(middle, ("calculation",)) > 0.7
-            kept[name].append(mean(after, ("calculation",)))
+            before, middle, after = run(tmp_path / f"{name}-{seed}", recipe, tasks, seed, steps=60)
+            assert mean(middle, ("facts",)) > mean(before, ("facts",)) + 0.1
+            kept[name].append(mean(after, ("facts",)))
     print(kept)
-    assert all(own > sfts + 0.3 for own, sfts in zip(kept["opr"], kept["sft"], strict=True)), kept
+    assert all(own > sfts for own, sfts in zip(kept["opr"], kept["sft"], strict=True)), kept
 
 
 def test_rapos_reward_leads_back_to_the_model_before_the_stage(lab_task_without_rewards: Task) -> None:
     """A model that has drifted gets this reward alone. With a wrong sign it would drift on."""
     task = lab_task_without_rewards
-    train = TrainSettings(prompts_per_step=8, max_prompt_length=160, max_completion_length=32, learning_rate=4e-4)
+    train = TrainSettings(prompts_per_step=8, max_prompt_length=160, max_completion_length=56, learning_rate=4e-4)
     for seed in SEEDS:
         policy = load_policy(ModelSettings(path="lab"))
         # Rewards of this scale still differ at the drift that a few steps of SFT cause.

@@ -56,7 +56,7 @@ class Learns(NamedTuple):
     """A metric that must have been above 0."""
 
 
-GATED = {"num_loss_tokens_to_skip": 0, "teacher_kind": "gated", "refresh_every": 4}
+GATED = {"num_loss_tokens_to_skip": 0, "teacher_kind": "gated", "refresh_every": 4, "refresh_length_margin": 0.5}
 TRUSTED = {"num_loss_tokens_to_skip": 0, "teacher_kind": "trust_region", "trust_region_mix": 0.3}
 LWF = {"beta": 1.0, "distillation_temperature": 2.0, "old_model": "stage_start"}
 VOPD = {"template": DEMONSTRATION_TEMPLATE}
@@ -66,7 +66,7 @@ REVISES = {"num_generations": 4, "srt_part": 2, "revise_right_answers": True}
 CASES = (
     Learns("sft"),
     Learns("sdft", settings={"num_loss_tokens_to_skip": 0}),
-    Learns("sdft", variant="gated", settings=GATED, shows="teacher_refreshes"),
+    Learns("sdft", variant="gated", steps=24, settings=GATED, shows="teacher_refreshes"),
     Learns("sdft", variant="trust region", settings=TRUSTED),
     Learns("sdpo"),
     Learns("grpo", steps=16, rate=2e-4),
@@ -85,7 +85,7 @@ CASES = (
     Learns("replay"),
     Learns("olora", rate=4e-3, lora={"r": 8}),
     Learns("ewc", settings={"num_sequences": 64}),
-    Learns("rft", steps=18),
+    Learns("rft", 0.15, steps=18),
     Learns("correct_only", steps=18, settings={"num_loss_tokens_to_skip": 0}),
     Learns("sc_sdpo", steps=18),
     Learns("rlsd", steps=18),
@@ -102,7 +102,7 @@ CASES = (
     Learns("sd_zero", steps=32, prompts=12, task="tools", settings={**REVISES, "srt_steps": 22}),
     Learns("atesd", steps=30, prompts=16, task="steps", settings={"clip": "token", "hold": 5, "keep_answer": False}),
     Learns("vopd", settings={"num_generations": 4, "template": DEMONSTRATION_TEMPLATE}),
-    Learns("vopd", variant="top-k baseline", settings={**VOPD, **TOP_K}),
+    Learns("vopd", 0.15, variant="top-k baseline", settings={**VOPD, **TOP_K}),
     Learns("vopd", variant="top-k support", settings={**VOPD, "support": "topk_renormalized"}),
     # Most groups fail at first and use their references.
     Learns(

@@ -253,10 +253,10 @@ def test_the_truncated_distribution_becomes_more_probable(tmp_path: Path, decode
     """Sharper or flatter than the base's, on prompts and samples that were not trained on."""
     recipe = {"name": "ssd", "top_p": 1.0, **decoder}
     settings: dict[str, Any] = {
-        "tasks": ["lab:calculation"],
+        "tasks": ["lab:facts"],
         "train": {
-            "steps": 15, "prompts_per_step": 16, "learning_rate": 2e-4, "max_prompt_length": 160,
-            "max_completion_length": 40,
+            "steps": 30, "prompts_per_step": 16, "learning_rate": 2e-4, "max_prompt_length": 160,
+            "max_completion_length": 56,
         },
         "eval": {"max_items": 4, "kl_items": 0, "samples": 0},
     }  # fmt: skip
