@@ -56,7 +56,7 @@ class Learns(NamedTuple):
     """A metric that must have been above 0."""
 
 
-GATED = {"num_loss_tokens_to_skip": 0, "teacher_kind": "gated", "refresh_every": 4, "refresh_length_margin": 0.5}
+GATED = {"num_loss_tokens_to_skip": 0, "teacher_kind": "gated", "refresh_every": 2, "refresh_length_margin": 2.0}
 TRUSTED = {"num_loss_tokens_to_skip": 0, "teacher_kind": "trust_region", "trust_region_mix": 0.3}
 LWF = {"beta": 1.0, "distillation_temperature": 2.0, "old_model": "stage_start"}
 VOPD = {"template": DEMONSTRATION_TEMPLATE}
