@@ -110,7 +110,8 @@ def write_config(folder: Path, name: str, **changes: Any) -> Path:
         }
         | run.get("train", {})
         | changes.pop("train", {}),
-        "eval": {"max_items": 3, "kl_items": 2, "samples": 1, "probe_steps": 2, "probe_items": 2},
+        "eval": {"max_items": 3, "kl_items": 2, "samples": 1, "probe_steps": 2, "probe_items": 2}
+        | {"demonstration_items": 0},
     }
     data |= changes
     path = folder / "config.yaml"

@@ -276,7 +276,8 @@ def _limit_file_sizes(rank: int) -> None:
 
 @pytest.mark.parametrize("size", [1, 2])
 def test_a_full_disk_is_one_line(tmp_path: Path, size: int) -> None:
-    config, run = write_config(tmp_path, "grpo"), tmp_path / "run"
+    measured = {"max_items": 3, "kl_items": 2, "probe_steps": 2, "probe_items": 2, "probe_gap": 0}
+    config, run = write_config(tmp_path, "grpo", eval=measured), tmp_path / "run"
     command = start("run", config, "-o", run, size=size, before=_limit_file_sizes)
     assert set(command.join()) == {2}
     (output,) = [line for line in command.output().splitlines() if "holdfast: " in line or "Traceback" in line]

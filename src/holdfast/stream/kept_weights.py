@@ -36,7 +36,7 @@ class KeptWeights:
             self.folder.mkdir(exist_ok=True)
             save_file({name: _local(weight).contiguous() for name, weight in self._weights().items()}, temporary)
             temporary.replace(final)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             fix = "free some disk space, or set eval.probe_gap: 0"
             raise RunError(f"weights cannot be written: {error}", where=str(final), fix=fix) from error
 
