@@ -322,11 +322,17 @@ def _run_all(threads: list[threading.Thread]) -> None:
 
 
 @pytest.mark.slow
-def test_at_the_gate(command: Commands, folder: Path, tiny_model: Path) -> None:
-    passed = command("gate", tiny_model, tiny_model, "--suites", folder / "quiz.yaml", "--items", "6")
+def test_at_the_gate(command: Commands, folder: Path, tiny_model: Path, policy: Policy) -> None:
+    rows = [json.loads(line) for line in (folder / "quiz.jsonl").read_text().splitlines()]
+    for row in rows:  # the right answers are those that the model prefers, so that it has something to lose
+        choices = [_log_likelihood(policy, row["question"], f" {choice}") for choice in row["choices"]]
+        row["answer"] = int(np.argmax(choices))
+    (folder / "known.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "known.yaml").write_text(CHOICE.format(name="known").replace("quiz.jsonl", "known.jsonl"))
+    passed = command("gate", tiny_model, tiny_model, "--suites", folder / "known.yaml", "--items", "6")
     assert passed.code == 0, passed.err
     assert "evaluating" in passed.err
-    (row,) = [line for line in passed.out.splitlines() if line.startswith("quiz")][:1]
+    (row,) = [line for line in passed.out.splitlines() if line.startswith("known")][:1]
     assert row.split()[1] == "6"
     refused = command("gate", "lab", "lab", "--suites", "sdft")
     assert refused.code == 2
