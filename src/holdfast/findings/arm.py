@@ -13,6 +13,12 @@ from holdfast.findings.stream import SHARED, Stream
 RATES = (1e-4, 2e-4, 4e-4)
 """The learning rates that every arm is tried with on the tuning worlds."""
 
+TUNING_WORLDS = (1000, 1001)
+"""Where the rates are chosen. No claim uses these worlds."""
+
+SCORES_ALONE: Mapping[str, Any] = {"eval.probe_steps": 0, "eval.kl_items": 0}
+"""The settings of tuning runs: the choice of a rate needs the final scores and nothing else."""
+
 Extra = Callable[[Path], Mapping[str, Any]]
 """Further numbers that a claim needs from a finished run's directory, which is not kept. A module-level function,
 because it is sent to other processes."""
@@ -49,12 +55,8 @@ class ClaimArm:
         """The same arm at a fixed learning rate, with the rate in its label."""
         return replace(self, label=f"{self.label}-{rate:g}", rate=rate)
 
-    def config(self, world: int, rate: float, *, full: bool) -> RunConfig:
-        """The configuration of its run in a world.
-
-        Raises:
-            ConfigError: the settings are not a valid configuration.
-        """
+    def settings_of_run(self, world: int, rate: float, *, full: bool) -> dict[str, Any]:
+        """The settings of its run in a world, without defaults."""
         stream = self.stream
         data: dict[str, Any] = {
             "name": "findings",
@@ -65,4 +67,14 @@ class ClaimArm:
             "seed": world,
         }
         changes = {**stream.settings, **({} if full else stream.quick), **self.settings, "train.learning_rate": rate}
-        return parse_config(apply_overrides(data, changes), RunConfig, where=f"arm {self.label!r}")
+        if world in TUNING_WORLDS:
+            changes |= SCORES_ALONE
+        return apply_overrides(data, changes)
+
+    def config(self, world: int, rate: float, *, full: bool) -> RunConfig:
+        """The configuration of its run in a world.
+
+        Raises:
+            ConfigError: the settings are not a valid configuration.
+        """
+        return parse_config(self.settings_of_run(world, rate, full=full), RunConfig, where=f"arm {self.label!r}")

@@ -1,6 +1,7 @@
 """The record of a finished run: its summary's numbers, and the style of sampled answers. Needs torch."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from holdfast.config.load import load_kept_config
@@ -8,10 +9,10 @@ from holdfast.config.settings import ModelSettings, RunConfig
 from holdfast.data.example import Example
 from holdfast.data.seeds import derive_seed
 from holdfast.data.task import Task
-from holdfast.findings.arm import ClaimArm
+from holdfast.findings.arm import TUNING_WORLDS, ClaimArm
 from holdfast.findings.record import VERSION
 from holdfast.lab.style import forms_by_beginning, style_of
-from holdfast.lab.tasks import lab_suite
+from holdfast.lab.tasks import lab_suite, lab_task
 from holdfast.lab.world import HEADED_TASKS
 from holdfast.measure.scores import mean
 from holdfast.model.load import load_policy
@@ -42,6 +43,8 @@ FIELDS: Mapping[str, Sequence[str]] = {
 def record_of(arm: ClaimArm, world: int, rate: float, directory: RunDirectory, commit: str | None) -> dict[str, Any]:
     """Everything that is kept of a finished run.
 
+    Tuning runs have no style.
+
     Args:
         rate: the learning rate that it was run with.
         commit: of the code that completed it.
@@ -52,7 +55,9 @@ def record_of(arm: ClaimArm, world: int, rate: float, directory: RunDirectory, c
     stages = []
     for stage, evaluation in enumerate(summary["evaluations"]):
         sets = {name: _numbers(values) for name, values in evaluation["scores"].items()}
-        entry: dict[str, Any] = {"sets": sets, "style": styles(_model(directory, stage), tasks, max(stage, 1), world)}
+        entry: dict[str, Any] = {"sets": sets}
+        if world not in TUNING_WORLDS:
+            entry["style"] = _style_after(directory, stage, tasks, world)
         drift = [each["overall"]["relative_norm"] for each in summary["drift"] if each["stage"] == stage]
         stages.append(entry | ({"drift": _short(drift[0])} if drift else {}))
     metrics = list(directory.records("metrics.jsonl"))
@@ -78,14 +83,21 @@ def record_of(arm: ClaimArm, world: int, rate: float, directory: RunDirectory, c
     }
 
 
-def _model(directory: RunDirectory, stage: int) -> Policy:
-    return load_policy(ModelSettings(path=str(directory.model(stage))) if stage else ModelSettings())
+def _style_after(directory: RunDirectory, stage: int, tasks: Sequence[Task], world: int) -> Mapping[str, Any]:
+    if stage == 0:
+        return _style_of_base(tasks[0].name, world)
+    return styles(load_policy(ModelSettings(path=str(directory.model(stage)))), tasks[stage - 1], world)
 
 
-def styles(policy: Policy, tasks: Sequence[Task], stage: int, world: int) -> dict[str, Any]:
-    """The style and success of answers sampled at temperature 1: on test prompts of a stage's task (`new`), and under
-    headers that no task uses (`old`). Empty for tasks without a voice."""
-    task = tasks[stage - 1]
+@cache
+def _style_of_base(task: str, world: int) -> Mapping[str, Any]:
+    """All runs of a world that begin with the same task share it: what an arm changes is never in its test prompts."""
+    return styles(load_policy(ModelSettings()), lab_task(task, world), world)
+
+
+def styles(policy: Policy, task: Task, world: int) -> dict[str, Any]:
+    """The style and success of answers sampled at temperature 1: on test prompts of a task (`new`), and under headers
+    that no task uses (`old`). Empty for tasks without a voice."""
     if task.name not in HEADED_TASKS:
         return {}
     suite = lab_suite("instruction-format", world)

@@ -7,11 +7,10 @@ from pathlib import PurePath
 from typing import Any
 
 from holdfast import __version__
-from holdfast.findings.arm import RATES, ClaimArm
+from holdfast.findings.arm import RATES, TUNING_WORLDS, ClaimArm
 from holdfast.findings.claim import VERDICTS, Finding
 from holdfast.findings.power import detectable
 from holdfast.findings.quantity import MeasuredQuantity
-from holdfast.findings.rates import TUNING_WORLDS
 
 HEADER = ("claim", "verdict", "quantity (above 0 supports the claim)", "mean", "95% CI", "outcome")
 

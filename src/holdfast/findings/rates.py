@@ -11,9 +11,6 @@ from holdfast.findings.arm import ClaimArm
 from holdfast.findings.record import RunRecord
 from holdfast.measure.scores import mean
 
-TUNING_WORLDS = (1000, 1001)
-"""No claim uses them."""
-
 
 def choose(arm: ClaimArm, by_rate: Mapping[float, Sequence[RunRecord]]) -> float:
     """The rate of an arm.

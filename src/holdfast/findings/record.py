@@ -14,7 +14,8 @@ from holdfast.measure.scores import mean
 POINTS = 100.0
 
 VERSION = 1
-"""Version of the form of records."""
+"""Version of the form of records, and of everything that is not in a run's own settings: defaults, the lab's base and
+its tasks. Records of another version are not read."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,9 @@ class RunRecord:
         )
 
     def overall(self) -> float | None:
-        """The mean of the tasks' mean final score and of the suites' mean final score, in points."""
-        sides = self.final(), self.kept()
+        """The mean of the tasks' mean final score and of the suites' mean final score, in points. Of a stream without
+        suites, the tasks' alone."""
+        sides = [self.final(), *([self.kept()] if self.suites else [])]
         return None if None in sides else mean(side for side in sides if side is not None)
 
     def kl_on_old(self, stage: int = -1) -> float | None:

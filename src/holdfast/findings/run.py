@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from holdfast.findings.arm import TUNING_WORLDS
 from holdfast.findings.claim import Claim, Finding
-from holdfast.findings.rates import TUNING_WORLDS
 from holdfast.findings.records import RecordStore
 from holdfast.findings.scheduler import (
     BaseWorld,

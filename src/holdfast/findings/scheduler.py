@@ -5,6 +5,7 @@ runs at the chosen rates; then nothing is left but reading.
 """
 
 import hashlib
+import json
 import multiprocessing
 import os
 import shutil
@@ -16,13 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from holdfast.config.load import dump_config
 from holdfast.config.settings import RunConfig
 from holdfast.errors import HoldfastError, RunError
-from holdfast.findings.arm import ClaimArm
+from holdfast.findings.arm import TUNING_WORLDS, ClaimArm
 from holdfast.findings.claim import Claim, Finding
 from holdfast.findings.provenance import commit
-from holdfast.findings.rates import TUNING_WORLDS, choose
+from holdfast.findings.rates import choose
 from holdfast.findings.records import RecordStore
 from holdfast.store.files import read_json, write_json
 from holdfast.store.run_directory import RunDirectory
@@ -61,8 +61,13 @@ class ArmRun:
 
     @property
     def name(self) -> str:
-        """Label, world and a hash of the settings, so that a run with other settings is not taken for this one."""
-        digest = hashlib.sha256(dump_config(self.config).encode()).hexdigest()[:10]
+        """Label, world and a hash of the settings, so that a run with other settings is not taken for this one.
+
+        Defaults are not in the hash: a new setting with its default leaves all finished runs valid. A default that
+        changes what runs do raises `holdfast.findings.record.VERSION`.
+        """
+        settings = self.arm.settings_of_run(self.world, self.rate, full=self.full)
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]
         return f"{self.arm.label.replace('/', '-')}-w{self.world}-{digest}"
 
     def carry_out(self, folder: Path, by: str | None) -> Mapping[str, Any]:

@@ -42,10 +42,11 @@ SHARED: Mapping[str, Any] = {
     },
     "eval": {
         "max_items": 96,
-        "kl_items": 64,
+        "kl_items": 32,
         "response_items": 0,
         "drift_weights": 1,
         "probe_steps": 20,
+        "probe_gap": 0.0,
         "probe_items": 48,
         "samples": 0,
     },
@@ -53,14 +54,6 @@ SHARED: Mapping[str, Any] = {
 """What all streams share. The learning rate is chosen for each arm; see `holdfast.findings.rates`."""
 
 FACTS = Stream("facts", "one task: 32 new facts", ["facts"])
-
-COUNTED = Stream(
-    "counted",
-    "the same task with a probe at every fifth step and no suites, to count the steps that a score takes",
-    ["facts"],
-    (),
-    {"eval.probe_steps": 5, "eval.kl_items": 0},
-)
 
 TOOLS = Stream("tools", "one task: the tools of 40 new verbs", ["tools"])
 

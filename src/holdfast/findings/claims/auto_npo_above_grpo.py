@@ -8,7 +8,10 @@ from holdfast.findings.quantity import difference
 from holdfast.findings.record import RunRecord
 from holdfast.findings.stream import STEPS_HARD
 
-AUTO_NPO = ClaimArm("auto-npo-hard", {"name": "auto_npo", "num_generations": HARD_GROUP}, STEPS_HARD)
+# The entropy of the lab's samples does not fall within a stage, so a stall of the reward alone is the trigger.
+AUTO_NPO = ClaimArm(
+    "auto-npo-hard", {"name": "auto_npo", "num_generations": HARD_GROUP, "entropy_share": None}, STEPS_HARD
+)
 
 CLAIM = Claim(
     name="auto-npo-above-grpo",
