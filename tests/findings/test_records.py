@@ -1,4 +1,4 @@
-"""`holdfast.findings.records`, `holdfast.findings.record` and `holdfast.findings.rates`."""
+"""`holdfast.findings.records`, `holdfast.findings.record`, `holdfast.findings.rates`, `holdfast.findings.curves`."""
 
 from pathlib import Path
 
@@ -6,7 +6,9 @@ import pytest
 
 from holdfast.errors import RunError
 from holdfast.findings.arm import ClaimArm
+from holdfast.findings.curves import curve_figures, curve_rows, curves
 from holdfast.findings.power import detectable
+from holdfast.findings.quantity import at_equal_tokens
 from holdfast.findings.rates import choose
 from holdfast.findings.record import RunRecord
 from holdfast.findings.records import RecordStore, read_kept
@@ -94,3 +96,41 @@ def test_the_detectable_effect_shrinks_with_the_spread_and_the_worlds() -> None:
     assert few is not None
     assert many is not None
     assert many < few / 2
+    assert detectable([0.0, 2.0] * 2, 4) == few
+    assert detectable([0.0, 2.0] * 2, 2) > few
+
+
+def test_curves_are_means_over_worlds() -> None:
+    def run(lift: float) -> RunRecord:
+        points = [{"step": 0, "tokens": 0, "task": 0.2, "suites": 1.0}]
+        points += [{"step": 20, "tokens": 9, "task": 0.4 + lift, "suites": 0.9 - lift}]
+        return record([0.2, 0.4], [1.0, 0.9], curve=points)
+
+    found = curves({"sft": [run(0.0), run(0.2)]})
+    assert found["sft"][1].task == pytest.approx(50)
+    assert found["sft"][1].suites == pytest.approx(80)
+    assert found["sft"][1].task_sd == pytest.approx(14.142, abs=0.001)
+    assert curve_rows(found, {"sft": 1e-4})[1] == ("", "", "20", "50.0", "14.1", "80.0", "14.1")
+    learning, forgetting = curve_figures(found, {"sft": 1e-4})
+    assert learning.spec["data"][0]["y"] == pytest.approx([20, 50])
+    assert forgetting.spec["data"][0]["y"] == pytest.approx([100, 80])
+
+
+def test_equal_tokens_are_those_of_the_arm_that_needs_fewer() -> None:
+    def run(tokens: int, task: float) -> RunRecord:
+        points = [
+            {"step": 0, "tokens": 0, "task": 0.0, "suites": 1.0},
+            {"step": 20, "tokens": tokens, "task": task, "suites": 1.0},
+        ]
+        spent = {"generated_tokens": 0, "trained_tokens": tokens}
+        return record([0.0, task], [1.0, 1.0], curve=points, spent=spent)
+
+    quantity = at_equal_tokens("slow", "fast", "task")
+    assert not quantity.decides
+    assert quantity.measure({"slow": run(400, 0.8), "fast": run(100, 0.5)}) == pytest.approx(20 - 50)
+    assert (
+        quantity.measure(
+            {"slow": record([0.0, 0.8], [1.0, 1.0], curve=[], spent=run(1, 0).data["spent"]), "fast": run(100, 0.5)}
+        )
+        is None
+    )

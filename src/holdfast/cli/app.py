@@ -17,6 +17,7 @@ from holdfast.cli.blend import blend
 from holdfast.cli.check import check
 from holdfast.cli.drift import drift
 from holdfast.cli.findings import findings
+from holdfast.cli.front import front
 from holdfast.cli.gate import gate
 from holdfast.cli.lab import lab
 from holdfast.cli.methods import methods
@@ -64,6 +65,8 @@ app.command("check")(check)
 app.command("drift")(drift)
 
 app.command("findings")(findings)
+
+app.command("front")(front)
 
 app.command("gate")(gate)
 

@@ -45,17 +45,25 @@ def findings(
             help="Also write a Markdown page, with a page per claim in the folder FILE without its suffix.",
         ),
     ] = None,
+    figures: Annotated[
+        bool,
+        typer.Option("--figures", help="Also write the figures beside the page. Needs the extra `figures`."),
+    ] = False,
     listed: Annotated[bool, typer.Option("--list", help="Only list the claims.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Test claims of papers on the lab, and show which hold, with 95% CIs over worlds."""
     from holdfast.cli.tables import table
+    from holdfast.findings.curves import curve_figures
     from holdfast.findings.page import HEADER, as_json, as_pages, table_rows
     from holdfast.findings.provenance import provenance
     from holdfast.findings.records import RecordStore
     from holdfast.findings.run import FULL_WORLDS, QUICK_WORLDS, decide
+    from holdfast.reporting.save_figures import save_figures
     from holdfast.store.files import write_json, write_text
 
+    if figures and page is None:
+        raise ConfigError("--figures writes beside the page, and there is none", fix="add --page FILE")
     chosen = _chosen(names, quick=quick)
     if listed:
         print(table(("claim", "source", "statement"), [(c.name, c.source, c.statement) for c in chosen]))
@@ -87,7 +95,9 @@ def findings(
     if json_file is not None:
         write_json(json_file, as_json(found.findings, made))
     if page is not None:
-        for path, text in as_pages(found.findings, made, page).items():
+        drawn = save_figures(curve_figures(found.curves, found.rates), page.parent) if figures and found.curves else []
+        links = [path.name for path in drawn]
+        for path, text in as_pages(found.findings, made, page, curves=found.curves, figures=links).items():
             write_text(Path(path), text)
 
 

@@ -48,6 +48,10 @@ RFT = ClaimArm("rft", "rft", FACTS)
 
 SDFT = ClaimArm("sdft", sdft(), FACTS)
 
+BETA_OPSD = ClaimArm("beta-opsd", {"name": "beta_opsd", "beta": 2.0}, FACTS)
+
+REWRITTEN = ClaimArm("rewrite-sft", "rewrite_sft", FACTS)
+
 SDPO = ClaimArm("sdpo", sdpo(), FACTS)
 
 GRPO = ClaimArm("grpo", "grpo", FACTS)

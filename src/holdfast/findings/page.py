@@ -1,6 +1,5 @@
 """Findings as a table for the terminal, as data, and as Markdown pages. Torch-free."""
 
-import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
@@ -9,7 +8,10 @@ from typing import Any
 from holdfast import __version__
 from holdfast.findings.arm import RATES, TUNING_WORLDS, ClaimArm
 from holdfast.findings.claim import VERDICTS, Finding
-from holdfast.findings.power import detectable
+from holdfast.findings.curves import COLUMNS as CURVE_COLUMNS
+from holdfast.findings.curves import CurvePoint, curve_rows
+from holdfast.findings.markdown import markdown_table, text_of, wrapped
+from holdfast.findings.power import detectable, spread
 from holdfast.findings.quantity import MeasuredQuantity
 
 HEADER = ("claim", "verdict", "quantity (above 0 supports the claim)", "mean", "95% CI", "outcome")
@@ -89,17 +91,44 @@ HOW_TO_READ = f"""\
 COLUMNS = ("quantity (above 0 supports the claim)", "mean", "95% CI", "outcome", "smallest of interest", "detectable")
 
 
-def as_pages(findings: Sequence[Finding], made: Mapping[str, Any], path: PurePath) -> dict[PurePath, str]:
-    """The Markdown pages: an overview at `path`, and one page per claim in the folder of that name."""
+def as_pages(
+    findings: Sequence[Finding],
+    made: Mapping[str, Any],
+    path: PurePath,
+    *,
+    curves: Mapping[str, Sequence[CurvePoint]] | None = None,
+    figures: Sequence[str] = (),
+) -> dict[PurePath, str]:
+    """The Markdown pages: an overview at `path`, and one page per claim in the folder of that name.
+
+    Args:
+        curves: learning and forgetting by step, for a section of their own.
+        figures: links to their figures.
+    """
     folder = path.with_suffix("")
     lines = ["# Findings", "", *INTRODUCTION, "", *_origin(made), "", f"Of {len(findings)} claims, {tally(findings)}."]
     lines += ["", *HOW_TO_READ, "", "## Results", ""]
     lines += ["Each claim links to its details: preconditions, values by world, and arms.", ""]
-    lines += _markdown_table(("claim", "verdict", *COLUMNS[:4]), _rows(findings, folder.name))
-    pages = {path: _text(lines)}
+    lines += markdown_table(("claim", "verdict", *COLUMNS[:4]), _rows(findings, folder.name))
+    if power := power_rows(findings):
+        lines += ["", "## Power", ""]
+        lines += wrapped(
+            "What the claims of the papers behind holdfast could show: the effect that a test at the 5% level finds in "
+            "80% of cases, with the spread that was seen. The quick form has four worlds, the full form ten."
+        )
+        lines += ["", *markdown_table(POWER_COLUMNS, power)]
+    if curves:
+        lines += ["", "## Learning and forgetting by step", ""]
+        lines += wrapped(
+            "Eight recipes on new facts, in the same worlds. Scores are in points, over 48 items of each set; the last "
+            "step has 96."
+        )
+        lines += [line for link in figures for line in ("", f"![Scores by step]({link})")]
+        lines += ["", *markdown_table(CURVE_COLUMNS, curve_rows(curves, made["rates"]))]
+    pages = {path: text_of(lines)}
     for finding in findings:
         see = f"See [how to read this](../{path.name}#how-to-read-this)."
-        pages[folder / f"{finding.claim.name}.md"] = _text([*_head(finding), see, "", *_details(finding, made)])
+        pages[folder / f"{finding.claim.name}.md"] = text_of([*_head(finding), see, "", *_details(finding, made)])
     return pages
 
 
@@ -112,9 +141,9 @@ def tally(findings: Sequence[Finding]) -> str:
 def _head(finding: Finding) -> list[str]:
     """The head of a claim's page: what it says, the verdict, and what would count against it."""
     claim = finding.claim
-    lines = [f"# {claim.name}", "", *_wrapped(f"{claim.statement} Source: {claim.source}."), ""]
-    lines += [f"Verdict: **{finding.verdict}**.", "", *_wrapped(f"What would count against it: {claim.against}"), ""]
-    return [*lines, *_wrapped(claim.note), ""] if claim.note else lines
+    lines = [f"# {claim.name}", "", *wrapped(f"{claim.statement} Source: {claim.source}."), ""]
+    lines += [f"Verdict: **{finding.verdict}**.", "", *wrapped(f"What would count against it: {claim.against}"), ""]
+    return [*lines, *wrapped(claim.note), ""] if claim.note else lines
 
 
 def _origin(made: Mapping[str, Any]) -> list[str]:
@@ -125,7 +154,7 @@ def _origin(made: Mapping[str, Any]) -> list[str]:
         str(made["command"]),
         "```",
         "",
-        *_wrapped(
+        *wrapped(
             f"Worlds {', '.join(map(str, made['worlds']))}; version {__version__}; {made['date']}; "
             f"{made['runs']} measurements by commit {', '.join(made['commits'])} took {made['hours']:.1f} hours of one "
             "core."
@@ -140,12 +169,12 @@ def _details(finding: Finding, made: Mapping[str, Any]) -> list[str]:
         lines += ["## Preconditions", ""]
         lines += [f"- {'met' if each.is_met else '**fails**'}: {each.text()}" for each in finding.preconditions]
         lines += [""]
-    lines += ["## Quantities", "", *_markdown_table(COLUMNS, [_row(each) for each in finding.measured]), ""]
+    lines += ["## Quantities", "", *markdown_table(COLUMNS, [_row(each) for each in finding.measured]), ""]
     lines += ["By world:", ""]
     lines += [f"- {_name(each)}: {_values(each)}" for each in finding.measured]
     if finding.claim.arms:
         rows = [_arm(arm, made["rates"]) for arm in finding.claim.arms]
-        lines += ["", "## Arms", "", *_markdown_table(("arm", "stream", "recipe", "learning rate"), rows)]
+        lines += ["", "## Arms", "", *markdown_table(("arm", "stream", "recipe", "learning rate"), rows)]
     return [*lines, ""]
 
 
@@ -184,27 +213,19 @@ def _values(measured: MeasuredQuantity) -> str:
     return ", ".join("–" if value is None else signed(value) for value in measured.values)
 
 
-def _wrapped(text: str) -> list[str]:
-    """A paragraph in lines of at most 120 characters. Words and links stay whole."""
-    return textwrap.wrap(text, 120, break_long_words=False, break_on_hyphens=False)
-
-
-def _text(lines: Sequence[str]) -> str:
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    return ["| " + " | ".join(line) + " |" for line in lines]
+POWER_COLUMNS = ("claim", "quantity", "sd over worlds", "detectable in 4 worlds", "in 10", "smallest of interest")
 
 
 def power_rows(findings: Sequence[Finding]) -> list[tuple[str, ...]]:
-    """For each deciding quantity: claim, quantity, detectable effect, smallest effect of interest."""
+    """For each deciding quantity of the quick form's claims: the spread over worlds, and the effects that four and ten
+    worlds show in 80% of cases."""
     rows: list[tuple[str, ...]] = []
     for finding in findings:
         for each in finding.measured:
-            able = detectable(each.values)
-            if each.quantity.decides:
-                shown = "–" if able is None else f"{able:.2g}"
-                rows.append((finding.claim.name, each.quantity.name, shown, f"{each.quantity.smallest:g}"))
+            if not (each.quantity.decides and finding.claim.is_quick):
+                continue
+            known = [spread(each.values), *(detectable(each.values, worlds) for worlds in (4, 10))]
+            shown = ["–" if value is None else f"{value:.2g}" for value in known]
+            smallest = f"{each.quantity.smallest:g} {each.quantity.unit}".strip()
+            rows.append((finding.claim.name, each.quantity.name, *shown, smallest))
     return rows

@@ -130,6 +130,25 @@ def difference(
     return Quantity(f"{name}, {more} − {less}", unit, measure, smallest, no_worse, decides)
 
 
+def at_equal_tokens(more: str, less: str, field: Literal["task", "suites"]) -> Quantity:
+    """The difference of two arms at the same number of tokens: all those of the arm that needs fewer. It is shown
+    beside and decides nothing, because the curve of the other arm is read between probes.
+
+    Args:
+        more, less: labels of arms whose runs have probes.
+        field: the new task's score, or the old skills' score.
+    """
+    name = {"task": "score on the new task", "suites": "score on old skills"}[field]
+
+    def measure(runs: WorldRuns) -> float | None:
+        a, b = runs[more], runs[less]
+        tokens = min(a.tokens, b.tokens)
+        left, right = a.at_tokens(tokens, field), b.at_tokens(tokens, field)
+        return None if left is None or right is None else left - right
+
+    return Quantity(f"{name} at equal tokens, {more} − {less}", "points", measure, 3, decides=False)
+
+
 def single(
     name: str,
     number: Callable[[RunRecord], float | None],

@@ -1,13 +1,15 @@
 """From claims to findings: tune, run, read. Torch-free."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from holdfast.findings.arm import TUNING_WORLDS
 from holdfast.findings.claim import Claim, Finding
+from holdfast.findings.curves import CURVE_ARMS, CurvePoint, curves
 from holdfast.findings.records import RecordStore
 from holdfast.findings.scheduler import (
+    ArmRun,
     BaseWorld,
     Measurement,
     arms_of,
@@ -30,11 +32,13 @@ class Findings:
     Attributes:
         rates: the chosen learning rate of each arm, by label.
         runs: names of all measurements that they rest on.
+        curves: learning and forgetting by step, by label of the arm; empty if not all of their arms were run.
     """
 
     findings: Sequence[Finding]
     rates: dict[str, float]
     runs: Sequence[str]
+    curves: Mapping[str, Sequence[CurvePoint]]
 
 
 def decide(
@@ -76,4 +80,10 @@ def decide(
     if not carry_out(runs, records, folder, workers=workers, watch=watch, minutes=minutes):
         return None
     names = [each.name for each in (*first, *runs)]
-    return Findings(find(claims, worlds, records, full=full), rates, names)
+    by_arm = {
+        arm.label: [records.run(ArmRun(arm, world, rates[arm.label], full).name) for world in worlds]
+        for arm in CURVE_ARMS
+        if arm.label in rates
+    }
+    drawn = curves(by_arm) if len(by_arm) == len(CURVE_ARMS) else {}
+    return Findings(find(claims, worlds, records, full=full), rates, names, drawn)

@@ -1,25 +1,21 @@
 """A target between base and teacher."""
 
 from holdfast.findings.arm import ClaimArm
+from holdfast.findings.arms import BETA_OPSD
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import difference
 from holdfast.findings.record import RunRecord
 from holdfast.findings.stream import FACTS
 
-
-def _beta(label: str, beta: float) -> ClaimArm:
-    return ClaimArm(label, {"name": "beta_opsd", "beta": beta}, FACTS)
-
-
-HALF_WAY, WHOLE = _beta("beta-opsd", 2.0), _beta("beta-opsd-at-1", 1.0)
+WHOLE = ClaimArm("beta-opsd-at-1", {"name": "beta_opsd", "beta": 1.0}, FACTS)
 
 CLAIM = Claim(
     name="beta-opsd-keeps-more",
     statement="A target between the base and the teacher ends with higher scores on the new task and old skills "
     "together than the teacher as the target.",
     source="beta-OPSD, arXiv 2607.28582",
-    arms=(HALF_WAY, WHOLE),
+    arms=(BETA_OPSD, WHOLE),
     preconditions=(success("facts", "demonstration", at_least=0.8),),
     quantities=(
         difference(

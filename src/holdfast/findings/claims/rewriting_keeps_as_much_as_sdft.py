@@ -1,14 +1,10 @@
 """Rewriting demonstrations against distilling from them."""
 
-from holdfast.findings.arm import ClaimArm
-from holdfast.findings.arms import SDFT, SFT
+from holdfast.findings.arms import REWRITTEN, SDFT, SFT
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import difference
 from holdfast.findings.record import RunRecord
-from holdfast.findings.stream import FACTS
-
-REWRITTEN = ClaimArm("rewrite-sft", "rewrite_sft", FACTS)
 
 CLAIM = Claim(
     name="rewriting-keeps-as-much-as-sdft",

@@ -4,7 +4,7 @@ from holdfast.findings.arm import ClaimArm
 from holdfast.findings.arms import RFT_TOOLS
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
-from holdfast.findings.quantity import difference
+from holdfast.findings.quantity import at_equal_tokens, difference
 from holdfast.findings.record import RunRecord
 from holdfast.findings.stream import TOOLS
 
@@ -17,6 +17,9 @@ CLAIM = Claim(
     source="SD-Zero, arXiv 2604.12002",
     arms=(SD_ZERO, RFT_TOOLS),
     preconditions=(success("tools", at_least=0.1, at_most=0.5),),
-    quantities=(difference("score on the new task", RunRecord.learned, "sd-zero", "rft@tools", smallest=3),),
+    quantities=(
+        difference("score on the new task", RunRecord.learned, "sd-zero", "rft@tools", smallest=3),
+        at_equal_tokens("sd-zero", "rft@tools", "task"),
+    ),
     against="It teaches no more.",
 )

@@ -4,7 +4,7 @@ from holdfast.findings.arm import ClaimArm
 from holdfast.findings.arms import GRPO_TOOLS
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
-from holdfast.findings.quantity import difference
+from holdfast.findings.quantity import at_equal_tokens, difference
 from holdfast.findings.record import RunRecord
 from holdfast.findings.stream import TOOLS
 
@@ -16,6 +16,9 @@ CLAIM = Claim(
     source="SDPG, arXiv 2606.04036",
     arms=(SDPG, GRPO_TOOLS),
     preconditions=(success("tools", "demonstration", at_least=0.8),),
-    quantities=(difference("score on the new task", RunRecord.learned, "sdpg", "grpo@tools", smallest=3),),
+    quantities=(
+        difference("score on the new task", RunRecord.learned, "sdpg", "grpo@tools", smallest=3),
+        at_equal_tokens("sdpg", "grpo@tools", "task"),
+    ),
     against="It teaches no more.",
 )

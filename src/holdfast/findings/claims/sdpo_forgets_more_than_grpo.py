@@ -3,7 +3,7 @@
 from holdfast.findings.arms import GRPO_TOOLS, SDPO_TOOLS
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
-from holdfast.findings.quantity import difference
+from holdfast.findings.quantity import at_equal_tokens, difference
 from holdfast.findings.record import RunRecord
 
 CLAIM = Claim(
@@ -35,6 +35,7 @@ CLAIM = Claim(
             smallest=0.2,
             decides=False,
         ),
+        at_equal_tokens("grpo@tools", "sdpo@tools", "suites"),
     ),
     against="GRPO loses as much.",
     note="The verifier judges content alone, so GRPO's form may drift by chance. It is counted as a loss.",

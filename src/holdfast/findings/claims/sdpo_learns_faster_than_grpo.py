@@ -3,7 +3,7 @@
 from holdfast.findings.arms import GRPO_TOOLS, SDPO_TOOLS
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
-from holdfast.findings.quantity import difference
+from holdfast.findings.quantity import at_equal_tokens, difference
 from holdfast.findings.record import RunRecord
 
 CLAIM = Claim(
@@ -16,7 +16,10 @@ CLAIM = Claim(
         success("tools", at_least=0.1, at_most=0.5),
         success("tools", "a sample that succeeded", at_least=0.8),
     ),
-    quantities=(difference("score on the new task", RunRecord.learned, "sdpo@tools", "grpo@tools", smallest=3),),
+    quantities=(
+        difference("score on the new task", RunRecord.learned, "sdpo@tools", "grpo@tools", smallest=3),
+        at_equal_tokens("sdpo@tools", "grpo@tools", "task"),
+    ),
     against="GRPO's score is as high after the same steps.",
     is_quick=True,
 )

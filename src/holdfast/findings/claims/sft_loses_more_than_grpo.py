@@ -3,7 +3,7 @@
 from holdfast.findings.arms import GRPO, SFT
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
-from holdfast.findings.quantity import difference
+from holdfast.findings.quantity import at_equal_tokens, difference
 from holdfast.findings.record import RunRecord
 
 CLAIM = Claim(
@@ -15,6 +15,7 @@ CLAIM = Claim(
     quantities=(
         difference("lost on old skills", RunRecord.lost, "sft", "grpo", smallest=3),
         difference("KL to the base on old prompts", RunRecord.kl_on_old, "sft", "grpo", unit="nats", smallest=0.02),
+        at_equal_tokens("grpo", "sft", "suites"),
     ),
     against="SFT loses no more than GRPO.",
     is_quick=True,

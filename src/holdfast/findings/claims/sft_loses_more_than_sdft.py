@@ -3,7 +3,7 @@
 from holdfast.findings.arms import SDFT, SFT
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
-from holdfast.findings.quantity import difference
+from holdfast.findings.quantity import at_equal_tokens, difference
 from holdfast.findings.record import RunRecord
 
 CLAIM = Claim(
@@ -17,6 +17,7 @@ CLAIM = Claim(
         difference("lost on old skills", RunRecord.lost, "sft", "sdft", smallest=3),
         difference("KL to the base on old prompts", RunRecord.kl_on_old, "sft", "sdft", unit="nats", smallest=0.02),
         difference("score on the new task", RunRecord.learned, "sdft", "sft", smallest=3, no_worse=True),
+        at_equal_tokens("sdft", "sft", "suites"),
     ),
     against="SFT loses no more than SDFT, or SDFT learns at least 3 points less.",
     is_quick=True,

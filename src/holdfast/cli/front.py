@@ -1,0 +1,73 @@
+"""`holdfast front`: recipes with and without replay, measured on the lab, and which to take."""
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from holdfast.cli.options import JsonFile, Quiet
+
+
+def front(
+    worlds: Annotated[int, typer.Option("--worlds", min=2, help="Number of worlds: 0, 1, and so on.")] = 10,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Runs in parallel, with one thread each.")] = 2,
+    output_dir: Annotated[
+        Path, typer.Option("--output-dir", "-o", help="For records and runs under way. What is there is not repeated.")
+    ] = Path("runs/findings"),
+    records: Annotated[
+        Path | None, typer.Option("--records", metavar="FILE", help="Records that `--keep` wrote, to go on from.")
+    ] = None,
+    keep: Annotated[
+        Path | None, typer.Option("--keep", metavar="FILE", help="Write all records into this file (.jsonl.gz).")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", min=0, help="Start no further run after this time.")
+    ] = None,
+    json_file: JsonFile = None,
+    page: Annotated[Path | None, typer.Option("--page", metavar="FILE", help="Also write a Markdown page.")] = None,
+    figures: Annotated[
+        bool, typer.Option("--figures", help="Also write the figure beside the page. Needs the extra `figures`.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare recipes with and without replay on three tasks in two orders, each at its own learning rate."""
+    from holdfast.cli.tables import table
+    from holdfast.errors import ConfigError
+    from holdfast.findings.front.arms import FRONT_ARMS
+    from holdfast.findings.front.figure import front_figure
+    from holdfast.findings.front.page import HEADER, as_json, as_page, table_rows
+    from holdfast.findings.front.run import measure_front
+    from holdfast.findings.provenance import provenance
+    from holdfast.findings.records import RecordStore
+    from holdfast.reporting.save_figures import save_figures
+    from holdfast.store.files import write_json, write_text
+
+    if figures and page is None:
+        raise ConfigError("--figures writes beside the page, and there is none", fix="add --page FILE")
+
+    def watch(line: str) -> None:
+        if not quiet:
+            print(line, file=sys.stderr, flush=True)
+
+    store = RecordStore(output_dir, records)
+    measured = measure_front(
+        FRONT_ARMS, store, output_dir, worlds=range(worlds), workers=workers, watch=watch, minutes=minutes
+    )
+    if keep is not None:
+        store.keep(keep)
+    if measured is None:
+        print("time ran out before all runs were there; the same command goes on")
+        return
+    print(table(HEADER, table_rows(measured)))
+    made: dict[str, Any] = {
+        "command": f"holdfast front --worlds {worlds}",
+        **provenance(store, measured.runs).as_json(),
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+    if json_file is not None:
+        write_json(json_file, as_json(measured, made))
+    if page is not None:
+        drawn = save_figures([front_figure(measured)], page.parent) if figures else []
+        write_text(page, as_page(measured, made, drawn[0].name if drawn else None))

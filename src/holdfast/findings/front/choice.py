@@ -1,0 +1,98 @@
+"""Which recipe to take, by what one has: stored data, a verifier, demonstrations. Torch-free.
+
+The criterion is the mean of the tasks' final score and the old skills' final score, by which the rates are chosen as
+well. It weighs new and old equally; the front shows what other weights would choose.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from holdfast.findings.front.arms import FrontArm
+from holdfast.findings.front.pareto import resampled_means
+from holdfast.findings.front.standing import Standing
+from holdfast.measure.statistics import Difference, holm, paired_difference
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What somebody has.
+
+    Attributes:
+        text: in words.
+        has: what every example has: "demonstration", "reward".
+        stored: whether data of earlier tasks are kept.
+    """
+
+    text: str
+    has: frozenset[str]
+    stored: bool
+
+    def admits(self, arm: FrontArm) -> bool:
+        """Whether the arm can be run."""
+        return arm.needs <= self.has and (self.stored or not arm.stores_data)
+
+
+_DEMONSTRATIONS, _VERIFIER = frozenset({"demonstration"}), frozenset({"reward"})
+
+SITUATIONS: tuple[Situation, ...] = (
+    Situation("demonstrations, no verifier, nothing stored", _DEMONSTRATIONS, stored=False),
+    Situation("demonstrations, no verifier, earlier data stored", _DEMONSTRATIONS, stored=True),
+    Situation("demonstrations and a verifier, nothing stored", _DEMONSTRATIONS | _VERIFIER, stored=False),
+    Situation("demonstrations and a verifier, earlier data stored", _DEMONSTRATIONS | _VERIFIER, stored=True),
+    Situation("a verifier, no demonstrations, nothing stored", _VERIFIER, stored=False),
+    Situation("a verifier, no demonstrations, earlier data stored", _VERIFIER, stored=True),
+)
+
+
+@dataclass(frozen=True)
+class Rival:
+    """An arm against the best one.
+
+    Attributes:
+        difference: best − this, overall, paired over worlds.
+        p: corrected by Holm for the number of rivals.
+    """
+
+    standing: Standing
+    difference: Difference
+    p: float | None
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether the worlds show that it is worse than the best one."""
+        return self.p is not None and self.p < 0.05
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The best arm of a situation.
+
+    Attributes:
+        share: share of resamples in which it is the best one.
+        rivals: the other arms, the nearest first.
+    """
+
+    situation: Situation
+    best: Standing
+    share: float
+    rivals: tuple[Rival, ...]
+
+
+def choose(situation: Situation, standings: Sequence[Standing]) -> Choice | None:
+    """The best arm, and what it is ahead of; None if no arm can be run."""
+    able = sorted((s for s in standings if situation.admits(s.arm)), key=lambda s: s.mean("overall"), reverse=True)
+    if not able:
+        return None
+    best, *others = able
+    ours = best.worlds("overall")
+    differences = [paired_difference(ours, each.worlds("overall")) for each in others]
+    corrected = holm([each.p for each in differences])
+    drawn = resampled_means(np.array([each.worlds("overall") for each in able]))
+    return Choice(
+        situation,
+        best,
+        float((drawn.argmax(axis=1) == 0).mean()),
+        tuple(Rival(*each) for each in zip(others, differences, corrected, strict=True)),
+    )
