@@ -8,7 +8,7 @@ from holdfast.findings.quantity import at_equal_tokens, difference
 from holdfast.findings.record import RunRecord
 from holdfast.findings.stream import TOOLS
 
-SDPG = ClaimArm("sdpg", "sdpg", TOOLS)
+SDPG = ClaimArm("sdpg", {"name": "sdpg", "drop_equal_groups": False}, TOOLS)
 
 CLAIM = Claim(
     name="sdpg-faster-than-grpo",
