@@ -178,7 +178,7 @@ def test_a_text_is_continued_as_it_is(tiny_model: Path, tmp_path: Path) -> None:
     file.write_text(json.dumps({"rendered_prompt": "The sea", "id": "t"}) + "\n")
     made, tasks = collector(tiny_model, kind=RAD, prompts=str(file))
     groups, numbers = made.collect(tasks[0], 1, 0)
-    assert numbers == {"text_fraction": 0.5}
+    assert numbers == {"text_fraction": 0.5, "replayed_fraction": 0.5}
     text = groups[-1].rows[0]
     assert made.policy.tokenizer.decode(text.prompt_ids) == "The sea"
     assert (text.ce, text.verdict) == (0.0, None)

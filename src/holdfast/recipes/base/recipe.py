@@ -50,7 +50,7 @@ class Recipe(BaseModel):
     single_turn: ClassVar[bool] = False
     """Whether it needs answers of a single turn. A task with an environment is then refused."""
 
-    used_if: ClassVar[Mapping[str, tuple[Condition, ...]]] = {"buffer_size": ({"replay_ratio": (Above(0),)},)}
+    used_if: ClassVar[Mapping[str, tuple[Condition, ...]]] = {"buffer_size": ({"replay_ratio": Above(0)},)}
     """For settings that are not always used: the conditions, any of which is enough. An entry of a class replaces the
     entries of its bases for the same setting."""
 
