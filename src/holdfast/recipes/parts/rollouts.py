@@ -151,7 +151,7 @@ class HintSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NearFutureSpec:
-    """How groups get answers of the run's near future (NPO, arXiv 2604.20733).
+    """How groups of the stage's own prompts get answers of the run's near future (NPO, arXiv 2604.20733).
 
     Args:
         kind: `ahead`: at the start of a stage the run trains `steps` ahead, once, and rolls back. `stalled`: each time
