@@ -58,7 +58,7 @@ BLOCKS: list[type[BaseModel]] = [
     Rules,
     *(type(field.default) for field in Rules.model_fields.values()),
 ]
-SHARED = (CorrectionSettings, DivergenceSettings, TeacherSettings, PrivilegeSettings)
+SHARED = (Recipe, CorrectionSettings, DivergenceSettings, TeacherSettings, PrivilegeSettings)
 """Settings of many recipes, which have their own page."""
 
 SHARED_PAGE = "[shared settings](settings.md)"
@@ -242,6 +242,11 @@ def shared_settings() -> str:
     return "\n\n".join(f"### {head}\n\n{settings_table(kind, 'setting')}" for kind, head in heads.items())
 
 
+def replay_settings() -> str:
+    """The settings that all recipes have."""
+    return settings_table(Recipe, "setting")
+
+
 def configuration_sections() -> str:
     """Every block of the configuration."""
     heads = [f"### {kind.__name__}\n\n{inspect.cleandoc(kind.__doc__ or '')}" for kind in BLOCKS]
@@ -350,6 +355,7 @@ def real_model_tables() -> str:
 
 GENERATED: dict[str, Callable[[], str]] = {
     "recipe index": recipe_index,
+    "replay settings": replay_settings,
     "shared settings": shared_settings,
     **{f"recipe {name}": partial(recipe_section, name) for name in RECIPES},
     "configuration": configuration_sections,

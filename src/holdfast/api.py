@@ -407,7 +407,9 @@ def _rewrite_job(
         data = config.tasks[0]
     if verifier is not None:
         data = data.model_copy(update={"verifier": verifier})
-    own = config.recipe.rollouts().rewriting or Rewriting(template=template_of(config.recipe) or DEMONSTRATION_TEMPLATE)
+    own = config.recipe.rollout_spec().rewriting or Rewriting(
+        template=template_of(config.recipe) or DEMONSTRATION_TEMPLATE
+    )
     try:
         rewriting = replace(own, **chosen)
     except ValueError as error:

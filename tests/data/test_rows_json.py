@@ -38,8 +38,9 @@ def test_the_keys_are_those_of_earlier_versions() -> None:
 
 
 def test_replayed_rows_are_looked_up_among_earlier_examples() -> None:
-    earlier = Example("e", (Message(role="user", content="An earlier question"),))
-    saved = [{**each, "replayed": True} for each in rows_as_json([ROW])]
-    assert rows_from_json(saved, [EXAMPLE], [earlier])[0].example is earlier
+    first, second = (Example("e", (Message(role="user", content=f"An earlier question, {i}"),)) for i in range(2))
+    saved = [{**each, "replayed": True, "replayed_task": "first"} for each in rows_as_json([ROW])]
+    earlier = {"first": [first], "second": [second]}
+    assert rows_from_json(saved, [EXAMPLE], earlier)[0].example is first, "an id names an example of its task only"
     with pytest.raises(RunError, match="the training example 'e' is missing"):
         rows_from_json(saved, [EXAMPLE])

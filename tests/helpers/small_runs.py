@@ -16,6 +16,7 @@ from tiny_model import SAMPLE_TEXTS, build_tiny_model
 
 RUNS: Mapping[str, Mapping[str, Any]] = {
     "grpo": {"recipe": {"name": "grpo", "num_generations": 3, "num_iterations": 3, "beta": 0.1}},
+    "grpo with replay": {"recipe": {"name": "grpo", "num_generations": 2, "num_iterations": 3, "replay_ratio": 0.75}},
     "sdpo": {"recipe": {"name": "sdpo", "num_generations": 3, "ema_rate": 0.2, "stage_start": "keep"}},
     "sdpo in bfloat16, several steps": {
         "recipe": {"name": "sdpo", "num_generations": 3, "ema_rate": 0.2, "num_iterations": 3},
@@ -54,8 +55,9 @@ RUNS: Mapping[str, Mapping[str, Any]] = {
     "rapo": {"recipe": {"name": "rapo", "num_generations": 3, "std_decay": 0.9}},
     "opr": {"recipe": {"name": "opr", "replay_ratio": 1.0, "replay_attempts": 2}},
 }
-"""Several steps on a rollout batch, with a base, and with a teacher whose head moves; averages; a controller, a gate;
-ways back with near-future answers; revisions; hints; an adapter; what holds the weights; what lasts over stages."""
+"""Several steps on a rollout batch, with a base, with replayed rows, and with a teacher whose head moves; averages; a
+controller, a gate; ways back with near-future answers; revisions; hints; an adapter; what holds the weights; what lasts
+over stages."""
 
 
 def by_letters(example: Example, completion: str) -> Verdict:

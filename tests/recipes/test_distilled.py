@@ -18,6 +18,7 @@ from holdfast.recipes import (
     ISDFT,
     MSD,
     OPSD,
+    RAD,
     RECIPES,
     RLSD,
     SCSDPO,
@@ -280,6 +281,9 @@ UNUSED: list[tuple[type[Recipe], dict[str, Any], str]] = [
     (SDFT, {"forward_share": 0.3}, "forward_share is used only if divergence is mixed_kl"),
     (SDZero, {"phase": 1, "srt_steps": 5}, "srt_steps is used only if phase is unset, but phase is 1"),
     (SDZero, {"phase": 2, "srt_steps": 5}, "srt_steps is used only if phase is unset, but phase is 2"),
+    (GRPO, {"buffer_size": 3}, "buffer_size is used only if replay_ratio is above 0, but replay_ratio is 0"),
+    (Anchored, {"replay_ratio": 0.0, "buffer_size": 3}, "buffer_size is used only if replay_ratio is above 0"),
+    (RAD, {"prompts": "p.jsonl", "buffer_size": 3}, "buffer_size is used only if prompts is unset"),
     (Replay, {"replay_source": "base", "prompts": "p.jsonl", "buffer_size": 3},
      "buffer_size is used only if prompts is unset"),
 ]  # fmt: skip
@@ -305,7 +309,7 @@ def test_used_settings_have_an_effect() -> None:
     assert SDZero(divergence="jsd", jsd_beta=0.3, top_k=7, sync_every=5).objective().jsd_beta == 0.3
     assert RLSD(variant="cispo").objective().policy_gradient.dual_clip is None  # type: ignore[union-attr]
     assert StableOPD(demonstration_share=0.01, demonstration_weight=0.5).demonstration_weight == 0.5
-    assert Replay(replay_source="base", buffer_size=3).rollouts().replay_buffer_size == 3
+    assert Replay(replay_source="base", buffer_size=3).rollout_spec().replay_buffer_size == 3
 
 
 def taught(recipe: Recipe) -> Sequence[float]:

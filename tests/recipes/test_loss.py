@@ -174,7 +174,7 @@ def groups_for(recipe: Recipe) -> list[Group]:
             if not demonstrated:
                 row.sampled_logprobs = [-rng.uniform(4.5, 7) for _ in completion]
                 row.verdict = Verdict(reward)
-            row.replayed = recipe.rollouts().replay_ratio > 0 and number == 1
+            row.replayed = recipe.rollout_spec().replay_ratio > 0 and number == 1
             if recipe.rollouts().prompt == "teacher":
                 row.source_logprobs, row.sampled_logprobs = row.sampled_logprobs, None
             group.rows.append(row)

@@ -1,12 +1,17 @@
 """`holdfast.rollouts.sources.replay`: which earlier prompts a batch replays, and what completes them."""
 
 import json
-from dataclasses import replace
+import math
+from collections import Counter
+from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from holdfast.advise.cost import cost_of
 from holdfast.config.settings import ModelSettings, TrainSettings
@@ -20,8 +25,9 @@ from holdfast.model.load import load_policy
 from holdfast.model.logprobs import completion_logprobs
 from holdfast.recipes import OPR, RAD, RFT, RaPO, Replay, StableOPD
 from holdfast.recipes.base.recipe import Recipe
-from holdfast.recipes.parts.rollouts import RolloutSpec
 from holdfast.rollouts.collect import Collector
+from holdfast.rollouts.prompt_pool import PromptPool
+from holdfast.rollouts.training_prompts import TrainingPrompt
 from holdfast.sampling.sampler import Sampler
 from holdfast.tasks.load import PROMPT_WORLD
 from holdfast.train.teacher import Teacher
@@ -72,6 +78,41 @@ def test_buffer_size_limits_the_prompts_of_each_task(tiny_model: Path) -> None:
     assert sorted(name[0] for name in drawn) == ["a", "a", "b", "b"]
 
 
+@given(
+    ratio=st.one_of(st.decimals(0, 4, places=3).map(float), st.floats(0, 4)),
+    per_batch=st.integers(1, 40),
+    sizes=st.lists(st.integers(1, 30), min_size=1, max_size=4),
+    buffer_size=st.none() | st.integers(1, 8),
+    batches=st.integers(1, 12),
+)
+def test_batches_replay_exactly_the_ratio_of_their_prompts(
+    ratio: float, per_batch: int, sizes: list[int], buffer_size: int | None, batches: int
+) -> None:
+    """Whatever the ratio: its share in decimal, evenly spread, and each prompt once before any twice."""
+    pool = PromptPool(0, per_batch)
+    for number, size in enumerate(sizes):
+        # Ids are those of each task only.
+        examples = [Example(f"{i}", (Message(role="user", content="?"),)) for i in range(size)]
+        pool.add(Task(f"{number}", examples, []), [TrainingPrompt(example, [1]) for example in examples])
+    stage = len(sizes)
+    drawn = [pool.replayed(stage, batch, ratio, buffer_size) for batch in range(batches)]
+    kept = sum(size if buffer_size is None else min(size, buffer_size) for size in sizes[:-1])
+    exact = Decimal(str(ratio)) * per_batch
+    for batch, prompts in enumerate(drawn):
+        before = sum(map(len, drawn[:batch]))
+        assert before == (math.floor(exact * batch) if kept else 0)
+        assert len(prompts) in ((math.floor(exact), math.ceil(exact)) if kept else (0,))
+    each = [(task.name, prompt.example.id) for prompts in drawn for task, prompt in prompts]
+    assert {int(task) for task, _ in each} <= set(range(stage - 1))
+    assert set(Counter(Counter(each).values())) <= {len(each) // max(1, kept), len(each) // max(1, kept) + 1}
+
+
+def test_the_share_of_a_decimal_ratio_is_not_lost_to_rounding() -> None:
+    assert 0.29 * 100 < 29
+    pool = PromptPool(0, 100)
+    assert [pool.num_replayed(batches, 0.29) for batches in (1, 2, 100)] == [29, 58, 2900]
+
+
 def test_replayed_prompts_follow_from_the_seed_and_not_from_earlier_batches(tiny_model: Path) -> None:
     made, tasks = collector(tiny_model, replay_ratio=0.5)
     later = [group.example.id for group in made.collect(tasks[2], 3, 4)[0]]
@@ -92,23 +133,20 @@ def test_a_share_of_drawn_prompts_gets_a_demonstration(tiny_model: Path) -> None
     assert all(sum(batch) in (1, 2) for batch in has_demonstration)
 
 
-class SampledReplay(RFT):
-    """Samples for each prompt of the stage and of earlier tasks."""
-
-    def rollouts(self) -> RolloutSpec:
-        return replace(super().rollouts(), replay_ratio=0.5, num_generations=2)
+SAMPLED: Mapping[str, Any] = {"replay_ratio": 0.5, "num_generations": 2}
+"""Samples for each prompt of the stage and of earlier tasks."""
 
 
 def test_the_cost_counts_what_is_sampled_for_replayed_prompts(tiny_model: Path) -> None:
-    made, tasks = collector(tiny_model, kind=SampledReplay)
+    made, tasks = collector(tiny_model, kind=RFT, **SAMPLED)
     for stage, is_first in ((1, True), (2, False), (3, False)):
         groups, _ = made.collect(tasks[stage - 1], stage, 0)
         sampled = sum(row.is_sampled for group in groups for row in group.rows)
-        assert sampled == 4 * cost_of(SampledReplay(), is_first=is_first).step.completions
+        assert sampled == 4 * cost_of(RFT(**SAMPLED), is_first=is_first).step.completions
 
 
 def test_replayed_prompts_are_sampled_and_judged_by_their_own_task(tiny_model: Path) -> None:
-    made, tasks = collector(tiny_model, kind=SampledReplay)
+    made, tasks = collector(tiny_model, kind=RFT, **SAMPLED)
     groups, _ = made.collect(tasks[2], 3, 1)
     assert [group.example.id[0] for group in groups[:4]] == ["c"] * 4
     assert len(groups) == 6, "0.5 of 4 prompts"
@@ -125,7 +163,7 @@ def test_replayed_prompts_are_sampled_and_judged_by_their_own_task(tiny_model: P
 
 
 def test_the_reward_of_a_batch_is_that_of_the_stages_own_task(tiny_model: Path) -> None:
-    made, tasks = collector(tiny_model, kind=SampledReplay)
+    made, tasks = collector(tiny_model, kind=RFT, **SAMPLED)
     groups, _ = made.collect(tasks[1], 2, 1)
     for row in (row for group in groups for row in group.rows if row.replayed):
         row.verdict = Verdict(1.0)
@@ -178,7 +216,7 @@ def test_a_text_is_continued_as_it_is(tiny_model: Path, tmp_path: Path) -> None:
     file.write_text(json.dumps({"rendered_prompt": "The sea", "id": "t"}) + "\n")
     made, tasks = collector(tiny_model, kind=RAD, prompts=str(file))
     groups, numbers = made.collect(tasks[0], 1, 0)
-    assert numbers == {"text_fraction": 0.5}
+    assert numbers == {"text_fraction": 0.5, "replayed_fraction": 0.5}
     text = groups[-1].rows[0]
     assert made.policy.tokenizer.decode(text.prompt_ids) == "The sea"
     assert (text.ce, text.verdict) == (0.0, None)

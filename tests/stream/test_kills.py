@@ -24,6 +24,7 @@ pytestmark = pytest.mark.processes
 
 KILLS = {
     "grpo": 16,
+    "grpo with replay": 12,
     "sdpo": 14,
     "sdpo in bfloat16, several steps": 14,
     "sdft with LoRA": 12,

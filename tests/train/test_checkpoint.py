@@ -24,8 +24,10 @@ from processes import PATIENCE, start
 from small_runs import assert_same, write_config
 
 EXAMPLES = [Example(name, (Message(role="user", content="?"),)) for name in ("a", "b")]
-EARLIER = [Example(name, (Message(role="user", content="!"),)) for name in ("b", "c")]
-"""Of another task, whose names may be the same."""
+EARLIER = {
+    task: [Example(name, (Message(role="user", content=task),)) for name in ("b", "c")] for task in ("first", "second")
+}
+"""Of other tasks, whose names may be the same."""
 
 
 def _finished(folder: Path, name: str) -> Path:
@@ -152,15 +154,15 @@ def rows(draw: st.DrawFn) -> Row:
     ids = draw(st.lists(st.integers(0, 2**20), min_size=1, max_size=4))
     numbers = st.floats(allow_nan=False, allow_infinity=False, width=32)
     values = st.none() | st.lists(numbers, min_size=len(ids), max_size=len(ids))
-    replayed = draw(st.booleans())
+    replayed, task = draw(st.booleans()), draw(st.sampled_from(list(EARLIER)))
     row = Row(
-        draw(st.sampled_from(EARLIER if replayed else EXAMPLES)),
+        draw(st.sampled_from(EARLIER[task] if replayed else EXAMPLES)),
         draw(st.lists(st.integers(0, 9), max_size=3)),
         ids,
         draw(st.text()),
     )
     row.sampled_logprobs, row.old_logprobs = draw(values), draw(values)
-    row.replayed = replayed
+    row.replayed, row.replayed_task = replayed, task if replayed else ""
     row.truncated, row.excluded = draw(st.booleans()), draw(st.booleans())
     row.ce, row.div, row.advantage, row.base_kl = (draw(numbers) for _ in range(4))
     row.verdict = draw(st.none() | st.builds(Verdict, st.floats(0, 1), st.text(), st.none() | st.text(), st.booleans()))

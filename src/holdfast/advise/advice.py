@@ -56,17 +56,18 @@ class Beginning:
     Attributes:
         reason: what it needs and why it is recommended.
         source: the evidence; None if there is none.
-        of_replay: added to the reason if it replays earlier tasks.
         label, settings: as in `Advice`.
     """
 
     recipe: str
     reason: str
     source: str | None
-    of_replay: str = ""
     label: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
 
+
+OF_REPLAY = ", and it practices prompts of earlier tasks together with the new ones"
+"""Added to the reason for a recipe that replays earlier tasks."""
 
 BEGINNINGS = (
     Beginning(
@@ -74,7 +75,6 @@ BEGINNINGS = (
         "demonstrations or solutions that the model can follow in its prompt, and old skills that matter: it learns on "
         "its own samples and stays near the base",
         "docs/recipes/anchored.md, where its settings were chosen",
-        of_replay=", and it practices prompts of earlier tasks together with the new ones",
     ),
     Beginning(
         "isdft",
@@ -187,7 +187,7 @@ def _advice(
 
 def _replays(recipe: Recipe, stages: int) -> bool | None:
     """As `Advice.replays`. A file of prompts to replay works in a stream of one task too."""
-    rollouts = recipe.rollouts()
+    rollouts = recipe.rollout_spec()
     of_earlier = rollouts.replay_ratio > 0 and rollouts.replay_prompts is None
     return None if of_earlier and stages == 1 else of_earlier
 
@@ -207,7 +207,7 @@ def beginning(advice: Sequence[Advice]) -> Beginning | None:
     for known in BEGINNINGS:
         if known.recipe in fitting:
             chosen = fitting[known.recipe]
-            reason = known.reason + (known.of_replay if chosen.replays else "")
+            reason = known.reason + (OF_REPLAY if chosen.replays else "")
             # The evidence is about default settings, not about those of the configuration.
             source = f"{known.source}, with other settings" if chosen.settings and known.source else known.source
             return Beginning(known.recipe, reason, source, label=chosen.label, settings=chosen.settings)

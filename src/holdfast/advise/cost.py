@@ -12,7 +12,7 @@ from holdfast.config.settings import TrainSettings
 from holdfast.recipes.base.recipe import Recipe
 from holdfast.recipes.parts.controllers import Moment
 from holdfast.recipes.parts.penalty import FisherPenalty, MovementPenalty, PenaltySpec
-from holdfast.recipes.parts.rollouts import NearFutureSpec, RolloutSpec
+from holdfast.recipes.parts.rollouts import NearFutureSpec
 from holdfast.recipes.parts.teacher import TeacherSpec
 
 BACKWARD = 2
@@ -99,7 +99,7 @@ def cost_of(recipe: Recipe, *, is_first: bool = False, prompts_per_step: int = P
     phases = [_step(each, is_first=is_first) for each in (recipe, recipe.model_copy(update=first_values))]
     step = max(phases, key=lambda passes: (passes.total, passes.completions))
     if (probe := recipe.probe()) is not None:
-        rows = probe.prompts * recipe.rollouts().num_generations
+        rows = probe.prompts * recipe.rollout_spec().num_generations
         probed = Passes(completions=rows, forwards=rows * (1 + _scorers(recipe)[0]))
         step += probed * (1 / (probe.every * prompts_per_step))
     return Cost(step, _stage(recipe, is_first=is_first, prompts_per_step=prompts_per_step), _held(recipe))
@@ -119,11 +119,6 @@ def stream_cost(recipe: Recipe, prompts: Sequence[int], *, prompts_per_step: int
     return passes
 
 
-def replayed(rollouts: RolloutSpec, *, is_first: bool) -> float:
-    """Replayed prompts per prompt of a stage. In the first stage only a file of prompts can be replayed."""
-    return 0.0 if is_first and rollouts.replay_prompts is None else rollouts.replay_ratio
-
-
 def _scorers(recipe: Recipe) -> tuple[int, int]:
     """How many models score a row in addition to the student.
 
@@ -133,11 +128,11 @@ def _scorers(recipe: Recipe) -> tuple[int, int]:
     teacher, objective = recipe.teacher(), recipe.objective()
     # A trust region mixes two models: the frozen teacher and the student with the teacher's prompt.
     teachers = 0 if teacher is None else 2 if teacher.kind == "trust_region" else 1
-    if recipe.rollouts().replay_source == "teacher":
+    if recipe.rollout_spec().replay_source == "teacher":
         teachers = 0  # it only writes
     gradient, weight = objective.policy_gradient, objective.token_weight
     is_rewarded = gradient is not None and gradient.modulation == 0
-    if is_rewarded and weight is not None and recipe.rollouts().with_demonstration:
+    if is_rewarded and weight is not None and recipe.rollout_spec().with_demonstration:
         # Samples learn from rewards; the teacher only weights the cross-entropy of demonstrations.
         return int(objective.asks_base), teachers * weight.asks_teacher
     return teachers + objective.asks_base, 0
@@ -145,19 +140,20 @@ def _scorers(recipe: Recipe) -> tuple[int, int]:
 
 def _step(recipe: Recipe, *, is_first: bool) -> Passes:
     """Per training prompt, without the probe."""
-    rollouts, near_future, hints = recipe.rollouts(), recipe.near_future(), recipe.hints()
+    rollouts, near_future, hints = recipe.rollout_spec(), recipe.near_future(), recipe.hints()
     scorers, demonstration_scorers = _scorers(recipe)
     own = rollouts.num_generations if rollouts.is_sampled else 1
     # Replayed prompts are sampled, scored and trained on like the stage's own.
-    rows = own * (1 + replayed(rollouts, is_first=is_first))
+    prompts = 1 + rollouts.replayed(is_first=is_first)
+    rows = own * prompts
     # Samples and scores of teacher and base are reused by all optimizer steps on one rollout batch.
     share = 1 / rollouts.num_iterations
-    imitated = rollouts.demonstration_share if rollouts.with_demonstration else 0
+    imitated = prompts * rollouts.demonstration_share if rollouts.with_demonstration else 0
     # A run that rolls back after a stall repeats at most a whole stage, each time.
     times, ahead = 1, 0
     if near_future is not None:
         times, ahead = 1 + near_future.rounds * (near_future.kind == "stalled"), _answers(near_future)
-    hinted = 0 if hints is None else own + hints.probes * hints.most_probe_steps
+    hinted = 0 if hints is None else prompts * (own + hints.probes * hints.most_probe_steps)
     if rollouts.is_sampled:
         # Each answer has a revision, and only the revision is trained on.
         sampled = times * (rows * (1 + (rollouts.revision is not None)) + hinted) * share + ahead

@@ -34,6 +34,8 @@ class Row:
     between its turns. The latter have no loss. None if the model wrote all tokens. The name is TRL's."""
     replayed: bool = False
     """Its prompt is of an earlier stage's task, or of the replay file."""
+    replayed_task: str = ""
+    """Name of that task, or of the file."""
     revised: bool = False
     """It revises an answer of the model. Its prompt ends with that answer and a cue; or, without `sampled_logprobs`,
     its completion begins with them."""

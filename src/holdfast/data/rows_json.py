@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
+from types import MappingProxyType
 from typing import Any
 
 from holdfast.data.example import Example, Verdict
@@ -26,23 +27,27 @@ def rows_as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def rows_from_json(
-    data: Sequence[Mapping[str, Any]], examples: Sequence[Example], earlier: Sequence[Example] = ()
+    data: Sequence[Mapping[str, Any]],
+    examples: Sequence[Example],
+    earlier: Mapping[str, Sequence[Example]] = MappingProxyType({}),
 ) -> list[Row]:
     """The rows that `rows_as_json` turned into plain data.
 
     Args:
         data: what `rows_as_json` gave.
         examples: the training examples of the stage's task.
-        earlier: the training examples of earlier tasks, for replayed rows.
+        earlier: the training examples of earlier tasks by the task's name, for replayed rows.
 
     Raises:
         RunError: an example is missing.
     """
-    by_id, earlier_by_id = ({example.id: example for example in those} for those in (examples, earlier))
+    by_id = {example.id: example for example in examples}
+    # An id names an example within its task only.
+    earlier_by_id = {task: {example.id: example for example in those} for task, those in earlier.items()}
     names = {key: name for name, key in JSON_KEYS.items()}
     rows = []
     for each in data:
-        known = earlier_by_id if each.get("replayed") else by_id
+        known = earlier_by_id.get(each.get("replayed_task", ""), {}) if each.get("replayed") else by_id
         if each["example"] not in known:
             raise RunError(
                 f"the training example {each['example']!r} is missing", fix="restore the training data of the run"

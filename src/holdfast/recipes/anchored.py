@@ -10,7 +10,6 @@ from holdfast.data.rows import Group
 from holdfast.data.teacher_prompts import DEMONSTRATION_TEMPLATE
 from holdfast.recipes.beta_opsd import BetaOPSD
 from holdfast.recipes.parts.objective import Objective
-from holdfast.recipes.parts.rollouts import RolloutSpec
 
 
 class Anchored(BetaOPSD):
@@ -37,22 +36,16 @@ class Anchored(BetaOPSD):
     """Coefficient of KL(base‖student), iSDFT's anchor, but stronger. The divergence from the target looks at tokens
     that the student already samples; this KL also looks at tokens that the base would sample. Of four task orders on
     the lab one needs it: without it, one of two seeds does not learn there."""
-    replay_ratio: float = Field(default=0.5, ge=0)
+    replay_ratio: float = Field(default=0.5, ge=0, allow_inf_nan=False)
     """Prompts of earlier tasks per prompt of the stage. They get new samples and are trained like the others."""
-    buffer_size: int | None = Field(default=None, ge=1)
-    """Examples kept of each earlier task, chosen by the run's seed; none keeps all."""
     template: str = DEMONSTRATION_TEMPLATE
     """The teacher's last user message: SDFT's template, because demonstrations need not be solutions."""
-
-    def rollouts(self) -> RolloutSpec:
-        return replace(super().rollouts(), replay_ratio=self.replay_ratio, replay_buffer_size=self.buffer_size)
 
     def objective(self) -> Objective:
         return replace(super().objective(), reference_kl=self.mu, reference_kl_form="forward_kl")
 
     def annotate(self, groups: Sequence[Group]) -> Mapping[str, float]:
         metrics = super().annotate(groups)
-        rows = [row for group in groups for row in group.rows]
-        for row in rows:
+        for row in (row for group in groups for row in group.rows):
             row.base_kl = 1.0 if self.mu else 0.0
-        return {**metrics, "replayed_fraction": sum(row.replayed for row in rows) / max(1, len(rows))}
+        return metrics

@@ -32,10 +32,8 @@ class OPR(SFT):
         "each task, in its own words, and protects nothing else."
     )
 
-    replay_ratio: float = Field(default=0.1, gt=0)
+    replay_ratio: float = Field(default=0.1, gt=0, allow_inf_nan=False)
     """Replayed prompts per prompt of the stage. The paper replays 0.1 and 0.01 of the data."""
-    buffer_size: int | None = Field(default=None, ge=1)
-    """Prompts kept of each earlier task, chosen by the run's seed; none keeps all."""
     replay_attempts: int = Field(default=4, ge=1)
     """Samples per replayed prompt, of which the first right one is replayed. Reconstruction: we do not know how many
     the paper draws. A prompt without a right sample is not replayed."""
@@ -45,8 +43,6 @@ class OPR(SFT):
     def rollouts(self) -> RolloutSpec:
         return RolloutSpec(
             source="demonstrations",
-            replay_ratio=self.replay_ratio,
-            replay_buffer_size=self.buffer_size,
             replay_source="teacher",
             replay_generations=self.replay_attempts,
         )

@@ -6,6 +6,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from holdfast.data.rows import Group, Row
+from holdfast.recipes.base.conditions import Condition
 from holdfast.recipes.parts.objective import Objective
 from holdfast.recipes.parts.rollouts import RolloutSpec
 from holdfast.recipes.sft import SFT
@@ -27,22 +28,19 @@ class RAD(SFT):
         "Demonstrations, and prompts or texts like those on which old skills are asked. They need no answers."
     )
 
+    used_if: ClassVar[Mapping[str, tuple[Condition, ...]]] = {"buffer_size": ({"prompts": (None,)},)}
+
     prompts: str | None = None
     """A file of unlabeled prompts in the form of a training file, or `lab:NAME` for those of a task of the lab. Texts
     to continue as they are have the column `rendered_prompt`. Keep the prompts of your suites out of it. None: earlier
     tasks' prompts, from the second stage on."""
-    replay_ratio: float = Field(default=1.0, gt=0)
+    replay_ratio: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """Unlabeled prompts per prompt of the stage. Reconstruction: equal numbers."""
     beta: float = Field(default=1.0, gt=0)
     """Coefficient of the KL. Reconstruction: we do not know the paper's."""
 
     def rollouts(self) -> RolloutSpec:
-        return RolloutSpec(
-            source="demonstrations",
-            replay_ratio=self.replay_ratio,
-            replay_source="base",
-            replay_prompts=self.prompts,
-        )
+        return RolloutSpec(source="demonstrations", replay_source="base", replay_prompts=self.prompts)
 
     def objective(self) -> Objective:
         return Objective(aggregation=self.aggregation, reference_kl=self.beta, reference_kl_form="forward_kl")

@@ -30,7 +30,7 @@ class Replay(SFT):
 
     used_if: ClassVar[Mapping[str, tuple[Condition, ...]]] = {"buffer_size": ({"prompts": (None,)},)}
 
-    replay_ratio: float = Field(default=0.1, gt=0)
+    replay_ratio: float = Field(default=0.1, gt=0, allow_inf_nan=False)
     """Replayed rows per row of the stage; 0.01 to 0.1 are usual."""
     replay_weight: float = Field(default=1.0, gt=0)
     """Weight of a replayed row in the loss."""
@@ -39,14 +39,10 @@ class Replay(SFT):
     prompts: str | None = None
     """With `replay_source: base`, a file of prompts in the form of a training file, or `lab:NAME` for those of a task
     of the lab. They replace earlier tasks' prompts and are replayed from the first stage on."""
-    buffer_size: int | None = Field(default=None, ge=1)
-    """Examples kept of each earlier task, chosen by the run's seed; none keeps all."""
 
     def rollouts(self) -> RolloutSpec:
         return RolloutSpec(
             source="demonstrations",
-            replay_ratio=self.replay_ratio,
-            replay_buffer_size=self.buffer_size,
             replay_source="own" if self.replay_source == "demonstrations" else "base",
             replay_prompts=self.prompts,
         )
@@ -55,4 +51,4 @@ class Replay(SFT):
         rows = [row for group in groups for row in group.rows]
         for row in rows:
             row.ce = self.replay_weight if row.replayed else 1.0
-        return {"replayed_fraction": sum(row.replayed for row in rows) / max(1, len(rows))}
+        return {}

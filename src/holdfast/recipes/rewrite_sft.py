@@ -1,11 +1,10 @@
 """SFT on demonstrations that the model has rewritten in its own voice."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar
 
 from pydantic import Field, model_validator
 
-from holdfast.data.rows import Group
 from holdfast.data.teacher_prompts import DEMONSTRATION_TEMPLATE
 from holdfast.recipes.base.conditions import Condition
 from holdfast.recipes.base.solution_template import shows_solution
@@ -53,8 +52,6 @@ class RewriteSFT(SFT):
     """The first try is greedy."""
     success_threshold: float = Field(default=1.0, gt=0, le=1)
     """Reward from which a rewriting is right."""
-    replay_ratio: float = Field(default=0.0, ge=0)
-    """Replayed rows per row of the stage, from earlier tasks, with their rewritten demonstrations."""
     template: str = DEMONSTRATION_TEMPLATE
     """The last user message that the writer sees, with the places {prompt} and {demonstration}. Reconstruction: our
     words. `holdfast check` tries several."""
@@ -74,9 +71,4 @@ class RewriteSFT(SFT):
             greedy_first=self.greedy_first,
             success_threshold=self.success_threshold,
         )
-        return RolloutSpec(source="demonstrations", rewriting=rewriting, replay_ratio=self.replay_ratio)
-
-    def annotate(self, groups: Sequence[Group]) -> Mapping[str, float]:
-        super().annotate(groups)
-        rows = [row for group in groups for row in group.rows]
-        return {"replayed_fraction": sum(row.replayed for row in rows) / max(1, len(rows))} if self.replay_ratio else {}
+        return RolloutSpec(source="demonstrations", rewriting=rewriting)

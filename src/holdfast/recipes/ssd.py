@@ -64,11 +64,15 @@ class SSD(Recipe):
 
     def annotate(self, groups: Sequence[Group]) -> Mapping[str, float]:
         rows = [row for group in groups for row in group.rows]
-        texts = sorted((row for row in rows if row.completion.strip()), key=lambda row: len(row.own_ids()))
-        kept = texts[self._num_filtered(groups[0].batch, len(texts)) :]
-        for row in kept:
-            row.ce = 1.0
-        return {"filtered_fraction": 1 - len(kept) / len(rows)}
+        kept = 0
+        # Replayed prompts by themselves: the answers of an earlier task may all be shorter than those of the stage.
+        for is_replayed in (False, True):
+            some = (row for row in rows if row.replayed is is_replayed and row.completion.strip())
+            texts = sorted(some, key=lambda row: len(row.own_ids()))
+            for row in texts[self._num_filtered(groups[0].batch, len(texts)) :]:
+                row.ce = 1.0
+                kept += 1
+        return {"filtered_fraction": 1 - kept / len(rows)}
 
     def _num_filtered(self, batch: int, count: int) -> int:
         """How many completions of a batch to drop, so that batches of this size together drop the exact percentage."""

@@ -59,7 +59,7 @@ class Collector:
         teacher: FrozenModel | None = None,
     ) -> None:
         self.policy, self.recipe, self.train, self.seed = policy, recipe, train, seed
-        self.spec = recipe.rollouts()
+        self.spec = recipe.rollout_spec()
         self.pool = PromptPool(seed, train.prompts_per_step)
         self.dropped: dict[str, int] = {}
         self.near_future_answers: AnswerPool | None = None
@@ -134,13 +134,14 @@ class Collector:
             batch,
             own=[(task, prompt) for prompt in self.pool.draw(task.name, batch)],
             replayed=self.pool.replayed(stage, batch, self.spec.replay_ratio, self.spec.replay_buffer_size),
+            first_replayed=self.pool.num_replayed(batch, self.spec.replay_ratio),
         )
         groups = [Group(prompt.example, batch=batch, stranger=prompt.stranger) for _, prompt in prompts.all]
         for source in self._sources(recipe):
             source.add_rows(prompts, groups)
-        for group in groups[len(prompts.own) :]:
+        for group, (earlier, _) in zip(groups[len(prompts.own) :], prompts.replayed, strict=True):
             for row in group.rows:
-                row.replayed = True
+                row.replayed, row.replayed_task = True, earlier.name
         if 0 < self.spec.scored_from_stage <= stage:
             self._sampler.score([row for group in groups for row in group.rows if row.is_sampled])
         return groups, self._annotate(groups, recipe)
@@ -158,11 +159,11 @@ class Collector:
         if (hints := self.recipe.hints()) is not None:
             sources.append(HintedSamples(sampler, encoder, hints, self.seed))
         # A controller may switch revisions on or off between batches, so this one asks the recipe as it is now.
-        if (revision := recipe.rollouts().revision) is not None:
+        if (revision := recipe.rollout_spec().revision) is not None:
             sources.append(Revisions(sampler, encoder, revision, self._warn, self.seed))
         # Demonstrations and near-future answers come after the revisions: those revise the student's own answers only.
         if spec.with_demonstration:
-            sources.append(Demonstrations(self.seed, replayed=False, share=spec.demonstration_share))
+            sources.append(Demonstrations(self.seed, replayed=True, share=spec.demonstration_share))
         if self.near_future_answers is not None:
             sources.append(NearFutureAnswers(self.near_future_answers, self.seed))
         return sources
@@ -184,6 +185,9 @@ class Collector:
         # controller switches the teacher off.
         if self.recipe.teacher() is not None:
             metrics["teacher_prompts_dropped"] = float(without_teacher)
+        if self.spec.replay_ratio:
+            rows = [row for group in groups for row in group.rows if not row.excluded]
+            metrics.setdefault("replayed_fraction", sum(row.replayed for row in rows) / max(1, len(rows)))
         return metrics
 
     def rewrite(self, task: Task, count: int | None = None) -> list[Rewrite]:

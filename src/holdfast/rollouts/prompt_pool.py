@@ -5,6 +5,7 @@ prompts, and two recipes with one seed are trained on the same prompts.
 """
 
 from collections.abc import Sequence
+from fractions import Fraction
 
 from holdfast.data.seeds import numpy_rng
 from holdfast.data.task import Task
@@ -75,19 +76,29 @@ class PromptPool:
         Args:
             stage: from 1.
             batch: from 0.
-            ratio: replayed prompts per prompt of the stage. It may be a fraction of a prompt per batch; over all
-                batches the count is exact, rounded down.
+            ratio: see `num_replayed`.
             buffer_size: how many prompts of each earlier task may be replayed; None for all.
         """
         earlier = list(self.of)[: max(0, stage - 1)]
         pool = self.file_prompts or [each for name in earlier for each in self.buffer(name, buffer_size)]
-        rate = ratio * self.per_batch
         drawn: list[TaskPrompt] = []
-        for position in range(int(batch * rate), int((batch + 1) * rate)) if pool else ():
+        orders: dict[int, list[int]] = {}  # by epoch, as in `draw`
+        for position in range(self.num_replayed(batch, ratio), self.num_replayed(batch + 1, ratio)) if pool else ():
             epoch, place = divmod(position, len(pool))
-            order = numpy_rng(self.seed, "replay", stage, epoch).permutation(len(pool))
-            drawn.append(pool[order[place]])
+            if epoch not in orders:
+                orders[epoch] = numpy_rng(self.seed, "replay", stage, epoch).permutation(len(pool)).tolist()
+            drawn.append(pool[orders[epoch][place]])
         return drawn
+
+    def num_replayed(self, batches: int, ratio: float) -> int:
+        """How many prompts the first `batches` batches of a stage replay.
+
+        Args:
+            ratio: replayed prompts per prompt of the stage. It may be a fraction of a prompt per batch; over all
+                batches the count is exact, rounded down.
+        """
+        # In decimal, as the configuration has it: in floating point, 0.29 of 100 prompts would be 28.
+        return int(batches * self.per_batch * Fraction(str(ratio)))
 
     def buffer(self, task: str, size: int | None) -> list[TaskPrompt]:
         """The prompts of a task that later stages may replay; all of them if `size` is None."""

@@ -62,7 +62,7 @@ def _encode(
     max_completion_length: int,
 ) -> TrainingPrompt:
     """Encode an example and check every prompt of it whose text is known before sampling."""
-    spec, hints = recipe.rollouts(), recipe.hints()
+    spec, hints = recipe.rollout_spec(), recipe.hints()
     prompt_ids = encoder.student_prompt(example, task)
     if spec.is_sampled:
         # Stand-ins for the rows of this example. Annotating them shows which teacher's prompts the recipe will ask for.

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from holdfast.config.settings import TrainSettings
+from holdfast.recipes.base.recipe import Recipe
 
 
 def batch_problems(train: TrainSettings, prompts: Mapping[str, int]) -> list[str]:
@@ -17,6 +18,21 @@ def batch_problems(train: TrainSettings, prompts: Mapping[str, int]) -> list[str
         "a step sees prompts more than once; lower it"
         for task, count in prompts.items()
         if count < train.prompts_per_step
+    ]
+
+
+def replay_problems(recipe: Recipe, tasks: int) -> list[str]:
+    """Whether a replay that was asked for has nothing to replay, in one line.
+
+    Args:
+        tasks: of the stream.
+    """
+    asked = recipe.replay_ratio not in (0, type(recipe).model_fields["replay_ratio"].default)
+    if tasks > 1 or not asked or recipe.rollout_spec().replay_prompts is not None:
+        return []
+    return [
+        f"the recipe's replay_ratio is {recipe.replay_ratio:g}, but there is only 1 task, so nothing is replayed; "
+        "leave it out"
     ]
 
 

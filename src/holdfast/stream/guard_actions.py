@@ -60,7 +60,7 @@ class GuardReading:
 def guard_settings(config: RunConfig) -> GuardSettings:
     """A run's guard settings. `stale_sampler` is off if the base samples: sampler and student then always differ."""
     guard = config.guard
-    if config.recipe.rollouts().source != "base":
+    if config.recipe.rollout_spec().source != "base":
         return guard
     rule = guard.rules.stale_sampler.model_copy(update={"action": []})
     return guard.model_copy(update={"rules": guard.rules.model_copy(update={"stale_sampler": rule})})

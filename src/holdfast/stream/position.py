@@ -32,7 +32,7 @@ class RolloutBatch:
             tasks: the tasks up to and including the batch's stage. Replayed rows come from the earlier ones.
         """
         *earlier, task = tasks
-        rows = rows_from_json(saved["rows"], task.train, [example for each in earlier for example in each.train])
+        rows = rows_from_json(saved["rows"], task.train, {each.name: each.train for each in earlier})
         return cls(rows, saved["said"], saved["measured"])
 
 

@@ -105,7 +105,7 @@ class Rewind:
         undone = position.step - choice.back_to
         number = self.checkpoints.number(Position(stage, choice.back_to)) + undone + 1
         # From the first batch that starts at or after the step to go back to, to the end of the stage.
-        iterations = self.config.recipe.rollouts().num_iterations
+        iterations = self.config.recipe.rollout_spec().num_iterations
         batches = range(*(-(-step // iterations) for step in (choice.back_to, self.learner.steps[stage - 1])))
         pool = near_future.collect(task, stage, choice, batches, f"{number:08d}")
         restored = self.learner.restore(checkpoint)

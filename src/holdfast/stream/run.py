@@ -28,7 +28,7 @@ from holdfast.sampling.sampler import Sampler
 from holdfast.stop import Stopped
 from holdfast.store.files import read_json, write_json, write_text
 from holdfast.store.run_directory import RunDirectory
-from holdfast.stream.budget import batch_problems, warmup_problems
+from holdfast.stream.budget import batch_problems, replay_problems, warmup_problems
 from holdfast.stream.checkpoints import RunCheckpoints
 from holdfast.stream.guard_actions import RunGuard, guard_settings
 from holdfast.stream.learner import Learner
@@ -137,6 +137,7 @@ class Run:
         problems = batch_problems(
             config.train, {task.name: len(self.collector.pool.of[task.name]) for task in self.tasks}
         )
+        problems += replay_problems(config.recipe, len(self.tasks))
         # A first try of a few steps is short on purpose, and its default warmup no mistake. `holdfast check` says it.
         if config.train.warmup_steps != TrainSettings().warmup_steps:
             problems += warmup_problems(config.train, self.steps)

@@ -63,7 +63,7 @@ class StageLoop:
         """
         train, stage = self.config.train, position.stage
         task, steps = self.learner.tasks[stage - 1], self.learner.steps[stage - 1]
-        steps_per_batch = self.config.recipe.rollouts().num_iterations
+        steps_per_batch = self.config.recipe.rollout_spec().num_iterations
         self.observer.stage_started(stage, task.name, steps, position.step)
         self._steps_before = self.world.main(lambda: steps_before(self.directory, stage))
         self.measuring.keep(stage, position.step, saved=True)

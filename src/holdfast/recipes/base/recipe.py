@@ -5,14 +5,15 @@ Then it writes weights on every row (`annotate`). It never touches a tensor; thi
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from holdfast.data.rows import Group
 from holdfast.recipes.base import wiring
 from holdfast.recipes.base.checks import check_wiring
-from holdfast.recipes.base.conditions import Condition, holds, in_words
+from holdfast.recipes.base.conditions import Above, Condition, holds, in_words
 from holdfast.recipes.parts.controllers import Controller, LearningProbe, Moment
 from holdfast.recipes.parts.objective import Objective
 from holdfast.recipes.parts.penalty import PenaltySpec
@@ -49,13 +50,29 @@ class Recipe(BaseModel):
     single_turn: ClassVar[bool] = False
     """Whether it needs answers of a single turn. A task with an environment is then refused."""
 
-    used_if: ClassVar[Mapping[str, tuple[Condition, ...]]] = {}
+    used_if: ClassVar[Mapping[str, tuple[Condition, ...]]] = {"buffer_size": ({"replay_ratio": Above(0)},)}
     """For settings that are not always used: the conditions, any of which is enough. An entry of a class replaces the
     entries of its bases for the same setting."""
 
+    replay_ratio: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """Prompts of earlier tasks per prompt of the stage, from the second stage on; 0 for none. The recipe treats them as
+    its own: demonstrations, samples, verdicts and teacher's contexts are those of the earlier task."""
+    buffer_size: int | None = Field(default=None, ge=1)
+    """Examples kept of each earlier task for replay, chosen by the run's seed; none keeps all."""
+
     def rollouts(self) -> RolloutSpec:
-        """Where the tokens to train on come from."""
+        """Where the tokens to train on come from, apart from the replay that the settings ask for.
+
+        Recipes define this; whoever makes rows asks `rollout_spec`.
+        """
         raise NotImplementedError
+
+    def rollout_spec(self) -> RolloutSpec:
+        """Where the tokens to train on come from: `rollouts`, with the replay that the settings ask for."""
+        rollouts = self.rollouts()
+        if not self.replay_ratio:
+            return rollouts
+        return replace(rollouts, replay_ratio=self.replay_ratio, replay_buffer_size=self.buffer_size)
 
     def teacher(self) -> TeacherSpec | None:
         """Who supervises; None for no teacher."""
@@ -111,7 +128,7 @@ class Recipe(BaseModel):
 
     def uses_base(self) -> bool:
         """Whether the model before the stream is needed: to restart a teacher, as an anchor, or to sample."""
-        teacher, rollouts = self.teacher(), self.rollouts()
+        teacher, rollouts = self.teacher(), self.rollout_spec()
         restarts = teacher is not None and teacher.kind != "live" and teacher.stage_start == "base"
         writes = rollouts.rewriting is not None and rollouts.rewriting.writer == "base"
         samples = "base" in (rollouts.source, rollouts.replay_source)
@@ -119,7 +136,7 @@ class Recipe(BaseModel):
 
     def is_taught(self) -> bool:
         """Whether there is a teacher that supervises: not one that only anchors, scores samples or writes replays."""
-        rollouts = self.rollouts()
+        rollouts = self.rollout_spec()
         only_helps = rollouts.replay_source == "teacher" or rollouts.scored_from_stage > 0
         return self.teacher() is not None and self.objective().reference == "base" and not only_helps
 
@@ -130,7 +147,7 @@ class Recipe(BaseModel):
     def wiring(self) -> dict[str, str]:
         """The parts of this recipe in words, for `holdfast methods` and summary.json, which fixes the keys."""
         parts = {
-            "rollouts": wiring.rollouts_in_words(self.rollouts()),
+            "rollouts": wiring.rollouts_in_words(self.rollout_spec()),
             "teacher": wiring.teacher_in_words(self.teacher()),
             "signal": self.signal(),
             "reduction": self.objective().aggregation,
@@ -169,7 +186,7 @@ class Recipe(BaseModel):
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         """Refuse settings that do not fit together now, not in the first step."""
-        rollouts, objective = self.rollouts(), self.objective()
+        rollouts, objective = self.rollout_spec(), self.objective()
         if controllers := self.controllers():
             first_values = {name: controller.value(Moment(0, 1, 0)) for name, controller in controllers.items()}
             self.model_copy(update=first_values).objective()

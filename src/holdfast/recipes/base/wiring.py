@@ -9,6 +9,17 @@ from holdfast.recipes.parts.teacher import TeacherSpec
 
 
 def rollouts_in_words(rollouts: RolloutSpec) -> str:
+    words = _own_rollouts_in_words(rollouts)
+    if not rollouts.replay_ratio:
+        return words
+    prompts = "earlier tasks" if rollouts.replay_prompts is None else "a file"
+    words += f"; {rollouts.replay_ratio:g} replayed per prompt, of {prompts}"
+    writers = {"own": "", "base": ", answered by the base", "teacher": ", answered by the teacher"}
+    return words + writers[rollouts.replay_source]
+
+
+def _own_rollouts_in_words(rollouts: RolloutSpec) -> str:
+    """The rows of the stage's own prompts."""
     if not rollouts.is_sampled:
         rewriting = rollouts.rewriting
         return "demonstrations" if rewriting is None else f"demonstrations, rewritten by the {rewriting.writer}"

@@ -57,7 +57,8 @@ class RolloutSpec:
         revision: samples are revised once. The text after the cue is a separate row, marked `revised`; its prompt ends
             in the answer and the cue. A controller may change this between rollout batches.
         replay_ratio: replayed prompts of earlier stages' tasks, per prompt of the stage. They have groups of their own,
-            with demonstrations or with new samples, as the stage has.
+            with demonstrations or with new samples, as the stage has. A recipe's setting of that name goes before
+            this.
         replay_buffer_size: examples of each earlier task that can be replayed; None for all.
         replay_source: `own`: rows as the stage's. `base` or `teacher`, with demonstrations: samples of the frozen base
             or of the recipe's teacher for the replayed prompts, drawn anew each time. The teacher sees the student's
@@ -102,8 +103,6 @@ class RolloutSpec:
             raise ValueError(f"top_p is {self.top_p:g}; set a probability above 0; 1 keeps all tokens")
         if not 0 < self.demonstration_share <= 1:
             raise ValueError(f"demonstration_share is {self.demonstration_share:g}; it must be above 0 and at most 1")
-        if self.replay_ratio and (self.source == "base" or self.num_iterations > 1):
-            raise ValueError("replay_ratio works with neither samples of the base nor num_iterations above 1")
         if self.replay_source != "own" and self.source != "demonstrations":
             raise ValueError(f"replay_source: {self.replay_source} is for rows that are demonstrations; leave it out")
         if self.replay_generations > 1 and self.replay_source != "teacher":
@@ -112,7 +111,8 @@ class RolloutSpec:
             raise ValueError("scored_from_stage needs samples of the student; leave it out")
         if self.replay_prompts is not None and self.replay_source != "base":
             raise ValueError("a file of prompts has no demonstrations to replay; set replay_source: base")
-
+        if self.replay_prompts is not None and self.num_iterations > 1:
+            raise ValueError("a file of prompts is replayed in batches of one step; set num_iterations to 1")
         if self.rewriting is not None and self.is_sampled:
             raise ValueError("only demonstrations are rewritten, and these rows are samples")
 
@@ -123,6 +123,10 @@ class RolloutSpec:
     @property
     def truncates(self) -> bool:
         return self.top_k > 0 or self.top_p < 1
+
+    def replayed(self, *, is_first: bool) -> float:
+        """Replayed prompts per prompt of a stage. In the first stage only a file of prompts can be replayed."""
+        return 0.0 if is_first and self.replay_prompts is None else self.replay_ratio
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +151,7 @@ class HintSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NearFutureSpec:
-    """How groups get answers of the run's near future (NPO, arXiv 2604.20733).
+    """How groups of the stage's own prompts get answers of the run's near future (NPO, arXiv 2604.20733).
 
     Args:
         kind: `ahead`: at the start of a stage the run trains `steps` ahead, once, and rolls back. `stalled`: each time

@@ -28,8 +28,8 @@ class Demonstrations:
     Args:
         seed: the run's seed.
         replayed: whether groups of replayed prompts get theirs too.
-        share: share of the stage's drawn prompts that get theirs, above 0 and up to 1. They are evenly spaced over
-            the stage.
+        share: share of the stage's drawn prompts that get theirs, and of the replayed ones, above 0 and up to 1. They
+            are evenly spaced over the stage.
     """
 
     def __init__(self, seed: int, *, replayed: bool, share: float = 1.0) -> None:
@@ -37,8 +37,10 @@ class Demonstrations:
 
     def add_rows(self, prompts: BatchPrompts, groups: Sequence[Group]) -> None:
         chosen = prompts.all if self._replayed else prompts.own
+        own = len(prompts.own)
         for place, (group, (_, prompt)) in enumerate(zip(groups, chosen, strict=False)):
-            if self._is_due(prompts.batch * len(prompts.own) + place):
+            is_own = place < own
+            if self._is_due(prompts.batch * own + place if is_own else prompts.first_replayed + place - own):
                 seed = derive_seed(self._seed, "demonstration", prompts.stage, prompts.batch, place)
                 group.rows.append(demonstration_row(prompt, seed))
 

@@ -39,7 +39,7 @@ SampleWithHints = Callable[[Sequence[HintedRequest]], list[list[Row]]]
 
 
 class HintedSamples:
-    """Adds to the groups of the stage's own prompts that fail as many hinted rows as they have rows.
+    """Adds to the groups that fail as many hinted rows as they have rows.
 
     Args:
         sampler: samples and judges.
@@ -52,12 +52,12 @@ class HintedSamples:
         self._sampler, self._encoder, self._spec, self._seed = sampler, encoder, spec, seed
 
     def add_rows(self, prompts: BatchPrompts, groups: Sequence[Group]) -> None:
-        add_hinted_rows(groups[: len(prompts.own)], self._spec, partial(self._sample, prompts))
+        add_hinted_rows(groups, self._spec, partial(self._sample, prompts))
 
     def _sample(self, prompts: BatchPrompts, requests: Sequence[HintedRequest]) -> list[list[Row]]:
-        owners, expanded = [], []
+        owners, expanded, asked = [], [], prompts.all
         for each in requests:
-            task, prompt = prompts.own[each.place]
+            task, prompt = asked[each.place]
             ids = self._encoder.hinted_prompt(prompt.example, each.actions, self._spec.template)
             name = ("hint", prompts.stage, prompts.batch, each.place, each.purpose, each.actions)
             owners += [(task, prompt)] * each.count

@@ -18,12 +18,14 @@ class BatchPrompts:
             draws of the batch, so a batch does not depend on what was drawn before it.
         own: prompts of the stage's own task.
         replayed: prompts of earlier tasks, or of the replay file.
+        first_replayed: how many prompts the stage's batches before have replayed.
     """
 
     stage: int
     batch: int
     own: Sequence[TaskPrompt]
     replayed: Sequence[TaskPrompt]
+    first_replayed: int = 0
 
     @property
     def all(self) -> list[TaskPrompt]:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import count
 
 import torch
 
@@ -38,10 +39,10 @@ def time_estimate(run: Run, trials: Sequence[Trial]) -> dict[str, float]:
     steps = list(run.steps)
     sampling = training = 0.0
     optimizer = _optimizer_seconds(run.policy)
-    for trial, count in zip(trials, steps, strict=True):
-        batches = count / run.config.recipe.rollouts().num_iterations
-        sampling += batches * min(trial.seconds) + _rewriting_seconds(run, trial.task)
-        training += count * (_step_seconds(run, trial.recipe.objective(), trial.batch) + optimizer)
+    for number, (trial, taken) in enumerate(zip(trials, steps, strict=True), 1):
+        sampling += _sampling_seconds(run, trial, number, taken) + _rewriting_seconds(run, trial.task)
+        step = _step_seconds(run, trial.recipe.objective(), trial.batch) * _replay_factor(run, trial, number)
+        training += taken * (step + optimizer)
     evaluations = _evaluation_seconds(run, steps)
     return {
         "step": (sampling + training) / sum(steps),
@@ -52,9 +53,40 @@ def time_estimate(run: Run, trials: Sequence[Trial]) -> dict[str, float]:
     }
 
 
+def _replay_factor(run: Run, trial: Trial, number: int) -> float:
+    """How many more rows a step of a stage has than the batch of its trial, in which only a file is replayed.
+
+    Args:
+        number: the stage, from 1.
+    """
+    own = sum(not row.replayed for row in trial.batch)
+    return own * (1 + run.config.recipe.rollout_spec().replayed(is_first=number == 1)) / len(trial.batch)
+
+
+def _sampling_seconds(run: Run, trial: Trial, number: int, steps: int) -> float:
+    """Seconds for the rollout batches of a stage.
+
+    Args:
+        number: the stage, from 1.
+        steps: its optimizer steps.
+    """
+    spec = run.config.recipe.rollout_spec()
+    share = spec.replayed(is_first=number == 1)
+    batches = steps / spec.num_iterations
+    if not share or spec.replay_source == "own":
+        return batches * min(trial.seconds) * (1 + share)
+    # Only replayed prompts are sampled, so the first batch that has some is timed.
+    pool = run.collector.pool
+    first = next(batch for batch in count() if pool.num_replayed(batch + 1, share))
+    started = time.perf_counter()
+    run.collector.collect(trial.task, number, first, trial.recipe)
+    seconds = time.perf_counter() - started
+    return seconds * pool.num_replayed(steps, share) / pool.num_replayed(first + 1, share)
+
+
 def _rewriting_seconds(run: Run, task: Task) -> float:
     """Seconds for the rewriting of a task's demonstrations, if the recipe trains on such, from the first ones."""
-    if run.config.recipe.rollouts().rewriting is None:
+    if run.config.recipe.rollout_spec().rewriting is None:
         return 0.0
     started = time.perf_counter()
     tried = run.collector.rewrite(task, TIMED_ITEMS)
@@ -68,7 +100,7 @@ def _step_seconds(run: Run, objective: Objective, rows: Sequence[Row]) -> float:
     # Without a success yet, no row may have a signal; later ones will.
     if not any(row.has_signal for row in rows):
         rows = [replace(row, ce=1.0, excluded=False) for row in rows]
-    several = run.config.recipe.rollouts().num_iterations > 1
+    several = run.config.recipe.rollout_spec().num_iterations > 1
     seconds = 0.0
     for _ in range(2):
         started = time.perf_counter()

@@ -131,7 +131,7 @@ def _rewards(trials: Sequence[Trial]) -> list[dict[str, Any]]:
 
 def _imitates(recipe: Recipe) -> bool:
     """Whether a recipe trains on demonstrations as they are."""
-    rollouts = recipe.rollouts()
+    rollouts = recipe.rollout_spec()
     return rollouts.with_demonstration or (not rollouts.is_sampled and rollouts.rewriting is None)
 
 

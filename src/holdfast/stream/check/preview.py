@@ -46,7 +46,10 @@ class Preview:
 
 def preview(trial: Trial, policy: Policy) -> Preview:
     """Show a row that is trained on and has a teacher, or else the first that comes nearest to it."""
-    row = max(trial.batch, key=lambda each: (each.has_signal, each.teacher_prompt_ids is not None))
+    row = max(
+        (each for each in trial.batch if not each.replayed),
+        key=lambda each: (each.has_signal, each.teacher_prompt_ids is not None),
+    )
 
     def text(ids: Sequence[int]) -> str:
         return str(policy.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))

@@ -78,7 +78,7 @@ class RewardCheck:
 
 def learns_from_rewards(recipe: Recipe) -> bool:
     """Whether a recipe samples and needs the samples' rewards."""
-    return recipe.rollouts().is_sampled and "reward" in recipe.required()
+    return recipe.rollout_spec().is_sampled and "reward" in recipe.required()
 
 
 def check_rewards(trial: Trial) -> RewardCheck | None:
@@ -93,7 +93,7 @@ def check_rewards(trial: Trial) -> RewardCheck | None:
     return RewardCheck(
         task=trial.task.name,
         recipe=trial.recipe.name,
-        temperature=trial.recipe.rollouts().temperature,
+        temperature=trial.recipe.rollout_spec().temperature,
         prompts=len(groups),
         samples=len(rewards),
         success_threshold=threshold,

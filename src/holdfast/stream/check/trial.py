@@ -30,7 +30,7 @@ class Trial:
 
     def samples(self) -> list[list[Row]]:
         """For each prompt, the judged samples of the model itself: no demonstrations, revisions or hinted samples."""
-        spec = self.recipe.rollouts()
+        spec = self.recipe.rollout_spec()
         by_prompt = [
             [
                 row
