@@ -53,6 +53,8 @@ RUNS: Mapping[str, Mapping[str, Any]] = {
     "olora": {"recipe": "olora", "model": {"lora": {"r": 2}}},
     "cpo": {"recipe": {"name": "cpo", "num_generations": 3, "strength": 1.0}},
     "rapo": {"recipe": {"name": "rapo", "num_generations": 3, "std_decay": 0.9}},
+    "sft with blending": {"recipe": {"name": "sft", "blend_share": 0.5}},
+    "sft with blending and LoRA": {"recipe": {"name": "sft", "blend_share": 0.5}, "model": {"lora": {"r": 2}}},
     "opr": {"recipe": {"name": "opr", "replay_ratio": 1.0, "replay_attempts": 2}},
 }
 """Several steps on a rollout batch, with a base, with replayed rows, and with a teacher whose head moves; averages; a

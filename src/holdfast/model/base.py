@@ -42,6 +42,22 @@ class Base:
         return dict(self.copy.model.named_parameters())
 
     @torch.no_grad()
+    def blend_in(self, share: float) -> None:
+        """Move the policy's weights toward the base's: `share` of theirs, the rest the base's.
+
+        This is WiSE-FT (arXiv 2109.01903). Under LoRA, the products of the adapter are multiplied by `share`.
+        """
+        trainable = self._policy.named_trainable()
+        if self.copy is None:
+            for name, weight in trainable.items():
+                if ".lora_B." in name or ".lora_embedding_B" in name:
+                    weight.mul_(share)
+            return
+        before = self.weights()
+        for name, weight in trainable.items():
+            weight.lerp_(before[name].to(weight.device, weight.dtype), 1 - share)
+
+    @torch.no_grad()
     def relative_distance(self) -> float | None:
         """‖θ − θ₀‖ / ‖θ₀‖ over all present weights θ of the policy; tied weights count once.
 

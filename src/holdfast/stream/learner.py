@@ -63,6 +63,8 @@ class Learner:
         self.collector, self.poll = collector, poll
         self._lasting = {name: each for name, each in config.recipe.controllers().items() if each.lasts}
         """The controllers that are not replaced at the start of a stage, by the setting's name."""
+        self._blended = 0
+        """The latest stage whose weights are blended with the base's."""
 
     def start_stage(self, stage: int, *, with_teacher: bool = True) -> Position:
         """Prepare teacher and penalty for a stage and return its first position.
@@ -81,10 +83,20 @@ class Learner:
             )
         return Position(stage, 0, self._trainer(), controls=self._controls(stage))
 
+    def end_stage(self, stage: int) -> None:
+        """Blend the weights with the base's after a stage, as the recipe says. A second call changes nothing."""
+        share = self.config.recipe.blend_share
+        if share < 1 and self._blended < stage:
+            assert self.base is not None
+            self.base.blend_in(share)
+            self._blended = stage
+
     def state(self, position: Position) -> tuple[Groups, dict[str, Any]]:
         """What a checkpoint holds of a position, with the current weights: tensors by group, and plain data."""
         groups: dict[str, Mapping[str, torch.Tensor]] = {"policy": dict(self.policy.named_trainable())}
         saved: dict[str, Any] = {"stage": position.stage, "step": position.step}
+        if self._blended:
+            saved["blended"] = self._blended
         if position.batch is not None:
             saved["batch"] = position.batch.as_json()
         if position.trainer is not None:
@@ -102,6 +114,7 @@ class Learner:
         """Load weights, averages and optimizer state of a checkpoint in place, and return its position."""
         saved = checkpoint.position
         load_weights(checkpoint, self.policy)
+        self._blended = saved.get("blended", 0)
         for name, each in self._stateful().items():
             each.load_state(checkpoint.load(name, each.like))
             each.load_progress(saved[name])

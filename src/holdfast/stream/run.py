@@ -267,6 +267,7 @@ class Run:
                     position = self.learner.start_stage(stage)
                 self.rewriting.prepare(stage, position.step)
                 self.stage_loop.train(position)
+                self.learner.end_stage(stage)
                 self._evaluate(stage)
                 self.measuring.refine(stage, self.world.main(partial(last_step, self.directory, stage)))
                 seen = self.world.main(partial(self.measuring.stage_end, stage))

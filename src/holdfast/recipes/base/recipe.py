@@ -59,6 +59,10 @@ class Recipe(BaseModel):
     its own: demonstrations, samples, verdicts and teacher's contexts are those of the earlier task."""
     buffer_size: int | None = Field(default=None, ge=1)
     """Examples kept of each earlier task for replay, chosen by the run's seed; none keeps all."""
+    blend_share: float = Field(default=1.0, gt=0, le=1)
+    """Share of the trained weights in the model after each stage; the rest is the base's (WiSE-FT, arXiv 2109.01903).
+    1 for the trained weights alone. The evaluation after the stage, the next stage and the saved model have the blended
+    weights; evaluations within a stage do not."""
 
     def rollouts(self) -> RolloutSpec:
         """Where the tokens to train on come from, apart from the replay that the settings ask for.
@@ -127,12 +131,12 @@ class Recipe(BaseModel):
         return False
 
     def uses_base(self) -> bool:
-        """Whether the model before the stream is needed: to restart a teacher, as an anchor, or to sample."""
+        """Whether the model before the stream is needed: to restart a teacher, as an anchor, to sample or to blend."""
         teacher, rollouts = self.teacher(), self.rollout_spec()
         restarts = teacher is not None and teacher.kind != "live" and teacher.stage_start == "base"
         writes = rollouts.rewriting is not None and rollouts.rewriting.writer == "base"
         samples = "base" in (rollouts.source, rollouts.replay_source)
-        return restarts or self.objective().asks_base or samples or writes
+        return restarts or self.objective().asks_base or samples or writes or self.blend_share < 1
 
     def is_taught(self) -> bool:
         """Whether there is a teacher that supervises: not one that only anchors, scores samples or writes replays."""
