@@ -39,9 +39,10 @@ def test_arms_are_valid_distinct_and_replay_the_same_share() -> None:
         for order in ORDERS:
             run = arm.in_order(order, 1e-4)
             labels.add(run.label)
-            spec = run.config(0, 1e-4, full=True).recipe.rollout_spec()
-            assert spec.replay_ratio == (0.5 if arm.stores_data else 0.0), run.label
-    assert len(labels) == len(FRONT_ARMS) * len(ORDERS) == 34
+            recipe = run.config(0, 1e-4, full=True).recipe
+            assert recipe.rollout_spec().replay_ratio == (0.5 if arm.replays else 0.0), run.label
+            assert recipe.blend_share == (0.7 if arm.blends else 1.0), run.label
+    assert len(labels) == len(FRONT_ARMS) * len(ORDERS) == 52
 
 
 def test_both_orders_have_the_same_tasks() -> None:

@@ -55,9 +55,7 @@ def test_the_next_stage_begins_with_the_blended_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["sft with blending", "sft with blending and LoRA"])
-def test_a_stop_after_blending_does_not_blend_twice(
-    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stop_after_blending_does_not_blend_twice(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     config = load_config(write_config(tmp_path, name), RunConfig)
     holdfast.run(config, tmp_path / "whole")
     evaluate = Measuring.evaluate

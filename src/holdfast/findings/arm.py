@@ -57,13 +57,15 @@ class ClaimArm:
 
     def settings_of_run(self, world: int, rate: float, *, full: bool) -> dict[str, Any]:
         """The settings of its run in a world, without defaults."""
-        stream = self.stream
+        stream, recipe = self.stream, self.recipe
+        if not isinstance(recipe, str) and list(recipe) == ["name"]:
+            recipe = recipe["name"]  # so that both ways to say it are one run
         data: dict[str, Any] = {
             "name": "findings",
             **SHARED,
             "tasks": [f"lab:{task}" for task in stream.tasks],
             "suites": [f"lab:{suite}" for suite in stream.suites],
-            "recipe": self.recipe,
+            "recipe": recipe,
             "seed": world,
         }
         changes = {**stream.settings, **({} if full else stream.quick), **self.settings, "train.learning_rate": rate}

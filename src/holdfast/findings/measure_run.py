@@ -43,7 +43,7 @@ FIELDS: Mapping[str, Sequence[str]] = {
 def record_of(arm: ClaimArm, world: int, rate: float, directory: RunDirectory, commit: str | None) -> dict[str, Any]:
     """Everything that is kept of a finished run.
 
-    Tuning runs have no style.
+    Tuning runs have no style. Streams that do without have none either.
 
     Args:
         rate: the learning rate that it was run with.
@@ -56,7 +56,7 @@ def record_of(arm: ClaimArm, world: int, rate: float, directory: RunDirectory, c
     for stage, evaluation in enumerate(summary["evaluations"]):
         sets = {name: _numbers(values) for name, values in evaluation["scores"].items()}
         entry: dict[str, Any] = {"sets": sets}
-        if world not in TUNING_WORLDS:
+        if arm.stream.is_styled and world not in TUNING_WORLDS:
             entry["style"] = _style_after(directory, stage, tasks, world)
         drift = [each["overall"]["relative_norm"] for each in summary["drift"] if each["stage"] == stage]
         stages.append(entry | ({"drift": _short(drift[0])} if drift else {}))

@@ -83,7 +83,7 @@ def decide(
     by_arm = {
         arm.label: [records.run(ArmRun(arm, world, rates[arm.label], full).name) for world in worlds]
         for arm in CURVE_ARMS
-        if arm.label in rates
+        if arm in arms
     }
     drawn = curves(by_arm) if len(by_arm) == len(CURVE_ARMS) else {}
     return Findings(find(claims, worlds, records, full=full), rates, names, drawn)

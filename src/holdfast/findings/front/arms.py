@@ -1,4 +1,4 @@
-"""The arms of the front: recipes with and without replay, on three tasks in two orders. Torch-free.
+"""The arms of the front: recipes with and without replay and blending, on three tasks in two orders. Torch-free.
 
 Every recipe has the same replay, or none, and a learning rate of its own. The rate is chosen in the first order, on the
 tuning worlds, and serves both orders: nobody knows the order of tasks to come.
@@ -8,90 +8,91 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from holdfast.findings.arm import ClaimArm
-from holdfast.findings.arms import GRPO_SEQUENCE, SDFT_SEQUENCE, SFT_SEQUENCE, sdft, sdpo
+from holdfast.findings.arm import RATES, ClaimArm
+from holdfast.findings.arms import sdft, sdpo
 from holdfast.findings.stream import REVERSED, SEQUENCE, Stream
 from holdfast.recipes import RECIPES
 
 REPLAY_RATIO = 0.5
 """Prompts of earlier tasks per prompt of the stage."""
 
+BLEND_SHARE = 0.7
+"""Share of the trained weights after each stage, for arms that blend. Chosen on the tuning worlds."""
+
+BLENDED_RATES = tuple(2 * rate for rate in RATES)
+"""The rates that arms with blending choose from. Going back a part of the way, they can go further."""
+
 ORDERS: tuple[Stream, ...] = (SEQUENCE, REVERSED)
 
 
 @dataclass(frozen=True)
 class FrontArm:
-    """A recipe, with or without replay.
+    """A recipe, with or without replay and blending.
 
     Attributes:
-        label: in tables.
-        first_order: the arm in the order in which its rate is chosen.
-        stores_data: whether it needs data of earlier tasks.
-        uses_verifier: whether it uses a verifier that its recipe could do without.
+        recipe: the recipe with its settings.
+        replays: whether it replays earlier tasks, so that their data must be stored.
+        blends: whether weights go a part of the way back to the base after each stage.
     """
 
-    label: str
-    first_order: ClaimArm
-    stores_data: bool
-    uses_verifier: bool = False
+    name: str
+    recipe: Mapping[str, Any]
+    replays: bool
+    blends: bool
 
     @property
-    def recipe(self) -> str:
-        """The recipe's name."""
-        recipe = self.first_order.recipe
-        return recipe if isinstance(recipe, str) else str(recipe["name"])
+    def label(self) -> str:
+        """In tables."""
+        parts = [self.name, *["replay"] * (self.replays and self.name != "opr"), *["blending"] * self.blends]
+        return " + ".join(parts)
+
+    @property
+    def first_order(self) -> ClaimArm:
+        """The arm in the order in which its rate is chosen."""
+        replay = {"replay_ratio": REPLAY_RATIO} if self.replays else {}
+        blending = {"blend_share": BLEND_SHARE} if self.blends else {}
+        label = self.label.replace(" + ", "-")
+        rates = BLENDED_RATES if self.blends else RATES
+        return ClaimArm(label, {**self.recipe, **replay, **blending}, SEQUENCE, rates=rates).on(SEQUENCE)
 
     @property
     def needs(self) -> frozenset[str]:
         """What every training example must have: "demonstration", "reward". A demonstration is privileged context."""
         names = {"privileged_context": "demonstration"}
-        needs = frozenset(names.get(need, need) for need in RECIPES[self.recipe].needs)
-        return needs | {"reward"} if self.uses_verifier else needs
+        kind = RECIPES[self.recipe["name"]]
+        settings = {key: value for key, value in self.recipe.items() if key != "name"}
+        return frozenset(names.get(need, need) for need in kind(**settings).required())
 
     def in_order(self, order: Stream, rate: float) -> ClaimArm:
         """The arm in an order, at the chosen rate."""
-        if order == self.first_order.stream:
-            return self.first_order
-        recipe = self.first_order.label.partition("@")[0]
-        return replace(self.first_order, label=f"{recipe}@{order.name}", stream=order, rate=rate)
+        first = self.first_order
+        if order == first.stream:
+            return first
+        return replace(
+            first, label=first.label.replace(f"@{first.stream.name}", f"@{order.name}"), stream=order, rate=rate
+        )
 
 
-WITHOUT_REPLAY: Mapping[str, ClaimArm] = {
-    "sft": SFT_SEQUENCE,
-    "rewrite-sft": ClaimArm("rewrite-sft@sequence", "rewrite_sft", SEQUENCE),
-    "sdft": SDFT_SEQUENCE,
-    "beta-opsd": ClaimArm("beta-opsd@sequence", "beta_opsd", SEQUENCE),
-    "vopd": ClaimArm("vopd@sequence", "vopd", SEQUENCE),
-    "sdpo": ClaimArm("sdpo@sequence", sdpo(), SEQUENCE),
-    "grpo": GRPO_SEQUENCE,
-    "anchored": ClaimArm("anchored@sequence", {"name": "anchored", "replay_ratio": 0.0}, SEQUENCE),
-}
-
-REPLAYED: Mapping[str, Mapping[str, Any]] = {
+PLAIN: Mapping[str, Mapping[str, Any]] = {
     "sft": {"name": "sft"},
-    "opr": {"name": "opr"},
     "rewrite-sft": {"name": "rewrite_sft"},
     "sdft": sdft(),
     "beta-opsd": {"name": "beta_opsd"},
     "vopd": {"name": "vopd"},
     "sdpo": sdpo(),
     "grpo": {"name": "grpo"},
-    "anchored": {"name": "anchored"},
+    "anchored": {"name": "anchored", "replay_ratio": 0.0},
 }
 
+REPLAYED: Mapping[str, Mapping[str, Any]] = {**PLAIN, "opr": {"name": "opr"}}
+"""SFT with replay and OPR differ in whose answers are replayed. OPR without replay is SFT."""
+
+BLENDED = ("sft", "rewrite-sft", "sdft", "beta-opsd", "sdpo", "grpo")
+"""With replay, each kind of recipe also blends; without replay, those that learn from demonstrations."""
+
 FRONT_ARMS: tuple[FrontArm, ...] = (
-    *(
-        FrontArm(label, arm, stores_data=False, uses_verifier=label == "rewrite-sft")
-        for label, arm in WITHOUT_REPLAY.items()
-    ),
-    *(
-        FrontArm(
-            "opr" if label == "opr" else f"{label} + replay",
-            ClaimArm(f"{label}-replay@sequence", {**recipe, "replay_ratio": REPLAY_RATIO}, SEQUENCE),
-            stores_data=True,
-            uses_verifier=label == "rewrite-sft",
-        )
-        for label, recipe in REPLAYED.items()
-    ),
+    *(FrontArm(name, recipe, replays=False, blends=False) for name, recipe in PLAIN.items()),
+    *(FrontArm(name, PLAIN[name], replays=False, blends=True) for name in BLENDED[:3]),
+    *(FrontArm(name, recipe, replays=True, blends=False) for name, recipe in REPLAYED.items()),
+    *(FrontArm(name, PLAIN[name], replays=True, blends=True) for name in BLENDED),
 )
-"""SFT with replay of demonstrations and OPR differ in whose answers are replayed. OPR without replay is SFT."""

@@ -12,6 +12,7 @@ import numpy as np
 from holdfast.findings.front.arms import FrontArm
 from holdfast.findings.front.pareto import resampled_means
 from holdfast.findings.front.standing import Standing
+from holdfast.findings.quantity import ITEM_NOISE
 from holdfast.measure.statistics import Difference, holm, paired_difference
 
 
@@ -31,7 +32,7 @@ class Situation:
 
     def admits(self, arm: FrontArm) -> bool:
         """Whether the arm can be run."""
-        return arm.needs <= self.has and (self.stored or not arm.stores_data)
+        return arm.needs <= self.has and (self.stored or not arm.replays)
 
 
 _DEMONSTRATIONS, _VERIFIER = frozenset({"demonstration"}), frozenset({"reward"})
@@ -87,7 +88,7 @@ def choose(situation: Situation, standings: Sequence[Standing]) -> Choice | None
         return None
     best, *others = able
     ours = best.worlds("overall")
-    differences = [paired_difference(ours, each.worlds("overall")) for each in others]
+    differences = [paired_difference(ours, each.worlds("overall"), ITEM_NOISE["points"]) for each in others]
     corrected = holm([each.p for each in differences])
     drawn = resampled_means(np.array([each.worlds("overall") for each in able]))
     return Choice(

@@ -7,10 +7,11 @@ from holdfast.reporting.figure import COLORS, SYMBOLS, Figure, Spec, layout, lin
 
 
 def front_figure(measured: MeasuredFront) -> Figure:
-    """One mark per arm with its 95% intervals: filled with replay, open without. A recipe has one color."""
+    """One mark per arm with its 95% intervals: filled with replay, with a black border if it blends. A recipe has one
+    color."""
     band = measured.front.band
     alt = "; ".join(f"{row[0]}: tasks {row[2]}, old skills {row[3]}" for row in table_rows(measured))
-    recipes = list(dict.fromkeys(each.arm.recipe for each in measured.standings))
+    recipes = list(dict.fromkeys(each.arm.name for each in measured.standings))
     traces: list[Spec] = [
         {
             **line([*band.final, *reversed(band.final)], [*band.high, *reversed(band.low)], "muted", width=0),
@@ -19,7 +20,7 @@ def front_figure(measured: MeasuredFront) -> Figure:
             "name": "the front, 95% of resampled worlds",
         },
         {**line(band.final, band.mean, "muted", dash="dot", width=1.5), "name": "the front"},
-        *(_mark(each, recipes.index(each.arm.recipe)) for each in measured.standings),
+        *(_mark(each, recipes.index(each.arm.name)) for each in measured.standings),
         {
             "type": "scatter",
             "mode": "markers",
@@ -32,7 +33,8 @@ def front_figure(measured: MeasuredFront) -> Figure:
     return Figure(
         id="fig-front",
         title="Old skills against tasks at the end",
-        note="Up and to the right is better. Filled marks have replay. Whiskers are 95% CIs over worlds.",
+        note="Up and to the right is better. Filled marks have replay, black borders blending. Whiskers are 95% CIs "
+        "over worlds.",
         alt=f"Scatter plot of {alt}.",
         spec={
             "data": traces,
@@ -67,9 +69,9 @@ def _mark(each: Standing, place: int) -> Spec:
         "y": [kept.mean],
         "marker": {
             "color": shade,
-            "symbol": symbol if each.arm.stores_data else f"{symbol}-open",
+            "symbol": symbol if each.arm.replays else f"{symbol}-open",
             "size": 11,
-            "line": {"color": shade, "width": 2},
+            "line": {"color": "@fg" if each.arm.blends else shade, "width": 2},
         },
         "name": plot_text(each.arm.label),
         **spreads,

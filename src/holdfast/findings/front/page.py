@@ -6,7 +6,7 @@ from typing import Any
 
 from holdfast import __version__
 from holdfast.findings.arm import RATES, TUNING_WORLDS
-from holdfast.findings.front.arms import ORDERS, REPLAY_RATIO
+from holdfast.findings.front.arms import BLEND_SHARE, BLENDED_RATES, ORDERS, REPLAY_RATIO
 from holdfast.findings.front.choice import Choice
 from holdfast.findings.front.run import MeasuredFront
 from holdfast.findings.front.standing import Standing
@@ -15,14 +15,21 @@ from holdfast.measure.statistics import Estimate
 
 HEADER = ("arm", "rate", "tasks at the end", "old skills at the end", "rise of NLL on old", "on the front")
 
+
+def _listed(rates: Sequence[float]) -> str:
+    return ", ".join(f"{rate:g}" for rate in rates)
+
+
 HOW_TO_READ = (
     "**Arms.** Each recipe is run without replay and with the same replay: from the second stage on, "
     f"{REPLAY_RATIO:g} prompts of earlier tasks for every prompt of the stage, which the recipe treats like its own.",
-    f"**Rates.** Each arm has the best of {', '.join(f'{rate:g}' for rate in RATES)}, by the mean of the tasks' and "
-    f"the old skills' final score on the tuning worlds {' and '.join(map(str, TUNING_WORLDS))}. The worlds of the "
-    "comparison chose nothing.",
-    "**Tasks at the end** is the mean score of the three tasks after the last stage, **old skills at the end** that of "
-    "four suites, in points of 100. **Rise of NLL on old** is how much less likely the right answers to old prompts "
+    f"**Blending.** After each stage, weights are {BLEND_SHARE:g} of the trained ones and the rest the base's "
+    "(WiSE-FT, arXiv 2109.01903). The share was chosen on the tuning worlds.",
+    f"**Rates.** Each arm has the best of {_listed(RATES)} ({_listed(BLENDED_RATES)} with blending), by the mean of "
+    f"the tasks' and the old skills' final score on the tuning worlds {' and '.join(map(str, TUNING_WORLDS))}. The "
+    "worlds of the comparison chose nothing.",
+    "**Tasks at the end** is the mean score of the three tasks after the last stage, **old skills at the end** that "
+    "of four suites, in points of 100. **Rise of NLL on old** is how much less likely the right answers to old prompts "
     "have become, in nats per token. It has no sampling noise, and sees a loss before a score does.",
     "Intervals are 95% t intervals over worlds. Each world counts once, with the mean over both orders.",
     "**On the front** is the share of resampled sets of worlds in which no other arm beats the arm on both scores.",
@@ -62,9 +69,9 @@ def as_json(measured: MeasuredFront, made: Mapping[str, Any]) -> dict[str, Any]:
         "arms": [
             {
                 "label": each.arm.label,
-                "recipe": each.arm.first_order.recipe,
+                "recipe": dict(each.arm.recipe),
                 "needs": sorted(each.arm.needs),
-                "stores_data": each.arm.stores_data,
+                "replays": each.arm.replays,
                 "rate": each.rate,
                 "by_order": each.by_order,
             }
