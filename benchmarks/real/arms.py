@@ -21,6 +21,13 @@ REWRITING_TEMPLATE = (
 SHOWN = {"template": TEMPLATE, "temperature": 0.7}
 """For recipes with a teacher. At temperature 1 this small model's samples are mostly noise: 2.3 nats a token."""
 
+REWRITING = {"name": "rewrite_sft", "template": REWRITING_TEMPLATE, "tries": 4, "temperature": 0.7}
+
+SDFT = {"name": "sdft", "teacher_kind": "frozen", "num_loss_tokens_to_skip": 0, **SHOWN}
+
+HELD = {"replay_ratio": 0.5, "blend_share": 0.7}
+"""Replay of the first task in the second stage; after each stage, weights go a part of the way back to the base."""
+
 VERIFIERS = "benchmarks.real.verifiers"
 
 
@@ -53,25 +60,14 @@ DISTILLATION = (3e-5, 1e-4, 3e-4)
 ARMS = (
     Arm("sft-terse", "terse", {"name": "sft"}, IMITATION, 3e-5),
     Arm("sft-sentences", "sentences", {"name": "sft"}, IMITATION, 3e-5),
-    Arm(
-        "sft-rewritten",
-        "terse",
-        {"name": "rewrite_sft", "template": REWRITING_TEMPLATE, "tries": 4, "temperature": 0.7},
-        IMITATION,
-        3e-5,
-    ),
+    Arm("sft-rewritten", "terse", REWRITING, IMITATION, 3e-5),
+    Arm("rewritten-replay-blend", "terse", {**REWRITING, **HELD}, DISTILLATION, 1e-4),
     Arm("sft-terse-replay", "terse", {"name": "replay", "replay_ratio": 0.5}, IMITATION, 3e-5),
     Arm("kl-sft-terse", "terse", {"name": "kl_sft"}, IMITATION, 3e-5),
     Arm("sft-terse-lora", "terse", {"name": "sft"}, ADAPTER, 3e-4, {"lora": {"r": 16}}),
-    Arm(
-        "sdft",
-        "sentences",
-        {"name": "sdft", "teacher_kind": "frozen", "num_loss_tokens_to_skip": 0, **SHOWN},
-        DISTILLATION,
-        1e-4,
-    ),
+    Arm("sdft", "sentences", SDFT, DISTILLATION, 1e-4),
     Arm("anchored", "sentences", {"name": "anchored", **SHOWN}, DISTILLATION, 1e-4),
-    Arm("anchored-beta-1", "sentences", {"name": "anchored", "beta": 1.0, **SHOWN}, DISTILLATION, 1e-4),
+    Arm("sdft-replay-blend", "sentences", {**SDFT, **HELD}, DISTILLATION, 1e-4),
 )
 
 
