@@ -142,7 +142,7 @@ ARMS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("opsd", {"privilege": "stranger", "sampling_top_k": 5}),
     ("sdpo", {"teacher_kind": "gated", "refresh_every": 1}),
     ("kl_sft", {"old_model": "stage_start"}),
-    ("sd_zero", {"phase": 1}),
+    ("sd_zero", {"phase": 1, "srt_steps": 20}),
     ("replay", {"replay_source": "base", "buffer_size": 1}),
 )
 """Settings with which rows come from elsewhere or are shown to others than by default."""
