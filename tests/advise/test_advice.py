@@ -276,6 +276,18 @@ def test_with_one_task_nothing_is_replayed() -> None:
     assert {each.recipe: each.replays for each in advise(tasks, [1, 1], is_lora=True)}["sft"] is False
 
 
+def test_a_recipe_that_is_set_to_replay_is_said_to() -> None:
+    tasks = [_task("a", demonstration="x"), _task("b", demonstration="x")]
+    for ratio in (0.0, 0.5):
+        known = {"mine": SDFT(replay_ratio=ratio)}
+        (found,) = advise(tasks, [10, 10], is_lora=True, recipes=[SDFT], named=known)
+        first = beginning([found])
+        assert first is not None
+        assert found.replays is (ratio > 0)
+        assert ("prompts of earlier tasks" in first.reason) is (ratio > 0)
+        assert found.settings == ({"replay_ratio": 0.5} if ratio else {})
+
+
 def test_the_command_prints_and_writes_what_fits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     holdfast = Commands(tmp_path, capsys)
     config = holdfast.config({"tasks": ["lab:calculation"], "train": {"steps": 10, "prompts_per_step": 3}})

@@ -47,3 +47,10 @@ def test_every_file_that_the_page_names_without_its_folder_exists() -> None:
     names = set(re.findall(r"(?<![\w/])\w+\.py\b", PAGE))
     assert "kv_choice.py" in names
     assert names - {path.name for path in PACKAGE.rglob("*.py")} == set()
+
+
+def test_only_recipes_call_what_a_recipe_says_of_its_rows_without_replay() -> None:
+    """Everything else asks `rollout_spec`, which adds the replay that the settings ask for."""
+    asking = {path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py") if ".rollouts()" in path.read_text("utf-8")}
+    assert {path.as_posix() for path in asking if path.parts[0] != "recipes"} == set()
+    assert Path("recipes/base/recipe.py") in asking

@@ -136,6 +136,37 @@ def test_every_recipe_replays_the_earlier_task(name: str, tmp_path: Path, seen: 
         assert name == "stable_opd" or all(not group.rows[-1].is_sampled for group in seen.replayed())
 
 
+ARMS: tuple[tuple[str, Mapping[str, Any]], ...] = (
+    ("msd", {"sampled_by": "teacher"}),
+    ("msd", {"sampled_by": "teacher", "teacher_kind": "live"}),
+    ("opsd", {"privilege": "stranger", "sampling_top_k": 5}),
+    ("sdpo", {"teacher_kind": "gated", "refresh_every": 1}),
+    ("kl_sft", {"old_model": "stage_start"}),
+    ("sd_zero", {"phase": 1, "srt_steps": 20}),
+    ("replay", {"replay_source": "base", "buffer_size": 1}),
+)
+"""Settings with which rows come from elsewhere or are shown to others than by default."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "settings"), ARMS, ids=str)
+def test_so_do_arms_of_recipes(name: str, settings: Mapping[str, Any], tmp_path: Path, seen: Seen) -> None:
+    holdfast.run(config_of(stream_for(RECIPES[name]), settings_of(name, **settings)), tmp_path / "run")
+    assert_replays(seen, tmp_path / "run")
+    if "buffer_size" in settings:
+        assert len({group.example.id for group in seen.replayed()}) == 1
+
+
+@pytest.mark.slow
+def test_replayed_prompts_that_fail_get_hints_too(tmp_path: Path, seen: Seen) -> None:
+    recipe = settings_of("actguide", probes=1, most_probe_steps=0)
+    holdfast.run(config_of(STREAMS[-1], recipe), tmp_path / "run")
+    for group in seen.replayed():
+        fails = all(row.reward == 0 for row in group.rows if row.is_sampled)
+        assert [row.source_logprobs is not None for row in group.rows] == [False] * 2 + [True] * (2 if fails else 0)
+        assert group.shown_actions == (len(group.example.actions or ()) if fails else 0)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["sft", "sdft", "grpo", "sdpo"])
 def test_episodes_are_replayed_in_their_own_environment(name: str, tmp_path: Path, seen: Seen) -> None:

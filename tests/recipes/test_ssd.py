@@ -97,6 +97,14 @@ def test_no_batch_is_dropped_completely() -> None:
         assert kept(recipe, rows) == [2]
 
 
+def test_replayed_prompts_are_filtered_by_themselves() -> None:
+    """The answers of an earlier task may all be shorter than those of the stage."""
+    rows = groups([20, 21, 22, 23, 1, 2, 3, 4])
+    for group in rows[4:]:
+        group.rows[0].replayed = True
+    assert kept(SSD(filter_shortest_percent=25.0), rows) == [1, 2, 3, 5, 6, 7]
+
+
 def test_a_run_that_starts_at_a_later_batch_drops_the_same_rows(tiny_model: Path) -> None:
     """A resumed run does."""
     policy = load_policy(ModelSettings(path=str(tiny_model)))

@@ -1,6 +1,8 @@
 """`holdfast.stream.check.duration`: timing changes nothing, and what is timed is counted as often as a run does it."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ import holdfast
 from holdfast.config.load import load_config
 from holdfast.config.settings import PassAtKSettings, RunConfig
 from holdfast.store.run_directory import RunDirectory
+from holdfast.stream.check import duration
 from holdfast.stream.check.duration import time_estimate
 from holdfast.stream.check.trial import try_batches
 from holdfast.stream.manifest import weights_hash
@@ -79,6 +82,35 @@ def test_more_steps_and_more_probes_take_longer(tmp_path: Path) -> None:
     assert times[1]["training"] > 50 * times[0]["training"]
     assert times[1]["sampling"] > 50 * times[0]["sampling"]
     assert times[1]["evaluations"] > 50 * times[0]["evaluations"]
+
+
+@pytest.mark.parametrize("recipe", ["sft", {"name": "grpo", "num_generations": 2, "num_iterations": 2}, "opr", "rad"])
+def test_what_later_stages_replay_takes_time_too(
+    tmp_path: Path, recipe: str | dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock that counts the prompts that rows are collected for, and steps that take a second for each row."""
+    monkeypatch.setattr(duration, "_step_seconds", lambda run, objective, rows: float(len(rows)))
+    monkeypatch.setattr(duration, "_optimizer_seconds", lambda policy: 0.0)
+    clock = [0.0]
+    monkeypatch.setattr(duration.time, "perf_counter", lambda: clock[0])
+    settings = {"name": recipe} if isinstance(recipe, str) else recipe
+    path = write_config(tmp_path, "opr", recipe=settings | {"replay_ratio": 1.5})
+    run = _prepared(path, tmp_path / "run")
+    collect = run.collector.collect
+
+    def counted(*arguments: Any) -> Any:
+        made = collect(*arguments)
+        clock[0] += len(made[0])
+        return made
+
+    monkeypatch.setattr(run.collector, "collect", counted)
+    trials = [replace(try_batches(run, number, 2), seconds=[2.0]) for number in (1, 2)]
+    estimate = time_estimate(run, trials)
+    # Five steps on two prompts in each stage. The second replays three prompts besides in each batch.
+    rows = 2 if isinstance(recipe, dict) else 1
+    assert estimate["training"] == pytest.approx(rows * 5 * (2 + 5))
+    batches = 5 / (2 if isinstance(recipe, dict) else 1)
+    assert estimate["sampling"] == pytest.approx(batches * (2 + 5))
 
 
 def test_samples_for_pass_at_k_are_counted(tmp_path: Path) -> None:

@@ -80,8 +80,8 @@ def _sampling_seconds(run: Run, trial: Trial, number: int, steps: int) -> float:
     first = next(batch for batch in count() if pool.num_replayed(batch + 1, share))
     started = time.perf_counter()
     run.collector.collect(trial.task, number, first, trial.recipe)
-    seconds = time.perf_counter() - started
-    return seconds * pool.num_replayed(steps, share) / pool.num_replayed(first + 1, share)
+    per_prompt = (time.perf_counter() - started) / pool.num_replayed(first + 1, share)
+    return per_prompt * batches * share * pool.per_batch
 
 
 def _rewriting_seconds(run: Run, task: Task) -> float:
