@@ -189,6 +189,19 @@ def test_too_few_learners_leave_nothing_to_compare() -> None:
     assert not any("more of earlier skills" in s for s in (*none, *one))
 
 
+def test_recipes_with_the_same_mean_are_not_called_best_and_worst(two: dict[str, Any]) -> None:
+    summary = copy.deepcopy(two)
+    for recipe in summary["recipes"]:
+        recipe["metrics"]["final_score"]["mean"] = 0.9
+    assert "Final score: 90.0 points of sft and sdft alike." in comparison_verdict(summary)
+
+
+def test_one_item_is_no_plural(two: dict[str, Any]) -> None:
+    summary = copy.deepcopy(two)
+    summary["sets"][0]["n"] = 1
+    assert any(s.startswith("The smallest set has 1 item: one model's score") for s in comparison_verdict(summary))
+
+
 def test_a_single_task_that_was_not_learned_is_named(two: dict[str, Any]) -> None:
     summary = copy.deepcopy(two)
     for r in summary["runs"]:

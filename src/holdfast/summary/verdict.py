@@ -312,6 +312,8 @@ def _extremes(summary: SummaryPart, recipes: Sequence[SummaryPart], name: str) -
         return []
     higher = bool(metric.higher_is_better)
     best, *_, worst = sorted(means, key=means.__getitem__, reverse=higher)
+    if abs(means[best] - means[worst]) < 1e-9:
+        return [f"{metric.label}: {points(means[best])} points of {join(list(means))} alike."]
     text = f"{metric.label}: best {best}, {points(means[best])} points; worst {worst}, {points(means[worst])}."
     entry = next(p for p in summary["paired"] if p["metric"] == name and {p["a"], p["b"]} == {best, worst})
     if entry["difference"] is None:
@@ -387,6 +389,6 @@ def _scope(summary: SummaryPart, recipes: Sequence[SummaryPart]) -> list[str]:
         smallest = min(sizes)
         margin = points(largest_margin(smallest))
         sentences.append(
-            f"The smallest set has {smallest} items. They give one model's score to within {margin} points."
+            f"The smallest set has {count(smallest, 'item')}: one model's score is known to within {margin} points."
         )
     return sentences
