@@ -252,6 +252,13 @@ def test_unequal_budgets_and_missing_runs_are_told() -> None:
     summary = make_comparison(("sft", "sdft"), missing=[("sft", 2, 0)], n=50)
     assert any("5 of 6 runs are done" in s for s in summary["verdict"])
     assert not any("budgets" in s for s in summary["verdict"])
+    # A mean is over 2 runs of sft and 3 of sdft, the difference over 2 pairs.
+    learned, final = (
+        next(s for s in summary["verdict"] if s.startswith(lead)) for lead in ("Score when", "Final score")
+    )
+    assert learned.endswith("2 runs), over the runs that share seed and task order.")
+    assert final.endswith("2 runs), over the runs that share seed and task order.")
+    assert not any("share seed and task order" in s for s in make_comparison(("sft", "sdft"), n=50)["verdict"])
     summary["recipes"][0]["budget"]["optimizer_steps"] += 1
     assert "The budgets were not equal: the recipes differ in optimizer steps." in comparison_verdict(summary)
 

@@ -23,7 +23,17 @@ from holdfast.measure.statistics import largest_margin
 from holdfast.summary.empty_sets import nothing_to_lose_in_comparison, same_answers_in_comparison
 from holdfast.summary.guard_sentences import guard_in_comparison
 from holdfast.summary.likelihood import unjudged_in_comparison, unjudged_sets
-from holdfast.summary.words import ALPHA, LEARNED, SummaryPart, change_in_words, count, has_learned, join, points
+from holdfast.summary.words import (
+    ALPHA,
+    LEARNED,
+    SummaryPart,
+    change_in_words,
+    count,
+    has_learned,
+    if_other_runs,
+    join,
+    points,
+)
 
 
 def is_shown(entry: SummaryPart) -> bool:
@@ -320,6 +330,7 @@ def _extremes(summary: SummaryPart, recipes: Sequence[SummaryPart], name: str) -
         return [f"{text} No runs of the two share seed and task order, so no difference is given."]
     sign = 1.0 if (entry["a"] == best) == higher else -1.0
     difference = f"difference of {points(sign * entry['difference'])} points ({_evidence(entry, sign)})"
+    difference += if_other_runs(sign * entry["difference"], abs(means[best] - means[worst]))
     if _is_inconclusive(entry) or entry["difference"] == 0:
         return [f"{text} Inconclusive: {difference}."]
     return [f"{text} This is a {difference}."]
