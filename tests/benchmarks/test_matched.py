@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.matched import loss, row
+from benchmarks.matched import loss, row, stream_row
 
 
 @pytest.mark.parametrize(("spacing", "reported"), [(1, 14.07), (2, 14.93), (5, 19.64), (10, 22.99), (15, 23.28)])
@@ -25,6 +25,20 @@ def test_equal_recipes_are_seldom_said_to_differ(spacing: int) -> None:
         if (spacing, faster) in ((5, "ten times"), (15, "ten times"), (15, "three times")):
             assert before["claimed"] > 0.4
             assert before["bias"] > 4
+
+
+def test_in_a_stream_a_fast_learner_of_the_same_curve_loses_more_overall_and_not_within_the_stages() -> None:
+    """The first task is learned further by the fast one, which nothing matches."""
+    found = stream_row(None, "three times", 1)
+    assert found["bias_overall"] > 3
+    assert abs(found["bias_within"]) < 0.5
+
+
+@pytest.mark.slow
+def test_equal_recipes_are_seldom_said_to_differ_in_a_stream() -> None:
+    found = stream_row((96, 192), "three times", 60)
+    assert found["claimed_overall"] > 0.4
+    assert found["claimed_within"] <= 0.07
 
 
 @pytest.mark.slow

@@ -280,6 +280,15 @@ def test_a_suite_that_falls_is_seen_at_the_stages_end_without_probes() -> None:
     assert decision.actions == ("stop",)
 
 
+def test_a_suite_that_the_base_cannot_do_informs_no_rule() -> None:
+    """It cannot fall, so a quiet rule would call well what nothing has shown."""
+    guard = Guard()
+    assert guard.see_stage_end(_stage_end({"old": 0.0}), {"old": 0.0}, {"old": 48}) == []
+    assert "retention" not in guard.informed
+    guard.see_stage_end(_stage_end({"old": 0.0, "able": 0.5}), {"old": 0.0, "able": 0.5}, {"old": 48, "able": 48})
+    assert "retention" in guard.informed
+
+
 def test_what_a_probe_has_reported_is_not_reported_again_at_the_stages_end() -> None:
     guard = Guard(reference={"old": 0.75}, probe_items=48)
     assert [d.rule for d in guard.see_probe(_stage_end({"old": 0.0}))] == ["retention"]

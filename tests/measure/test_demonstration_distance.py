@@ -84,11 +84,11 @@ def test_only_what_is_surely_far_is_called_so() -> None:
 def test_the_sentence_has_the_numbers_first() -> None:
     sentence = DemonstrationDistance.of("facts", voices([3.0, 2.5, 1.0], [0.2, 0.3, 0.4])).sentence()
     assert sentence.startswith(
-        "facts: demonstrations are 1.9 nats per token further from the model than its own answers"
+        "facts: demonstrations are 1.87 nats per token further from the model than its own answers"
     )
     assert "67% of their tokens are outside its top 10, of its own 0%" in sentence
     nearer = DemonstrationDistance.of("facts", voices([0.1, 0.1], [1.0, 1.2])).sentence()
-    assert "1.0 nats per token nearer to the model" in nearer
+    assert "1.00 nats per token nearer to the model" in nearer
 
 
 def test_phrases_are_those_that_demonstrations_have_and_own_answers_lack() -> None:

@@ -12,9 +12,17 @@ from summary_factory import PROFILES, TASKS, make_comparison, make_run
 
 
 def run(
-    points: list[tuple[float, float]], *, probed: bool = True, second: tuple[float, float, float] | None = None
+    points: list[tuple[float, float]],
+    *,
+    probed: bool = True,
+    second: tuple[float, float, float] | None = None,
+    chance: float = 0.0,
 ) -> Any:
-    """A run of one stage from points (new-task score, suite's score); `second` adds the end of another."""
+    """A run of one stage from points (new-task score, suite's score); `second` adds the end of another.
+
+    Args:
+        chance: of the suite.
+    """
     evaluations = [{"new": p[0], "old": p[1], "next": 0.0} for p in (points[0], points[-1])]
     if second:
         evaluations.append({"next": second[0], "new": second[1], "old": second[2]})
@@ -26,11 +34,11 @@ def run(
     return {
         "order": ["new", "next"] if second else ["new"],
         "sets": [
-            {"name": "new", "kind": "task"},
-            {"name": "next", "kind": "task"},
-            {"name": "old", "kind": "retention"},
+            {"name": "new", "kind": "task", "chance": 0.0},
+            {"name": "next", "kind": "task", "chance": 0.0},
+            {"name": "old", "kind": "retention", "chance": chance},
         ],
-        "evaluations": [{"scores": {name: {"mean": v} for name, v in e.items()}} for e in evaluations],
+        "evaluations": [{"scores": {name: {"mean": v, "n": 50} for name, v in e.items()}} for e in evaluations],
         "probes": probes,
     }
 
@@ -150,6 +158,52 @@ def test_a_later_stage_counts_what_earlier_ones_lost_and_tells_it_apart() -> Non
     assert entry["bounds"]["a"] == pytest.approx([(0.1 + 0.25) / 2, (0.3 + 0.35) / 2])
     assert entry["within_stage"]["bounds"]["a"] == pytest.approx([(0.1 + 0.1) / 2, (0.3 + 0.2) / 2])
     assert entry["difference"] == pytest.approx(0.0)
+
+
+def test_a_suite_at_chance_does_not_count() -> None:
+    """It has nothing to lose, so a fall there is luck, and a mean over it and another set would be half as large."""
+    at_chance = [(new, 0.3 - 0.1 * new) for new, _ in GENTLE]
+    entry = compare_matched("a", "b", [(run(at_chance, chance=0.25), run(GENTLE, chance=0.25))])
+    assert (entry["difference"], entry["stages"]) == (None, [])
+    able = compare_matched("a", "b", [(run(GREEDY, chance=0.25), run(GENTLE, chance=0.25))])
+    assert able["difference"] == compare_matched("a", "b", [(run(GREEDY), run(GENTLE))])["difference"]
+
+
+def test_a_set_that_was_lost_before_the_stage_does_not_make_it_look_cheap() -> None:
+    """`lost` has nothing left of its suite when stage 2 starts, so only the task of stage 1 counts within it."""
+
+    def two_stages(old: float, new: float) -> Any:
+        """The suite after stage 1, and the first task at the end of stage 2."""
+        points = [(0.1, 1.0), (0.2, 0.9), (0.3, 0.9), (0.4, old)]
+        summary = run(points, second=(0.3, new, 0.0))
+        summary["probes"] += [
+            {
+                "stage": 2,
+                "step": i,
+                "scores": {"next": i / 10, "new": 0.4 + (new - 0.4) * i / 3, "old": old * (1 - i / 3)},
+            }
+            for i in range(4)
+        ]
+        return summary
+
+    kept, lost = two_stages(0.6, 0.25), two_stages(0.0, 0.1)
+    entry = compare_matched("kept", "lost", [(kept, lost)])
+    second = entry["stages"][1]
+    # At .9 × .3 = .27, nine tenths of the way.
+    assert (second["within_a"], second["within_b"]) == (pytest.approx(0.9 * 0.15), pytest.approx(0.9 * 0.3))
+    assert second["loss_b"] == pytest.approx((1.0 + 0.9 * 0.3) / 2)
+    alone = compare_matched("lost", "lost", [(lost, lost)])
+    assert alone["stages"][1]["within_a"] == pytest.approx(0.9 * 0.3)
+
+
+def test_where_no_set_has_anything_left_only_the_whole_loss_is_known() -> None:
+    gone = run([(0.1, 1.0), (0.2, 0.5), (0.3, 0.2), (0.4, 0.0)], second=(0.3, 0.0, 0.0))
+    gone["order"] = ["new", "next"]
+    gone["evaluations"][1]["scores"]["new"]["mean"] = 0.0
+    gone["probes"] += [{"stage": 2, "step": i, "scores": {"next": i / 10, "new": 0.0, "old": 0.0}} for i in range(4)]
+    entry = compare_matched("a", "b", [(gone, gone)])
+    assert entry["stages"][1]["within_a"] is None
+    assert entry["stages"][1]["loss_a"] == pytest.approx(1.0)
 
 
 def test_nothing_earlier_and_no_runs_give_no_number() -> None:

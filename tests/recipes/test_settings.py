@@ -347,7 +347,7 @@ SETTINGS: list[tuple[type[Recipe], str, Any, Callable[[Recipe], Any], Any, Any]]
     (SDPG, "template", "{prompt}={demonstration}", lambda r: teacher_prompt(r) == "Q=D", False, True),
     (SDPG, "epsilon_high", 0.4, gradient("epsilon_high"), 0.28, 0.4),
     (SDPG, "dual_clip", None, gradient("dual_clip"), 10.0, None),
-    (SDPG, "drop_equal_groups", False, lambda r: [x.excluded for x in rows_of(r, (0.0,) * 4)], [1] * 4, [0] * 4),
+    (SDPG, "drop_equal_groups", True, lambda r: [x.excluded for x in rows_of(r, (0.0,) * 4)], [0] * 4, [1] * 4),
     (SDPG, "aggregation", "constant", lambda r: r.objective().aggregation, "token_mean", "constant"),
     (SDPG, "distillation", 0.5, each("div"), [1e-3] * 4, [0.5] * 4),
     (SDPG, "beta", 0.0, each("base_kl"), [1.0] * 4, [0.0] * 4),

@@ -123,6 +123,13 @@ def test_a_text_that_never_ends_is_not_taken(policy: Policy) -> None:
     assert count_outcomes(found) == {"cut off": len(task.train)}
 
 
+def test_the_demonstration_is_shown_and_not_what_is_for_a_teacher(policy: Policy) -> None:
+    task = judged_by(lambda text: True)
+    plain = rewriter(policy).rewrite(task, task.train, REPEAT)
+    with_context = [replace(each, privileged_context="we " * 300) for each in task.train]
+    assert rewriter(policy).rewrite(task, with_context, REPEAT) == plain
+
+
 def test_the_words_of_the_demonstration_are_told_from_others(policy: Policy) -> None:
     task = judged_by(lambda text: True)
     (found,) = rewriter(policy).rewrite(task, task.train[:1], REPEAT)

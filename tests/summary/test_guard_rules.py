@@ -50,7 +50,9 @@ def test_rules_without_data_are_not_measured_and_that_is_said_everywhere() -> No
     assert "retention" not in fired
     shown = Page(render_report(made)).text
     assert "No rule that had data fired in this run." in shown
-    assert "retention (needs the score of a retention suite, at a probe or at the end of a stage)" in shown
+    assert (
+        "retention (needs a retention suite that the base can do, scored at a probe or at the end of a stage)" in shown
+    )
     assert "Not measured by the guard" in " ".join(summary_as_text(made).split())
 
 

@@ -115,10 +115,27 @@ def test_what_the_base_could_do_was_not_learned() -> None:
     before = STILL | {"nearly": NEARLY, LATER: items(2)}
     made = summary([before, before, before | {LATER: items(46)}])
     verdict = made["verdict"]
-    assert f"Not learned (no gain over the base is shown on the same items): {TASK} (83.3 to 83.3)." in verdict
+    assert f"Not shown to be learned, by paired tests over the same items: {TASK} (83.3 to 83.3)." in verdict
     assert any(f"{TASK} 83.3 (base 83.3); {LATER} 95.8 (base 4.2)" in sentence for sentence in verdict)
     assert of(made, LATER, "learning")["outcome"] == "rose"
     assert not any("below 50.0" in sentence for sentence in verdict)
+
+
+def test_sets_on_which_no_fall_could_be_shown_are_named() -> None:
+    """A suite that loses all 5 right answers is not called retained: 6 are the fewest that the exact test shows."""
+    before = STILL | {"nearly": NEARLY, "empty": items(5)}
+    lost = summary([before, before, before | {"empty": items(0)}])
+    assert of(lost, "empty")["outcome"] == "not shown"
+    assert "Too few items were right before to show any fall: empty (10.4 points on 48 items)." in lost["verdict"]
+    enough = summary([before | {"empty": items(6)}] * 3)
+    assert not any(sentence.startswith("Too few items") for sentence in enough["verdict"])
+
+
+def test_a_gain_on_few_items_is_not_called_a_failure_to_learn() -> None:
+    few = {TASK: items(0, 3), LATER: items(0)} | {name: items(40) for name in SUITES}
+    made = summary([few, few | {TASK: items(3, 3)}, few | {TASK: items(3, 3), LATER: items(40)}])
+    assert f"Not shown to be learned, by paired tests over the same items: {TASK} (0.0 to 100.0)." in made["verdict"]
+    assert not any(sentence.startswith("Not learned") for sentence in made["verdict"])
 
 
 def test_answers_that_are_all_the_same_are_said_before_and_at_the_end() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from guard_factory import guarded
 from holdfast.summary.run_verdict import run_verdict
-from holdfast.summary.verdict import comparison_verdict, matched_sentence
+from holdfast.summary.verdict import comparison_verdict, matched_sentence, within_stages
 from holdfast.summary.words import points
 from summary_factory import FAILING, PROFILES, TASKS, make_comparison, make_run
 
@@ -25,8 +25,8 @@ def four() -> dict[str, Any]:
 
 @pytest.fixture
 def entry(two: dict[str, Any]) -> dict[str, Any]:
-    """The one matched entry, a copy to be altered."""
-    return copy.deepcopy(two["matched"][0])
+    """The one matched entry as a verdict reads it, a copy to be altered."""
+    return copy.deepcopy(dict(within_stages(two["matched"][0])))
 
 
 def test_points() -> None:
@@ -34,11 +34,12 @@ def test_points() -> None:
 
 
 def test_the_headline_states_the_matched_difference(two: dict[str, Any]) -> None:
-    (m,) = two["matched"]
+    (whole,) = two["matched"]
+    m = within_stages(whole)
     low, high = m["ci95"]
     assert two["verdict"][0] == (
         f"sft forgot {points(m['difference'])} points more of earlier skills than sdft "
-        f"at a matched new-task score (95% CI {points(low)} to {points(high)}, 3 runs)."
+        f"within a stage, at a matched new-task score (95% CI {points(low)} to {points(high)}, 3 runs)."
     )
     assert points(m["matched_score"]) in two["verdict"][1]
     assert two["verdict"][2] == (
@@ -46,13 +47,42 @@ def test_the_headline_states_the_matched_difference(two: dict[str, Any]) -> None
         + " and ".join(" to ".join(points(x) for x in sorted(m["bounds"][s])) + f" of {m[s]}" for s in "ab")
         + "."
     )
-    assert points(m["within_stage"]["difference"]) in two["verdict"][3]
+    low, high = whole["ci95"]
+    assert two["verdict"][3] == (
+        f"With what earlier stages had cost by then, sft minus sdft is {points(whole['difference'])} points (95% CI "
+        f"{points(low)} to {points(high)}, 3 runs). This part also depends on how far each learned earlier tasks, "
+        "which is not matched."
+    )
+
+
+def test_losses_of_earlier_stages_are_no_headline(two: dict[str, Any]) -> None:
+    """They are not matched: a faster learner of the same curve has lost more there."""
+    summary = copy.deepcopy(two)
+    shown, open_ = {"difference": 0.2, "ci95": [0.1, 0.3]}, {"difference": 0.01, "ci95": [-0.01, 0.03]}
+    summary["matched"][0].update(shown, p=0.001, p_holm=0.001)
+    summary["matched"][0]["within_stage"].update(open_, p=0.3, p_holm=0.3)
+    headline, *rest = comparison_verdict(summary)
+    assert headline.startswith(
+        "Inconclusive: no difference in forgetting was shown between sft and sdft within a stage"
+    )
+    assert "1.0 points (95% CI -1.0 to 3.0, 3 runs)" in headline
+    assert any("sft minus sdft is 20.0 points" in s and "not matched" in s for s in rest)
+
+
+def test_stages_in_which_nothing_is_left_to_lose_compare_nothing(two: dict[str, Any]) -> None:
+    summary = copy.deepcopy(two)
+    none = dict.fromkeys(("loss_a", "loss_b", "difference", "ci95", "p", "p_holm", "bounds"))
+    summary["matched"][0]["within_stage"].update(none, n=0)
+    assert (
+        "Forgetting could not be compared between sft and sdft: no pair of runs has an earlier task or a retention "
+        "suite with something to lose."
+    ) in comparison_verdict(summary)
 
 
 def test_turning_the_difference_round_turns_the_sentence_round(entry: dict[str, Any]) -> None:
     entry.update(difference=-0.123, ci95=[-0.165, -0.081], p=0.001, p_holm=0.006)
     assert matched_sentence(entry) == (
-        "sdft forgot 12.3 points more of earlier skills than sft at a matched new-task score "
+        "sdft forgot 12.3 points more of earlier skills than sft within a stage, at a matched new-task score "
         "(95% CI 8.1 to 16.5, 3 runs)."
     )
 
@@ -83,7 +113,7 @@ def test_stages_that_jump_over_the_match_are_counted(two: dict[str, Any]) -> Non
         s.startswith("Stages that were not matched, because a score rose") and s.endswith(": 2 of 12 of sft and sdft.")
         for s in comparison_verdict(some)
     )
-    assert not any("not matched" in s for s in two["verdict"])
+    assert not any("were not matched" in s for s in two["verdict"])
 
 
 def test_an_interval_with_zero_in_it_shows_nothing(entry: dict[str, Any]) -> None:
@@ -96,9 +126,9 @@ def test_an_interval_with_zero_in_it_shows_nothing(entry: dict[str, Any]) -> Non
 def test_what_does_not_survive_correction_is_said_to_and_is_no_headline(four: dict[str, Any]) -> None:
     summary = copy.deepcopy(four)
     for m in summary["matched"]:
-        m.update(difference=0.03, ci95=[0.01, 0.05], p=0.02, p_holm=0.12)
+        m["within_stage"].update(difference=0.03, ci95=[0.01, 0.05], p=0.02, p_holm=0.12)
     assert "not significant after Holm's correction for all comparisons, p = 0.12" in matched_sentence(
-        summary["matched"][0]
+        within_stages(summary["matched"][0])
     )
     headline = comparison_verdict(summary)[0]
     assert headline.startswith(
@@ -110,9 +140,10 @@ def test_what_does_not_survive_correction_is_said_to_and_is_no_headline(four: di
 def test_the_headline_is_the_largest_difference_that_stands(four: dict[str, Any]) -> None:
     summary = copy.deepcopy(four)
     for i, m in enumerate(summary["matched"]):
-        m.update(difference=0.5, ci95=[-0.1, 1.1], p=0.09, p_holm=0.3)
+        within = m["within_stage"]
+        within.update(difference=0.5, ci95=[-0.1, 1.1], p=0.09, p_holm=0.3, bounds=None)
         if i in (2, 4):
-            m.update(difference=-0.02 * i, ci95=[-0.02 * i - 0.01, -0.02 * i + 0.01], p=0.001, p_holm=0.006)
+            within.update(difference=-0.02 * i, ci95=[-0.02 * i - 0.01, -0.02 * i + 0.01], p=0.001, p_holm=0.006)
     verdict = comparison_verdict(summary)
     assert verdict[0].startswith("grpo forgot 8.0 points more of earlier skills than sdft")
     others = next(s for s in verdict if s.startswith("Other pairs"))
@@ -156,6 +187,19 @@ def test_too_few_learners_leave_nothing_to_compare() -> None:
     one = make_comparison(("sft", "sdft"), profiles={"sft": FAILING}, n=50)["verdict"]
     assert one[0].startswith("Only sdft learned the tasks")
     assert not any("more of earlier skills" in s for s in (*none, *one))
+
+
+def test_recipes_with_the_same_mean_are_not_called_best_and_worst(two: dict[str, Any]) -> None:
+    summary = copy.deepcopy(two)
+    for recipe in summary["recipes"]:
+        recipe["metrics"]["final_score"]["mean"] = 0.9
+    assert "Final score: 90.0 points of sft and sdft alike." in comparison_verdict(summary)
+
+
+def test_one_item_is_no_plural(two: dict[str, Any]) -> None:
+    summary = copy.deepcopy(two)
+    summary["sets"][0]["n"] = 1
+    assert any(s.startswith("The smallest set has 1 item: one model's score") for s in comparison_verdict(summary))
 
 
 def test_a_single_task_that_was_not_learned_is_named(two: dict[str, Any]) -> None:
@@ -208,6 +252,13 @@ def test_unequal_budgets_and_missing_runs_are_told() -> None:
     summary = make_comparison(("sft", "sdft"), missing=[("sft", 2, 0)], n=50)
     assert any("5 of 6 runs are done" in s for s in summary["verdict"])
     assert not any("budgets" in s for s in summary["verdict"])
+    # A mean is over 2 runs of sft and 3 of sdft, the difference over 2 pairs.
+    learned, final = (
+        next(s for s in summary["verdict"] if s.startswith(lead)) for lead in ("Score when", "Final score")
+    )
+    assert learned.endswith("2 runs), over the runs that share seed and task order.")
+    assert final.endswith("2 runs), over the runs that share seed and task order.")
+    assert not any("share seed and task order" in s for s in make_comparison(("sft", "sdft"), n=50)["verdict"])
     summary["recipes"][0]["budget"]["optimizer_steps"] += 1
     assert "The budgets were not equal: the recipes differ in optimizer steps." in comparison_verdict(summary)
 

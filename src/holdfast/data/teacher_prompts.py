@@ -34,10 +34,13 @@ REFERENCE_TEMPLATE = (
     "{prompt}\n\nHere is a reference solution to this problem:\n{demonstration}\n\n"
     "Understand it and the reason for each of its steps. Then derive the same final answer, step by step, yourself."
 )
-"""OPSD's teacher prompt in our words."""
+"""OPSD's teacher prompt. The line above the solution is the released one; the rest is in our words."""
 
 REPROMPT_TEMPLATE = "{prompt}{solution}{feedback}\n\nCorrectly solve the original question."
+"""SDPO's teacher prompt, as released."""
 
+# The two parts have the released words. The released line breaks are "\nCorrect solution:\n\n{solution}", and the same
+# for feedback: one blank line less before a part, one more within it. The lab's base has read its documents in these.
 SOLUTION_TEMPLATE = "\n\nCorrect solution:\n{solution}"
 
 FEEDBACK_TEMPLATE = "\n\nThe following is feedback from your unsuccessful earlier attempt:\n{feedback}"

@@ -134,6 +134,6 @@ NEEDS: Mapping[str, str] = {
     "truncation": "two windows of truncated shares",
     "silent_stall": "three windows of rows with a signal",
     "kl_budget": "KL to the base: at a probe, at the end of a stage, or in the loss",
-    "retention": "the score of a retention suite, at a probe or at the end of a stage",
+    "retention": "a retention suite that the base can do, scored at a probe or at the end of a stage",
 }
 """What each rule needs before it can say anything. A window is the guard's `window` of logged steps of one stage."""

@@ -271,11 +271,13 @@ def retention(stage: StageMetrics, rules: Rules) -> Sign | None:
     The standard error is that of two independent scores at their pooled rate. One correct and one wrong answer are
     added to each (Agresti & Caffo 2000), so that the error is not 0 if all answers are correct. It is cautious, because
     the items are in fact the same ones. `LOOKS` errors are asked for, because every suite of every probe is a look.
+
+    A suite on which the base scores 0 cannot fall, so it says nothing.
     """
     worst: Sign | None = None
     for name, before in stage.reference.items():
         now = stage.probe.get("scores", {}).get(name)
-        if now is None:
+        if now is None or before <= 0:
             continue
         error = 0.0
         if items := stage.items_of(name):

@@ -142,9 +142,9 @@ class DemonstrationDistance:
     def sentence(self) -> str:
         """The numbers in words, what they predict, and what to do about a large distance."""
         further = "further from" if self.distance >= 0 else "nearer to"
-        interval = "" if self.ci95 is None else f"95% CI {self.ci95[0]:.1f} to {self.ci95[1]:.1f}, "
+        interval = "" if self.ci95 is None else f"95% CI {self.ci95[0]:.2f} to {self.ci95[1]:.2f}, "
         parts = [
-            f"{self.task}: demonstrations are {abs(self.distance):.1f} nats per token {further} the model than its own "
+            f"{self.task}: demonstrations are {abs(self.distance):.2f} nats per token {further} the model than its own "
             f"answers ({interval}{self.prompts} prompts); {self.outside_demonstrations:.0%} of their tokens are "
             f"outside its top {self.top_k}, of its own {self.outside_samples:.0%}; they have "
             f"{self.length_demonstrations:.0f} tokens, its own {self.length_samples:.0f}"

@@ -22,10 +22,15 @@ stages within a run are averaged, never counted as independent. Seeds and task o
 
 Two losses are read at the match. They answer different questions:
 
+- Within the stage: counted from the stage's start. It is the cost of learning this one task to this score, and what
+  verdicts compare. A set that either run has nothing left to lose of when the stage starts does not count.
 - The loss: counted from just after each task was learned, and for suites from the base, as `loss_of_earlier` is. It is
-  what the user has lost by then. Losses of earlier stages count, including those after an earlier stage's own match.
-- Within the stage: counted from the stage's start. It is the cost of learning this one task to this score. A recipe
-  that has little left to lose looks cheap here.
+  what the user has lost by then. Losses of earlier stages count, including those after an earlier stage's own match:
+  after the first stage it also compares how far each recipe has learned earlier tasks, which nothing matches. The
+  faster of two recipes with the same curve seems to lose more.
+
+A set counts only if it had something to lose in both runs: the score that its loss is counted from is above its chance
+level (`holdfast.measure.chance`).
 """
 
 import math
@@ -33,7 +38,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from holdfast.measure.scores import Json, mean, scores_of
+from holdfast.measure.scores import Json, ScoreMatrix, mean, scores_of
 from holdfast.measure.statistics import holm, paired_difference, score_error
 
 ScoresBySet = Mapping[str, float]
@@ -54,6 +59,8 @@ class Trajectory:
         points: scores by set, in step order. The first is from before the stage, the last from after it.
         before, after: scores of the full evaluations there. Probes may use fewer items.
         reference: the scores that losses are counted from: the base's for suites, those when learned for earlier tasks.
+            Sets that had nothing to lose there are left out.
+        left: those of them that still have something to lose when the stage starts.
         probed: whether there are points within the stage.
         items: how many items a point uses, by set. Sets whose number is not known are left out.
         all_items: how many items a full evaluation uses.
@@ -64,6 +71,7 @@ class Trajectory:
     before: ScoresBySet
     after: ScoresBySet
     reference: ScoresBySet
+    left: frozenset[str]
     probed: bool
     items: Mapping[str, int]
     all_items: Mapping[str, int]
@@ -79,19 +87,21 @@ class LossAtMatch:
     Args:
         loss: interpolated.
         below, above: at the two points around the match.
-        within_loss, within_below, within_above: the same, counted from the stage's start.
+        within_loss, within_below, within_above: the same, counted from the stage's start. None if no set has anything
+            left to lose there.
         gap: by how much the score rises between the two points.
-        error: standard error of the loss, as `_error` gives it.
+        error, within_error: standard errors of the losses, as `_error` gives them.
     """
 
     loss: float
     below: float
     above: float
-    within_loss: float
-    within_below: float
-    within_above: float
+    within_loss: float | None
+    within_below: float | None
+    within_above: float | None
     gap: float
     error: float | None
+    within_error: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,16 +152,18 @@ def stage_trajectory(summary: Mapping[str, Any], stage: int) -> Trajectory | Non
     task, before, after = order[stage - 1], table[stage - 1], table[stage]
     if task not in before or task not in after:
         return None
-    retained = {s["name"] for s in summary["sets"] if s["kind"] == "retention"}
-    reference = {name: value for name, value in table[0].items() if name in retained}
-    reference |= {old: table[j][old] for j, old in enumerate(order[: stage - 1], 1) if old in table[j]}
+    matrix = ScoreMatrix(evaluations, order, summary["sets"])
+    start = dict.fromkeys(matrix.suites("retention"), 0) | {old: j for j, old in enumerate(order[: stage - 1], 1)}
+    reference = {name: table[j][name] for name, j in start.items() if matrix.has_to_lose(name, j)}
+    left = frozenset(name for name in reference if matrix.has_to_lose(name, stage - 1))
     probes = sorted((p for p in summary["probes"] if p["stage"] == stage), key=lambda p: p["step"])
     points = [p["scores"] for p in probes if task in p["scores"]]
     probed = len(points) > 2
     most = summary.get("probe_items") if probed else None
     all_items = {s["name"]: s["n"] for s in summary["sets"] if "n" in s}
     items = {name: min(n, most or n) for name, n in all_items.items()}
-    return Trajectory(task, points if probed else [before, after], before, after, reference, probed, items, all_items)
+    points = points if probed else [before, after]
+    return Trajectory(task, points, before, after, reference, left, probed, items, all_items)
 
 
 def rising(points: Sequence[ScoresBySet], task: str, names: Sequence[str]) -> list[ScoresBySet]:
@@ -180,7 +192,9 @@ def rising(points: Sequence[ScoresBySet], task: str, names: Sequence[str]) -> li
 
 
 def match_stage(a: Trajectory, b: Trajectory) -> StageMatch | None:
-    """Compare two runs in one stage, on the earlier sets that every point of both has. None if there are none.
+    """Compare two runs in one stage, on the earlier sets that every point of both has, and that had something to lose.
+
+    None if there are none.
 
     There is no match (None in its numbers) without probes, if the lower best score is not above both starting scores (a
     recipe that learns nothing forgets nothing, which proves nothing), or if a gap is too wide.
@@ -198,7 +212,8 @@ def match_stage(a: Trajectory, b: Trajectory) -> StageMatch | None:
         top = min(own[-1][a.task] for own in levels)
         if top > start:
             target = start + SHARE * (top - start)
-            at = [_at_match(t, own, target, names) for t, own in zip((a, b), levels, strict=True)]
+            left_over = [n for n in names if n in a.left and n in b.left]
+            at = [_at_match(t, own, target, names, left_over) for t, own in zip((a, b), levels, strict=True)]
     too_wide = at is not None and max(each.gap for each in at) > WIDEST_GAP
     left, right = at if at is not None and not too_wide else (None, None)
     return StageMatch(
@@ -217,17 +232,32 @@ def _at_end(t: Trajectory, names: Sequence[str]) -> LossAtEnd:
     return LossAtEnd(loss, _error(t.after, names, t.all_items), t.after[t.task])
 
 
-def _at_match(t: Trajectory, levels: Sequence[ScoresBySet], target: float, names: Sequence[str]) -> LossAtMatch:
-    """The losses where a run's rising trajectory crosses the target, which lies above its first level."""
+def _at_match(
+    t: Trajectory, levels: Sequence[ScoresBySet], target: float, names: Sequence[str], left: Sequence[str]
+) -> LossAtMatch:
+    """The losses where a run's rising trajectory crosses the target, which lies above its first level.
+
+    Args:
+        names: the sets of the loss.
+        left: the sets of the loss within the stage.
+    """
     i, share = first_crossing([level[t.task] for level in levels], target)
     low, high = levels[i], levels[i + 1]
-    # Probes use a part of the items, so within the stage they are compared only with each other.
-    below, above = (sum(t.points[0][n] - level[n] for n in names) / len(names) for level in (low, high))
-    within = below + share * (above - below)
+
+    def lost(sets: Sequence[str]) -> tuple[float, float, float]:
+        """Since the stage's start: at the match, and at the points below and above it."""
+        # Probes use a part of the items, so within the stage they are compared only with each other.
+        below, above = (sum(t.points[0][n] - level[n] for n in sets) / len(sets) for level in (low, high))
+        return below + share * (above - below), below, above
+
+    def error(sets: Sequence[str]) -> float | None:
+        return _error({n: low[n] + share * (high[n] - low[n]) for n in sets}, sets, t.items)
+
     earlier = sum(t.reference[n] - t.before[n] for n in names) / len(names)
-    error = _error({n: low[n] + share * (high[n] - low[n]) for n in names}, names, t.items)
+    loss, below, above = (earlier + each for each in lost(names))
+    within: tuple[float | None, float | None, float | None] = lost(left) if left else (None, None, None)
     gap = high[t.task] - low[t.task]
-    return LossAtMatch(earlier + within, earlier + below, earlier + above, within, below, above, gap, error)
+    return LossAtMatch(loss, below, above, *within, gap, error(names), error(left) if left else None)
 
 
 def _error(scores: ScoresBySet, names: Sequence[str], items: Mapping[str, int]) -> float | None:
@@ -261,7 +291,7 @@ def compare_matched(a: str, b: str, pairs: Sequence[tuple[Mapping[str, Any], Map
     matches = [match for run in runs for match in run.values()]
     interpolated = not matches or any(match.probed for match in matches)
 
-    end = _losses(runs, "end_a", "end_b", "loss")
+    end = _losses(runs, "end_a", "end_b")
     new_a, new_b = _mean(_per_run(runs, "end_a.new_task")), _mean(_per_run(runs, "end_b.new_task"))
     gap = None if new_a is None or new_b is None else new_a - new_b
     used = [m for m in matches if m.matched_score is not None] if interpolated else matches
@@ -299,7 +329,7 @@ _Runs = Sequence[Mapping[int, StageMatch]]
 
 def _matched_losses(runs: _Runs, kind: Literal["", "within_"]) -> Json:
     """Losses at the match, compared over runs, with their bounds."""
-    compared = _losses(runs, "a", "b", f"{kind}loss")
+    compared = _losses(runs, "a", "b", kind)
     if compared["difference"] is None:
         return {**compared, "bounds": None}
     ends_a, ends_b = (
@@ -310,25 +340,26 @@ def _matched_losses(runs: _Runs, kind: Literal["", "within_"]) -> Json:
     return {**compared, "bounds": {"a": ends_a, "b": ends_b, "difference": difference}}
 
 
-def _losses(runs: _Runs, a: str, b: str, field: str) -> Json:
+def _losses(runs: _Runs, a: str, b: str, kind: Literal["", "within_"] = "") -> Json:
     """A loss of two sides of the matches, compared over runs. The noise of a run's difference is that of its errors."""
-    left, right = (_per_run(runs, f"{side}.{field}") for side in (a, b))
-    compared = paired_difference(left, right, _noise(runs, a, b))
+    left, right = (_per_run(runs, f"{side}.{kind}loss") for side in (a, b))
+    compared = paired_difference(left, right, _noise(runs, (a, b), kind))
     return {"loss_a": _mean(left), "loss_b": _mean(right), **compared.as_json()}
 
 
-def _noise(runs: _Runs, a: str, b: str) -> float | None:
+def _noise(runs: _Runs, sides: tuple[str, str], kind: Literal["", "within_"]) -> float | None:
     """Standard deviation of one run's difference that the items alone account for; root mean square over runs.
 
     None if a number of items is not known.
     """
     squares: list[float] = []
     for run in runs:
-        sides = [side for m in run.values() for side in (getattr(m, a), getattr(m, b)) if side is not None]
-        if any(side.error is None for side in sides):
+        known = [m for m in run.values() if _number(m, f"{sides[0]}.{kind}loss") is not None]
+        errors = [_number(m, f"{side}.{kind}error") for m in known for side in sides]
+        if any(error is None for error in errors):
             return None
-        if sides:
-            squares.append(math.fsum(side.error**2 for side in sides) / (len(sides) / 2) ** 2)
+        if known:
+            squares.append(math.fsum(error**2 for error in errors if error is not None) / len(known) ** 2)
     return math.sqrt(math.fsum(squares) / len(squares)) if squares else None
 
 

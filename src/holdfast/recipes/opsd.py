@@ -72,7 +72,8 @@ class OPSD(DivergenceSettings, TeacherSettings, PrivilegeSettings):
     aggregation: Aggregation = "token_mean"
     """How the loss is averaged over tokens and rows."""
     template: str = REFERENCE_TEMPLATE
-    """The teacher's last user message, with the places {prompt} and {demonstration}."""
+    """The teacher's last user message, with the places {prompt} and {demonstration}. The line above the solution is the
+    released one; the rest is in our words."""
 
     _template_shows_the_solution = model_validator(mode="after")(shows_solution)
 

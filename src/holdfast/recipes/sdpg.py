@@ -21,7 +21,7 @@ from holdfast.recipes.parts.teacher import TeacherSpec
 class SDPG(GRPO):
     """SDPG (arXiv 2606.04036): GRPO + self-distillation + a quadratic penalty to the base.
 
-    Rows     y_1..y_8 ~ student(x), temperature 1, judged by the verifier; groups with equal rewards are dropped
+    Rows     y_1..y_8 ~ student(x), temperature 1, judged by the verifier
     Context  the reference solution, in the teacher's prompt only; the teacher is the current student
     Loss     GRPO's with clips .2 / .28 and dual clip 10
              + distillation · KL(p_t ‖ sg q_t) over the full vocabulary
@@ -42,10 +42,10 @@ class SDPG(GRPO):
     distillation: float = Field(default=1e-3, ge=0)
     """Coefficient of the divergence, the paper's β. Constant, as in the released script; its code can also warm β up
     and decay it."""
-    drop_equal_groups: bool = True
-    """Drop groups whose rewards are all equal. The released script asks for this, but its trainer does not read that
-    option. False: such groups have no advantage, but the divergence and the KL to the base. Unlike DAPO's dynamic
-    sampling, nothing is sampled in their place."""
+    drop_equal_groups: bool = False
+    """Drop groups whose rewards are all equal. They have no advantage, but the divergence and the KL to the base. The
+    released script asks to drop them, but its trainer does not read that option. Unlike with DAPO's dynamic sampling,
+    nothing is sampled in their place."""
     beta: float = Field(default=1e-3, ge=0)
     """Coefficient of the KL to the base, the paper's α."""
     divergence: Divergence = "reverse_kl"

@@ -77,9 +77,11 @@ class SDPO(DivergenceSettings, TeacherSettings):
     reprompt_template: str = REPROMPT_TEMPLATE
     """The teacher's last user message, with the places {prompt}, {solution} and {feedback}."""
     solution_template: str = SOLUTION_TEMPLATE
-    """The part with a sibling's success, with the place {solution}."""
+    """The part with a sibling's success, with the place {solution}. It has the released words, but other line breaks.
+    The released one is `"\\nCorrect solution:\\n\\n{solution}"`."""
     feedback_template: str = FEEDBACK_TEMPLATE
-    """The part with the feedback, with the place {feedback}."""
+    """The part with the feedback, with the place {feedback}. The released one has the same words and the line breaks of
+    the released `solution_template`."""
 
     @model_validator(mode="after")
     def _teacher_sees_more(self) -> Self:

@@ -28,14 +28,15 @@ def paired_differences(view: SummaryView) -> dict[str, Any]:
 
 
 def matched_differences(view: SummaryView) -> dict[str, Any]:
-    """Forgetting at a matched new-task score: overall, and within the stage. Without probes, at the ends of stages."""
+    """Forgetting at a matched new-task score: within the stage, and overall. Without probes, at the ends of stages."""
     entries = [e for e in view.summary.get("matched") or [] if number(e.get("difference")) is not None]
     at_ends = [e for e in entries if e.get("method") != "interpolated"]
     groups: list[tuple[str, list[tuple[Mapping[str, Any], Mapping[str, Any]]]]] = [
-        ("Forgetting up to that moment: tasks from their score when learned, held-out suites from the base model",
-         [(e, e) for e in entries if e not in at_ends]),
-        ("The part of it within the stage",
+        ("Within the stage",
          [(e, e["within_stage"]) for e in entries if e not in at_ends and e.get("within_stage")]),
+        ("With what earlier stages had cost by then, which is not matched: tasks from their score when learned, "
+         "held-out suites from the base model",
+         [(e, e) for e in entries if e not in at_ends]),
         ("At the end of each stage, not matched (no probes)", [(e, e) for e in at_ends]),
     ]  # fmt: skip
     shown = []

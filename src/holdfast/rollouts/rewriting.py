@@ -14,7 +14,7 @@ from holdfast.data.example import Example
 from holdfast.data.rows import Row
 from holdfast.data.seeds import derive_seed
 from holdfast.data.task import Task
-from holdfast.data.teacher_prompts import demonstration_prompt, privileged_text
+from holdfast.data.teacher_prompts import demonstration_prompt
 from holdfast.errors import ConfigError, DataError
 from holdfast.model.policy import Policy
 from holdfast.recipes.base.needs import FIXES
@@ -154,7 +154,8 @@ class Rewriter:
         """The tokens of the prompt that shows the demonstration, or why there is none."""
         if example.rendered_prompt is not None or example.trained_turns or example.demonstration_message is not None:
             return "other form"
-        messages = demonstration_prompt(example.messages, privileged_text(example), template)
+        assert example.demonstration is not None  # guaranteed by the recipe's needs
+        messages = demonstration_prompt(example.messages, example.demonstration, template)
         ids = self._policy.chat_format.encode_teacher_prompt(example, messages, where=f"rewriting of {example.id}")
         return ids if len(ids) <= self._longest_prompt else "too long"
 

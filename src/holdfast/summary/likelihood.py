@@ -17,7 +17,7 @@ from typing import Any
 from holdfast.measure.likelihood import ItemNll, LikelihoodChange, nll_change, probability_change
 from holdfast.measure.metrics import METRICS
 from holdfast.measure.scores import Json
-from holdfast.summary.words import ALPHA, SummaryPart, count, join, signed_nats
+from holdfast.summary.words import ALPHA, SummaryPart, count, if_other_runs, join, signed_nats
 
 _WHAT = {"retention": "forgetting", "ood": "transfer"}
 
@@ -179,11 +179,12 @@ def _extremes(summary: SummaryPart, name: str) -> list[str]:
         return [f"{text} No runs of the two share seed and task order, so no difference is given."]
     sign = -1.0 if entry["a"] == best else 1.0
     difference = f"difference of {sign * entry['difference']:.3f} nats"
+    over = if_other_runs(sign * entry["difference"], known[worst] - known[best])
     if entry["ci95"] is None:
         why = "1 run" if entry["n"] == 1 else f"the same in all {entry['n']} runs"
-        return [f"{text} Difference not tested: {difference} ({why}, so no interval)."]
+        return [f"{text} Difference not tested: {difference} ({why}, so no interval){over}."]
     low, high = sorted(sign * bound for bound in entry["ci95"])
     evidence = f"95% CI {low:.3f} to {high:.3f}, {entry['n']} runs"
     if entry["p_holm"] is not None and entry["p_holm"] < ALPHA:
-        return [f"{text} This is a {difference} ({evidence})."]
-    return [f"{text} Inconclusive: {difference} ({evidence}; p {entry['p_holm']:.2g} after Holm's correction)."]
+        return [f"{text} This is a {difference} ({evidence}){over}."]
+    return [f"{text} Inconclusive: {difference} ({evidence}; p {entry['p_holm']:.2g} after Holm's correction){over}."]

@@ -4,6 +4,7 @@ The first sentence is the headline. The rules for claims:
 
 - A set fell if the paired, exact test over its items shows it after Holm's correction for the number of sets. A loss
   that is significant only before the correction is named as such.
+- A set on which so few items were right that losing all of them shows nothing is named.
 - A set with nothing to lose is named, and no claim is made about its forgetting.
 - A task is learned if its score right after its own stage is at least `LEARNED`, and a gain over the base is shown in
   the same way. What the base could do already was not learned.
@@ -14,6 +15,7 @@ Sets that nothing judges have their own rules; see `holdfast.summary.likelihood`
 
 from collections.abc import Sequence
 
+from holdfast.measure.chance import FEWEST
 from holdfast.summary.empty_sets import nothing_to_lose, same_answers
 from holdfast.summary.guard_sentences import guard_in_run
 from holdfast.summary.likelihood import unjudged_headline, unjudged_sentences, unjudged_sets
@@ -83,7 +85,7 @@ def _learned(summary: SummaryPart) -> list[str]:
     known = [e for task, e in changes.items() if task not in failed and e["outcome"] in ("fell", "not shown")]
     if known:
         listed = "; ".join(f"{e['set']} ({points(e['before'])} to {points(e['after'])})" for e in known)
-        sentences.append(f"Not learned (no gain over the base is shown on the same items): {listed}.")
+        sentences.append(f"Not shown to be learned, by paired tests over the same items: {listed}.")
     return sentences
 
 
@@ -111,6 +113,10 @@ def _what_fell(summary: SummaryPart) -> list[str]:
     if not fell and not nearly:
         which = "judged earlier task" if unjudged_sets(summary) else "earlier task"
         sentences.append(f"No {which} or suite is shown to have fallen, by paired tests over the same items {over}.")
+    # Half an item less: a sum of scores that is rounded.
+    if few := [e for e in tested if e["outcome"] != "fell" and e["before"] * e["n"] < FEWEST - 0.5]:
+        listed = "; ".join(f"{e['set']} ({points(e['before'])} points on {count(e['n'], 'item')})" for e in few)
+        sentences.append(f"Too few items were right before to show any fall: {listed}.")
     return sentences
 
 

@@ -3,6 +3,8 @@ show. `holdfast.summary.run_verdict` has the verdict on a run.
 
 The first sentence is the headline. Fractions are written as points (percentage points). The rules for claims:
 
+- Recipes are compared by what they forgot within a stage up to the match. What earlier stages had cost by then is given
+  too, but not claimed: it depends on how far each recipe learned earlier tasks, which nothing matches.
 - If there is an interval, a difference is claimed only if the interval excludes zero.
 - A matched difference is not claimed if its sign depends on where the losses lie between the points around the match.
 - If that is true only before Holm's correction for the number of comparisons, the sentence says so. It is no headline.
@@ -21,7 +23,17 @@ from holdfast.measure.statistics import largest_margin
 from holdfast.summary.empty_sets import nothing_to_lose_in_comparison, same_answers_in_comparison
 from holdfast.summary.guard_sentences import guard_in_comparison
 from holdfast.summary.likelihood import unjudged_in_comparison, unjudged_sets
-from holdfast.summary.words import ALPHA, LEARNED, SummaryPart, change_in_words, count, has_learned, join, points
+from holdfast.summary.words import (
+    ALPHA,
+    LEARNED,
+    SummaryPart,
+    change_in_words,
+    count,
+    has_learned,
+    if_other_runs,
+    join,
+    points,
+)
 
 
 def is_shown(entry: SummaryPart) -> bool:
@@ -57,8 +69,13 @@ def _is_inconclusive(entry: SummaryPart) -> bool:
 
 def _where(entry: SummaryPart) -> str:
     if entry["method"] == "interpolated":
-        return "at a matched new-task score"
+        return "within a stage, at a matched new-task score"
     return "at the ends of the stages, unmatched"
+
+
+def within_stages(entry: SummaryPart) -> SummaryPart:
+    """A matched entry with the numbers that claims are about: those within the stages if it was matched."""
+    return entry if entry["within_stage"] is None else {**entry, **entry["within_stage"]}
 
 
 def _claim(entry: SummaryPart) -> tuple[str, str, float]:
@@ -79,7 +96,7 @@ def _a_minus_b(entry: SummaryPart) -> str:
 
 
 def matched_sentence(entry: SummaryPart) -> str:
-    """One matched comparison in words. Its difference must not be null."""
+    """One matched comparison in words, an entry of `within_stages`. Its difference must not be null."""
     if _is_inconclusive(entry) or entry["difference"] == 0:
         return (
             f"Inconclusive: no difference in forgetting was shown between {entry['a']} and {entry['b']} "
@@ -100,12 +117,12 @@ def comparison_verdict(summary: SummaryPart) -> list[str]:
         return ["No run is complete yet, so there is nothing to conclude.", *_stopped(summary)]
     able = [r for r in recipes if has_learned(r["metrics"])]
     learned = [r["label"] for r in able]
-    pairs = [m for m in summary["matched"] if m["a"] in learned and m["b"] in learned]
+    pairs = [within_stages(m) for m in summary["matched"] if m["a"] in learned and m["b"] in learned]
     fair = [m for m in pairs if m["difference"] is not None]
     fair.sort(key=lambda m: (not is_shown(m), not is_shown_alone(m), -abs(m["difference"])))
     return [
         *_headline(recipes, learned, fair, _tasks(summary)),
-        *_beyond_headline(fair),
+        *_beyond_headline(fair, summary["matched"]),
         *_not_compared(pairs),
         *_stopped(summary),
         *guard_in_comparison(summary),
@@ -158,12 +175,18 @@ def _headline(
     return [matched_sentence(m) for m in fair[:1]]
 
 
-def _beyond_headline(fair: Sequence[SummaryPart]) -> list[str]:
-    """How well the headline's pair was matched, what it forgot within the stages, and the other pairs."""
+def _beyond_headline(fair: Sequence[SummaryPart], matched: Sequence[SummaryPart]) -> list[str]:
+    """How well the headline's pair was matched, what it forgot with earlier stages, and the other pairs.
+
+    Args:
+        fair: entries of `within_stages`.
+        matched: the summary's entries.
+    """
     if not fair:
         return []
     first, sentences = fair[0], []
-    a, b, end, within = first["a"], first["b"], first["end_of_stage"], first["within_stage"]
+    a, b, end = first["a"], first["b"], first["end_of_stage"]
+    whole = next(m for m in matched if (m["a"], m["b"]) == (a, b))
     scores = f"At the ends of their stages they scored {points(end['new_task_a'])} and {points(end['new_task_b'])}."
     if first["method"] == "interpolated":
         stages = first["stages_used"] + first["stages_skipped"]
@@ -174,11 +197,10 @@ def _beyond_headline(fair: Sequence[SummaryPart]) -> list[str]:
         sentences += _around(first) + _too_wide(fair)
     else:
         sentences.append(f"Without probes, {a} and {b} could not be matched on the new task. {scores}")
-    if within and abs(within["difference"] - first["difference"]) > 1e-9:
-        open_end = " This is inconclusive." if _is_inconclusive(within) else ""
+    if abs(whole["difference"] - first["difference"]) > 1e-9:
         sentences.append(
-            f"Counted only from the start of each stage to the match, {a} minus {b} is "
-            f"{points(within['difference'])} points ({_evidence(within)}).{open_end}"
+            f"With what earlier stages had cost by then, {a} minus {b} is {points(whole['difference'])} points "
+            f"({_evidence(whole)}). This part also depends on how far each learned earlier tasks, which is not matched."
         )
     claims, unclear = [], []
     for m in fair[1:]:
@@ -227,7 +249,7 @@ def _not_compared(pairs: Sequence[SummaryPart]) -> list[str]:
     reasons = {
         "jumped": _JUMPED,
         "flat": "in no stage did both rise above their starting scores",
-        "nothing": "no pair of runs has an earlier task or a retention suite",
+        "nothing": "no pair of runs has an earlier task or a retention suite with something to lose",
     }
     for reason, why in reasons.items():
         out = [m for m in pairs if m["difference"] is None and reason == _why_unmatched(m)]
@@ -239,6 +261,8 @@ def _not_compared(pairs: Sequence[SummaryPart]) -> list[str]:
 
 
 def _why_unmatched(entry: SummaryPart) -> str:
+    if entry["stages_used"]:
+        return "nothing"
     if entry.get("stages_too_wide"):
         return "jumped"
     return "flat" if entry["stages_skipped"] else "nothing"
@@ -298,12 +322,15 @@ def _extremes(summary: SummaryPart, recipes: Sequence[SummaryPart], name: str) -
         return []
     higher = bool(metric.higher_is_better)
     best, *_, worst = sorted(means, key=means.__getitem__, reverse=higher)
+    if abs(means[best] - means[worst]) < 1e-9:
+        return [f"{metric.label}: {points(means[best])} points of {join(list(means))} alike."]
     text = f"{metric.label}: best {best}, {points(means[best])} points; worst {worst}, {points(means[worst])}."
     entry = next(p for p in summary["paired"] if p["metric"] == name and {p["a"], p["b"]} == {best, worst})
     if entry["difference"] is None:
         return [f"{text} No runs of the two share seed and task order, so no difference is given."]
     sign = 1.0 if (entry["a"] == best) == higher else -1.0
     difference = f"difference of {points(sign * entry['difference'])} points ({_evidence(entry, sign)})"
+    difference += if_other_runs(sign * entry["difference"], abs(means[best] - means[worst]))
     if _is_inconclusive(entry) or entry["difference"] == 0:
         return [f"{text} Inconclusive: {difference}."]
     return [f"{text} This is a {difference}."]
@@ -373,6 +400,6 @@ def _scope(summary: SummaryPart, recipes: Sequence[SummaryPart]) -> list[str]:
         smallest = min(sizes)
         margin = points(largest_margin(smallest))
         sentences.append(
-            f"The smallest set has {smallest} items. They give one model's score to within {margin} points."
+            f"The smallest set has {count(smallest, 'item')}: one model's score is known to within {margin} points."
         )
     return sentences

@@ -24,6 +24,11 @@ def signed_nats(change: float) -> str:
     return f"{change + 0.0:+.3f}" if change == 0 or abs(change) >= 0.0005 else f"{change:+.0e}"
 
 
+def if_other_runs(difference: float, of_means: float) -> str:
+    """What is to be added to a difference over paired runs if the means beside it are over more runs."""
+    return "" if abs(difference - of_means) < 1e-9 else ", over the runs that share seed and task order"
+
+
 LEARNED = 0.5
 """A judged task counts as learned only from this score on, right after its own stage."""
 

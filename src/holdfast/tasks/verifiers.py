@@ -18,8 +18,14 @@ from holdfast.data.teacher_prompts import strip_thinking
 from holdfast.errors import ConfigError, DataError, did_you_mean
 from holdfast.tasks.readers.record import kind
 
-_ENDS = re.compile(r"^[^\w$€£+-]+|[^\w%°]+$")
+_ENDS = re.compile(r"^[^\w$€£+-]+|[^\w%°+#]+$")
 """Marks around an answer that are no part of it."""
+
+_UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+"""Scripts without spaces between words: Thai, Lao, Burmese, Khmer, kana and Han."""
+
+_LETTER = rf"[^\W{_UNSPACED}]"
+"""A letter or digit that a word could go on with."""
 
 
 def exact_match(example: Example, completion: str) -> Verdict:
@@ -42,8 +48,8 @@ def contains_answer(example: Example, completion: str) -> Verdict:
     """Reward 1 if the completion says the answer somewhere, else 0: whether other words have the same content.
 
     The answer is one of the example's `answer`s if these are text or numbers, otherwise its whole demonstration without
-    thoughts. It must stand there as words: "4" is in neither "14", "-4" nor
-    "4.5". Case, spacing and the marks at its ends do not count.
+    thoughts. It must stand there as words: "4" is not in "14", "-4", "4.5" or "3/4". In scripts without spaces it may
+    stand anywhere. Case, spacing and the marks at its ends do not count.
     """
     text = _normalized(strip_thinking(completion)).casefold()
     try:
@@ -52,11 +58,27 @@ def contains_answer(example: Example, completion: str) -> Verdict:
         wanted = frozenset({_normalized(strip_thinking(example.demonstration or ""))})
     for each in wanted:
         words = _ENDS.sub("", each.casefold()) or each.casefold()
-        before = r"(?<![\w.,-])" if words[:1].isdigit() else r"(?<!\w)" if words[:1].isalnum() else ""
-        after = r"(?!\w|[.,]\d)" if words[-1:].isalnum() else ""
-        if words and re.search(before + re.escape(words) + after, text):
+        if words and re.search(_not_within(words[0], words[-1]).format(re.escape(words)), text):
             return Verdict(1.0, answer=each)
     return Verdict(0.0, "The answer is not in this text.")
+
+
+def _not_within(first: str, last: str) -> str:
+    """A pattern of words that are no part of a longer word or number, with a place for them.
+
+    Args:
+        first, last: the characters at their ends.
+    """
+    before = after = ""
+    if first.isdigit():
+        before = rf"(?<!{_LETTER})(?<![.,–−-])(?<!\d[/:])"
+    elif first in "+-–−":
+        before = rf"(?<!{_LETTER})"  # the sign of a number, not a minus between two
+    elif first.isalnum() and re.match(_LETTER, first):
+        before = rf"(?<!{_LETTER})"
+    if last.isalnum() and re.match(_LETTER, last):
+        after = rf"(?!{_LETTER}|[.,/:]\d|[+#])"
+    return f"{before}{{}}{after}"
 
 
 def accepted_answers(answer: Any) -> frozenset[str]:

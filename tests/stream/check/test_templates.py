@@ -9,7 +9,14 @@ from holdfast.config.load import parse_config
 from holdfast.config.settings import RunConfig
 from holdfast.data.example import Example, Verdict
 from holdfast.store.run_directory import RunDirectory
-from holdfast.stream.check.templates import TEMPLATES, TRIED_ITEMS, TemplateTrial, try_templates
+from holdfast.stream.check.templates import (
+    TEMPLATES,
+    TRIED_ITEMS,
+    TemplateTrial,
+    TriedTemplate,
+    _proposed,
+    try_templates,
+)
 from holdfast.stream.check.trial import Trial, try_batches
 from holdfast.stream.run import Run
 
@@ -86,7 +93,7 @@ def test_a_template_that_is_best_already_is_kept() -> None:
 def test_a_template_whose_prompt_is_too_long_is_not_tried(lab: tuple[Run, Trial]) -> None:
     run, trial = lab
     long = "the the " * 60
-    task = replace(trial.task, train=[replace(each, privileged_context=long) for each in trial.task.train])
+    task = replace(trial.task, train=[replace(each, demonstration=long) for each in trial.task.train])
     run.collector._encoder.max_reprompt_length, before = 40, run.collector._encoder.max_reprompt_length
     try:
         found = try_templates(run, replace(trial, task=task))
@@ -96,6 +103,25 @@ def test_a_template_whose_prompt_is_too_long_is_not_tried(lab: tuple[Run, Trial]
     assert {each.score for each in found.tried} == {None}
     assert found.proposed is None
     assert "too long" in found.sentence()
+
+
+def test_the_best_of_those_that_are_shown_to_be_better_is_proposed() -> None:
+    """A higher mean that may be chance hides no template that is better for sure."""
+    present, noisy, sure, copier = (
+        TriedTemplate(name, name, score, copied, p)
+        for name, score, copied, p in (
+            ("present", 0.2, 0.0, None),
+            ("noisy", 0.7, 0.0, 0.06),
+            ("sure", 0.6, 0.1, 0.01),
+            ("copier", 0.6, 0.9, 0.01),
+        )
+    )
+    assert _proposed([present, noisy, copier, sure]) is sure
+    assert _proposed([present, noisy]) is None
+    assert (
+        _proposed([present, TriedTemplate("worse", "worse", 0.0, 0.0, 0.01), TriedTemplate("long", "long", None)])
+        is None
+    )
 
 
 @pytest.mark.parametrize("recipe", ["sft", "grpo"])

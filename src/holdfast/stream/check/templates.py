@@ -97,7 +97,7 @@ def try_templates(run: Run, trial: Trial) -> TemplateTrial | None:
     present = template_of(trial.recipe)
     if present is None or trial.task.verifier is None or trial.task.episodes is not None:
         return None
-    examples = [example for example in trial.task.train if _is_shown(example)][:TRIED_ITEMS]
+    examples = [example for example in trial.task.train if _is_shown(trial.recipe, example)][:TRIED_ITEMS]
     if not examples:
         return None
     names = {template: name for name, template in TEMPLATES.items()}
@@ -125,17 +125,28 @@ def _in_words(tried: TriedTemplate) -> str:
 
 
 def _proposed(tried: Sequence[TriedTemplate]) -> TriedTemplate | None:
-    """The best of the others, of equals the one that copies least, if it is shown to be better than the present one."""
+    """The best of the others that are shown to be better than the present one; of equals the one that copies least."""
     present, *others = tried
-    known = [each for each in others if each.score is not None and each.p is not None]
-    best = max(known, key=lambda each: (each.score or 0.0, -(each.copied or 0.0)), default=None)
-    if best is None or best.p is None or best.p >= ALPHA or (best.score or 0.0) <= (present.score or 0.0):
-        return None
-    return best
+    better = [
+        each
+        for each in others
+        if each.p is not None and each.p < ALPHA and (each.score or 0.0) > (present.score or 0.0)
+    ]
+    return max(better, key=lambda each: (each.score or 0.0, -(each.copied or 0.0)), default=None)
 
 
-def _is_shown(example: Example) -> bool:
-    return example.rendered_prompt is None and "privileged_context" in example.privileges()
+def _is_shown(recipe: Recipe, example: Example) -> bool:
+    needed = "demonstration" if _rewrites(recipe) else "privileged_context"
+    return example.rendered_prompt is None and needed in example.privileges()
+
+
+def _rewrites(recipe: Recipe) -> bool:
+    return recipe.rollouts().rewriting is not None
+
+
+def _shown(recipe: Recipe, example: Example) -> str:
+    """What the template shows: the demonstration to who rewrites it, what is for the teacher to a teacher."""
+    return example.demonstration or "" if _rewrites(recipe) else privileged_text(example)
 
 
 @dataclass(frozen=True)
@@ -162,7 +173,7 @@ def _answers(run: Run, trial: Trial, examples: Sequence[Example], template: str)
     )
     rewards = [0.0 if verdict is None else verdict.reward for *_, verdict in completed]
     copied = [
-        text in (example.demonstration, privileged_text(example))
+        text in (example.demonstration, _shown(trial.recipe, example))
         for example, (_, text, _) in zip(examples, completed, strict=True)
     ]
     return _Answers(rewards, copied)
@@ -175,7 +186,7 @@ def _prompt(run: Run, recipe: Recipe, example: Example, template: str) -> list[i
         PromptTooLong: it is longer than a teacher's prompt may be.
     """
     row = Row(example, [], [])
-    row.teacher_messages = demonstration_prompt(example.messages, privileged_text(example), template)
+    row.teacher_messages = demonstration_prompt(example.messages, _shown(recipe, example), template)
     if recipe.context_from_example:
         # The recipe may show only a part of a solution, or leave out thoughts.
         recipe.model_copy(update={"template": template}).annotate([Group(example, [row])])

@@ -148,7 +148,8 @@ class MatchedComparison(MatchedDifference):
     In each stage of each pair of runs, the matched score lies nine tenths of the way from the higher start to the lower
     of the two best scores on the new task, after points that fall back were pooled with those before. Where a
     trajectory crosses it, the mean loss is read off: of earlier tasks, since just after each was learned, and of
-    retention suites, since the base. The losses are averaged over stages, then compared over runs.
+    retention suites, since the base. The losses are averaged over stages, then compared over runs. A set
+    with nothing to lose in either run does not count. Verdicts compare `within_stage`.
     """
 
     a: str = Field(description="Label of the first recipe.")
@@ -170,7 +171,8 @@ class MatchedComparison(MatchedDifference):
     )
     within_stage: MatchedDifference | None = Field(
         description="Forgetting at the match, counted from the start of the stage: the cost of this one task, without "
-        "the losses of earlier stages. Null without probes."
+        "the losses of earlier stages. A set that either run has nothing left to lose of there does not count. Null "
+        "without probes."
     )
     end_of_stage: EndOfStage = Field(description="The same numbers at the end of each stage.")
     stages: list[MatchedStage] = Field(description="Means over runs, by stage.")
