@@ -14,6 +14,7 @@ from holdfast.errors import ConfigError, RunError, did_you_mean
 from holdfast.reporting.page import all_figures, write_report
 from holdfast.reporting.save_figures import save_figures
 from holdfast.stop import listening
+from holdfast.store.files import refuse_special
 from holdfast.store.run_directory import RunDirectory
 from holdfast.stream.observer import Observer
 from holdfast.summary.read import read_summary
@@ -197,6 +198,8 @@ def report(directory: str | Path, output: str | Path | None = None, figures: str
         RunError: there is no summary here, this version cannot read it, or figures cannot be saved.
     """
     run_directory = RunDirectory(directory)
+    refuse_special(Path(output) if output else run_directory.report)
+    run_directory.check_summary()
     summary = read_summary(run_directory.summary)
     if figures is not None:
         save_figures(all_figures(summary), Path(figures))

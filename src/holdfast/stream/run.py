@@ -26,11 +26,19 @@ from holdfast.rollouts.collect import Collector
 from holdfast.sampling.episodes import try_reply
 from holdfast.sampling.sampler import Sampler
 from holdfast.stop import Stopped
-from holdfast.store.files import read_json, write_json, write_text
 from holdfast.store.run_directory import RunDirectory
 from holdfast.stream.budget import batch_problems, warmup_problems
 from holdfast.stream.checkpoints import RunCheckpoints
 from holdfast.stream.guard_actions import RunGuard, guard_settings
+from holdfast.stream.intact import (
+    base_measurements_to_repeat,
+    drop_unused_rewrites,
+    fault_outside,
+    read_manifest,
+    refuse_lost_checkpoints,
+    refuse_lost_manifest,
+    warn_of_changed_config,
+)
 from holdfast.stream.learner import Learner
 from holdfast.stream.logs import last_step
 from holdfast.stream.manifest import build_manifest, check_manifest, run_date, weights_hash
@@ -148,7 +156,7 @@ class Run:
         self.policy = load_policy(adapted_model(self.config), seed=self.config.seed)
         # Again, because the configuration file of a model with its own code does not tell.
         self.config = config = fit_to_context(self.config, self.policy.context_length)
-        self.policy.today = self.date = self.world.main(lambda: run_date(self._manifest()))
+        self.policy.today = self.date = self.world.main(lambda: run_date(read_manifest(self.directory)))
         warn_of_slow_products(self.policy, config.train)
         offload = config.train.offload_teacher
         self.base = Base(self.policy, offload=offload) if config.recipe.uses_base() or config.eval.kl_items else None
@@ -172,7 +180,9 @@ class Run:
         models = (self.policy, self.base, self.teacher, self.penalty)
         self.learner = Learner(self.config, self.tasks, self.steps, *models, self.collector, poll)
         self.rewriting = StageRewriting(self.directory, self.collector, self.tasks)
-        self.checkpoints = RunCheckpoints(self.directory, self.learner, self.guard, self.near_future)
+        self.checkpoints = RunCheckpoints(
+            self.directory, self.learner, self.guard, self.near_future, self.measuring.kept
+        )
         self.rewind = Rewind(
             self.config,
             self.directory,
@@ -216,31 +226,69 @@ class Run:
         self.world.main(self.directory.refuse_existing)
         self.prepare()
         self.world.main(self.directory.create)
-        self.world.main(lambda: write_text(self.directory.config, dump_config(self.config)))
-        self._write_manifest()
-        return self._execute(Position(1, 0))
+        try:
+            self.world.main(lambda: self.directory.write_text(self.directory.config, dump_config(self.config)))
+            self._write_manifest()
+            return self._execute(Position(1, 0))
+        finally:
+            self.directory.lock.release()
 
     def resume(self) -> dict[str, Any]:
-        """Resume from the newest undamaged checkpoint. The result is that of a run that was never interrupted."""
+        """Resume from the newest undamaged checkpoint. The result is that of a run that was never interrupted.
+
+        Raises:
+            RunError: another process writes the run, or something that it relies on is missing or damaged.
+        """
+        self.world.main(self.directory.open_to_write)
+        try:
+            return self._resume()
+        finally:
+            self.directory.lock.release()
+
+    def _resume(self) -> dict[str, Any]:
+        self.world.main(lambda: warn_of_changed_config(self.directory))
+        self.world.main(lambda: refuse_lost_manifest(self.directory))
+        manifest = self.world.main(lambda: read_manifest(self.directory))
         self.prepare()
-        self.world.main(self.directory.sweep)
-        path, manifest = self.directory.manifest, self.world.main(self._manifest)
         if manifest is not None:
-            check_manifest(manifest, self.tasks, self.suites, self.weights_hash(), where=str(path))
-        else:  # the run was killed between writing its configuration and its manifest
+            where = str(self.directory.manifest)
+            check_manifest(manifest, self.tasks, self.suites, self.weights_hash(), where=where)
+        checkpoint = load_newest(self.directory.checkpoints, lambda found: fault_outside(self.directory, found))
+        if checkpoint is None:
+            self.world.main(lambda: refuse_lost_checkpoints(self.directory))
+        # All checks are passed. Nothing has been written so far.
+        self.world.main(self.directory.sweep)
+        if manifest is None:  # the run was killed between writing its configuration and its manifest
             self._write_manifest()
-        checkpoint = load_newest(self.directory.checkpoints)
         # Steps after the checkpoint are taken again, and write their lines again.
         self.world.main(lambda: self.directory.cut(checkpoint.position["logs"] if checkpoint else {}))
-        return self._execute(Position(1, 0) if checkpoint is None else self.checkpoints.resume(checkpoint))
+        self._mend_base_measurements()
+        position = Position(1, 0) if checkpoint is None else self.checkpoints.resume(checkpoint)
+        if position.step == 0:
+            self.world.main(lambda: drop_unused_rewrites(self.directory, position.stage))
+        return self._execute(position)
 
-    def _manifest(self) -> dict[str, Any] | None:
-        path = self.directory.manifest
-        return read_json(path) if path.exists() else None
+    def _mend_base_measurements(self) -> None:
+        """Measure the base again if what was measured before the first stage is lost or damaged.
+
+        The weights are still the base's: no checkpoint has been loaded yet. Later they never are again.
+        """
+
+        def to_repeat() -> bool:
+            if not self.directory.checksums.has_checkpoint and not self.directory.evaluation(0).exists():
+                return False  # the run was killed before it had measured it
+            faults = base_measurements_to_repeat(self.directory)
+            for fault in faults:
+                warnings.warn(f"{fault.where}: {fault.what}; the base is measured again", stacklevel=2)
+            return bool(faults)
+
+        if self.world.main(to_repeat):
+            self._evaluate(0)
 
     def _write_manifest(self) -> None:
         manifest = build_manifest(self.config, self.label, self.tasks, self.suites, self.weights_hash(), self.date)
-        self.world.main(lambda: write_json(self.directory.manifest, manifest | {"dropped": self.dropped()}))
+        content = manifest | {"dropped": self.dropped()}
+        self.world.main(lambda: self.directory.write_json(self.directory.manifest, content))
 
     def _execute(self, position: Position) -> dict[str, Any]:
         """Run from a position to the end, and return the summary.
@@ -289,7 +337,10 @@ class Run:
     def _evaluate(self, stage: int) -> None:
         """Save the model of a stage and evaluate it. Stage 0 is the model before training, which is not saved again."""
         if stage:
-            self.policy.save_folder(self.directory.model(stage), merged=True)
+            folder = self.directory.model(stage)
+            self.world.main(self.directory.lock.check)
+            self.policy.save_folder(folder, merged=True)
+            self.world.main(lambda: self.directory.note_folder(folder))
         self.measuring.evaluate(stage)
 
     def _summarize(self, status: str) -> dict[str, Any]:
@@ -311,5 +362,6 @@ def open_run(path: Path, observer: Observer | None = None, given: GivenSets = NO
         raise RunError("is not a run directory: config.yaml is missing", where=str(path), fix="name a run directory")
     config = load_kept_config(directory.config, RunConfig)
     # Without a manifest the run was killed before it began. Only a comparison, which restarts it, gives another label.
-    label = read_json(directory.manifest)["label"] if directory.manifest.exists() else None
+    manifest = read_manifest(directory)
+    label = None if manifest is None else manifest["label"]
     return Run(config, directory, label=label, observer=observer, given=given)
