@@ -91,10 +91,16 @@ def resume_comparison(
     *,
     on_progress: Callable[[], object] | None = None,
     given: GivenSets = NOTHING_GIVEN,
+    trust_remote_code: bool = False,
 ) -> dict[str, Any]:
-    """Resume a comparison: keep complete runs, resume the interrupted one, and start the others."""
+    """Resume a comparison: keep complete runs, resume the interrupted one, and start the others.
+
+    Args:
+        on_progress, given: as for `compare`.
+        trust_remote_code: the user's word, as for `load_kept_config`.
+    """
     directory = RunDirectory(path)
-    config = load_kept_config(directory.config, CompareConfig)
+    config = load_kept_config(directory.config, CompareConfig, trust_remote_code=trust_remote_code)
     world = Processes.current()
     world.main(directory.open_to_write)
     try:
@@ -129,7 +135,8 @@ def _run_cells(
                 observer.comparison_run(number, len(cells(config)))
             baseline = baselines.get(tested_on(config, cell.seed))
             if world.main(own.manifest.exists):  # a run with a manifest can be resumed
-                run = open_run(own.path, observer, given)
+                # Whether code of the model may run was decided with the comparison's configuration.
+                run = open_run(own.path, observer, given, trust_remote_code=config.model.trust_remote_code)
                 run.baseline = baseline
                 run.resume()
             else:

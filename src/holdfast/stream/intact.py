@@ -98,6 +98,17 @@ def drop_unused_rewrites(directory: RunDirectory, stage: int) -> None:
         path.unlink()
 
 
+def refuse_damaged_model(directory: RunDirectory, stage: int) -> None:
+    """Check the saved model of a stage.
+
+    Raises:
+        RunError: a file of it is missing or has changed.
+    """
+    for name in sorted(directory.checksums.names()):
+        if name.startswith(f"models/stage-{stage}/") and (fault := directory.checksums.fault(name)):
+            raise RunError(fault, where=str(directory.path / name), fix="restore it from a backup")
+
+
 def refuse_lost_checkpoints(directory: RunDirectory) -> None:
     """Check that a run without a checkpoint has never had one. It would start again, and discard its logs.
 

@@ -48,6 +48,7 @@ from holdfast.stream.observer import Observer
 from holdfast.stream.position import Position
 from holdfast.stream.rewind import Rewind
 from holdfast.stream.rewriting import StageRewriting
+from holdfast.stream.room import require_stage_room
 from holdfast.stream.stage import StageLoop
 from holdfast.stream.summarize import summarize
 from holdfast.tasks.given import NOTHING_GIVEN, GivenSets
@@ -299,6 +300,8 @@ class Run:
         done = sum(self.steps[: position.stage - 1]) + position.step
         self.observer.run_started(self.label, len(self.tasks), sum(self.steps), done)
         try:
+            if position.stage <= len(self.tasks):
+                self._require_room(position.stage)  # before the base is measured, which may take long
             if not self.world.main(lambda: self.directory.evaluation(0).exists()):
                 self._evaluate(0)
                 self.world.main(lambda: self._summarize("running"))
@@ -312,6 +315,7 @@ class Run:
                     break
                 if stage > position.stage or position.trainer is None:
                     position = self.learner.start_stage(stage)
+                self._require_room(stage)
                 self.rewriting.prepare(stage, position.step)
                 self.stage_loop.train(position)
                 self._evaluate(stage)
@@ -334,6 +338,10 @@ class Run:
         self.observer.run_done(summary)
         return summary
 
+    def _require_room(self, stage: int) -> None:
+        """Check that there is room on the disk for what a stage writes."""
+        self.world.main(lambda: require_stage_room(self.directory, self.config, self.learner, stage))
+
     def _evaluate(self, stage: int) -> None:
         """Save the model of a stage and evaluate it. Stage 0 is the model before training, which is not saved again."""
         if stage:
@@ -348,11 +356,18 @@ class Run:
         return summarize(self.directory, self.config, self.label, *sets, parameters=parameters, status=status)
 
 
-def open_run(path: Path, observer: Observer | None = None, given: GivenSets = NOTHING_GIVEN) -> Run:
+def open_run(
+    path: Path,
+    observer: Observer | None = None,
+    given: GivenSets = NOTHING_GIVEN,
+    *,
+    trust_remote_code: bool = False,
+) -> Run:
     """The run in a directory, with the configuration that the directory holds.
 
     Args:
         given: the tasks and suites that the configuration only names.
+        trust_remote_code: the user's word, as for `load_kept_config`.
 
     Raises:
         RunError: it is not a run directory.
@@ -360,7 +375,7 @@ def open_run(path: Path, observer: Observer | None = None, given: GivenSets = NO
     directory = RunDirectory(path)
     if not directory.config.exists():
         raise RunError("is not a run directory: config.yaml is missing", where=str(path), fix="name a run directory")
-    config = load_kept_config(directory.config, RunConfig)
+    config = load_kept_config(directory.config, RunConfig, trust_remote_code=trust_remote_code)
     # Without a manifest the run was killed before it began. Only a comparison, which restarts it, gives another label.
     manifest = read_manifest(directory)
     label = None if manifest is None else manifest["label"]

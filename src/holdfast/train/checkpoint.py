@@ -172,17 +172,21 @@ def _finish(
         shutil.rmtree(old, ignore_errors=True)
 
 
-def load_newest(folder: Path, elsewhere: Callable[[Checkpoint], RunError | None] = lambda _: None) -> Checkpoint | None:
+def load_newest(
+    folder: Path, elsewhere: Callable[[Checkpoint], RunError | None] = lambda _: None, *, mends: bool = True
+) -> Checkpoint | None:
     """The newest complete checkpoint; None without any. A damaged one is skipped with a warning that names it.
 
     Args:
         elsewhere: what is wrong with what a checkpoint relies on outside its folder. The main process asks it.
+        mends: also use a checkpoint that a kill left under a temporary name. False changes nothing in the folder, which
+            a run may be writing.
 
     Raises:
         RunError: all checkpoints are damaged. The run does not start again, because that would discard its logs.
     """
     world = Processes.current()
-    paths = world.main(lambda: _recover(folder))
+    paths = world.main(lambda: _recover(folder) if mends else list(reversed(_numbered(folder))))
     first: RunError | None = None
     for path in paths:
         if fault := _fault(path):
