@@ -113,18 +113,18 @@ class RunDirectory:
     def refuse_existing(self) -> None:
         """Check that the directory is missing or empty.
 
-        An unfinished configuration file does not count, nor does a lock: a run leaves them if it is killed while it
-        creates the directory.
+        An unfinished configuration file does not count, nor do its checksum and a lock: a run leaves them if it is
+        killed while it creates the directory.
 
         Raises:
             RunError: the directory is not empty, or is a file, or a run is writing it.
         """
         if not self.path.exists():
             return
-        unfinished = f".{self.config.name}."
+        unfinished = (f".{self.config.name}.", f".{checksums.NAME}.")
 
         def counts(entry: Path) -> bool:
-            return not entry.name.startswith(unfinished) and entry.name != lock.NAME
+            return not entry.name.startswith(unfinished) and entry.name not in (lock.NAME, checksums.NAME)
 
         if not self.path.is_dir() or any(counts(entry) for entry in self.path.iterdir()):
             if not self.lock.is_held:
