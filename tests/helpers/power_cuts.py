@@ -1,7 +1,7 @@
 """What a disk holds after a power cut: a log of flushes and names, replayed without the bytes that were not flushed.
 
-A process that is recorded notes the content of every file and folder when it is flushed. Before any change of its files,
-a cut may happen. Two disks are then possible, and each is written as a folder:
+A process that is recorded notes the content of every file and folder when it is flushed. Before any change of its
+files, a cut may happen. Two disks are then possible, and each is written as a folder:
 
 - `strict`: nothing has reached the disk but what was flushed, neither bytes nor names. POSIX promises no more.
 - `zeros`: all names and sizes have reached the disk, but of the bytes only those that were flushed. The others are NUL,
