@@ -31,7 +31,9 @@ COMMANDS = (
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
 @pytest.mark.parametrize("kind", ["a device", "a folder", "a FIFO", "a symbolic link"])
-def test_only_a_regular_file_is_replaced(command: Commands, tmp_path: Path, arguments: tuple[str, ...], kind: str) -> None:
+def test_only_a_regular_file_is_replaced(
+    command: Commands, tmp_path: Path, arguments: tuple[str, ...], kind: str
+) -> None:
     path = Path("/dev/full") if kind == "a device" else tmp_path / "out"
     if kind == "a folder":
         path.mkdir()

@@ -78,7 +78,15 @@ def test_the_users_word_counts(command: Commands, run: Path, tmp_path: Path) -> 
     assert command("report", run).code == 0, "a report loads no model"
 
 
-LINKED = ("metrics.jsonl", "decisions.jsonl", "summary.json", "config.yaml", "models", "checkpoints", "evals/stage-0.json")
+LINKED = (
+    "metrics.jsonl",
+    "decisions.jsonl",
+    "summary.json",
+    "config.yaml",
+    "models",
+    "checkpoints",
+    "evals/stage-0.json",
+)
 
 
 @pytest.mark.slow

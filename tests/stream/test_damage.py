@@ -57,9 +57,10 @@ def test_damage_is_named_or_made_good(tmp_path: Path, name: str, when: str) -> N
     run = _stopped(tmp_path, name, when)
     files = [path for path in sorted(run.rglob("*")) if path.is_file() and path.name != ".lock"]
     cases = [(str(path.relative_to(run)), way) for path in files for way in ways_for(path)]
+    chosen = spread(cases, SHORT)
     wrong = [
         fault
-        for file, way in (chosen := spread(cases, SHORT))
+        for file, way in chosen
         if (fault := fault_of_damage(tmp_path / "whole", run, tmp_path / "damaged", file, way))
     ]
     tally(f"damage to a run, {name}, {when}", len(chosen), wrong)

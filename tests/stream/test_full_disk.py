@@ -91,7 +91,7 @@ def fill_at(rank: int, *, run: str, event: int, log: str) -> None:
         if name not in FILE_EVENTS or name in ("os.remove", "os.rmdir", "shutil.rmtree"):
             return
         path = arguments[0]
-        if not isinstance(path, str | os.PathLike) or not os.fspath(path).startswith(run):
+        if not isinstance(path, str | os.PathLike) or not f"{os.fspath(path)}/".startswith(f"{run}/"):
             return
         if name == "open" and not (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR):
             return
@@ -107,7 +107,13 @@ def fill_at(rank: int, *, run: str, event: int, log: str) -> None:
 
 def test_each_kind_of_write_may_fail(tmp_path: Path) -> None:
     config, log = write_config(tmp_path, "grpo"), tmp_path / "writes.txt"
-    start("run", config, "-o", tmp_path / "whole", before=partial(fill_at, run=str(tmp_path / "whole"), event=0, log=str(log))).finish()
+    start(
+        "run",
+        config,
+        "-o",
+        tmp_path / "whole",
+        before=partial(fill_at, run=str(tmp_path / "whole"), event=0, log=str(log)),
+    ).finish()
     kinds: dict[str, int] = {}
     for number, line in enumerate(log.read_text().splitlines(), 1):
         kinds.setdefault(re.sub(r"\d+", "N", line), number)

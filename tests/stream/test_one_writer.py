@@ -55,7 +55,9 @@ def waiting(folder: Path, *arguments: str | Path) -> Iterator[Command]:
 def _assert_refused(command: Command, named: Path, pid: int | None) -> None:
     assert command.join() == [2], command.output()
     lines = [line for line in command.output().splitlines() if line.startswith("holdfast: error: ")]
-    says = rf"holdfast: error: {named}: is being written by process {pid} on {socket.gethostname()} since \S+ \(wait .*\)"
+    says = (
+        rf"holdfast: error: {named}: is being written by process {pid} on {socket.gethostname()} since \S+ \(wait .*\)"
+    )
     assert len(lines) == 1, command.output()
     assert re.fullmatch(says, lines[0]), lines[0]
 

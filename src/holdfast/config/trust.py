@@ -1,4 +1,4 @@
-"""Code that comes with a model runs on the user's word alone. A run directory may be a stranger's, and does not count."""
+"""Code that comes with a model runs on the user's word alone: a run directory may be a stranger's, and has no say."""
 
 from collections.abc import Mapping
 from pathlib import Path

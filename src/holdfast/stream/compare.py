@@ -146,7 +146,9 @@ def _run_cells(
             world.main(summarize)
         if tested_on(config, cell.seed) not in baselines:
             # Every run starts from the same model, so it is evaluated once on the same items, by the first run.
-            baselines[tested_on(config, cell.seed)] = world.main(lambda own=own: baseline_of(own))  # type: ignore[misc]
+            baseline = world.main(lambda own=own: _baseline_if_whole(own))  # type: ignore[misc]
+            if baseline is not None:
+                baselines[tested_on(config, cell.seed)] = baseline
     return world.main(lambda: _summarize(config, directory))
 
 
@@ -198,6 +200,15 @@ def baseline_of(run: RunDirectory) -> dict[str, Any]:
     """A run's evaluation before its first stage, for other runs that start from the same model."""
     answers = run.read_checked(run.responses(0)) if run.responses(0).exists() else None
     return {**evaluation_of(run, run.evaluation(0)), "responses": answers}
+
+
+def _baseline_if_whole(run: RunDirectory) -> dict[str, Any] | None:
+    """The same; None with a warning if it is damaged, so that the next run measures the model itself."""
+    try:
+        return baseline_of(run)
+    except RunError as error:
+        warnings.warn(f"{error.where}: {error.what}; the next run measures the base again", stacklevel=2)
+        return None
 
 
 def _discard(run: RunDirectory) -> None:

@@ -129,7 +129,7 @@ def read_manifest(directory: RunDirectory) -> dict[str, Any] | None:
     if not kind_at(path):
         return None
     manifest: dict[str, Any] = directory.read_checked(path)
-    shape = {"model": dict, "data": dict, "libraries": dict, "threads": int, "label": str, "created": str}
+    shape = {"model": dict, "data": dict, "libraries": dict, "threads": int, "label": str}
     wrong = [key for key, kind in shape.items() if not isinstance(manifest.get(key), kind)]
     if wrong or not isinstance(manifest["model"].get("sha256"), str):
         key = wrong[0] if wrong else "model.sha256"
