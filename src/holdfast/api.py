@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from holdfast.config.load import load_config, parse_config
 from holdfast.config.overrides import apply_overrides
 from holdfast.config.settings import CompareConfig, RunConfig, StreamSettings, TaskSettings
+from holdfast.config.trust import refuse_own_trust
 from holdfast.config.yaml import read_config
 from holdfast.errors import ConfigError, RunError, did_you_mean
 from holdfast.reporting.page import all_figures, write_report
 from holdfast.reporting.save_figures import save_figures
 from holdfast.stop import listening
+from holdfast.store.files import refuse_special
 from holdfast.store.run_directory import RunDirectory
 from holdfast.stream.observer import Observer
 from holdfast.summary.read import read_summary
@@ -50,7 +52,9 @@ def _config(
         return load_config(source, kind, overrides)
     path = Path(source)
     data = given.entries(apply_overrides(read_config(path), overrides))
-    return parse_config(data, kind, where=str(path), base_dir=path.parent)
+    config = parse_config(data, kind, where=str(path), base_dir=path.parent)
+    refuse_own_trust(config, path, overrides)
+    return config
 
 
 def run_configs(path: str | Path, overrides: Mapping[str, Any] | None = None) -> dict[str, RunConfig]:
@@ -63,8 +67,10 @@ def run_configs(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     data = apply_overrides(read_config(path), overrides or {})
     if "recipes" not in data or "recipe" in data:
         config = parse_config(data, RunConfig, where=str(path), base_dir=path.parent)
+        refuse_own_trust(config, path, overrides or {})
         return {config.recipe.name: config}
     comparison = parse_config(data, CompareConfig, where=str(path), base_dir=path.parent)
+    refuse_own_trust(comparison, path, overrides or {})
     seed, order = comparison.seeds[0], comparison.task_orders()[0]
     return {arm.label: comparison.run_config(arm, seed, order) for arm in comparison.recipes}
 
@@ -155,12 +161,14 @@ def resume(
     tasks: Sequence["Task | Entry"] | None = None,
     suites: Sequence["Suite | Entry"] | None = None,
     observer: Observer | None = None,
+    trust_remote_code: bool = False,
 ) -> SummaryDict:
     """Resume a run or a comparison that was stopped. The result is the same as without the stop.
 
     Args:
         tasks, suites: the objects that the run was started with, if there were any.
         observer: receives the run's events while it works.
+        trust_remote_code: code that comes with the model may run. What the directory says of it does not count.
 
     Raises:
         RunError: there is no run here, or it cannot be resumed.
@@ -172,9 +180,11 @@ def resume(
     path, given = Path(directory), GivenSets.of(tasks, suites)
     with listening():
         if _is_comparison(path):
-            summary = resume_comparison(path, observer, on_progress=lambda: report(path), given=given)
+            summary = resume_comparison(
+                path, observer, on_progress=lambda: report(path), given=given, trust_remote_code=trust_remote_code
+            )
         else:
-            summary = open_run(path, observer, given).resume()
+            summary = open_run(path, observer, given, trust_remote_code=trust_remote_code).resume()
         Processes.current().main(lambda: report(path))
     return summary
 
@@ -197,6 +207,8 @@ def report(directory: str | Path, output: str | Path | None = None, figures: str
         RunError: there is no summary here, this version cannot read it, or figures cannot be saved.
     """
     run_directory = RunDirectory(directory)
+    refuse_special(Path(output) if output else run_directory.report)
+    run_directory.check_summary()
     summary = read_summary(run_directory.summary)
     if figures is not None:
         save_figures(all_figures(summary), Path(figures))
@@ -258,19 +270,20 @@ def evaluate(
     return dict(evaluate_model(plan, seed=resolved.seed))
 
 
-def export(source: str | Path, output: str | Path) -> Path:
+def export(source: str | Path, output: str | Path, *, trust_remote_code: bool = False) -> Path:
     """Write a run's newest weights as one safetensors folder that transformers loads; LoRA adapters are merged.
 
     Args:
         source: a run directory, or a folder in its `checkpoints/`, saved by any number of processes.
         output: the folder to write; it must not exist yet.
+        trust_remote_code: code that comes with the model may run. What the directory says of it does not count.
 
     Raises:
         RunError: there is no run or no complete checkpoint here, or the output already exists.
     """
     from holdfast.stream.export import export_run
 
-    return export_run(Path(source), Path(output))
+    return export_run(Path(source), Path(output), trust_remote_code=trust_remote_code)
 
 
 def recover(
@@ -280,6 +293,7 @@ def recover(
     steps: int = 20,
     learning_rate: float | None = None,
     on_suite: Callable[[str, str], None] | None = None,
+    trust_remote_code: bool = False,
 ) -> SummaryDict:
     """Test whether a run's lost skills are gone or hidden, and write `recover.json` into its directory.
 
@@ -291,6 +305,7 @@ def recover(
         steps: optimizer steps of each repair.
         learning_rate: of the repair; by default a third of the run's.
         on_suite: called with the model, `base` or `model`, and the suite before each repair.
+        trust_remote_code: code that comes with the model may run. What the directory says of it does not count.
 
     Raises:
         HoldfastError: there is no finished stage, or no such suite.
@@ -298,7 +313,14 @@ def recover(
     from holdfast.stream.recover import recover as recover_run
 
     with listening():
-        return recover_run(Path(directory), suites, steps=steps, rate=learning_rate, on_suite=on_suite)
+        return recover_run(
+            Path(directory),
+            suites,
+            steps=steps,
+            rate=learning_rate,
+            on_suite=on_suite,
+            trust_remote_code=trust_remote_code,
+        )
 
 
 def check(

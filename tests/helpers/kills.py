@@ -14,33 +14,41 @@ REACH: dict[Kind, int] = {"operation": 25000, "file": 90, "checkpoint": 60}
 """A process is killed after at most this many operations or events."""
 
 
-def kill_again_and_again(folder: Path, config: Path, *, kills: int, seed: str, size: int = 1) -> Path:
-    """Kill and resume a run `kills` times, let it finish, and return its directory."""
+def kill_again_and_again(
+    folder: Path, config: Path, *, kills: int, seed: str, size: int = 1, command: str = "run"
+) -> Path:
+    """Kill and resume a run `kills` times, let it finish, and return its directory.
+
+    Args:
+        command: "run" or "compare".
+    """
     rng = random.Random(seed)
     run = folder / "killed"
-    arguments: tuple[str | Path, ...] = ("run", config, "-o", run)
+    begin = (command, config, "-o")
+    kinds = KINDS if command == "run" else KINDS[:2]  # the runs of a comparison have their own checkpoints
+    arguments: tuple[str | Path, ...] = (*begin, run)
     done = 0
     while done < kills:
-        kind = rng.choice(KINDS)
+        kind = rng.choice(kinds)
         log = folder / "kill.txt"
         log.unlink(missing_ok=True)
         last = rng.randrange(1, REACH[kind])
         of = rng.randrange(size) if kind == "operation" else 0  # the main process, which writes most of the files
-        command = start(
+        killed = start(
             *arguments,
             size=size,
             before=partial(count_in, of=of, kind=kind, run=str(run), last=last, log=str(log)),
         )
-        codes = command.join()
+        codes = killed.join()
         if codes[of] == 0:  # the run has finished before the kill: start again in a new directory
             assert_same(folder / "whole", run)
             run = run.with_name(f"{run.name}+")
         else:
-            assert codes[of] == -signal.SIGKILL, f"{codes}: {command.output()}"
+            assert codes[of] == -signal.SIGKILL, f"{codes}: {killed.output()}"
             assert all(codes), "the others must not go on without it"
-            assert "Traceback" not in command.output()
+            assert "Traceback" not in killed.output()
             done += 1
             print(f"kill {done}: {log.read_text()}")
-        arguments = ("resume", run) if (run / "config.yaml").exists() else ("run", config, "-o", run)
+        arguments = ("resume", run) if (run / "config.yaml").exists() else (*begin, run)
     start(*arguments, size=size).finish()
     return run

@@ -15,10 +15,12 @@ from typing import Any
 
 import pytest
 
+from cases import IS_LONG, amount
+from guarded_runs import guarded_config
 from interruptions import count_in
 from kills import kill_again_and_again
 from processes import start
-from small_runs import assert_same, write_config
+from small_runs import RUNS, assert_same, write_config
 
 pytestmark = pytest.mark.processes
 
@@ -37,21 +39,39 @@ KILLS = {
     "opr": 5,
     "actguide": 8,
 }
-KILLS_OF_TWO = 6
+"""By run; the long form kills each run of `RUNS` 60 times."""
+
+KILLS_OF_OTHERS = amount(6, 50)
+"""Of two processes, of a run that its guard rolls back, and of a comparison."""
 
 
-@pytest.mark.parametrize("name", KILLS)
+@pytest.mark.parametrize("name", RUNS if IS_LONG else KILLS)
 def test_a_run_killed_many_times_ends_like_an_uninterrupted_one(tmp_path: Path, name: str) -> None:
     config = write_config(tmp_path, name)
     start("run", config, "-o", tmp_path / "whole").finish()
-    run = kill_again_and_again(tmp_path, config, kills=KILLS[name], seed=name)
+    run = kill_again_and_again(tmp_path, config, kills=amount(KILLS.get(name, 0), 60), seed=name)
     assert_same(tmp_path / "whole", run)
 
 
 def test_a_run_of_two_processes_ends_when_one_is_killed_and_resumes(tmp_path: Path) -> None:
     config = write_config(tmp_path, "grpo")
     start("run", config, "-o", tmp_path / "whole", size=2).finish()
-    run = kill_again_and_again(tmp_path, config, kills=KILLS_OF_TWO, seed="two", size=2)
+    run = kill_again_and_again(tmp_path, config, kills=KILLS_OF_OTHERS, seed="two", size=2)
+    assert_same(tmp_path / "whole", run)
+
+
+def test_a_run_that_is_rolled_back_ends_the_same_however_often_it_is_killed(tmp_path: Path) -> None:
+    config = guarded_config(tmp_path)
+    start("run", config, "-o", tmp_path / "whole").finish()
+    run = kill_again_and_again(tmp_path, config, kills=KILLS_OF_OTHERS, seed="guard")
+    assert_same(tmp_path / "whole", run)
+    assert (run / "discarded.jsonl").exists()
+
+
+def test_a_comparison_ends_the_same_however_often_it_is_killed(tmp_path: Path) -> None:
+    config = write_config(tmp_path, "grpo", recipe=None, recipes=["sft", RUNS["grpo"]["recipe"]], train={"steps": 3})
+    start("compare", config, "-o", tmp_path / "whole").finish()
+    run = kill_again_and_again(tmp_path, config, kills=KILLS_OF_OTHERS, seed="compare", command="compare")
     assert_same(tmp_path / "whole", run)
 
 

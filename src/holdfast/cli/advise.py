@@ -65,13 +65,16 @@ def _stream(path: Path) -> Any:
     """The configuration; a run without a recipe is accepted too, because the recipe is the question."""
     from holdfast.config.load import parse_config
     from holdfast.config.settings import CompareConfig, RunConfig
+    from holdfast.config.trust import refuse_own_trust
     from holdfast.config.yaml import read_config
 
     data = read_config(path)
     kind: Any = CompareConfig if "recipes" in data else RunConfig
     if kind is RunConfig:
         data = {"recipe": "sft", **data}
-    return parse_config(data, kind, where=str(path), base_dir=path.parent)
+    config = parse_config(data, kind, where=str(path), base_dir=path.parent)
+    refuse_own_trust(config, path, {})
+    return config
 
 
 def _named(settings: Any) -> "dict[str, Recipe]":

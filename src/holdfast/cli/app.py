@@ -30,6 +30,8 @@ from holdfast.cli.options import (
     Overrides,
     Quiet,
     RunConfigFile,
+    TrustRemoteCode,
+    output_file,
 )
 from holdfast.cli.overrides import parse_overrides
 from holdfast.cli.recover import recover
@@ -161,17 +163,20 @@ def compare(
 
 
 @app.command()
-def resume(directory: Directory, quiet: Quiet = False) -> None:
+def resume(directory: Directory, trust_remote_code: TrustRemoteCode = False, quiet: Quiet = False) -> None:
     """Resume a run or a comparison that was stopped. The result is the same as without the stop."""
     from holdfast import api
 
-    _carry_out(lambda observer: api.resume(directory, observer=observer), directory, quiet)
+    def work(observer: "Observer") -> Mapping[str, Any]:
+        return api.resume(directory, observer=observer, trust_remote_code=trust_remote_code)
+
+    _carry_out(work, directory, quiet)
 
 
 @app.command()
 def report(
     directory: Directory,
-    output: Annotated[Path | None, typer.Option("--output", help="The HTML file. Default: report.html in DIR.")] = None,
+    output: Annotated[Path | None, output_file("--output", help="The HTML file. Default: report.html in DIR.")] = None,
     figures: Annotated[
         Path | None,
         typer.Option(
@@ -193,12 +198,13 @@ def export(
         Path, typer.Argument(metavar="DIR", help="A run directory, or one of its checkpoints.", show_default=False)
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.", show_default=False)],
+    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Write the newest weights of a run as one model folder that transformers loads."""
     from holdfast import api
 
     silence_progress_bars()
-    print(f"model: {api.export(source, output)}")
+    print(f"model: {api.export(source, output, trust_remote_code=trust_remote_code)}")
 
 
 @app.command("eval")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from holdfast.cli.options import JsonFile, Quiet
+from holdfast.cli.options import JsonFile, Quiet, output_file
 from holdfast.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
@@ -30,18 +30,15 @@ def findings(
     records: Annotated[
         Path | None, typer.Option("--records", metavar="FILE", help="RecordStore that `--keep` wrote, to go on from.")
     ] = None,
-    keep: Annotated[
-        Path | None, typer.Option("--keep", metavar="FILE", help="Write all records into this file (.jsonl.gz).")
-    ] = None,
+    keep: Annotated[Path | None, output_file("--keep", help="Write all records into this file (.jsonl.gz).")] = None,
     minutes: Annotated[
         float | None, typer.Option("--minutes", min=0, help="Start no further run after this time.")
     ] = None,
     json_file: JsonFile = None,
     page: Annotated[
         Path | None,
-        typer.Option(
+        output_file(
             "--page",
-            metavar="FILE",
             help="Also write a Markdown page, with a page per claim in the folder FILE without its suffix.",
         ),
     ] = None,

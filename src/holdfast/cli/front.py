@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from holdfast.cli.options import JsonFile, Quiet
+from holdfast.cli.options import JsonFile, Quiet, output_file
 
 
 def front(
@@ -19,14 +19,12 @@ def front(
     records: Annotated[
         Path | None, typer.Option("--records", metavar="FILE", help="Records that `--keep` wrote, to go on from.")
     ] = None,
-    keep: Annotated[
-        Path | None, typer.Option("--keep", metavar="FILE", help="Write all records into this file (.jsonl.gz).")
-    ] = None,
+    keep: Annotated[Path | None, output_file("--keep", help="Write all records into this file (.jsonl.gz).")] = None,
     minutes: Annotated[
         float | None, typer.Option("--minutes", min=0, help="Start no further run after this time.")
     ] = None,
     json_file: JsonFile = None,
-    page: Annotated[Path | None, typer.Option("--page", metavar="FILE", help="Also write a Markdown page.")] = None,
+    page: Annotated[Path | None, output_file("--page", help="Also write a Markdown page.")] = None,
     figures: Annotated[
         bool, typer.Option("--figures", help="Also write the figure beside the page. Needs the extra `figures`.")
     ] = False,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from holdfast.cli.options import EvaluatedItems, EvaluatedSuites, EvaluatedTasks, JsonFile, Quiet, RunCode
+from holdfast.cli.options import EvaluatedItems, EvaluatedSuites, EvaluatedTasks, JsonFile, Quiet, RunCode, output_file
 from holdfast.cli.progress_bars import set_progress
 from holdfast.cli.run_command import is_main_process
 from holdfast.model.quiet import silence_progress_bars
@@ -31,12 +31,8 @@ def gate(
     strict: Annotated[bool, typer.Option("--strict", help="Also refuse if a set is inconclusive.")] = False,
     items: EvaluatedItems = None,
     run_code: RunCode = False,
-    junit: Annotated[
-        Path | None, typer.Option("--junit", metavar="FILE", help="Write the result as JUnit XML.")
-    ] = None,
-    markdown: Annotated[
-        Path | None, typer.Option("--markdown", metavar="FILE", help="Write the result as Markdown.")
-    ] = None,
+    junit: Annotated[Path | None, output_file("--junit", help="Write the result as JUnit XML.")] = None,
+    markdown: Annotated[Path | None, output_file("--markdown", help="Write the result as Markdown.")] = None,
     json_file: JsonFile = None,
     quiet: Quiet = False,
 ) -> None:

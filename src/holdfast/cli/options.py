@@ -1,9 +1,24 @@
 """Arguments and options that several commands share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+
+def _replaceable(path: Path | None) -> Path | None:
+    """Refuse a device, a folder or a link as a file to write, before any work is done for it."""
+    from holdfast.store.files import refuse_special
+
+    if path is not None:
+        refuse_special(path)
+    return path
+
+
+def output_file(*names: str, help: str) -> Any:
+    """An option that names a file to write. A regular file of that name is replaced, and nothing else is."""
+    return typer.Option(*names, metavar="FILE", help=help, callback=_replaceable)
+
 
 RunConfigFile = Annotated[
     Path, typer.Argument(metavar="CONFIG", help="YAML file that describes a run.", show_default=False)
@@ -37,7 +52,15 @@ Overrides = Annotated[
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
-JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the results as JSON.")]
+JsonFile = Annotated[Path | None, output_file("--json", help="Also write the results as JSON.")]
+
+TrustRemoteCode = Annotated[
+    bool,
+    typer.Option(
+        "--trust-remote-code",
+        help="Run code that comes with the model, if the run was made with it. Read that code first.",
+    ),
+]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from holdfast.cli.options import Quiet
+from holdfast.cli.options import Quiet, TrustRemoteCode
 from holdfast.model.quiet import silence_progress_bars
 
 
@@ -21,6 +21,7 @@ def recover(
         float | None,
         typer.Option("--learning-rate", help="Learning rate of the repair. Default: a third of the run's."),
     ] = None,
+    trust_remote_code: TrustRemoteCode = False,
     quiet: Quiet = False,
 ) -> None:
     """Test whether a run's lost skills are gone or hidden: repair its last model briefly on the base's own answers."""
@@ -32,7 +33,14 @@ def recover(
         if not quiet:
             print(f"repairing the {'final model' if model == 'model' else model} on {suite}")
 
-    result = api.recover(directory, suites or (), steps=steps, learning_rate=learning_rate, on_suite=on_suite)
+    result = api.recover(
+        directory,
+        suites or (),
+        steps=steps,
+        learning_rate=learning_rate,
+        on_suite=on_suite,
+        trust_remote_code=trust_remote_code,
+    )
     print(as_text(result))
 
 

@@ -11,6 +11,7 @@ from holdfast.config.kept import with_new_names
 from holdfast.config.overrides import apply_overrides
 from holdfast.config.problems import first_problem
 from holdfast.config.settings import CompareConfig, RunConfig, SourceSettings, StreamSettings, SuiteSettings
+from holdfast.config.trust import refuse_kept_trust, refuse_own_trust
 from holdfast.config.yaml import read_config
 from holdfast.errors import ConfigError
 from holdfast.store.bundled import BASES
@@ -28,16 +29,25 @@ def load_config(path: str | Path, kind: type[AnyConfig], overrides: Mapping[str,
     """
     path = Path(path)
     data = apply_overrides(read_config(path), overrides or {})
-    return parse_config(data, kind, where=str(path), base_dir=path.parent)
+    config = parse_config(data, kind, where=str(path), base_dir=path.parent)
+    refuse_own_trust(config, path, overrides or {})
+    return config
 
 
-def load_kept_config(path: Path, kind: type[AnyConfig]) -> AnyConfig:
+def load_kept_config(path: Path, kind: type[AnyConfig], *, trust_remote_code: bool = False) -> AnyConfig:
     """Read the configuration that a run directory keeps. One of an earlier version may have old names.
 
+    Args:
+        trust_remote_code: the user's word that code which comes with the model may run. The directory's own does not
+            count: it may be a stranger's.
+
     Raises:
-        ConfigError: as `load_config`.
+        ConfigError: as `load_config`; or it asks for such code without the user's word.
     """
-    return parse_config(with_new_names(read_config(path), kind), kind, where=str(path), base_dir=path.parent)
+    config = parse_config(with_new_names(read_config(path), kind), kind, where=str(path), base_dir=path.parent)
+    if not trust_remote_code:
+        refuse_kept_trust(config, str(path), fix="repeat the command with --trust-remote-code")
+    return config
 
 
 def parse_config(

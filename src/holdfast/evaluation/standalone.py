@@ -21,6 +21,7 @@ from holdfast.config.settings import (
     TrainSettings,
     shorthand,
 )
+from holdfast.config.trust import refuse_own_trust
 from holdfast.config.yaml import read_config
 from holdfast.errors import ConfigError
 from holdfast.store.bundled import BASES
@@ -100,7 +101,9 @@ def _settings(path: Path) -> StreamSettings:
     """A configuration of any kind: of a run, of a comparison, or one that only names what is evaluated."""
     data = read_config(path)
     kind = CompareConfig if "recipes" in data else RunConfig if "recipe" in data else GateConfig
-    return parse_config(data, kind, where=str(path), base_dir=path.parent)
+    config = parse_config(data, kind, where=str(path), base_dir=path.parent)
+    refuse_own_trust(config, path, {})
+    return config
 
 
 def _suite_entries(name: str, run_code: bool) -> list[Any]:

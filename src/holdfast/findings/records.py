@@ -8,7 +8,7 @@ from typing import Any
 
 from holdfast.errors import RunError
 from holdfast.findings.record import VERSION, RunRecord
-from holdfast.store.files import read_json, write_json
+from holdfast.store.files import read_json, write_bytes, write_json
 
 
 class RecordStore:
@@ -61,8 +61,7 @@ class RecordStore:
     def keep(self, file: Path) -> None:
         """Write everything into one compressed file of JSON lines. The same records give the same bytes."""
         lines = "".join(json.dumps({"name": name, **self[name]}, sort_keys=True) + "\n" for name in self.names())
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(gzip.compress(lines.encode(), mtime=0))
+        write_bytes(file, gzip.compress(lines.encode(), mtime=0))
 
 
 def read_kept(file: Path) -> dict[str, dict[str, Any]]:

@@ -9,6 +9,7 @@ from holdfast.errors import ConfigError, RunError
 from holdfast.evaluation.standalone import EvaluationJson, evaluate_model, evaluation_plan
 from holdfast.gate.judge import MARGIN, GateVerdict, judge
 from holdfast.store.files import read_json
+from holdfast.store.run_directory import RunDirectory
 
 
 def gate(
@@ -82,6 +83,7 @@ def _saved(source: str, is_base: bool) -> tuple[EvaluationJson, str]:
         raise RunError("it has no evaluation before the first stage", where=source, fix=fix)
     if not is_base and stage == 0:
         raise RunError("it has no finished stage yet", where=source, fix="wait until one stage is finished")
+    RunDirectory(path).read_checked(stages[stage])
     return _read(stages[stage]), f"{source}, stage {stage}" if stage else f"{source}, before the first stage"
 
 

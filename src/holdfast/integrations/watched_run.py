@@ -66,6 +66,8 @@ class WatchedRun:
             fix = "choose another output_dir, remove it, or resume the run that wrote it"
             raise RunError("the directory is not empty", where=str(path), fix=fix)
         self.directory.create()
+        # The training loop decides when it ends, or never says so, and may start again in the same process.
+        self.directory.lock.release()
 
     def resume_at(self, step: int) -> None:
         """Resume after `step` optimizer steps: records of later steps are removed. A missing directory is created."""

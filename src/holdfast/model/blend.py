@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from holdfast.errors import ConfigError, ModelError
+from holdfast.store.disk import writing
 from holdfast.store.files import whole_folder
 from holdfast.store.model_folder import Model, locate, open_model
 
@@ -111,7 +112,8 @@ class Blend:
         if folder.exists():
             raise ConfigError("the folder exists already", where=str(folder), fix="name another folder with --out")
         files = self._files()
-        with whole_folder(folder) as fresh:
+        size = sum(stored.entries * stored.dtype.itemsize for stored in self.base.tensors.values())
+        with writing("the blend", folder, size), whole_folder(folder) as fresh:
             for path in self._companions.iterdir():
                 if path.suffix in COMPANIONS and not path.name.endswith(".index.json"):
                     shutil.copyfile(path, fresh / path.name)
@@ -122,9 +124,8 @@ class Blend:
                     save_file(unwritten, fresh / files[name][0], metadata={"format": "pt"})
                     unwritten = {}
             if len({file for file, _ in files.values()}) > 1:
-                total = sum(stored.entries * stored.dtype.itemsize for stored in self.base.tensors.values())
                 index = {
-                    "metadata": {"total_size": total},
+                    "metadata": {"total_size": size},
                     "weight_map": {name: file for name, (file, _) in files.items()},
                 }
                 (fresh / "model.safetensors.index.json").write_text(json.dumps(index, indent=2))

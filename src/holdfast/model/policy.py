@@ -18,6 +18,7 @@ from holdfast.model import lora, shard
 from holdfast.model.processes import Processes
 from holdfast.model.quiet import quiet
 from holdfast.objective.head import OutputHead
+from holdfast.store.disk import writing
 from holdfast.store.files import whole_folder
 
 T = TypeVar("T")
@@ -194,6 +195,9 @@ class Policy:
 
         Args:
             merged: under LoRA, also write the merged weights, so that `AutoModelForCausalLM` loads the folder.
+
+        Raises:
+            RunError: it cannot be written, for instance because the disk is full.
         """
         weights: dict[str, Tensor] = {}
         if not isinstance(self.model, PeftModel):
@@ -203,7 +207,8 @@ class Policy:
         Processes.current().main(lambda: self._write_folder(Path(path), weights))
 
     def _write_folder(self, path: Path, weights: dict[str, Tensor]) -> None:
-        with whole_folder(path) as folder, quiet():
+        size = sum(weight.numel() * weight.element_size() for weight in weights.values())
+        with writing("the model", path, size), whole_folder(path) as folder, quiet():
             self.tokenizer.save_pretrained(folder)
             if self.is_lora:
                 self.model.save_pretrained(

@@ -12,6 +12,7 @@ from typing import Any
 from holdfast.errors import RunError
 from holdfast.reporting.figure import Figure, Spec
 from holdfast.reporting.page import TEMPLATES
+from holdfast.store.files import refuse_special
 
 WIDTH = 720
 """Pixels of a saved figure."""
@@ -35,6 +36,8 @@ def save_figures(figures: Sequence[Figure], folder: Path) -> list[Path]:
     colors = light_colors()
     paths = [Path(folder) / f"{figure.id.removeprefix('fig-')}.svg" for figure in figures]
     Path(folder).mkdir(parents=True, exist_ok=True)
+    for path in paths:
+        refuse_special(path)
     work = [
         {"fig": on_paper(figure.spec, colors), "path": path, "opts": {"format": "svg"}}
         for figure, path in zip(figures, paths)

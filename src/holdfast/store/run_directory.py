@@ -3,7 +3,7 @@
 docs/run-directory.md describes the files.
 """
 
-import json
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -11,17 +11,51 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.errors import RunError
-from holdfast.store.files import HALF_WRITTEN
+from holdfast.store import checksums, lock
+from holdfast.store.checksums import Checksums, digest_of_file
+from holdfast.store.durable import make_folder
+from holdfast.store.files import HALF_WRITTEN, as_json_text, kind_at, read_json, write_text
+from holdfast.store.lock import RunLock
+from holdfast.store.logs import LOGS, RunLogFiles
 
-LOGS = ("metrics.jsonl", "probes.jsonl", "rollouts.jsonl", "decisions.jsonl", "discarded.jsonl")
-"""Logs that grow line by line. A resumed run cuts them back to their size at its checkpoint."""
+_FOLDERS = (
+    "checkpoints",
+    "drift",
+    "evals",
+    "guides",
+    "kept-weights",
+    "models",
+    "responses",
+    "rewritten",
+    "runs",
+)
+"""Folders that a run or a comparison writes."""
+
+_FILES = (
+    *LOGS,
+    "config.yaml",
+    "manifest.json",
+    "recover.json",
+    "report.html",
+    "summary.json",
+    checksums.NAME,
+    lock.NAME,
+)
+"""Files that a run or a comparison writes."""
 
 
 class RunDirectory:
-    """Paths and logs of one run."""
+    """Paths and logs of one run.
+
+    Attributes:
+        lock: held by the process that writes.
+        logs: the files that grow line by line.
+        checksums: of the files that are written in one step.
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self.lock, self.logs, self.checksums = RunLock(self.path), RunLogFiles(self.path), Checksums(self.path)
 
     @property
     def config(self) -> Path:
@@ -79,17 +113,52 @@ class RunDirectory:
     def refuse_existing(self) -> None:
         """Check that the directory is missing or empty.
 
-        An unfinished configuration file does not count: a run leaves it if it is killed while it creates the directory.
+        An unfinished configuration file does not count, nor do its checksum and a lock: a run leaves them if it is
+        killed while it creates the directory.
 
         Raises:
-            RunError: the directory is not empty, or is a file.
+            RunError: the directory is not empty, or is a file, or a run is writing it.
         """
         if not self.path.exists():
             return
-        unfinished = f".{self.config.name}."
-        if not self.path.is_dir() or any(not entry.name.startswith(unfinished) for entry in self.path.iterdir()):
+        unfinished = (f".{self.config.name}.", f".{checksums.NAME}.")
+
+        def counts(entry: Path) -> bool:
+            return not entry.name.startswith(unfinished) and entry.name not in (lock.NAME, checksums.NAME)
+
+        if not self.path.is_dir() or any(counts(entry) for entry in self.path.iterdir()):
+            if not self.lock.is_held:
+                self.lock.refuse_live()
             fix = "resume it with `holdfast resume`, choose another output_dir, or remove it"
             raise RunError("the directory exists and is not empty", where=str(self.path), fix=fix)
+
+    def refuse_special(self) -> None:
+        """Check that everything that a run writes is a regular file or a folder of this directory.
+
+        A symbolic link could lead anywhere, and opening a FIFO could wait for ever.
+
+        Raises:
+            RunError: something else is there.
+        """
+        for name in _FILES:
+            self._refuse_unless("a regular file", self.path / name)
+        for name in _FOLDERS:
+            folder = self.path / name
+            self._refuse_unless("a folder", folder)
+            if name == "runs" and folder.exists():
+                for run in folder.iterdir():  # of a comparison; what is in them is checked when they are opened
+                    self._refuse_unless("a folder", run)
+                continue
+            for root, folders, files in os.walk(folder):
+                for each in folders:
+                    self._refuse_unless("a folder", Path(root, each))
+                for each in files:
+                    self._refuse_unless("a regular file", Path(root, each))
+
+    def _refuse_unless(self, expected: str, path: Path) -> None:
+        if (kind := kind_at(path)) not in ("", expected):
+            fix = f"put {expected} of this run in its place: a run writes only into its own directory"
+            raise RunError(f"is {kind}, not {expected}", where=str(path), fix=fix)
 
     def sweep(self) -> None:
         """Remove unfinished files and folders of a killed process."""
@@ -101,44 +170,104 @@ class RunDirectory:
                     path.unlink()
 
     def create(self) -> None:
-        """Create the directory.
+        """Create the directory, and take its lock.
 
         Raises:
             RunError: the directory is not empty, or cannot be created.
         """
         self.refuse_existing()
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path)
         except OSError as error:
             raise RunError(f"cannot be created: {error.strerror}", where=str(self.path)) from None
+        self.lock.acquire()
+        try:
+            self.refuse_existing()  # again: another process may have been faster
+        except RunError:
+            self.lock.release()
+            raise
+
+    def open_to_write(self) -> None:
+        """Take the lock of an existing directory, after checking that everything in it is its own.
+
+        Raises:
+            RunError: another process writes it, or something in it leads elsewhere.
+        """
+        self.refuse_special()
+        self.lock.acquire()
+        self.checksums.reread()
+
+    def write_text(self, path: Path, text: str) -> None:
+        """Replace a file of this directory in one step, and note its checksum.
+
+        Raises:
+            RunError: it cannot be written, or the directory was removed meanwhile.
+        """
+        self.lock.check()
+        self.checksums.expect({str(path.relative_to(self.path)): hashlib.sha256(text.encode()).hexdigest()})
+        write_text(path, text)
+
+    def write_json(self, path: Path, value: Any) -> None:
+        """Write plain data as JSON; see `write_text`."""
+        self.write_text(path, as_json_text(value))
+
+    def note_folder(self, folder: Path) -> None:
+        """Note the checksums of all files in a folder of this directory that was just written."""
+        name = str(folder.relative_to(self.path))
+        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        self.checksums.forget(name)
+        self.checksums.expect({str(path.relative_to(self.path)): digest_of_file(path) for path in files})
+
+    def read_checked(self, path: Path) -> Any:
+        """Read a JSON file of this directory that `write_json` wrote.
+
+        Raises:
+            RunError: it is missing, is no JSON object, or has changed since.
+        """
+        if kind_at(path) and (fault := self.checksums.fault(str(path.relative_to(self.path)))):
+            raise RunError(fault, where=str(path), fix="restore it from a backup")
+        content = read_json(path)
+        if not isinstance(content, dict):
+            raise RunError("is damaged: it is not a JSON object", where=str(path), fix="restore it from a backup")
+        return content
+
+    def check_summary(self) -> None:
+        """Check that the summary, if there is one, is what the run wrote.
+
+        Raises:
+            RunError: it has changed.
+        """
+        if kind_at(self.summary) and (fault := self.checksums.fault(self.summary.name)):
+            fix = "delete the file and run `holdfast resume` on its folder, which writes it again"
+            raise RunError(fault, where=str(self.summary), fix=fix)
 
     def rewriting(self) -> Iterator[dict[str, Any]]:
         """What became of rewritten demonstrations, by stage, without the texts."""
         for path in sorted(self.path.glob("rewritten/stage-*.json"), key=lambda path: int(path.stem.split("-")[1])):
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = self.read_checked(path)
             yield {key: value for key, value in record.items() if key != "rewrites"}
 
     def append(self, log: str, record: Mapping[str, Any]) -> None:
-        """Add one line to a log."""
-        with (self.path / log).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+        """Add one line to a log.
+
+        Raises:
+            RunError: it cannot be written, or the directory was removed meanwhile.
+        """
+        self.lock.check()
+        self.logs.append(log, record)
 
     def lengths(self) -> dict[str, int]:
         """Sizes of the logs in bytes. A checkpoint keeps them for `cut`."""
-        return {log: (self.path / log).stat().st_size if (self.path / log).exists() else 0 for log in LOGS}
+        return self.logs.lengths()
 
     def cut(self, lengths: Mapping[str, int]) -> None:
         """Cut the logs back to earlier sizes."""
-        for log in LOGS:
-            file = self.path / log
-            if file.exists():
-                os.truncate(file, lengths.get(log, 0))
+        self.logs.cut(lengths)
 
     def records(self, log: str) -> Iterator[dict[str, Any]]:
-        """The complete lines of a log. A line that a kill cut short is left out."""
-        file = self.path / log
-        if not file.exists():
-            return
-        whole = file.read_text(encoding="utf-8").rpartition("\n")[0]
-        for line in whole.split("\n") if whole else ():
-            yield json.loads(line)
+        """The complete lines of a log. A line that a kill cut short is left out.
+
+        Raises:
+            RunError: a line is damaged.
+        """
+        return self.logs.records(log)

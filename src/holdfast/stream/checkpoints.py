@@ -3,6 +3,7 @@
 from holdfast.model.processes import Processes
 from holdfast.store.run_directory import RunDirectory
 from holdfast.stream.guard_actions import RunGuard
+from holdfast.stream.kept_weights import KeptWeights
 from holdfast.stream.learner import Learner
 from holdfast.stream.logs import cut_lengths
 from holdfast.stream.near_future.answers import NearFuture
@@ -13,8 +14,16 @@ from holdfast.train.checkpoint import Checkpoint, remove_between, save_checkpoin
 class RunCheckpoints:
     """Saves positions of a run. A checkpoint holds the learner, the guard and the near future."""
 
-    def __init__(self, directory: RunDirectory, learner: Learner, guard: RunGuard, near_future: NearFuture) -> None:
+    def __init__(
+        self,
+        directory: RunDirectory,
+        learner: Learner,
+        guard: RunGuard,
+        near_future: NearFuture,
+        kept_weights: KeptWeights,
+    ) -> None:
         self.directory, self.learner, self.guard, self.near_future = directory, learner, guard, near_future
+        self.kept_weights = kept_weights
         self.world = Processes.current()
         self.unsaved: Position | None = None
         """The position after the latest optimizer step, if no checkpoint holds it."""
@@ -41,18 +50,29 @@ class RunCheckpoints:
             self.guard.add_candidate(number, position.step)
             self.near_future.add_candidate(number, position.step)
         groups, saved = self.learner.state(position)
-        saved["logs"] = self.directory.lengths()
+        saved["logs"], saved["log_digests"] = self.world.main(lambda: self._logs(went_back_to))
         if went_back_to is not None:
-            # The logs are cut only once this checkpoint is in place. It already holds their length after the cut.
-            saved["logs"] = cut_lengths(saved["logs"], went_back_to.position["logs"])
             saved["went_back_to"] = went_back_to.number
         if guard := self.guard.state():
             saved["guard"] = guard
         if near_future := self.near_future.state():
             saved["scouting"] = near_future
         needed = self.guard.needed_checkpoints() | self.near_future.needed_checkpoints()
+        # What the checkpoint relies on is on disk before it is.
+        self.kept_weights.flush()
         save_checkpoint(self.directory.checkpoints, number, groups, saved, spare=needed)
+        self.world.main(self.directory.checksums.note_checkpoint)
         self.unsaved = None
+
+    def _logs(self, went_back_to: Checkpoint | None) -> tuple[dict[str, int], dict[str, str]]:
+        """Lengths and checksums of the logs for a new checkpoint, after flushing them."""
+        self.directory.lock.check()
+        self.directory.logs.flush()
+        lengths = self.directory.lengths()
+        if went_back_to is not None:
+            # The logs are cut only once this checkpoint is in place. It already holds their length after the cut.
+            lengths = cut_lengths(lengths, went_back_to.position["logs"])
+        return lengths, self.directory.logs.digests(lengths)
 
     def save_interrupted(self) -> None:
         """Save the position after the latest optimizer step, unless a checkpoint holds it."""

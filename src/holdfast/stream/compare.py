@@ -12,8 +12,8 @@ from holdfast.config.load import dump_config, load_kept_config
 from holdfast.config.settings import CompareConfig, RunConfig, StreamSettings
 from holdfast.errors import RunError
 from holdfast.model.processes import Processes
-from holdfast.store.files import read_json, write_json, write_text
 from holdfast.store.run_directory import RunDirectory
+from holdfast.stream.intact import evaluation_of, refuse_lost_manifest, warn_of_changed_config
 from holdfast.stream.observer import Observer
 from holdfast.stream.run import Run, open_run
 from holdfast.summary.comparison import build_comparison_summary
@@ -78,8 +78,11 @@ def compare(
     config = config.model_copy(update={"train": run.config.train})
     _warn_of_unequal_prompts(kept)
     world.main(directory.create)
-    world.main(lambda: write_text(directory.config, dump_config(config)))
-    return _run_cells(config, directory, observer, on_progress, given)
+    try:
+        world.main(lambda: directory.write_text(directory.config, dump_config(config)))
+        return _run_cells(config, directory, observer, on_progress, given)
+    finally:
+        directory.lock.release()
 
 
 def resume_comparison(
@@ -88,12 +91,24 @@ def resume_comparison(
     *,
     on_progress: Callable[[], object] | None = None,
     given: GivenSets = NOTHING_GIVEN,
+    trust_remote_code: bool = False,
 ) -> dict[str, Any]:
-    """Resume a comparison: keep complete runs, resume the interrupted one, and start the others."""
+    """Resume a comparison: keep complete runs, resume the interrupted one, and start the others.
+
+    Args:
+        on_progress, given: as for `compare`.
+        trust_remote_code: the user's word, as for `load_kept_config`.
+    """
     directory = RunDirectory(path)
-    config = load_kept_config(directory.config, CompareConfig)
-    Processes.current().main(directory.sweep)
-    return _run_cells(config, directory, observer, on_progress, given)
+    config = load_kept_config(directory.config, CompareConfig, trust_remote_code=trust_remote_code)
+    world = Processes.current()
+    world.main(directory.open_to_write)
+    try:
+        world.main(lambda: warn_of_changed_config(directory))
+        world.main(directory.sweep)
+        return _run_cells(config, directory, observer, on_progress, given)
+    finally:
+        directory.lock.release()
 
 
 def _run_cells(
@@ -114,21 +129,26 @@ def _run_cells(
 
     for number, cell in enumerate(cells(config), 1):
         own = RunDirectory(directory.path / cell.path)
+        world.main(directory.lock.check)
         if not world.main(lambda own=own: _is_complete(own)):  # type: ignore[misc]
             if observer is not None and world.is_main:
                 observer.comparison_run(number, len(cells(config)))
             baseline = baselines.get(tested_on(config, cell.seed))
             if world.main(own.manifest.exists):  # a run with a manifest can be resumed
-                run = open_run(own.path, observer, given)
+                # Whether code of the model may run was decided with the comparison's configuration.
+                run = open_run(own.path, observer, given, trust_remote_code=config.model.trust_remote_code)
                 run.baseline = baseline
                 run.resume()
             else:
+                world.main(lambda own=own: refuse_lost_manifest(own))  # type: ignore[misc]
                 world.main(lambda own=own: _discard(own))  # type: ignore[misc]
                 Run(cell.config, own, label=cell.label, baseline=baseline, observer=observer, given=given).start()
             world.main(summarize)
         if tested_on(config, cell.seed) not in baselines:
             # Every run starts from the same model, so it is evaluated once on the same items, by the first run.
-            baselines[tested_on(config, cell.seed)] = world.main(lambda own=own: baseline_of(own))  # type: ignore[misc]
+            baseline = world.main(lambda own=own: _baseline_if_whole(own))  # type: ignore[misc]
+            if baseline is not None:
+                baselines[tested_on(config, cell.seed)] = baseline
     return world.main(lambda: _summarize(config, directory))
 
 
@@ -156,18 +176,45 @@ def _warn_of_unequal_prompts(kept: Mapping[str, Mapping[str, frozenset[str]]]) -
 
 
 def _is_complete(run: RunDirectory) -> bool:
-    return run.summary.exists() and read_summary(run.summary)["status"] != "running"
+    """Whether nothing is left to do in a run. One whose summary is damaged is resumed, which writes it again."""
+    if not run.summary.exists():
+        return False
+    try:
+        return summary_of(run)["status"] != "running"
+    except RunError as error:
+        warnings.warn(f"{error.where}: {error.what}; it is written again", stacklevel=2)
+        return False
+
+
+def summary_of(run: RunDirectory) -> dict[str, Any]:
+    """The summary that a run wrote.
+
+    Raises:
+        RunError: it is missing, damaged, or of an unknown version.
+    """
+    run.check_summary()
+    return read_summary(run.summary)
 
 
 def baseline_of(run: RunDirectory) -> dict[str, Any]:
     """A run's evaluation before its first stage, for other runs that start from the same model."""
-    answers = read_json(run.responses(0)) if run.responses(0).exists() else None
-    return {**read_json(run.evaluation(0)), "responses": answers}
+    answers = run.read_checked(run.responses(0)) if run.responses(0).exists() else None
+    return {**evaluation_of(run, run.evaluation(0)), "responses": answers}
+
+
+def _baseline_if_whole(run: RunDirectory) -> dict[str, Any] | None:
+    """The same; None with a warning if it is damaged, so that the next run measures the model itself."""
+    try:
+        return baseline_of(run)
+    except RunError as error:
+        warnings.warn(f"{error.where}: {error.what}; the next run measures the base again", stacklevel=2)
+        return None
 
 
 def _discard(run: RunDirectory) -> None:
     """Remove the files of a run that was killed before it wrote its manifest."""
     if run.path.exists():
+        run.lock.refuse_live()
         for file in run.path.iterdir():
             if not file.is_file():
                 raise RunError(
@@ -180,9 +227,14 @@ def _summarize(config: CompareConfig, directory: RunDirectory) -> dict[str, Any]
     runs: list[dict[str, Any]] = []
     for cell in cells(config):
         own = RunDirectory(directory.path / cell.path)
-        if own.summary.exists():
-            place = {"label": cell.label, "seed": cell.seed, "order_index": cell.order_index, "path": cell.path}
-            runs.append(place | {"summary": read_summary(own.summary)})
+        if not own.summary.exists():
+            continue
+        try:
+            summary = summary_of(own)
+        except RunError:
+            continue  # its run is resumed, which writes it again
+        place = {"label": cell.label, "seed": cell.seed, "order_index": cell.order_index, "path": cell.path}
+        runs.append(place | {"summary": summary})
     complete = sum(run["summary"]["status"] != "running" for run in runs) == len(cells(config))
     comparison = ComparisonDescription(
         name=config.name,
@@ -193,6 +245,6 @@ def _summarize(config: CompareConfig, directory: RunDirectory) -> dict[str, Any]
         seeds=config.seeds,
         orders=config.task_orders(),
     )
-    summary = build_comparison_summary(comparison, runs)
-    write_json(directory.summary, summary)
-    return summary
+    result = build_comparison_summary(comparison, runs)
+    directory.write_json(directory.summary, result)
+    return result

@@ -1,5 +1,6 @@
 """Weights of the latest steps, kept so that a step can still be probed after a later one has been."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,16 +14,19 @@ from torch.distributed.tensor import DTensor
 from holdfast.errors import RunError
 from holdfast.model.policy import Policy
 from holdfast.model.processes import Processes
+from holdfast.store.disk import writing
+from holdfast.store.durable import flush, flush_folder
 
 
 class KeptWeights:
     """A folder with the trained weights of some steps of a stage. Every process writes and reads its own shards.
 
-    The files are not flushed to disk, so a power cut can damage them. A damaged one counts as not kept.
+    A file is flushed to disk when a checkpoint relies on it, and not at every step. A damaged one counts as not kept.
     """
 
     def __init__(self, folder: Path, policy: Policy) -> None:
         self.folder, self.policy, self.world = folder, policy, Processes.current()
+        self._unflushed: set[Path] = set()
 
     def keep(self, stage: int, step: int) -> None:
         """Keep the current weights as those of a step. They replace what was kept of it.
@@ -32,13 +36,28 @@ class KeptWeights:
         """
         final = self._file(stage, step)
         temporary = final.with_name(f".{final.name}.tmp")
+        weights = {name: _local(weight).contiguous() for name, weight in self._weights().items()}
+        size = sum(weight.numel() * weight.element_size() for weight in weights.values())
         try:
-            self.folder.mkdir(exist_ok=True)
-            save_file({name: _local(weight).contiguous() for name, weight in self._weights().items()}, temporary)
-            temporary.replace(final)
-        except (OSError, SafetensorError) as error:
-            fix = "free some disk space, or set eval.probe_gap: 0"
-            raise RunError(f"weights cannot be written: {error}", where=str(final), fix=fix) from error
+            with writing("the weights kept for probes (see eval.probe_gap)", final, size):
+                self.folder.mkdir(exist_ok=True)
+                save_file(weights, temporary)
+                os.chmod(temporary, self.folder.stat().st_mode & 0o666)  # safetensors lets only the owner read
+                temporary.replace(final)
+        except RunError:
+            temporary.unlink(missing_ok=True)
+            raise
+        self._unflushed.add(final)
+
+    def flush(self) -> None:
+        """Have the system write to disk what this process has kept since the last time."""
+        for path in sorted(self._unflushed):
+            if path.exists():
+                flush(path)
+        if self._unflushed and self.folder.exists():
+            flush_folder(self.folder)
+            flush_folder(self.folder.parent)
+        self._unflushed.clear()
 
     def remove_folder(self) -> None:
         """Remove all that is kept."""

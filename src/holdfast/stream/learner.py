@@ -12,7 +12,7 @@ from holdfast.model.policy import Policy
 from holdfast.rollouts.collect import Collector
 from holdfast.stream.controls import Controls
 from holdfast.stream.position import Position, RolloutBatch
-from holdfast.train.checkpoint import Checkpoint, Groups
+from holdfast.train.checkpoint import Checkpoint, Groups, checkpoint_bytes
 from holdfast.train.fisher import fisher_information
 from holdfast.train.penalty import Penalty
 from holdfast.train.step import StageTrainer
@@ -109,6 +109,23 @@ class Learner:
             groups[name] = each.state()
             saved[name] = dict(each.progress())
         return groups, saved
+
+    def trained_bytes(self) -> int:
+        """Bytes of all trained weights."""
+        return checkpoint_bytes({"policy": self.policy.named_trainable()})
+
+    def checkpoint_bytes(self) -> int:
+        """Bytes of the tensors of a checkpoint within a stage: the optimizer holds two numbers of each trained weight.
+
+        Signals that are kept for further steps on a rollout batch come on top.
+        """
+        return 3 * self.trained_bytes() + checkpoint_bytes(
+            {name: each.state() for name, each in self._stateful().items()}
+        )
+
+    def model_bytes(self) -> int:
+        """Bytes of the weights of a saved model."""
+        return checkpoint_bytes({"model": dict(self.policy.causal_lm.named_parameters())})
 
     def restore(self, checkpoint: Checkpoint) -> Position:
         """Load weights, averages and optimizer state of a checkpoint in place, and return its position."""

@@ -42,6 +42,7 @@ def build_manifest(
         "threads": torch.get_num_threads(),
         "libraries": {library: version(library) for library in LIBRARIES},
         "model": {"path": config.model.path, "sha256": weights},
+        "checksums": True,  # of the files, in checksums.json; earlier versions wrote none
         "data": {each.name: data_hash(each) for each in all_sets(tasks, suites)},
     }
 

@@ -19,9 +19,10 @@ from holdfast.evaluation.embedding import Embedder, compare_embeddings
 from holdfast.evaluation.evaluator import Evaluation, Evaluator
 from holdfast.model.folders import is_adapter
 from holdfast.model.processes import Processes
-from holdfast.store.files import json_safe, read_json, write_json
+from holdfast.store.files import json_safe
 from holdfast.store.model_folder import hub_folder, locate
 from holdfast.store.run_directory import RunDirectory
+from holdfast.stream.intact import evaluation_of
 from holdfast.stream.kept_weights import KeptWeights
 from holdfast.stream.logs import steps_before
 from holdfast.stream.observer import Observer
@@ -159,7 +160,9 @@ class Measuring:
         if step not in scores:
             ends[step] = stage
         for at, evaluated in ends.items():
-            items = read_json(self.directory.evaluation(evaluated))["items"][task][: self.settings.probe_items]
+            items = evaluation_of(self.directory, self.directory.evaluation(evaluated))["items"][task][
+                : self.settings.probe_items
+            ]
             scores[at] = sum(items) / len(items)
         return {at: score for at, score in scores.items() if at <= step}
 
@@ -169,7 +172,7 @@ class Measuring:
         Returns:
             The mean score of each suite, and its number of items. A suite may have fewer than a probe would use.
         """
-        items = read_json(self.directory.evaluation(0))["items"]
+        items = evaluation_of(self.directory, self.directory.evaluation(0))["items"]
         names = [suite.name for suite in self.suites if suite.kind == "retention"]
         first = {name: items.get(name, [])[: self.settings.probe_items] for name in names}
         known = {name: values for name, values in first.items() if values}
@@ -181,7 +184,7 @@ class Measuring:
         base, now = (
             {"stage": number, "task": found["task"], "scores": found["sets"]}
             for number in (0, stage)
-            for found in [read_json(self.directory.evaluation(number))]
+            for found in [evaluation_of(self.directory, self.directory.evaluation(number))]
         )
         retention = [suite.name for suite in self.suites if suite.kind == "retention"]
         record, reference, items = stage_end_record(now, base, retention)
@@ -197,7 +200,7 @@ class Measuring:
         if stage == 0 and self.baseline is not None:
             result = {key: value for key, value in self.baseline.items() if key != "responses"} | {"seconds": 0.0}
             if (answers := self.baseline.get("responses")) is not None:
-                self.world.main(lambda: write_json(self.directory.responses(0), answers))
+                self.world.main(lambda: self.directory.write_json(self.directory.responses(0), answers))
         else:
             task = self.tasks[stage - 1].name if stage else None
             evaluation = self.evaluator.evaluate(stage, task, self.tasks, self.suites)
@@ -206,7 +209,7 @@ class Measuring:
             if stage and self.settings.drift_weights:
                 self._measure_drift(stage)
             result = evaluation.as_json() | distances | {"seconds": time.perf_counter() - started}
-        self.world.main(lambda: write_json(self.directory.evaluation(stage), json_safe(result)))
+        self.world.main(lambda: self.directory.write_json(self.directory.evaluation(stage), json_safe(result)))
         sets = result["sets"].items()
         self.observer.evaluation_done(
             stage,
@@ -228,7 +231,7 @@ class Measuring:
             return
 
         def write() -> None:
-            base = read_json(self.directory.responses(0))["answers"] if stage else answers
+            base = self.directory.read_checked(self.directory.responses(0))["answers"] if stage else answers
             kinds: dict[str, str] = {task.name: "task" for task in self.tasks}
             kinds |= {suite.name: suite.kind for suite in self.suites}
             demonstrations = {
@@ -238,7 +241,7 @@ class Measuring:
             record = stage_record(
                 stage, evaluation.task, answers, evaluation.kl, base, kinds, demonstrations, similarity
             )
-            write_json(self.directory.responses(stage), json_safe(record))
+            self.directory.write_json(self.directory.responses(stage), json_safe(record))
 
         self.world.main(write)
 
@@ -272,7 +275,7 @@ class Measuring:
             return
         entry = drift_entry(result, stage, self.tasks[stage - 1].name)
         record = _relative(json_safe(result.as_json() | {"entry": entry}), f"{self.directory.path}/")
-        self.world.main(lambda: write_json(self.directory.drift(stage), record))
+        self.world.main(lambda: self.directory.write_json(self.directory.drift(stage), record))
 
     def _shared(self, measure: Callable[[Sequence[str]], list[MatrixDrift]], names: Sequence[str]) -> list[MatrixDrift]:
         """Measure matrices on all processes, each a share of the names."""

@@ -27,8 +27,9 @@ from holdfast.model.context_length import fit_to_context
 from holdfast.model.load import load_policy
 from holdfast.model.policy import Policy
 from holdfast.recipes.sft import SFT
-from holdfast.store.files import json_safe, write_json
+from holdfast.store.files import json_safe, refuse_special, write_json
 from holdfast.store.run_directory import RunDirectory
+from holdfast.stream.intact import refuse_damaged_model
 from holdfast.tasks.lm_eval import LmEvalSuite
 from holdfast.tasks.load import load_stream
 from holdfast.train.step import StageTrainer, learning_rate
@@ -59,6 +60,7 @@ def recover(
     steps: int = 20,
     rate: float | None = None,
     on_suite: OnSuite | None = None,
+    trust_remote_code: bool = False,
 ) -> dict[str, Any]:
     """Repair the last model of a run on its suites, and write `recover.json` into its directory.
 
@@ -67,6 +69,7 @@ def recover(
         suites: names of judged suites of one turn; by default, all such retention suites.
         steps: optimizer steps of each repair.
         rate: learning rate of the repair; by default a third of the run's.
+        trust_remote_code: the user's word, as for `load_kept_config`.
 
     Returns:
         What `recover.json` holds: the settings, and by suite the scores and comparisons of `measure.recovery`. A suite
@@ -77,8 +80,10 @@ def recover(
         ConfigError: a suite does not exist or cannot be repaired, or there is none.
     """
     directory = RunDirectory(path)
-    config = _run_config(directory)
+    config = _run_config(directory, trust_remote_code)
+    refuse_special(directory.recovery)
     stage = _last_stage(directory, len(config.tasks))
+    refuse_damaged_model(directory, stage)
     _, loaded = load_stream(config)
     chosen = _chosen(loaded, suites, str(path))
     train = config.train.model_copy(update={"learning_rate": rate or RATE * config.train.learning_rate})
@@ -111,13 +116,13 @@ def recover(
     return result
 
 
-def _run_config(directory: RunDirectory) -> RunConfig:
+def _run_config(directory: RunDirectory, trust_remote_code: bool) -> RunConfig:
     where = str(directory.path)
     if not directory.config.exists():
         raise RunError("is not a run directory: it has no config.yaml", where=where, fix="name a run directory")
     if not directory.manifest.exists():
         raise RunError("is not a single run: it has no manifest.json", where=where, fix="name one run, as in DIR/runs")
-    return load_kept_config(directory.config, RunConfig)
+    return load_kept_config(directory.config, RunConfig, trust_remote_code=trust_remote_code)
 
 
 def _last_stage(directory: RunDirectory, stages: int) -> int:

@@ -13,7 +13,6 @@ from holdfast.errors import RunError
 from holdfast.model.processes import Processes
 from holdfast.rollouts.collect import Collector
 from holdfast.rollouts.rewriting import Rewrite, count_outcomes
-from holdfast.store.files import read_json, write_json
 from holdfast.store.run_directory import RunDirectory
 
 
@@ -53,8 +52,8 @@ class StageRewriting:
             rewrites = self._collector.rewrite(task)
             record = rewriting_record(stage, task.name, rewrites) | {"seconds": time.perf_counter() - started}
             content = record | {"rewrites": [each.as_json() for each in rewrites]}
-            self._world.main(lambda: write_json(path, content))
-        return [Rewrite(**each) for each in self._world.main(lambda: read_json(path))["rewrites"]]
+            self._world.main(lambda: self._directory.write_json(path, content))
+        return [Rewrite(**each) for each in self._world.main(lambda: self._directory.read_checked(path))["rewrites"]]
 
 
 def rewriting_record(stage: int, task: str, rewrites: Sequence[Rewrite]) -> dict[str, Any]:

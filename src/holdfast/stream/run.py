@@ -26,11 +26,19 @@ from holdfast.rollouts.collect import Collector
 from holdfast.sampling.episodes import try_reply
 from holdfast.sampling.sampler import Sampler
 from holdfast.stop import Stopped
-from holdfast.store.files import read_json, write_json, write_text
 from holdfast.store.run_directory import RunDirectory
 from holdfast.stream.budget import batch_problems, replay_problems, warmup_problems
 from holdfast.stream.checkpoints import RunCheckpoints
 from holdfast.stream.guard_actions import RunGuard, guard_settings
+from holdfast.stream.intact import (
+    base_measurements_to_repeat,
+    drop_unused_rewrites,
+    fault_outside,
+    read_manifest,
+    refuse_lost_checkpoints,
+    refuse_lost_manifest,
+    warn_of_changed_config,
+)
 from holdfast.stream.learner import Learner
 from holdfast.stream.logs import last_step
 from holdfast.stream.manifest import build_manifest, check_manifest, run_date, weights_hash
@@ -40,6 +48,7 @@ from holdfast.stream.observer import Observer
 from holdfast.stream.position import Position
 from holdfast.stream.rewind import Rewind
 from holdfast.stream.rewriting import StageRewriting
+from holdfast.stream.room import require_stage_room
 from holdfast.stream.stage import StageLoop
 from holdfast.stream.summarize import summarize
 from holdfast.tasks.given import NOTHING_GIVEN, GivenSets
@@ -78,6 +87,8 @@ class Run:
         self.observer = observer if observer is not None and self.world.is_main else Observer()
         self.steps = [task.steps or config.train.steps for task in config.tasks]
         self._weights_hash = ""
+        self._manifest: dict[str, Any] | None = None
+        """Of the run that is resumed."""
 
     def prepare(self) -> None:
         """Load tasks and model, and check that they fit each other and the recipe.
@@ -149,7 +160,7 @@ class Run:
         self.policy = load_policy(adapted_model(self.config), seed=self.config.seed)
         # Again, because the configuration file of a model with its own code does not tell.
         self.config = config = fit_to_context(self.config, self.policy.context_length)
-        self.policy.today = self.date = self.world.main(lambda: run_date(self._manifest()))
+        self.policy.today = self.date = self.world.main(lambda: run_date(self._manifest))
         warn_of_slow_products(self.policy, config.train)
         offload = config.train.offload_teacher
         self.base = Base(self.policy, offload=offload) if config.recipe.uses_base() or config.eval.kl_items else None
@@ -173,7 +184,9 @@ class Run:
         models = (self.policy, self.base, self.teacher, self.penalty)
         self.learner = Learner(self.config, self.tasks, self.steps, *models, self.collector, poll)
         self.rewriting = StageRewriting(self.directory, self.collector, self.tasks)
-        self.checkpoints = RunCheckpoints(self.directory, self.learner, self.guard, self.near_future)
+        self.checkpoints = RunCheckpoints(
+            self.directory, self.learner, self.guard, self.near_future, self.measuring.kept
+        )
         self.rewind = Rewind(
             self.config,
             self.directory,
@@ -217,31 +230,69 @@ class Run:
         self.world.main(self.directory.refuse_existing)
         self.prepare()
         self.world.main(self.directory.create)
-        self.world.main(lambda: write_text(self.directory.config, dump_config(self.config)))
-        self._write_manifest()
-        return self._execute(Position(1, 0))
+        try:
+            self.world.main(lambda: self.directory.write_text(self.directory.config, dump_config(self.config)))
+            self._write_manifest()
+            return self._execute(Position(1, 0))
+        finally:
+            self.directory.lock.release()
 
     def resume(self) -> dict[str, Any]:
-        """Resume from the newest undamaged checkpoint. The result is that of a run that was never interrupted."""
+        """Resume from the newest undamaged checkpoint. The result is that of a run that was never interrupted.
+
+        Raises:
+            RunError: another process writes the run, or something that it relies on is missing or damaged.
+        """
+        self.world.main(self.directory.open_to_write)
+        try:
+            return self._resume()
+        finally:
+            self.directory.lock.release()
+
+    def _resume(self) -> dict[str, Any]:
+        self.world.main(lambda: warn_of_changed_config(self.directory))
+        self.world.main(lambda: refuse_lost_manifest(self.directory))
+        self._manifest = manifest = self.world.main(lambda: read_manifest(self.directory))
         self.prepare()
-        self.world.main(self.directory.sweep)
-        path, manifest = self.directory.manifest, self.world.main(self._manifest)
         if manifest is not None:
-            check_manifest(manifest, self.tasks, self.suites, self.weights_hash(), where=str(path))
-        else:  # the run was killed between writing its configuration and its manifest
+            where = str(self.directory.manifest)
+            check_manifest(manifest, self.tasks, self.suites, self.weights_hash(), where=where)
+        checkpoint = load_newest(self.directory.checkpoints, lambda found: fault_outside(self.directory, found))
+        if checkpoint is None:
+            self.world.main(lambda: refuse_lost_checkpoints(self.directory))
+        # All checks are passed. Nothing has been written so far.
+        self.world.main(self.directory.sweep)
+        if manifest is None:  # the run was killed between writing its configuration and its manifest
             self._write_manifest()
-        checkpoint = load_newest(self.directory.checkpoints)
         # Steps after the checkpoint are taken again, and write their lines again.
         self.world.main(lambda: self.directory.cut(checkpoint.position["logs"] if checkpoint else {}))
-        return self._execute(Position(1, 0) if checkpoint is None else self.checkpoints.resume(checkpoint))
+        self._mend_base_measurements()
+        position = Position(1, 0) if checkpoint is None else self.checkpoints.resume(checkpoint)
+        if position.step == 0:
+            self.world.main(lambda: drop_unused_rewrites(self.directory, position.stage))
+        return self._execute(position)
 
-    def _manifest(self) -> dict[str, Any] | None:
-        path = self.directory.manifest
-        return read_json(path) if path.exists() else None
+    def _mend_base_measurements(self) -> None:
+        """Measure the base again if what was measured before the first stage is lost or damaged.
+
+        The weights are still the base's: no checkpoint has been loaded yet. Later they never are again.
+        """
+
+        def to_repeat() -> bool:
+            if not self.directory.checksums.has_checkpoint and not self.directory.evaluation(0).exists():
+                return False  # the run was killed before it had measured it
+            faults = base_measurements_to_repeat(self.directory)
+            for fault in faults:
+                warnings.warn(f"{fault.where}: {fault.what}; the base is measured again", stacklevel=2)
+            return bool(faults)
+
+        if self.world.main(to_repeat):
+            self._evaluate(0)
 
     def _write_manifest(self) -> None:
         manifest = build_manifest(self.config, self.label, self.tasks, self.suites, self.weights_hash(), self.date)
-        self.world.main(lambda: write_json(self.directory.manifest, manifest | {"dropped": self.dropped()}))
+        content = manifest | {"dropped": self.dropped()}
+        self.world.main(lambda: self.directory.write_json(self.directory.manifest, content))
 
     def _execute(self, position: Position) -> dict[str, Any]:
         """Run from a position to the end, and return the summary.
@@ -252,6 +303,8 @@ class Run:
         done = sum(self.steps[: position.stage - 1]) + position.step
         self.observer.run_started(self.label, len(self.tasks), sum(self.steps), done)
         try:
+            if position.stage <= len(self.tasks):
+                self._require_room(position.stage)  # before the base is measured, which may take long
             if not self.world.main(lambda: self.directory.evaluation(0).exists()):
                 self._evaluate(0)
                 self.world.main(lambda: self._summarize("running"))
@@ -265,6 +318,7 @@ class Run:
                     break
                 if stage > position.stage or position.trainer is None:
                     position = self.learner.start_stage(stage)
+                self._require_room(stage)
                 self.rewriting.prepare(stage, position.step)
                 self.stage_loop.train(position)
                 self.learner.end_stage(stage)
@@ -288,10 +342,17 @@ class Run:
         self.observer.run_done(summary)
         return summary
 
+    def _require_room(self, stage: int) -> None:
+        """Check that there is room on the disk for what a stage writes."""
+        self.world.main(lambda: require_stage_room(self.directory, self.config, self.learner, stage))
+
     def _evaluate(self, stage: int) -> None:
         """Save the model of a stage and evaluate it. Stage 0 is the model before training, which is not saved again."""
         if stage:
-            self.policy.save_folder(self.directory.model(stage), merged=True)
+            folder = self.directory.model(stage)
+            self.world.main(self.directory.lock.check)
+            self.policy.save_folder(folder, merged=True)
+            self.world.main(lambda: self.directory.note_folder(folder))
         self.measuring.evaluate(stage)
 
     def _summarize(self, status: str) -> dict[str, Any]:
@@ -299,11 +360,18 @@ class Run:
         return summarize(self.directory, self.config, self.label, *sets, parameters=parameters, status=status)
 
 
-def open_run(path: Path, observer: Observer | None = None, given: GivenSets = NOTHING_GIVEN) -> Run:
+def open_run(
+    path: Path,
+    observer: Observer | None = None,
+    given: GivenSets = NOTHING_GIVEN,
+    *,
+    trust_remote_code: bool = False,
+) -> Run:
     """The run in a directory, with the configuration that the directory holds.
 
     Args:
         given: the tasks and suites that the configuration only names.
+        trust_remote_code: the user's word, as for `load_kept_config`.
 
     Raises:
         RunError: it is not a run directory.
@@ -311,7 +379,8 @@ def open_run(path: Path, observer: Observer | None = None, given: GivenSets = NO
     directory = RunDirectory(path)
     if not directory.config.exists():
         raise RunError("is not a run directory: config.yaml is missing", where=str(path), fix="name a run directory")
-    config = load_kept_config(directory.config, RunConfig)
+    config = load_kept_config(directory.config, RunConfig, trust_remote_code=trust_remote_code)
     # Without a manifest the run was killed before it began. Only a comparison, which restarts it, gives another label.
-    label = read_json(directory.manifest)["label"] if directory.manifest.exists() else None
+    manifest = read_manifest(directory)
+    label = None if manifest is None else manifest["label"]
     return Run(config, directory, label=label, observer=observer, given=given)

@@ -8,8 +8,8 @@ from holdfast import __version__
 from holdfast.config.settings import RunConfig, dump_recipe
 from holdfast.data.task import Suite, Task
 from holdfast.evaluation.evaluator import set_descriptions
-from holdfast.store.files import read_json, write_json
 from holdfast.store.run_directory import RunDirectory
+from holdfast.stream.intact import evaluation_of
 from holdfast.summary.inputs import Measured, RunDescription, RunLogs
 from holdfast.summary.run import build_run_summary
 
@@ -29,7 +29,9 @@ def summarize(
     Args:
         parameters: number of the model's parameters, and of those that are trained.
     """
-    evaluations = [read_json(path) for n in range(len(tasks) + 1) if (path := directory.evaluation(n)).exists()]
+    evaluations = [
+        evaluation_of(directory, path) for n in range(len(tasks) + 1) if (path := directory.evaluation(n)).exists()
+    ]
     finished = range(len(evaluations))
     logs = RunLogs.read(directory)
     total, trainable = parameters
@@ -54,11 +56,11 @@ def summarize(
     )
     measured = Measured.from_records(
         evaluations,
-        responses=[read_json(path) for n in finished if (path := directory.responses(n)).exists()],
-        drift=[read_json(path)["entry"] for n in finished if (path := directory.drift(n)).exists()],
+        responses=[directory.read_checked(path) for n in finished if (path := directory.responses(n)).exists()],
+        drift=[directory.read_checked(path)["entry"] for n in finished if (path := directory.drift(n)).exists()],
         probes=logs.probes,
         probe_items=config.eval.probe_items,
     )
     summary = build_run_summary(run, logs, measured)
-    write_json(directory.summary, summary)
+    directory.write_json(directory.summary, summary)
     return summary

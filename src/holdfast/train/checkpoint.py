@@ -5,7 +5,6 @@ process writes its own shards. Any number of processes can resume from them, bec
 files.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -22,8 +21,11 @@ from torch import Tensor
 from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.api import CheckpointException
 
-from holdfast.errors import RunError
+from holdfast.errors import HoldfastError, RunError
 from holdfast.model.processes import Processes
+from holdfast.store.checksums import digest_of_file
+from holdfast.store.disk import error_number, write_error
+from holdfast.store.durable import flush, flush_folder, make_folder, replace
 
 KEPT = 2
 """How many checkpoints to keep: the newest, and the one before it in case the newest is damaged."""
@@ -88,17 +90,26 @@ def save_checkpoint(
     """
     try:
         return _save(folder, number, groups, position, spare)
-    except OSError as error:
-        where = str(error.filename or folder)
-        raise RunError(
-            f"a checkpoint cannot be written: {error.strerror}", where=where, fix="free some disk space"
-        ) from error
+    except HoldfastError:
+        raise
+    except Exception as error:
+        if (errno := error_number(error)) is None:
+            raise
+        if Processes.current().is_main:
+            shutil.rmtree(_temporary(folder, number), ignore_errors=True)  # it may have taken the last room
+        needed = checkpoint_bytes(groups)
+        raise write_error(error, errno, "a checkpoint", folder / f"{number:08d}", needed) from error
+
+
+def checkpoint_bytes(groups: Groups) -> int:
+    """How many bytes the tensors of a checkpoint take, of this process's share of the models."""
+    return sum(tensor.numel() * tensor.element_size() for own in groups.values() for tensor in own.values())
 
 
 def _save(folder: Path, number: int, groups: Groups, position: Mapping[str, Any], spare: Collection[int]) -> Path:
     world = Processes.current()
     final = folder / f"{number:08d}"
-    temporary = folder / f".{number:08d}.tmp"
+    temporary = _temporary(folder, number)
     world.main(lambda: _make_empty(temporary))
     tensors = {f"{group}/{name}": tensor.detach() for group, own in groups.items() for name, tensor in own.items()}
     with _plain_errors():
@@ -128,9 +139,14 @@ def _file_numbers(tensors: Mapping[str, Tensor], world: Processes) -> dict[str, 
     return numbers
 
 
+def _temporary(folder: Path, number: int) -> Path:
+    return folder / f".{number:08d}.tmp"
+
+
 def _make_empty(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    make_folder(folder.parent)
+    folder.mkdir()
 
 
 def _finish(
@@ -140,14 +156,13 @@ def _finish(
     (temporary / "position.json").write_text(json.dumps(position))
     sums["position.json"] = _digest_and_flush(temporary / "position.json")
     (temporary / "checksums.json").write_text(json.dumps(sums))
-    _flush(temporary / "checksums.json")
-    _flush(temporary)
+    flush(temporary / "checksums.json")
+    flush_folder(temporary)
     aside = _aside(final)
     if final.exists():
         # Moved and not removed: after a kill between these two renames, `_recover` moves it back.
         os.replace(final, aside)
-    os.replace(temporary, final)
-    _flush(final.parent)
+    replace(temporary, final)
     shutil.rmtree(aside, ignore_errors=True)
     # A checkpoint with a higher number was damaged, and this run resumed from one before it. It does not count.
     known = [path for path in _numbered(final.parent) if int(path.name) <= int(final.name)]
@@ -157,25 +172,44 @@ def _finish(
         shutil.rmtree(old, ignore_errors=True)
 
 
-def load_newest(folder: Path) -> Checkpoint | None:
+def load_newest(
+    folder: Path, elsewhere: Callable[[Checkpoint], RunError | None] = lambda _: None, *, mends: bool = True
+) -> Checkpoint | None:
     """The newest complete checkpoint; None without any. A damaged one is skipped with a warning that names it.
+
+    Args:
+        elsewhere: what is wrong with what a checkpoint relies on outside its folder. The main process asks it.
+        mends: also use a checkpoint that a kill left under a temporary name. False changes nothing in the folder, which
+            a run may be writing.
 
     Raises:
         RunError: all checkpoints are damaged. The run does not start again, because that would discard its logs.
     """
     world = Processes.current()
-    paths = world.main(lambda: _recover(folder))
-    for path, before in zip(paths, [*paths[1:], None]):
-        if not (fault := _fault(path)):
-            return _opened(path)
-        if before is None:
-            raise RunError(
-                f"{fault}, and no other checkpoint is complete",
-                where=str(path),
-                fix="restore it from a backup, or remove the run directory and run again",
+    paths = world.main(lambda: _recover(folder) if mends else list(reversed(_numbered(folder))))
+    first: RunError | None = None
+    for path in paths:
+        if fault := _fault(path):
+            problem: RunError | None = RunError(fault, where=str(path))
+        else:
+            found = _opened(path)
+            problem = world.main(lambda found=found: elsewhere(found))  # type: ignore[misc]
+            if problem is None:
+                return found
+        assert problem is not None
+        first = first or problem
+        if path != paths[-1]:
+            says = "" if fault else f", so checkpoint {path.name} cannot be resumed from"
+            warnings.warn(
+                f"{problem.where}: {problem.what}{says}; resuming from the checkpoint before it", stacklevel=2
             )
-        warnings.warn(f"{path}: {fault}; resuming from the checkpoint before it", stacklevel=2)
-    return None
+    if first is None:
+        return None
+    raise RunError(
+        f"{first.what}, and no other checkpoint is complete",
+        where=first.where,
+        fix="restore it from a backup, or remove the run directory and run again",
+    )
 
 
 def remove_between(folder: Path, first: int, last: int) -> None:
@@ -216,7 +250,9 @@ def _opened(path: Path) -> Checkpoint:
 
 
 def _numbered(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("[0-9]*") if path.is_dir()) if folder.is_dir() else []
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.name.isdecimal() and path.is_dir())
 
 
 def _fault(path: Path) -> str:
@@ -236,28 +272,14 @@ def _fault_in_share(path: Path, world: Processes) -> str:
         file = path / name
         if not file.is_file():
             return f"damaged checkpoint, {name} is missing"
-        if _digest(file) != sums[name]:
+        if digest_of_file(file) != sums[name]:
             return f"damaged checkpoint, {name} has changed"
     return ""
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _digest_and_flush(path: Path) -> str:
-    _flush(path)
-    return _digest(path)
-
-
-def _flush(path: Path) -> None:
-    """Have the system write a file or folder to disk now, so that a power cut cannot lose it."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    flush(path)
+    return digest_of_file(path)
 
 
 @contextmanager
