@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from holdfast.cli.options import Quiet
+from holdfast.cli.say import say
 from holdfast.model.quiet import silence_progress_bars
 
 
@@ -30,10 +31,10 @@ def recover(
 
     def on_suite(model: str, suite: str) -> None:
         if not quiet:
-            print(f"repairing the {'final model' if model == 'model' else model} on {suite}")
+            say(f"repairing the {'final model' if model == 'model' else model} on {suite}")
 
     result = api.recover(directory, suites or (), steps=steps, learning_rate=learning_rate, on_suite=on_suite)
-    print(as_text(result))
+    say(as_text(result))
 
 
 HEAD = ("suite", "repair", "test", "base", "repaired", "final", "repaired", "lost", "recovered", "left", "outcome")

@@ -42,7 +42,7 @@ def _index(block: dict[str, Any] | list[Any], part: str, key: str) -> Any:
     names = [_name(entry) for entry in block]
     if part in names:
         return names.index(part)
-    if part.isdecimal() and int(part) < len(block):
+    if part.isdecimal() and len(part) < 10 and int(part) < len(block):
         return int(part)
     raise ConfigError(f"no entry {part!r}", where=key, fix=did_you_mean(part, [name for name in names if name]))
 

@@ -88,7 +88,7 @@ def _inner(value: Any, path: Sequence[str]) -> tuple[bool, Any]:
     for part in path:
         if part and isinstance(value, Mapping) and part in value:
             value = value[part]
-        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+        elif isinstance(value, list) and part.isdecimal() and len(part) < 10 and int(part) < len(value):
             value = value[int(part)]
         else:
             return False, None
