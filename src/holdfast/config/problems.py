@@ -45,7 +45,7 @@ def first_problem(error: ValidationError, kind: type[BaseModel]) -> str:
         name, known = str(problem["loc"][-1]), _known_keys(kind, problem["loc"][:-1])
         return f"{key}: unknown key; {hint(name, known) or did_you_mean(name, known)}"
     if problem["type"] == "missing":
-        return f"{key}: missing; it has no default"
+        return f"{key}: missing, and it has no default; write it"
     if new_name := hint(problem["input"]):
         message = f"{shown(problem['input'])} is not a value of it; {new_name}"
     else:
@@ -63,11 +63,11 @@ def _key(location: Iterable[int | str]) -> str:
 def _in_words(problems: list[Any]) -> str:
     problem = problems[0]
     value, context = problem["input"], problem.get("ctx", {})
-    wanted = dict.fromkeys(want for each in problems if (want := _wanted(each)) is not None)
+    wanted = dict.fromkeys(want for each in problems if (want := expected(each)) is not None)
     if wanted:
-        quoted = "; write it without quotes" if _is_quoted_number(value, wanted) else ""
-        empty = "; write a value, or leave the key out" if value is None else ""
-        return f"{shown(value)} is not {', or '.join(wanted)}{quoted or empty}"
+        quoted = ", without quotes" if _is_quoted_number(value, wanted) else ""
+        left_out = ", or leave the key out" if value is None else ""
+        return f"{shown(value)} is no value of it; write {', or '.join(wanted)}{quoted or left_out}"
     if problem["type"] in _BOUNDS:
         name, words = _BOUNDS[problem["type"]]
         return f"{shown(value)} is out of range; write a number {words} {context[name]}"
@@ -80,7 +80,8 @@ def _in_words(problems: list[Any]) -> str:
     return str(problem["msg"]).removeprefix("Value error, ")
 
 
-def _wanted(problem: Mapping[str, Any]) -> str | None:
+def expected(problem: Mapping[str, Any]) -> str | None:
+    """What a value has to be, in words, where pydantic's `problem` is about its type; otherwise None."""
     if problem["type"] == "literal_error":
         return str(problem["ctx"]["expected"])
     return _KINDS.get(problem["type"])

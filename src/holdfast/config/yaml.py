@@ -96,7 +96,7 @@ class _Loader(yaml.SafeLoader):
                 raise _NotReadError("the merge key `<<` is not read; write its keys out", key_node.start_mark)
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable):
-                continue  # the base class refuses it
+                raise _NotReadError("a key is a list or a mapping; write a name", key_node.start_mark)
             if key in seen:
                 raise _NotReadError(f"key {shown(key)} is given twice; remove one", key_node.start_mark)
             seen.add(key)
@@ -156,14 +156,17 @@ def parse_yaml(text: str, where: str) -> Any:
         loader = _Loader(text)
         return _copied(loader.get_single_data())
     except _NotReadError as error:
-        raise ConfigError(str(error.problem), where=_place(where, error.problem_mark)) from None
+        raise ConfigError(str(error.problem), where=_place(where, text, error.problem_mark)) from None
     except yaml.reader.ReaderError as error:
         what = f"the character #x{error.character:04x} is not allowed"
-        place = f"{where}:{text.count(chr(10), 0, error.position) + 1}"
+        place = f"{where}:{text.count(chr(10), 0, error.position) + 1}" if "\n" in text else where
     except yaml.MarkedYAMLError as error:
-        what, place = str(error.problem or error.context), _place(where, error.problem_mark or error.context_mark)
+        what, place = str(error.problem or error.context), _place(where, text, error.problem_mark or error.context_mark)
     except (yaml.YAMLError, ValueError, OverflowError) as error:
-        what, place = str(error).partition("\n")[0], _place(where, loader.get_mark() if loader is not None else None)
+        what, place = (
+            str(error).partition("\n")[0],
+            _place(where, text, loader.get_mark() if loader is not None else None),
+        )
     finally:
         if loader is not None:
             loader.dispose()
@@ -176,8 +179,9 @@ def write_yaml(data: Any) -> str:
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
-def _place(where: str, mark: Any) -> str:
-    return where if mark is None else f"{where}:{mark.line + 1}"
+def _place(where: str, text: str, mark: Any) -> str:
+    """The file and the line; without the line if there is only one, as in `--set KEY=VALUE`."""
+    return f"{where}:{mark.line + 1}" if mark is not None and "\n" in text else where
 
 
 def _copied(value: Any) -> Any:

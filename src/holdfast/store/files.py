@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.errors import RunError
+from holdfast.store.regular import read_text
 
 HALF_WRITTEN = (
     ".*.json.*",
@@ -25,12 +26,17 @@ HALF_WRITTEN = (
 """Name patterns of unfinished files and folders. They are renamed when they are complete."""
 
 
+_LARGEST = 2**31
+"""Bytes of a JSON file of a run: items, samples and answers of all sets."""
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace a file in one step: readers see the old text or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        # Half a character, which names of files may have, is written as JSON writes it.
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -46,18 +52,27 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, *, damaged: str = "restore it from a copy") -> Any:
     """Read a JSON file of a run.
 
+    Args:
+        damaged: what to do if it is no JSON.
+
     Raises:
-        RunError: the file is missing or is not JSON.
+        RunError: the file is missing, is no regular file, or is not JSON.
     """
+    missing = "check that this is a run directory of holdfast"
+    text = read_text(path, RunError, largest=_LARGEST, missing=missing, damaged=damaged)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RunError("no such file", where=str(path), fix="check that this is a run directory of holdfast") from None
-    except (OSError, ValueError) as error:
-        raise RunError(f"cannot be read: {error}", where=str(path)) from None
+        return json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise RunError("cannot be read: it is nested too deep", where=str(path), fix=damaged) from None
+    except ValueError as error:
+        raise RunError(f"cannot be read: {error}", where=str(path), fix=damaged) from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"it has {name}, which is no JSON")
 
 
 @contextmanager

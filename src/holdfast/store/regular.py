@@ -45,12 +45,20 @@ def refuse_irregular(path: Path, kind: type[HoldfastError], *, missing: str = "c
         )
 
 
-def read_text(path: Path, kind: type[HoldfastError], *, largest: int, missing: str = "check the path") -> str:
+def read_text(
+    path: Path,
+    kind: type[HoldfastError],
+    *,
+    largest: int,
+    missing: str = "check the path",
+    damaged: str = "save it as text in UTF-8",
+) -> str:
     """The text of a file in UTF-8.
 
     Args:
         path, kind, missing: as for `refuse_irregular`.
         largest: bytes of a file that can be meant.
+        damaged: what to do if it is not UTF-8.
 
     Raises:
         HoldfastError: of `kind`: as from `refuse_irregular`; or the file is larger, is not UTF-8, or cannot be read.
@@ -68,7 +76,7 @@ def read_text(path: Path, kind: type[HoldfastError], *, largest: int, missing: s
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         what = f"cannot be read: byte {error.start} is not UTF-8"
-        raise kind(what, where=where, fix="save it as text in UTF-8") from None
+        raise kind(what, where=where, fix=damaged) from None
 
 
 def _mend(error: OSError) -> str:

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
-from holdfast.errors import RunError
+from holdfast.config.problems import expected
+from holdfast.errors import RunError, shown
 from holdfast.measure.scores import Json
 from holdfast.store.files import read_json
 from holdfast.summary.models.comparison import ComparisonSummary
@@ -24,21 +26,22 @@ def read_summary(path: Path) -> Json:
     Raises:
         RunError: the file is missing or is not JSON, it is of a version that is not known, or a field is wrong.
     """
-    try:
-        summary = read_json(path)
-    except RunError as error:
-        raise RunError(error.what, where=error.where, fix=error.fix or _FIX) from None
+    summary = read_json(path, damaged=_FIX)
     if not isinstance(summary, dict):
         raise RunError("is damaged: it is not a JSON object", where=str(path), fix=_FIX)
     version = summary.get("schema_version")
-    if version not in range(1, SCHEMA_VERSION + 1):
+    if type(version) is not int or version < 1:  # `True` is 1
+        what = f"is damaged: its schema_version is {shown(version)}, not a number from 1 to {SCHEMA_VERSION}"
+        raise RunError(what, where=str(path), fix=_FIX)
+    if version > SCHEMA_VERSION:
         raise RunError(
-            f"has schema_version {version}; this version of holdfast reads 1 to {SCHEMA_VERSION}",
+            f"is of a newer version of holdfast: its schema_version is {shown(version)}, and this one reads 1 to "
+            f"{SCHEMA_VERSION}",
             where=str(path),
             fix="use the version of holdfast that wrote it",
         )
     if (kind := summary.get("kind")) not in ("run", "comparison"):
-        raise RunError(f"is damaged: kind is {kind!r}, not 'run' or 'comparison'", where=str(path), fix=_FIX)
+        raise RunError(f"is damaged: kind is {shown(kind)}, not 'run' or 'comparison'", where=str(path), fix=_FIX)
     try:
         upgraded = upgrade(summary)
     except Exception as error:  # damaged data can have any shape, so computing from it can fail in any way
@@ -60,7 +63,18 @@ def check_summary(summary: Json, where: str = "summary.json") -> None:
     try:
         model.model_validate(summary)
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False)]
+        problems = [_in_words(each) for each in error.errors(include_url=False)]
         more = f" (and {len(problems) - _SHOWN} more)" if len(problems) > _SHOWN else ""
         what = f"does not match its schema: {'; '.join(problems[:_SHOWN])}{more}"
         raise RunError(what, where=where, fix=_FIX) from None
+
+
+def _in_words(problem: ErrorDetails) -> str:
+    place = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "missing":
+        return f"{place} is missing"
+    if problem["type"] == "extra_forbidden":
+        return f"{place} is unknown"
+    if (wanted := expected(problem)) is not None:
+        return f"{place} is {shown(problem['input'])}, not {wanted}"
+    return f"{place}: {problem['msg'].replace('Input should', 'should')}"
