@@ -12,7 +12,7 @@ _PLACE_LENGTH, _PART_LENGTH = 240, 600
 _NOT_SHOWN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters: they move the cursor, color what follows, end a line
     "\u2028\u2029\u202a-\u202e\u2066-\u2069"  # ends of lines, and turns of the writing direction
-    "\ud800-\udfff]"  # halves of characters, which no encoding has
+    "\ud800-\udfff\ufffe\uffff]"  # halves of characters, which no encoding has, and what XML refuses
 )
 
 
@@ -103,4 +103,7 @@ def shown(value: Any, length: int = 60) -> str:
 
 def is_out_of_room(error: BaseException) -> bool:
     """Whether something could not be written because a disk, or a user's share of it, is full."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    # safetensors raises its own error with the system's words.
+    return "No space left" in str(error) or "Disk quota exceeded" in str(error)

@@ -14,9 +14,13 @@ def apply_overrides(data: Mapping[str, Any], overrides: Mapping[str, Any]) -> di
     Entries in short form (`lab:facts`, a recipe's name) are expanded first.
 
     Raises:
-        ConfigError: a part of a key names no entry of a list, or something inside a single value.
+        ConfigError: the data is nested too deep, or a part of a key names no entry of a list, or something inside a
+            single value.
     """
-    result = copy.deepcopy(dict(data))
+    try:
+        result = copy.deepcopy(dict(data))
+    except RecursionError:
+        raise ConfigError("the configuration is nested too deep", fix="remove blocks") from None
     for key, value in overrides.items():
         _replace(result, key, value)
     return result

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from holdfast.errors import RunError
+from holdfast.errors import RunError, is_out_of_room
 from holdfast.model.policy import Policy
 from holdfast.model.processes import Processes
 
@@ -37,7 +37,8 @@ class KeptWeights:
             save_file({name: _local(weight).contiguous() for name, weight in self._weights().items()}, temporary)
             temporary.replace(final)
         except (OSError, SafetensorError) as error:
-            fix = "free some disk space, or set eval.probe_gap: 0"
+            mend = "free some disk space" if is_out_of_room(error) else "check the folder and its disk"
+            fix = f"{mend}, or set eval.probe_gap: 0"
             raise RunError(f"weights cannot be written: {error}", where=str(final), fix=fix) from error
 
     def remove_folder(self) -> None:

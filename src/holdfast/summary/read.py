@@ -1,6 +1,7 @@
 """Reading `summary.json`, of this version or an earlier one."""
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -18,6 +19,9 @@ _SHOWN = 3
 """Problems that an error lists."""
 
 _FIX = "delete the file and run `holdfast resume` on its folder, which writes it again"
+
+_ONCE = {"sets": ("name",), "evaluations": ("stage",), "score_changes": ("set", "what"), "drift": ("stage",)}
+"""Blocks of a run whose entries differ in these fields."""
 
 
 def read_summary(path: Path) -> Json:
@@ -67,6 +71,20 @@ def check_summary(summary: Json, where: str = "summary.json") -> None:
         more = f" (and {len(problems) - _SHOWN} more)" if len(problems) > _SHOWN else ""
         what = f"does not match its schema: {'; '.join(problems[:_SHOWN])}{more}"
         raise RunError(what, where=where, fix=_FIX) from None
+    for run in (each["summary"] for each in summary["runs"]) if model is ComparisonSummary else (summary,):
+        _refuse_repetition(run, where)
+
+
+def _refuse_repetition(run: Json, where: str) -> None:
+    """Refuse a run's summary that has two entries about the same thing: only one of them would be shown."""
+    for block, keys in _ONCE.items():
+        seen: set[Any] = set()
+        for entry in run[block]:
+            about = tuple(entry[key] for key in keys)
+            if about in seen:
+                what = f"is damaged: {block} has two entries of {', '.join(map(str, about))}"
+                raise RunError(what, where=where, fix=_FIX)
+            seen.add(about)
 
 
 def _in_words(problem: ErrorDetails) -> str:

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.api import CheckpointException
 
-from holdfast.errors import RunError
+from holdfast.errors import RunError, is_out_of_room
 from holdfast.model.processes import Processes
 
 KEPT = 2
@@ -90,9 +90,8 @@ def save_checkpoint(
         return _save(folder, number, groups, position, spare)
     except OSError as error:
         where = str(error.filename or folder)
-        raise RunError(
-            f"a checkpoint cannot be written: {error.strerror}", where=where, fix="free some disk space"
-        ) from error
+        fix = "free some disk space" if is_out_of_room(error) else "check the folder, its permissions and its disk"
+        raise RunError(f"a checkpoint cannot be written: {error.strerror}", where=where, fix=fix) from error
 
 
 def _save(folder: Path, number: int, groups: Groups, position: Mapping[str, Any], spare: Collection[int]) -> Path:

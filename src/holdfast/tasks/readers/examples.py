@@ -350,5 +350,6 @@ def example_id(record: Record, columns: Columns, stem: str) -> str:
     if value is None:
         return f"{stem}-{record.number}"
     if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
-        raise DataError(f"`{name}` is {kind(value)}", where=where, fix="write text or an integer")
+        what = "blank" if isinstance(value, str) else kind(value)
+        raise DataError(f"`{name}` is {what}", where=where, fix="write text or an integer")
     return str(value)
