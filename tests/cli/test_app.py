@@ -275,7 +275,10 @@ def test_warnings_are_one_line_and_unexpected_errors_are_not_hidden(
 
     monkeypatch.setattr("holdfast.api.report", full)
     outcome = command("report", "x")
-    assert (outcome.code, outcome.err) == (2, "holdfast: error: /data/r.html: No space left on device\n")
+    assert (outcome.code, outcome.err) == (
+        2,
+        "holdfast: error: /data/r.html: No space left on device (make room on that disk)\n",
+    )
 
     def broken(*_: Any) -> Path:
         raise ZeroDivisionError

@@ -138,7 +138,9 @@ def test_configuration_files(command: Commands, refused: Refused, tmp_path: Path
     assert "no such file" in refused("run", tmp_path / "missing.yaml")
     assert "cannot be read" in refused("run", tmp_path)
     (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
-    assert "bytes.yaml: cannot be read" in refused("run", tmp_path / "bytes.yaml")
+    assert "bytes.yaml: cannot be read: byte 0 is not UTF-8 (save it as text in UTF-8)" in refused(
+        "run", tmp_path / "bytes.yaml"
+    )
     line = refused("compare", command.config(LAB_RUN))
     assert "describes a single run" in line
     assert "holdfast run" in line
@@ -276,7 +278,7 @@ def test_directories(command: Commands, refused: Refused, tmp_path: Path) -> Non
     assert "is not a run directory" in refused("resume", tmp_path / "nowhere")
     assert f"{full / 'summary.json'}: no such file" in refused("report", full)
     (full / "summary.json").write_text("{}")
-    assert "schema_version None" in refused("report", full)
+    assert "schema_version is None" in refused("report", full)
     (full / "summary.json").write_text('{"schema')
     assert "summary.json: cannot be read" in refused("report", full)
     assert "cannot be created" in refused("run", config, "--output-dir", full / "notes.txt" / "run")

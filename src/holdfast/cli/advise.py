@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from holdfast.cli.options import AnyConfigFile, JsonFile
+from holdfast.cli.say import say
 
 if TYPE_CHECKING:
     from holdfast.advise.advice import Advice, Beginning
@@ -50,9 +51,9 @@ def advise(
         named=_named(settings),
     )
     first = beginning(advice)
-    print(as_text(provides, advice, first))
+    say(as_text(provides, advice, first))
     distances = api.demonstration_distances(settings) if measure else None
-    print(distances_as_text(tasks, distances))
+    say(distances_as_text(tasks, distances))
     if json_file is not None:
         keys = ("recipe", "label", "settings", "reason", "source")
         chosen = None if first is None else {key: getattr(first, key) for key in keys}

@@ -38,6 +38,7 @@ from holdfast.cli.recover import recover
 from holdfast.cli.responses import responses
 from holdfast.cli.rewrite import rewrite
 from holdfast.cli.run_command import EndedEarly, is_main_process, run_command
+from holdfast.cli.say import say
 from holdfast.errors import ConfigError, HoldfastError, did_you_mean
 from holdfast.model.quiet import silence_progress_bars
 from holdfast.stop import Stopped
@@ -89,7 +90,7 @@ def _root(
     if show_version:
         version()
     elif ctx.invoked_subcommand is None:
-        print(ctx.get_help())
+        say(ctx.get_help())
 
 
 @app.command()
@@ -105,7 +106,7 @@ def demo(
 
     if quick:
         steps, items = api.QUICK_DEMO["train.steps"], api.QUICK_DEMO["eval.max_items"]
-        print(
+        say(
             f"Quick demo: {steps} steps per stage, {items} items per set. "
             "It shows that everything works; it is too short to learn anything."
         )
@@ -189,7 +190,7 @@ def report(
     """Write the HTML report of a run or a comparison again, from its summary."""
     from holdfast import api
 
-    print(f"report: {api.report(directory, output, figures)}")
+    say(f"report: {api.report(directory, output, figures)}")
 
 
 @app.command()
@@ -204,7 +205,7 @@ def export(
     from holdfast import api
 
     silence_progress_bars()
-    print(f"model: {api.export(source, output, trust_remote_code=trust_remote_code)}")
+    say(f"model: {api.export(source, output, trust_remote_code=trust_remote_code)}")
 
 
 @app.command("eval")
@@ -224,7 +225,7 @@ def evaluate(
     resolved = next(iter(api.run_configs(config, parse_overrides(settings)).values()))
     silence_progress_bars()
     results = api.evaluate(resolved, model)
-    print(evaluation_table(results["sets"]))
+    say(evaluation_table(results["sets"]))
     if json_file is not None:
         write_json(json_file, results)
 
@@ -232,7 +233,7 @@ def evaluate(
 @app.command("version")
 def version() -> None:
     """Print the version."""
-    print(f"holdfast {__version__}")
+    say(f"holdfast {__version__}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -295,4 +296,4 @@ def _carry_out(work: "Callable[[Observer], Mapping[str, Any]]", directory: Path,
             raise
         raise EndedEarly(f"error: {error}; then {hint}", 2) from error
     print_summary(summary)
-    print(f"report: {run_directory.report}")
+    say(f"report: {run_directory.report}")

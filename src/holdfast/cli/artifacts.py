@@ -18,6 +18,7 @@ from holdfast.cli.options import (
     Seed,
     Temperature,
 )
+from holdfast.cli.say import say
 from holdfast.errors import ConfigError
 from holdfast.model.quiet import silence_progress_bars
 
@@ -81,7 +82,7 @@ def artifacts(
         encode=sources.encode if tokens else None,
         decode=sources.decode if tokens else None,
     )
-    print(as_text(report))
+    say(as_text(report))
     if json_file is not None:
         settings = {"a": a, "b": b, "between": list(between or ()), "sources": prompts, "temperature": temperature}
         write_json(json_file, settings | {"samples": samples, "seed": seed} | report)

@@ -10,6 +10,7 @@ import typer
 
 from holdfast.cli.options import EvaluatedItems, EvaluatedSuites, EvaluatedTasks, JsonFile, Quiet, RunCode
 from holdfast.cli.progress_bars import set_progress
+from holdfast.cli.say import say
 from holdfast.cli.tables import table
 from holdfast.errors import ConfigError
 from holdfast.model.quiet import silence_progress_bars
@@ -73,7 +74,7 @@ def blend(
         scores = {name: numbers["mean"] for name, numbers in sets.items() if numbers["mean"] is not None}
         nll = {name: numbers["nll"] for name, numbers in sets.items() if numbers.get("nll") is not None}
         rows.append({"a": a, "folder": str(folder), "scores": scores, "nll": nll})
-    print(_table(rows))
+    say(_table(rows))
     if json_file is not None:
         write_json(json_file, {"base": base, "models": models, "scales": blended.scales, "points": rows})
 

@@ -6,6 +6,7 @@ import typer
 
 from holdfast.cli.options import AnyConfigFile, JsonFile, Overrides
 from holdfast.cli.overrides import parse_overrides
+from holdfast.cli.say import say
 from holdfast.model.quiet import silence_progress_bars
 
 
@@ -28,7 +29,7 @@ def check(
     results = {}
     for label, resolved in configs.items():
         results[label] = api.check(resolved, items=items)
-        print(check_as_text(label, results[label]), flush=True)
+        say(check_as_text(label, results[label]))
     comparison = {
         "runs": runs * len(results),
         "disk": runs * sum(each["disk"]["total"] for each in results.values()),
@@ -36,6 +37,6 @@ def check(
         "free_disk": min(each["machine"]["free_disk"] for each in results.values()),
     }
     if comparison["runs"] > 1:
-        print(comparison_as_text(comparison))
+        say(comparison_as_text(comparison))
     if json_file is not None:
         write_json(json_file, {"recipes": results, "all": comparison})

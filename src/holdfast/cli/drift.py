@@ -9,6 +9,7 @@ import typer
 from holdfast.cli.options import JsonFile, Quiet
 from holdfast.cli.progress_bars import tensor_progress
 from holdfast.cli.run_command import is_main_process
+from holdfast.cli.say import say
 from holdfast.model.quiet import silence_progress_bars
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def drift(
     silence_progress_bars()
     with tensor_progress(quiet or not is_main_process()) as progress:
         result = drift(a, b, earlier=earlier, rank=rank, mask_share=mask_share, exact=exact, progress=progress)
-    print(as_text(result))
+    say(as_text(result))
     if json_file is not None:
         write_json(json_file, result.as_json())
 

@@ -1,6 +1,5 @@
 """`holdfast findings`: claims of papers, tested as experiments on the lab."""
 
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from holdfast.cli.options import JsonFile, Quiet, output_file
+from holdfast.cli.say import say, say_aside
 from holdfast.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
@@ -63,12 +63,12 @@ def findings(
         raise ConfigError("--figures writes beside the page, and there is none", fix="add --page FILE")
     chosen = _chosen(names, quick=quick)
     if listed:
-        print(table(("claim", "source", "statement"), [(c.name, c.source, c.statement) for c in chosen]))
+        say(table(("claim", "source", "statement"), [(c.name, c.source, c.statement) for c in chosen]))
         return
 
     def watch(line: str) -> None:
         if not quiet:
-            print(line, file=sys.stderr, flush=True)
+            say_aside(line)
 
     tested = tuple(range(worlds)) if worlds is not None else QUICK_WORLDS if quick else FULL_WORLDS
     store = RecordStore(output_dir, records)
@@ -78,9 +78,9 @@ def findings(
     if keep is not None:
         store.keep(keep)
     if found is None:
-        print("time ran out before all runs were there; the same command goes on")
+        say("time ran out before all runs were there; the same command goes on")
         return
-    print(table(HEADER, table_rows(found.findings)))
+    say(table(HEADER, table_rows(found.findings)))
     made: dict[str, Any] = {
         "command": " ".join(["holdfast findings", *(names or ()), *(["--quick"] if quick else [])])
         + (f" --worlds {worlds}" if worlds is not None else ""),

@@ -1,6 +1,5 @@
 """`holdfast front`: recipes with and without replay, measured on the lab, and which to take."""
 
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from holdfast.cli.options import JsonFile, Quiet, output_file
+from holdfast.cli.say import say, say_aside
 
 
 def front(
@@ -47,7 +47,7 @@ def front(
 
     def watch(line: str) -> None:
         if not quiet:
-            print(line, file=sys.stderr, flush=True)
+            say_aside(line)
 
     store = RecordStore(output_dir, records)
     measured = measure_front(
@@ -56,9 +56,9 @@ def front(
     if keep is not None:
         store.keep(keep)
     if measured is None:
-        print("time ran out before all runs were there; the same command goes on")
+        say("time ran out before all runs were there; the same command goes on")
         return
-    print(table(HEADER, table_rows(measured)))
+    say(table(HEADER, table_rows(measured)))
     made: dict[str, Any] = {
         "command": f"holdfast front --worlds {worlds}",
         **provenance(store, measured.runs).as_json(),

@@ -8,6 +8,7 @@ import typer
 from holdfast.cli.options import EvaluatedItems, EvaluatedSuites, EvaluatedTasks, JsonFile, Quiet, RunCode, output_file
 from holdfast.cli.progress_bars import set_progress
 from holdfast.cli.run_command import is_main_process
+from holdfast.cli.say import say
 from holdfast.model.quiet import silence_progress_bars
 
 SOURCE_HELP = "a model, a file of `holdfast eval --json`, or a run directory"
@@ -56,13 +57,13 @@ def gate(
         on_set=set_progress(quiet),
     )
     header, *body = rows(verdict)
-    print(table(header, body))
+    say(table(header, body))
     for each in verdict.sets:
         if each.outcome != "holds":
-            print(each.sentence(verdict.margin))
+            say(each.sentence(verdict.margin))
     for unjudged in verdict.unjudged:
-        print(unjudged.sentence())
-    print(verdict.sentence())
+        say(unjudged.sentence())
+    say(verdict.sentence())
     if is_main_process():
         if junit is not None:
             write_text(junit, as_junit(verdict, base_name, candidate_name))

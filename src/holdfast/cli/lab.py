@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from holdfast.cli.options import AsJson
-from holdfast.cli.run_command import EndedEarly, print_json
+from holdfast.cli.run_command import EndedEarly
+from holdfast.cli.say import say, say_aside, say_json
 from holdfast.model.quiet import silence_progress_bars
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ lab = typer.Typer(help="The lab, a small synthetic world: pretrain its base mode
 @lab.callback(invoke_without_command=True)
 def _lab(ctx: typer.Context) -> None:
     if ctx.invoked_subcommand is None:
-        print(ctx.get_help())
+        say(ctx.get_help())
 
 
 @lab.command("pretrain")
@@ -56,11 +56,11 @@ def lab_pretrain(
     def show(line: Mapping[str, Any]) -> None:
         if line["step"] % 20 == 0 or "skills" in line:
             skills = "".join(f"  {name} {score:.1%}" for name, score in line.get("skills", {}).items())
-            print(f"step {line['step']}/{settings.steps}  loss {line['loss']:.4f}{skills}", file=sys.stderr, flush=True)
+            say_aside(f"step {line['step']}/{settings.steps}  loss {line['loss']:.4f}{skills}")
 
     silence_progress_bars()
     try:
-        print(f"model: {pretrain(folder, settings, evaluate=skills_while_pretraining, on_step=show)}")
+        say(f"model: {pretrain(folder, settings, evaluate=skills_while_pretraining, on_step=show)}")
     except KeyboardInterrupt:
         raise EndedEarly("stopped; the same command resumes from the last saved state", 130) from None
 
@@ -85,16 +85,16 @@ def lab_eval(
     skills = lab_skills(policy, items)
     before = before_stages(policy, items or ITEMS)
     if as_json:
-        print_json({**skills, "before": [asdict(each) for each in before]})
+        say_json({**skills, "before": [asdict(each) for each in before]})
         return
     rows = [(skill, s["suite"], s["n"], f"{s['mean']:.1%}", interval(s["ci95"])) for skill, s in skills.items()]
-    print(table(("skill", "suite", "items", "score", "95% CI"), rows))
+    say(table(("skill", "suite", "items", "score", "95% CI"), rows))
     head = ("task", "shown", "prompts", "success", "95% CI", "all samples wrong", "tics", "preambles", "own form")
     before_rows = [
         (s.task, s.shown, s.prompts, f"{s.mean:.1%}", interval(s.ci95), f"{s.all_failed:.1%}", *_style(s))
         for s in before
     ]
-    print("\n" + table(head, before_rows))
+    say("\n" + table(head, before_rows))
 
 
 def _style(success: "Success") -> tuple[str, str, str]:

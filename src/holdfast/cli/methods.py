@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from holdfast.cli.options import AsJson
-from holdfast.cli.run_command import print_json
+from holdfast.cli.say import say, say_json
 from holdfast.cli.tables import WIDEST
 
 
 def methods(as_json: AsJson = False) -> None:
     """Show each recipe: its parts, what a task must provide, what it costs, and when to choose it."""
     if as_json:
-        print_json(recipe_facts())
+        say_json(recipe_facts())
     else:
-        print(recipes_as_text())
+        say(recipes_as_text())
 
 
 def recipe_facts() -> dict[str, dict[str, Any]]:

@@ -1,11 +1,12 @@
 """Progress of the commands that are not runs, on standard error."""
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from holdfast.cli.run_command import is_main_process
+from holdfast.cli.say import say_aside
+from holdfast.errors import printable
 
 if TYPE_CHECKING:
     from holdfast.evaluation.sampled import OnPrompts
@@ -22,11 +23,16 @@ def answer_progress(quiet: bool) -> "Iterator[Callable[[str], OnPrompts]]":
 
     console = Console(stderr=True)
     if console.is_terminal and not quiet:
-        columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(20),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, console=console, transient=True) as bar:
 
             def live(name: str) -> "OnPrompts":
-                task = bar.add_task(f"answers of {name}", total=None)
+                task = bar.add_task(printable(f"answers of {name}"), total=None)
                 return lambda done, of: bar.update(task, completed=done, total=of)
 
             yield live
@@ -35,7 +41,7 @@ def answer_progress(quiet: bool) -> "Iterator[Callable[[str], OnPrompts]]":
     def plain(name: str) -> "OnPrompts":
         def callback(done: int, of: int) -> None:
             if done == of and not quiet:
-                print(f"answers of {name}: {of} prompts", file=sys.stderr, flush=True)
+                say_aside(f"answers of {name}: {of} prompts")
 
         return callback
 
@@ -56,7 +62,7 @@ def tensor_progress(quiet: bool) -> "Iterator[Callable[[str, int, int], None] | 
     columns = (name, BarColumn(20), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         line = bar.add_task("", total=None)
-        yield lambda tensor, done, of: bar.update(line, description=tensor, completed=done, total=of)
+        yield lambda tensor, done, of: bar.update(line, description=printable(tensor), completed=done, total=of)
 
 
 def set_progress(quiet: bool) -> Callable[[str, str], None]:
@@ -64,6 +70,6 @@ def set_progress(quiet: bool) -> Callable[[str, str], None]:
 
     def callback(model: str, name: str) -> None:
         if not quiet and is_main_process():
-            print(f"evaluating {model}: {name}", file=sys.stderr, flush=True)
+            say_aside(f"evaluating {model}: {name}")
 
     return callback

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from holdfast.cli.options import Quiet, TrustRemoteCode
+from holdfast.cli.say import say
 from holdfast.model.quiet import silence_progress_bars
 
 
@@ -31,7 +32,7 @@ def recover(
 
     def on_suite(model: str, suite: str) -> None:
         if not quiet:
-            print(f"repairing the {'final model' if model == 'model' else model} on {suite}")
+            say(f"repairing the {'final model' if model == 'model' else model} on {suite}")
 
     result = api.recover(
         directory,
@@ -41,7 +42,7 @@ def recover(
         on_suite=on_suite,
         trust_remote_code=trust_remote_code,
     )
-    print(as_text(result))
+    say(as_text(result))
 
 
 HEAD = ("suite", "repair", "test", "base", "repaired", "final", "repaired", "lost", "recovered", "left", "outcome")

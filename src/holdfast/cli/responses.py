@@ -8,6 +8,7 @@ import typer
 
 from holdfast.cli.options import Dtype, JsonFile, Limit, MaxNewTokens, Prompts, Quiet, Seed
 from holdfast.cli.progress_bars import answer_progress
+from holdfast.cli.say import say
 from holdfast.model.quiet import silence_progress_bars
 
 ModelArgument = Annotated[str, typer.Argument(help="A model folder, a hub id, or `lab`.", show_default=False)]
@@ -54,7 +55,7 @@ def responses(
             embedder=reader,
             progress=progress_of,
         )
-    print(as_text(result))
+    say(as_text(result))
     if json_file is not None:
         write_json(json_file, {"a": a, "b": b, "sources": prompts, "seed": seed} | result)
 

@@ -9,6 +9,7 @@ import typer
 from holdfast.cli.options import JsonFile, Overrides, Quiet, Seed
 from holdfast.cli.overrides import parse_overrides
 from holdfast.cli.progress_bars import answer_progress
+from holdfast.cli.say import say
 from holdfast.model.quiet import silence_progress_bars
 
 
@@ -84,7 +85,7 @@ def rewrite(
             )
     except Stopped as end:
         raise EndedEarly("stopped; the same command goes on from here", end.code) from None
-    print(as_text(result))
+    say(as_text(result))
     if json_file is not None:
         write_json(json_file, result)
 

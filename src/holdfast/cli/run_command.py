@@ -4,8 +4,8 @@ A mistake that the user can fix ends in one line. A fault of holdfast itself end
 """
 
 import contextlib
+import errno
 import io
-import json
 import os
 import sys
 import traceback
@@ -15,7 +15,11 @@ from typing import Any
 
 import typer
 
-from holdfast.errors import HoldfastError
+from holdfast.cli.say import lenient_output
+from holdfast.errors import HoldfastError, is_out_of_room, printable, shortened
+
+_LONGEST = 1600
+"""Characters of a line. An error's parts are shorter; the lines of other libraries need not be."""
 
 
 class EndedEarly(Exception):  # noqa: N818 - not always an error: the user may have stopped the command
@@ -24,11 +28,6 @@ class EndedEarly(Exception):  # noqa: N818 - not always an error: the user may h
     def __init__(self, line: str, code: int) -> None:
         super().__init__(line)
         self.code = code
-
-
-def print_json(value: Any) -> None:
-    """Print plain data as JSON."""
-    print(json.dumps(value, indent=1, ensure_ascii=False))
 
 
 def is_main_process() -> bool:
@@ -56,7 +55,22 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 
 def _one_line(text: str) -> str:
-    return "holdfast: " + " ".join(text.split())
+    return "holdfast: " + shortened(" ".join(printable(text).split()), _LONGEST)
+
+
+def _mend(error: OSError) -> str:
+    """What to do about a file or folder that the system refuses."""
+    if is_out_of_room(error):
+        return "make room on that disk"
+    mends = {
+        errno.EACCES: "check the permissions of the path",
+        errno.EPERM: "check the permissions of the path",
+        errno.EROFS: "choose a place that can be written",
+        errno.ENAMETOOLONG: "shorten the path",
+        errno.ELOOP: "let the symbolic link lead to a file or folder",
+        errno.EMFILE: "raise the limit of open files with `ulimit -n`",
+    }
+    return mends.get(error.errno or 0, "check the path")
 
 
 def run_command(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
@@ -66,7 +80,7 @@ def run_command(app: typer.Typer, arguments: Sequence[str] | None = None) -> int
     """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    with warnings.catch_warnings():
+    with lenient_output(), warnings.catch_warnings():
         for category in (DeprecationWarning, FutureWarning, PendingDeprecationWarning):
             warnings.simplefilter("ignore", category)  # these are for developers of the libraries
         warnings.showwarning = _show_warning
@@ -101,7 +115,8 @@ def _outcome(app: typer.Typer, arguments: Sequence[str] | None) -> tuple[str, in
     except OSError as error:
         if error.errno is None:
             raise
-        return f"error: {': '.join(str(part) for part in (error.filename, error.strerror) if part)}", 2
+        what = ": ".join(str(part) for part in (error.filename, error.strerror) if part)
+        return f"error: {what} ({_mend(error)})", 2
     except Exception as error:
         # Compared by name, so that torch need not be imported.
         if type(error).__name__ == "OutOfMemoryError":

@@ -5,7 +5,6 @@ knows only the steps of one bar. Evaluations, rolled-back steps and the remainin
 often take longer than the steps.
 """
 
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +14,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from holdfast.cli.say import say_aside
+from holdfast.errors import printable
 from holdfast.guard.guard import Decision
 from holdfast.stream.observer import Observer
 
@@ -29,7 +30,7 @@ def watching(*, quiet: bool = False) -> Iterator[Observer]:
     if quiet:
         yield Observer()
     elif not console.is_terminal:
-        yield StageLines(lambda line: print(line, file=sys.stderr, flush=True))
+        yield StageLines(lambda line: say_aside(line))
     else:
         columns = ("{task.fields[place]}", "{task.fields[numbers]}", "{task.fields[left]}")
         place, numbers, left = (TextColumn(column, markup=False) for column in columns)
@@ -152,7 +153,7 @@ class LiveLine(StageLines):
     """The lines of `StageLines` above a live line: stage, last metrics, speed and time left."""
 
     def __init__(self, bar: Progress) -> None:
-        super().__init__(lambda line: bar.console.print(line, markup=False, highlight=False))
+        super().__init__(lambda line: bar.console.print(printable(line), markup=False, highlight=False))
         self._bar = bar
         self._line = bar.add_task("", total=None, place="loading", numbers="", left="")
 

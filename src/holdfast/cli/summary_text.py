@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from holdfast.cli.evaluation_text import NOT_JUDGED
+from holdfast.cli.say import say
 from holdfast.cli.tables import WIDEST, table
 from holdfast.measure.metrics import METRICS, Metric
 from holdfast.reporting.key_numbers import UNJUDGED_CARDS
@@ -22,7 +23,7 @@ SHOWN = [metric for metric in METRICS.values() if metric.headline]
 
 def print_summary(summary: Mapping[str, Any]) -> None:
     """Print a run's or a comparison's summary to standard output."""
-    print(summary_as_text(summary))
+    say(summary_as_text(summary))
 
 
 def summary_as_text(summary: Mapping[str, Any]) -> str:

@@ -4,8 +4,13 @@ rich has tables too, but it fits them to the width of the terminal. In a pipe or
 should stay one line that `grep` finds.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any
+
+from holdfast.errors import printable
+
+_BREAK = re.compile(r"[\n\t]")
 
 WIDEST = 110
 """Columns of running text; longer lines are hard to read."""
@@ -13,7 +18,7 @@ WIDEST = 110
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Rows under a header in aligned columns; columns of numbers are aligned on the right."""
-    cells = [[str(cell) for cell in row] for row in rows]
+    cells = [[printable(_BREAK.sub(" ", str(cell))) for cell in row] for row in rows]
     lines = [""] * (len(rows) + 1)
     for title, *column in zip(header, *cells):
         width = max(map(len, (title, *column)))

@@ -1,18 +1,19 @@
 """Read a YAML file or plain data as a typed configuration."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import ValidationError
 
 from holdfast.config.kept import with_new_names
 from holdfast.config.overrides import apply_overrides
+from holdfast.config.plain import check_plain
 from holdfast.config.problems import first_problem
 from holdfast.config.settings import CompareConfig, RunConfig, SourceSettings, StreamSettings, SuiteSettings
 from holdfast.config.trust import refuse_kept_trust, refuse_own_trust
-from holdfast.config.yaml import read_config
+from holdfast.config.yaml import read_config, write_yaml
 from holdfast.errors import ConfigError
 from holdfast.store.bundled import BASES
 
@@ -58,6 +59,7 @@ def parse_config(
     Raises:
         ConfigError: the first problem; it names the key.
     """
+    check_plain(data, where)
     if kind is RunConfig and "recipes" in data and "recipe" not in data:
         raise ConfigError(
             "this describes a comparison", where=where, fix="use `holdfast compare`, or name one `recipe`"
@@ -73,7 +75,7 @@ def parse_config(
 
 def dump_config(config: StreamSettings) -> str:
     """The configuration as YAML, all defaults included. `load_config` reads it back to an equal one."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
+    return write_yaml(config.model_dump(mode="json"))
 
 
 def _with_absolute_paths(config: AnyConfig, base_dir: Path) -> AnyConfig:
@@ -82,20 +84,36 @@ def _with_absolute_paths(config: AnyConfig, base_dir: Path) -> AnyConfig:
             return source
         if isinstance(source, SuiteSettings) and source.lm_eval is not None:
             file = base_dir / source.lm_eval
-            return source.model_copy(update={"lm_eval": str(file.resolve())}) if file.is_file() else source
+            return source.model_copy(update={"lm_eval": _absolute(file)}) if _is(file, Path.is_file) else source
         if source.dataset is not None:
             folder = base_dir / source.dataset
-            return source.model_copy(update={"dataset": str(folder.resolve())}) if folder.is_dir() else source
+            return source.model_copy(update={"dataset": _absolute(folder)}) if _is(folder, Path.is_dir) else source
         paths = {f: getattr(source, f, None) for f in ("train", "test")}
-        return source.model_copy(update={f: str((base_dir / p).resolve()) for f, p in paths.items() if p is not None})
+        return source.model_copy(update={f: _absolute(base_dir / p) for f, p in paths.items() if p is not None})
 
     model = config.model
-    if model.path not in BASES and (base_dir / model.path).is_dir():
-        model = model.model_copy(update={"path": str((base_dir / model.path).resolve())})
+    if model.path not in BASES and _is(base_dir / model.path, Path.is_dir):
+        model = model.model_copy(update={"path": _absolute(base_dir / model.path)})
     update: dict[str, Any] = {"model": model, "tasks": [absolute(t) for t in config.tasks]}
     if config.suites is not None:
         update["suites"] = [absolute(s) for s in config.suites]
     if config.eval.embedder is not None:
-        embedder = str((base_dir / config.eval.embedder).resolve())
+        embedder = _absolute(base_dir / config.eval.embedder)
         update["eval"] = config.eval.model_copy(update={"embedder": embedder})
     return config.model_copy(update=update)
+
+
+def _is(path: Path, test: Callable[[Path], bool]) -> bool:
+    """Whether a path leads to a file or folder; false also if it cannot be looked up, e.g. because it is too long."""
+    try:
+        return test(path)
+    except (OSError, ValueError):
+        return False
+
+
+def _absolute(path: Path) -> str:
+    """The path with symbolic links followed; one that cannot be followed is refused when it is read."""
+    try:
+        return str(path.resolve())
+    except (OSError, RuntimeError):
+        return os.path.abspath(path)

@@ -14,9 +14,13 @@ def apply_overrides(data: Mapping[str, Any], overrides: Mapping[str, Any]) -> di
     Entries in short form (`lab:facts`, a recipe's name) are expanded first.
 
     Raises:
-        ConfigError: a part of a key names no entry of a list, or something inside a single value.
+        ConfigError: the data is nested too deep, or a part of a key names no entry of a list, or something inside a
+            single value.
     """
-    result = copy.deepcopy(dict(data))
+    try:
+        result = copy.deepcopy(dict(data))
+    except RecursionError:
+        raise ConfigError("the configuration is nested too deep", fix="remove blocks") from None
     for key, value in overrides.items():
         _replace(result, key, value)
     return result
@@ -42,7 +46,7 @@ def _index(block: dict[str, Any] | list[Any], part: str, key: str) -> Any:
     names = [_name(entry) for entry in block]
     if part in names:
         return names.index(part)
-    if part.isdecimal() and int(part) < len(block):
+    if part.isdecimal() and len(part) < 10 and int(part) < len(block):
         return int(part)
     raise ConfigError(f"no entry {part!r}", where=key, fix=did_you_mean(part, [name for name in names if name]))
 

@@ -10,6 +10,7 @@ from holdfast.errors import ConfigError, DataError
 from holdfast.measure.answers import Answer, PromptSet
 from holdfast.store.files import write_text
 from holdfast.tasks.files import SUFFIXES, Record, read_records, records_to_examples
+from holdfast.tasks.readers.record import refuse_no_value
 
 LAB_PREFIX = "lab:"
 
@@ -111,6 +112,7 @@ def _answer(record: Record, in_order: str | None) -> Answer:
         text = text[0].get("content")
     if not isinstance(text, str):
         raise DataError("it has no text", where=record.where, fix='write {"id": …, "text": …} for each answer')
+    refuse_no_value([text, str(prompt)], "text", record.where)
     ids, truncated = values.get("ids"), values.get("truncated")
     if ids is not None and not (isinstance(ids, list) and all(type(token) is int for token in ids)):
         raise DataError("`ids` is not a list of integers", where=record.where, fix="write token ids, or leave it out")

@@ -105,8 +105,9 @@ def _json(path: Path, where: str) -> Any:
         return None
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{path.name} cannot be read: {first_line(error)}", where=where) from error
+    except (OSError, ValueError, RecursionError) as error:
+        fix = "download the model again"
+        raise ModelError(f"{path.name} cannot be read: {first_line(error)}", where=where, fix=fix) from error
 
 
 def compare_embeddings(embedder: Embedder, a: Sequence[str], b: Sequence[str]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def read_kept(file: Path) -> dict[str, dict[str, Any]]:
         return {record.pop("name"): record for record in _lines(file)}
     except FileNotFoundError:
         raise RunError("there is no such file of records", where=str(file), fix="check the path") from None
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RecursionError, zlib.error) as error:
         fix = "name a file that `holdfast findings --keep` wrote"
         raise RunError(f"is no file of records: {error}", where=str(file), fix=fix) from None
 

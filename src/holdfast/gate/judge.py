@@ -260,7 +260,7 @@ def _chance(name: str, evaluation: EvaluationJson) -> float:
     sets = evaluation.get("sets")
     numbers = sets.get(name) if isinstance(sets, Mapping) else None
     chance = numbers.get("chance") if isinstance(numbers, Mapping) else None
-    return float(chance) if isinstance(chance, int | float) else 0.0
+    return float(chance) if isinstance(chance, int | float) and 0 <= chance < 1 else 0.0
 
 
 def _unjudged(base: EvaluationJson, candidate: EvaluationJson) -> list[UnjudgedSet]:
@@ -281,7 +281,7 @@ def _nll_change(name: str, base: EvaluationJson, candidate: EvaluationJson) -> L
     fix = "evaluate both with the same configuration and version"
     try:
         change = nll_change(a, b)
-    except (TypeError, KeyError, ValueError):
+    except (TypeError, KeyError, ValueError, AttributeError, OverflowError):
         raise RunError("the two have different demonstrations", where=f"set {name!r}", fix=fix) from None
     if change is None or change.n < sum(item is not None for item in a):
         # Equal demonstrations have equal numbers of tokens, unless the models have different tokenizers.
@@ -316,14 +316,16 @@ def _paired_scores(name: str, base: EvaluationJson, candidate: EvaluationJson) -
     fix = "evaluate both with the same configuration and version"
     try:
         a, b = (np.asarray(each["items"][name], dtype=float) for each in (base, candidate))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise RunError("its items are not a list of scores", where=f"set {name!r}", fix=fix) from None
     if a.shape != b.shape or a.ndim != 1 or not len(a):
         raise RunError(f"the base has {a.size} items and the candidate {b.size}", where=f"set {name!r}", fix=fix)
     if not (np.isfinite([a, b]).all() and min(a.min(), b.min()) >= 0):
         raise RunError("an item's score is not a number of 0 or more", where=f"set {name!r}", fix=fix)
     # Only the prompts of samples are stored. They reveal most changes of a set that keep its number of items.
-    prompts = [{s["id"]: s.get("prompt") for s in each.get("samples", {}).get(name, ())} for each in (base, candidate)]
+    prompts = [
+        {s["id"]: s.get("prompt") for s in (each.get("samples") or {}).get(name, ())} for each in (base, candidate)
+    ]
     different = [item for item, prompt in prompts[0].items() if prompts[1].get(item, prompt) != prompt]
     if different:
         raise RunError(f"item {different[0]!r} has different prompts for the two", where=f"set {name!r}", fix=fix)

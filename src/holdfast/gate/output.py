@@ -2,6 +2,7 @@
 
 from xml.etree import ElementTree
 
+from holdfast.errors import printable
 from holdfast.gate.judge import GateVerdict, SetVerdict, UnjudgedSet
 from holdfast.summary.words import points, signed_points
 
@@ -42,13 +43,14 @@ def as_markdown(verdict: GateVerdict, base: str, candidate: str) -> str:
         candidate: name of the candidate.
     """
     header, *body = rows(verdict)
+    base, candidate = _on_one_line(base), _on_one_line(candidate)
     lines = [f"## {'Passed' if verdict.passed else 'Refused'}: {candidate} against {base}", ""]
     lines += [verdict.sentence(), ""]
     lines += [_line(header), _line(["---", *["---:"] * 7, "---"])]
     lines += [_line([name, *cells, f"**{outcome}**"]) for name, *cells, outcome in body]
     sentences = [f"- {each.sentence(verdict.margin)}" for each in verdict.sets if each.outcome != "holds"]
     sentences += [f"- {each.sentence()}" for each in verdict.unjudged]
-    return "\n".join([*lines, *([""] if sentences else []), *sentences]) + "\n"
+    return "\n".join(map(_on_one_line, [*lines, *([""] if sentences else []), *sentences])) + "\n"
 
 
 def as_junit(verdict: GateVerdict, base: str, candidate: str) -> str:
@@ -81,9 +83,18 @@ def as_junit(verdict: GateVerdict, base: str, candidate: str) -> str:
     for unjudged in verdict.unjudged:
         case = ElementTree.SubElement(suite, "testcase", {"classname": "holdfast.gate", "name": unjudged.name})
         ElementTree.SubElement(case, "skipped", {"message": unjudged.sentence()})
+    for element in root.iter():  # XML has no escapes for control characters
+        for key, value in element.items():
+            element.set(key, _on_one_line(value))
+        element.text = None if element.text is None else _on_one_line(element.text)
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True).decode() + "\n"
 
 
+def _on_one_line(text: str) -> str:
+    """Text as one line without control characters, which names of sets and models may have."""
+    return " ".join(printable(text).splitlines())
+
+
 def _line(cells: "list[str] | tuple[str, ...]") -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(_on_one_line(cell).replace("|", "\\|") for cell in cells) + " |"

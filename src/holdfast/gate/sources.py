@@ -101,8 +101,17 @@ def _stages(path: Path) -> dict[int, Path]:
 
 
 def _read(path: Path) -> EvaluationJson:
-    evaluation = read_json(path)
+    fix = "name a file that `holdfast eval --json FILE` wrote, or a run's evals/stage-N.json"
+    evaluation = read_json(path, damaged=fix)
     if not isinstance(evaluation, dict) or not isinstance(evaluation.get("items"), dict):
-        fix = "name a file that `holdfast eval --json FILE` wrote, or a run's evals/stage-N.json"
         raise RunError("it is not an evaluation: it has no item scores", where=str(path), fix=fix)
+    for block, entry in (("items", list), ("nll", list), ("samples", list), ("sets", dict)):
+        by_set = evaluation.get(block)
+        if by_set is not None and not (
+            isinstance(by_set, dict) and all(isinstance(each, entry) for each in by_set.values())
+        ):
+            raise RunError(f"it is damaged: {block!r} is not what an evaluation has", where=str(path), fix=fix)
+    samples = [sample for each in (evaluation.get("samples") or {}).values() for sample in each]
+    if not all(isinstance(sample, dict) and isinstance(sample.get("id"), str) for sample in samples):
+        raise RunError("it is damaged: 'samples' has one without an id", where=str(path), fix=fix)
     return evaluation

@@ -6,7 +6,8 @@ means, or would refuse with an error about something else, is refused here in on
 
 import json
 import re
-from collections.abc import Mapping
+import stat
+from collections.abc import Mapping, Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
-from holdfast.errors import ModelError
+from holdfast.errors import ModelError, shortened
 from holdfast.store.bundled import base_folder
 
 PICKLE_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -53,11 +54,25 @@ def locate(path: str) -> tuple[str, str]:
         if path.startswith((".", "/", "~")) or path.count("/") != 1:
             raise ModelError("there is no such folder", where=where, fix="check model.path; a hub id is owner/name")
         return path, where
+    _check_entries(folder, where)
     if is_adapter(folder):
         _check_adapter_alone(folder, where)
     else:
         _check_model(folder, where)
     return str(folder), where
+
+
+def _check_entries(folder: Path, where: str) -> None:
+    """Refuse pipes, devices and loops of links: whoever opens a pipe without a writer waits for ever."""
+    for path in sorted(folder.iterdir()):
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError:
+            continue  # a link to nowhere counts as no file
+        except OSError as error:
+            raise ModelError(f"{path.name} cannot be read: {error.strerror}", where=where, fix=_AGAIN) from None
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise ModelError(f"{path.name} is no file, but a pipe or a device", where=where, fix=_AGAIN)
 
 
 def is_adapter(folder: Path) -> bool:
@@ -73,8 +88,8 @@ def read_json(path: Path, where: str) -> dict[str, Any]:
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
+    except (OSError, ValueError, RecursionError) as error:
+        reason = shortened(str(error).partition("\n")[0], 300)
         raise ModelError(f"{path.name} cannot be read: {reason}", where=where, fix=_AGAIN) from error
     if not isinstance(value, dict):
         raise ModelError(f"{path.name} is no JSON object", where=where, fix=_AGAIN)
@@ -200,9 +215,19 @@ def _check_file(path: Path, where: str) -> None:
             )
     try:
         with safe_open(path, "pt") as opened:
-            dtypes = {key: opened.get_slice(key).get_dtype() for key in opened.keys()}  # noqa: SIM118 - not a mapping
+            slices = {key: opened.get_slice(key) for key in opened.keys()}  # noqa: SIM118 - not a mapping
+            dtypes = {key: part.get_dtype() for key, part in slices.items()}
+            shapes = {key: part.get_shape() for key, part in slices.items()}
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"the weights cannot be loaded: {path.name}: {error}", where=where, fix=_AGAIN) from error
+        raise ModelError(
+            f"the weights cannot be loaded: {path.name}: {shortened(str(error), 300)}", where=where, fix=_AGAIN
+        ) from error
+    whole = next((key for key, dtype in dtypes.items() if _is_of_integers(key, dtype, shapes[key])), None)
+    if whole is not None:
+        what = f"{whole} is stored as {dtypes[whole]}: weights are no integers"
+        raise ModelError(
+            what, where=where, fix="save the model again in its own dtype, or use the one it was made from"
+        )
     narrow = next((key for key, dtype in dtypes.items() if _is_quantized(key, dtype)), None)
     if narrow is not None:
         raise ModelError(
@@ -210,6 +235,16 @@ def _check_file(path: Path, where: str) -> None:
             where=where,
             fix="use the model that it was quantized from",
         )
+
+
+def _is_of_integers(key: str, dtype: str, shape: Sequence[int]) -> bool:
+    """Whether a bias, or a weight without the usual name, is stored in wide integers.
+
+    Buffers may be integers too: positions are one row, masks have few bits.
+    """
+    if not re.match("[IU](16|32|64)$", dtype) or key.endswith(("position_ids", "token_type_ids", "mask", "weight")):
+        return False
+    return key.endswith(("bias", "proj")) or (len(shape) >= 2 and min(shape[-2:]) > 1)
 
 
 def _is_quantized(key: str, dtype: str) -> bool:

@@ -22,7 +22,7 @@ from holdfast.config.settings import ModelSettings, TrainSettings
 from holdfast.config.template_kwargs import collision
 from holdfast.data.chat_template import ChatTemplate
 from holdfast.data.seeds import derive_seed
-from holdfast.errors import ModelError
+from holdfast.errors import ModelError, shown
 from holdfast.model import lora
 from holdfast.model.adapters import Source, find_source, merge_into
 from holdfast.model.folders import refuse_quantized
@@ -121,12 +121,12 @@ def _policy(
     where: str,
     chat_template_kwargs: Mapping[str, Any],
 ) -> Policy:
-    pads = (tokenizer.pad_token_id, model.generation_config.pad_token_id, min(eos_ids))
+    pads = (tokenizer.pad_token_id, model.generation_config.pad_token_id)
     return Policy(
         trained,
         tokenizer,
         eos_ids=eos_ids,
-        pad_id=next(pad for pad in pads if isinstance(pad, int)),
+        pad_id=next((pad for pad in pads if _is_token(pad, model)), min(eos_ids)),
         head=_checked_head(model, where),
         source=where,
         chat_template_kwargs=chat_template_kwargs,
@@ -262,9 +262,16 @@ def _eos_ids(
 ) -> frozenset[int]:
     """Every end-of-sequence token: the generation configuration's, the tokenizer's, the chat template's."""
     configured = model.generation_config.eos_token_id
-    candidates = set(configured if isinstance(configured, list) else [configured])
-    candidates |= {tokenizer.eos_token_id, _turn_end_id(tokenizer, chat_template_kwargs)}
-    eos_ids = frozenset(int(token) for token in candidates if token is not None)
+    listed = configured if isinstance(configured, list) else [configured]
+    for token in listed:
+        if token is not None and not _is_token(token, model):
+            raise ModelError(
+                f"eos_token_id is {shown(token)}, which is no token of the model: it has 0 to {_vocabulary(model) - 1}",
+                where=where,
+                fix="correct eos_token_id in generation_config.json or config.json",
+            )
+    candidates = {*listed, tokenizer.eos_token_id, _turn_end_id(tokenizer, chat_template_kwargs)}
+    eos_ids = frozenset(token for token in candidates if token is not None)
     if not eos_ids:
         raise ModelError(
             "neither generation_config.json nor the tokenizer names an end-of-sequence token",
@@ -272,6 +279,14 @@ def _eos_ids(
             fix="set eos_token in tokenizer_config.json",
         )
     return eos_ids
+
+
+def _is_token(token: Any, model: PreTrainedModel) -> bool:
+    return type(token) is int and 0 <= token < _vocabulary(model)
+
+
+def _vocabulary(model: PreTrainedModel) -> int:
+    return int(model.config.get_text_config(decoder=True).vocab_size)
 
 
 def _turn_end_id(tokenizer: PreTrainedTokenizerBase, chat_template_kwargs: Mapping[str, Any]) -> int | None:
@@ -314,6 +329,9 @@ def _checked_head(model: PreTrainedModel, where: str) -> OutputHead:
         expected = type(model).forward(model, input_ids=ids, use_cache=False).logits.float()
         if not bool(expected.isfinite().all()):
             raise ModelError("the weights give logits that are not finite", where=where, fix="download the model again")
+        if bool((expected == expected[..., :1]).all()):
+            what = "the weights give all tokens the same logits, as weights of zeros do"
+            raise ModelError(what, where=where, fix="download the model again")
         hidden = decoder_states(model, ids)
         errors = [float((head(hidden).float() - expected).abs().max()) for head in heads]
         tolerance = (1e-4 if model.dtype == torch.float32 else 2e-2) * float(expected.abs().max())

@@ -37,9 +37,10 @@ def attach(model: PreTrainedModel, settings: LoraSettings, *, seed: int, where: 
         where: the model's path, for messages.
 
     Raises:
-        ModelError: `target_modules` matches nothing in this model, or an embedding, or the output head, or experts'
+        ModelError: the rank is larger than that of any matrix; or `target_modules` matches nothing in this model, or an embedding, or the output head, or experts'
             weights that are not linear layers.
     """
+    _check_rank(model, settings.r, where)
     config = LoraConfig(task_type=TaskType.CAUSAL_LM, revision=revision, **settings.model_dump())
     try:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
@@ -68,6 +69,14 @@ def attach(model: PreTrainedModel, settings: LoraSettings, *, seed: int, where: 
                 fix='leave them out, or set it to "all-linear"',
             )
     return wrapped
+
+
+def _check_rank(model: PreTrainedModel, rank: int, where: str) -> None:
+    """Refuse a rank that no matrix of the model has, before memory is taken for it."""
+    largest = max((min(weight.shape[-2:]) for weight in model.parameters() if weight.ndim >= 2), default=0)
+    if rank > largest:
+        what = f"model.lora.r is {rank}, and no matrix of this model has a rank above {largest}"
+        raise ModelError(what, where=where, fix="lower it, e.g. to 16")
 
 
 def add_teacher(model: PeftModel, width: int = 1) -> None:

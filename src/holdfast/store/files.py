@@ -17,6 +17,7 @@ from typing import Any
 from holdfast.errors import RunError
 from holdfast.store.disk import writing
 from holdfast.store.durable import flush_folder, flush_tree, make_folder, replace
+from holdfast.store.regular import read_text
 
 HALF_WRITTEN = (
     ".*.json.*",
@@ -59,15 +60,20 @@ def refuse_special(path: Path) -> None:
         raise RunError(f"is {kind}, and only a regular file is replaced", where=str(path), fix="name another file")
 
 
+_LARGEST = 2**31
+"""Bytes of a JSON file of a run: items, samples and answers of all sets."""
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace a regular file in one step: readers see the old text or the new one, never a part.
 
-    The file gets the permissions that the user's umask leaves.
+    Half a character, which names of files may have, is written as JSON writes it. The file gets the permissions that
+    the user's umask leaves.
 
     Raises:
         RunError: something else than a regular file is at this path, or the file cannot be written.
     """
-    write_bytes(path, text.encode("utf-8"))
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -100,18 +106,27 @@ def as_json_text(value: Any) -> str:
     return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, *, damaged: str = "restore it from a copy") -> Any:
     """Read a JSON file of a run.
 
+    Args:
+        damaged: what to do if it is no JSON.
+
     Raises:
-        RunError: the file is missing or is not JSON.
+        RunError: the file is missing, is no regular file, or is not JSON.
     """
+    missing = "check that this is a run directory of holdfast"
+    text = read_text(path, RunError, largest=_LARGEST, missing=missing, damaged=damaged)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RunError("no such file", where=str(path), fix="check that this is a run directory of holdfast") from None
-    except (OSError, ValueError) as error:
-        raise RunError(f"cannot be read: {error}", where=str(path)) from None
+        return json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise RunError("cannot be read: it is nested too deep", where=str(path), fix=damaged) from None
+    except ValueError as error:
+        raise RunError(f"cannot be read: {error}", where=str(path), fix=damaged) from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"it has {name}, which is no JSON")
 
 
 @contextmanager

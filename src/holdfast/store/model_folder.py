@@ -19,6 +19,7 @@ from torch import Tensor
 
 from holdfast.errors import ModelError
 from holdfast.store.bundled import base_folder
+from holdfast.store.regular import read_text
 from holdfast.store.weight_names import same_weights
 
 T = TypeVar("T")
@@ -44,6 +45,10 @@ _RIGHT = re.compile(r"\.lora_(A\.|embedding_A$)")
 """In the names of the second factors of an adapter."""
 
 _HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "config.json", "adapter_config.json"]
+
+
+_LARGEST_JSON = 2**28
+"""Bytes of a configuration or an index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,8 +325,9 @@ def _base_of(config: Mapping[str, Any], where: str, other: str | Path | None) ->
 
 
 def _json(path: Path) -> dict[str, Any]:
+    text = read_text(path, ModelError, largest=_LARGEST_JSON, damaged="copy the model again")
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"cannot be read: {error}", where=str(path), fix="copy the model again") from error
     return value if isinstance(value, dict) else {}

@@ -29,4 +29,4 @@ class Part(BaseModel):
     Numbers are not converted: a summary is checked, and stays as it is.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)

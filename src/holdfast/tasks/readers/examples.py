@@ -20,6 +20,7 @@ from holdfast.tasks.readers.record import (
     has_column,
     kind,
     missing_column,
+    refuse_no_value,
     text,
 )
 from holdfast.tasks.readers.targets import SplitConversation, TrainOn, of_columns, of_conversation
@@ -163,7 +164,7 @@ def _example(record: Record, columns: Columns, stem: str, form: Form, reading: R
     used = {*columns.model_dump().values(), *form.prompt, *form.consumed}
     if not _has_target(record, columns):
         used.discard(columns.target)
-    return Example(
+    example = Example(
         id=example_id(record, columns, stem),
         messages=messages,
         demonstration=None if demonstration is None else demonstration.as_text(),
@@ -182,6 +183,15 @@ def _example(record: Record, columns: Columns, stem: str, form: Form, reading: R
         answer=column(values, columns.answer),
         metadata={name: value for name, value in values.items() if name not in used},
     )
+    for name, value in (
+        (columns.id, example.id),
+        (columns.prompt, example.messages),
+        (columns.completion, example.demonstration_message),
+        (columns.tools, example.tools),
+        (columns.answer, example.answer),
+    ):
+        refuse_no_value(value, name, where)
+    return example
 
 
 def _has_target(record: Record, columns: Columns) -> bool:
@@ -340,5 +350,6 @@ def example_id(record: Record, columns: Columns, stem: str) -> str:
     if value is None:
         return f"{stem}-{record.number}"
     if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
-        raise DataError(f"`{name}` is {kind(value)}", where=where, fix="write text or an integer")
+        what = "blank" if isinstance(value, str) else kind(value)
+        raise DataError(f"`{name}` is {what}", where=where, fix="write text or an integer")
     return str(value)

@@ -4,11 +4,13 @@ import bz2
 import codecs
 import gzip
 import lzma
+import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from holdfast.errors import DataError
+from holdfast.store.regular import refuse_irregular
 from holdfast.tasks.readers.json_text import json_records
 from holdfast.tasks.readers.record import FaultyRecord, Record, first_line
 from holdfast.tasks.readers.tables import parquet_table, text_table
@@ -43,7 +45,7 @@ def read_file(path: Path, split: str | None = None) -> list[Record | FaultyRecor
     Raises:
         DataError: the file is missing, empty, of another type, or does not have the format that its name says.
     """
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike `Path.is_dir`, false for a path that cannot be looked up
         raise DataError("is a folder, not a file", where=str(path), fix="use `dataset: FOLDER` with `train: SPLIT`")
     packing = path.suffix.lower()
     if packing in _OTHER_PACKED:
@@ -57,12 +59,12 @@ def read_file(path: Path, split: str | None = None) -> list[Record | FaultyRecor
     if suffix not in SUFFIXES or (packing and suffix == ".parquet"):
         what = f"has an unknown file type {suffix + packing!r}"
         raise DataError(what, where=str(path), fix=f"use one of {', '.join(SUFFIXES)}")
+    refuse_irregular(path, DataError, missing="check the path in the configuration")
     try:
         records = list(_records(path, suffix, packing, split))
-    except FileNotFoundError:
-        raise DataError("no such file", where=str(path), fix="check the path in the configuration") from None
     except OSError as error:
-        raise DataError(f"cannot be read: {first_line(error)}", where=str(path), fix="check its permissions") from None
+        fix = "check its permissions" if isinstance(error, PermissionError) else "write the file again"
+        raise DataError(f"cannot be read: {first_line(error)}", where=str(path), fix=fix) from None
     except UnicodeDecodeError as error:
         raise DataError(f"cannot be read: {first_line(error)}", where=str(path), fix="save it as UTF-8") from None
     if not records:

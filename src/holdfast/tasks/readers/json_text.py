@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from holdfast.errors import DataError
-from holdfast.tasks.readers.record import FaultyRecord, Record, first_line, kind
+from holdfast.errors import DataError, shown
+from holdfast.tasks.readers.record import FaultyRecord, Record, kind
 from holdfast.tasks.readers.wrapped import unwrapped
 
 _SIGN = re.compile(r"\S")
@@ -84,18 +84,36 @@ def _record(value: Any, number: int, where: str) -> Record | FaultyRecord:
 
 def _parse(text: str, where: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}" if error.lineno > 1 else f"column {error.colno}"
         raise DataError(f"is not valid JSON: {error.msg} at {place}", where=where, fix=_fix(text, error)) from None
     except (RecursionError, ValueError) as error:
-        fix = "write a number of so many digits as text" if "digits" in str(error) else "check its syntax"
-        what = f"cannot be read as JSON: {first_line(error).partition('; use sys')[0]}"
+        what = str(error)
+        fix = "write a number of so many digits as text" if "digits" in what else "check its syntax"
+        if isinstance(error, RecursionError):
+            what, fix = "lists and objects are nested too deep", "remove some, or leave the record out"
+        if isinstance(error, _RepeatedKeyError):
+            fix = "remove one of the two"
+        what = f"cannot be read as JSON: {what.partition('; use sys')[0]}"
         raise DataError(what, where=where, fix=fix) from None
 
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON; write null, or leave the key out")
+
+
+class _RepeatedKeyError(ValueError):
+    """An object that has a key twice. Readers disagree about which value counts."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise _RepeatedKeyError(f"an object has the key {shown(twice)} twice")
+    return found
 
 
 def _fix(text: str, error: json.JSONDecodeError) -> str:
@@ -114,6 +132,9 @@ def _fix(text: str, error: json.JSONDecodeError) -> str:
     return "write one object per line, or one array of objects"
 
 
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_object)
+
+
 def _is_whole(line: str) -> bool:
     """Whether a line is JSON by itself."""
     try:
@@ -125,7 +146,7 @@ def _is_whole(line: str) -> bool:
 
 def _concatenated(text: str) -> list[tuple[int, Any]] | None:
     """Objects that follow each other, each with the line at which it begins; None if the text is something else."""
-    decoder, position, line, seen = json.JSONDecoder(parse_constant=_refuse_constant), 0, 1, 0
+    decoder, position, line, seen = _DECODER, 0, 1, 0
     found: list[tuple[int, Any]] = []
     while match := _SIGN.search(text, position):
         position = match.start()

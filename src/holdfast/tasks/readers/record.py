@@ -1,10 +1,15 @@
 """One record of a dataset: its values by column, and where it stands for error messages."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast.errors import DataError, did_you_mean
+from holdfast.errors import DataError, did_you_mean, shortened
+
+LONGEST_TEXT = 2_000_000
+"""Characters of a text. The longest context of a model has about as many; what is longer is no text by mistake alone,
+and takes minutes to tokenize."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +47,7 @@ def kind(value: Any) -> str:
 
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, for error messages of one line."""
-    return next(iter(str(error).strip().splitlines()), "no message")
+    return shortened(next(iter(str(error).strip().splitlines()), "no message"), 300)
 
 
 def text(value: Any, name: str, where: str, *, may_be_empty: bool = False) -> str:
@@ -55,19 +60,41 @@ def text(value: Any, name: str, where: str, *, may_be_empty: bool = False) -> st
         may_be_empty: whether text without a character is allowed.
 
     Raises:
-        DataError: it is not text, it is blank, or it has half a character.
+        DataError: it is not text, it is blank, it is far longer than any prompt, or it has half a character.
     """
     if not isinstance(value, str):
         raise DataError(f"`{name}` is {kind(value)}, not text", where=where, fix="write it as a string")
     if not may_be_empty and not value.strip():
         raise DataError(f"`{name}` is empty", where=where, fix="fill it in, or remove the record")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise DataError(
-            f"`{name}` has an unpaired surrogate, which is no character", where=where, fix="save it as UTF-8"
-        ) from None
+    if len(value) > LONGEST_TEXT:
+        what = f"`{name}` has {len(value):,} characters, and no model reads more than {LONGEST_TEXT:,}"
+        raise DataError(what, where=where, fix="shorten it, or leave the record out")
+    refuse_no_value(value, name, where)
     return value
+
+
+def refuse_no_value(value: Any, name: str, where: str) -> None:
+    """Refuse half a character, NaN and infinities anywhere in a value: nothing can be compared with these, or write
+    them into a file.
+
+    Raises:
+        DataError: it has one.
+    """
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            what = f"`{name}` has an unpaired surrogate, which is no character"
+            raise DataError(what, where=where, fix="save it as UTF-8") from None
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise DataError(f"`{name}` has {value}, which is no number", where=where, fix="write null, or leave it out")
+    elif isinstance(value, Mapping):
+        for key, each in value.items():
+            refuse_no_value(key, name, where)
+            refuse_no_value(each, f"{name}.{key}", where)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            refuse_no_value(each, name, where)
 
 
 def column(values: Mapping[str, Any], name: str) -> Any:
@@ -88,7 +115,7 @@ def _inner(value: Any, path: Sequence[str]) -> tuple[bool, Any]:
     for part in path:
         if part and isinstance(value, Mapping) and part in value:
             value = value[part]
-        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+        elif isinstance(value, list) and part.isdecimal() and len(part) < 10 and int(part) < len(value):
             value = value[int(part)]
         else:
             return False, None
@@ -112,5 +139,6 @@ def missing_column(name: str, existing: Iterable[str], where: str) -> DataError:
     known = sorted(map(str, existing))
     hint = did_you_mean(name, known)
     fix = hint if hint.startswith("did") else "name the column under `columns:`"
-    shown = [each for each in known if "." not in each or each.partition(".")[0] not in known]
-    return DataError(f"no column {name!r}; the columns are {', '.join(shown) or 'none'}", where=where, fix=fix)
+    listed = [each for each in known if "." not in each or each.partition(".")[0] not in known]
+    columns = shortened(", ".join(listed), 300) or "none"
+    return DataError(f"no column {name!r}; the columns are {columns}", where=where, fix=fix)

@@ -202,6 +202,8 @@ def _content(said: Any, name: str, where: str) -> tuple[Any, str | None]:
     texts, thoughts = [], []
     for part in said:
         part_kind = part.get("type") if isinstance(part, Mapping) else None
+        if not isinstance(part_kind, str):  # it may be anything, and is looked up below
+            part_kind = None
         if isinstance(part, str):
             texts.append(part)
         elif part_kind in TEXT_PARTS and isinstance(part.get("text"), str | None):
