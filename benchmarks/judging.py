@@ -2,8 +2,8 @@
 
     python -m benchmarks.judging            half a minute on two cores; writes benchmarks/results/judging.json
 
-The verifier of 50 ms waits, as one does that asks a server; one that computes is limited by the cores. `here` judges one
-by one in the process of the run. The first pass starts the processes; the second finds them there.
+The verifier of 50 ms waits, as one does that asks a server; one that computes is limited by the cores. `here` judges
+one by one in the process of the run. The first pass starts the processes; the second finds them there.
 """
 
 import argparse

@@ -34,34 +34,40 @@ def _task(verifier: object = HOSTILE, errors: str = "score_zero", timeout: float
     return Task("sums", [], [], verifier, verifier_errors=errors, verifier_timeout=timeout)  # type: ignore[arg-type]
 
 
+def _is_as_expected(name: str, found: Verdict | Failure) -> bool:
+    expected = CASES[name].judgment
+    if isinstance(expected, float):
+        return isinstance(found, Verdict) and found.reward == expected
+    if expected == "any":
+        return isinstance(found, Verdict)
+    if isinstance(found, Verdict):
+        return False
+    line = str(found.error)
+    fits = found.kind == "timeout" if expected == "timeout" else found.kind == "error" and expected in line
+    return fits and len(line) < 800 and line.isprintable() and f"example '{name}'" in line
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_whatever_a_verifier_does_its_neighbors_are_judged_rightly(kind: str, tmp_path: Path) -> None:
+def test_whatever_a_verifier_does_its_neighbors_are_judged_rightly(kind: str) -> None:
     """Between two hostile answers stand one that is right and one that is wrong."""
-    task, here, names = _task(), os.getcwd(), [n for n, case in KINDS[kind].items() if LONG or not case.is_long]
-    answers = []
-    for name in names:
-        for text in (name, "4", "5"):
-            answers.append(AnswerToJudge(task, _example(f"{name}-{text}"), text))
+    task, here = _task(), os.getcwd()
+    names = [name for name, case in KINDS[kind].items() if (LONG or not case.is_long) and not case.is_alone]
+    answers = [AnswerToJudge(task, _example(text), text) for name in names for text in (name, "4", "5")]
     found = find_judgments(answers, workers=4)
-    wrong = []
-    for name, hostile, right, bad in zip(names, found[::3], found[1::3], found[2::3], strict=True):
-        if (right, bad) != (Verdict(1.0), Verdict(0.0)):
-            wrong.append((name, "its neighbors", right, bad))
-        expected = CASES[name].judgment
-        if isinstance(expected, float):
-            fits = isinstance(hostile, Verdict) and hostile.reward == expected
-        elif expected == "timeout":
-            fits = isinstance(hostile, Failure) and hostile.kind == "timeout"
-        elif expected == "any":
-            fits = isinstance(hostile, Verdict)
-        else:
-            fits = isinstance(hostile, Failure) and hostile.kind == "error" and expected in str(hostile.error)
-        line = str(hostile.error) if isinstance(hostile, Failure) else name
-        if not fits or len(line) > 800 or not line.isprintable() or name not in line:
-            wrong.append((name, "its judgment", hostile, line))
+    wrong = [(name, each) for name, each in zip(names, found[::3], strict=True) if not _is_as_expected(name, each)]
     assert not wrong, "\n".join(map(str, wrong))
+    assert found[1::3] == [Verdict(1.0)] * len(names)
+    assert found[2::3] == [Verdict(0.0)] * len(names)
     assert os.getcwd() == here
-    assert answers[0].example == _example(answers[0].example.id)
+    assert answers[0].example == _example(names[0])
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.is_alone])
+def test_what_breaks_its_process_costs_its_own_answer_alone_after_a_new_start(name: str) -> None:
+    (found,) = find_judgments([AnswerToJudge(_task(), _example(name), name)])
+    assert _is_as_expected(name, found)
+    current_pool().close()
+    assert find_judgments([AnswerToJudge(_task(), _example("a"), "4")]) == [Verdict(1.0)]
 
 
 def test_the_table_has_a_hundred_cases() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from holdfast.data.example import Example, Message
 from holdfast.errors import ConfigError, DataError
-from holdfast.judging import pool as pool_module
+from holdfast.judging import load_function
 from holdfast.judging.launch import plain_launcher
 from holdfast.judging.named import NamedVerifier
 from holdfast.judging.pool import Job, Pool, default_workers
@@ -73,7 +73,10 @@ def test_a_process_that_ended_between_two_answers_is_nobodys_failure(pool: Pool)
         ("import sys\nsys.exit()", "importing it raised SystemExit"),
         ("import sys\nsys.exit(0)", "importing it raised SystemExit: 0"),
         ("import os\nos._exit(0)", "importing it failed: its process exited with code 0"),
-        ("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)", "importing it failed: its process was ended by SIG"),
+        (
+            "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)",
+            "importing it failed: its process was ended by SIG",
+        ),
         ("import no_such_thing", "importing it needs 'no_such_thing'"),
         ("raise KeyboardInterrupt", "it raised KeyboardInterrupt"),
         ("x = ", "importing it raised SyntaxError"),
@@ -85,9 +88,11 @@ def test_a_process_that_ended_between_two_answers_is_nobodys_failure(pool: Pool)
 def test_what_a_module_does_when_it_is_imported_is_its_own_error(
     module: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "own_module.py").write_text(f"{module}\n" + ("" if "verify" in module else "def verify(*_): return 1\n"))
+    (tmp_path / "own_module.py").write_text(
+        f"{module}\n" + ("" if "verify" in module else "def verify(*_): return 1\n")
+    )
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(pool_module, "LOAD_LIMIT", 2.0 if "600" in module else 60.0)
+    monkeypatch.setattr(load_function, "LOAD_LIMIT", 2.0 if "600" in module else 60.0)
     verifier = NamedVerifier("own_module:verify")
     if not message:
         verifier.load()

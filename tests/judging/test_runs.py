@@ -82,9 +82,7 @@ def _is_there(process: int) -> bool:
         ("loop", True, signal.SIGHUP),
     ],
 )
-def test_a_signal_ends_a_run_whose_verifier_hangs(
-    hang: str, in_process: bool, number: int, tmp_path: Path
-) -> None:
+def test_a_signal_ends_a_run_whose_verifier_hangs(hang: str, in_process: bool, number: int, tmp_path: Path) -> None:
     """It ends within 10 seconds with its state saved, and resumed it is the run that was never interrupted."""
     config = _stuck_run(tmp_path, HANGS[hang], in_process=in_process)
     start("run", config, "-o", tmp_path / "whole", before=partial(_enter, str(tmp_path))).finish()
@@ -155,7 +153,9 @@ def test_a_run_whose_verifier_hangs_now_and_then_ends_with_the_right_counts(
     errors = sum(record["verifier_errors"] for record in records)
     assert timeouts + errors > 0
     assert sum(record["completions"] for record in records) == 6 * 2 * 12
-    evaluated = [own for n in (0, 1) for own in json.loads((tmp_path / f"run/evals/stage-{n}.json").read_text())["sets"].values()]
+    evaluated = [
+        own for n in (0, 1) for own in json.loads((tmp_path / f"run/evals/stage-{n}.json").read_text())["sets"].values()
+    ]
     failed = summary["failed_judgments"]
     assert failed["timeouts"] == timeouts + sum(own["verifier_timeouts"] for own in evaluated)
     assert failed["errors"] == errors + sum(own["verifier_errors"] for own in evaluated)

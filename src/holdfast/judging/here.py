@@ -15,11 +15,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from holdfast import stop
 from holdfast.errors import DataError
 from holdfast.judging.failure import Failure, took_too_long
+from holdfast.judging.load_function import LOAD_LIMIT, import_took_too_long, load_function
 
 T = TypeVar("T")
 
@@ -28,6 +29,8 @@ GRACE = 3.0
 
 PATIENCE = 10
 """How many times its limit a call that cannot be interrupted may take."""
+
+_LONGEST = 1e8
 
 _SIGNAL = signal.SIGVTALRM
 """Interrupts the main thread. Verifiers with time limits of their own use SIGALRM."""
@@ -76,7 +79,7 @@ class Watch:
         directory, process = os.getcwd(), os.getpid()
         self._deadline = time.monotonic() + seconds
         if self._is_on and (stderr := sys.__stderr__) is not None:
-            faulthandler.dump_traceback_later(PATIENCE * seconds, exit=True, file=stderr)
+            faulthandler.dump_traceback_later(min(PATIENCE * seconds, _LONGEST), exit=True, file=stderr)
         try:
             return function()
         finally:
@@ -116,3 +119,16 @@ class Watch:
             return
         stop.poll()
         raise TookTooLong
+
+
+def load_here(name: str, where: str, arguments: str) -> Any:
+    """A function of a user's, imported in this process. Arguments are those of `load_function`.
+
+    Raises:
+        ConfigError: it cannot be imported, or its import takes too long.
+    """
+    try:
+        with Watch().watching() as watch:
+            return watch.call(lambda: load_function(name, where, arguments), LOAD_LIMIT)
+    except TookTooLong:
+        raise import_took_too_long(where) from None

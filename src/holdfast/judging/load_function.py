@@ -10,6 +10,15 @@ from typing import Any
 
 from holdfast.errors import ConfigError, did_you_mean
 
+LOAD_LIMIT = 300.0
+"""Seconds until the import of a user's module, with all that it imports, has taken too long."""
+
+
+def import_took_too_long(where: str) -> ConfigError:
+    """The error of an import that took longer than `LOAD_LIMIT`."""
+    fix = "let it do less when it is imported"
+    return ConfigError(f"importing it took longer than {LOAD_LIMIT:g} s", where=where, fix=fix)
+
 
 def load_function(name: str, where: str, arguments: str) -> Any:
     """The function named `module:function`. The working directory is on the import path during the import.

@@ -17,13 +17,11 @@ from typing import Any
 
 from holdfast.data.example import Verdict
 from holdfast.errors import ConfigError, DataError
+from holdfast.judging import load_function
 from holdfast.judging.child import Child, ChildEndedError
 from holdfast.judging.failure import Failure, forget_named, took_too_long
 from holdfast.judging.launch import Launcher, plain_launcher
 from holdfast.judging.verdicts import verdict_from_message
-
-LOAD_LIMIT = 300.0
-"""Seconds until the import of a user's module, with all that it imports, has taken too long."""
 
 GROW_AFTER = 0.1
 """Seconds that answers wait for a process before more are started."""
@@ -180,7 +178,7 @@ class Pool:
             head = {"function": job.function, "where": job.named, "arguments": job.arguments}
             if job.function not in child.functions:
                 batch.loading[child] = place
-                child.ask({**head, "do": "load"}, LOAD_LIMIT)
+                child.ask({**head, "do": "load"}, load_function.LOAD_LIMIT)
                 return
             batch.waiting.remove(place)
             if job.request is None:
@@ -303,8 +301,7 @@ class _Batch:
         """
         if child in self.loading:
             job = self.jobs[self.loading.pop(child)]
-            fix = "let it do less when it is imported"
-            raise ConfigError(f"importing it took longer than {LOAD_LIMIT:g} s", where=job.named, fix=fix)
+            raise load_function.import_took_too_long(job.named)
         place = self.under_way.pop(child)
         job = self.jobs[place]
         self.finish(place, Outcome(failure=took_too_long(job.limit, job.where)))

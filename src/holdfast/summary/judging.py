@@ -10,7 +10,7 @@ from holdfast.summary.words import SummaryPart, count
 
 
 def failed_judgments(logs: RunLogs, measured: Measured) -> Json:
-    """`failed_judgments` of a run's summary: over its steps, those that were discarded included, and its evaluations."""
+    """`failed_judgments` of a run's summary: over its steps, discarded ones included, and its evaluations."""
     discarded = [line["record"] for line in logs.discarded if line["log"] == "metrics.jsonl"]
     sets = [own for evaluation in measured.evaluations for own in evaluation["sets"].values()]
     counted = add_failures([_counts(each) for each in [*logs.metrics, *discarded, *sets]])

@@ -27,7 +27,13 @@ _ONE_RUN = "This is one run. Another seed or task order may give a different res
 def run_verdict(summary: SummaryPart) -> list[str]:
     """The verdict on one run's summary, headline first."""
     metrics, label = summary["metrics"], summary["label"]
-    rest = [*failed_judgment_sentences(summary), *guard_in_run(summary), *_what_fell(summary), *nothing_to_lose(summary), *same_answers(summary)]
+    rest = [
+        *failed_judgment_sentences(summary),
+        *guard_in_run(summary),
+        *_what_fell(summary),
+        *nothing_to_lose(summary),
+        *same_answers(summary),
+    ]
     if (headline := unjudged_headline(summary)) is not None:
         return [headline, *_incomplete(summary), *unjudged_sentences(summary), *rest, _ONE_RUN]
     if metrics is not None and len(summary["evaluations"]) > 1 and metrics["final_score"]["mean"] is None:

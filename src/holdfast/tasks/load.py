@@ -15,7 +15,7 @@ from holdfast.data.example import Example, unjudged
 from holdfast.data.seeds import numpy_rng
 from holdfast.data.task import Suite, Task, Verify
 from holdfast.errors import ConfigError, DataError
-from holdfast.judging.load_function import load_function
+from holdfast.judging.here import load_here
 from holdfast.judging.named import NamedEnvironment, NamedVerifier
 from holdfast.measure.chance import constant_answer_score
 from holdfast.recipes.base.needs import FIXES
@@ -166,7 +166,7 @@ def load_task(settings: TaskSettings, seed: int = 0) -> Task:
         task = gym_task(settings)
         train, test = _limited(task.train, settings), _limited(task.test, settings)
         task = replace(task, judged_by=f"reasoning-gym's {settings.gym}", chance=_chance(settings, task.chance))
-        return replace(task, train=train, test=test, **_limits(settings))
+        return replace(task, train=train, test=test, **judging_limits(settings))
     assert settings.train is not None  # guaranteed by TaskSettings
     loaded = _loaded(settings, settings.train, "train")
     train, dropped = loaded.examples, loaded.dropped
@@ -182,7 +182,7 @@ def load_task(settings: TaskSettings, seed: int = 0) -> Task:
     name, source, unread = settings.name, _source(settings), loaded.unread_columns
     judged_by, chance = _judged_by(settings, verifier), _chance(settings, _constant_answer_score(verifier, test))
     task = Task(name, train, test, verifier, source, episodes, unread, dropped, judged_by, chance)
-    return replace(task, **_limits(settings))
+    return replace(task, **judging_limits(settings))
 
 
 def load_prompts(source: str) -> list[Example]:
@@ -224,7 +224,7 @@ def load_suite(settings: SuiteSettings, seed: int = 0) -> Suite:
         _refuse_other_data(settings, "gym")
         suite = gym_suite(settings)
         suite = replace(suite, judged_by=f"reasoning-gym's {settings.gym}", chance=_chance(settings, suite.chance))
-        return replace(suite, test=_limited(suite.test, settings), **_limits(settings))
+        return replace(suite, test=_limited(suite.test, settings), **judging_limits(settings))
     if settings.lm_eval is not None:
         from holdfast.tasks.lm_eval import LmEvalSuite
 
@@ -241,7 +241,7 @@ def load_suite(settings: SuiteSettings, seed: int = 0) -> Suite:
     test, judged_by = list(_limited(test, settings)), _judged_by(settings, verifier)
     chance = _chance(settings, _constant_answer_score(verifier, test))
     suite = Suite(settings.name, settings.kind, test, verifier, _source(settings), episodes, judged_by, chance)
-    return replace(suite, **_limits(settings))
+    return replace(suite, **judging_limits(settings))
 
 
 def data_hash(data: Task | Suite) -> str:
@@ -306,7 +306,7 @@ def _episodes(settings: SourceSettings) -> Episodes | None:
     if name is None:
         return None
     if settings.in_process:
-        return Episodes(load_function(name, f"environment_factory {name!r}", "(example)"), settings.max_turns)
+        return Episodes(load_here(name, f"environment_factory {name!r}", "(example)"), settings.max_turns)
     factory = NamedEnvironment(name, settings.verifier_timeout)
     factory.load()
     return Episodes(factory, settings.max_turns)
@@ -345,7 +345,7 @@ def record_verifier(settings: SourceSettings, examples: Sequence[Example]) -> Ve
     return exact_match
 
 
-def _limits(settings: SourceSettings) -> dict[str, Any]:
+def judging_limits(settings: SourceSettings) -> dict[str, Any]:
     """What a verifier or an environment may do, as fields of its task or suite."""
     return {"verifier_timeout": settings.verifier_timeout, "verifier_errors": settings.verifier_errors}
 

@@ -11,7 +11,7 @@ from holdfast.data.example import Example, Verdict
 from holdfast.data.task import Verify, built_in
 from holdfast.data.teacher_prompts import strip_thinking
 from holdfast.errors import DataError
-from holdfast.judging.load_function import load_function
+from holdfast.judging.here import load_here
 from holdfast.tasks.readers.record import kind
 
 _ENDS = re.compile(r"^[^\w$€£+-]+|[^\w%°]+$")
@@ -85,8 +85,8 @@ def _written(answer: str | int | float) -> Iterator[str]:
 
 
 def load_verifier(name: str) -> Verify:
-    """The verifier named `module:function`, imported here. See `load_function` for its errors."""
-    verify: Verify = load_function(name, f"verifier {name!r}", "(example, completion)")
+    """The verifier named `module:function`, imported here. See `load_here` for its errors."""
+    verify: Verify = load_here(name, f"verifier {name!r}", "(example, completion)")
     return verify
 
 
