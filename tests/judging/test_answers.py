@@ -80,6 +80,18 @@ def test_verdicts_do_not_depend_on_the_number_of_processes() -> None:
     assert {verdict.reward for verdict in judge_answers(answers) if verdict is not None} == {0.0, 1.0}
 
 
+def test_a_verifier_that_hangs_in_one_of_fifty_answers() -> None:
+    """Each time costs its limit and a new process, and nothing else."""
+    task = _task(NamedVerifier("hostile_judges:hangs_at_multiples", 0.5))
+    found = find_judgments([AnswerToJudge(task, _example(f"e{i}"), str(i)) for i in range(200)], workers=3)
+    late = [place for place, each in enumerate(found) if isinstance(each, Failure)]
+    assert late == [49, 99, 149, 199]
+    assert [found[place].kind for place in late] == ["timeout"] * 4
+    assert [each.reward for each in found if isinstance(each, Verdict)] == [
+        float(i % 2 == 0) for i in range(200) if i not in late
+    ]
+
+
 def test_the_first_failure_in_order_ends_a_run(recwarn: pytest.WarningsRecorder) -> None:
     task = _task(errors="stop")
     texts = ["4", "sleep", "5", "error", "4", "segfault", "4"]

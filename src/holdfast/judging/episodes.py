@@ -78,6 +78,17 @@ class EpisodesToJudge:
                 replies.append(None if isinstance(reply, Failure) else reply)
         return replies
 
+    def reply(self, completion: str) -> Reply:
+        """Give the first episode a turn of the model, and return the reply.
+
+        Raises:
+            DataError: its environment takes too long or fails, whatever `verifier_errors` says.
+        """
+        (reply,) = self.step([0], [completion])
+        if (failure := self._failures.get(0)) is not None:
+            raise failure.error
+        return reply
+
     def verdicts(self) -> list[Verdict]:
         """Judge all episodes.
 

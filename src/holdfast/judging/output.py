@@ -1,5 +1,6 @@
 """What judging processes print: the beginning goes to the run's stderr, the rest is dropped."""
 
+import contextlib
 import os
 import sys
 from typing import IO
@@ -49,7 +50,10 @@ class Output:
             text = _readable(part[: SHOWN - self._shown])
             self._shown += len(part)
             more = "\n(more of what verifiers print is not shown)\n" if self._shown >= SHOWN else ""
-            print(text + more, end="", file=sys.stderr, flush=True)
+            # A run goes on when nobody reads what it says.
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                sys.stderr.write(text + more)
+                sys.stderr.flush()
 
     def close(self) -> None:
         """Take nothing more."""

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from holdfast import stop
 from holdfast.data.chat import ChatFormat
-from holdfast.data.environment import Episodes
 from holdfast.data.example import Example, Verdict
 from holdfast.data.seeds import derive_seed
 from holdfast.data.task import Suite, Task
@@ -123,7 +123,7 @@ def run_episodes(
     return results
 
 
-def try_reply(chat_format: ChatFormat, episodes: Episodes, example: Example) -> None:
+def try_reply(chat_format: ChatFormat, judge: Task | Suite, example: Example) -> None:
     """Play one turn of an episode, so that a reply that the chat template cannot write is noticed before training.
 
     Environments reply differently to right and wrong turns, and some end at once, so several first turns are tried: the
@@ -134,14 +134,14 @@ def try_reply(chat_format: ChatFormat, episodes: Episodes, example: Example) -> 
     """
     _, demonstrated = split_thoughts(example.demonstration or "")
     for turn in dict.fromkeys([*(example.actions or ())[:1], demonstrated or "", "no answer"]):
-        reply = episodes.begin(example).step(turn) if turn else None
+        reply = EpisodesToJudge(judge, [example], workers=1, poll=stop.poll).reply(turn) if turn else None
         if reply is not None:
             chat_format.encode_reply(reply, where=f"environment of example {example.id!r}")
 
 
 def demonstration_episode(
     chat_format: ChatFormat,
-    episodes: Episodes,
+    judge: Task | Suite,
     example: Example,
     turns: Sequence[str],
     encode: Callable[[str], list[int]],
@@ -152,7 +152,7 @@ def demonstration_episode(
 
     Args:
         chat_format: writes the answers as tokens.
-        episodes: makes the environment.
+        judge: the task that has the environment.
         example: the example of the demonstration.
         turns: the model's turns.
         encode: a turn as the chat template writes it, up to and including the token that ends it.
@@ -161,15 +161,16 @@ def demonstration_episode(
         DataError: the environment fails, or ends before the last turn.
     """
     where = f"environment of example {example.id!r}"
-    episode, environment = Episode(), episodes.begin(example)
+    assert judge.episodes is not None
+    episode, environment = Episode(), EpisodesToJudge(judge, [example], workers=1, poll=stop.poll)
     for number, turn in enumerate(turns, 1):
         ids = encode(turn)
         episode.add(ids, logprobs=[0.0] * len(ids))
         episode.turns += 1
-        reply = environment.step(chat_format.content(ids))
+        reply = environment.reply(chat_format.content(ids))
         if number == len(turns):
             break
-        if reply is None or number == episodes.max_turns:
+        if reply is None or number == judge.episodes.max_turns:
             raise DataError(
                 f"the episode is over after {number} of the {len(turns)} turns of the demonstration",
                 where=where,

@@ -111,7 +111,7 @@ class Run:
         )
         for each in all_sets(self.tasks, self.suites):
             if each.episodes is not None:
-                try_reply(self.policy.chat_format, each.episodes, each.test[0])
+                try_reply(self.policy.chat_format, each, each.test[0])
         for task in self.tasks:
             self.collector.prepare(task)
         self.collector.prepare_prompts()
