@@ -52,9 +52,7 @@ CLAIM = Claim(
     arms=ARMS,
     preconditions=(success("facts", at_most=0.5),),
     quantities=(
-        Quantity(
-            "rank correlation of distance and loss over five voices, minus 0.5", "", _correlation, 0.1
-        ),
+        Quantity("rank correlation of distance and loss over five voices, minus 0.5", "", _correlation, 0.1),
         Quantity("points lost per nat of distance", "points", _slope, 1),
     ),
     against="Demonstrations that are further away cost no more.",
