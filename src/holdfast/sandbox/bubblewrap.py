@@ -12,6 +12,7 @@ import contextlib
 import functools
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -122,9 +123,8 @@ class Bubblewrap:
         with contextlib.ExitStack() as stack:
             arguments = self.arguments(environment)
             passed = list(pass_fds)
-            if filter_ := seccomp.no_escape():
-                passed.append(number := _readable(stack, filter_))
-                arguments += ["--seccomp", str(number)]
+            passed.append(number := _readable(stack, seccomp.no_escape()))
+            arguments += ["--seccomp", str(number)]
             if as_root:
                 wait_read, wait_write = _pipe(stack)
                 info_read, info_write = _pipe(stack)
@@ -175,6 +175,9 @@ def refusal() -> ConfigError | None:
     """Why there can be no sandbox by bubblewrap on this machine, as an error to raise; None if there can."""
     if not sys.platform.startswith("linux"):
         return ConfigError("code that a model wrote needs a sandbox, and bubblewrap is for Linux", fix=OTHER_WAYS[3:])
+    if not seccomp.is_known():
+        what = f"bubblewrap alone does not suffice, and there is no filter of system calls for {platform.machine()}"
+        return ConfigError(f"code that a model wrote needs a sandbox: {what}", fix=OTHER_WAYS[3:])
     if _program() is None:
         return ConfigError(
             "code that a model wrote needs a sandbox, and bubblewrap is not installed", fix=f"{INSTALL}; {OTHER_WAYS}"

@@ -96,7 +96,7 @@ class _Container(subprocess.Popen):  # type: ignore[type-arg]
 
     def __init__(self, program: str, name: str, command: list[str], **streams: Stream) -> None:
         self._remove = [program, "rm", "--force", name]
-        super().__init__(command, **streams)  # type: ignore[call-overload]
+        super().__init__(command, **streams)
 
     def kill(self) -> None:
         """Remove the container, and kill its client."""

@@ -10,9 +10,12 @@ import json
 import os
 import select
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from typing import IO, Any
+
+from holdfast import stop
 
 Start = Callable[[IO[bytes]], "subprocess.Popen[bytes]"]
 """Starts a program whose standard input and output are pipes, and whose standard error is the given file."""
@@ -45,9 +48,7 @@ class Conversation:
     def __init__(self, start: Start, longest: int) -> None:
         self.longest = longest
         self._said = b""
-        self._errors: IO[bytes] = (
-            open(os.memfd_create("holdfast"), "w+b") if hasattr(os, "memfd_create") else _scratch()
-        )
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (closed in `close`)
         self.process = start(self._errors)
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -135,6 +136,7 @@ def _wait(number: int, event: int, deadline: float) -> bool:
     poll = select.poll()
     poll.register(number, event)
     while True:
+        stop.poll()
         left = deadline - time.monotonic()
         if left <= 0:
             return False

@@ -312,7 +312,7 @@ def _episodes(settings: SourceSettings) -> Episodes | None:
 
 
 def record_verifier(settings: SourceSettings, examples: Sequence[Example]) -> Verify | None:
-    """The user's verifier, else the tests of programs, else the reader's, else exact match if there are answers, else None.
+    """The user's verifier, else the reader's, else exact match if there are answers, else None.
 
     Raises:
         DataError: only some examples have an answer, or one has an answer that exact match cannot compare.

@@ -26,8 +26,8 @@ import types
 from typing import Any
 
 from .channel import Channel, Filter
-from .data import NotPlain
-from .peer import LONGEST_MESSAGE, Gone, Peer
+from .data import NotPlainError
+from .peer import LONGEST_MESSAGE, Peer, PeerGoneError
 
 NAME = "answer.py"
 """The program's file, as tracebacks name it."""
@@ -158,8 +158,8 @@ def run(
 def _as_script(program: Program, error_write: int) -> None:
     """Run the program as `__main__`. Never returns."""
     code = 1
-    sys.stdin = open(0, encoding="utf-8", errors="replace", closefd=False)
-    sys.stdout = open(1, "w", encoding="utf-8", errors="replace", closefd=False)
+    sys.stdin = open(0, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
     sys.argv = [NAME]
     try:
         try:
@@ -225,7 +225,7 @@ def _serve(program: Program, channel: Channel) -> None:
         channel.send({"error": program.described(error)})
     else:
         channel.send({"names": _shown(names, peer)})
-    with contextlib.suppress(EOFError, Gone):
+    with contextlib.suppress(EOFError, PeerGoneError):
         peer.serve()
 
 
@@ -240,7 +240,7 @@ def _shown(names: dict[str, Any], peer: Peer) -> dict[str, Any]:
         elif isinstance(value, type) and issubclass(value, BaseException):
             shown[name] = {"exception": [each.__name__ for each in value.__mro__ if hasattr(builtins, each.__name__)]}
         else:
-            with contextlib.suppress(NotPlain):
+            with contextlib.suppress(NotPlainError):
                 shown[name] = {"value": peer.encoded(value)}
     return shown
 

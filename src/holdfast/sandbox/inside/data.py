@@ -24,7 +24,7 @@ Resolve = Callable[[Any], Any]
 """What a reference stands for."""
 
 
-class NotPlain(Exception):
+class NotPlainError(Exception):
     """A value that has no form, or something that is no form of a value."""
 
 
@@ -32,19 +32,19 @@ def no_reference(value: Any) -> Any:
     """Refuse what has no form.
 
     Raises:
-        NotPlain: always.
+        NotPlainError: always.
     """
-    raise NotPlain(f"a value of the type {type(value).__name__}")
+    raise NotPlainError(f"a value of the type {type(value).__name__}")
 
 
 def encode(value: Any, refer: Refer = no_reference, depth: int = 0) -> Any:
     """A value as JSON: null, true, false, a text, or a list of its kind and its content.
 
     Raises:
-        NotPlain: it is nested too deeply, or `refer` refuses a part of it.
+        NotPlainError: it is nested too deeply, or `refer` refuses a part of it.
     """
     if depth > DEEPEST:
-        raise NotPlain("a value that is nested too deeply")
+        raise NotPlainError("a value that is nested too deeply")
     kind = type(value)
     if value is None or kind is bool:
         return value
@@ -85,14 +85,14 @@ def decode(found: Any, resolve: Resolve = no_reference, depth: int = 0) -> Any:
     """The value that JSON of `encode` stands for.
 
     Raises:
-        NotPlain: it stands for none.
+        NotPlainError: it stands for none.
     """
     if depth > DEEPEST:
-        raise NotPlain("a value that is nested too deeply")
+        raise NotPlainError("a value that is nested too deeply")
     if found is None or isinstance(found, bool | str):
         return found
     if not isinstance(found, list) or not found or not isinstance(found[0], str):
-        raise NotPlain("something that is no value")
+        raise NotPlainError("something that is no value")
     kind, content = found[0], found[1:]
     try:
         if kind == "reference":
@@ -106,11 +106,11 @@ def decode(found: Any, resolve: Resolve = no_reference, depth: int = 0) -> Any:
             return _MAPPINGS[kind](dict(pairs))
         if kind == "ndarray":
             return _array(decode(content[0], no_reference, depth + 1), str(content[1]))
-    except NotPlain:
+    except NotPlainError:
         raise
     except Exception:
-        raise NotPlain(f"something that is no value of the type {kind[:40]!r}") from None
-    raise NotPlain(f"a value of the type {kind[:40]!r}")
+        raise NotPlainError(f"something that is no value of the type {kind[:40]!r}") from None
+    raise NotPlainError(f"a value of the type {kind[:40]!r}")
 
 
 def update(old: Any, new: Any) -> None:
@@ -136,7 +136,7 @@ def _float(text: str) -> float:
 
 def _range(*ends: int) -> range:
     if not all(type(each) is int for each in ends):
-        raise NotPlain("a range of something else than integers")
+        raise NotPlainError("a range of something else than integers")
     return range(*ends)
 
 
@@ -144,7 +144,7 @@ def _array(values: Any, dtype: str) -> Any:
     import numpy
 
     if numpy.dtype(dtype).hasobject:
-        raise NotPlain("an array of objects")
+        raise NotPlainError("an array of objects")
     return numpy.array(values, dtype=dtype)
 
 

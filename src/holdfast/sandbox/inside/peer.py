@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from .channel import Channel
-from .data import NotPlain, decode, encode, is_mutable, update
+from .data import NotPlainError, decode, encode, is_mutable, update
 
 LONGEST_MESSAGE = 500
 
@@ -18,11 +18,11 @@ _NEVER_RAISED = {"SystemExit", "KeyboardInterrupt", "GeneratorExit", "BaseExcept
 """Exceptions that would end a test instead of failing it."""
 
 
-class Raised(Exception):
+class RaisedThereError(Exception):
     """What the other process raised, if it is no exception that this one has."""
 
 
-class Gone(BaseException):
+class PeerGoneError(BaseException):
     """The other process has ended. No test catches it."""
 
 
@@ -61,7 +61,7 @@ class Peer:
 
         Raises:
             Exception: what the other end raised.
-            Gone: it has ended.
+            PeerGoneError: it has ended.
         """
         request: dict[str, Any] = {"op": operation, "name": name, "of": None if of is None else number_of(of)}
         request |= {"args": [self.encoded(each) for each in given]}
@@ -80,11 +80,11 @@ class Peer:
         while True:
             message = self.channel.receive()
             if not isinstance(message, dict) or "gone" in message:
-                raise Gone
+                raise PeerGoneError
             if "op" not in message:
                 if until_reply:
                     return message
-                raise NotPlain("a reply that nobody asked for")
+                raise NotPlainError("a reply that nobody asked for")
             if message["op"] == "end":
                 return message
             self.channel.send(self._done(message))
@@ -95,13 +95,13 @@ class Peer:
             name, operation = str(request["name"]), str(request["op"])
             given = [self.decoded(each) for each in request["args"]]
             if not self._may(operation, target, name):
-                raise NotPlain(f"{operation} {name}, which is not for the other side")
+                raise NotPlainError(f"{operation} {name}, which is not for the other side")
             before = [encode(each, _anything) if is_mutable(each) else None for each in given]
             value = _OPERATIONS[operation](target, name, given)
             after = [encode(each, _anything) if is_mutable(each) else None for each in given]
             changed = [[i, self.encoded(given[i])] for i in range(len(given)) if before[i] != after[i]]
             return {"value": self.encoded(value), "changed": changed}
-        except Gone:
+        except PeerGoneError:
             raise
         except BaseException as error:
             return {"raised": {**_typed(error), **self._describe(error)}}
@@ -110,7 +110,7 @@ class Peer:
         if type(value) is Remote and object.__getattribute__(value, "_peer") is self:
             return {"yours": number_of(value)}
         if isinstance(value, types.ModuleType):
-            raise NotPlain("a module")
+            raise NotPlainError("a module")
         if id(value) not in self._numbers:
             self._numbers[id(value)] = len(self._objects)
             self._objects.append(value)
@@ -121,7 +121,7 @@ class Peer:
             return Remote(self, reference["mine"])
         if isinstance(reference, dict) and type(reference.get("yours")) is int and reference["yours"] >= 0:
             return self._objects[reference["yours"]]
-        raise NotPlain("something that is no reference")
+        raise NotPlainError("something that is no reference")
 
     def _exception(self, said: Any) -> BaseException:
         import builtins
@@ -129,7 +129,7 @@ class Peer:
         said = said if isinstance(said, dict) else {}
         names = [str(each) for each in said.get("types", ())][:20]
         message = str(said.get("message", ""))[:LONGEST_MESSAGE]
-        kind: type[BaseException] = Raised
+        kind: type[BaseException] = RaisedThereError
         for name in names:
             known = self.errors.get(name) or getattr(builtins, name, None)
             if isinstance(known, type) and issubclass(known, BaseException) and name not in _NEVER_RAISED:
@@ -138,7 +138,7 @@ class Peer:
         try:
             error = kind(message)
         except Exception:  # some need more arguments, as UnicodeDecodeError does
-            error = Raised(message)
+            error = RaisedThereError(message)
         error.said = {**said, "types": names, "message": message}  # type: ignore[attr-defined]
         return error
 

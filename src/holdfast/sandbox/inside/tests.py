@@ -17,8 +17,8 @@ from collections.abc import Callable
 from typing import Any
 
 from .channel import Channel
-from .data import NotPlain, is_close
-from .peer import Gone, Peer, Remote
+from .data import NotPlainError, is_close
+from .peer import Peer, PeerGoneError, Remote
 
 TESTS = "tests"
 """The module that the tests are."""
@@ -39,7 +39,7 @@ _COMPARISONS: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
 }
 
 
-class Failed(AssertionError):
+class AssertionFailedError(AssertionError):
     """An assertion that does not hold."""
 
     def __init__(self, given: str, expected: str, actual: str) -> None:
@@ -65,32 +65,32 @@ def compare(name: str, left: Any, right: Any, text: str) -> None:
     """An assertion that compares two values.
 
     Raises:
-        Failed: it does not hold.
+        AssertionFailedError: it does not hold.
     """
     before, compares = _COMPARISONS[name]
     if not compares(left, right):
-        raise Failed(text, before + shown(right), shown(left))
+        raise AssertionFailedError(text, before + shown(right), shown(left))
 
 
 def truth(value: Any, text: str) -> None:
     """Any other assertion.
 
     Raises:
-        Failed: it does not hold.
+        AssertionFailedError: it does not hold.
     """
     if not value:
-        raise Failed(text, "a true value", shown(value))
+        raise AssertionFailedError(text, "a true value", shown(value))
 
 
 def close(function: Any, given: list[Any], expected: Any, name: str) -> None:
     """A call whose result is compared as JSON: tuples are lists, and floats need not agree to the last digit.
 
     Raises:
-        Failed: the result is another.
+        AssertionFailedError: the result is another.
     """
     actual = function(*given)
     if not is_close(actual, expected):
-        raise Failed(f"{name}({', '.join(map(shown, given))})", shown(expected), shown(actual))
+        raise AssertionFailedError(f"{name}({', '.join(map(shown, given))})", shown(expected), shown(actual))
 
 
 def shown(value: Any) -> str:
@@ -168,15 +168,15 @@ def run(channel: Channel, order: dict[str, Any]) -> dict[str, Any]:
         names.update(bound(order["names"], peer, used_names(tree)))
         names |= {"__compare__": compare, "__truth__": truth, "__close__": close}
         code = compile(ast.fix_missing_locations(Shown().visit(tree)), TESTS, "exec")
-    except NotPlain as error:
+    except NotPlainError as error:
         return {"passed": False, "error": {"type": "TypeError", "message": f"The program has {error}."}}
     except Exception as error:
         return {"passed": False, "broken": f"{type(error).__name__}: {error}"[:LONGEST]}
     try:
         exec(code, names)
-    except Failed as error:
+    except AssertionFailedError as error:
         return {"passed": False, "shown": error.shown}
-    except Gone:
+    except PeerGoneError:
         return {"passed": False, "gone": True}
     except EOFError:
         raise

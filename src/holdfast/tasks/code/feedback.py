@@ -7,7 +7,7 @@ nothing that the program could have copied from its input: no message, no name t
 
 from collections.abc import Sequence
 
-from holdfast.tasks.code.tests import ProgramError, TestOutcome
+from holdfast.tasks.code.tests import ProgramError, ProgramOutcome
 
 CUT = " …"
 
@@ -20,7 +20,7 @@ _WHAT = {
 }
 
 
-def feedback(outcomes: Sequence[TestOutcome], program: str, longest: int) -> str:
+def feedback(outcomes: Sequence[ProgramOutcome], program: str, longest: int) -> str:
     """Feedback on the first test that fails, of those that may be shown if there is one; "" if all pass.
 
     Args:
@@ -50,11 +50,11 @@ def cut(text: str, longest: int) -> str:
     return f"{text[:half]}{CUT} {text[len(text) - half :]}"[: longest + 1]
 
 
-def _hidden(outcome: TestOutcome) -> str:
+def _hidden(outcome: ProgramOutcome) -> str:
     return f"It fails a hidden test: {_WHAT[outcome.ending].lower()}."
 
 
-def _detail(outcome: TestOutcome) -> str:
+def _detail(outcome: ProgramOutcome) -> str:
     return f": {outcome.detail}" if outcome.ending in ("died", "broken") and outcome.detail else ""
 
 

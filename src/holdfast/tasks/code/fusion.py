@@ -15,7 +15,7 @@ from typing import Any
 
 from holdfast.errors import DataError
 from holdfast.tasks.code.runner import same_output
-from holdfast.tasks.code.tests import ProgramError, ProgramTest, ProgramTests, TestOutcome
+from holdfast.tasks.code.tests import ProgramError, ProgramOutcome, ProgramTest, ProgramTests
 
 MOST_BYTES = 32 * 2**20
 WAIT_SECONDS = 30.0
@@ -38,16 +38,16 @@ class FusionRunner:
     memory_mb: int = 1024
     stops_at_failure: bool = True
 
-    def run(self, program: str, given: ProgramTests) -> list[TestOutcome]:
+    def run(self, program: str, given: ProgramTests) -> list[ProgramOutcome]:
         """Run a program against its tests, in their order. One outcome for each test.
 
         Raises:
             DataError: the server cannot be reached, or does not answer as such a server does.
         """
-        outcomes: list[TestOutcome] = []
+        outcomes: list[ProgramOutcome] = []
         for test in given.tests:
             if self.stops_at_failure and any(each.ending != "passed" for each in outcomes):
-                outcomes.append(TestOutcome(test, "not_run"))
+                outcomes.append(ProgramOutcome(test, "not_run"))
             else:
                 outcomes.append(self._outcome(program, test, given))
         return outcomes
@@ -57,7 +57,7 @@ class FusionRunner:
         limits = {"run_timeout": self.seconds, "compile_timeout": self.seconds, "memory_limit_MB": self.memory_mb}
         return {"code": code, "stdin": stdin, "language": "python", "files": {}, "fetch_files": [], **limits}
 
-    def _outcome(self, program: str, test: ProgramTest, given: ProgramTests) -> TestOutcome:
+    def _outcome(self, program: str, test: ProgramTest, given: ProgramTests) -> ProgramOutcome:
         mark = secrets.token_hex(16)
         code = program if test.kind == "stdio" else f"{program}\n{_appended(test, given)}\nprint({mark!r})\n"
         found = self._post(self.request(code, test.input if test.kind == "stdio" else ""))
@@ -65,7 +65,7 @@ class FusionRunner:
         if not isinstance(result, Mapping) or found.get("status") == "SandboxError":
             raise self._strange(f"it says: {str(found.get('message', ''))[:200]}")
         out, err = str(result.get("stdout") or ""), str(result.get("stderr") or "")
-        outcome = TestOutcome(test, "passed", input=test.code or test.input, expected=test.output)
+        outcome = ProgramOutcome(test, "passed", input=test.code or test.input, expected=test.output)
         if result.get("status") == "TimeLimitExceeded":
             return replace(outcome, ending="time")
         if result.get("return_code") != 0:

@@ -20,7 +20,7 @@ from holdfast.sandbox.conversation import Conversation, ProgramEndedError, Progr
 from holdfast.sandbox.limits import MIB, Limits
 from holdfast.sandbox.sandbox import IMAGE, converse, sandbox
 from holdfast.sandbox.seccomp import no_new_process
-from holdfast.tasks.code.tests import Ending, ProgramError, ProgramTest, ProgramTests, TestOutcome
+from holdfast.tasks.code.tests import Ending, ProgramError, ProgramOutcome, ProgramTest, ProgramTests
 
 LONGEST_MESSAGE = 32 * MIB
 START_SECONDS = 30.0
@@ -53,18 +53,18 @@ class ProgramRunner:
     total_seconds: float = 60.0
     stops_at_failure: bool = True
 
-    def run(self, program: str, given: ProgramTests) -> list[TestOutcome]:
+    def run(self, program: str, given: ProgramTests) -> list[ProgramOutcome]:
         """Run a program against its tests, in their order. One outcome for each test.
 
         Raises:
             ConfigError: there can be no such sandbox on this machine.
         """
-        outcomes: list[TestOutcome] = []
+        outcomes: list[ProgramOutcome] = []
         with _Run(self, program, given) as run:
             for test in given.tests:
                 failed = self.stops_at_failure and any(each.ending != "passed" for each in outcomes)
                 if failed or run.seconds_left <= 0 or run.compile_error is not None:
-                    outcomes.append(TestOutcome(test, "not_run"))
+                    outcomes.append(ProgramOutcome(test, "not_run"))
                 else:
                     outcomes.append(run.outcome(test))
         return outcomes
@@ -104,7 +104,7 @@ class _Run:
         """Of the time for all tests."""
         return self._deadline - time.monotonic()
 
-    def outcome(self, test: ProgramTest) -> TestOutcome:
+    def outcome(self, test: ProgramTest) -> ProgramOutcome:
         """Run one test."""
         wall = min(self.runner.seconds * WALL_PER_CPU, max(0.1, self.seconds_left))
         try:
@@ -133,7 +133,7 @@ class _Run:
             return False
         return True
 
-    def _printed(self, test: ProgramTest, wall: float) -> TestOutcome:
+    def _printed(self, test: ProgramTest, wall: float) -> ProgramOutcome:
         assert self._answer is not None
         most = max(MIB, 2 * len(test.output))
         order = {"stdin": test.input, "seconds": self.runner.seconds, "wall": wall, "most": most}
@@ -141,7 +141,7 @@ class _Run:
         if not isinstance(reply, dict):
             raise ProgramEndedError("it said something that is no message")
         actual, why, code = str(reply.get("out", "")), reply.get("why"), reply.get("code")
-        found = TestOutcome(test, "passed", input=test.input, expected=test.output, actual=actual)
+        found = ProgramOutcome(test, "passed", input=test.input, expected=test.output, actual=actual)
         if why in ("time", "output"):
             return replace(found, ending=why)
         if isinstance(reply.get("error"), dict):
@@ -150,7 +150,7 @@ class _Run:
             return replace(found, ending="died", detail=_how(code))
         return found if same_output(actual, test.output) else replace(found, ending="wrong")
 
-    def _returned(self, test: ProgramTest, wall: float) -> TestOutcome:
+    def _returned(self, test: ProgramTest, wall: float) -> ProgramOutcome:
         assert self._answer is not None
         deadline = time.monotonic() + wall
         reply = self._answer.ask({"serve": {"seconds": self.runner.seconds}}, wall)
@@ -184,15 +184,15 @@ class _Run:
         target = f"Solution().{name}" if has_class else name
         return f"__close__({target}, {given!r}, {json.loads(test.output)!r}, {name!r})"
 
-    def _judged(self, test: ProgramTest, verdict: dict[str, Any], gone: Any) -> TestOutcome:
+    def _judged(self, test: ProgramTest, verdict: dict[str, Any], gone: Any) -> ProgramOutcome:
         if verdict["passed"]:
-            return TestOutcome(test, "passed")
+            return ProgramOutcome(test, "passed")
         if "broken" in verdict:
             return _asked(test, "broken", detail=verdict["broken"])
         if "gone" in verdict:
             return _ended(test, gone)
         if "shown" in verdict:
-            return TestOutcome(test, "wrong", **verdict["shown"])
+            return ProgramOutcome(test, "wrong", **verdict["shown"])
         return _asked(test, "raised", self._error(verdict["error"]))
 
     def _error(self, said: Any) -> ProgramError:
@@ -241,7 +241,7 @@ def _gone(line: bytes) -> Any:
     return found.get("gone") if isinstance(found, dict) else None
 
 
-def _ended(test: ProgramTest, code: Any) -> TestOutcome:
+def _ended(test: ProgramTest, code: Any) -> ProgramOutcome:
     """The program's process ended by itself: because it computed too long, or otherwise."""
     late = code in (-signal.SIGKILL, -signal.SIGXCPU)
     return _asked(test, "time" if late else "died", detail=_how(code))
@@ -253,6 +253,6 @@ def _how(code: Any) -> str:
     return f"a signal ended it ({-code})" if code < 0 else f"it ended with code {code}"
 
 
-def _asked(test: ProgramTest, ending: Ending, error: ProgramError | None = None, detail: str = "") -> TestOutcome:
+def _asked(test: ProgramTest, ending: Ending, error: ProgramError | None = None, detail: str = "") -> ProgramOutcome:
     """An outcome that shows the test as it is written."""
-    return TestOutcome(test, ending, error, input=test.code or test.input, expected=test.output, detail=detail)
+    return ProgramOutcome(test, ending, error, input=test.code or test.input, expected=test.output, detail=detail)

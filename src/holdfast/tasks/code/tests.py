@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
-TestKind = Literal["assert", "stdio", "call"]
+ProgramTestKind = Literal["assert", "stdio", "call"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class ProgramTest:
         is_hidden: feedback says nothing of it but that it fails.
     """
 
-    kind: TestKind
+    kind: ProgramTestKind
     code: str = ""
     input: str = ""
     output: str = ""
@@ -89,7 +89,7 @@ Ending = Literal["passed", "wrong", "raised", "time", "output", "died", "not_run
 
 
 @dataclass(frozen=True, slots=True)
-class TestOutcome:
+class ProgramOutcome:
     """What came of one test.
 
     Args:

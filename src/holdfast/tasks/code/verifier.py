@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 from holdfast.data.example import Example, Verdict
 from holdfast.tasks.code.answer import program_of
 from holdfast.tasks.code.feedback import feedback
-from holdfast.tasks.code.tests import ProgramTests, TestOutcome
+from holdfast.tasks.code.tests import ProgramOutcome, ProgramTests
 
 NO_PROGRAM = "There is no program: write it in a block that begins with ```python."
 
@@ -14,7 +14,7 @@ NO_PROGRAM = "There is no program: write it in a block that begins with ```pytho
 class RunsPrograms(Protocol):
     """Runs programs against their tests: `ProgramRunner` or `FusionRunner`."""
 
-    def run(self, program: str, given: ProgramTests) -> list[TestOutcome]:
+    def run(self, program: str, given: ProgramTests) -> list[ProgramOutcome]:
         """One outcome for each test, in their order."""
 
 
