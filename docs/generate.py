@@ -48,6 +48,8 @@ BLOCKS: list[type[BaseModel]] = [
     config.LoraSettings,
     config.TaskSettings,
     config.SuiteSettings,
+    config.CodeSettings,
+    config.SandboxSettings,
     config.LabSettings,
     config.LmEvalSettings,
     config.Columns,

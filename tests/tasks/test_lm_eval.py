@@ -22,6 +22,7 @@ from holdfast.model.policy import Policy
 from holdfast.model.processes import Processes
 from holdfast.tasks.lm_eval import METRICS, LmEvalResult, LmEvalSuite, _items
 from holdfast.tasks.load import load_suite
+from sandboxes import require_sandbox
 from small_runs import assert_same, write_config
 
 pytest.importorskip("lm_eval", reason="needs the extra eval")
@@ -395,3 +396,73 @@ def test_in_a_comparison_the_base_is_measured_once(
 def test_the_mean_of_scaled_scores_is_at_most_1() -> None:
     measured = LmEvalResult([1.5, 0.5, 1.0 + 1e-12], ["a", "b", "c"], 0.0, 0.0, [("", "")] * 3)
     assert measured.numbers()["mean"] == 1.0
+
+
+CODE = """
+task: squares
+dataset_path: json
+dataset_kwargs: {data_files: {test: programs.jsonl}}
+test_split: test
+output_type: generate_until
+unsafe_code: true
+doc_to_text: "{{prompt}}"
+doc_to_target: "{{test}}"
+generation_kwargs: {until: ["END"], max_gen_toks: 4, do_sample: false}
+metric_list:
+  - {metric: !function METRIC, aggregation: mean, higher_is_better: true}
+filter_list:
+  - name: create
+    filter: [{function: custom, filter_fn: !function code_scores.predictions}]
+"""
+CODE_SCORES = """
+import evaluate
+
+metric = evaluate.load("code_eval")
+tried = metric.compute(references=["assert add(2, 3) == 5"], predictions=[["def add(a, b): return a * b"]], k=[1])
+assert tried[0] == {"pass@1": 0.0}
+
+def predictions(resps, docs):
+    return [[doc["program"] for _ in resp] for resp, doc in zip(resps, docs)]
+
+def passes(references, predictions, **_):
+    return metric.compute(references=references, predictions=predictions, k=[1])[0]["pass@1"]
+"""
+OWN_SCORES = """
+def predictions(resps, docs):
+    return [[doc["program"] for _ in resp] for resp, doc in zip(resps, docs)]
+
+def passes(references, predictions, **_):
+    exec(predictions[0][0])
+    return 1.0
+"""
+
+
+def programs(folder: Path, reached: Path) -> None:
+    """Three programs that a model might have written: right, wrong, and one that attacks."""
+    attack = f"import os\nopen({str(reached)!r}, 'w').close()\ndef f(x):\n    os._exit(0)"
+    rows = [
+        {"prompt": "a", "program": program, "test": "assert f(3) == 9"}
+        for program in ("def f(x):\n    return x * x", "def f(x):\n    return x", attack)
+    ]
+    (folder / "programs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_a_suite_s_code_runs_in_a_sandbox(tmp_path: Path, policy: Policy) -> None:
+    require_sandbox()
+    programs(tmp_path, tmp_path / "reached")
+    (tmp_path / "code.yaml").write_text(CODE.replace("METRIC", "code_scores.passes"))
+    (tmp_path / "code_scores.py").write_text(CODE_SCORES)
+    measured = suite(tmp_path / "code.yaml", run_code=True).evaluate(policy)
+    assert measured.items == [1.0, 0.0, 0.0]
+    assert not (tmp_path / "reached").exists()
+    with pytest.raises(ConfigError, match=r"runs code that the model wrote .*run_code: true"):
+        suite(tmp_path / "code.yaml")
+
+
+def test_a_suite_that_runs_code_in_a_way_of_its_own_is_refused(tmp_path: Path) -> None:
+    programs(tmp_path, tmp_path / "reached")
+    (tmp_path / "own.yaml").write_text(CODE.replace("METRIC", "own_scores.passes").replace("code_scores", "own_scores"))
+    (tmp_path / "own_scores.py").write_text(OWN_SCORES)
+    with pytest.raises(ConfigError, match=r"a way of its own.*run_code: unprotected"):
+        suite(tmp_path / "own.yaml", run_code=True)
+    assert len(suite(tmp_path / "own.yaml", run_code="unprotected").test) == 3

@@ -1,5 +1,6 @@
 """`holdfast.tasks.reasoning_gym`: generators as tasks and as suites. Needs the extra `gym`."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +10,17 @@ from holdfast.config.settings import RunConfig, SuiteSettings, TaskSettings
 from holdfast.data.task import Suite, Task
 from holdfast.errors import ConfigError, DataError
 from holdfast.recipes.base.needs import require
+from holdfast.tasks.gym_judge import gym_judge
 from holdfast.tasks.load import data_hash, load_stream, load_suite, load_task
+from holdfast.tasks.reasoning_gym import _generator, _own_score
+from sandboxes import require_sandbox
 
 pytest.importorskip("reasoning_gym", reason="needs the extra gym")
+
+
+@pytest.fixture(autouse=True)
+def _sandboxed() -> None:
+    require_sandbox()
 
 
 def task(**settings: Any) -> Task:
@@ -136,3 +145,76 @@ def test_from_a_configuration() -> None:
         with pytest.raises(ConfigError, match=f"`{key}` is for `gym: NAME`, which is not given"):
             parse_config({"tasks": [{"name": "facts", "lab": "facts", key: 3}], "recipe": "sft"}, RunConfig)
     assert parse_config({"tasks": ["gym:chain_sum"], "recipe": "sft"}, RunConfig).tasks[0].gym == "chain_sum"
+
+
+EVALUATING = (
+    "binary_matrix",
+    "countdown",
+    "n_queens",
+    "puzzle24",
+    "simple_integration",
+    "spiral_matrix",
+    "string_insertion",
+)
+"""Generators whose scorers evaluate the answer as Python code."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EVALUATING)
+def test_an_answer_that_is_code_runs_nowhere_and_gets_nothing(name: str, tmp_path: Path) -> None:
+    here = task(gym=name, train_size=2, test_size=1)
+    example, reached = here.train[0], tmp_path / "reached"
+    right = here.verify(example, example.demonstration or "").reward
+    assert right == 1.0 or example.demonstration is None
+    answers = (
+        f"[__import__('os').system('touch {reached}')]",
+        f"[open({str(reached)!r}, 'w')]",
+        "9**9**9**9",
+        "exit()",
+        "__import__('os')._exit(0)",
+        "[c for c in ().__class__.__base__.__subclasses__()]",
+        "(lambda: 1)()",
+        "lambdify(x, '1')",
+        'sympify(\'__import__("os").system("true")\')',
+        "(" * 5000,
+        "exec('x = 1')",
+        "eval('1')",
+    )
+    for answer in answers:
+        assert here.verify(example, f"<answer>{answer}</answer>").reward <= 0.05, answer
+    assert not reached.exists()
+    assert here.verify(example, example.demonstration or "").reward == right
+
+
+@pytest.mark.slow
+def test_scores_in_the_sandbox_are_the_generators_own() -> None:
+    """On its own answers and on those of its neighbors, for generators of every kind of scorer."""
+    for name in (
+        *EVALUATING,
+        "chain_sum",
+        "word_sorting",
+        "sudoku",
+        "polynomial_equations",
+        "graph_color",
+        "rotate_matrix",
+    ):
+        here = task(gym=name, train_size=4, test_size=2)
+        settings = TaskSettings(name="sums", gym=name, train_size=4, test_size=2)
+        own = _generator(settings, 6).score_answer
+        texts = [each.demonstration or str(each.answer["answer"]) for each in here.train]
+        for example in here.train:
+            for text in [*texts, "7", "1 + 2", "[[1, 0], [0, 1]]"]:
+                want = _own_score(own, text, example.answer)
+                assert here.verify(example, f"<answer>{text}</answer>").reward == pytest.approx(want), (name, text)
+
+
+def test_without_a_sandbox_it_is_refused_and_the_user_s_word_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = ConfigError("code that a model wrote needs a sandbox, and there is none", fix="install it")
+    monkeypatch.setattr("holdfast.sandbox.bubblewrap.refusal", lambda: refused)
+    gym_judge.cache_clear()
+    sums = task()
+    with pytest.raises(ConfigError, match="needs a sandbox"):
+        sums.verify(sums.train[0], "1")
+    allowed = task(run_code="unprotected")
+    assert allowed.verify(allowed.train[0], allowed.train[0].demonstration or "").reward == 1.0
+    gym_judge.cache_clear()

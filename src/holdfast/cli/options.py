@@ -108,5 +108,5 @@ EvaluatedItems = Annotated[
 
 RunCode = Annotated[
     bool,
-    typer.Option("--run-code", help="Let suites such as HumanEval run code that a model wrote, without a sandbox."),
+    typer.Option("--run-code", help="Let suites such as HumanEval run code that a model wrote, in a sandbox."),
 ]

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from holdfast.config.base import LAB, Settings
+from holdfast.config.code import CodeSettings, SandboxSettings
 from holdfast.config.model import LoraSettings, ModelSettings
 from holdfast.config.recipe import AnyRecipe, dump_recipe, registered_name
 from holdfast.config.sources import (
@@ -30,6 +31,7 @@ __all__ = [
     "SDFT_SUITES",
     "AnyRecipe",
     "Arm",
+    "CodeSettings",
     "Columns",
     "CompareConfig",
     "EvalSettings",
@@ -40,6 +42,7 @@ __all__ = [
     "ModelSettings",
     "PassAtKSettings",
     "RunConfig",
+    "SandboxSettings",
     "Settings",
     "SourceSettings",
     "StreamSettings",

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from holdfast.config.base import LAB, Settings
+from holdfast.config.code import CodeSettings, SandboxSettings
 from holdfast.data.task import VERIFIER_TIMEOUT, VerifierErrors
 
 SDFT_SUITES = ("hellaswag", "truthfulqa_mc1", "mmlu", "ifeval", "winogrande", "humaneval")
@@ -76,8 +77,9 @@ class LmEvalSettings(Settings):
     """Ask in a user's turn of the model's chat template; by default plain text, as the harness does."""
     batch_size: int = Field(default=8, ge=1)
     """Requests per forward pass."""
-    run_code: bool = False
-    """Let the task run code that the model wrote, unprotected, on this machine. HumanEval does."""
+    run_code: bool | Literal["unprotected"] = False
+    """Let the task run [code that the model wrote](code.md), in a sandbox; HumanEval does. `unprotected` lets the
+    harness run it on this machine as you, without one."""
 
 
 class LabSettings(Settings):
@@ -124,9 +126,16 @@ class SourceSettings(Settings):
     """Configuration of the dataset."""
     test: str | None = None
     """Path of a JSON Lines, JSON, CSV, TSV or Parquet file; with `dataset`, the name of a split."""
-    reader: Literal["auto", "records", "sharegpt", "alpaca", "verl", "sciknoweval", "toolalpaca"] = "auto"
+    reader: Literal["auto", "records", "sharegpt", "alpaca", "verl", "sciknoweval", "toolalpaca", "code"] = "auto"
     """The form of the records. `auto` recognizes the next four by their columns. `records` is TRL's forms and OpenAI's
-    messages. The last two are published tasks with their verifiers."""
+    messages. The next two are published tasks with their verifiers. `code` is programs with their tests."""
+    code: CodeSettings | None = None
+    """How [programs](code.md) are tested. It means `reader: code`; `{}` is its defaults."""
+    sandbox: SandboxSettings = SandboxSettings()
+    """Where code that the model wrote runs: that of `reader: code`, of `gym`, and of `lm_eval` with `run_code`."""
+    run_code: Literal["sandboxed", "unprotected"] = "sandboxed"
+    """`unprotected` runs programs of `reader: code` and answers that `gym` evaluates as you, on this machine, without a
+    sandbox. It may then do whatever you may."""
     columns: Columns = Columns()
     """The names of your columns."""
     prompt_template: str | None = None
@@ -158,6 +167,33 @@ class SourceSettings(Settings):
     base is not above it has nothing to lose, and does not count as forgotten. By default it follows from what is known:
     the number of options in lm-evaluation-harness, and for answers that are compared as text, the best constant
     answer's score. Otherwise it is 0."""
+
+    @property
+    def is_code(self) -> bool:
+        """Whether the records are programs with their tests."""
+        return self.reader == "code" or self.code is not None
+
+    @property
+    def runs_code(self) -> bool:
+        """Whether what judges answers runs code that is in them."""
+        return self.gym is not None or (self.is_code and self.verifier is None)
+
+    @model_validator(mode="after")
+    def _code_runs_somewhere(self) -> Self:
+        """Refuse settings of code that runs nowhere, or elsewhere."""
+        if self.code is not None and self.reader not in ("auto", "code"):
+            raise ValueError(f"`code` means `reader: code`, and the reader is {self.reader!r}; remove one of them")
+        if self.is_code and any(getattr(self, key, None) is not None for key in ("lab", "gym", "lm_eval")):
+            raise ValueError("programs with tests are read from files and datasets; remove `code` or the other source")
+        if self.is_code and self.environment_factory is not None:
+            raise ValueError("`environment_factory` judges its episodes itself; leave `code` out")
+        if not self.runs_code and getattr(self, "lm_eval", None) is None:
+            for key in ("sandbox", "run_code"):
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    raise ValueError(f"`{key}` is for `reader: code`, `gym` and `lm_eval`, and nothing here runs code")
+        if self.gym is not None and self.sandbox.kind == "sandbox-fusion":
+            raise ValueError("a `sandbox-fusion` server runs whole programs only; use `bubblewrap` for `gym`")
+        return self
 
     @model_validator(mode="after")
     def _settings_of_the_source(self) -> Self:
@@ -228,10 +264,12 @@ class SuiteSettings(SourceSettings):
                 "a suite needs `test: FILE`, or `dataset:` and `test: SPLIT`, or `gym: NAME`, `lm_eval: NAME` or "
                 "`lab: NAME`"
             )
+        if self.lm_eval is not None and self.run_code != "sandboxed":
+            raise ValueError("`run_code` of `lm_eval` is in `lm_eval_settings`")
         # The harness also refuses this, but only after it has loaded the data.
         if self.lm_eval == "humaneval" and not self.lm_eval_settings.run_code:
             raise ValueError(
-                "humaneval runs code that the model wrote, unprotected; allow it with `lm_eval_settings: {run_code: "
+                "humaneval runs code that the model wrote; let it run in a sandbox with `lm_eval_settings: {run_code: "
                 "true}` (at the gate, --run-code), or leave it out"
             )
         return self

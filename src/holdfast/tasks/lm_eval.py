@@ -16,14 +16,17 @@ from contextlib import ExitStack, chdir, contextmanager, redirect_stderr
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from holdfast.config.settings import LmEvalSettings, SuiteSettings
+from holdfast.config.settings import CodeSettings, LmEvalSettings, SuiteSettings
 from holdfast.data.example import Example, Message, Verdict
 from holdfast.data.task import Suite
 from holdfast.errors import ConfigError, DataError, did_you_mean
 from holdfast.measure.chance import most_frequent
 from holdfast.measure.statistics import score_interval
+from holdfast.tasks.code.code_eval import code_evaluation, uses_code_eval
+from holdfast.tasks.code.load import program_runner
+from holdfast.tasks.code.verifier import RunsPrograms
 from holdfast.tasks.files import first_line
 
 if TYPE_CHECKING:
@@ -41,6 +44,9 @@ METRICS: Mapping[str, str] = {
     "humaneval": "pass@1",
 }
 """The metric that arXiv 2601.19897 reports for each of its six suites. HellaSwag's is not the usual `acc_norm`."""
+
+CODE_SECONDS = 3.0
+"""CPU time of a program of such a suite, which is the harness's own limit."""
 
 FEWSHOT_SEED = 1234
 """The harness's own default seed for drawing few-shot examples."""
@@ -101,6 +107,8 @@ class LmEvalSuite(Suite):
     """A task or group of tasks of the harness. It is evaluated as a whole, so no verifier can judge one answer."""
 
     settings: LmEvalSettings = field(kw_only=True)
+    runner: RunsPrograms | None = field(kw_only=True, repr=False)
+    """Runs programs that the model wrote; None if nothing may run them, or the harness itself."""
     limit: int | None = field(kw_only=True)
     task: str = field(kw_only=True)
     loaded: Mapping[str, Any] = field(kw_only=True, repr=False, compare=False)
@@ -115,7 +123,8 @@ class LmEvalSuite(Suite):
             DataError: the task's data cannot be loaded.
         """
         assert settings.lm_eval is not None
-        loaded = _load(settings.lm_eval, settings.lm_eval_settings, f"suite {settings.name!r}")
+        runner = _runner(settings)
+        loaded = _load(settings.lm_eval, settings.lm_eval_settings, runner, f"suite {settings.name!r}")
         examples = [
             Example(f"{name}-{index}", (Message(role="user", content=_text(task, doc)),), answer=doc)
             for name, task in loaded["tasks"].items()
@@ -128,6 +137,7 @@ class LmEvalSuite(Suite):
             _no_single_verdict,
             f"lm-evaluation-harness {settings.lm_eval}",
             settings=settings.lm_eval_settings,
+            runner=runner,
             limit=settings.limit,
             task=(task := next(iter(loaded["groups"] or loaded["tasks"]))),
             loaded=loaded,
@@ -155,7 +165,7 @@ class LmEvalSuite(Suite):
 
         world = world or Processes.current()
         limits = [each for each in (limit, self.limit) if each is not None]
-        with _harness(self.settings.run_code, policy.device):
+        with _harness(self.settings.run_code, self.runner, policy.device):
             for task in self.loaded["tasks"].values():
                 task.set_fewshot_seed(seed=FEWSHOT_SEED)
             model = InMemory(policy, self.settings.batch_size, world)
@@ -167,7 +177,7 @@ class LmEvalSuite(Suite):
                     bootstrap_iters=0,
                     apply_chat_template=self.settings.apply_chat_template,
                     fewshot_as_multiturn=self.settings.apply_chat_template,
-                    confirm_run_unsafe_code=self.settings.run_code,
+                    confirm_run_unsafe_code=bool(self.settings.run_code),
                 )
             except (AssertionError, ValueError) as error:  # the harness refuses a model for a task
                 raise DataError(
@@ -249,10 +259,22 @@ def _manager() -> Any:
     return TaskManager()
 
 
-def _load(task: str, settings: LmEvalSettings, where: str) -> dict[str, Any]:
+def _runner(settings: SuiteSettings) -> RunsPrograms | None:
+    """What runs programs in a sandbox; None if nothing may run them, or the harness itself.
+
+    Raises:
+        ConfigError: there can be no such sandbox on this machine.
+    """
+    if settings.lm_eval_settings.run_code is not True:
+        return None
+    code = CodeSettings(time_limit=CODE_SECONDS, total_time_limit=3 * CODE_SECONDS)
+    return program_runner(settings, code)
+
+
+def _load(task: str, settings: LmEvalSettings, runner: RunsPrograms | None, where: str) -> dict[str, Any]:
     """The harness's tasks with their data, by name or task file. Paths in a task file are relative to its folder."""
     path = Path(task).expanduser().resolve()
-    with _harness(settings.run_code):
+    with _harness(settings.run_code, runner):
         try:
             from lm_eval.tasks import TaskManager
         except ImportError as error:
@@ -270,9 +292,9 @@ def _load(task: str, settings: LmEvalSettings, where: str) -> dict[str, Any]:
         # Checked before the task is loaded, because some tasks run code during loading.
         if (manager.task_index[name].cfg or {}).get("unsafe_code") and not settings.run_code:
             raise ConfigError(
-                f"{task!r} runs code that the model wrote, without a sandbox",
+                f"{task!r} runs code that the model wrote",
                 where=where,
-                fix="allow it with `lm_eval_settings: {run_code: true}`, or remove the suite",
+                fix="let it run in a sandbox with `lm_eval_settings: {run_code: true}`, or remove the suite",
             )
         try:
             with chdir(path.parent if path.is_file() else "."):
@@ -288,8 +310,14 @@ def _load(task: str, settings: LmEvalSettings, where: str) -> dict[str, Any]:
             raise ConfigError(
                 f"{task!r} is a tag of several tasks, not a task", where=where, fix=f"name one of {names}"
             )
-        for each in loaded["tasks"].values():
+        for name, each in loaded["tasks"].items():
             _set_fewshot(each, settings.num_fewshot)
+            if runner is not None and each.get_config("unsafe_code") and not uses_code_eval(vars(each.config)):
+                raise ConfigError(
+                    f"{name!r} runs code in a way of its own, which cannot be put into a sandbox",
+                    where=where,
+                    fix="remove the suite, or let it run without one with `lm_eval_settings: {run_code: unprotected}`",
+                )
     return loaded
 
 
@@ -400,8 +428,15 @@ def _shown(sample: Mapping[str, Any]) -> tuple[str, str]:
 
 
 @contextmanager
-def _harness(run_code: bool, device: "torch.device | None" = None) -> Iterator[None]:
-    """A context in which the harness logs only errors, and all random states are restored at the end."""
+def _harness(
+    run_code: bool | Literal["unprotected"], runner: RunsPrograms | None, device: "torch.device | None" = None
+) -> Iterator[None]:
+    """A context in which the harness logs only errors, and all random states are restored at the end.
+
+    Args:
+        run_code: whether it may run code that a model wrote.
+        runner: runs that code; None if the harness itself may.
+    """
     import numpy as np
     import torch
 
@@ -415,6 +450,8 @@ def _harness(run_code: bool, device: "torch.device | None" = None) -> Iterator[N
             stack.enter_context(redirect_stderr(stack.enter_context(open(os.devnull, "w"))))
         logger.setLevel(logging.ERROR)
         if run_code:
+            stack.enter_context(code_evaluation(runner))
+        if run_code == "unprotected":
             os.environ["HF_ALLOW_CODE_EVAL"] = "1"
         random.seed(0)
         np.random.seed(FEWSHOT_SEED)
@@ -425,7 +462,7 @@ def _harness(run_code: bool, device: "torch.device | None" = None) -> Iterator[N
             logger.setLevel(level)
             random.setstate(states[0])
             np.random.set_state(states[1])
-            if run_code:
+            if run_code == "unprotected":
                 os.environ.pop("HF_ALLOW_CODE_EVAL")
                 if allowed is not None:
                     os.environ["HF_ALLOW_CODE_EVAL"] = allowed

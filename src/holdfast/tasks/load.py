@@ -20,6 +20,8 @@ from holdfast.judging.named import NamedEnvironment, NamedVerifier
 from holdfast.measure.chance import constant_answer_score
 from holdfast.recipes.base.needs import FIXES
 from holdfast.store.bundled import BASES
+from holdfast.tasks.code.load import program_verifier
+from holdfast.tasks.code.reader import program_examples
 from holdfast.tasks.files import (
     BadRecords,
     FaultyRecord,
@@ -281,8 +283,13 @@ def _loaded(settings: SourceSettings, name: str, split: Literal["train", "test"]
         found, where = read_dataset(settings.dataset, name, settings.subset), f"{settings.dataset}/{name}"
     else:
         found, where = read_file(Path(name), split), name
+    if settings.is_code:
+        _refuse_settings_of_forms(settings, "code")
+        public_tests = None if settings.code is None else settings.code.public_tests
+        examples = program_examples(found, where, settings.bad_records, public_tests)
+        return LoadedSplit(examples, (), len(found) - len(examples))
     if settings.reader in PUBLISHED:
-        _refuse_settings_of_forms(settings)
+        _refuse_settings_of_forms(settings, settings.reader)
         examples = PUBLISHED[settings.reader].examples(found, where, settings.bad_records)
         return LoadedSplit(examples, (), len(found) - len(examples))
     train_on = settings.train_on if isinstance(settings, TaskSettings) else "last"
@@ -291,12 +298,12 @@ def _loaded(settings: SourceSettings, name: str, split: Literal["train", "test"]
     return LoadedSplit(examples, unread_columns(found, settings.columns, reading), len(found) - len(examples))
 
 
-def _refuse_settings_of_forms(settings: SourceSettings) -> None:
-    """Refuse settings that the reader of a published task does not read."""
+def _refuse_settings_of_forms(settings: SourceSettings, reader: str) -> None:
+    """Refuse settings that the reader of a published task or of programs does not read."""
     for key, default in (("columns", Columns()), ("prompt_template", None), ("train_on", "last")):
         if getattr(settings, key, default) != default:
             raise ConfigError(
-                f"{settings.name!r} has `{key}`, which `reader: {settings.reader}` does not read",
+                f"{settings.name!r} has `{key}`, which `reader: {reader}` does not read",
                 fix=f"remove `{key}`, or use `reader: records`",
             )
 
@@ -325,6 +332,8 @@ def record_verifier(settings: SourceSettings, examples: Sequence[Example]) -> Ve
         verifier = NamedVerifier(settings.verifier, settings.verifier_timeout)
         verifier.load()
         return verifier
+    if settings.is_code:
+        return program_verifier(settings)
     if settings.reader in PUBLISHED:
         return PUBLISHED[settings.reader].verifier
     without_answer = [e.id for e in examples if e.answer is None]
@@ -356,6 +365,8 @@ def _judged_by(settings: SourceSettings, verifier: Verify | None) -> str:
         return f"the environment {settings.environment_factory}"
     if settings.verifier is not None:
         return f"the verifier {settings.verifier}"
+    if settings.is_code:
+        return "the tests of its programs"
     if settings.reader in PUBLISHED:
         return f"the verifier of `reader: {settings.reader}`"
     return "" if verifier is None else f"exact match with `{settings.columns.answer}`"

@@ -1,7 +1,7 @@
 """reasoning-gym's generators (arXiv 2505.24760) as tasks and as suites; needs the extra `gym`.
 
 A generator makes as many items as needed, and judges answers with its own code. The same settings, sizes and seed give
-the same items.
+the same items. Some of that code evaluates the answer as Python code, so it judges in a sandbox; see `gym_judge`.
 """
 
 import contextlib
@@ -19,6 +19,8 @@ from holdfast.data.seeds import derive_seed
 from holdfast.data.task import Suite, Task, Verify
 from holdfast.data.teacher_prompts import strip_thinking
 from holdfast.errors import ConfigError, DataError, did_you_mean
+from holdfast.tasks.code.load import sandbox_kind
+from holdfast.tasks.gym_judge import gym_judge
 
 ITEMS_PER_QUESTION = 20
 """Items that are generated for each question needed. If they do not have enough different questions, the generator is
@@ -43,7 +45,7 @@ def gym_task(settings: TaskSettings) -> Task:
     items = _distinct(generator, settings.name, count)
     test = [_example(generator, settings.name, "test", i, item) for i, item in enumerate(items[: settings.test_size])]
     train = [_example(generator, settings.name, "train", i, item) for i, item in enumerate(items[settings.test_size :])]
-    return Task(settings.name, train, test, _verifier(generator), _description(settings))
+    return Task(settings.name, train, test, _verifier(settings, count), _description(settings))
 
 
 def gym_suite(settings: SuiteSettings) -> Suite:
@@ -51,7 +53,7 @@ def gym_suite(settings: SuiteSettings) -> Suite:
     generator = _generator(settings, settings.test_size)
     items = _distinct(generator, settings.name, settings.test_size)
     test = [_example(generator, settings.name, "test", i, item) for i, item in enumerate(items)]
-    return Suite(settings.name, settings.kind, test, _verifier(generator), _description(settings))
+    return Suite(settings.name, settings.kind, test, _verifier(settings, settings.test_size), _description(settings))
 
 
 def _generator(settings: SourceSettings, count: int) -> Any:
@@ -72,10 +74,7 @@ def _generator(settings: SourceSettings, count: int) -> Any:
         if key not in known:
             raise ConfigError(f"it has no setting {key!r}", where=where, fix=did_you_mean(key, known))
     try:
-        # Generators add an item's index to their seed. With seeds 0 and 1, nearly all items would be the same.
-        seed = derive_seed("gym", settings.name, settings.seed) % 2**31
-        chosen = {**_level(settings, where), **settings.gym_settings, "seed": seed, "size": ITEMS_PER_QUESTION * count}
-        resolved = config(**chosen)
+        resolved = config(**_chosen(settings, count))
         if hasattr(resolved, "validate"):
             resolved.validate()
         with _silent():
@@ -88,6 +87,14 @@ def _generator(settings: SourceSettings, count: int) -> Any:
             where=where,
             fix="change `gym_settings`",
         ) from error
+
+
+def _chosen(settings: SourceSettings, count: int) -> dict[str, Any]:
+    """All settings of a generator."""
+    # Generators add an item's index to their seed. With seeds 0 and 1, nearly all items would be the same.
+    seed = derive_seed("gym", settings.name, settings.seed) % 2**31
+    level = _level(settings, f"{settings.name!r}, generator {settings.gym!r}")
+    return {**level, **settings.gym_settings, "seed": seed, "size": ITEMS_PER_QUESTION * count}
 
 
 def _level(settings: SourceSettings, where: str) -> dict[str, Any]:
@@ -143,7 +150,7 @@ def _distinct(generator: Any, name: str, count: int) -> list[dict[str, Any]]:
 
 def _example(generator: Any, name: str, split: str, index: int, item: dict[str, Any]) -> Example:
     answer = item["answer"]
-    is_right = isinstance(answer, str) and answer.strip() and _score(generator.score_answer, answer, item) == 1.0
+    is_right = isinstance(answer, str) and answer.strip() and _own_score(generator.score_answer, answer, item) == 1.0
     return Example(
         id=f"{name}-{split}-{index}",
         messages=(Message(role="user", content=item["question"]),),
@@ -152,14 +159,16 @@ def _example(generator: Any, name: str, split: str, index: int, item: dict[str, 
     )
 
 
-def _verifier(generator: Any) -> Verify:
-    score: Callable[..., float] = generator.score_answer
+def _verifier(settings: SourceSettings, count: int) -> Verify:
+    assert settings.gym is not None
+    generator, chosen = settings.gym, _chosen(settings, count)
+    judge = gym_judge(sandbox_kind(settings), settings.sandbox.image)
 
     def verify(example: Example, completion: str) -> Verdict:
         answer = read_answer(completion)
         if not answer:
             return Verdict(0.0, "There is no answer.", format_ok=False)
-        reward = _score(score, answer, example.answer)
+        reward = min(1.0, max(0.0, judge.score(generator, chosen, answer, example.answer)))
         if reward >= 1.0:
             return Verdict(1.0, answer=answer)
         return Verdict(reward, "This answer is only partly right." if reward else "This answer is wrong.", answer)
@@ -174,10 +183,10 @@ def read_answer(completion: str) -> str:
     return (blocks[-1] if blocks else text).strip()
 
 
-def _score(score: Callable[..., float], answer: str, item: dict[str, Any]) -> float:
-    """The generator's own score, clipped to [0, 1].
+def _own_score(score: Callable[..., float], answer: str, item: dict[str, Any]) -> float:
+    """The score of a generator's own answer, clipped to [0, 1]. 0 if its code raises.
 
-    The code of some generators raises on texts that are no answers. These get 0.
+    Only for what the generator wrote itself: its code may evaluate the answer.
     """
     try:
         with _silent():

@@ -65,7 +65,7 @@ def training_data(settings: TaskSettings) -> TrainingData:
         ConfigError: the task has no records of its own: it is the lab's, a generator's, or a published one.
         DataError: they cannot be read.
     """
-    if settings.train is None or settings.reader in PUBLISHED:
+    if settings.train is None or settings.is_code or settings.reader in PUBLISHED:
         raise ConfigError(
             f"task {settings.name!r} has no file of demonstrations to write again",
             fix="use the recipe rewrite_sft, which rewrites them within a run",

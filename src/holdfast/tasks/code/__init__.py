@@ -1,0 +1,1 @@
+"""Tasks whose answers are programs: tests of programs, how they are run, and what feedback says."""

@@ -1,0 +1,48 @@
+"""The verifier of tasks whose answers are programs."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from holdfast.data.example import Example, Verdict
+from holdfast.tasks.code.answer import program_of
+from holdfast.tasks.code.feedback import feedback
+from holdfast.tasks.code.tests import ProgramOutcome, ProgramTests
+
+NO_PROGRAM = "There is no program: write it in a block that begins with ```python."
+
+
+class RunsPrograms(Protocol):
+    """Runs programs against their tests: `ProgramRunner` or `FusionRunner`."""
+
+    def run(self, program: str, given: ProgramTests) -> list[ProgramOutcome]:
+        """One outcome for each test, in their order."""
+
+
+@dataclass(frozen=True)
+class ProgramVerifier:
+    """Runs an answer's program against the example's tests.
+
+    Args:
+        runner: runs programs.
+        reward: `all`: 1 if all tests pass, else 0. `share`: the share of tests that pass.
+        feedback_length: characters of each part of the feedback.
+    """
+
+    runner: RunsPrograms
+    reward: Literal["all", "share"] = "all"
+    feedback_length: int = 400
+
+    def __call__(self, example: Example, completion: str) -> Verdict:
+        """Judge a completion.
+
+        Raises:
+            ConfigError: there can be no such sandbox on this machine.
+        """
+        program = program_of(completion)
+        if program is None:
+            return Verdict(0.0, NO_PROGRAM, format_ok=False)
+        outcomes = self.runner.run(program, ProgramTests.of(example.answer))
+        passed = sum(each.ending == "passed" for each in outcomes)
+        share = passed / len(outcomes)
+        reward = share if self.reward == "share" else float(passed == len(outcomes))
+        return Verdict(reward, feedback(outcomes, program, self.feedback_length), program)
