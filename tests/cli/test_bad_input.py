@@ -138,7 +138,9 @@ def test_configuration_files(command: Commands, refused: Refused, tmp_path: Path
     assert "no such file" in refused("run", tmp_path / "missing.yaml")
     assert "cannot be read" in refused("run", tmp_path)
     (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
-    assert "bytes.yaml: cannot be read: byte 0 is not UTF-8 (save it as text in UTF-8)" in refused("run", tmp_path / "bytes.yaml")
+    assert "bytes.yaml: cannot be read: byte 0 is not UTF-8 (save it as text in UTF-8)" in refused(
+        "run", tmp_path / "bytes.yaml"
+    )
     line = refused("compare", command.config(LAB_RUN))
     assert "describes a single run" in line
     assert "holdfast run" in line

@@ -323,7 +323,9 @@ def _paired_scores(name: str, base: EvaluationJson, candidate: EvaluationJson) -
     if not (np.isfinite([a, b]).all() and min(a.min(), b.min()) >= 0):
         raise RunError("an item's score is not a number of 0 or more", where=f"set {name!r}", fix=fix)
     # Only the prompts of samples are stored. They reveal most changes of a set that keep its number of items.
-    prompts = [{s["id"]: s.get("prompt") for s in (each.get("samples") or {}).get(name, ())} for each in (base, candidate)]
+    prompts = [
+        {s["id"]: s.get("prompt") for s in (each.get("samples") or {}).get(name, ())} for each in (base, candidate)
+    ]
     different = [item for item, prompt in prompts[0].items() if prompts[1].get(item, prompt) != prompt]
     if different:
         raise RunError(f"item {different[0]!r} has different prompts for the two", where=f"set {name!r}", fix=fix)
