@@ -27,8 +27,13 @@ class HoldfastError(Exception):
 
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
         self.what, self.where, self.fix = what, where, fix
-        where, what, fix = shortened(where, _PLACE_LENGTH), shortened(what, _PART_LENGTH), shortened(fix, _PART_LENGTH)
-        super().__init__(printable(": ".join(p for p in (where, what) if p) + (f" ({fix})" if fix else "")))
+        place, wrong, mend = (
+            shortened(where, _PLACE_LENGTH),
+            shortened(what, _PART_LENGTH),
+            shortened(fix, _PART_LENGTH),
+        )
+        line = ": ".join(part for part in (place, wrong) if part) + (f" ({mend})" if mend else "")
+        super().__init__(printable(line).replace("\n", " "))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Processes send each other errors by pickle. It would call the class with `args`, and subclasses such as

@@ -1,4 +1,4 @@
-"""`holdfast.cli.say`: what commands print reaches no terminal with control characters, and no encoding ends a command."""
+"""`holdfast.cli.say`: no control characters reach a terminal, and no terminal's encoding ends a command."""
 
 import ast
 import io

@@ -27,7 +27,7 @@ _INSIDE = re.compile(
 _MEND = re.compile(
     r"\b(write|use|set|name|remove|check|leave|list|give|did you mean|choose|add|is called|lower|raise|save|quote|fill|"
     r"pack|unpack|split|put|make|move|download|let|delete|merge|keep|shorten|rename|read|needs?|is used only if|"
-    r"begin|render|copy|allow|number|resume|wait|run|install|train|change|start|render|convert|copy|compare|draw)\b",
+    r"begin|render|copy|allow|number|resume|wait|run|install|train|change|start|convert|compare|draw|evaluate|correct)\b",
     re.IGNORECASE,
 )
 """A line with a mend tells to do something."""
@@ -55,7 +55,7 @@ def limit(seconds: float) -> Iterator[None]:
         raise TookTooLong
 
     before = signal.signal(signal.SIGALRM, end)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # again, if something has swallowed it
     try:
         yield
     finally:

@@ -7,7 +7,7 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,23 @@ def _deleted(*names: str) -> Damage:
     return damage
 
 
+def _moved(name: str, to: str) -> Damage:
+    def damage(folder: Path) -> None:
+        (folder / name).rename(folder / to)
+
+    return damage
+
+
+def _index(text: str) -> Damage:
+    """Leave an index of shards alone."""
+
+    def damage(folder: Path) -> None:
+        (folder / "model.safetensors").unlink()
+        _write(folder / "model.safetensors.index.json", text)
+
+    return damage
+
+
 def _replaced(name: str, make: Callable[[Path], object]) -> Damage:
     def damage(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
@@ -107,7 +124,7 @@ def _first(header: dict[str, Any]) -> dict[str, Any]:
 
 
 REFUSED: dict[str, Damage] = {
-    "no files": lambda folder: [path.unlink() for path in folder.iterdir()] and None,
+    "no files": lambda folder: _deleted(*(path.name for path in folder.iterdir()))(folder),
     "no configuration": _deleted("config.json"),
     "no weights": _deleted("model.safetensors"),
     "no tokenizer": _deleted("tokenizer.json"),
@@ -192,31 +209,12 @@ REFUSED: dict[str, Damage] = {
     "no heads": _edited("config.json", num_attention_heads=0),
     "a million layers": _edited("config.json", num_hidden_layers=10**6, layer_types=None),
     "a million tokens": _edited("config.json", vocab_size=10**6),
-    "two files of weights": lambda folder: (
-        (folder / "model.safetensors").rename(folder / "model-1.safetensors") and None
-    ),
-    "pickle": lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin") and None,
-    "an index of nothing": lambda folder: (
-        (
-            _deleted("model.safetensors")(folder),
-            _write(folder / "model.safetensors.index.json", '{"weight_map": {}}'),
-        )
-        and None
-    ),
-    "an index of what is missing": lambda folder: (
-        (
-            _deleted("model.safetensors")(folder),
-            _write(folder / "model.safetensors.index.json", '{"weight_map": {"a": "b.safetensors", "c": 3}}'),
-        )
-        and None
-    ),
-    "an index that is a list": lambda folder: (
-        (
-            _deleted("model.safetensors")(folder),
-            _write(folder / "model.safetensors.index.json", "[]"),
-        )
-        and None
-    ),
+    "weights under another name": _moved("model.safetensors", "model-1.safetensors"),
+    "pickle": _moved("model.safetensors", "pytorch_model.bin"),
+    "an index of nothing": _index('{"weight_map": {}}'),
+    "an index of what is missing": _index('{"weight_map": {"a": "b.safetensors", "c": 3}}'),
+    "an index that is a list": _index("[]"),
+    "an index of a list": _index('{"weight_map": ["model.safetensors"]}'),
 }
 """Damage after which a folder is no model that can be meant."""
 
@@ -241,19 +239,19 @@ ADAPTERS: dict[str, Damage] = {
     "weights are cut": _bytes(lambda data: data[:-100], "adapter_model.safetensors"),
     "weights are a pipe": _replaced("adapter_model.safetensors", lambda path: os.mkfifo(path)),
     "no weights": _deleted("adapter_model.safetensors"),
-    "pickle": lambda folder: (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin") and None,
+    "pickle": _moved("adapter_model.safetensors", "adapter_model.bin"),
 }
 """Damage after which a folder is no adapter that can be meant."""
 
 
 @pytest.fixture
-def fresh(tiny_model: Path, tmp_path: Path) -> Iterator[Callable[[], Path]]:
+def fresh(tiny_model: Path, tmp_path: Path) -> Callable[[], Path]:
     def copy() -> Path:
         folder = tmp_path / "model"
         shutil.rmtree(folder, ignore_errors=True)
         return Path(shutil.copytree(tiny_model, folder))
 
-    yield copy
+    return copy
 
 
 def _used(folder: Path) -> str:
@@ -310,8 +308,8 @@ def test_altered_settings_are_read_or_refused_in_one_clear_line(fresh: Callable[
     search.conclude()
 
 
-@pytest.mark.parametrize("padding", [-1, 10**6, "pad"])
-def test_padding_that_is_no_token_is_not_used(fresh: Callable[[], Path], padding: Any) -> None:
+@pytest.mark.parametrize("padding", [-1, 10**6])
+def test_padding_that_is_no_token_is_not_used(fresh: Callable[[], Path], padding: int) -> None:
     folder = fresh()
     _edited("generation_config.json", pad_token_id=padding)(folder)
     assert _used(folder) == "read"

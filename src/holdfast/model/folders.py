@@ -15,7 +15,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
-from holdfast.errors import ModelError, shortened
+from holdfast.errors import ModelError, shortened, shown
 from holdfast.store.bundled import base_folder
 
 PICKLE_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -28,6 +28,9 @@ _INDEX = "model.safetensors.index.json"
 
 MODEL_WEIGHTS = ("model.safetensors", _INDEX)
 """Files of which a model has one."""
+
+_COUNT = re.compile(r"^(num|n)_.*(layers?|blocks?|experts)$")
+"""Settings that say how many modules a model has, with weights of their own."""
 
 _POINTER = b"version https://git-lfs"
 _AGAIN = "download the model again"
@@ -177,8 +180,23 @@ def _check_model(folder: Path, where: str) -> None:
             where=where,
             fix="save the model again with `save_pretrained` of transformers, which writes safetensors",
         )
+    shapes: dict[str, tuple[int, ...]] = {}
     for path in _weight_files(folder, where):
-        _check_file(path, where)
+        shapes |= _check_file(path, where)
+    _check_counts(read_json(folder / "config.json", where), shapes, where)
+
+
+def _check_counts(config: Mapping[str, Any], shapes: Mapping[str, Sequence[int]], where: str) -> None:
+    """Refuse more layers or experts than the weights can have: to make a million of them takes hours."""
+    most = max([len(shapes), *(size for shape in shapes.values() for size in shape)], default=0)
+    for block in (config, config.get("text_config")):
+        for key, value in block.items() if isinstance(block, Mapping) else ():
+            if not isinstance(value, int) or not _COUNT.search(key):
+                continue
+            limit = most if "expert" in key else len(shapes)
+            if value > limit:
+                what = f"config.json says {key}: {shown(value)}, and its weights are only {len(shapes)} tensors"
+                raise ModelError(what, where=where, fix=f"correct {key}, or download the model again")
 
 
 def _weight_files(folder: Path, where: str) -> list[Path]:
@@ -204,8 +222,9 @@ def _weight_files(folder: Path, where: str) -> list[Path]:
     return paths
 
 
-def _check_file(path: Path, where: str) -> None:
-    """Refuse a file of safetensors that is a pointer, is damaged, or has weights in a dtype for inference."""
+def _check_file(path: Path, where: str) -> dict[str, tuple[int, ...]]:
+    """The shapes in a file of safetensors. One that is a pointer, is damaged, or has weights in a dtype for inference
+    or in integers is refused."""
     with path.open("rb") as file:
         if file.read(len(_POINTER)) == _POINTER:
             raise ModelError(
@@ -217,7 +236,7 @@ def _check_file(path: Path, where: str) -> None:
         with safe_open(path, "pt") as opened:
             slices = {key: opened.get_slice(key) for key in opened.keys()}  # noqa: SIM118 - not a mapping
             dtypes = {key: part.get_dtype() for key, part in slices.items()}
-            shapes = {key: part.get_shape() for key, part in slices.items()}
+            shapes = {key: tuple(part.get_shape()) for key, part in slices.items()}
     except (OSError, SafetensorError) as error:
         raise ModelError(
             f"the weights cannot be loaded: {path.name}: {shortened(str(error), 300)}", where=where, fix=_AGAIN
@@ -235,6 +254,7 @@ def _check_file(path: Path, where: str) -> None:
             where=where,
             fix="use the model that it was quantized from",
         )
+    return shapes
 
 
 def _is_of_integers(key: str, dtype: str, shape: Sequence[int]) -> bool:

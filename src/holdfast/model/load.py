@@ -209,10 +209,15 @@ def _check_chat_template(tokenizer: PreTrainedTokenizerBase, where: str) -> None
 
 def _check_written(tokenizer: PreTrainedTokenizerBase, kwargs: Mapping[str, Any], where: str) -> None:
     """Refuse a template that does not write a question and its answer."""
-    try:
-        _ = ChatTemplate(tokenizer, kwargs).facts
-    except ModelError as error:
-        raise ModelError(error.what, where=where, fix=error.fix) from None
+    length = tokenizer.model_max_length
+    if isinstance(length, bool) or not isinstance(length, int | float):
+        what = f"model_max_length in tokenizer_config.json is {shown(length)}, not a number"
+        raise ModelError(what, where=where, fix="correct it")
+    with one_line(where, "the chat template cannot be used", "check the tokenizer's files"):
+        try:
+            _ = ChatTemplate(tokenizer, kwargs).facts
+        except ModelError as error:
+            raise ModelError(error.what, where=where, fix=error.fix) from None
 
 
 def _weights(

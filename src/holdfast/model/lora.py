@@ -37,8 +37,8 @@ def attach(model: PreTrainedModel, settings: LoraSettings, *, seed: int, where: 
         where: the model's path, for messages.
 
     Raises:
-        ModelError: the rank is larger than that of any matrix; or `target_modules` matches nothing in this model, or an embedding, or the output head, or experts'
-            weights that are not linear layers.
+        ModelError: the rank is larger than that of any matrix; or `target_modules` matches nothing in this model, or an
+            embedding, or the output head, or experts' weights that are not linear layers.
     """
     _check_rank(model, settings.r, where)
     config = LoraConfig(task_type=TaskType.CAUSAL_LM, revision=revision, **settings.model_dump())
