@@ -81,6 +81,15 @@ class Bubblewrap:
         """The folder in the sandbox that has `inside`."""
         return PLACE
 
+    def check(self) -> None:
+        """Make sure that there can be such a sandbox on this machine.
+
+        Raises:
+            ConfigError: there can be none; it says why, and what to install.
+        """
+        if (reason := refusal()) is not None:
+            raise reason
+
     def launch(
         self,
         argv: Sequence[str],
@@ -104,8 +113,7 @@ class Bubblewrap:
         Raises:
             ConfigError: there can be no such sandbox on this machine.
         """
-        if (reason := refusal()) is not None:
-            raise reason
+        self.check()
         return self._launch(argv, environment or {}, pass_fds, stdin, stdout, stderr)
 
     def _launch(

@@ -43,6 +43,15 @@ class Container:
         """The folder in the container that has `inside`."""
         return PLACE
 
+    def check(self) -> None:
+        """Make sure that the program is installed.
+
+        Raises:
+            ConfigError: it is not.
+        """
+        if _found(self.program) is None:
+            raise ConfigError(f"{self.program} is not installed", fix=f"install {self.program}, or use bubblewrap")
+
     def launch(
         self,
         argv: Sequence[str],
@@ -60,8 +69,7 @@ class Container:
         """
         if pass_fds:
             raise ConfigError(f"{self.program} passes no file descriptors", fix="use `sandbox: {kind: bubblewrap}`")
-        if _found(self.program) is None:
-            raise ConfigError(f"{self.program} is not installed", fix=f"install {self.program}, or use bubblewrap")
+        self.check()
         name = f"holdfast-{uuid.uuid4().hex}"
         command = self.command(argv, environment or {}, name)
         return _Container(self.program, name, command, stdin=stdin, stdout=stdout, stderr=stderr)

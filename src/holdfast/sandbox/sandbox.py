@@ -26,6 +26,9 @@ class Sandbox(Protocol):
     def place(self) -> str:
         """The folder in the sandbox that has the programs of `inside`."""
 
+    def check(self) -> None:
+        """Raise a `ConfigError` if there can be no such sandbox on this machine."""
+
     def launch(
         self,
         argv: Sequence[str],

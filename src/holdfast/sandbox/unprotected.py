@@ -30,6 +30,9 @@ class Unprotected:
         """The folder that has `inside`."""
         return str(INSIDE.parent)
 
+    def check(self) -> None:
+        """There is nothing that could be missing."""
+
     def launch(
         self,
         argv: Sequence[str],
