@@ -56,7 +56,7 @@ _ENVIRONMENT = {
     "MKL_NUM_THREADS": "1",
 }
 
-Stream = int | IO[bytes] | None
+ChildStream = int | IO[bytes] | None
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,9 @@ class Bubblewrap:
         environment: Mapping[str, str] | None = None,
         pass_fds: Sequence[int] = (),
         *,
-        stdin: Stream = subprocess.DEVNULL,
-        stdout: Stream = subprocess.DEVNULL,
-        stderr: Stream = subprocess.DEVNULL,
+        stdin: ChildStream = subprocess.DEVNULL,
+        stdout: ChildStream = subprocess.DEVNULL,
+        stderr: ChildStream = subprocess.DEVNULL,
     ) -> "subprocess.Popen[bytes]":
         """Start a program in a sandbox of its own.
 
@@ -121,9 +121,9 @@ class Bubblewrap:
         argv: Sequence[str],
         environment: Mapping[str, str],
         pass_fds: Sequence[int],
-        stdin: Stream,
-        stdout: Stream,
-        stderr: Stream,
+        stdin: ChildStream,
+        stdout: ChildStream,
+        stderr: ChildStream,
     ) -> "subprocess.Popen[bytes]":
         as_root = os.geteuid() == 0
         entry = {"limits": self.limits.of_kernel(), "keep": list(pass_fds), "user": NOBODY if as_root else None}

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from holdfast.errors import ConfigError
-from holdfast.sandbox.bubblewrap import FOLDER, INSIDE, PLACE, Stream
+from holdfast.sandbox.bubblewrap import FOLDER, INSIDE, PLACE, ChildStream
 from holdfast.sandbox.limits import Limits
 
 
@@ -58,9 +58,9 @@ class Container:
         environment: Mapping[str, str] | None = None,
         pass_fds: Sequence[int] = (),
         *,
-        stdin: Stream = subprocess.DEVNULL,
-        stdout: Stream = subprocess.DEVNULL,
-        stderr: Stream = subprocess.DEVNULL,
+        stdin: ChildStream = subprocess.DEVNULL,
+        stdout: ChildStream = subprocess.DEVNULL,
+        stderr: ChildStream = subprocess.DEVNULL,
     ) -> "subprocess.Popen[bytes]":
         """Start a program in a container of its own. It gets no file descriptors but the standard ones.
 
@@ -102,7 +102,7 @@ class Container:
 class _Container(subprocess.Popen):  # type: ignore[type-arg]
     """The client of a container. Killing the client alone would leave the container running."""
 
-    def __init__(self, program: str, name: str, command: list[str], **streams: Stream) -> None:
+    def __init__(self, program: str, name: str, command: list[str], **streams: ChildStream) -> None:
         self._remove = [program, "rm", "--force", name]
         super().__init__(command, **streams)
 

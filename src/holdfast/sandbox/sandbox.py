@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from holdfast.errors import ConfigError, did_you_mean
-from holdfast.sandbox.bubblewrap import Bubblewrap, Stream
+from holdfast.sandbox.bubblewrap import Bubblewrap, ChildStream
 from holdfast.sandbox.containers import Container
 from holdfast.sandbox.conversation import Conversation
 from holdfast.sandbox.limits import Limits
@@ -35,9 +35,9 @@ class Sandbox(Protocol):
         environment: Mapping[str, str] | None = None,
         pass_fds: Sequence[int] = (),
         *,
-        stdin: Stream = subprocess.DEVNULL,
-        stdout: Stream = subprocess.DEVNULL,
-        stderr: Stream = subprocess.DEVNULL,
+        stdin: ChildStream = subprocess.DEVNULL,
+        stdout: ChildStream = subprocess.DEVNULL,
+        stderr: ChildStream = subprocess.DEVNULL,
     ) -> "subprocess.Popen[bytes]":
         """Start a program. Killing what is returned kills all of it. See `Bubblewrap.launch`."""
 

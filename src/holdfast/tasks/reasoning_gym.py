@@ -175,6 +175,7 @@ def _verifier(settings: SourceSettings, count: int) -> Verify:
             return Verdict(1.0, answer=answer)
         return Verdict(reward, "This answer is only partly right." if reward else "This answer is wrong.", answer)
 
+    verify.is_built_in = True  # type: ignore[attr-defined]  # it ends by itself, and what could do harm is elsewhere
     return verify
 
 
