@@ -129,7 +129,7 @@ ATTACKS = [
         "read where things are on the host",
         "arguments by file descriptor",
         "words = open('/proc/1/cmdline').read().split(chr(0))[:4]\n"
-        "tries(lambda: none_of([word for word in words if 'bind' in word or sys.prefix in word]))",
+        "tries(lambda: none_of([word for word in words if 'bind' in word]))",
     ),
     Attack(
         "write outside",

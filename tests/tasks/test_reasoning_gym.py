@@ -212,9 +212,8 @@ def test_without_a_sandbox_it_is_refused_and_the_user_s_word_counts(monkeypatch:
     refused = ConfigError("code that a model wrote needs a sandbox, and there is none", fix="install it")
     monkeypatch.setattr("holdfast.sandbox.bubblewrap.refusal", lambda: refused)
     gym_judge.cache_clear()
-    sums = task()
-    with pytest.raises(ConfigError, match="needs a sandbox"):
-        sums.verify(sums.train[0], "1")
+    with pytest.raises(ConfigError, match=r"'sums': code that a model wrote needs a sandbox.*\(install it\)"):
+        task()
     allowed = task(run_code="unprotected")
     assert allowed.verify(allowed.train[0], allowed.train[0].demonstration or "").reward == 1.0
     gym_judge.cache_clear()

@@ -56,7 +56,7 @@ _ENVIRONMENT = {
     "MKL_NUM_THREADS": "1",
 }
 
-Stream = int | IO[bytes] | None
+ChildStream = int | IO[bytes] | None
 
 
 @dataclass(frozen=True)
@@ -81,15 +81,24 @@ class Bubblewrap:
         """The folder in the sandbox that has `inside`."""
         return PLACE
 
+    def check(self) -> None:
+        """Make sure that there can be such a sandbox on this machine.
+
+        Raises:
+            ConfigError: there can be none; it says why, and what to install.
+        """
+        if (reason := refusal()) is not None:
+            raise reason
+
     def launch(
         self,
         argv: Sequence[str],
         environment: Mapping[str, str] | None = None,
         pass_fds: Sequence[int] = (),
         *,
-        stdin: Stream = subprocess.DEVNULL,
-        stdout: Stream = subprocess.DEVNULL,
-        stderr: Stream = subprocess.DEVNULL,
+        stdin: ChildStream = subprocess.DEVNULL,
+        stdout: ChildStream = subprocess.DEVNULL,
+        stderr: ChildStream = subprocess.DEVNULL,
     ) -> "subprocess.Popen[bytes]":
         """Start a program in a sandbox of its own.
 
@@ -104,8 +113,7 @@ class Bubblewrap:
         Raises:
             ConfigError: there can be no such sandbox on this machine.
         """
-        if (reason := refusal()) is not None:
-            raise reason
+        self.check()
         return self._launch(argv, environment or {}, pass_fds, stdin, stdout, stderr)
 
     def _launch(
@@ -113,9 +121,9 @@ class Bubblewrap:
         argv: Sequence[str],
         environment: Mapping[str, str],
         pass_fds: Sequence[int],
-        stdin: Stream,
-        stdout: Stream,
-        stderr: Stream,
+        stdin: ChildStream,
+        stdout: ChildStream,
+        stderr: ChildStream,
     ) -> "subprocess.Popen[bytes]":
         as_root = os.geteuid() == 0
         entry = {"limits": self.limits.of_kernel(), "keep": list(pass_fds), "user": NOBODY if as_root else None}
@@ -127,24 +135,28 @@ class Bubblewrap:
             arguments += ["--seccomp", str(number)]
             if as_root:
                 wait_read, wait_write = _pipe(stack)
-                info_read, info_write = _pipe(stack)
+                info_read, info_write = os.pipe()
+                stack.callback(os.close, info_read)
                 passed += [wait_read, info_write]
                 arguments += ["--userns-block-fd", str(wait_read), "--info-fd", str(info_write)]
             # Not as arguments: every process can read those, and they name folders of this machine.
             passed.append(number := _readable(stack, b"".join(each.encode() + b"\0" for each in arguments)))
-            process = _start(
-                lambda: subprocess.Popen(
-                    [str(_program()), "--args", str(number), "--", *command],
-                    stdin=stdin,
-                    stdout=stdout,
-                    stderr=stderr,
-                    pass_fds=passed,
-                    env={},
-                    cwd="/",
+            try:
+                process = _start(
+                    lambda: subprocess.Popen(
+                        [str(_program()), "--args", str(number), "--", *command],
+                        stdin=stdin,
+                        stdout=stdout,
+                        stderr=stderr,
+                        pass_fds=passed,
+                        env={},
+                        cwd="/",
+                    )
                 )
-            )
+            finally:
+                if as_root:
+                    os.close(info_write)  # so that reading ends when the sandbox has said everything
             if as_root:
-                os.close(info_write)
                 _map_users(info_read, wait_write, process)
         return process
 
@@ -214,7 +226,7 @@ def _program() -> Path | None:
 @functools.cache
 def _interpreter() -> tuple[Path, ...]:
     """What the interpreter and its packages need: files and folders that exist on this machine."""
-    found = [Path(each) for each in ("/usr", "/etc/ld.so.cache", "/etc/alternatives")]
+    found = [Path(each) for each in ("/usr", "/etc/ld.so.cache", "/etc/alternatives", "/nix/store", "/gnu/store")]
     found += [Path(each) for each in (sys.base_prefix, sys.base_exec_prefix, sys.prefix, sys.exec_prefix)]
     found += [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
     # The interpreter of an environment is a link to another place, which may be a link itself.
@@ -262,13 +274,8 @@ def _readable(stack: contextlib.ExitStack, content: bytes) -> int:
 def _pipe(stack: contextlib.ExitStack) -> tuple[int, int]:
     ends = os.pipe()
     for end in ends:
-        stack.callback(_close, end)
+        stack.callback(os.close, end)
     return ends
-
-
-def _close(number: int) -> None:
-    with contextlib.suppress(OSError):
-        os.close(number)
 
 
 def _map_users(info: int, ready: int, process: "subprocess.Popen[bytes]") -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from holdfast.errors import ConfigError
-from holdfast.sandbox.bubblewrap import FOLDER, INSIDE, PLACE, Stream
+from holdfast.sandbox.bubblewrap import FOLDER, INSIDE, PLACE, ChildStream
 from holdfast.sandbox.limits import Limits
 
 
@@ -43,15 +43,24 @@ class Container:
         """The folder in the container that has `inside`."""
         return PLACE
 
+    def check(self) -> None:
+        """Make sure that the program is installed.
+
+        Raises:
+            ConfigError: it is not.
+        """
+        if _found(self.program) is None:
+            raise ConfigError(f"{self.program} is not installed", fix=f"install {self.program}, or use bubblewrap")
+
     def launch(
         self,
         argv: Sequence[str],
         environment: Mapping[str, str] | None = None,
         pass_fds: Sequence[int] = (),
         *,
-        stdin: Stream = subprocess.DEVNULL,
-        stdout: Stream = subprocess.DEVNULL,
-        stderr: Stream = subprocess.DEVNULL,
+        stdin: ChildStream = subprocess.DEVNULL,
+        stdout: ChildStream = subprocess.DEVNULL,
+        stderr: ChildStream = subprocess.DEVNULL,
     ) -> "subprocess.Popen[bytes]":
         """Start a program in a container of its own. It gets no file descriptors but the standard ones.
 
@@ -60,11 +69,10 @@ class Container:
         """
         if pass_fds:
             raise ConfigError(f"{self.program} passes no file descriptors", fix="use `sandbox: {kind: bubblewrap}`")
-        if _found(self.program) is None:
-            raise ConfigError(f"{self.program} is not installed", fix=f"install {self.program}, or use bubblewrap")
+        self.check()
         name = f"holdfast-{uuid.uuid4().hex}"
         command = self.command(argv, environment or {}, name)
-        return _Container(self.program, name, command, stdin=stdin, stdout=stdout, stderr=stderr)
+        return _Container(self.program, name, command, stdin, stdout, stderr)
 
     def command(self, argv: Sequence[str], environment: Mapping[str, str], name: str) -> list[str]:
         """The command line that starts a program in a container of a name."""
@@ -91,12 +99,14 @@ class Container:
         return [*words, "--entrypoint", argv[0], self.image, *argv[1:]]
 
 
-class _Container(subprocess.Popen):  # type: ignore[type-arg]
+class _Container(subprocess.Popen[bytes]):
     """The client of a container. Killing the client alone would leave the container running."""
 
-    def __init__(self, program: str, name: str, command: list[str], **streams: Stream) -> None:
+    def __init__(
+        self, program: str, name: str, command: list[str], stdin: ChildStream, stdout: ChildStream, stderr: ChildStream
+    ) -> None:
         self._remove = [program, "rm", "--force", name]
-        super().__init__(command, **streams)
+        super().__init__(command, stdin=stdin, stdout=stdout, stderr=stderr)
 
     def kill(self) -> None:
         """Remove the container, and kill its client."""

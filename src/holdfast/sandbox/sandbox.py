@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from holdfast.errors import ConfigError, did_you_mean
-from holdfast.sandbox.bubblewrap import Bubblewrap, Stream
+from holdfast.sandbox.bubblewrap import Bubblewrap, ChildStream
 from holdfast.sandbox.containers import Container
 from holdfast.sandbox.conversation import Conversation
 from holdfast.sandbox.limits import Limits
@@ -26,15 +26,18 @@ class Sandbox(Protocol):
     def place(self) -> str:
         """The folder in the sandbox that has the programs of `inside`."""
 
+    def check(self) -> None:
+        """Raise a `ConfigError` if there can be no such sandbox on this machine."""
+
     def launch(
         self,
         argv: Sequence[str],
         environment: Mapping[str, str] | None = None,
         pass_fds: Sequence[int] = (),
         *,
-        stdin: Stream = subprocess.DEVNULL,
-        stdout: Stream = subprocess.DEVNULL,
-        stderr: Stream = subprocess.DEVNULL,
+        stdin: ChildStream = subprocess.DEVNULL,
+        stdout: ChildStream = subprocess.DEVNULL,
+        stderr: ChildStream = subprocess.DEVNULL,
     ) -> "subprocess.Popen[bytes]":
         """Start a program. Killing what is returned kills all of it. See `Bubblewrap.launch`."""
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from holdfast.sandbox.bubblewrap import INSIDE, Stream
+from holdfast.sandbox.bubblewrap import INSIDE, ChildStream
 from holdfast.sandbox.limits import Limits
 
 
@@ -30,15 +30,18 @@ class Unprotected:
         """The folder that has `inside`."""
         return str(INSIDE.parent)
 
+    def check(self) -> None:
+        """There is nothing that could be missing."""
+
     def launch(
         self,
         argv: Sequence[str],
         environment: Mapping[str, str] | None = None,
         pass_fds: Sequence[int] = (),
         *,
-        stdin: Stream = subprocess.DEVNULL,
-        stdout: Stream = subprocess.DEVNULL,
-        stderr: Stream = subprocess.DEVNULL,
+        stdin: ChildStream = subprocess.DEVNULL,
+        stdout: ChildStream = subprocess.DEVNULL,
+        stderr: ChildStream = subprocess.DEVNULL,
     ) -> "subprocess.Popen[bytes]":
         """Start a program in the current folder, with an empty environment but for what is given."""
         limits = {**self.limits.of_kernel(), "processes": None}

@@ -25,7 +25,7 @@ from holdfast.errors import ConfigError, DataError, did_you_mean
 from holdfast.measure.chance import most_frequent
 from holdfast.measure.statistics import score_interval
 from holdfast.tasks.code.code_eval import code_evaluation, uses_code_eval
-from holdfast.tasks.code.load import program_runner
+from holdfast.tasks.code.load import program_runner, require_sandbox
 from holdfast.tasks.code.verifier import RunsPrograms
 from holdfast.tasks.files import first_line
 
@@ -267,6 +267,7 @@ def _runner(settings: SuiteSettings) -> RunsPrograms | None:
     """
     if settings.lm_eval_settings.run_code is not True:
         return None
+    require_sandbox(settings)
     code = CodeSettings(time_limit=CODE_SECONDS, total_time_limit=3 * CODE_SECONDS)
     return program_runner(settings, code)
 

@@ -19,7 +19,7 @@ from holdfast.data.seeds import derive_seed
 from holdfast.data.task import Suite, Task, Verify
 from holdfast.data.teacher_prompts import strip_thinking
 from holdfast.errors import ConfigError, DataError, did_you_mean
-from holdfast.tasks.code.load import sandbox_kind
+from holdfast.tasks.code.load import require_sandbox, sandbox_kind
 from holdfast.tasks.gym_judge import gym_judge
 
 ITEMS_PER_QUESTION = 20
@@ -37,7 +37,8 @@ def gym_task(settings: TaskSettings) -> Task:
     generators only check answers and have none to demonstrate.
 
     Raises:
-        ConfigError: reasoning-gym is not installed, or has no such generator, setting or level.
+        ConfigError: reasoning-gym is not installed, or has no such generator, setting or level; or its code cannot run
+            in a sandbox on this machine.
         DataError: the generator does not have that many different questions.
     """
     count = settings.test_size + settings.train_size
@@ -161,6 +162,7 @@ def _example(generator: Any, name: str, split: str, index: int, item: dict[str, 
 
 def _verifier(settings: SourceSettings, count: int) -> Verify:
     assert settings.gym is not None
+    require_sandbox(settings)
     generator, chosen = settings.gym, _chosen(settings, count)
     judge = gym_judge(sandbox_kind(settings), settings.sandbox.image)
 
@@ -173,6 +175,7 @@ def _verifier(settings: SourceSettings, count: int) -> Verify:
             return Verdict(1.0, answer=answer)
         return Verdict(reward, "This answer is only partly right." if reward else "This answer is wrong.", answer)
 
+    verify.is_built_in = True  # type: ignore[attr-defined]  # it ends by itself, and what could do harm is elsewhere
     return verify
 
 

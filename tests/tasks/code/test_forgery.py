@@ -214,7 +214,8 @@ def test_printed_output_is_not_forged(trick: str) -> None:
 def test_a_program_cannot_use_the_tests_own_objects_to_reach_them() -> None:
     """The test passes a function and an object. Their attributes lead to everything in the process of the tests."""
     for path in ("__globals__", "__code__", "__class__", "__init__", "_hidden", "gi_frame", "__self__"):
-        program = f"def f(x):\n    try:\n        return type(x).__getattr__(x, '{path}')\n    except BaseException:\n        return 'refused'"
+        ask = f"type(x).__getattr__(x, {path!r})"
+        program = f"def f(x):\n    try:\n        return {ask}\n    except BaseException:\n        return 'refused'"
         tests = "class T:\n    _hidden = 1\n    def go(self): pass\ndef g():\n    yield 1\n"
         for given in ("lambda: 1", "T()", "g()", "T().go", "T"):
             outcome = RUNNER.run(

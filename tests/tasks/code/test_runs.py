@@ -45,3 +45,15 @@ def test_the_share_of_tests_that_pass_may_be_the_reward() -> None:
     assert ProgramVerifier(runner, "share")(example, half).reward == 0.5
     assert ProgramVerifier(runner, "all")(example, half).reward == 0.0
     assert ProgramVerifier(runner, "all")(example, "```python\nf = int\n```").reward == 1.0
+
+
+def test_answers_that_are_judged_together_get_the_verdicts_that_each_gets_alone() -> None:
+    require_sandbox()
+    tests = ProgramTests((ProgramTest("assert", "assert f(2) == 4"), ProgramTest("assert", "assert f(3) == 6")))
+    example = Example("a", (), answer=tests.as_json())
+    bodies = ("2 * x", "x + 2", "x / 0", "y")
+    answers = [(example, f"```python\ndef f(x):\n    return {body}\n```") for body in bodies] * 3
+    verifier = ProgramVerifier(ProgramRunner(seconds=2.0))
+    alone = [verifier(*answer) for answer in answers]
+    assert [verdict.reward for verdict in alone] == [1.0, 0.0, 0.0, 0.0] * 3
+    assert verifier.judge_many(answers, 4) == verifier.judge_many(answers, 1) == alone
