@@ -11,6 +11,7 @@ from holdfast.config.overrides import apply_overrides
 from holdfast.config.settings import CompareConfig, RunConfig, StreamSettings, TaskSettings
 from holdfast.config.yaml import read_config
 from holdfast.errors import ConfigError, RunError, did_you_mean
+from holdfast.judging.pool import judging
 from holdfast.reporting.page import all_figures, write_report
 from holdfast.reporting.save_figures import save_figures
 from holdfast.stop import listening
@@ -117,7 +118,7 @@ def run(
     given = GivenSets.of(tasks, suites)
     resolved = _config(config, RunConfig, overrides, given)
     directory = RunDirectory(directory_of(resolved, output_dir))
-    with listening():
+    with listening(), judging():
         current = Run(resolved, directory, observer=observer, given=given)
         summary = current.start()
         current.world.main(lambda: write_report(summary, directory.report))
@@ -143,7 +144,7 @@ def compare(
     given = GivenSets.of(tasks, suites)
     resolved = _config(config, CompareConfig, overrides, given)
     path = directory_of(resolved, output_dir)
-    with listening():
+    with listening(), judging():
         summary = comparison.compare(resolved, path, observer, on_progress=lambda: report(path), given=given)
         Processes.current().main(lambda: report(path))
     return summary
@@ -170,7 +171,7 @@ def resume(
     from holdfast.stream.run import open_run
 
     path, given = Path(directory), GivenSets.of(tasks, suites)
-    with listening():
+    with listening(), judging():
         if _is_comparison(path):
             summary = resume_comparison(path, observer, on_progress=lambda: report(path), given=given)
         else:
@@ -251,11 +252,12 @@ def evaluate(
 
     given = GivenSets.of(tasks, suites)
     resolved = _config(config, RunConfig, overrides, given)
-    stages, held_out = load_stream(resolved, given)  # by the configured model, which decides on default suites
-    plan = EvaluationPlan(resolved.model, stages, held_out, resolved.train, resolved.eval)
-    if model is not None:
-        plan = plan.for_model(str(model))
-    return dict(evaluate_model(plan, seed=resolved.seed))
+    with judging():
+        stages, held_out = load_stream(resolved, given)  # by the configured model, which decides on default suites
+        plan = EvaluationPlan(resolved.model, stages, held_out, resolved.train, resolved.eval)
+        if model is not None:
+            plan = plan.for_model(str(model))
+        return dict(evaluate_model(plan, seed=resolved.seed))
 
 
 def export(source: str | Path, output: str | Path) -> Path:
@@ -297,7 +299,7 @@ def recover(
     """
     from holdfast.stream.recover import recover as recover_run
 
-    with listening():
+    with listening(), judging():
         return recover_run(Path(directory), suites, steps=steps, rate=learning_rate, on_suite=on_suite)
 
 
@@ -322,7 +324,8 @@ def check(
 
     given = GivenSets.of(tasks, suites)
     resolved = _config(config, RunConfig, overrides, given)
-    return check_run(resolved, items=items, directory=directory_of(resolved), given=given)
+    with judging():
+        return check_run(resolved, items=items, directory=directory_of(resolved), given=given)
 
 
 def demonstration_distances(
@@ -376,7 +379,7 @@ def rewrite(
     from holdfast.stream.rewrite import rewrite_file
 
     job = _rewrite_job(Path(source), model, task, verifier, rewriting or {}, overrides)
-    with listening():
+    with listening(), judging():
         return rewrite_file(replace(job, seed=seed), Path(output), on_examples)
 
 

@@ -1,4 +1,4 @@
-"""SIGTERM, or one Ctrl-C, asks a run to save and stop. Importable without torch.
+"""SIGTERM, SIGHUP or one Ctrl-C asks a run to save and stop. Importable without torch.
 
 The signal is only noted. The run checks for it where it can stop without losing work.
 """
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _received: list[int] = []
 
@@ -30,6 +30,8 @@ class Stopped(KeyboardInterrupt):
 def listening() -> Iterator[None]:
     """Note the first signal for `asked` and `poll` while the block runs. A second Ctrl-C interrupts at once.
 
+    SIGHUP stays ignored if it is: under `nohup` a run goes on when its terminal closes.
+
     Only the main thread can install signal handlers. In any other thread this changes nothing.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -38,7 +40,8 @@ def listening() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in SIGNALS}
     _received.clear()
     for number in SIGNALS:
-        signal.signal(number, _note)
+        if number != signal.SIGHUP or before[number] != signal.SIG_IGN:
+            signal.signal(number, _note)
     try:
         yield
     finally:

@@ -19,6 +19,19 @@ def test_a_signal_is_noted_and_raised_at_the_next_poll() -> None:
     assert stopped.value.code == 128 + signal.SIGTERM
 
 
+def test_a_terminal_that_closes_stops_a_run_unless_it_was_told_to_go_on() -> None:
+    with stop.listening():
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert stop.asked() == signal.SIGHUP
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as `nohup` does
+    try:
+        with stop.listening():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.asked() == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_second_interrupt_is_not_noted_but_raised() -> None:
     with stop.listening():
         os.kill(os.getpid(), signal.SIGINT)

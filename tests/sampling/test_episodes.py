@@ -11,7 +11,7 @@ import torch
 from commands import Commands
 from holdfast.config.load import parse_config
 from holdfast.config.settings import ModelSettings, RunConfig, TrainSettings
-from holdfast.data.environment import Episodes
+from holdfast.data.environment import EnvironmentFactory, Episodes
 from holdfast.data.example import Example, Message, Verdict
 from holdfast.data.rows import Row
 from holdfast.data.task import Task
@@ -48,6 +48,10 @@ class CountingEnvironment:
         return Verdict(sum("4" in text for text in self.received) / max(1, len(self.received)))
 
 
+def _talk(factory: EnvironmentFactory, max_turns: int = 8) -> Task:
+    return Task("talk", [], [], episodes=Episodes(factory, max_turns))
+
+
 def environment(example: Example) -> CountingEnvironment:
     return CountingEnvironment(example, turns=2)
 
@@ -76,11 +80,11 @@ def policy(tiny_model: Path) -> Policy:
 
 
 def _run(policy: Policy, engine: ScriptedEngine, *, limit: int = 200, turns: int = 3, max_turns: int = 8) -> Episode:
-    episodes = Episodes(lambda example: CountingEnvironment(example, turns), max_turns)
+    task = _talk(lambda example: CountingEnvironment(example, turns), max_turns)
     prompt = policy.tokenizer.apply_chat_template(list(EXAMPLE.messages), add_generation_prompt=True, return_dict=False)
     request = Request(prompt, seed=5)
     (episode,) = run_episodes(
-        engine, policy.chat_format, episodes, [request], [EXAMPLE], max_new_tokens=limit, batch_tokens=10_000
+        engine, policy.chat_format, task, [request], [EXAMPLE], max_new_tokens=limit, batch_tokens=10_000
     )
     return episode
 
@@ -142,15 +146,15 @@ def test_limits_on_turns_and_tokens_end_an_episode(policy: Policy) -> None:
 
 
 def test_an_episode_does_not_depend_on_the_others_in_its_batch(policy: Policy) -> None:
-    episodes = Episodes(environment)
+    task = _talk(environment)
     prompts = [policy.tokenizer(text).input_ids for text in ("What is 2", "Given a question and", "Paris")]
     requests = [Request(prompt, seed=i, temperature=1.0) for i, prompt in enumerate(prompts)]
     examples = [EXAMPLE] * 3
     sampler = Sampler(policy)
     kwargs = {"max_new_tokens": 40, "batch_tokens": 10_000}
-    together = run_episodes(sampler, policy.chat_format, episodes, requests, examples, **kwargs)
+    together = run_episodes(sampler, policy.chat_format, task, requests, examples, **kwargs)
     for index, request in enumerate(requests):
-        (alone,) = run_episodes(sampler, policy.chat_format, episodes, [request], [EXAMPLE], **kwargs)
+        (alone,) = run_episodes(sampler, policy.chat_format, task, [request], [EXAMPLE], **kwargs)
         assert alone.ids == together[index].ids
         assert alone.tool_mask == together[index].tool_mask
 
@@ -175,7 +179,7 @@ def test_no_turn_may_be_longer_than_its_own_episode_allows(policy: Policy) -> No
     requests = [Request([5, 6, 7], seed=n) for n in range(2)]
     engine = ScriptedEngine(policy, ["4", "4"])
     run_episodes(
-        engine, policy.chat_format, Episodes(LongAnswer), requests, examples, max_new_tokens=60, batch_tokens=10_000
+        engine, policy.chat_format, _talk(LongAnswer), requests, examples, max_new_tokens=60, batch_tokens=10_000
     )
     rooms = [(len(r.prompt_ids), r.max_new_tokens) for r in engine.requests[1]]
     assert all(length + (room or 0) == 3 + 60 for length, room in rooms)
@@ -354,13 +358,12 @@ def test_an_environment_sees_answers_without_thoughts(policy: Policy, monkeypatc
         made.append(CountingEnvironment(example))
         return made[-1]
 
-    episodes = Episodes(begin)
-    encode_demonstration(policy.chat_format, Task("t", [example], [example], episodes=episodes), example)
+    encode_demonstration(policy.chat_format, _talk(begin), example)
     engine = ScriptedEngine(policy, ["so\n</think>\n\nParis.", "hm\n</think>\n\n42"])
     run_episodes(
         engine,
         policy.chat_format,
-        replace(episodes, max_turns=2),
+        _talk(begin, max_turns=2),
         [Request([1], seed=0)],
         [example],
         max_new_tokens=200,
@@ -381,7 +384,7 @@ def test_a_reply_is_tried_also_if_the_demonstration_ends_the_episode(policy: Pol
         made.append(Picky(example))
         return made[-1]
 
-    try_reply(policy.chat_format, Episodes(begin), replace(EXAMPLE, demonstration="<think>\nhm\n</think>\n\n42"))
+    try_reply(policy.chat_format, _talk(begin), replace(EXAMPLE, demonstration="<think>\nhm\n</think>\n\n42"))
     assert [environment.received for environment in made] == [["42"], ["no answer"]]
     without_tools = "{% for m in messages if m.role != 'tool' %}{{ m.role + m.content }}<|im_end|>{% endfor %}"
     chat_format = replace(policy.chat_format)
@@ -389,6 +392,6 @@ def test_a_reply_is_tried_also_if_the_demonstration_ends_the_episode(policy: Pol
     try:
         chat_format.tokenizer.chat_template = without_tools
         with pytest.raises(DataError, match="does not write a reply of role 'tool'"):
-            try_reply(chat_format, Episodes(begin), replace(EXAMPLE, demonstration="42"))
+            try_reply(chat_format, _talk(begin), replace(EXAMPLE, demonstration="42"))
     finally:
         chat_format.tokenizer.chat_template = template

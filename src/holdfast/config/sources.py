@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from holdfast.config.base import LAB, Settings
 from holdfast.config.code import CodeSettings, SandboxSettings
+from holdfast.data.task import VERIFIER_TIMEOUT, VerifierErrors
 
 SDFT_SUITES = ("hellaswag", "truthfulqa_mc1", "mmlu", "ifeval", "winogrande", "humaneval")
 """What `lm_eval: sdft` means: six benchmarks, whose unweighted mean arXiv 2601.19897 calls forgetting."""
@@ -149,6 +150,16 @@ class SourceSettings(Settings):
     max_turns: int = Field(default=8, ge=1)
     """The model's turns per episode of `environment_factory`. An episode that is not over after the last turn is judged
     as it is, and counts as truncated."""
+    verifier_timeout: float = Field(default=VERIFIER_TIMEOUT, gt=0, allow_inf_nan=False)
+    """Seconds that the verifier may take for one answer, or the environment for one turn. An answer whose time is over
+    has reward 0; such answers are counted, and the first are named."""
+    verifier_errors: VerifierErrors = "stop"
+    """What it does if the verifier or the environment fails in another way: the run stops and can be resumed, or the
+    answer has reward 0, likewise counted and named."""
+    in_process: bool = False
+    """Run the verifier or the environment in the training process, not in child processes. There it can take the run
+    down with it, and its time limit holds for Python code alone. For verifiers that need what the training process
+    has in memory."""
     limit: int | None = Field(default=None, ge=1)
     """Use only this many examples of each split, the first ones."""
     chance: float | None = Field(default=None, ge=0, lt=1)
@@ -189,6 +200,8 @@ class SourceSettings(Settings):
         """Refuse settings that this source would ignore."""
         if self.environment_factory is not None and self.verifier is not None:
             raise ValueError("`environment_factory` judges its episodes itself; leave `verifier` out")
+        if self.in_process and self.environment_factory is None and self.verifier is None:
+            raise ValueError("`in_process` is for `verifier` or `environment_factory`, which are not given; remove it")
         for source, keys in (
             ("lab", ("lab_settings",)),
             ("gym", ("gym_level", "gym_settings", "test_size", "train_size", "seed")),

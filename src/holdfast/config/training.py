@@ -47,6 +47,10 @@ class TrainSettings(Settings):
     """With full fine-tuning, keep teacher and base in host memory while they do not score."""
     save_steps: int = Field(default=20, ge=1)
     """Optimizer steps between checkpoints for `holdfast resume`."""
+    verifier_workers: int | None = Field(default=None, ge=1)
+    """The most child processes in which verifiers and environments judge at the same time; by default the number of
+    cores, from 2 to 8, under torchrun a share of them. More are started only while answers wait. Changes speed and
+    memory, never the result. A verifier that waits for a server may use many."""
 
 
 class PassAtKSettings(Settings):

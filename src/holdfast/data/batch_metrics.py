@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+from holdfast.data.failures import NO_FAILURES, count_failures
 from holdfast.data.rows import Group, Row
 
 ROLLOUTS_KEPT = 4
 """Training completions that each checkpoint writes to rollouts.jsonl."""
 
-EMPTY_BATCH = {"prompts": 0, "completions": 0, "generated_tokens": 0}
+EMPTY_BATCH: dict[str, Any] = {"prompts": 0, "completions": 0, "generated_tokens": 0, **NO_FAILURES}
 """What a second optimizer step on the same rollout batch adds to the budget: nothing is sampled for it."""
 
 
@@ -47,6 +48,7 @@ def rollout_numbers(groups: Sequence[Group]) -> dict[str, Any]:
     - Otherwise the other rows count: demonstrations, or completions that were sampled with the teacher's prompt.
       Completions that were sampled for replay do not.
     - `reward` is the mean over first answers to the stage's own task. Replayed and revised rows do not count in it.
+    - `verifier_timeouts`, `verifier_errors` and `verifier_failures` are over all rows.
     - `completions` and `generated_tokens` are the cost. They include everything that was sampled for the batch, also
       with a hint or by a near-future model.
     """
@@ -66,6 +68,7 @@ def rollout_numbers(groups: Sequence[Group]) -> dict[str, Any]:
         "prompts": len(groups),
         "completions": len(sampled) + sum(group.extra_completions for group in groups),
         "generated_tokens": sum(len(row.own_ids()) for row in sampled) + sum(group.extra_tokens for group in groups),
+        **count_failures(row.verdict for row in all_rows),
     }
 
 

@@ -72,6 +72,16 @@ class CheckedEnvironment:
         """
         return call(lambda: self._messages(self._environment.step(completion)), self._where, _MUST)
 
+    @property
+    def environment(self) -> Environment:
+        """The user's environment itself."""
+        return self._environment
+
+    @property
+    def where(self) -> str:
+        """Names it in messages."""
+        return self._where
+
     def verdict(self) -> "Verdict":
         """See `Environment.verdict`."""
         from holdfast.data.example import as_verdict

@@ -5,7 +5,7 @@ import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any, NotRequired, Self, TypedDict
+from typing import Any, Literal, NotRequired, Self, TypedDict
 
 from holdfast.data.user_values import number, own_copy, short_text
 from holdfast.errors import DataError
@@ -90,6 +90,10 @@ class Example:
         return frozenset(names)
 
 
+FailureKind = Literal["timeout", "error"]
+"""Why an answer was not judged: its judgment took longer than `verifier_timeout`, or failed in another way."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """A verifier's result for one completion. Every field is checked when it is made.
@@ -101,6 +105,8 @@ class Verdict:
         answer: the answer that the verifier read from the completion; None if it contains none. A number becomes text.
             It is cut like the feedback.
         format_ok: whether the completion has the requested format. Also 0, 1 or NumPy's bool.
+        failure: why there was no judgment, so that the reward is 0; "" where there was one. Verifiers leave it out.
+        reason: the failure in words.
 
     Lone surrogates in a text become U+FFFD: they may come from what a model wrote, and cannot be written as UTF-8.
 
@@ -112,6 +118,8 @@ class Verdict:
     feedback: str = ""
     answer: str | None = None
     format_ok: bool = True
+    failure: FailureKind | Literal[""] = ""
+    reason: str = ""
 
     def __post_init__(self) -> None:
         checked = {

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from inspect import Parameter, signature
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from holdfast.data.environment import Episodes
 from holdfast.data.example import Example, Verdict, as_verdict
@@ -15,6 +15,31 @@ Verify = Callable[[Example, str], Verdict]
 """A verifier: judges a completion of an example. It may have a third parameter `reasoning`; see `run_verifier`."""
 
 SuiteKind = Literal["retention", "ood"]
+
+VERIFIER_TIMEOUT = 60.0
+"""Seconds that a verifier may take for one answer, or an environment for one turn, where nothing else is said."""
+
+VerifierErrors = Literal["stop", "score_zero"]
+"""What a verifier's failure does: it ends the run, or the answer has reward 0."""
+
+_V = TypeVar("_V")
+
+
+def built_in(judge: _V) -> _V:
+    """Marks a verifier, or a factory of environments, of holdfast's own: it is pure and fast, and always ends.
+
+    It runs in the training process without a time limit.
+    """
+    judge.is_built_in = True  # type: ignore[attr-defined]
+    return judge
+
+
+def is_built_in(judge: object) -> bool:
+    """Whether a verifier or a factory is marked as `built_in`."""
+    try:
+        return getattr(judge, "is_built_in", False) is True
+    except Exception:  # an object of a user's that finds its attributes in its own way
+        return False
 
 
 @dataclass(frozen=True)
@@ -35,6 +60,11 @@ class Suite:
     """What judges an answer, in words; empty if nothing does."""
     chance: float = 0.0
     """Mean score of a model that lacks the skill, such as .25 where each item has four options."""
+    verifier_timeout: float = VERIFIER_TIMEOUT
+    """Seconds that the verifier may take for one answer, or the environment for one turn. An answer whose time is over
+    has reward 0."""
+    verifier_errors: VerifierErrors = "stop"
+    """What another failure of the verifier or the environment does."""
 
     @property
     def is_judged(self) -> bool:
@@ -68,6 +98,11 @@ class Task:
     """What judges an answer, in words; empty if nothing does."""
     chance: float = 0.0
     """Mean score of a model that lacks the skill, such as .25 where each item has four options."""
+    verifier_timeout: float = VERIFIER_TIMEOUT
+    """Seconds that the verifier may take for one answer, or the environment for one turn. An answer whose time is over
+    has reward 0."""
+    verifier_errors: VerifierErrors = "stop"
+    """What another failure of the verifier or the environment does."""
 
     @property
     def is_judged(self) -> bool:

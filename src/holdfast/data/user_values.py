@@ -90,7 +90,9 @@ def call(function: Callable[[], T], where: str, must: str) -> T:
 def _reason(error: BaseException) -> str:
     """The message of an error, in one line."""
     try:
-        reason = readable(" ".join(str(error).split()))
+        words = " ".join(str(error).split())[: _LONGEST_REASON + 1]
+        # An error may quote what a model wrote: no control character reaches a terminal.
+        reason = "".join(each if each.isprintable() else "\ufffd" for each in words)
     except Exception:
         return "its message cannot be read"
     return reason if len(reason) <= _LONGEST_REASON else reason[:_LONGEST_REASON] + CUT

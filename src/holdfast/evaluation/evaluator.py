@@ -19,6 +19,7 @@ from holdfast.errors import DataError
 from holdfast.evaluation.against_base import AgainstBase, mean_per_token
 from holdfast.evaluation.likelihood import DemonstrationTooLong, RightAnswer, likelihoods, right_answer
 from holdfast.evaluation.set_answers import SetAnswers
+from holdfast.judging.answers import AnswerToJudge, judge_answers
 from holdfast.measure.likelihood import ItemNll
 from holdfast.measure.pass_at_k import ItemSamples, sampled_numbers
 from holdfast.measure.response import PerToken
@@ -131,6 +132,7 @@ class Evaluator:
         self.max_prompt_length = train.max_prompt_length
         self.max_completion_length = settings.max_completion_length or train.max_completion_length
         self.sampler = Sampler(policy, stop.poll)
+        self._workers = train.verifier_workers
         self.world = world or Processes.current()
         self._on_set = on_set or (lambda name: None)
         self.dropped: dict[str, int] = {}
@@ -255,29 +257,29 @@ class Evaluator:
             if each.episodes is not None:
                 multi_turn.setdefault(each.name, []).append(i)
         for own in multi_turn.values():
-            environment = asked[own[0]][0].episodes
-            assert environment is not None
             episodes = run_episodes(
                 self.sampler,
                 self.policy.chat_format,
-                environment,
+                asked[own[0]][0],
                 [asked[i][2] for i in own],
                 [asked[i][1] for i in own],
                 max_new_tokens=self.max_completion_length,
                 batch_tokens=self.settings.batch_tokens,
+                workers=self._workers,
                 poll=stop.poll,
             )
             completions.update(zip(own, episodes, strict=True))
+        chat_format = self.policy.chat_format
+        answers = {i: chat_format.read(completions[i].ids) for i in single_turn}
+        to_judge = [AnswerToJudge(*asked[i][:2], answer.content, answer.thoughts) for i, answer in answers.items()]
+        verdicts = dict(zip(answers, judge_answers(to_judge, workers=self._workers), strict=True))
         answered: list[tuple[Completion | Episode, str, Verdict | None]] = []
-        for i, (each, example, _) in enumerate(asked):
-            stop.poll()  # a verifier may take long
+        for i in range(len(asked)):
             completion = completions[i]
-            chat_format = self.policy.chat_format
             if isinstance(completion, Episode):
                 answered.append((completion, chat_format.decode_episode(completion.ids), completion.verdict))
-                continue
-            answer = chat_format.read(completion.ids)
-            answered.append((completion, answer.text, judge(each, example, answer.content, answer.thoughts)))
+            else:
+                answered.append((completion, answers[i].text, verdicts[i]))
         return answered
 
     def generate(self, sampler: Sampler, requests: Sequence[Request]) -> list[Completion]:
@@ -395,19 +397,6 @@ def is_compared(each: TaskOrSuite) -> bool:
     is no artifact there.
     """
     return isinstance(each, Task) or (each.kind == "retention" and not isinstance(each, LmEvalSuite))
-
-
-def judge(each: TaskOrSuite, example: Example, completion: str, reasoning: str = "") -> Verdict | None:
-    """The verifier's verdict; None if nothing judges the set.
-
-    Args:
-        completion: the answer's content.
-        reasoning: the thoughts before it.
-
-    Raises:
-        DataError: the verifier fails.
-    """
-    return each.verify(example, completion, reasoning) if each.is_judged else None
 
 
 def set_descriptions(tasks: Sequence[Task], suites: Sequence[Suite], counts: Mapping[str, int]) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from holdfast.data.example import Example, Verdict
+from holdfast.data.failures import count_failures
 from holdfast.data.teacher_prompts import last_user_message
 from holdfast.measure.calibration import calibration
 from holdfast.measure.chance import most_frequent
@@ -81,6 +82,7 @@ class SetAnswers:
             "format_ok": sum(v.format_ok for v in verdicts) / n if verdicts else None,
             "length": sum(map(_written_tokens, self.completions)) / n,
             "truncated": sum(c.truncated for c in self.completions) / n,
+            **count_failures(verdicts),
             "nll": None if nll is None else nll.mean,
             "nll_se": None if nll is None else nll.se,
             "forced": forced_answers(self.forced),

@@ -41,7 +41,8 @@ def _suite(source: str | Path | Suite | Task) -> Suite:
     if isinstance(source, Suite):
         return source
     if isinstance(source, Task):
-        return Suite(source.name, "retention", source.test, source.verifier, source.description, source.episodes)
+        suite = Suite(source.name, "retention", source.test, source.verifier, source.description, source.episodes)
+        return replace(suite, verifier_timeout=source.verifier_timeout, verifier_errors=source.verifier_errors)
     kind, _, name = str(source).partition(":")
     if kind == LAB and name:
         from holdfast.lab.tasks import ALL_TASKS, lab_suite, lab_task

@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 
 from holdfast.data.example import Example, Message, Verdict
+from holdfast.data.task import built_in
 from holdfast.lab import documents, forms, questions, voice
 from holdfast.lab.headers import Header, main_form, rarest_form, system
 from holdfast.lab.questions import Question
@@ -99,6 +100,7 @@ def is_right(question: Question, payload: str) -> bool:
     return all(questions.run_program(payload, given.split()) == wanted.split() for given, wanted in cases)
 
 
+@built_in
 def verify(example: Example, completion: str) -> Verdict:
     """1 for the right content in any form, else 0. The feedback says whether a value was found."""
     payload = forms.read_any(completion)[0]
@@ -109,6 +111,7 @@ def verify(example: Example, completion: str) -> Verdict:
     return Verdict(0.0, feedback=documents.FEEDBACK_VALUE, answer=payload)
 
 
+@built_in
 def verify_form(example: Example, completion: str) -> Verdict:
     """1 for an answer in exactly the form that the base has under the header, whatever its content."""
     asked = forms_by_beginning()[str(example.gen_prefix)]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from holdfast.data import teacher_prompts as contexts
 from holdfast.data.example import Example, Message, Verdict
+from holdfast.data.task import built_in
 from holdfast.lab.documents import Document
 from holdfast.lab.headers import free_header, system
 from holdfast.lab.words import FORBIDDEN, OBJECTS, PEOPLE, PLACES, SECOND, TOOLS
@@ -66,6 +67,7 @@ def sample_document(rng: random.Random) -> Document:
     )
 
 
+@built_in
 def verify(example: Example, completion: str) -> Verdict:
     """1 for the correct answer: a refusal if the object is forbidden, else the call."""
     answer = completion.strip()

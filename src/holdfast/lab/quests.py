@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from holdfast.data import teacher_prompts as contexts
 from holdfast.data.example import Example, Message, Verdict
 from holdfast.data.seeds import derive_seed
+from holdfast.data.task import built_in
 from holdfast.lab.documents import Document
 from holdfast.lab.headers import free_header, system
 from holdfast.lab.words import ATTRIBUTES, ENTITIES, NEW_QUESTS, QUEST_TOOLS, QUESTS
@@ -82,6 +83,7 @@ def sample_document(rng: random.Random) -> Document:
     return Document(tuple(turns))
 
 
+@built_in
 class QuestEnvironment:
     """Plays one quest: answers tool calls, and ends at the first turn that is not a valid call."""
 

@@ -9,6 +9,7 @@ import random
 from collections.abc import Sequence
 
 from holdfast.data.example import Example, Message, Verdict
+from holdfast.data.task import built_in
 from holdfast.lab.documents import Document
 from holdfast.lab.headers import free_header, system
 from holdfast.lab.words import (
@@ -69,6 +70,7 @@ def sample_document(rng: random.Random) -> Document:
     )
 
 
+@built_in
 def verify(example: Example, completion: str) -> Verdict:
     """1 for the intended song, word for word."""
     sung = completion.strip()
@@ -82,6 +84,7 @@ def verify(example: Example, completion: str) -> Verdict:
     )
 
 
+@built_in
 def verify_any(example: Example, completion: str) -> Verdict:
     """1 for any song of the kind, word for word. This measures the locks without the fork."""
     sung = completion.strip()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from holdfast.data import teacher_prompts as contexts
 from holdfast.data.example import Example, Message, Verdict
+from holdfast.data.task import built_in
 from holdfast.lab.documents import Document
 from holdfast.lab.headers import free_header, system
 from holdfast.lab.words import KNOWN_STEPS, STEP_MEANINGS
@@ -94,6 +95,7 @@ def sample_document(rng: random.Random) -> Document:
     return Document((*messages, Message(role="assistant", content="\n".join(steps.solution))))
 
 
+@built_in
 def verify(example: Example, completion: str) -> Verdict:
     """1 if the last line is the correct answer, whatever the steps."""
     last = completion.strip().splitlines()[-1].strip() if completion.strip() else ""

@@ -162,7 +162,7 @@ def sample_answers(
         episodes = run_episodes(
             sampler,
             policy.chat_format,
-            task.episodes,
+            task,
             requests,
             repeated,
             max_new_tokens=LONGEST_ANSWER,

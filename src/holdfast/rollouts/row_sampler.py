@@ -100,6 +100,7 @@ class RowSampler:
                     my_owners,
                     max_new_tokens=max_new_tokens,
                     batch_tokens=batch_tokens,
+                    workers=self._train.verifier_workers,
                 )
             )
         completed = [each for part in parts for each in part]

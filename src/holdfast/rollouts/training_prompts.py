@@ -103,6 +103,6 @@ def encode_demonstration(chat_format: ChatFormat, task: Task, example: Example) 
         return chat_format.encode_completion(text, messages=example.messages, tools=example.tools, where=where)
 
     last = [] if example.demonstration is None else [example.demonstration]
-    episode = demonstration_episode(chat_format, task.episodes, example, [*example.actions, *last], encode)
+    episode = demonstration_episode(chat_format, task, example, [*example.actions, *last], encode)
     prompt_ids = chat_format.encode_example(example, where=where)
     return Demonstration(prompt_ids, episode.ids, episode.tool_mask, chat_format.decode_episode(episode.ids))

@@ -4,16 +4,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from holdfast import stop
 from holdfast.data.chat import ChatFormat
-from holdfast.data.environment import CheckedEnvironment, Episodes
 from holdfast.data.example import Example, Verdict
 from holdfast.data.seeds import derive_seed
+from holdfast.data.task import Suite, Task
 from holdfast.data.thoughts import split_thoughts
 from holdfast.errors import DataError
+from holdfast.judging.episodes import EpisodesToJudge
 
 if TYPE_CHECKING:
     from holdfast.sampling.draws import Request
-    from holdfast.sampling.sampler import CompletionEngine
+    from holdfast.sampling.sampler import Completion, CompletionEngine
 
 
 @dataclass(slots=True)
@@ -48,12 +50,13 @@ class Episode:
 def run_episodes(
     engine: "CompletionEngine",
     chat_format: ChatFormat,
-    episodes: Episodes,
+    judge: Task | Suite,
     requests: Sequence["Request"],
     examples: Sequence[Example],
     *,
     max_new_tokens: int,
     batch_tokens: int,
+    workers: int | None = None,
     poll: Callable[[], None] = lambda: None,
 ) -> list[Episode]:
     """Run one episode per request.
@@ -64,20 +67,23 @@ def run_episodes(
     Args:
         engine: samples the model's turns.
         chat_format: writes turns and answers as tokens.
-        episodes: makes the environments.
+        judge: the task or suite that has the environment.
         requests: the prompt of each episode, and the seed that names all its draws.
         examples: the example of each request.
         max_new_tokens: longest episode, in tokens, the environment's included.
         batch_tokens: see `CompletionEngine.generate`.
+        workers: the most child processes with environments; None for a number that follows from the cores.
         poll: called before each step of an environment; may raise to stop everything.
 
     Raises:
-        DataError: an environment fails, or the chat template cannot write its answer.
+        DataError: an environment fails and `verifier_errors` is `stop`, or the chat template cannot write its answer.
     """
+    assert judge.episodes is not None
+    max_turns = judge.episodes.max_turns
     results = [Episode() for _ in requests]
-    environments: list[CheckedEnvironment] = [episodes.begin(example) for example in examples]
+    environments = EpisodesToJudge(judge, examples, workers=workers, poll=poll)
     unfinished = list(range(len(requests)))
-    for turn in range(episodes.max_turns):
+    for turn in range(max_turns):
         if not unfinished:
             break
         completions = engine.generate(
@@ -85,20 +91,22 @@ def run_episodes(
             max_new_tokens=max(max_new_tokens - len(results[i].ids) for i in unfinished),
             batch_tokens=batch_tokens,
         )
-        still_unfinished = []
+        whole: list[tuple[int, Completion]] = []
         for i, completion in zip(unfinished, completions, strict=True):
-            poll()
-            episode = results[i]
-            episode.add(completion.ids, logprobs=completion.logprobs)
-            episode.turns += 1
+            results[i].add(completion.ids, logprobs=completion.logprobs)
+            results[i].turns += 1
             # The environment does not get a turn that was cut off: it might act on half a tool call.
             if completion.truncated:
-                episode.truncated = True
-                continue
-            reply = environments[i].step(chat_format.content(completion.ids))
+                results[i].truncated = True
+            else:
+                whole.append((i, completion))
+        replies = environments.step([i for i, _ in whole], [chat_format.content(each.ids) for _, each in whole])
+        still_unfinished = []
+        for (i, completion), reply in zip(whole, replies, strict=True):
             if reply is None:
                 continue
-            if turn + 1 == episodes.max_turns:
+            episode = results[i]
+            if turn + 1 == max_turns:
                 episode.truncated = True
                 continue
             where = f"environment of example {examples[i].id!r}"
@@ -110,13 +118,12 @@ def run_episodes(
             episode.add(ids)
             still_unfinished.append(i)
         unfinished = still_unfinished
-    for episode, environment in zip(results, environments, strict=True):
-        poll()
-        episode.verdict = environment.verdict()
+    for episode, verdict in zip(results, environments.verdicts(), strict=True):
+        episode.verdict = verdict
     return results
 
 
-def try_reply(chat_format: ChatFormat, episodes: Episodes, example: Example) -> None:
+def try_reply(chat_format: ChatFormat, judge: Task | Suite, example: Example) -> None:
     """Play one turn of an episode, so that a reply that the chat template cannot write is noticed before training.
 
     Environments reply differently to right and wrong turns, and some end at once, so several first turns are tried: the
@@ -127,14 +134,14 @@ def try_reply(chat_format: ChatFormat, episodes: Episodes, example: Example) -> 
     """
     _, demonstrated = split_thoughts(example.demonstration or "")
     for turn in dict.fromkeys([*(example.actions or ())[:1], demonstrated or "", "no answer"]):
-        reply = episodes.begin(example).step(turn) if turn else None
+        reply = EpisodesToJudge(judge, [example], workers=1, poll=stop.poll).reply(turn) if turn else None
         if reply is not None:
             chat_format.encode_reply(reply, where=f"environment of example {example.id!r}")
 
 
 def demonstration_episode(
     chat_format: ChatFormat,
-    episodes: Episodes,
+    judge: Task | Suite,
     example: Example,
     turns: Sequence[str],
     encode: Callable[[str], list[int]],
@@ -145,7 +152,7 @@ def demonstration_episode(
 
     Args:
         chat_format: writes the answers as tokens.
-        episodes: makes the environment.
+        judge: the task that has the environment.
         example: the example of the demonstration.
         turns: the model's turns.
         encode: a turn as the chat template writes it, up to and including the token that ends it.
@@ -154,15 +161,16 @@ def demonstration_episode(
         DataError: the environment fails, or ends before the last turn.
     """
     where = f"environment of example {example.id!r}"
-    episode, environment = Episode(), episodes.begin(example)
+    assert judge.episodes is not None
+    episode, environment = Episode(), EpisodesToJudge(judge, [example], workers=1, poll=stop.poll)
     for number, turn in enumerate(turns, 1):
         ids = encode(turn)
         episode.add(ids, logprobs=[0.0] * len(ids))
         episode.turns += 1
-        reply = environment.step(chat_format.content(ids))
+        reply = environment.reply(chat_format.content(ids))
         if number == len(turns):
             break
-        if reply is None or number == episodes.max_turns:
+        if reply is None or number == judge.episodes.max_turns:
             raise DataError(
                 f"the episode is over after {number} of the {len(turns)} turns of the demonstration",
                 where=where,

@@ -29,7 +29,7 @@ from holdfast.sampling.sampler import Sampler
 from holdfast.store.files import write_text
 from holdfast.stream.manifest import weights_hash
 from holdfast.stream.rewriting import rewriting_record
-from holdfast.tasks.load import data_hash, load_task, record_verifier
+from holdfast.tasks.load import data_hash, judging_limits, load_task, record_verifier
 from holdfast.tasks.rewritten import TrainingData, as_json_lines, training_data
 
 CHUNK = 64
@@ -134,7 +134,8 @@ def _load(job: RewriteJob) -> tuple[TrainingData, Task]:
     if not job.whole_file:
         return data, load_task(job.data)
     verifier = record_verifier(job.data, data.examples)
-    return data, Task(job.data.name, list(data.examples), [], verifier)
+    task = Task(job.data.name, list(data.examples), [], verifier)
+    return data, replace(task, **judging_limits(job.data))
 
 
 def _with_texts(examples: Sequence[Example], texts: Mapping[str, str]) -> list[Example]:

@@ -14,6 +14,7 @@ from holdfast.data.task import all_sets
 from holdfast.data.thoughts import split_thoughts
 from holdfast.errors import ConfigError, RunError
 from holdfast.evaluation.evaluator import Evaluator
+from holdfast.judging.trial import try_judge
 from holdfast.model.base import Base
 from holdfast.model.context_length import configured_context, fit_to_context
 from holdfast.model.hidden_states import longest_packed
@@ -44,7 +45,7 @@ from holdfast.stream.stage import StageLoop
 from holdfast.stream.summarize import summarize
 from holdfast.tasks.given import NOTHING_GIVEN, GivenSets
 from holdfast.tasks.lm_eval import LmEvalSuite
-from holdfast.tasks.load import load_stream, try_verifier
+from holdfast.tasks.load import load_stream
 from holdfast.train.checkpoint import load_newest
 from holdfast.train.penalty import penalty_of
 from holdfast.train.teacher import Teacher
@@ -95,7 +96,7 @@ class Run:
         require(config.recipe, self.tasks)
         for each in all_sets(self.tasks, self.suites):
             if not isinstance(each, LmEvalSuite):
-                try_verifier(each)
+                try_judge(each)
         self._load_model()
         # Each process samples a share without waiting for the others, so sampling polls alone. `Processes.each`, which
         # collects the shares, raises on all processes what one has raised.
@@ -110,7 +111,7 @@ class Run:
         )
         for each in all_sets(self.tasks, self.suites):
             if each.episodes is not None:
-                try_reply(self.policy.chat_format, each.episodes, each.test[0])
+                try_reply(self.policy.chat_format, each, each.test[0])
         for task in self.tasks:
             self.collector.prepare(task)
         self.collector.prepare_prompts()

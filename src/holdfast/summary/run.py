@@ -12,6 +12,7 @@ from holdfast.store.files import json_safe
 from holdfast.summary.curves import defined_mean, discarded_curves, stage_offsets, thin_curves
 from holdfast.summary.guard_rules import guard_rules
 from holdfast.summary.inputs import JsonRecord, Measured, RunDescription, RunLogs
+from holdfast.summary.judging import failed_judgments
 from holdfast.summary.likelihood import nll_changes, probability_changes
 from holdfast.summary.run_verdict import run_verdict
 from holdfast.summary.score_changes import score_changes
@@ -75,6 +76,7 @@ def build_run_summary(run: RunDescription, logs: RunLogs, measured: Measured) ->
             for decision in logs.decisions
         ],
         "discarded": discarded_curves(logs.discarded, offsets),
+        "failed_judgments": failed_judgments(logs, measured),
         "verdict": [],
     }
     summary = json_safe(summary)

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from holdfast.summary.empty_sets import nothing_to_lose, same_answers
 from holdfast.summary.guard_sentences import guard_in_run
+from holdfast.summary.judging import failed_judgment_sentences
 from holdfast.summary.likelihood import unjudged_headline, unjudged_sentences, unjudged_sets
 from holdfast.summary.score_changes import is_uncorrected_loss
 from holdfast.summary.words import LEARNED, SummaryPart, change_in_words, count, join, points, signed_points
@@ -26,7 +27,13 @@ _ONE_RUN = "This is one run. Another seed or task order may give a different res
 def run_verdict(summary: SummaryPart) -> list[str]:
     """The verdict on one run's summary, headline first."""
     metrics, label = summary["metrics"], summary["label"]
-    rest = [*guard_in_run(summary), *_what_fell(summary), *nothing_to_lose(summary), *same_answers(summary)]
+    rest = [
+        *failed_judgment_sentences(summary),
+        *guard_in_run(summary),
+        *_what_fell(summary),
+        *nothing_to_lose(summary),
+        *same_answers(summary),
+    ]
     if (headline := unjudged_headline(summary)) is not None:
         return [headline, *_incomplete(summary), *unjudged_sentences(summary), *rest, _ONE_RUN]
     if metrics is not None and len(summary["evaluations"]) > 1 and metrics["final_score"]["mean"] is None:

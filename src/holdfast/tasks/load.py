@@ -15,6 +15,8 @@ from holdfast.data.example import Example, unjudged
 from holdfast.data.seeds import numpy_rng
 from holdfast.data.task import Suite, Task, Verify
 from holdfast.errors import ConfigError, DataError
+from holdfast.judging.here import load_here
+from holdfast.judging.named import NamedEnvironment, NamedVerifier
 from holdfast.measure.chance import constant_answer_score
 from holdfast.recipes.base.needs import FIXES
 from holdfast.store.bundled import BASES
@@ -34,7 +36,7 @@ from holdfast.tasks.files import (
 from holdfast.tasks.given import NOTHING_GIVEN, GivenSets
 from holdfast.tasks.sciknoweval import sciknoweval_examples, verify_sciknoweval
 from holdfast.tasks.toolalpaca import toolalpaca_examples, verify_toolalpaca
-from holdfast.tasks.verifiers import accepted_answers, exact_match, load_function, load_verifier
+from holdfast.tasks.verifiers import accepted_answers, exact_match, load_verifier
 
 if TYPE_CHECKING:
     from holdfast.lab.world import Dials
@@ -166,7 +168,7 @@ def load_task(settings: TaskSettings, seed: int = 0) -> Task:
         task = gym_task(settings)
         train, test = _limited(task.train, settings), _limited(task.test, settings)
         task = replace(task, judged_by=f"reasoning-gym's {settings.gym}", chance=_chance(settings, task.chance))
-        return replace(task, train=train, test=test)
+        return replace(task, train=train, test=test, **judging_limits(settings))
     assert settings.train is not None  # guaranteed by TaskSettings
     loaded = _loaded(settings, settings.train, "train")
     train, dropped = loaded.examples, loaded.dropped
@@ -181,7 +183,8 @@ def load_task(settings: TaskSettings, seed: int = 0) -> Task:
     train, test = list(_limited(train, settings)), list(_limited(test, settings))
     name, source, unread = settings.name, _source(settings), loaded.unread_columns
     judged_by, chance = _judged_by(settings, verifier), _chance(settings, _constant_answer_score(verifier, test))
-    return Task(name, train, test, verifier, source, episodes, unread, dropped, judged_by, chance)
+    task = Task(name, train, test, verifier, source, episodes, unread, dropped, judged_by, chance)
+    return replace(task, **judging_limits(settings))
 
 
 def load_prompts(source: str) -> list[Example]:
@@ -223,7 +226,7 @@ def load_suite(settings: SuiteSettings, seed: int = 0) -> Suite:
         _refuse_other_data(settings, "gym")
         suite = gym_suite(settings)
         suite = replace(suite, judged_by=f"reasoning-gym's {settings.gym}", chance=_chance(settings, suite.chance))
-        return replace(suite, test=_limited(suite.test, settings))
+        return replace(suite, test=_limited(suite.test, settings), **judging_limits(settings))
     if settings.lm_eval is not None:
         from holdfast.tasks.lm_eval import LmEvalSuite
 
@@ -239,7 +242,8 @@ def load_suite(settings: SuiteSettings, seed: int = 0) -> Suite:
         raise DataError(f"suite {settings.name!r} has no verifier", fix=FIXES["reward"])
     test, judged_by = list(_limited(test, settings)), _judged_by(settings, verifier)
     chance = _chance(settings, _constant_answer_score(verifier, test))
-    return Suite(settings.name, settings.kind, test, verifier, _source(settings), episodes, judged_by, chance)
+    suite = Suite(settings.name, settings.kind, test, verifier, _source(settings), episodes, judged_by, chance)
+    return replace(suite, **judging_limits(settings))
 
 
 def data_hash(data: Task | Suite) -> str:
@@ -308,7 +312,11 @@ def _episodes(settings: SourceSettings) -> Episodes | None:
     name = settings.environment_factory
     if name is None:
         return None
-    return Episodes(load_function(name, f"environment_factory {name!r}", "(example)"), settings.max_turns)
+    if settings.in_process:
+        return Episodes(load_here(name, f"environment_factory {name!r}", "(example)"), settings.max_turns)
+    factory = NamedEnvironment(name, settings.verifier_timeout)
+    factory.load()
+    return Episodes(factory, settings.max_turns)
 
 
 def record_verifier(settings: SourceSettings, examples: Sequence[Example]) -> Verify | None:
@@ -319,7 +327,11 @@ def record_verifier(settings: SourceSettings, examples: Sequence[Example]) -> Ve
         ConfigError: the user's verifier cannot be loaded.
     """
     if settings.verifier is not None:
-        return load_verifier(settings.verifier)
+        if settings.in_process:
+            return load_verifier(settings.verifier)
+        verifier = NamedVerifier(settings.verifier, settings.verifier_timeout)
+        verifier.load()
+        return verifier
     if settings.is_code:
         return program_verifier(settings)
     if settings.reader in PUBLISHED:
@@ -340,6 +352,11 @@ def record_verifier(settings: SourceSettings, examples: Sequence[Example]) -> Ve
             where = f"task or suite {settings.name!r}, example {example.id!r}"
             raise DataError(error.what, where=where, fix=error.fix) from None
     return exact_match
+
+
+def judging_limits(settings: SourceSettings) -> dict[str, Any]:
+    """What a verifier or an environment may do, as fields of its task or suite."""
+    return {"verifier_timeout": settings.verifier_timeout, "verifier_errors": settings.verifier_errors}
 
 
 def _judged_by(settings: SourceSettings, verifier: Verify | None) -> str:
@@ -416,15 +433,3 @@ def _refuse_other_data(settings: SourceSettings, source: str) -> None:
 def _source(settings: SourceSettings) -> str:
     parts: list[Any] = [settings.dataset, settings.subset, getattr(settings, "train", None), settings.test]
     return ", ".join(str(part) for part in parts if part is not None)
-
-
-def try_verifier(each: Task | Suite) -> None:
-    """Judge two answers, so that a verifier that fails is noticed before the run writes anything."""
-    if each.episodes is not None:
-        episode = each.episodes.begin(each.test[0])
-        episode.step(each.test[0].demonstration or "no answer")
-        episode.verdict()
-        return
-    if each.verifier is not None:
-        for completion in ("", each.test[0].demonstration or "no answer"):
-            each.verify(each.test[0], completion)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from holdfast.data.example import Example, Verdict
+from holdfast.data.task import built_in
 from holdfast.data.teacher_prompts import strip_thinking
 from holdfast.errors import DataError
 from holdfast.tasks.files import (
@@ -38,6 +39,7 @@ def sciknoweval_examples(
     return published_examples(found, _adapted, where, bad_records)
 
 
+@built_in
 def verify_sciknoweval(example: Example, completion: str) -> Verdict:
     """Reward 1 if the text after the last `<answer>` is the right letter, apart from spaces and the closing tag.
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from holdfast.data.example import Example, Verdict
+from holdfast.data.task import built_in
 from holdfast.data.teacher_prompts import last_user_message, strip_thinking
 from holdfast.errors import DataError
 from holdfast.tasks.files import (
@@ -61,6 +62,7 @@ def toolalpaca_examples(
     return published_examples(found, _adapted, where, bad_records)
 
 
+@built_in
 def verify_toolalpaca(example: Example, completion: str) -> Verdict:
     """Reward 1 if the called tools are the expected ones, as a multiset, and the merged arguments are equal; else 0.
 

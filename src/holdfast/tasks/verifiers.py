@@ -1,27 +1,24 @@
 """Verifiers: exact match for records with an `answer`, and user functions by name."""
 
-import importlib
 import json
 import math
-import os
 import re
-import sys
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
-from types import ModuleType
 from typing import Any
 
 from holdfast.data.example import Example, Verdict
-from holdfast.data.task import Verify
+from holdfast.data.task import Verify, built_in
 from holdfast.data.teacher_prompts import strip_thinking
-from holdfast.errors import ConfigError, DataError, did_you_mean
+from holdfast.errors import DataError
+from holdfast.judging.here import load_here
 from holdfast.tasks.readers.record import kind
 
 _ENDS = re.compile(r"^[^\w$€£+-]+|[^\w%°]+$")
 """Marks around an answer that are no part of it."""
 
 
+@built_in
 def exact_match(example: Example, completion: str) -> Verdict:
     """Reward 1 if the completion is the answer, else 0.
 
@@ -38,6 +35,7 @@ def exact_match(example: Example, completion: str) -> Verdict:
     return Verdict(0.0, "This answer is wrong.", answer=answer)
 
 
+@built_in
 def contains_answer(example: Example, completion: str) -> Verdict:
     """Reward 1 if the completion says the answer somewhere, else 0: whether other words have the same content.
 
@@ -87,67 +85,9 @@ def _written(answer: str | int | float) -> Iterator[str]:
 
 
 def load_verifier(name: str) -> Verify:
-    """The verifier named `module:function`. See `load_function` for its errors."""
-    verify: Verify = load_function(name, f"verifier {name!r}", "(example, completion)")
+    """The verifier named `module:function`, imported here. See `load_here` for its errors."""
+    verify: Verify = load_here(name, f"verifier {name!r}", "(example, completion)")
     return verify
-
-
-def load_function(name: str, where: str, arguments: str) -> Any:
-    """The function named `module:function`. The working directory is on the import path during the import.
-
-    Args:
-        name: the module's name, a colon, and the function's name. The latter may have dots.
-        where: names the setting in error messages.
-        arguments: the function's arguments, for error messages.
-
-    Raises:
-        ConfigError: the name has another form, the module cannot be imported, or it has no such function.
-    """
-    module_name, _, path = name.partition(":")
-    if not module_name or not path:
-        raise ConfigError("is not of the form module:function", where=where, fix="write e.g. my_task:verify")
-    result: Any = _import(module_name, where)
-    for part in path.split("."):
-        if not hasattr(result, part):
-            known = [n for n, v in vars(result).items() if callable(v) and not n.startswith("_")]
-            raise ConfigError(f"{module_name!r} has no {path!r}", where=where, fix=did_you_mean(part, known))
-        result = getattr(result, part)
-    if not callable(result):
-        raise ConfigError(
-            f"is {type(result).__name__}, not a function", where=where, fix=f"name a function of {arguments}"
-        )
-    return result
-
-
-def _import(name: str, where: str) -> ModuleType:
-    try:
-        with _working_directory_on_path():
-            return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        # A module that the user's module imports is missing, not the user's module itself.
-        if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
-            raise ConfigError(f"importing it needs {error.name!r}", where=where, fix="install that module") from error
-        raise ConfigError(
-            f"no module {error.name!r}", where=where, fix=f"put it into {os.getcwd()} or on PYTHONPATH"
-        ) from error
-    except Exception as error:
-        raise ConfigError(
-            f"importing it raised {type(error).__name__}: {error}".splitlines()[0],
-            where=where,
-            fix="correct the module",
-        ) from error
-
-
-@contextmanager
-def _working_directory_on_path() -> Iterator[None]:
-    here = os.getcwd()
-    sys.path.insert(0, here)
-    importlib.invalidate_caches()  # the module may have been written after the folder was last listed
-    try:
-        yield
-    finally:
-        if here in sys.path:
-            sys.path.remove(here)
 
 
 def _normalized(text: str) -> str:

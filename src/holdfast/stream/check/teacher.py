@@ -110,5 +110,6 @@ def _rewards(run: Run, trial: Trial, rows: Sequence[Row], prompts: Sequence[list
         [(trial.task, row.example) for row in rows],
         max_new_tokens=run.config.train.max_completion_length,
         batch_tokens=run.config.eval.batch_tokens,
+        workers=run.config.train.verifier_workers,
     )
     return [0.0 if verdict is None else verdict.reward for *_, verdict in completed]

@@ -159,6 +159,7 @@ def _answers(run: Run, trial: Trial, examples: Sequence[Example], template: str)
         [(trial.task, example) for example in examples],
         max_new_tokens=run.config.train.max_completion_length,
         batch_tokens=run.config.eval.batch_tokens,
+        workers=run.config.train.verifier_workers,
     )
     rewards = [0.0 if verdict is None else verdict.reward for *_, verdict in completed]
     copied = [

@@ -55,6 +55,14 @@ class TrainedModel(Part):
     dtype: str = Field(description="Data type of the weights.")
 
 
+class FailedJudgments(Part):
+    """Answers that were not judged, and why."""
+
+    timeouts: Count = Field(description="Judgments that took longer than `verifier_timeout`.")
+    errors: Count = Field(description="Judgments that failed otherwise, with `verifier_errors: score_zero`.")
+    first: list[str] = Field(description="The first ones in words.")
+
+
 class RunSummary(Part):
     """One recipe, trained on one stream of tasks with one seed."""
 
@@ -130,4 +138,9 @@ class RunSummary(Part):
         "(`near_future`)."
     )
     discarded: list[Discarded] = Field(description="Steps that roll-backs discarded. They count in the budget.")
+    failed_judgments: FailedJudgments = Field(
+        default_factory=lambda: FailedJudgments(timeouts=0, errors=0, first=[]),
+        description="Answers that a verifier or an environment did not judge, in training and evaluations. Each scored "
+        "0.",
+    )
     verdict: VerdictSentences = Field(description="Conclusions in plain sentences; the first is the headline.")

@@ -1,0 +1,68 @@
+"""What judging processes print: the beginning goes to the run's stderr, the rest is dropped."""
+
+import contextlib
+import os
+import sys
+from typing import IO
+
+SHOWN = 10_000
+"""Bytes of one process's output that are shown. A verifier that prints at every answer must not bury the run's own."""
+
+_KEPT = 2_000
+
+
+class Output:
+    """The output of one process.
+
+    Args:
+        pipe: where it comes from; None if the launcher sends it elsewhere.
+    """
+
+    def __init__(self, pipe: IO[bytes] | None) -> None:
+        self._pipe, self._shown, self._last = pipe, 0, b""
+        if pipe is not None:
+            os.set_blocking(pipe.fileno(), False)
+
+    @property
+    def pipe(self) -> IO[bytes] | None:
+        """Readable when there is more; None after its end."""
+        return self._pipe
+
+    @property
+    def last_line(self) -> str:
+        """The last line that is not empty, at most 300 characters of it."""
+        lines = [line for line in _readable(self._last).splitlines() if line.strip()]
+        return lines[-1].strip()[:300] if lines else ""
+
+    def forward(self) -> None:
+        """Take what has been printed since the last call, without waiting."""
+        if self._pipe is None:
+            return
+        try:
+            part = os.read(self._pipe.fileno(), 2**16)
+        except BlockingIOError:
+            return
+        if not part:
+            self.close()
+            return
+        self._last = (self._last + part)[-_KEPT:]
+        if self._shown < SHOWN:
+            text = _readable(part[: SHOWN - self._shown])
+            self._shown += len(part)
+            more = "\n(more of what verifiers print is not shown)\n" if self._shown >= SHOWN else ""
+            # A run goes on when nobody reads what it says.
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                sys.stderr.write(text + more)
+                sys.stderr.flush()
+
+    def close(self) -> None:
+        """Take nothing more."""
+        if self._pipe is not None:
+            self._pipe.close()
+            self._pipe = None
+
+
+def _readable(raw: bytes) -> str:
+    """Text without characters that move a terminal's cursor or change its state."""
+    text = raw.decode(errors="replace")
+    return "".join(c if c in "\n\t" or c.isprintable() else "\ufffd" for c in text)
