@@ -135,24 +135,28 @@ class Bubblewrap:
             arguments += ["--seccomp", str(number)]
             if as_root:
                 wait_read, wait_write = _pipe(stack)
-                info_read, info_write = _pipe(stack)
+                info_read, info_write = os.pipe()
+                stack.callback(os.close, info_read)
                 passed += [wait_read, info_write]
                 arguments += ["--userns-block-fd", str(wait_read), "--info-fd", str(info_write)]
             # Not as arguments: every process can read those, and they name folders of this machine.
             passed.append(number := _readable(stack, b"".join(each.encode() + b"\0" for each in arguments)))
-            process = _start(
-                lambda: subprocess.Popen(
-                    [str(_program()), "--args", str(number), "--", *command],
-                    stdin=stdin,
-                    stdout=stdout,
-                    stderr=stderr,
-                    pass_fds=passed,
-                    env={},
-                    cwd="/",
+            try:
+                process = _start(
+                    lambda: subprocess.Popen(
+                        [str(_program()), "--args", str(number), "--", *command],
+                        stdin=stdin,
+                        stdout=stdout,
+                        stderr=stderr,
+                        pass_fds=passed,
+                        env={},
+                        cwd="/",
+                    )
                 )
-            )
+            finally:
+                if as_root:
+                    os.close(info_write)  # so that reading ends when the sandbox has said everything
             if as_root:
-                os.close(info_write)
                 _map_users(info_read, wait_write, process)
         return process
 
@@ -222,7 +226,7 @@ def _program() -> Path | None:
 @functools.cache
 def _interpreter() -> tuple[Path, ...]:
     """What the interpreter and its packages need: files and folders that exist on this machine."""
-    found = [Path(each) for each in ("/usr", "/etc/ld.so.cache", "/etc/alternatives")]
+    found = [Path(each) for each in ("/usr", "/etc/ld.so.cache", "/etc/alternatives", "/nix/store", "/gnu/store")]
     found += [Path(each) for each in (sys.base_prefix, sys.base_exec_prefix, sys.prefix, sys.exec_prefix)]
     found += [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
     # The interpreter of an environment is a link to another place, which may be a link itself.
@@ -270,13 +274,8 @@ def _readable(stack: contextlib.ExitStack, content: bytes) -> int:
 def _pipe(stack: contextlib.ExitStack) -> tuple[int, int]:
     ends = os.pipe()
     for end in ends:
-        stack.callback(_close, end)
+        stack.callback(os.close, end)
     return ends
-
-
-def _close(number: int) -> None:
-    with contextlib.suppress(OSError):
-        os.close(number)
 
 
 def _map_users(info: int, ready: int, process: "subprocess.Popen[bytes]") -> None:

@@ -72,7 +72,7 @@ class Container:
         self.check()
         name = f"holdfast-{uuid.uuid4().hex}"
         command = self.command(argv, environment or {}, name)
-        return _Container(self.program, name, command, stdin=stdin, stdout=stdout, stderr=stderr)
+        return _Container(self.program, name, command, stdin, stdout, stderr)
 
     def command(self, argv: Sequence[str], environment: Mapping[str, str], name: str) -> list[str]:
         """The command line that starts a program in a container of a name."""
@@ -99,12 +99,14 @@ class Container:
         return [*words, "--entrypoint", argv[0], self.image, *argv[1:]]
 
 
-class _Container(subprocess.Popen):  # type: ignore[type-arg]
+class _Container(subprocess.Popen[bytes]):
     """The client of a container. Killing the client alone would leave the container running."""
 
-    def __init__(self, program: str, name: str, command: list[str], **streams: ChildStream) -> None:
+    def __init__(
+        self, program: str, name: str, command: list[str], stdin: ChildStream, stdout: ChildStream, stderr: ChildStream
+    ) -> None:
         self._remove = [program, "rm", "--force", name]
-        super().__init__(command, **streams)
+        super().__init__(command, stdin=stdin, stdout=stdout, stderr=stderr)
 
     def kill(self) -> None:
         """Remove the container, and kill its client."""

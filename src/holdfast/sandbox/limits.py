@@ -8,7 +8,9 @@ MIB = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of one program in a sandbox. The kernel holds all but the last two, which whoever waits for it holds.
+    """Limits of one program in a sandbox, which the kernel holds.
+
+    Time by the clock and the size of the output are limited by whoever waits for the program, and kills it.
 
     Args:
         cpu_seconds: CPU time of each process.
@@ -17,8 +19,6 @@ class Limits:
         file_bytes: size of a file that it writes.
         folder_bytes: all files together in each of its two folders, the working folder and /dev/shm.
         open_files: files, pipes and sockets that a process holds open.
-        wall_seconds: time from the start until all of it is killed.
-        output_bytes: what is read of its output. A program that writes more is killed.
     """
 
     cpu_seconds: int = 10
@@ -27,8 +27,6 @@ class Limits:
     file_bytes: int = 16 * MIB
     folder_bytes: int = 64 * MIB
     open_files: int = 64
-    wall_seconds: float = 30.0
-    output_bytes: int = 4 * MIB
 
     def of_kernel(self) -> dict[str, Any]:
         """What the program that enters the sandbox sets before anything else runs."""

@@ -78,7 +78,6 @@ class ProgramRunner:
             memory=self.memory,
             file_bytes=room,
             folder_bytes=4 * room,
-            wall_seconds=self.total_seconds,
         )
 
 
