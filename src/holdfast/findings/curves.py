@@ -14,7 +14,7 @@ COLUMNS = ("recipe", "rate", "steps", "new task", "sd over worlds", "old skills"
 
 
 @dataclass(frozen=True)
-class CurvePoint:
+class StepScores:
     """Scores at a step in points: means and standard deviations over worlds."""
 
     step: int
@@ -24,7 +24,7 @@ class CurvePoint:
     suites_sd: float
 
 
-def curves(by_arm: Mapping[str, Sequence[RunRecord]]) -> dict[str, list[CurvePoint]]:
+def curves(by_arm: Mapping[str, Sequence[RunRecord]]) -> dict[str, list[StepScores]]:
     """The points of each arm's probes.
 
     Args:
@@ -38,12 +38,12 @@ def curves(by_arm: Mapping[str, Sequence[RunRecord]]) -> dict[str, list[CurvePoi
     return found
 
 
-def _point(step: int, worlds: Sequence[Mapping[str, float]]) -> CurvePoint:
+def _point(step: int, worlds: Sequence[Mapping[str, float]]) -> StepScores:
     task, suites = ([POINTS * each[name] for each in worlds] for name in ("task", "suites"))
-    return CurvePoint(step, fmean(task), stdev(task), fmean(suites), stdev(suites))
+    return StepScores(step, fmean(task), stdev(task), fmean(suites), stdev(suites))
 
 
-def curve_rows(found: Mapping[str, Sequence[CurvePoint]], rates: Mapping[str, float]) -> list[tuple[str, ...]]:
+def curve_rows(found: Mapping[str, Sequence[StepScores]], rates: Mapping[str, float]) -> list[tuple[str, ...]]:
     """One row per recipe and step."""
     rows = []
     for label, points in found.items():
@@ -54,7 +54,7 @@ def curve_rows(found: Mapping[str, Sequence[CurvePoint]], rates: Mapping[str, fl
     return rows
 
 
-def curve_figures(found: Mapping[str, Sequence[CurvePoint]], rates: Mapping[str, float]) -> list[Figure]:
+def curve_figures(found: Mapping[str, Sequence[StepScores]], rates: Mapping[str, float]) -> list[Figure]:
     """One figure of the new task's score and one of the old skills', with standard deviations over worlds."""
     return [
         _figure("learning", "New task", "task", found, rates),
@@ -63,7 +63,7 @@ def curve_figures(found: Mapping[str, Sequence[CurvePoint]], rates: Mapping[str,
 
 
 def _figure(
-    name: str, title: str, field: str, found: Mapping[str, Sequence[CurvePoint]], rates: Mapping[str, float]
+    name: str, title: str, field: str, found: Mapping[str, Sequence[StepScores]], rates: Mapping[str, float]
 ) -> Figure:
     traces: list[Spec] = []
     for place, (label, points) in enumerate(found.items()):

@@ -9,7 +9,7 @@ from holdfast import __version__
 from holdfast.findings.arm import RATES, TUNING_WORLDS, ClaimArm
 from holdfast.findings.claim import VERDICTS, Finding
 from holdfast.findings.curves import COLUMNS as CURVE_COLUMNS
-from holdfast.findings.curves import CurvePoint, curve_rows
+from holdfast.findings.curves import StepScores, curve_rows
 from holdfast.findings.markdown import markdown_table, text_of, wrapped
 from holdfast.findings.power import detectable, spread
 from holdfast.findings.quantity import MeasuredQuantity
@@ -96,7 +96,7 @@ def as_pages(
     made: Mapping[str, Any],
     path: PurePath,
     *,
-    curves: Mapping[str, Sequence[CurvePoint]] | None = None,
+    curves: Mapping[str, Sequence[StepScores]] | None = None,
     figures: Sequence[str] = (),
 ) -> dict[PurePath, str]:
     """The Markdown pages: an overview at `path`, and one page per claim in the folder of that name.

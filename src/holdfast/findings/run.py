@@ -6,7 +6,7 @@ from pathlib import Path
 
 from holdfast.findings.arm import TUNING_WORLDS
 from holdfast.findings.claim import Claim, Finding
-from holdfast.findings.curves import CURVE_ARMS, CurvePoint, curves
+from holdfast.findings.curves import CURVE_ARMS, StepScores, curves
 from holdfast.findings.records import RecordStore
 from holdfast.findings.scheduler import (
     ArmRun,
@@ -38,7 +38,7 @@ class Findings:
     findings: Sequence[Finding]
     rates: dict[str, float]
     runs: Sequence[str]
-    curves: Mapping[str, Sequence[CurvePoint]]
+    curves: Mapping[str, Sequence[StepScores]]
 
 
 def decide(

@@ -1,5 +1,6 @@
 """Judges answers of one turn, by the verifiers of their tasks and suites."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -7,6 +8,7 @@ from typing import NamedTuple
 from holdfast import stop
 from holdfast.data.example import Example, Verdict
 from holdfast.data.task import Suite, Task, is_built_in
+from holdfast.errors import DataError
 from holdfast.judging.failure import Failure
 from holdfast.judging.here import Watch
 from holdfast.judging.named import NamedVerifier
@@ -66,7 +68,8 @@ def find_judgments(
     """
     named = [each for each in answers if isinstance(each.judge.verifier, NamedVerifier)]
     by_children = iter(_by_children(named, workers, poll))
-    here = iter(_here([each for each in answers if not isinstance(each.judge.verifier, NamedVerifier)], poll))
+    others = [each for each in answers if not isinstance(each.judge.verifier, NamedVerifier)]
+    here = iter(_here(others, workers, poll))
     found: list[Judgment] = []
     for each in answers:
         found.append(next(by_children if isinstance(each.judge.verifier, NamedVerifier) else here))
@@ -95,12 +98,35 @@ def _by_children(answers: Sequence[AnswerToJudge], workers: int | None, poll: Ca
     return [outcome.failure or outcome.verdict() for outcome in outcomes]
 
 
-def _here(answers: Sequence[AnswerToJudge], poll: Callable[[], None]) -> list[Judgment]:
+def _together(answers: Sequence[AnswerToJudge], workers: int | None) -> dict[int, Verdict]:
+    """By place, the verdicts of holdfast's own verifiers that judge several answers at a time (`judge_many`).
+
+    If one of them fails there, none of its answers is here. Each is then judged alone, and the failure is that of its
+    own answer.
+    """
+    found: dict[int, Verdict] = {}
+    verifiers = {id(each.judge.verifier): each.judge.verifier for each in answers}
+    for key, verifier in verifiers.items():
+        judge_many = getattr(verifier, "judge_many", None) if is_built_in(verifier) else None
+        if judge_many is None:
+            continue
+        places = [place for place, each in enumerate(answers) if id(each.judge.verifier) == key]
+        with contextlib.suppress(DataError):
+            verdicts = judge_many([(answers[place].example, answers[place].content) for place in places], workers)
+            found.update(zip(places, verdicts, strict=True))
+    return found
+
+
+def _here(answers: Sequence[AnswerToJudge], workers: int | None, poll: Callable[[], None]) -> list[Judgment]:
     """Likewise."""
     found: list[Judgment] = []
+    together = _together(answers, workers)
     with Watch().watching() as watch:
-        for judge, example, content, thoughts in answers:
+        for place, (judge, example, content, thoughts) in enumerate(answers):
             poll()
+            if place in together:
+                found.append(together[place])
+                continue
             where = f"verifier of {judge.name!r}, example {example.id!r}"
             limit = None if is_built_in(judge.verifier) else judge.verifier_timeout
             each = watch.judgment(partial(judge.verify, example, content, thoughts), limit, where)
