@@ -98,7 +98,7 @@ def test_a_stage_under_way_does_not_go_on_without_its_texts(tmp_path: Path) -> N
     with pytest.raises(Stopped):
         api.run(config(), tmp_path / "run", observer=StopsAfter(2))
     (tmp_path / "run" / "rewritten" / "stage-1.json").unlink()
-    with pytest.raises(RunError, match="rewritten/stage-1.json: is missing, and no other checkpoint is complete"):
+    with pytest.raises(RunError, match=r"rewritten/stage-1.json: is missing, and no other checkpoint is complete"):
         api.resume(tmp_path / "run")
 
 
