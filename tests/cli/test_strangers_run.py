@@ -1,4 +1,4 @@
-"""`holdfast.config.trust`: a run directory from a stranger neither runs a model's code nor leads a writer elsewhere."""
+"""`holdfast.cli.app`: a run directory from a stranger neither runs a model's code nor leads a writer elsewhere."""
 
 import os
 import shutil

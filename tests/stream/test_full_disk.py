@@ -1,4 +1,4 @@
-"""`holdfast.store.disk`: a full disk ends a run in one line, at each kind of write, and it resumes once there is room.
+"""`holdfast.stream.room`: a full disk ends a run in one line, at each kind of write, and it resumes once there is room.
 
 A run writes into a file system of a given size. Where one cannot be mounted, a write fails as a full disk makes it.
 """

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.processes
 
 
 def wait_at_checkpoint(rank: int, *, ready: str, go: str) -> None:
-    """At the first checkpoint, say so on a FIFO, and go on when another one is closed."""
+    """At the first checkpoint, say so on a FIFO, and go on when something comes on another one."""
     from holdfast.stream.checkpoints import RunCheckpoints
 
     whole = RunCheckpoints.save
@@ -29,26 +29,29 @@ def wait_at_checkpoint(rank: int, *, ready: str, go: str) -> None:
         whole(self, position, **how)
         RunCheckpoints.save = whole  # type: ignore[method-assign]
         Path(ready).write_text("ready")
-        Path(go).read_text()
+        with open(go, "rb", buffering=0) as waited:
+            waited.read(1)
 
     RunCheckpoints.save = save  # type: ignore[method-assign]
 
 
 @contextmanager
 def waiting(folder: Path, *arguments: str | Path) -> Iterator[Command]:
-    """A command that waits at its first checkpoint while the block runs."""
+    """A command that waits at its first checkpoint while the block runs, and has ended after it."""
     ready, go = folder / "ready", folder / "go"
     for fifo in (ready, go):
         os.mkfifo(fifo)
-    descriptor = os.open(ready, os.O_RDONLY | os.O_NONBLOCK)
+    # Opened to read and write, a FIFO waits for nobody, not even for a process that was killed.
+    is_ready, may_go = (os.open(fifo, os.O_RDWR) for fifo in (ready, go))
     command = start(*arguments, before=partial(wait_at_checkpoint, ready=str(ready), go=str(go)))
-    assert select.select([descriptor], [], [], PATIENCE)[0], command.output()
+    assert select.select([is_ready], [], [], PATIENCE)[0], command.output()
     try:
         yield command
     finally:
-        os.close(os.open(go, os.O_WRONLY))
-        os.close(descriptor)
-        for fifo in (ready, go):
+        os.write(may_go, b"!")
+        command.join()
+        for fifo, descriptor in ((ready, is_ready), (go, may_go)):
+            os.close(descriptor)
             fifo.unlink()
 
 

@@ -1,4 +1,4 @@
-"""`holdfast.store.durable`: after a power cut at any moment, a run resumes and ends like an uninterrupted one."""
+"""`holdfast.stream.checkpoints`: after a power cut at any moment, a run resumes and ends like an uninterrupted one."""
 
 import random
 from functools import partial

@@ -110,6 +110,7 @@ class Measuring:
         if saved:
             self._checkpoint = step
         if step and self._refines(stage):
+            self.world.main(self.directory.lock.check)
             self.kept.keep(stage, step)
 
     def refine(self, stage: int, step: int) -> None:

@@ -267,20 +267,23 @@ class Run:
             self._write_manifest()
         # Steps after the checkpoint are taken again, and write their lines again.
         self.world.main(lambda: self.directory.cut(checkpoint.position["logs"] if checkpoint else {}))
-        self._mend_base_measurements()
+        self._mend_base_measurements(has_trained=checkpoint is not None)
         position = Position(1, 0) if checkpoint is None else self.checkpoints.resume(checkpoint)
         if position.step == 0:
             self.world.main(lambda: drop_unused_rewrites(self.directory, position.stage))
         return self._execute(position)
 
-    def _mend_base_measurements(self) -> None:
+    def _mend_base_measurements(self, *, has_trained: bool) -> None:
         """Measure the base again if what was measured before the first stage is lost or damaged.
 
         The weights are still the base's: no checkpoint has been loaded yet. Later they never are again.
+
+        Args:
+            has_trained: a checkpoint is going to be loaded.
         """
 
         def to_repeat() -> bool:
-            if not self.directory.checksums.has_checkpoint and not self.directory.evaluation(0).exists():
+            if not has_trained and not self.directory.evaluation(0).exists():
                 return False  # the run was killed before it had measured it
             faults = base_measurements_to_repeat(self.directory)
             for fault in faults:
