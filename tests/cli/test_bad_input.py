@@ -120,7 +120,7 @@ def test_configurations(command: Commands, refused: Refused, changes: dict[str, 
     [
         ("recipe: sft\nrecipe: sdft\n", ["config.yaml:2", "'recipe' is given twice"]),
         ("recipe: [sft\n", ["config.yaml:2", "not valid YAML"]),
-        ("? [a, b]\n: c\n", ["config.yaml:1", "not valid YAML"]),
+        ("? [a, b]\n: c\n", ["config.yaml:1", "a key is a list or a mapping"]),
         ("recipe: \x07\n", ["config.yaml", "not valid YAML"]),
         ("just words\n", ["config.yaml", "not a mapping"]),
         ("", ["config.yaml", "is empty"]),

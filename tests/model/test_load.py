@@ -281,7 +281,7 @@ def _broken_config(folder: Path) -> None:
         (_own_code, r"needs its own code.*trust_remote_code"),
         (_deeper, r"weights are missing.*layers\.2"),
         (_corrupt, "weights cannot be loaded"),
-        (_broken_config, "configuration cannot be loaded"),
+        (_broken_config, "config.json cannot be read"),
     ],
 )
 def test_an_unusable_folder_is_one_line(folder: Path, spoil: Callable[[Path], None], message: str) -> None:

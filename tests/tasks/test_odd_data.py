@@ -221,7 +221,7 @@ VALUES: tuple[Any, ...] = (
         '[{"role": "user", "content": "a"}]',
         "{{ x }}",
         "{prompt}",
-        "{0.__class__}",
+        "{0.real}",
         "%s",
         "\\",
         "́",

@@ -94,5 +94,5 @@ def _in_words(problem: ErrorDetails) -> str:
     if problem["type"] == "extra_forbidden":
         return f"{place} is unknown"
     if (wanted := expected(problem)) is not None:
-        return f"{place} is {shown(problem['input'])}, not {wanted}"
+        return f"{place} is {shown(problem['input'])}, not {wanted.partition(', such as')[0]}"
     return f"{place}: {problem['msg'].replace('Input should', 'should')}"
