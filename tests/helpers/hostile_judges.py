@@ -1,6 +1,7 @@
 """Verifiers and environments that do what none should. What a verifier does is the first word of the completion.
 
-`CASES` lists them by kind. Each has what its judgment must be: a reward, `timeout`, or words of the error.
+`CASES` lists them by kind. Each has what its judgment must be: a reward, `any` reward, `timeout`, any `failure`, or
+words of the error.
 """
 
 import contextlib
@@ -213,7 +214,7 @@ def _recursion(_: Example) -> Any:
     return _recursion(_)
 
 
-def _endless_recursion_in_c(_: Example) -> float:
+def _endless_recursion(_: Example) -> float:
     sys.setrecursionlimit(10**9)
     return float(str(_recursion(_)))
 
@@ -290,7 +291,7 @@ ENDS: Mapping[str, Case] = {
     "exec-sleep": Case(lambda _: os.execv("/bin/sleep", ["sleep", "60"]), "timeout"),
     "exception-exits": Case(lambda _: _raise(_HostileError()), "it raised"),
     "deep-recursion": Case(_recursion, "RecursionError"),
-    "stack-overflow": Case(_endless_recursion_in_c, "its process", is_long=True),
+    "endless-recursion": Case(_endless_recursion, "failure", is_long=True),
     "crash-later": Case(_crash_later, 1.0),
     "kill-waiting-parent": Case(_kill_waiting_parent, 1.0),
 }
@@ -354,7 +355,7 @@ STATE: Mapping[str, Case] = {
     "umask": Case(lambda _: os.umask(0o777) and 1.0, 1.0),
     "no-collection": Case(lambda _: gc.disable() or 1.0, 1.0),
     "trace": Case(lambda _: sys.settrace(lambda *_: sys.exit()) or 1.0, "SystemExit", is_long=True),
-    "low-recursion": Case(lambda _: sys.setrecursionlimit(60) or 1.0, "RecursionError", is_long=True),
+    "low-recursion": Case(lambda _: sys.setrecursionlimit(60) or 1.0, 1.0, is_long=True),
     "hooks": Case(lambda _: setattr(sys, "excepthook", os._exit) or 1.0, 1.0),
 }
 """It changes something that outlives the judgment."""
