@@ -72,7 +72,7 @@ def _commands(group: Any, path: str = "holdfast") -> dict[str, Any]:
 def test_every_command_and_option_has_a_line_of_help() -> None:
     commands = _commands(typer.main.get_command(app))
     names = {"demo", "run", "compare", "resume", "report", "eval", "methods", "check", "export", "version"}
-    names |= {"advise", "artifacts", "blend", "drift", "findings", "gate", "recover", "responses", "rewrite"}
+    names |= {"advise", "artifacts", "blend", "drift", "findings", "front", "gate", "recover", "responses", "rewrite"}
     assert {name.removeprefix("holdfast ") for name in commands} == names | {"lab pretrain", "lab eval"}
     for name, each in commands.items():
         assert each.help.count("\n") == 0, name
