@@ -84,9 +84,11 @@ class Watch:
             return function()
         finally:
             self._deadline = None
-            faulthandler.cancel_dump_traceback_later()
-            if os.getpid() != process:  # it has forked, and this is the child that it left
+            # It has forked, and this is the child that it left. First, because faulthandler would wait for its thread,
+            # which no child has.
+            if os.getpid() != process:
                 os._exit(0)
+            faulthandler.cancel_dump_traceback_later()
             with contextlib.suppress(OSError):
                 os.chdir(directory)
 
