@@ -234,6 +234,7 @@ class Run:
         try:
             self.world.main(lambda: self.directory.write_text(self.directory.config, dump_config(self.config)))
             self._write_manifest()
+            self._announce(1, 0)
             return self._execute(Position(1, 0))
         finally:
             self.directory.lock.release()
@@ -267,11 +268,18 @@ class Run:
             self._write_manifest()
         # Steps after the checkpoint are taken again, and write their lines again.
         self.world.main(lambda: self.directory.cut(checkpoint.position["logs"] if checkpoint else {}))
+        saved = checkpoint.position if checkpoint is not None else {"stage": 1, "step": 0}
+        self._announce(saved["stage"], saved["step"])
         self._mend_base_measurements(has_trained=checkpoint is not None)
         position = Position(1, 0) if checkpoint is None else self.checkpoints.resume(checkpoint)
         if position.step == 0:
             self.world.main(lambda: drop_unused_rewrites(self.directory, position.stage))
         return self._execute(position)
+
+    def _announce(self, stage: int, step: int) -> None:
+        """Tell the observer from where the run starts or goes on."""
+        done = sum(self.steps[: stage - 1]) + step
+        self.observer.run_started(self.label, len(self.tasks), sum(self.steps), done)
 
     def _mend_base_measurements(self, *, has_trained: bool) -> None:
         """Measure the base again if what was measured before the first stage is lost or damaged.
@@ -304,8 +312,6 @@ class Run:
         Raises:
             Stopped: a signal asked for it. The state after the latest optimizer step has been saved.
         """
-        done = sum(self.steps[: position.stage - 1]) + position.step
-        self.observer.run_started(self.label, len(self.tasks), sum(self.steps), done)
         try:
             if position.stage <= len(self.tasks):
                 self._require_room(position.stage)  # before the base is measured, which may take long
