@@ -60,7 +60,7 @@ def fault_of_resume(whole: Path, run: Path, file: Path, backup: bytes) -> str:
     if code != 2 or len(errors) != 1:
         return f"exit code {code}: {output}"
     named = file.parent if file.parent.parent.name == "checkpoints" else file
-    if str(named) not in errors[0]:
+    if str(named) not in errors[0] and not (str(run) in errors[0] and file.name in errors[0]):
         return f"the file is not named: {errors[0]}"
     if file.name == "config.yaml":
         return ""  # its content is checked as any configuration's is
