@@ -34,7 +34,9 @@ MODELS: Mapping[str, Callable[[], Any]] = {
     "qwen3": lambda: hf.Qwen3ForCausalLM(hf.Qwen3Config(**TEXT, tie_word_embeddings=True)),
     "llama": lambda: hf.LlamaForCausalLM(hf.LlamaConfig(**TEXT, tie_word_embeddings=False)),
     "biased": lambda: hf.LlamaForCausalLM(hf.LlamaConfig(**TEXT, attention_bias=True)),
-    "gpt2": lambda: hf.GPT2LMHeadModel(hf.GPT2Config(vocab_size=97, n_embd=32, n_layer=2, n_head=4, n_positions=64)),
+    "gpt2": lambda: hf.GPT2LMHeadModel(
+        hf.GPT2Config(vocab_size=97, n_embd=32, n_layer=2, n_head=4, n_positions=64, **SPECIAL)
+    ),
     "qwen3moe": lambda: hf.Qwen3MoeForCausalLM(
         hf.Qwen3MoeConfig(**TEXT, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16)
     ),

@@ -233,7 +233,15 @@ def test_a_suite_of_few_items_falls_by_more_before_it_is_an_alarm(tiny_model, tm
 def test_a_suite_that_is_measured_as_a_whole_is_refused(tmp_path):
     settings = SuiteSettings(name="rules", lm_eval="rules")
     whole = LmEvalSuite(
-        "rules", "retention", [], None, settings=settings.lm_eval_settings, limit=None, task="rules", loaded={}
+        "rules",
+        "retention",
+        [],
+        None,
+        settings=settings.lm_eval_settings,
+        limit=None,
+        task="rules",
+        loaded={},
+        runner=None,
     )
     with pytest.raises(ConfigError, match=r"'rules' cannot be evaluated during training.*`holdfast gate`"):
         Watcher([whole], tmp_path / "run")

@@ -206,7 +206,7 @@ def test_the_teacher_sees_the_demonstration_of_the_earlier_task(tmp_path: Path, 
 @pytest.mark.parametrize("ratio", [-0.5, float("nan"), float("inf"), "half"])
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_ratio_that_is_no_number_from_zero_on_is_refused(name: str, ratio: Any) -> None:
-    with pytest.raises(ConfigError, match=r"recipe: replay_ratio: [^\n]+$"):
+    with pytest.raises(ConfigError, match=r"recipe[:.] ?replay_ratio: [^\n]+$"):
         parse_config(config_of(STREAMS[0], {"name": name, "replay_ratio": ratio}), RunConfig)
 
 

@@ -195,7 +195,7 @@ def test_a_mistake_in_the_guards_settings_is_one_line() -> None:
     data = {"tasks": ["lab:facts"], "recipe": "sdft"}
     assert parse_config({**data, "guard": {"mode": False}}, RunConfig).guard.mode == "off"
     for guard, expected in (
-        ({"mode": "acts"}, "guard.mode: Input should be 'warn', 'act' or 'off'"),
+        ({"mode": "acts"}, "guard.mode: 'acts' is no value of it; write 'warn', 'act' or 'off'"),
         ({"rules": {"repetitions": {}}}, "guard.rules.repetitions: unknown key; did you mean 'repetition'?"),
         ({"rules": {"repetition": {"action": ["refresh_teacher"]}}}, "add roll_back"),
     ):

@@ -161,7 +161,9 @@ class Run:
         self.policy = load_policy(adapted_model(self.config), seed=self.config.seed)
         # Again, because the configuration file of a model with its own code does not tell.
         self.config = config = fit_to_context(self.config, self.policy.context_length)
-        self.policy.today = self.date = self.world.main(lambda: run_date(self._manifest))
+        self.policy.today = self.date = self.world.main(
+            lambda: run_date(self._manifest or read_manifest(self.directory))
+        )
         warn_of_slow_products(self.policy, config.train)
         offload = config.train.offload_teacher
         self.base = Base(self.policy, offload=offload) if config.recipe.uses_base() or config.eval.kl_items else None

@@ -16,7 +16,7 @@ from holdfast.summary.comparison import pareto_front
 
 RESAMPLES = 4000
 
-Matrix = NDArray[np.float64]
+Points = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Front:
     band: Band
 
 
-def resampled_means(values: Matrix) -> Matrix:
+def resampled_means(values: Points) -> Points:
     """Means over resampled worlds.
 
     Args:
@@ -77,7 +77,7 @@ def front_of(standings: Sequence[Standing]) -> Front:
     )
 
 
-def _beaten(final: Matrix, kept: Matrix) -> NDArray[np.bool_]:
+def _beaten(final: Points, kept: Points) -> NDArray[np.bool_]:
     """(resamples, arms): whether another arm is at least as good on both, and better on one."""
     f, k = final[:, :, None], kept[:, :, None]
     other_f, other_k = final[:, None, :], kept[:, None, :]
@@ -85,7 +85,7 @@ def _beaten(final: Matrix, kept: Matrix) -> NDArray[np.bool_]:
     return np.asarray((at_least & ((other_f > f) | (other_k > k))).any(axis=2))
 
 
-def _band(final: Matrix, kept: Matrix, drawn_final: Matrix, drawn_kept: Matrix) -> Band:
+def _band(final: Points, kept: Points, drawn_final: Points, drawn_kept: Points) -> Band:
     """At the arms' own final scores. Where no arm of a resample scores as high, the resample is left out."""
     levels = np.unique(final)
     low, high, middle = [], [], []

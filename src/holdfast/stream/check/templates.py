@@ -141,7 +141,7 @@ def _is_shown(recipe: Recipe, example: Example) -> bool:
 
 
 def _rewrites(recipe: Recipe) -> bool:
-    return recipe.rollouts().rewriting is not None
+    return recipe.rollout_spec().rewriting is not None
 
 
 def _shown(recipe: Recipe, example: Example) -> str:
