@@ -15,7 +15,7 @@ from holdfast.config.load import parse_config
 from holdfast.config.settings import RunConfig
 from holdfast.data.environment import Environment
 from holdfast.data.example import Example, Message, Verdict
-from holdfast.store.files import read_json, write_json
+from holdfast.store.files import read_json
 from holdfast.store.run_directory import RunDirectory
 from holdfast.stream.run import Run
 from tiny_model import build_tiny_model
@@ -97,12 +97,15 @@ def test_the_date_is_the_runs(tmp_path: Path) -> None:
     run = Run(config, directory)
     run.prepare()
     assert run.policy.today == datetime.now(UTC).date()
+    directory.path.mkdir()
+    run._write_manifest()
+    whole = read_json(directory.manifest)
+    earlier = {key: value for key, value in whole.items() if key != "date"}  # earlier versions wrote no date
     for manifest in (
-        {"created": "2024-02-29T09:00:00+00:00"},
-        {"created": "2025-01-01T00:00:00", "date": "2024-02-29"},
+        earlier | {"created": "2024-02-29T09:00:00+00:00"},
+        whole | {"created": "2025-01-01T00:00:00", "date": "2024-02-29"},
     ):
-        directory.path.mkdir(exist_ok=True)
-        write_json(directory.manifest, manifest)
+        directory.write_json(directory.manifest, manifest)
         resumed = Run(config, directory)
         resumed.prepare()
         (_, prompt), *_ = resumed.collector.pool.some("color", 1, "any")
