@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
@@ -261,6 +262,10 @@ def _fail_on_one(rank: int, *, after: int) -> None:
 @pytest.mark.parametrize(("after", "codes"), [(0, {1, 2}), (8, {2})])
 def test_what_fails_on_one_process_ends_all_with_one_line(tmp_path: Path, after: int, codes: set[int]) -> None:
     config = write_config(tmp_path, "grpo")
+    settings = yaml.safe_load(config.read_text())
+    for task in settings["tasks"]:
+        task["in_process"] = True  # the verifier that fails is one of this process
+    config.write_text(yaml.safe_dump(settings))
     command = start("run", config, "-o", tmp_path / "run", size=2, before=partial(_fail_on_one, after=after))
     assert set(command.join()) == codes
     output = [line for line in command.output().splitlines() if "holdfast: " in line or "Traceback" in line]
@@ -282,8 +287,8 @@ def test_a_full_disk_is_one_line(tmp_path: Path, size: int) -> None:
     assert set(command.join()) == {2}
     (output,) = [line for line in command.output().splitlines() if "holdfast: " in line or "Traceback" in line]
     assert re.fullmatch(
-        rf"holdfast: error: {run}\S*: a checkpoint cannot be written: File too large \(free some disk space\); "
-        rf"then resume with `holdfast resume {run}`",
+        rf"holdfast: error: {run}\S*: a checkpoint cannot be written: File too large \(raise the limit on the size of "
+        rf"files, see `ulimit -f`\); then resume with `holdfast resume {run}`",
         output,
     )
     start("resume", run, size=size).finish()
