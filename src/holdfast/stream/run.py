@@ -314,6 +314,8 @@ class Run:
         Raises:
             Stopped: a signal asked for it. The state after the latest optimizer step has been saved.
         """
+        if position.step == 0:
+            self.measuring.stage_done()  # a process may have been killed before it removed what the stage had kept
         try:
             if position.stage <= len(self.tasks):
                 self._require_room(position.stage)  # before the base is measured, which may take long
