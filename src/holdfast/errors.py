@@ -1,7 +1,6 @@
 """Errors for users: what is wrong, where, and how to fix it, in one line."""
 
 import difflib
-import errno
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -104,11 +103,3 @@ def shown(value: Any, length: int = 60) -> str:
     if isinstance(value, dict):
         return "a mapping"
     return "a list" if isinstance(value, list | tuple) else f"a value of type {type(value).__name__}"
-
-
-def is_out_of_room(error: BaseException) -> bool:
-    """Whether something could not be written because a disk, or a user's share of it, is full."""
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    # safetensors raises its own error with the system's words.
-    return "No space left" in str(error) or "Disk quota exceeded" in str(error)

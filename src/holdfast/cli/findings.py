@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from holdfast.cli.options import JsonFile, Quiet, output_file
+from holdfast.cli.options import (
+    FiguresBesidePage,
+    JsonFile,
+    KeepRecords,
+    KeptRecords,
+    MeasurementsDir,
+    Minutes,
+    Quiet,
+    Workers,
+    output_file,
+)
 from holdfast.cli.say import say, say_aside
 from holdfast.errors import ConfigError, did_you_mean
 
@@ -23,17 +33,11 @@ def findings(
         typer.Option("--quick", help="Four worlds; by default only the claims of the papers behind holdfast."),
     ] = False,
     worlds: Annotated[int | None, typer.Option("--worlds", min=2, help="Number of worlds: 0, 1, and so on.")] = None,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Runs in parallel, with one thread each.")] = 2,
-    output_dir: Annotated[
-        Path, typer.Option("--output-dir", "-o", help="For records and runs under way. What is there is not repeated.")
-    ] = Path("runs/findings"),
-    records: Annotated[
-        Path | None, typer.Option("--records", metavar="FILE", help="RecordStore that `--keep` wrote, to go on from.")
-    ] = None,
-    keep: Annotated[Path | None, output_file("--keep", help="Write all records into this file (.jsonl.gz).")] = None,
-    minutes: Annotated[
-        float | None, typer.Option("--minutes", min=0, help="Start no further run after this time.")
-    ] = None,
+    workers: Workers = 2,
+    output_dir: MeasurementsDir = Path("runs/findings"),
+    records: KeptRecords = None,
+    keep: KeepRecords = None,
+    minutes: Minutes = None,
     json_file: JsonFile = None,
     page: Annotated[
         Path | None,
@@ -42,10 +46,7 @@ def findings(
             help="Also write a Markdown page, with a page per claim in the folder FILE without its suffix.",
         ),
     ] = None,
-    figures: Annotated[
-        bool,
-        typer.Option("--figures", help="Also write the figures beside the page. Needs the extra `figures`."),
-    ] = False,
+    figures: FiguresBesidePage = False,
     listed: Annotated[bool, typer.Option("--list", help="Only list the claims.")] = False,
     quiet: Quiet = False,
 ) -> None:

@@ -6,28 +6,30 @@ from typing import Annotated, Any
 
 import typer
 
-from holdfast.cli.options import JsonFile, Quiet, output_file
+from holdfast.cli.options import (
+    FiguresBesidePage,
+    JsonFile,
+    KeepRecords,
+    KeptRecords,
+    MeasurementsDir,
+    Minutes,
+    Quiet,
+    Workers,
+    output_file,
+)
 from holdfast.cli.say import say, say_aside
 
 
 def front(
     worlds: Annotated[int, typer.Option("--worlds", min=2, help="Number of worlds: 0, 1, and so on.")] = 10,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Runs in parallel, with one thread each.")] = 2,
-    output_dir: Annotated[
-        Path, typer.Option("--output-dir", "-o", help="For records and runs under way. What is there is not repeated.")
-    ] = Path("runs/findings"),
-    records: Annotated[
-        Path | None, typer.Option("--records", metavar="FILE", help="Records that `--keep` wrote, to go on from.")
-    ] = None,
-    keep: Annotated[Path | None, output_file("--keep", help="Write all records into this file (.jsonl.gz).")] = None,
-    minutes: Annotated[
-        float | None, typer.Option("--minutes", min=0, help="Start no further run after this time.")
-    ] = None,
+    workers: Workers = 2,
+    output_dir: MeasurementsDir = Path("runs/findings"),
+    records: KeptRecords = None,
+    keep: KeepRecords = None,
+    minutes: Minutes = None,
     json_file: JsonFile = None,
     page: Annotated[Path | None, output_file("--page", help="Also write a Markdown page.")] = None,
-    figures: Annotated[
-        bool, typer.Option("--figures", help="Also write the figure beside the page. Needs the extra `figures`.")
-    ] = False,
+    figures: FiguresBesidePage = False,
     quiet: Quiet = False,
 ) -> None:
     """Compare recipes with and without replay on three tasks in two orders, each at its own learning rate."""

@@ -54,6 +54,24 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 JsonFile = Annotated[Path | None, output_file("--json", help="Also write the results as JSON.")]
 
+Workers = Annotated[int, typer.Option("--workers", min=1, help="Runs in parallel, with one thread each.")]
+
+MeasurementsDir = Annotated[
+    Path, typer.Option("--output-dir", "-o", help="For records and runs under way. What is there is not repeated.")
+]
+
+KeptRecords = Annotated[
+    Path | None, typer.Option("--records", metavar="FILE", help="Records that `--keep` wrote, to go on from.")
+]
+
+KeepRecords = Annotated[Path | None, output_file("--keep", help="Write all records into this file (.jsonl.gz).")]
+
+Minutes = Annotated[float | None, typer.Option("--minutes", min=0, help="Start no further run after this time.")]
+
+FiguresBesidePage = Annotated[
+    bool, typer.Option("--figures", help="Also write the figures beside the page. Needs the extra `figures`.")
+]
+
 TrustRemoteCode = Annotated[
     bool,
     typer.Option(

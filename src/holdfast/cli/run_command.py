@@ -16,7 +16,7 @@ from typing import Any
 import typer
 
 from holdfast.cli.say import lenient_output
-from holdfast.errors import HoldfastError, is_out_of_room, printable, shortened
+from holdfast.errors import HoldfastError, printable, shortened
 
 _LONGEST = 1600
 """Characters of a line. An error's parts are shorter; the lines of other libraries need not be."""
@@ -60,9 +60,9 @@ def _one_line(text: str) -> str:
 
 def _mend(error: OSError) -> str:
     """What to do about a file or folder that the system refuses."""
-    if is_out_of_room(error):
-        return "make room on that disk"
     mends = {
+        errno.ENOSPC: "make room on that disk",
+        errno.EDQUOT: "make room on that disk",
         errno.EACCES: "check the permissions of the path",
         errno.EPERM: "check the permissions of the path",
         errno.EROFS: "choose a place that can be written",

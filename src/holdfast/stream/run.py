@@ -88,8 +88,6 @@ class Run:
         self.observer = observer if observer is not None and self.world.is_main else Observer()
         self.steps = [task.steps or config.train.steps for task in config.tasks]
         self._weights_hash = ""
-        self._manifest: dict[str, Any] | None = None
-        """Of the run that is resumed."""
 
     def prepare(self) -> None:
         """Load tasks and model, and check that they fit each other and the recipe.
@@ -161,9 +159,7 @@ class Run:
         self.policy = load_policy(adapted_model(self.config), seed=self.config.seed)
         # Again, because the configuration file of a model with its own code does not tell.
         self.config = config = fit_to_context(self.config, self.policy.context_length)
-        self.policy.today = self.date = self.world.main(
-            lambda: run_date(self._manifest or read_manifest(self.directory))
-        )
+        self.policy.today = self.date = self.world.main(lambda: run_date(read_manifest(self.directory)))
         warn_of_slow_products(self.policy, config.train)
         offload = config.train.offload_teacher
         self.base = Base(self.policy, offload=offload) if config.recipe.uses_base() or config.eval.kl_items else None
@@ -256,7 +252,7 @@ class Run:
     def _resume(self) -> dict[str, Any]:
         self.world.main(lambda: warn_of_changed_config(self.directory))
         self.world.main(lambda: refuse_lost_manifest(self.directory))
-        self._manifest = manifest = self.world.main(lambda: read_manifest(self.directory))
+        manifest = self.world.main(lambda: read_manifest(self.directory))
         self.prepare()
         if manifest is not None:
             where = str(self.directory.manifest)

@@ -51,9 +51,9 @@ class FrontArm:
         """The arm in the order in which its rate is chosen."""
         replay = {"replay_ratio": REPLAY_RATIO} if self.replays else {}
         blending = {"blend_share": BLEND_SHARE} if self.blends else {}
-        label = self.label.replace(" + ", "-")
+        label = f"{self.label.replace(' + ', '-')}@{SEQUENCE.name}"
         rates = BLENDED_RATES if self.blends else RATES
-        return ClaimArm(label, {**self.recipe, **replay, **blending}, SEQUENCE, rates=rates).on(SEQUENCE)
+        return ClaimArm(label, {**self.recipe, **replay, **blending}, SEQUENCE, rates=rates)
 
     @property
     def needs(self) -> frozenset[str]:
@@ -66,11 +66,8 @@ class FrontArm:
     def in_order(self, order: Stream, rate: float) -> ClaimArm:
         """The arm in an order, at the chosen rate."""
         first = self.first_order
-        if order == first.stream:
-            return first
-        return replace(
-            first, label=first.label.replace(f"@{first.stream.name}", f"@{order.name}"), stream=order, rate=rate
-        )
+        label = first.label.replace(f"@{first.stream.name}", f"@{order.name}")
+        return replace(first, label=label, stream=order, rate=rate)
 
 
 PLAIN: Mapping[str, Mapping[str, Any]] = {

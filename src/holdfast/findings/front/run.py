@@ -90,16 +90,16 @@ def read_front(
     Raises:
         KeyError: a run is missing.
     """
-    rate_of = {arm.in_order(order, rates[arm.label]).label: rates[arm.label] for arm in arms for order in ORDERS}
 
     def record(arm: ClaimArm, world: int) -> RunRecord:
-        return records.run(ArmRun(arm, world, rate_of[arm.label], True).name)
+        assert arm.rate is not None  # of an arm in an order
+        return records.run(ArmRun(arm, world, arm.rate, True).name)
 
     standings = tuple(standing(arm, rates[arm.label], record, worlds) for arm in arms)
     choices = (choose(situation, standings) for situation in SITUATIONS)
     return MeasuredFront(
         standings,
-        untrained(record, arms[0], worlds),
+        untrained(record, arms[0].in_order(ORDERS[0], rates[arms[0].label]), worlds),
         front_of(standings),
         tuple(choice for choice in choices if choice is not None),
         tuple(worlds),

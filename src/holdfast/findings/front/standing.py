@@ -77,9 +77,9 @@ def standing(
     return Standing(arm, rate, by_order)
 
 
-def untrained(record: Callable[[ClaimArm, int], RunRecord], arm: FrontArm, worlds: Sequence[int]) -> Untrained:
+def untrained(record: Callable[[ClaimArm, int], RunRecord], arm: ClaimArm, worlds: Sequence[int]) -> Untrained:
     """The base's numbers, which every run has measured before its first stage. Both orders have the same tasks."""
-    runs = [record(arm.first_order, world) for world in worlds]
+    runs = [record(arm, world) for world in worlds]
     final = [run.value(0, task) for run in runs for task in run.tasks]
     kept = [run.value(0, suite) for run in runs for suite in run.suites]
     return Untrained(*(100 * _mean([_known(value, "base") for value in side]) for side in (final, kept)))
