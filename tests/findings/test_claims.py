@@ -1,7 +1,9 @@
 """`holdfast.findings.claims`: every claim is complete, and its file says what counts before anything is measured."""
 
+import math
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,6 +11,7 @@ import holdfast.findings.claims as folder
 from holdfast.findings.arm import ClaimArm
 from holdfast.findings.claim import Claim
 from holdfast.findings.claims import CLAIMS
+from holdfast.findings.quantity import Quantity
 from holdfast.findings.record import RunRecord
 from holdfast.findings.scheduler import arms_of
 
@@ -60,6 +63,77 @@ def test_quantities_read_only_arms_of_the_claim(claim: Claim) -> None:
     runs = Asked({arm.label: made_up(arm) for arm in claim.arms})
     for quantity in claim.quantities:
         assert quantity.measure(runs) is not None, quantity.name
+
+
+def run_with(arm: ClaimArm, **changes: Any) -> RunRecord:
+    return RunRecord({**made_up(arm).data, **changes})
+
+
+def deciding(claim: Claim) -> list[Quantity]:
+    return [quantity for quantity in claim.quantities if quantity.decides]
+
+
+def test_tokens_of_a_score_that_opsd_never_reaches_are_no_evidence() -> None:
+    claim = BY_NAME["opsd-fewer-tokens"]
+    (quantity,) = deciding(claim)
+    low = [{"step": s, "tokens": s, "task": s / 120, "suites": None} for s in (0, 20, 40, 60)]
+    high = [{**point, "task": 2 * point["task"]} for point in low]
+    opsd, grpo = claim.arms
+    cheap, dear = ({"generated_tokens": tokens, "optimizer_steps": 60} for tokens in (600, 4800))
+
+    def measured(of_opsd: list[Any], of_grpo: list[Any]) -> float | None:
+        runs = run_with(opsd, curve=of_opsd, spent=cheap), run_with(grpo, curve=of_grpo, spent=dear)
+        return quantity.measure({opsd.label: runs[0], grpo.label: runs[1]})
+
+    assert measured(high, high) == pytest.approx(3)
+    assert measured(high, low) == pytest.approx(3 + math.log2(60 / 36))
+    assert measured(low, high) is None
+    assert measured(low, low) is None
+
+
+def test_the_better_of_two_noisy_parts_does_not_decide_about_the_whole() -> None:
+    claim = BY_NAME["whole-solution-not-best"]
+    (quantity,) = deciding(claim)
+    scores = {"exposure-0.25": 0.9, "exposure-0.5": 0.4, "opsd": 0.5}
+    runs = {
+        arm.label: run_with(arm, stages=[{"sets": {}}, {"sets": {"steps": {"score": scores[arm.label]}}}])
+        for arm in claim.arms
+    }
+    assert quantity.measure(runs) == pytest.approx(-10)
+
+
+def test_grpo_amplifying_as_well_counts_against_the_claim_about_it() -> None:
+    claim = BY_NAME["sdpo-amplifies-artifacts-grpo-does-not"]
+    before, after = ({"sets": {}, "style": {"new": {"artifacts": share}}} for share in (0.05, 0.35))
+    runs = {arm.label: run_with(arm, stages=[before, after]) for arm in claim.arms}
+    values = [quantity.measure(runs) for quantity in deciding(claim)]
+    assert values == pytest.approx([30, 0, -30])
+
+
+def test_a_run_that_two_arms_share_counts_once_in_a_correlation() -> None:
+    claim = BY_NAME["kl-predicts-forgetting"]
+    (quantity,) = deciding(claim)
+
+    def run(arm: ClaimArm, place: int) -> RunRecord:
+        kl, lost = [(0.1, 0.1), (0.2, 0.3), (0.3, 0.2), (0.4, 0.4)][place]
+        sets = [
+            {"facts": {"kl_new": kl}} | {suite: {"score": score} for suite in arm.stream.suites}
+            for score in (1.0, 1 - lost)
+        ]
+        return run_with(arm, stages=[{"sets": sets[0]}, {"sets": sets[1], "drift": kl}])
+
+    runs = {arm.label: run(arm, min(place, 3)) for place, arm in enumerate(claim.arms)}
+    assert quantity.measure(runs) == pytest.approx(0.8 - 0.5)
+
+
+def test_rewriting_has_to_be_cheaper() -> None:
+    claim = BY_NAME["rewriting-keeps-as-much-as-sdft"]
+    tokens = {"sft": 1000, "sdft": 800, "rewrite-sft": 400}
+    runs = {
+        arm.label: run_with(arm, spent={"generated_tokens": 0, "trained_tokens": tokens[arm.label]})
+        for arm in claim.arms
+    }
+    assert deciding(claim)[-1].measure(runs) == pytest.approx(1)
 
 
 def test_every_arm_is_a_valid_configuration_and_is_defined_once() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from commands import Commands
 from holdfast.findings.front.arms import FRONT_ARMS, ORDERS, FrontArm
-from holdfast.findings.front.choice import SITUATIONS, Choice, choose
+from holdfast.findings.front.choice import SITUATIONS, Choice, choose, held_out
 from holdfast.findings.front.figure import front_figure
 from holdfast.findings.front.page import as_json, as_page, table_rows
 from holdfast.findings.front.pareto import front_of, resampled_means
@@ -123,6 +123,20 @@ def test_a_choice_names_the_best_arm_that_can_be_run() -> None:
     assert not near.rivals[0].is_worse
 
 
+def test_a_choice_is_scored_in_worlds_that_did_not_choose() -> None:
+    """Where two arms take turns, whichever is best elsewhere is the worse one here."""
+    assert held_out(np.array([[10.0, 0.0], [0.0, 10.0]])) == 0
+    assert held_out(np.array([[7.0, 8.0], [1.0, 2.0]])) == 7.5
+
+
+def test_the_best_of_equal_arms_is_overrated_where_it_was_chosen() -> None:
+    drawn = np.random.default_rng(0).normal(70, 3, (300, 12, 10))
+    chosen = np.mean([values.mean(axis=1).max() for values in drawn])
+    elsewhere = np.mean([held_out(values) for values in drawn])
+    assert chosen > 71.3
+    assert elsewhere == pytest.approx(70, abs=0.2)
+
+
 def test_rewriting_is_no_choice_without_the_verifier_that_it_used() -> None:
     alone = [stand("rewrite-sft", [50, 51], [60, 61])]
     assert situation("demonstrations, no verifier, nothing stored", alone) is None
@@ -157,7 +171,7 @@ def measured(tmp_path: Path) -> MeasuredFront:
 
 
 def test_numbers_are_read_from_runs(measured: MeasuredFront) -> None:
-    assert (measured.base.final, measured.base.kept) == pytest.approx((20.0, 90.0))
+    assert (measured.base.final, measured.base.kept, measured.base.overall) == pytest.approx((20.0, 90.0, 55.0))
     sdft = measured.standings[1]
     assert sdft.worlds("final") == pytest.approx([30, 31, 32, 33])
     assert sdft.worlds("kept") == pytest.approx([85, 84.5, 84, 83.5])

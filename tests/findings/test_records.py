@@ -9,7 +9,7 @@ from holdfast.findings.arm import ClaimArm
 from holdfast.findings.curves import curve_figures, curve_rows, curves
 from holdfast.findings.power import detectable
 from holdfast.findings.quantity import at_equal_tokens
-from holdfast.findings.rates import choose
+from holdfast.findings.rates import at_edge, choose
 from holdfast.findings.record import RunRecord
 from holdfast.findings.records import RecordStore, read_kept
 from holdfast.findings.stream import FACTS
@@ -51,6 +51,10 @@ def test_steps_and_tokens_are_read_off_the_curve() -> None:
     assert run.steps_to(0.95) == 20
     assert run.at_tokens(150, "task") == pytest.approx(60)
     assert run.at_tokens(300, "task") is None
+
+
+def test_a_rate_at_the_edge_says_so() -> None:
+    assert [at_edge(rate, (1.0, 2.0, 4.0)) for rate in (1.0, 2.0, 4.0)] == ["lowest tried", "", "highest tried"]
 
 
 def test_the_rate_is_the_one_with_the_best_mean_of_new_and_old() -> None:

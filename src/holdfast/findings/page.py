@@ -13,6 +13,7 @@ from holdfast.findings.curves import StepScores, curve_rows
 from holdfast.findings.markdown import markdown_table, text_of, wrapped
 from holdfast.findings.power import detectable, spread
 from holdfast.findings.quantity import MeasuredQuantity
+from holdfast.findings.rates import at_edge
 
 HEADER = ("claim", "verdict", "quantity (above 0 supports the claim)", "mean", "95% CI", "outcome")
 
@@ -181,8 +182,9 @@ def _details(finding: Finding, made: Mapping[str, Any]) -> list[str]:
 def _arm(arm: ClaimArm, rates: Mapping[str, float]) -> tuple[str, ...]:
     recipe = arm.recipe if isinstance(arm.recipe, str) else ", ".join(f"{k}: {v}" for k, v in arm.recipe.items())
     settings = "".join(f"; {key}: {value}" for key, value in arm.settings.items())
-    fixed = "" if arm.rate is None else " (fixed)"
-    return arm.label, arm.stream.name, recipe + settings, f"{rates[arm.label]:g}{fixed}"
+    rate = rates[arm.label]
+    about = "fixed" if arm.rate is not None else at_edge(rate, arm.rates)
+    return arm.label, arm.stream.name, recipe + settings, f"{rate:g} ({about})" if about else f"{rate:g}"
 
 
 def _row(measured: MeasuredQuantity) -> tuple[str, ...]:

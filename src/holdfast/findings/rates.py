@@ -31,3 +31,9 @@ def choose(arm: ClaimArm, by_rate: Mapping[float, Sequence[RunRecord]]) -> float
         scores[rate] = score
     best = max(scores.values())
     return min(rate for rate, score in scores.items() if score == best)
+
+
+def at_edge(rate: float, rates: Sequence[float]) -> str:
+    """In words whether a rate is the lowest or the highest of those tried, so that the best one may lie beyond; "" if
+    it lies between others."""
+    return "lowest tried" if rate <= min(rates) else "highest tried" if rate >= max(rates) else ""

@@ -132,6 +132,10 @@ class RunRecord:
         number = (self.data.get("extra") or {}).get(name)
         return None if number is None else float(number)
 
+    def reaches(self, score: float) -> bool:
+        """Whether a probe of the first task reaches a score (0 to 1)."""
+        return any(point["task"] is not None and point["task"] >= score for point in self.data["curve"])
+
     def steps_to(self, score: float) -> float | None:
         """Optimizer steps until the first task reaches a score (0 to 1), interpolated between probes. A run that never
         reaches it counts with all its steps: fewer than it would need. None without probes."""

@@ -32,5 +32,6 @@ CLAIM = Claim(
         ),
     ),
     against="The frozen teacher's student has as many.",
+    note="The teachers follow faster than the papers' own, by 0.1 and 0.2 a step, so that it is seen in 60 steps.",
     is_quick=True,
 )

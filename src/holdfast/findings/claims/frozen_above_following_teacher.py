@@ -28,5 +28,7 @@ CLAIM = Claim(
         ),
     ),
     against="It forgets as much with a frozen teacher.",
+    note="The teacher that decides follows by 0.2 a step, four times as fast as SDPO's own, so that it is seen in 60 "
+    "steps. SDPO's own is shown beside.",
     is_quick=True,
 )

@@ -17,7 +17,13 @@ GRPO_COUNTED = ClaimArm("grpo-steps-counted", "grpo", STEPS, {"eval.probe_steps"
 
 
 def _saved(runs: WorldRuns) -> float | None:
-    """log2 of GRPO's tokens over OPSD's until the score. A run that never reaches it counts with all its tokens."""
+    """log2 of GRPO's tokens over OPSD's until the score.
+
+    If GRPO never reaches it, all its tokens count, fewer than it would need. If OPSD never does, there is no value: one
+    sample per prompt costs less than eight, whatever it teaches.
+    """
+    if not runs["opsd-counted"].reaches(SCORE):
+        return None
     spent = []
     for label in ("grpo-steps-counted", "opsd-counted"):
         run = runs[label]
@@ -43,5 +49,5 @@ CLAIM = Claim(
         Quantity("log2 of generated tokens to 60 points, GRPO / OPSD", "", _saved, 0.5),
         single("OPSD's score after the stage − 60 points", _above, "opsd-counted", smallest=3, decides=False),
     ),
-    against="GRPO needs as few.",
+    against="GRPO needs as few, or OPSD does not reach the score.",
 )

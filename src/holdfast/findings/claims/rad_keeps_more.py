@@ -37,5 +37,6 @@ CLAIM = Claim(
         difference("score on the new task", RunRecord.learned, "rad", "sft", smallest=3, no_worse=True, decides=False),
     ),
     against="It loses no less than sft.",
-    note="The anchor's prompts are those of one suite, so that suite is left out of what is lost.",
+    note="The anchor's prompts are of the kind that one suite asks, in another world, so that suite is left out of "
+    "what is lost. Other suites ask under the same headers. SFT has no such prompts.",
 )

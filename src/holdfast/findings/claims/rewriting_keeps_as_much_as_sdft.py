@@ -1,15 +1,22 @@
 """Rewriting demonstrations against distilling from them."""
 
+import math
+
 from holdfast.findings.arms import REWRITTEN, SDFT, SFT
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
-from holdfast.findings.quantity import difference
+from holdfast.findings.quantity import Quantity, WorldRuns, difference
 from holdfast.findings.record import RunRecord
+
+
+def _tokens_saved(runs: WorldRuns) -> float | None:
+    return math.log2(runs["sdft"].tokens / runs["rewrite-sft"].tokens)
+
 
 CLAIM = Claim(
     name="rewriting-keeps-as-much-as-sdft",
     statement="SFT on demonstrations that the model has rewritten in its own voice loses less than SFT, and no more "
-    "than SDFT, at a third of SDFT's cost.",
+    "than SDFT, for fewer tokens.",
     source="our own; for SFT arXiv 2402.13669",
     arms=(SFT, SDFT, REWRITTEN),
     preconditions=(success("facts", "demonstration", at_least=0.8), success("facts", at_most=0.5)),
@@ -19,7 +26,9 @@ CLAIM = Claim(
         difference(
             "score on the new task", RunRecord.learned, "rewrite-sft", "sdft", smallest=3, no_worse=True, decides=False
         ),
+        Quantity("log2 of sampled and trained tokens, sdft / rewrite-sft", "", _tokens_saved, 0.25),
     ),
-    against="It loses as much as SFT, or at least 3 points more than SDFT.",
+    against="It loses as much as SFT, or at least 3 points more than SDFT, or needs as many tokens.",
+    note="Tokens of the rewriting count. Forward passes of SDFT's teacher do not, so it saves more time than tokens.",
     is_quick=True,
 )

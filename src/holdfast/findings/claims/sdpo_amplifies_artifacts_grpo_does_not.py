@@ -4,6 +4,13 @@ from holdfast.findings.arms import GRPO, SDPO_FAST_UNSTABLE
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import difference, single
+from holdfast.findings.record import RunRecord
+
+
+def _not_grown(run: RunRecord) -> float | None:
+    grown = run.amplified("artifacts")
+    return None if grown is None else -grown
+
 
 CLAIM = Claim(
     name="sdpo-amplifies-artifacts-grpo-does-not",
@@ -25,7 +32,8 @@ CLAIM = Claim(
             "grpo",
             smallest=5,
         ),
+        single("no growth of answers with a tic or a preamble", _not_grown, "grpo", smallest=5, no_worse=True),
     ),
-    against="SDPO's share does not grow, or GRPO's grows as much.",
+    against="SDPO's share does not grow, or GRPO's grows by at least 5 points, or as much.",
     is_quick=True,
 )

@@ -11,9 +11,19 @@ from holdfast.findings.front.choice import Choice
 from holdfast.findings.front.run import MeasuredFront
 from holdfast.findings.front.standing import Standing
 from holdfast.findings.markdown import list_item, markdown_table, text_of, wrapped
+from holdfast.findings.rates import at_edge
 from holdfast.measure.statistics import Estimate
 
-HEADER = ("arm", "rate", "tasks at the end", "old skills at the end", "rise of NLL on old", "on the front")
+HEADER = (
+    "arm",
+    "rate",
+    "tasks at the end",
+    "old skills at the end",
+    "mean of both",
+    "rise of NLL on old",
+    "1000 tokens",
+    "on the front",
+)
 
 
 def _listed(rates: Sequence[float]) -> str:
@@ -22,9 +32,16 @@ def _listed(rates: Sequence[float]) -> str:
 
 HOW_TO_READ = (
     "**Arms.** Each recipe is run without replay and with the same replay: from the second stage on, "
-    f"{REPLAY_RATIO:g} prompts of earlier tasks for every prompt of the stage, which the recipe treats like its own.",
+    f"{REPLAY_RATIO:g} prompts of earlier tasks for every prompt of the stage, which the recipe treats like its own: "
+    "it stores what it trains on, demonstrations or prompts with their verifier. They come on top, so arms with replay "
+    "train on more prompts than arms without.",
+    "**Equal prompts.** All arms see the same prompts of a stage in the same steps. They differ in *tokens*, those "
+    "that are sampled (by rewriting, too) and trained on: SDPO and GRPO draw eight samples per prompt. Forward passes "
+    "of teachers and of the base are not counted.",
+    "**Settings** other than the rate are the recipes' defaults, with two exceptions: SDFT's teacher is the base, and "
+    "SDPO's starts each stage from the student, as in the source of the claims about streams.",
     f"**Blending.** After each stage, weights are {BLEND_SHARE:g} of the trained ones and the rest the base's "
-    "(WiSE-FT, arXiv 2109.01903). The share was chosen on the tuning worlds.",
+    "(WiSE-FT, arXiv 2109.01903). The share was chosen on the tuning worlds, as no other setting but the rate was.",
     f"**Rates.** Each arm has the best of {_listed(RATES)} ({_listed(BLENDED_RATES)} with blending), by the mean of "
     f"the tasks' and the old skills' final score on the tuning worlds {' and '.join(map(str, TUNING_WORLDS))}. The "
     "worlds of the comparison chose nothing.",
@@ -40,7 +57,17 @@ HOW_TO_READ = (
 
 def table_rows(measured: MeasuredFront) -> list[tuple[str, ...]]:
     """One row per arm, the base without training first."""
-    base = ("untrained", "", f"{measured.base.final:.1f}", f"{measured.base.kept:.1f}", "0", "")
+    untrained = measured.base
+    base = (
+        "untrained",
+        "",
+        f"{untrained.final:.1f}",
+        f"{untrained.kept:.1f}",
+        f"{untrained.overall:.1f}",
+        "0",
+        "0",
+        "",
+    )
     return [base, *(_row(each, measured) for each in measured.standings)]
 
 
@@ -49,10 +76,12 @@ def _row(each: Standing, measured: MeasuredFront) -> tuple[str, ...]:
     mark = " (by the means)" if each.arm.label in measured.front.on_front else ""
     return (
         each.arm.label,
-        f"{each.rate:g}",
+        f"{each.rate:g} ({edge})" if (edge := at_edge(each.rate, each.arm.first_order.rates)) else f"{each.rate:g}",
         _points(each.estimate("final")),
         _points(each.estimate("kept")),
+        _points(each.estimate("overall")),
         _nats(each.estimate("nll")),
+        f"{each.mean('tokens') / 1000:.0f}",
         f"{share:.0%}{mark}",
     )
 
@@ -82,6 +111,7 @@ def as_json(measured: MeasuredFront, made: Mapping[str, Any]) -> dict[str, Any]:
                 "situation": each.situation.text,
                 "best": each.best.arm.label,
                 "share": each.share,
+                "held_out": each.held_out,
                 "rivals": [
                     {"label": rival.standing.arm.label, **rival.difference.as_json(), "p_holm": rival.p}
                     for rival in each.rivals
@@ -105,10 +135,13 @@ def as_page(measured: MeasuredFront, made: Mapping[str, Any], figure: str | None
     lines += ["", *_origin(measured, made), "", "## Which recipe to take", ""]
     lines += wrapped(
         "The best arm by the mean of *tasks at the end* and *old skills at the end*, the criterion by which the rates "
-        "were chosen. *Sure* is the share of resampled sets of worlds in which it is the best. Arms that the worlds do "
-        "not tell from it have p ≥ 0.05 after Holm's correction."
+        f"were chosen. The untrained model has {measured.base.overall:.1f}. The worlds that choose the best of many "
+        "arms overrate it. So *in other worlds* is the mean of both in worlds that did not choose: in each world that "
+        "of the arm which is best in all others. *Chosen again* is the share of resampled sets of worlds in which it "
+        "is the best; this is no probability that it is. Arms that the worlds do not tell from it have p ≥ 0.05 after "
+        "Holm's correction."
     )
-    choice_head = ("what you have", "take", "sure", "ahead of the next", "not told apart from it")
+    choice_head = ("what you have", "take", "in other worlds", "chosen again", "ahead of the next", "not told apart")
     lines += ["", *markdown_table(choice_head, [_choice(each) for each in measured.choices]), "", "## The front", ""]
     if figure is not None:
         lines += [f"![Old skills against tasks at the end, with the front and its band]({figure})", ""]
@@ -146,6 +179,7 @@ def _choice(choice: Choice) -> tuple[str, ...]:
     return (
         choice.situation.text,
         f"`{choice.best.arm.label}`",
+        f"{choice.held_out:.1f}",
         f"{choice.share:.0%}",
         ahead,
         ", ".join(f"`{label}`" for label in near) or "none",

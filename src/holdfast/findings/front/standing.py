@@ -56,6 +56,11 @@ class Untrained:
     final: float
     kept: float
 
+    @property
+    def overall(self) -> float:
+        """The mean of both, in points."""
+        return (self.final + self.kept) / 2
+
 
 def standing(
     arm: FrontArm, rate: float, record: Callable[[ClaimArm, int], RunRecord], worlds: Sequence[int]
