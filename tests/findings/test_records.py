@@ -1,18 +1,23 @@
 """`holdfast.findings.records`, `holdfast.findings.record`, `holdfast.findings.rates`, `holdfast.findings.curves`."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from holdfast.errors import RunError
 from holdfast.findings.arm import ClaimArm
+from holdfast.findings.claims import CLAIMS
 from holdfast.findings.curves import curve_figures, curve_rows, curves
 from holdfast.findings.power import detectable
 from holdfast.findings.quantity import at_equal_tokens
-from holdfast.findings.rates import at_edge, choose
+from holdfast.findings.rates import CHOSEN, at_edge, choose
 from holdfast.findings.record import RunRecord
 from holdfast.findings.records import RecordStore, read_kept
-from holdfast.findings.stream import FACTS
+from holdfast.findings.scheduler import arms_of, chosen_rates, tuning_runs
+from holdfast.findings.stream import FACTS, STEPS
+
+ROOT = Path(__file__).parents[2]
 
 
 def record(task: list[float], suite: list[float], **more: object) -> RunRecord:
@@ -68,6 +73,34 @@ def test_the_rate_is_the_one_with_the_best_mean_of_new_and_old() -> None:
     tied = dict.fromkeys(arm.rates, runs[1.0])
     assert choose(arm, tied) == 1.0
     assert choose(arm.at(3.0), {}) == 3.0
+
+
+def test_where_only_learning_counts_the_rate_that_learns_most_is_taken() -> None:
+    arm = ClaimArm("a", "sft", STEPS, rates=(1.0, 2.0))
+    runs = {1.0: [record([0.2, 0.3], [1.0, 1.0])], 2.0: [record([0.2, 0.5], [1.0, 0.4])]}
+    assert choose(arm, runs) == 2.0
+    assert choose(replace(arm, stream=FACTS), runs) == 1.0
+
+
+def test_the_quick_form_knows_the_rates_that_the_kept_records_choose() -> None:
+    store = RecordStore(ROOT / "runs" / "none", ROOT / "benchmarks" / "results" / "findings.jsonl.gz")
+    arms = [arm for arm in arms_of([claim for claim in CLAIMS if claim.is_quick]) if arm.rate is None]
+    assert chosen_rates(arms, store, full=True) == CHOSEN == chosen_rates(arms, store, full=False)
+    assert tuning_runs(arms, full=False) == []
+
+
+def test_runs_that_agree_in_their_settings_are_one_run(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path)
+    store.write("sft-w3-0123456789", {"arm": "sft"})
+    assert "sft-0.0001-w3-0123456789" in store
+    assert store["sft-0.0001-w3-0123456789"] == {"arm": "sft"}
+    assert RecordStore(tmp_path)["sft-0.0001-w3-0123456789"] == {"arm": "sft"}
+    for other in ("sft-w4-0123456789", "sft-w3-0123456780", "sft-w3-0123456789+distance", "base-w3"):
+        assert other not in store
+        with pytest.raises(KeyError):
+            store[other]
+    store.write("voice-w3-0123456780+distance", {"arm": "voice"})
+    assert store["sft-w3-0123456780"] == {"arm": "voice"}
 
 
 def test_records_are_kept_to_the_byte_and_read_again(tmp_path: Path) -> None:

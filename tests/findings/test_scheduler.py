@@ -14,7 +14,8 @@ from holdfast.findings.quantity import Quantity, WorldRuns, difference
 from holdfast.findings.record import RunRecord
 from holdfast.findings.records import RecordStore
 from holdfast.findings.run import decide
-from holdfast.findings.scheduler import ArmRun, BaseWorld, ExperimentIn, beginning_of
+from holdfast.findings.scheduler import ArmRun, BaseWorld, ExperimentIn, Measurement, beginning_of, distinct
+from holdfast.findings.voices import distance_of_demonstrations
 
 TINY = {
     "train.steps": 2,
@@ -99,6 +100,15 @@ def test_a_measurement_is_named_after_everything_that_decides_it() -> None:
         ExperimentIn(APART, 0).name,
     }
     assert len(names) == 6
+
+
+def test_arms_with_the_same_settings_share_a_run_and_what_measures_more_serves_both() -> None:
+    other = replace(A, label="other")
+    more = replace(A, label="more", extra=distance_of_demonstrations)
+    runs: list[Measurement] = [ArmRun(arm, 0, 1e-4, True) for arm in (A, other, B)]
+    assert distinct(runs) == [runs[0], runs[2]]
+    extended: list[Measurement] = [*runs, ArmRun(more, 0, 1e-4, True)]
+    assert distinct(extended) == extended[2:]
 
 
 def test_runs_of_one_world_share_the_evaluation_before_the_first_stage() -> None:

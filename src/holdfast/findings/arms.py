@@ -6,7 +6,7 @@ The lab's answers have few tokens, so there is no lead-in to skip, and SDFT's `n
 from collections.abc import Mapping
 from typing import Any
 
-from holdfast.findings.arm import ClaimArm
+from holdfast.findings.arm import RATES, ClaimArm
 from holdfast.findings.stream import FACTS, QUESTS, SEQUENCE, STEPS, STEPS_HARD, TOOLS
 
 UNSTABLE = 4e-4
@@ -14,6 +14,9 @@ UNSTABLE = 4e-4
 
 COMMON = 1e-4
 """The learning rate of claims that compare how far recipes move at the same rate."""
+
+MIDDLE = RATES[1]
+"""The learning rate of claims about what recipes lose at the same rate."""
 
 ADAPTER_RATES = (1e-3, 2e-3, 4e-3)
 """The rates to choose from for an adapter, which has few weights."""
@@ -72,7 +75,7 @@ SDFT_SLOW_UNSTABLE = ClaimArm("sdft-slow", sdft_following(0.01), FACTS).at(UNSTA
 
 SDFT_FAST_UNSTABLE = ClaimArm("sdft-fast", sdft_following(0.1), FACTS).at(UNSTABLE)
 
-SFT_SEQUENCE, SDFT_SEQUENCE, GRPO_SEQUENCE = SFT.on(SEQUENCE), SDFT.on(SEQUENCE), GRPO.on(SEQUENCE)
+SFT_SEQUENCE, SDFT_SEQUENCE = SFT.on(SEQUENCE), SDFT.on(SEQUENCE)
 
 REPLAY_SEQUENCE = ClaimArm("replay", "replay", FACTS).on(SEQUENCE)
 

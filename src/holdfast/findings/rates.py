@@ -2,7 +2,9 @@
 
 The rule: of the arm's rates, take the one with the highest mean over the tuning worlds of `RunRecord.overall`, the mean
 of the tasks' final score and of the retention suites' final score. It weighs what was learned and what was kept
-equally, as a user would. Among equal rates the lowest is taken.
+equally, as a user would. On streams whose claims are about learning alone, the tasks' final score is taken instead:
+where hardly anything is learned, keeping would decide, and the lowest rate would win. Among equal rates the lowest is
+taken.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +12,19 @@ from collections.abc import Mapping, Sequence
 from holdfast.findings.arm import ClaimArm
 from holdfast.findings.record import RunRecord
 from holdfast.measure.scores import mean
+
+CHOSEN: Mapping[str, float] = {
+    "sft": 1e-4,
+    "sft-own-voice": 2e-4,
+    "rewrite-sft": 2e-4,
+    "sdft": 4e-4,
+    "grpo": 1e-4,
+    "sft@sequence": 1e-4,
+    "sdft@sequence": 2e-4,
+    "sdpo@tools": 2e-4,
+    "grpo@tools": 2e-4,
+}
+"""What the rule chose for the arms of the quick form, by label. It saves the quick form the tuning runs."""
 
 
 def choose(arm: ClaimArm, by_rate: Mapping[float, Sequence[RunRecord]]) -> float:
@@ -25,7 +40,8 @@ def choose(arm: ClaimArm, by_rate: Mapping[float, Sequence[RunRecord]]) -> float
         return arm.rate
     scores = {}
     for rate in arm.rates:
-        score = mean(overall for record in by_rate[rate] if (overall := record.overall()) is not None)
+        known = (record.final() if arm.stream.for_learning else record.overall() for record in by_rate[rate])
+        score = mean(each for each in known if each is not None)
         if score is None:
             raise ValueError(f"{arm.label}: no score at the rate {rate:g}")
         scores[rate] = score

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,9 +12,15 @@ from holdfast.errors import RunError
 from holdfast.findings.record import VERSION, RunRecord
 from holdfast.store.files import read_json, write_bytes, write_json
 
+_SETTINGS = re.compile(r"-(w\d+-[0-9a-f]{10})(\+\w+)?$")
+
 
 class RecordStore:
     """Finished measurements by name. What is there is not measured again.
+
+    The name of a run ends with its world, a hash of its settings, and what else is measured in it. Runs that agree in
+    the first two are one run, whatever their labels. So the record of one serves the other, unless the other measures
+    more.
 
     Args:
         folder: gets one JSON file for each measurement.
@@ -26,13 +33,16 @@ class RecordStore:
     def __init__(self, folder: Path, kept: Path | None = None) -> None:
         self.folder = folder / "records"
         self._kept = {} if kept is None else read_kept(kept)
+        self._by_settings: dict[str, str] = {}
+        for name in self.names():
+            self._note(name)
 
     def path(self, name: str) -> Path:
         """Where a measurement's file is."""
         return self.folder / f"{name}.json"
 
     def __contains__(self, name: str) -> bool:
-        return name in self._kept or self.path(name).exists()
+        return self._has(name) or settings_in(name) in self._by_settings
 
     def __getitem__(self, name: str) -> dict[str, Any]:
         """A measurement.
@@ -40,6 +50,8 @@ class RecordStore:
         Raises:
             KeyError: there is none of this name.
         """
+        if not self._has(name):
+            name = self._by_settings.get(settings_in(name) or "", name)
         if self.path(name).exists():
             data: dict[str, Any] = read_json(self.path(name))
             return data
@@ -53,6 +65,7 @@ class RecordStore:
         """Add a measurement."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.path(name), dict(data))
+        self._note(name)
 
     def names(self) -> list[str]:
         """All names, sorted."""
@@ -63,6 +76,23 @@ class RecordStore:
         """Write everything into one compressed file of JSON lines. The same records give the same bytes."""
         lines = "".join(json.dumps({"name": name, **self[name]}, sort_keys=True) + "\n" for name in self.names())
         write_bytes(file, gzip.compress(lines.encode(), mtime=0))
+
+    def _has(self, name: str) -> bool:
+        return name in self._kept or self.path(name).exists()
+
+    def _note(self, name: str) -> None:
+        for key in {settings_in(name), settings_in(name, alone=True)} - {None}:
+            self._by_settings.setdefault(str(key), name)
+
+
+def settings_in(name: str, *, alone: bool = False) -> str | None:
+    """World and hash of the settings in a run's name, with what else is measured in it; None for what is no run.
+
+    Args:
+        alone: without what else is measured.
+    """
+    found = _SETTINGS.search(name)
+    return None if found is None else found[1] + ("" if alone else found[2] or "")
 
 
 def read_kept(file: Path) -> dict[str, dict[str, Any]]:

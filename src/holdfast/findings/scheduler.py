@@ -22,8 +22,8 @@ from holdfast.errors import HoldfastError, RunError
 from holdfast.findings.arm import TUNING_WORLDS, ClaimArm
 from holdfast.findings.claim import Claim, Finding
 from holdfast.findings.provenance import commit
-from holdfast.findings.rates import choose
-from holdfast.findings.records import RecordStore
+from holdfast.findings.rates import CHOSEN, choose
+from holdfast.findings.records import RecordStore, settings_in
 from holdfast.store.files import read_json, write_json
 from holdfast.store.run_directory import RunDirectory
 
@@ -61,14 +61,16 @@ class ArmRun:
 
     @property
     def name(self) -> str:
-        """Label, world and a hash of the settings, so that a run with other settings is not taken for this one.
+        """Label, world and a hash of the settings, so that a run with other settings is not taken for this one. The
+        name of what else is measured in it comes last.
 
         Defaults are not in the hash: a new setting with its default leaves all finished runs valid. A default that
         changes what runs do raises `holdfast.findings.record.VERSION`.
         """
         settings = self.arm.settings_of_run(self.world, self.rate, full=self.full)
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]
-        return f"{self.arm.label.replace('/', '-')}-w{self.world}-{digest}"
+        more = "" if self.arm.extra is None or self.world in TUNING_WORLDS else f"+{self.arm.extra.__name__}"
+        return f"{self.arm.label.replace('/', '-')}-w{self.world}-{digest}{more}"
 
     def carry_out(self, folder: Path, by: str | None) -> Mapping[str, Any]:
         """Start or resume the run, read its record, and remove it: models of a thousand runs would fill a disk."""
@@ -153,12 +155,12 @@ def arms_of(claims: Iterable[Claim]) -> list[ClaimArm]:
 
 
 def tuning_runs(arms: Iterable[ClaimArm], *, full: bool) -> list[ArmRun]:
-    """The runs from which the rates are chosen."""
+    """The runs from which the rates are chosen. The quick form has none for arms whose rate is known."""
     return [
         ArmRun(arm, world, rate, full)
         for world in TUNING_WORLDS
         for arm in arms
-        if arm.rate is None
+        if arm.rate is None and (full or arm.label not in CHOSEN)
         for rate in arm.rates
     ]
 
@@ -171,6 +173,9 @@ def chosen_rates(arms: Iterable[ClaimArm], records: RecordStore, *, full: bool) 
     """
     chosen = {}
     for arm in arms:
+        if not full and arm.label in CHOSEN:
+            chosen[arm.label] = CHOSEN[arm.label]
+            continue
         by_rate = {
             rate: [records.run(ArmRun(arm, world, rate, full).name) for world in TUNING_WORLDS]
             for rate in (arm.rates if arm.rate is None else ())
@@ -201,7 +206,7 @@ def carry_out(
     Raises:
         RunError: a measurement failed. Those that had started have ended by then.
     """
-    missing = [each for each in measurements if each.name not in records]
+    missing = [each for each in distinct(measurements) if each.name not in records]
     if not missing:
         return True
     started, done = time.perf_counter(), 0
@@ -231,6 +236,15 @@ def carry_out(
             watch(f"{done} of {len(missing)} ({each.name}), {spent / 60:.0f} min, about {left / 60:.0f} min left")
             start_next()
     return done == len(missing)
+
+
+def distinct(measurements: Sequence[Measurement]) -> list[Measurement]:
+    """Without those that are the same run under another label, or a part of what another one measures."""
+    kept: dict[str, Measurement] = {}
+    for each in measurements:
+        kept.setdefault(settings_in(each.name) or each.name, each)
+    parts = {alone for each in measurements if (alone := settings_in(each.name, alone=True)) != settings_in(each.name)}
+    return [each for key, each in kept.items() if key not in parts]
 
 
 def find(claims: Sequence[Claim], worlds: Sequence[int], records: RecordStore, *, full: bool) -> list[Finding]:

@@ -20,6 +20,7 @@ class Stream:
         settings: further settings, by dotted keys.
         quick: settings that the quick form changes.
         is_styled: whether the style of sampled answers is measured.
+        for_learning: whether its claims are about learning alone. If so, the new task's score chooses the rates.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Stream:
     settings: Mapping[str, Any] = field(default_factory=dict)
     quick: Mapping[str, Any] = field(default_factory=dict)
     is_styled: bool = True
+    for_learning: bool = False
 
 
 SHARED: Mapping[str, Any] = {
@@ -80,9 +82,10 @@ REVERSED = Stream(
     "reversed", "the same three tasks in the opposite order", SEQUENCE.tasks[::-1], settings=_SCORES, is_styled=False
 )
 
-_PLAIN: Mapping[str, Any] = {"eval.probe_steps": 0}
+_PLAIN: Mapping[str, Any] = {"eval.probe_steps": 0, "eval.max_items": 192}
+"""Without probes. What recipes differ by is a few points of the new task, so it is asked more items."""
 
-STEPS = Stream("steps", "questions in three steps", ["steps"], (*SUITES, "known-steps"), _PLAIN)
+STEPS = Stream("steps", "questions in three steps", ["steps"], (*SUITES, "known-steps"), _PLAIN, for_learning=True)
 
 STEPS_HARD = Stream(
     "steps-hard",
@@ -90,6 +93,7 @@ STEPS_HARD = Stream(
     ["steps-hard"],
     (*SUITES, "known-steps"),
     _PLAIN,
+    for_learning=True,
 )
 
 QUESTS = Stream(
@@ -98,6 +102,7 @@ QUESTS = Stream(
     ["quests"],
     (*SUITES, "known-quests"),
     {**_PLAIN, "train.prompts_per_step": 4, "train.steps": 40, "train.max_completion_length": 32},
+    for_learning=True,
 )
 
 REFUSALS = Stream(

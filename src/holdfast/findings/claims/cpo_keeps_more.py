@@ -1,35 +1,21 @@
-"""Holding the weights that moved most before forgets less than GRPO."""
+"""Holding the weights that moved most before forgets less than not holding them."""
 
 from holdfast.findings.arm import ClaimArm
-from holdfast.findings.arms import GRPO_SEQUENCE
 from holdfast.findings.claim import Claim
+from holdfast.findings.keeps_more import keeps_more_over_stages
 from holdfast.findings.precondition import success
-from holdfast.findings.quantity import difference
-from holdfast.findings.record import RunRecord
 from holdfast.findings.stream import SEQUENCE
 
 CPO = ClaimArm("cpo", "cpo", SEQUENCE)
 
+WITHOUT = ClaimArm("cpo-without", {"name": "cpo", "strength": 0.0}, SEQUENCE)
+
 CLAIM = Claim(
     name="cpo-keeps-more",
-    statement="Holding the weights that moved most before forgets less than GRPO.",
+    statement="Holding the weights that moved most before forgets less than not holding them.",
     source="RL forgets!, arXiv 2607.04364",
-    arms=(GRPO_SEQUENCE, CPO),
+    arms=(WITHOUT, CPO),
     preconditions=(success("facts", at_least=0.1, at_most=0.5),),
-    quantities=(
-        difference(
-            "score of all tasks and old skills at the end", RunRecord.overall, "cpo", "grpo@sequence", smallest=2
-        ),
-        difference("forgot of earlier tasks", RunRecord.forgot, "grpo@sequence", "cpo", smallest=3, decides=False),
-        difference("lost on old skills", RunRecord.lost, "grpo@sequence", "cpo", smallest=3, decides=False),
-        difference(
-            "score on new tasks after their stages",
-            RunRecord.learned,
-            "cpo",
-            "grpo@sequence",
-            smallest=3,
-            decides=False,
-        ),
-    ),
+    quantities=keeps_more_over_stages("cpo", than="cpo-without"),
     against="At the end it is not better on all tasks and old skills together.",
 )

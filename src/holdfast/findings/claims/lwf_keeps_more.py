@@ -3,9 +3,8 @@
 from holdfast.findings.arm import ClaimArm
 from holdfast.findings.arms import SFT_SEQUENCE
 from holdfast.findings.claim import Claim
+from holdfast.findings.keeps_more import keeps_more_over_stages
 from holdfast.findings.precondition import success
-from holdfast.findings.quantity import difference
-from holdfast.findings.record import RunRecord
 from holdfast.findings.stream import SEQUENCE
 
 LWF = ClaimArm(
@@ -20,15 +19,6 @@ CLAIM = Claim(
     source="arXiv 1606.09282",
     arms=(SFT_SEQUENCE, LWF),
     preconditions=(success("facts", at_most=0.5),),
-    quantities=(
-        difference(
-            "score of all tasks and old skills at the end", RunRecord.overall, "lwf", "sft@sequence", smallest=2
-        ),
-        difference("forgot of earlier tasks", RunRecord.forgot, "sft@sequence", "lwf", smallest=3, decides=False),
-        difference("lost on old skills", RunRecord.lost, "sft@sequence", "lwf", smallest=3, decides=False),
-        difference(
-            "score on new tasks after their stages", RunRecord.learned, "lwf", "sft@sequence", smallest=3, decides=False
-        ),
-    ),
+    quantities=keeps_more_over_stages("lwf", than="sft@sequence"),
     against="At the end it is not better on all tasks and old skills together.",
 )

@@ -8,9 +8,8 @@ from holdfast.findings.arms import (
     ADAPTER_RATES,
 )
 from holdfast.findings.claim import Claim
+from holdfast.findings.keeps_more import keeps_more_over_stages
 from holdfast.findings.precondition import success
-from holdfast.findings.quantity import difference
-from holdfast.findings.record import RunRecord
 from holdfast.findings.stream import SEQUENCE
 
 ADAPTER: Mapping[str, Any] = {"model.lora": {"r": 8}}
@@ -25,20 +24,6 @@ CLAIM = Claim(
     source="arXiv 2310.14152",
     arms=(ONE_ADAPTER, OLORA),
     preconditions=(success("facts", at_most=0.5),),
-    quantities=(
-        difference(
-            "score of all tasks and old skills at the end", RunRecord.overall, "olora", "sft-lora-stream", smallest=2
-        ),
-        difference("forgot of earlier tasks", RunRecord.forgot, "sft-lora-stream", "olora", smallest=3, decides=False),
-        difference("lost on old skills", RunRecord.lost, "sft-lora-stream", "olora", smallest=3, decides=False),
-        difference(
-            "score on new tasks after their stages",
-            RunRecord.learned,
-            "olora",
-            "sft-lora-stream",
-            smallest=3,
-            decides=False,
-        ),
-    ),
+    quantities=keeps_more_over_stages("olora", than="sft-lora-stream"),
     against="At the end it is not better on all tasks and old skills together.",
 )

@@ -1,35 +1,23 @@
-"""Rewarding rollouts that stay near the previous stage's model forgets less than GRPO."""
+"""Rewarding rollouts that stay near the previous stage's model forgets less than not rewarding it."""
 
 from holdfast.findings.arm import ClaimArm
-from holdfast.findings.arms import GRPO_SEQUENCE
 from holdfast.findings.claim import Claim
+from holdfast.findings.keeps_more import keeps_more_over_stages
 from holdfast.findings.precondition import success
-from holdfast.findings.quantity import difference
-from holdfast.findings.record import RunRecord
 from holdfast.findings.stream import SEQUENCE
 
-RAPO = ClaimArm("rapo", "rapo", SEQUENCE)
+RAPO = ClaimArm("rapo", {"name": "rapo", "drift_scale": 2.0}, SEQUENCE)
+
+WITHOUT = ClaimArm("rapo-without", {"name": "rapo", "retention": 0.0}, SEQUENCE)
 
 CLAIM = Claim(
     name="rapo-keeps-more",
-    statement="Rewarding rollouts that stay near the previous stage's model forgets less than GRPO.",
+    statement="Rewarding rollouts that stay near the previous stage's model forgets less than not rewarding it.",
     source="RaPO, arXiv 2605.09640",
-    arms=(GRPO_SEQUENCE, RAPO),
+    arms=(WITHOUT, RAPO),
     preconditions=(success("facts", at_least=0.1, at_most=0.5),),
-    quantities=(
-        difference(
-            "score of all tasks and old skills at the end", RunRecord.overall, "rapo", "grpo@sequence", smallest=2
-        ),
-        difference("forgot of earlier tasks", RunRecord.forgot, "grpo@sequence", "rapo", smallest=3, decides=False),
-        difference("lost on old skills", RunRecord.lost, "grpo@sequence", "rapo", smallest=3, decides=False),
-        difference(
-            "score on new tasks after their stages",
-            RunRecord.learned,
-            "rapo",
-            "grpo@sequence",
-            smallest=3,
-            decides=False,
-        ),
-    ),
+    quantities=keeps_more_over_stages("rapo", than="rapo-without"),
     against="At the end it is not better on all tasks and old skills together.",
+    note="The paper's drift scale is 20. On the lab a task is learned at a drift of 0.6 nats per token, where it would "
+    "leave nothing of the reward for staying close. Here it is 2.",
 )

@@ -22,4 +22,6 @@ CLAIM = Claim(
         at_equal_tokens("sd-zero", "rft@tools", "task"),
     ),
     against="It teaches no more.",
+    note="SD-Zero draws one sample per prompt, and RFT four. Whether the base can revise is not measured before, since "
+    "SD-Zero's first phase teaches it to.",
 )

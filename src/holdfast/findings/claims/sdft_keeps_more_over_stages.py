@@ -2,9 +2,8 @@
 
 from holdfast.findings.arms import SDFT_SEQUENCE, SFT_SEQUENCE
 from holdfast.findings.claim import Claim
+from holdfast.findings.keeps_more import keeps_more_over_stages
 from holdfast.findings.precondition import success
-from holdfast.findings.quantity import difference
-from holdfast.findings.record import RunRecord
 
 CLAIM = Claim(
     name="sdft-keeps-more-over-stages",
@@ -12,19 +11,7 @@ CLAIM = Claim(
     source="SDFT, arXiv 2601.19897, figure 4",
     arms=(SFT_SEQUENCE, SDFT_SEQUENCE),
     preconditions=(success("facts", "demonstration", at_least=0.8), success("tools", "demonstration", at_least=0.8)),
-    quantities=(
-        difference(
-            "score of all tasks and old skills at the end",
-            RunRecord.overall,
-            "sdft@sequence",
-            "sft@sequence",
-            smallest=2,
-        ),
-        difference(
-            "forgot of earlier tasks", RunRecord.forgot, "sft@sequence", "sdft@sequence", smallest=3, decides=False
-        ),
-        difference("lost on old skills", RunRecord.lost, "sft@sequence", "sdft@sequence", smallest=3, decides=False),
-    ),
+    quantities=keeps_more_over_stages("sdft@sequence", than="sft@sequence"),
     against="SFT ends as high.",
     is_quick=True,
 )

@@ -1,6 +1,6 @@
 """What SFT forgets is the way of answering."""
 
-from holdfast.findings.arms import SFT, SFT_OWN_VOICE
+from holdfast.findings.arms import MIDDLE, SFT, SFT_OWN_VOICE
 from holdfast.findings.claim import Claim
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import difference
@@ -9,17 +9,30 @@ from holdfast.findings.record import RunRecord
 CLAIM = Claim(
     name="voice-is-the-cause",
     statement="What SFT forgets is caused by the voice of the demonstrations: with the same content in the model's "
-    "own voice it loses less.",
+    "own voice, at the same learning rate, it loses less.",
     source="our own, on the lab and on a real model",
-    arms=(SFT, SFT_OWN_VOICE),
+    arms=(SFT.at(MIDDLE), SFT_OWN_VOICE.at(MIDDLE), SFT, SFT_OWN_VOICE),
     preconditions=(success("facts", at_most=0.5),),
     quantities=(
-        difference("lost on old skills", RunRecord.lost, "sft", "sft-own-voice", smallest=3),
+        difference("lost on old skills", RunRecord.lost, "sft-0.0002", "sft-own-voice-0.0002", smallest=3),
         difference(
-            "KL to the base on old prompts", RunRecord.kl_on_old, "sft", "sft-own-voice", unit="nats", smallest=0.02
+            "KL to the base on old prompts",
+            RunRecord.kl_on_old,
+            "sft-0.0002",
+            "sft-own-voice-0.0002",
+            unit="nats",
+            smallest=0.02,
         ),
         difference(
-            "score on the new task", RunRecord.learned, "sft-own-voice", "sft", smallest=3, no_worse=True, decides=False
+            "score on the new task", RunRecord.learned, "sft-own-voice-0.0002", "sft-0.0002", smallest=3, decides=False
+        ),
+        difference(
+            "score of the task and old skills, each at its best rate",
+            RunRecord.overall,
+            "sft-own-voice",
+            "sft",
+            smallest=2,
+            decides=False,
         ),
     ),
     against="In the model's own voice it loses as much.",
