@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from holdfast.findings.arm import RATES, ClaimArm
-from holdfast.findings.arms import sdft, sdpo
+from holdfast.findings.arms import sdft
 from holdfast.findings.stream import REVERSED, SEQUENCE, Stream
 from holdfast.recipes import RECIPES
 
@@ -17,7 +17,8 @@ REPLAY_RATIO = 0.5
 """Prompts of earlier tasks per prompt of the stage."""
 
 BLEND_SHARE = 0.7
-"""Share of the trained weights after each stage, for arms that blend. Chosen on the tuning worlds."""
+"""Share of the trained weights after each stage, for arms that blend. Of two that were tried in a pilot with SDFT and
+replay on the tuning worlds, it ended higher: .7 at 83 points, .5 at 75."""
 
 BLENDED_RATES = tuple(2 * rate for rate in RATES)
 """The rates that arms with blending choose from. Going back a part of the way, they can go further."""
@@ -76,7 +77,7 @@ PLAIN: Mapping[str, Mapping[str, Any]] = {
     "sdft": sdft(),
     "beta-opsd": {"name": "beta_opsd"},
     "vopd": {"name": "vopd"},
-    "sdpo": sdpo(),
+    "sdpo": {"name": "sdpo"},
     "grpo": {"name": "grpo"},
     "anchored": {"name": "anchored", "replay_ratio": 0.0},
 }
