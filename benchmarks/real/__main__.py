@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         model_folder(into / "model")
-        write_data(into / "data")
+        write_data(form.data_folder(into), form.which_facts)
         run_form(form, into, processes)
     except HoldfastError as error:
         print(error, file=sys.stderr)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.real.data import SUITES, TASKS, Voice
+from benchmarks.real.data import RESULTS, SUITES, TASKS, TUNING, Voice
 from holdfast.config.load import parse_config
 from holdfast.config.settings import RunConfig
 
@@ -62,6 +62,7 @@ ARMS = (
     Arm("sft-sentences", "sentences", {"name": "sft"}, IMITATION, 3e-5),
     Arm("sft-rewritten", "terse", REWRITING, IMITATION, 3e-5),
     Arm("rewritten-replay-blend", "terse", {**REWRITING, **HELD}, DISTILLATION, 1e-4),
+    Arm("sentences-replay-blend", "sentences", {"name": "sft", **HELD}, DISTILLATION, 1e-4),
     Arm("sft-terse-replay", "terse", {"name": "replay", "replay_ratio": 0.5}, IMITATION, 3e-5),
     Arm("kl-sft-terse", "terse", {"name": "kl_sft"}, IMITATION, 3e-5),
     Arm("sft-terse-lora", "terse", {"name": "sft"}, ADAPTER, 3e-4, {"lora": {"r": 16}}),
@@ -92,6 +93,15 @@ class Form:
     steps: int = 24
     max_items: int | None = None
     tries_rates: bool = False
+
+    @property
+    def which_facts(self) -> int:
+        """Which facts are taught: learning rates are chosen on facts of their own."""
+        return TUNING if self.tries_rates else RESULTS
+
+    def data_folder(self, into: Path) -> Path:
+        """Where its tasks and suites are."""
+        return into / f"data-{self.which_facts}"
 
 
 EVERY = tuple(arm.label for arm in ARMS)

@@ -47,7 +47,7 @@ class Cell:
         return f"runs/{self.label}-s{self.seed}-o0"
 
     def config(self, into: Path) -> RunConfig:
-        return run_config(self.form, self.arm, self.seed, self.rate, into / "model", into / "data")
+        return run_config(self.form, self.arm, self.seed, self.rate, into / "model", self.form.data_folder(into))
 
     def asked(self, into: Path) -> Path:
         """The file of the settings with which the run was begun."""

@@ -25,8 +25,9 @@ SYSTEM = "Answer in one short sentence."
 TEST_FORMS = 2
 """How many of a task's ways to ask are never trained on: the last ones."""
 
-SEED = 0
-"""Decides which land has which flag or animal, and the order of the items. It does not depend on a run's seed."""
+RESULTS, TUNING = 0, 1
+"""Which facts: they decide which land has which flag or animal, and the order of the items. Learning rates are chosen
+on other facts than those of the results. A run's own seed changes neither."""
 
 
 @dataclass(frozen=True)
@@ -131,12 +132,15 @@ def item(name: str, prompt: str, sentence: str, target: str, answer: Any) -> Rec
     }
 
 
-def facts(task: Facts) -> tuple[list[Record], list[Record]]:
+def facts(task: Facts, which: int = RESULTS) -> tuple[list[Record], list[Record]]:
     """The training items of a task, with sentences as demonstrations, and its test items.
 
     Every option is true of the same number of lands. The items of one land have ids with the same beginning.
+
+    Args:
+        which: `RESULTS` or `TUNING`.
     """
-    lands = [str(land) for land in numpy_rng(SEED, "lands", task.name).permutation(task.lands)]
+    lands = [str(land) for land in numpy_rng(which, "lands", task.name).permutation(task.lands)]
     value = {land: task.options[i % len(task.options)] for i, land in enumerate(lands)}
     train: list[Record] = []
     test: list[Record] = []
@@ -147,7 +151,7 @@ def facts(task: Facts) -> tuple[list[Record], list[Record]]:
             record = item(name, form.format(land), sentence, f" {value[land]}", value[land])
             record["options"] = list(task.options)
             (train if number < len(task.forms) - TEST_FORMS else test).append(record)
-    return shuffled(train, f"{task.name}-train"), shuffled(test, f"{task.name}-test")
+    return shuffled(train, f"{task.name}-train", which), shuffled(test, f"{task.name}-test", which)
 
 
 def in_voice(record: Mapping[str, Any], voice: Voice) -> Record:
@@ -186,21 +190,25 @@ def sentences() -> Iterator[Record]:
 SUITES = {"capitals": capitals, "opposites": opposites, "grammar": grammar, "sentences": sentences}
 
 
-def shuffled(records: Sequence[Record], name: str) -> list[Record]:
-    """The records in an order that depends on the name alone, so that the first ones are a fair sample."""
-    return [records[i] for i in numpy_rng(SEED, "order", name).permutation(len(records))]
+def shuffled(records: Sequence[Record], name: str, which: int) -> list[Record]:
+    """The records in an order that depends on name and facts alone, so that the first ones are a fair sample."""
+    return [records[i] for i in numpy_rng(which, "order", name).permutation(len(records))]
 
 
-def write_data(folder: Path) -> None:
-    """Write every task and suite into a folder: NAME-terse, NAME-sentences and NAME-test, and suites by their name."""
+def write_data(folder: Path, which: int = RESULTS) -> None:
+    """Write every task and suite into a folder: NAME-terse, NAME-sentences and NAME-test, and suites by their name.
+
+    Args:
+        which: `RESULTS` or `TUNING`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for task in TASKS:
-        train, test = facts(task)
+        train, test = facts(task, which)
         for voice in ("terse", "sentences"):
             write_jsonl(folder / f"{task.name}-{voice}.jsonl", [in_voice(record, voice) for record in train])
         write_jsonl(folder / f"{task.name}-test.jsonl", test)
     for name, records in SUITES.items():
-        write_jsonl(folder / f"{name}.jsonl", shuffled(list(records()), name))
+        write_jsonl(folder / f"{name}.jsonl", shuffled(list(records()), name, which))
 
 
 def write_jsonl(path: Path, records: Sequence[Record]) -> None:

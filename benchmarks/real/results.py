@@ -41,7 +41,7 @@ def item_units(form: Form, into: Path) -> dict[str, list[str]]:
     names = {**{task.name: f"{task.name}-test" for task in TASKS[: form.stages]}, **{name: name for name in SUITES}}
     units = {}
     for name, file in names.items():
-        lines = (into / "data" / f"{file}.jsonl").read_text(encoding="utf-8").splitlines()[: form.max_items]
+        lines = (form.data_folder(into) / f"{file}.jsonl").read_text(encoding="utf-8").splitlines()[: form.max_items]
         ids = [json.loads(line)["id"] for line in lines]
         units[name] = [each.rpartition("/")[0] if name in form_tasks(form) else each for each in ids]
     return units

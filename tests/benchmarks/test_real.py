@@ -53,6 +53,15 @@ class TestItems:
         assert told == asked
         assert not {record["prompt"] for record in train} & {record["prompt"] for record in test}
 
+    @pytest.mark.parametrize("task", data.TASKS, ids=lambda task: task.name)
+    def test_rates_are_chosen_on_other_facts_than_those_of_the_results(self, task: data.Facts) -> None:
+        told = [
+            {r["id"].split("/")[1]: r["answer"] for r in data.facts(task, which)[1]}
+            for which in (FORMS["tuning"].which_facts, FORMS["full"].which_facts)
+        ]
+        assert told[0].keys() == told[1].keys()
+        assert sum(told[0][land] != told[1][land] for land in told[0]) >= 6
+
     def test_voices_differ_in_nothing_but_the_demonstration(self, folder: Path) -> None:
         for task in data.TASKS:
             terse, sentences = (read(folder / f"{task.name}-{voice}.jsonl") for voice in ("terse", "sentences"))
@@ -304,8 +313,10 @@ TINY = Form("standard", ("sft-terse", "sft-rewritten", "sdft"), (0, 1), stages=2
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The runs of a tiny form on a tiny model."""
     into = tmp_path_factory.mktemp("runs")
-    data.write_data(into / "data")
-    texts = [record["prompt"] + record.get("completion", "") for p in into.glob("data/*") for record in read(p)]
+    data.write_data(TINY.data_folder(into))
+    texts = [
+        record["prompt"] + record.get("completion", "") for p in TINY.data_folder(into).iterdir() for record in read(p)
+    ]
     build_tiny_model(into / "model", vocab_size=800, texts=texts)
     evaluate_untrained(TINY, into)
     for cell in plan(TINY):
