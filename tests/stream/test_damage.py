@@ -83,9 +83,12 @@ def test_the_lost_evaluation_of_the_base_is_never_one_of_trained_weights(tmp_pat
     assert_same(tmp_path / "whole", run)
 
 
-def test_a_run_whose_checkpoints_are_gone_does_not_start_again(tmp_path: Path) -> None:
-    run = _stopped(tmp_path, "grpo", "early")
+@pytest.mark.parametrize(("when", "gone"), [("early", ["checkpoints"]), ("late", ["checkpoints", "checksums.json"])])
+def test_a_run_whose_checkpoints_are_gone_does_not_start_again(tmp_path: Path, when: str, gone: list[str]) -> None:
+    run = _stopped(tmp_path, "grpo", when)
     shutil.rmtree(run / "checkpoints")
+    for name in gone[1:]:
+        (run / name).unlink()
     before = (run / "metrics.jsonl").read_bytes()
     command = start("resume", run)
     assert command.join() == [2]

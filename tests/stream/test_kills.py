@@ -108,6 +108,41 @@ def test_a_second_interrupt_ends_at_once(tmp_path: Path) -> None:
     assert re.search("^holdfast: stopped", command.output(), re.MULTILINE)
 
 
+@pytest.mark.parametrize("after", ["model", "evaluation"])
+def test_a_run_killed_before_its_first_checkpoint_starts_again(tmp_path: Path, after: str) -> None:
+    config = write_config(tmp_path, "grpo", train={"save_steps": 100})
+    start("run", config, "-o", tmp_path / "whole").finish()
+    run = tmp_path / "run"
+    killed = start("run", config, "-o", run, before=die_after_evaluation if after == "evaluation" else die_after_model)
+    assert killed.join() == [-signal.SIGKILL]
+    assert (run / "models" / "stage-1").exists()
+    assert (run / "evals" / "stage-1.json").exists() == (after == "evaluation")
+    assert not (run / "checkpoints").exists()
+    start("resume", run).finish()
+    assert_same(tmp_path / "whole", run)
+
+
+def die_after_evaluation(rank: int) -> None:
+    from holdfast.stream.checkpoints import RunCheckpoints
+
+    RunCheckpoints.save = die  # type: ignore[method-assign, assignment]
+
+
+def die_after_model(rank: int) -> None:
+    from holdfast.stream.measuring import Measuring
+
+    measured = Measuring.evaluate
+
+    def evaluate(self: Measuring, stage: int) -> None:
+        die() if stage else measured(self, stage)
+
+    Measuring.evaluate = evaluate  # type: ignore[method-assign]
+
+
+def die(*_: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def interrupt_twice(rank: int) -> None:
     from holdfast.stream.run import Run
 

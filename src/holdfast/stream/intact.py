@@ -112,10 +112,14 @@ def refuse_damaged_model(directory: RunDirectory, stage: int) -> None:
 def refuse_lost_checkpoints(directory: RunDirectory) -> None:
     """Check that a run without a checkpoint has never had one. It would start again, and discard its logs.
 
+    A run that saves none within its stages has a model of the first stage before its first checkpoint. So files count
+    only if the checksums, which say whether there was a checkpoint, are gone.
+
     Raises:
         RunError: it has had one.
     """
-    if directory.checksums.has_checkpoint or directory.evaluation(1).exists() or directory.model(1).exists():
+    checksums, later = directory.checksums, (directory.evaluation(1), directory.model(1))
+    if checksums.has_checkpoint or (not any(checksums.names()) and any(each.exists() for each in later)):
         raise RunError("the run's checkpoints are missing", where=str(directory.checkpoints), fix=_BACKUP)
 
 
