@@ -23,7 +23,7 @@ import types
 from collections.abc import Mapping
 from typing import Any
 
-from .channel import Channel, Filter
+from .channel import Channel, ChannelClosedError, Filter
 
 FUNCTIONS = frozenset(
     "Integer Float Rational Add Mul Pow factorial factorial2 sqrt cbrt root exp log ln sin cos tan cot sec csc asin "
@@ -146,7 +146,7 @@ def main() -> None:
     while True:
         try:
             order = channel.receive()
-        except EOFError:
+        except ChannelClosedError:
             return
         name = order["generator"]
         try:
