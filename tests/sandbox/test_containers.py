@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from holdfast.sandbox import containers
 from holdfast.sandbox.containers import Container
 from holdfast.sandbox.limits import MIB, Limits
 from holdfast.sandbox.sandbox import converse, sandbox
+from holdfast.sandbox.streams import Streams
 
 LIMITS = Limits(cpu_seconds=7, memory=512 * MIB, processes=9, open_files=11, folder_bytes=5 * MIB, file_bytes=3 * MIB)
 
@@ -99,8 +101,12 @@ def test_an_image_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_container_whose_server_hangs_is_not_waited_for(podman: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    process = sandbox("podman").launch(["python3", "-c", "import time; time.sleep(600)"])
-    podman.with_name("podman").write_text("#!/bin/sh\nsleep 600\n")
+    argv = ["python3", "-c", "import os, time; os.write(1, b'x'); time.sleep(600)"]
+    process = sandbox("podman").launch(argv, streams=Streams(stdout=subprocess.PIPE))
+    assert process.stdout is not None
+    with process.stdout:
+        assert process.stdout.read(1) == b"x"
+    podman.with_name("podman").write_text("#!/bin/sh\nexec sleep 600\n")
     monkeypatch.setattr(containers, "REMOVE_SECONDS", 0.1)
     process.kill()
     assert process.wait(60) == -signal.SIGKILL

@@ -133,6 +133,23 @@ def test_programs_that_do_not_end_well(program: str, ending: str) -> None:
     assert found == ("passed" if ending == "output" else ending)
 
 
+def test_a_program_that_reads_an_input_which_it_does_not_get_is_told() -> None:
+    (outcome,) = run("def f():\n    return int(input())", asserts("assert f() == 1"))
+    assert outcome.ending == "raised"
+    assert outcome.error is not None
+    assert (outcome.error.type, outcome.error.line) == ("EOFError", 2)
+
+
+@pytest.mark.parametrize(
+    "said",
+    ['{"types": 5}', '{"types": {"a": 1}}', '{"type": [], "types": []}', '{"line": true, "message": [[1]]}', "5"],
+)
+def test_whatever_a_program_says_about_its_error_is_data(said: str) -> None:
+    """It finds the pipe of its errors among its open files."""
+    writes = f"import os\nfor n in range(3, 64):\n    try: os.write(n, {said.encode()!r})\n    except OSError: pass\n"
+    assert endings(f"{writes}os._exit(1)", prints(("", "1"))) == ["died" if said == "5" else "raised"]
+
+
 def test_after_a_program_has_ended_its_process_the_next_test_runs() -> None:
     program = "import os\ndef f(x):\n    if x == 1: os._exit(3)\n    while x == 2: pass\n    return x"
     assert endings(program, asserts(*(f"assert f({i}) == {i}" for i in range(4)))) == [
@@ -181,6 +198,9 @@ def test_the_rest_is_left_out_after_a_failure_and_when_time_is_over() -> None:
         ("12", "1 2", False),
         ("", "1", False),
         ("nan", "nan", True),
+        ("nan", "1", False),
+        ("sNaN", "1", False),
+        ("1e999999999", "1", False),
     ],
 )
 def test_when_outputs_are_the_same(actual: str, expected: str, same: bool) -> None:

@@ -23,8 +23,8 @@ from holdfast.sandbox.seccomp import no_new_process
 from holdfast.tasks.code.tests import Ending, ProgramError, ProgramOutcome, ProgramTest, ProgramTests
 
 LONGEST_MESSAGE = 32 * MIB
-START_SECONDS = 30.0
-"""Time in which a process in a sandbox must begin, on a busy machine."""
+READY_SECONDS = 30.0
+"""Time in which a program must be compiled, or a test must use it for the first time, on a busy machine."""
 WALL_PER_CPU = 3.0
 """A program may wait this many times as long as it may compute, because other programs compute too."""
 
@@ -58,6 +58,7 @@ class ProgramRunner:
 
         Raises:
             ConfigError: there can be no such sandbox on this machine.
+            DataError: there can, and yet one does not start.
         """
         outcomes: list[ProgramOutcome] = []
         with _Run(self, program, given) as run:
@@ -126,7 +127,7 @@ class _Run:
         self._answer = converse(place, "answer", LONGEST_MESSAGE)
         order = {"program": self.program, "prelude": self.given.has_prelude}
         order["filter"] = base64.b64encode(no_new_process()).decode()
-        reply = self._answer.ask(order, START_SECONDS)
+        reply = self._answer.ask(order, READY_SECONDS)
         if isinstance(reply, dict) and "error" in reply:
             self.compile_error = self._error(reply["error"])
             return False
@@ -161,9 +162,11 @@ class _Run:
             return _ended(test, reply.get("gone"))
         if self._tests is None:
             limits = Limits(cpu_seconds=int(self.runner.total_seconds) + 60, memory=self.runner.memory)
+            begun = time.monotonic()
             self._tests = converse(sandbox(self.runner.kind, limits, image=self.runner.image), "tests", LONGEST_MESSAGE)
+            deadline += time.monotonic() - begun  # the program waits meanwhile
         order = {"names": reply["names"], "setup": self.given.setup, "test": self._code(test)}
-        said = self._tests.ask_raw(json.dumps(order).encode(), START_SECONDS)
+        said = self._tests.ask_raw(json.dumps(order).encode(), READY_SECONDS)
         gone = None
         while not said.startswith(b'{"verdict"'):
             reply_line = self._answer.ask_raw(said, max(0.0, deadline - time.monotonic()))
@@ -195,9 +198,10 @@ class _Run:
         return _asked(test, "raised", self._error(verdict["error"]))
 
     def _error(self, said: Any) -> ProgramError:
-        """What a program's process says about an exception, checked."""
+        """What a program's process says about an exception, checked: the program may have said it."""
         said = said if isinstance(said, dict) else {}
-        name, line = str(said.get("type") or next(iter(said.get("types") or ["Exception"]))), said.get("line")
+        types, line = said.get("types"), said.get("line")
+        name = str(said.get("type") or (types[0] if isinstance(types, list) and types else "Exception"))
         known = type(line) is int and 1 <= line <= len(self.program.splitlines())
         return ProgramError(name[:100], name in _EXCEPTIONS, str(said.get("message", "")), line if known else None)
 
@@ -227,9 +231,9 @@ def _same_line(line: str, wanted: str) -> bool:
         return True
     try:
         numbers, others = ([Decimal(word) for word in text.split()] for text in (line, wanted))
-    except InvalidOperation:
+        return numbers == others
+    except InvalidOperation:  # a word is no number, or the signaling NaN, which cannot even be compared
         return False
-    return numbers == others
 
 
 def _gone(line: bytes) -> Any:
