@@ -142,7 +142,7 @@ def test_packed_tests_are_read_and_run_nothing(tmp_path: Path) -> None:
 )
 def test_mistakes_name_what_is_wrong(tmp_path: Path, record: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        load(tmp_path, record)
+        load(tmp_path, record, MBPP)
 
 
 @pytest.mark.parametrize(
