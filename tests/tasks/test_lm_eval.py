@@ -220,6 +220,7 @@ def test_prompts_that_do_not_fit_are_counted_and_give_a_warning(folder: Path, po
     ("text", "error", "message"),
     [
         ("- just a list", DataError, "cannot be read"),
+        ("", DataError, "cannot be read|names no `task`"),
         ("tasks: [lab:facts]", DataError, "names no `task`"),
         ("task: [", DataError, "cannot be read"),
         ("task: x\ndataset_path: json\noutput_type: multiple_choice", DataError, "lm-evaluation-harness cannot load"),
@@ -232,6 +233,13 @@ def test_task_files_that_cannot_be_used(folder: Path, text: str, error: type[Exc
     with pytest.raises(error, match=message):
         suite(path)
     path.unlink()
+
+
+def test_a_task_that_inherits_its_code_needs_the_user_s_word_too(folder: Path) -> None:
+    (folder / "unsafe.yaml").write_text(CHOICE.format(name="unsafe") + "unsafe_code: true")
+    (folder / "heir.yaml").write_text("include: unsafe.yaml\ntask: heir\n")
+    with pytest.raises(ConfigError, match="'heir.*' runs code that the model wrote .*run_code: true"):
+        suite(folder / "heir.yaml")
 
 
 @pytest.mark.slow
