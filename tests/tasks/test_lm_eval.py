@@ -238,7 +238,7 @@ def test_task_files_that_cannot_be_used(folder: Path, text: str, error: type[Exc
 def test_a_task_that_inherits_its_code_needs_the_user_s_word_too(folder: Path) -> None:
     (folder / "unsafe.yaml").write_text(CHOICE.format(name="unsafe") + "unsafe_code: true")
     (folder / "heir.yaml").write_text("include: unsafe.yaml\ntask: heir\n")
-    with pytest.raises(ConfigError, match="'heir.*' runs code that the model wrote .*run_code: true"):
+    with pytest.raises(ConfigError, match=r"'heir.*' runs code that the model wrote .*run_code: true"):
         suite(folder / "heir.yaml")
 
 

@@ -17,13 +17,13 @@ class Output:
     """The output of one process.
 
     Args:
-        pipe: where it comes from; None if the launcher sends it elsewhere.
+        pipe: where it comes from.
     """
 
-    def __init__(self, pipe: IO[bytes] | None) -> None:
-        self._pipe, self._shown, self._last = pipe, 0, b""
-        if pipe is not None:
-            os.set_blocking(pipe.fileno(), False)
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self._pipe: IO[bytes] | None = pipe
+        self._shown, self._last = 0, b""
+        os.set_blocking(pipe.fileno(), False)
 
     @property
     def pipe(self) -> IO[bytes] | None:

@@ -114,7 +114,7 @@ class Bubblewrap:
         with contextlib.ExitStack() as stack:
             arguments = self.arguments(environment)
             passed = list(pass_fds)
-            passed.append(number := _readable(stack, seccomp.no_escape()))
+            passed.append(number := _file_of(stack, seccomp.no_escape()))
             arguments += ["--seccomp", str(number)]
             if as_root:
                 wait_read, wait_write = _pipe(stack)
@@ -123,7 +123,7 @@ class Bubblewrap:
                 passed += [wait_read, info_write]
                 arguments += ["--userns-block-fd", str(wait_read), "--info-fd", str(info_write)]
             # Not as arguments: every process can read those, and they name folders of this machine.
-            passed.append(number := _readable(stack, b"".join(each.encode() + b"\0" for each in arguments)))
+            passed.append(number := _file_of(stack, b"".join(each.encode() + b"\0" for each in arguments)))
             try:
                 process = _start(
                     lambda: subprocess.Popen(
@@ -234,7 +234,7 @@ def _view(paths: Sequence[Path]) -> list[str]:
     return words
 
 
-def _readable(stack: contextlib.ExitStack, content: bytes) -> int:
+def _file_of(stack: contextlib.ExitStack, content: bytes) -> int:
     """A file descriptor from which a child can read bytes. It is closed here at the end of the stack."""
     number = os.memfd_create("holdfast")
     stack.callback(os.close, number)

@@ -19,6 +19,9 @@ from holdfast.sandbox.places import FOLDER, INSIDE, PLACE
 from holdfast.sandbox.streams import NO_STREAMS, Streams
 from holdfast.sandbox.trial import fault_of
 
+IMAGE = "python:3.12-slim"
+"""The image of containers: any with Python 3.11 or newer."""
+
 REMOVE_SECONDS = 30.0
 """Time in which a container must be removed."""
 

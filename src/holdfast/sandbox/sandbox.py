@@ -8,7 +8,7 @@ from typing import IO, Protocol
 from holdfast.errors import ConfigError, DataError, did_you_mean
 from holdfast.sandbox import trial
 from holdfast.sandbox.bubblewrap import Bubblewrap
-from holdfast.sandbox.containers import Container
+from holdfast.sandbox.containers import IMAGE, Container
 from holdfast.sandbox.conversation import Conversation, ProgramEndedError, ProgramLateError
 from holdfast.sandbox.limits import Limits
 from holdfast.sandbox.streams import NO_STREAMS, Streams
@@ -48,9 +48,6 @@ KINDS: Mapping[str, Callable[[Limits, tuple[Path, ...], str], Sandbox]] = {
     "unprotected": lambda limits, read_only, image: Unprotected(limits),
 }
 """The kinds of sandbox that start programs, by name; and what is none."""
-
-IMAGE = "python:3.12-slim"
-"""The image of containers: any with Python 3.11 or newer."""
 
 
 def sandbox(

@@ -16,9 +16,10 @@ from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from holdfast.sandbox.containers import IMAGE
 from holdfast.sandbox.conversation import Conversation, ProgramEndedError, ProgramLateError, parsed
 from holdfast.sandbox.limits import MIB, Limits
-from holdfast.sandbox.sandbox import IMAGE, converse, sandbox
+from holdfast.sandbox.sandbox import converse, sandbox
 from holdfast.sandbox.seccomp import no_new_process
 from holdfast.tasks.code.tests import Ending, ProgramError, ProgramOutcome, ProgramTest, ProgramTests
 
