@@ -121,7 +121,7 @@ class Child:
             part = os.read(self._read_fd, 2**20)
             self._arrived += part
             while (message := frames.take(self._arrived)) is not None:
-                if "ended" in message:
+                if type(message.get("ended")) is int:
                     self._status = message["ended"]
                 elif self._nonce and message.get("nonce") == self._nonce:
                     self._nonce, self.deadline = "", float("inf")

@@ -150,6 +150,20 @@ def test_whatever_a_program_says_about_its_error_is_data(said: str) -> None:
     assert endings(f"{writes}os._exit(1)", prints(("", "1"))) == ["died" if said == "5" else "raised"]
 
 
+def test_a_program_that_does_not_end_after_its_test_has_passed_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdfast.tasks.code.runner.END_SECONDS", 0.2)
+    program = (
+        "import sys, time\nPeer = sys.modules['inside.peer'].Peer\nserve = Peer.serve\n"
+        "def waits(self, until_reply=False):\n"
+        "    said = serve(self, until_reply)\n"
+        "    return said if until_reply else time.sleep(60)\n"
+        "Peer.serve = waits\n"
+        "def f(): return 1"
+    )
+    tests = asserts("assert f() == 1", "assert f() == 2", "assert f() == 1")
+    assert endings(program, tests) == ["passed", "wrong", "passed"]
+
+
 def test_after_a_program_has_ended_its_process_the_next_test_runs() -> None:
     program = "import os\ndef f(x):\n    if x == 1: os._exit(3)\n    while x == 2: pass\n    return x"
     assert endings(program, asserts(*(f"assert f({i}) == {i}" for i in range(4)))) == [

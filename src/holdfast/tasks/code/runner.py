@@ -26,6 +26,8 @@ from holdfast.tasks.code.tests import Ending, ProgramError, ProgramOutcome, Prog
 LONGEST_MESSAGE = 32 * MIB
 READY_SECONDS = 30.0
 """Time in which a program must be compiled, or a test must use it for the first time, on a busy machine."""
+END_SECONDS = 5.0
+"""Time in which a program that has been tested must end."""
 WALL_PER_CPU = 3.0
 """A program may wait this many times as long as it may compute, because other programs compute too."""
 
@@ -157,7 +159,7 @@ class _Run:
         reply = self._answer.ask({"serve": {"seconds": self.runner.seconds}}, wall)
         reply = reply if isinstance(reply, dict) else {}
         if "error" in reply:
-            self._answer.ask({"op": "end"}, wall)
+            self._end_serving()
             return _asked(test, "raised", self._error(reply["error"]))
         if not isinstance(reply.get("names"), dict):
             return _ended(test, reply.get("gone"))
@@ -174,8 +176,16 @@ class _Run:
             gone = _gone(reply_line)
             said = self._tests.ask_raw(reply_line, max(0.0, deadline - time.monotonic()))
         if gone is None:
-            self._answer.ask({"op": "end"}, 5.0)
+            self._end_serving()
         return self._judged(test, parsed(said)["verdict"], gone)
+
+    def _end_serving(self) -> None:
+        """Have the program's process end, so that the next test has a new one. The verdict stands already."""
+        assert self._answer is not None
+        try:
+            self._answer.ask({"op": "end"}, END_SECONDS)
+        except (ProgramLateError, ProgramEndedError):
+            self._end()
 
     def _code(self, test: ProgramTest) -> str:
         """A test as code that uses the program's names."""
