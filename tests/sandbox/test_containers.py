@@ -1,5 +1,6 @@
 """`holdfast.sandbox.containers`: the command lines of Docker and Podman, run by a program that stands for them."""
 
+import base64
 import os
 import signal
 import subprocess
@@ -83,7 +84,7 @@ def test_a_program_in_a_container_is_talked_with_and_removed(podman: Path) -> No
     conversation = converse(sandbox("podman"), "answer", MIB)
     assert conversation.ask({"program": "print(input())", "filter": "", "prelude": False}, 30) == {"ready": True}
     reply = conversation.ask({"run": {"stdin": "hi", "seconds": 2, "wall": 20, "most": 100}}, 30)
-    assert (reply["out"], reply["code"]) == ("hi\n", 0)
+    assert (base64.b64decode(reply["out"]), reply["code"]) == (b"hi\n", 0)
     conversation.close()
     tried, *used = [line.split()[0] for line in podman.read_text().splitlines()]
     assert (tried, used) == ("run", ["run", "rm"])

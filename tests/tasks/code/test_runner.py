@@ -1,5 +1,7 @@
 """`holdfast.tasks.code.runner`: what comes of programs and their tests."""
 
+import resource
+
 import pytest
 
 from holdfast.tasks.code.runner import ProgramRunner, same_output
@@ -162,6 +164,27 @@ def test_a_program_that_does_not_end_after_its_test_has_passed_it(monkeypatch: p
     )
     tests = asserts("assert f() == 1", "assert f() == 2", "assert f() == 1")
     assert endings(program, tests) == ["passed", "wrong", "passed"]
+
+
+@pytest.mark.slow
+def test_what_a_program_sends_takes_no_memory_of_this_process_to_speak_of() -> None:
+    """It writes to the channel of its process. As Python's objects, these 30 MB of brackets would be 800."""
+    many = "many = b'[' + b'[],' * 10_000_000 + b'[]]'\n"
+    writes = "for n in range(3, 64):\n    try: os.write(n, b'{%s: ' + many + b'}\\n')\n    except OSError: pass\n"
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for key in (b'"names"', b'"error"'):
+        program = f"import os\n{many}{writes.replace('%s', key.decode())}def f(): return 1"
+        assert endings(program, asserts("assert f() == 1")) != ["passed"]
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000, "in kB"
+
+
+def test_a_program_cannot_end_the_order_of_its_test_and_begin_another() -> None:
+    line = b'{"names": {}, "setup": "", "test": "pass"}, "setup": "", "test": "pass", "x": {"a": 1}\n'
+    program = (
+        f"import os\nfor n in range(3, 64):\n    try: os.write(n, {line!r})\n    except OSError: pass\n"
+        "def f(): return 0"
+    )
+    assert endings(program, asserts("assert f() == 1")) != ["passed"]
 
 
 def test_after_a_program_has_ended_its_process_the_next_test_runs() -> None:

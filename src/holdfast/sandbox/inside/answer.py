@@ -9,6 +9,7 @@ Messages: `{"program", "filter", "prelude"}` first, then any of
   `peer`) until the end, in a process of its own. The reply `{"gone": status}` says that this process has ended.
 """
 
+import base64
 import builtins
 import contextlib
 import gc
@@ -126,8 +127,8 @@ def run(
         most: bytes of its output that are kept. A program that writes more is killed.
 
     Returns:
-        `out`: its output; `code`: its exit code, or the negative number of the signal that killed it; `error`: what it
-        raised; `why`: "time" or "output" if it was killed for these.
+        `out`: its output, in base64; `code`: its exit code, or the negative number of the signal that killed it;
+        `error`: what it raised; `why`: "time" or "output" if it was killed for these.
     """
     given = _file_of(stdin.encode(errors="replace"))
     out_read, out_write = os.pipe()
@@ -150,7 +151,7 @@ def run(
     error = None
     with contextlib.suppress(ValueError, RecursionError):
         error = json.loads(out[1]) if out[1] else None
-    return {"out": out[0].decode(errors="replace"), "code": status, "error": error, "why": why}
+    return {"out": base64.b64encode(out[0]).decode(), "code": status, "error": error, "why": why}
 
 
 def _file_of(data: bytes) -> int:

@@ -3,8 +3,9 @@
 So the program has no part in the verdict: it can neither patch an assertion nor end it, and an object whose `__eq__` is
 always true is equal to nothing.
 
-Messages: `{"names", "setup", "test"}` runs one test. The reply is `{"verdict": {"passed", ...}}`; before it there are
-requests to the program (see `peer`). A new one of these processes runs for every answer.
+Messages: `{"setup", "test"}` and `{"names"}`, which is the program's own word, run one test. The reply is
+`{"verdict": {"passed", ...}}`; before it there are requests to the program (see `peer`). A new one of these processes
+runs for every answer.
 """
 
 import ast
@@ -174,15 +175,15 @@ def used_names(tree: ast.AST) -> set[str]:
     return loaded - stored
 
 
-def run(channel: Channel, order: dict[str, Any]) -> dict[str, Any]:
-    """Run one test. Returns its verdict."""
+def run(channel: Channel, order: dict[str, Any], program: dict[str, Any]) -> dict[str, Any]:
+    """Run one test of what a program says that it has. Returns its verdict."""
     peer = Peer(channel, may, lambda error: {})
     try:
         tree = ast.parse(f"{order['setup']}\n{order['test']}")
         module = types.ModuleType(TESTS)
         sys.modules[TESTS] = module
         names = module.__dict__
-        names.update(bound(order["names"], peer, tree))
+        names.update(bound(program["names"], peer, tree))
         names |= {"__compare__": compare, "__truth__": truth, "__close__": close}
         code = compile(ast.fix_missing_locations(Shown().visit(tree)), TESTS, "exec")
     except NotPlainError as error:
@@ -209,6 +210,6 @@ def main() -> None:
     channel = Channel()
     while True:
         try:
-            channel.send({"verdict": run(channel, channel.receive())})
+            channel.send({"verdict": run(channel, channel.receive(), channel.receive())})
         except ChannelClosedError:
             return

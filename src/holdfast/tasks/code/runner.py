@@ -143,7 +143,7 @@ class _Run:
         reply = self._answer.ask({"run": order}, wall + 5.0)
         if not isinstance(reply, dict):
             raise ProgramEndedError("it said something that is no message")
-        actual, why, code = str(reply.get("out", "")), reply.get("why"), reply.get("code")
+        actual, why, code = _output(reply.get("out")), reply.get("why"), reply.get("code")
         found = ProgramOutcome(test, "passed", input=test.input, expected=test.output, actual=actual)
         if why in ("time", "output"):
             return replace(found, ending=why)
@@ -156,20 +156,21 @@ class _Run:
     def _returned(self, test: ProgramTest, wall: float) -> ProgramOutcome:
         assert self._answer is not None
         deadline = time.monotonic() + wall
-        reply = self._answer.ask({"serve": {"seconds": self.runner.seconds}}, wall)
-        reply = reply if isinstance(reply, dict) else {}
-        if "error" in reply:
-            self._end_serving()
-            return _asked(test, "raised", self._error(reply["error"]))
-        if not isinstance(reply.get("names"), dict):
-            return _ended(test, reply.get("gone"))
+        names = self._answer.ask_raw(json.dumps({"serve": {"seconds": self.runner.seconds}}).encode(), wall)
+        if not names.startswith(b'{"names"'):
+            reply = parsed(names)
+            if isinstance(reply, dict) and "error" in reply:
+                self._end_serving()
+                return _asked(test, "raised", self._error(reply["error"]))
+            return _ended(test, reply.get("gone") if isinstance(reply, dict) else None)
         if self._tests is None:
             limits = Limits(cpu_seconds=int(self.runner.total_seconds) + 60, memory=self.runner.memory)
             begun = time.monotonic()
             self._tests = converse(sandbox(self.runner.kind, limits, image=self.runner.image), "tests", LONGEST_MESSAGE)
             deadline += time.monotonic() - begun  # the program waits meanwhile
-        order = {"names": reply["names"], "setup": self.given.setup, "test": self._code(test)}
-        said = self._tests.ask_raw(json.dumps(order).encode(), READY_SECONDS)
+        order = json.dumps({"setup": self.given.setup, "test": self._code(test)}).encode()
+        # As a message of its own: within the order, it could end the order and begin another.
+        said = self._tests.ask_raw(order + b"\n" + names, READY_SECONDS)
         gone = None
         while not said.startswith(b'{"verdict"'):
             reply_line = self._answer.ask_raw(said, max(0.0, deadline - time.monotonic()))
@@ -222,6 +223,14 @@ class _Run:
                 if each is not None:
                     stack.callback(each.close)
         self._answer = self._tests = None
+
+
+def _output(said: Any) -> str:
+    """What a program printed, as its process sends it."""
+    try:
+        return base64.b64decode(said, validate=True).decode(errors="replace")
+    except (ValueError, TypeError):
+        raise ProgramEndedError("it said something that is no message") from None
 
 
 def same_output(actual: str, expected: str) -> bool:
