@@ -4,7 +4,7 @@ import subprocess
 from dataclasses import dataclass
 from typing import IO
 
-Stream = int | IO[bytes] | None
+_Stream = int | IO[bytes] | None
 """As `subprocess.Popen` takes it."""
 
 
@@ -12,9 +12,9 @@ Stream = int | IO[bytes] | None
 class Streams:
     """What a program reads and writes; by default nothing."""
 
-    stdin: Stream = subprocess.DEVNULL
-    stdout: Stream = subprocess.DEVNULL
-    stderr: Stream = subprocess.DEVNULL
+    stdin: _Stream = subprocess.DEVNULL
+    stdout: _Stream = subprocess.DEVNULL
+    stderr: _Stream = subprocess.DEVNULL
 
 
 NO_STREAMS = Streams()

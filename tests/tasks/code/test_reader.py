@@ -122,7 +122,7 @@ def test_packed_tests_are_read_and_run_nothing(tmp_path: Path) -> None:
         ({"text": "x", "public_test_cases": '[{"input": "", "input": ""}]'}, "has the key 'input' twice"),
         (
             {"text": "x", "public_test_cases": [{"input": "", "output": "", "testtype": "functionall"}]},
-            r"the `testtype` 'functionall' \(write one of: stdin, functional\)",
+            r"the `testtype` 'functionall' \(write one of: stdin, functional",
         ),
         (
             {"text": "x", "public_test_cases": [{"input": "", "output": "", "testtype": ["stdin"]}]},
