@@ -235,11 +235,11 @@ def test_task_files_that_cannot_be_used(folder: Path, text: str, error: type[Exc
     path.unlink()
 
 
-def test_a_task_that_inherits_its_code_needs_the_user_s_word_too(folder: Path) -> None:
-    (folder / "unsafe.yaml").write_text(CHOICE.format(name="unsafe") + "unsafe_code: true")
-    (folder / "heir.yaml").write_text("include: unsafe.yaml\ntask: heir\n")
-    with pytest.raises(ConfigError, match=r"'heir.*' runs code that the model wrote .*run_code: true"):
-        suite(folder / "heir.yaml")
+def test_code_of_a_task_within_a_group_needs_the_user_s_word_too(folder: Path) -> None:
+    one, two = (json.dumps(_inline(name, "quiz") | {"unsafe_code": name == "two"}) for name in ("one", "two"))
+    (folder / "unsafe.yaml").write_text(GROUP.format(one=one, two=two, by_size="true"))
+    with pytest.raises(ConfigError, match=r"runs code that the model wrote .*run_code: true"):
+        suite(folder / "unsafe.yaml")
 
 
 @pytest.mark.slow

@@ -309,7 +309,7 @@ def _load(task: str, settings: LmEvalSettings, runner: RunsPrograms | None, wher
             )
         for name, each in loaded["tasks"].items():
             _set_fewshot(each, settings.num_fewshot)
-            if each.get_config("unsafe_code") and not settings.run_code:  # in a group, or said by a file it includes
+            if each.get_config("unsafe_code") and not settings.run_code:  # within a group
                 raise _not_allowed(name, where)
             if runner is not None and each.get_config("unsafe_code") and not uses_code_eval(vars(each.config)):
                 raise ConfigError(
