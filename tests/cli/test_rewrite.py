@@ -108,6 +108,9 @@ class TestRewrite:
         with pytest.raises(KeyboardInterrupt):
             api.rewrite(source, out, on_examples=stop, **options)
         assert not out.exists()
+        left = out.with_name(".out.jsonl.rewriting")
+        first = left.read_text().split("\n")[1]
+        left.write_text(left.read_text() + f"{first}\n\0\n")  # by another process, and by a power cut
         seen: list[int] = []
         api.rewrite(source, out, on_examples=lambda done, of: seen.append(done), **options)
         assert seen[0] == 12

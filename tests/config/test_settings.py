@@ -65,3 +65,10 @@ def test_a_pass_at_k_that_cannot_be_is_refused_in_one_line(written: Any, message
         parse_config({"tasks": ["lab:facts"], "recipe": "sft", "eval": {"pass_at_k": written}}, RunConfig)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [object(), {"inner": [object()]}, lambda: 1], ids=["alone", "within", "a function"])
+def test_a_value_that_no_file_can_hold_is_refused_before_anything_is_written(value: object) -> None:
+    task = {"name": "sums", "gym": "chain_sum", "gym_settings": {"max_terms": value}}
+    with pytest.raises(ConfigError, match=r"a value cannot be kept with the run: .*give text, numbers, lists"):
+        parse_config({"tasks": [task], "recipe": "sft"}, RunConfig)

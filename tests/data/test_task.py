@@ -148,7 +148,7 @@ class _UnreadableError(Exception):
         (SystemExit(3), "raised SystemExit: 3"),
         (_UnreadableError(), "raised _UnreadableError: its message cannot be read"),
         (KeyError("x" * 10_000), "raised KeyError: 'xxx"),
-        (ValueError("\ud83d"), "raised ValueError: \ufffd"),
+        (ValueError("\ud83d"), "raised ValueError: \\ud83d"),
         (RecursionError("deep"), "raised RecursionError: deep"),
         (asyncio.CancelledError("late"), "raised CancelledError: late"),
         (GeneratorExit(), "raised GeneratorExit"),

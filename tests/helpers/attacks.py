@@ -20,6 +20,7 @@ from typing import Any
 
 from holdfast.sandbox.bubblewrap import Bubblewrap
 from holdfast.sandbox.limits import MIB, Limits
+from holdfast.sandbox.streams import Streams
 
 LIMITS = Limits(cpu_seconds=2, memory=512 * MIB, processes=32, file_bytes=4 * MIB, folder_bytes=8 * MIB, open_files=32)
 
@@ -100,8 +101,11 @@ ATTACKS = [
     Attack(
         "sockets that know no namespaces",
         "filter of system calls",
-        "for family in (40, 38, 17, 16, 44):  # vsock, alg, packet, netlink, xdp\n"
-        "    tries(lambda: socket.socket(family, socket.SOCK_DGRAM))",
+        "for family in (40, 38, 17, 16, 44, 30):  # vsock, alg, packet, netlink, xdp, tipc\n"
+        "    tries(lambda: socket.socket(family, socket.SOCK_DGRAM))\n"
+        "    try: socket.socketpair(family, socket.SOCK_DGRAM)\n"
+        "    except OSError as error: print('stopped' if error.errno == errno.EAFNOSUPPORT else 'ESCAPED', error)\n"
+        "    else: print('ESCAPED a pair')",
     ),
     Attack("read a file of the host", "mount namespace", "tries(lambda: open(host['secret']).read())"),
     Attack(
@@ -382,7 +386,7 @@ def attempt(attack: Attack, on: Host) -> list[str]:
     well."""
     sandbox = Bubblewrap(LIMITS)
     argv = [sandbox.python, "-P", "-s", "-B", "-c", PRELUDE + attack.program, json.dumps(on.describe())]
-    process = sandbox.launch(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    process = sandbox.launch(argv, streams=Streams(stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
     assert process.stdout is not None
     said, wrong = b"", []
     try:

@@ -2,10 +2,8 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,6 @@ import pytest
 from holdfast.data.example import Example, Message
 from holdfast.errors import ConfigError, DataError
 from holdfast.judging import load_function
-from holdfast.judging.launch import plain_launcher
 from holdfast.judging.named import NamedVerifier
 from holdfast.judging.pool import Job, Pool, default_workers
 
@@ -37,26 +34,6 @@ def test_processes_are_started_while_answers_wait_and_kept(pool: Pool) -> None:
     rewards = [outcome.verdict().reward for outcome in pool.run(_jobs(160), workers=3)]
     assert rewards == [float(i % 8 == 4) for i in range(160)]
     assert len(pool) == 3
-
-
-def test_a_launcher_starts_the_program_with_its_pipes_alone() -> None:
-    seen: list[tuple[Sequence[str], Mapping[str, str], Sequence[int]]] = []
-
-    def launcher(
-        argv: Sequence[str], environment: Mapping[str, str], pass_fds: Sequence[int]
-    ) -> "subprocess.Popen[bytes]":
-        seen.append((argv, environment, pass_fds))
-        return plain_launcher(argv, environment, pass_fds)
-
-    own = Pool(launcher)
-    try:
-        assert own.run(_jobs(5), workers=1)[4].verdict().reward == 1.0
-    finally:
-        own.close()
-    ((argv, environment, pass_fds),) = seen
-    assert argv[0] == sys.executable
-    assert [int(each) for each in argv[-2:]] == list(pass_fds)
-    assert environment == dict(os.environ)
 
 
 def test_a_process_that_ended_between_two_answers_is_nobodys_failure(pool: Pool) -> None:

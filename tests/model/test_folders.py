@@ -28,6 +28,12 @@ def edit_json(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+@pytest.mark.parametrize("path", ["~nobody-has-this-name/model", "~nobody-has-this-name", "~/nowhere"])
+def test_a_home_folder_that_nobody_has_is_no_folder(path: str) -> None:
+    with pytest.raises(ModelError, match="there is no such folder"):
+        locate(path)
+
+
 def refusal(path: Path) -> str:
     with pytest.raises(ModelError) as caught:
         load_policy(ModelSettings(path=str(path)))

@@ -55,6 +55,12 @@ def _capitalized(node: ast.stmt) -> list[str]:
     return [name for name in names if name[0].isupper() and not name.isupper()]
 
 
+def test_a_home_folder_that_nobody_has_ends_no_command() -> None:
+    """`Path.expanduser` and `Path.home` raise RuntimeError where `os.path.expanduser` leaves the path as it is."""
+    calls = re.compile(r"\)\.expanduser\(|\bPath\.home\(")
+    assert [path.name for path in PACKAGE.rglob("*.py") if calls.search(path.read_text("utf-8"))] == []
+
+
 def test_a_class_name_is_used_once() -> None:
     places = defaultdict(list)
     for path in PACKAGE.rglob("*.py"):

@@ -12,6 +12,7 @@ from holdfast.errors import ConfigError
 from holdfast.sandbox import bubblewrap
 from holdfast.sandbox.bubblewrap import Bubblewrap, refusal
 from holdfast.sandbox.seccomp import is_known, no_escape, no_new_process
+from holdfast.sandbox.streams import Streams
 from sandboxes import require_sandbox
 
 
@@ -30,7 +31,7 @@ def test_a_program_has_its_arguments_environment_and_file_descriptors() -> None:
     read, write = os.pipe()
     code = f"import os, sys; os.write({write}, b'private'); print(sys.argv[1], os.environ['A'], os.getcwd(), end='')"
     box = Bubblewrap()
-    process = box.launch([box.python, "-c", code, "x y"], {"A": "é"}, [write], stdout=subprocess.PIPE)
+    process = box.launch([box.python, "-c", code, "x y"], {"A": "é"}, [write], Streams(stdout=subprocess.PIPE))
     os.close(write)
     assert process.communicate()[0].decode() == "x y é /box"
     assert (process.returncode, os.read(read, 100)) == (0, b"private")
@@ -43,7 +44,7 @@ def test_a_program_sees_named_folders_and_the_packages(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)  # the program is not root, even if this process is
     box = Bubblewrap(read_only=(tmp_path,))
     code = f"import numpy; print(open({str(tmp_path / 'data')!r}).read())"
-    assert box.launch([box.python, "-c", code], stdout=subprocess.PIPE).communicate()[0] == b"hello\n"
+    assert box.launch([box.python, "-c", code], streams=Streams(stdout=subprocess.PIPE)).communicate()[0] == b"hello\n"
 
 
 def test_the_sandbox_ends_with_this_process() -> None:
@@ -52,8 +53,10 @@ def test_the_sandbox_ends_with_this_process() -> None:
     code = (
         "import os, signal, subprocess, sys\n"
         "from holdfast.sandbox.bubblewrap import Bubblewrap\n"
+        "from holdfast.sandbox.streams import Streams\n"
         "box = Bubblewrap()\n"
-        "box.launch([box.python, '-c', 'import os, time; os.write(1, b\"ready\"); time.sleep(600)'], stdout=1)\n"
+        "code = 'import os, time; os.write(1, b\"ready\"); time.sleep(600)'\n"
+        "box.launch([box.python, '-c', code], streams=Streams(stdout=1))\n"
         "sys.stdin.read()\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

@@ -1,7 +1,11 @@
 """`holdfast.sandbox.containers`: the command lines of Docker and Podman, run by a program that stands for them."""
 
+import base64
 import os
+import signal
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +15,7 @@ from holdfast.sandbox import containers
 from holdfast.sandbox.containers import Container
 from holdfast.sandbox.limits import MIB, Limits
 from holdfast.sandbox.sandbox import converse, sandbox
+from holdfast.sandbox.streams import Streams
 
 LIMITS = Limits(cpu_seconds=7, memory=512 * MIB, processes=9, open_files=11, folder_bytes=5 * MIB, file_bytes=3 * MIB)
 
@@ -46,6 +51,14 @@ def test_a_container_can_reach_nothing_and_is_limited(program: str) -> None:
     assert all(mount.endswith(",readonly") for mount in words if mount.startswith("type=bind"))
 
 
+@pytest.fixture(autouse=True)
+def _fresh() -> Iterator[None]:
+    """What is known about this machine is asked again, before and after."""
+    containers.refusal.cache_clear()
+    yield
+    containers.refusal.cache_clear()
+
+
 @pytest.fixture
 def podman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A program `podman` that runs what a container would run, here, and notes its arguments."""
@@ -64,7 +77,6 @@ if sys.argv[1] == "run":
     )
     stub.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    containers._found.cache_clear()
     return tmp_path / "calls"
 
 
@@ -72,18 +84,40 @@ def test_a_program_in_a_container_is_talked_with_and_removed(podman: Path) -> No
     conversation = converse(sandbox("podman"), "answer", MIB)
     assert conversation.ask({"program": "print(input())", "filter": "", "prelude": False}, 30) == {"ready": True}
     reply = conversation.ask({"run": {"stdin": "hi", "seconds": 2, "wall": 20, "most": 100}}, 30)
-    assert (reply["out"], reply["code"]) == ("hi\n", 0)
+    assert (base64.b64decode(reply["out"]), reply["code"]) == (b"hi\n", 0)
     conversation.close()
-    assert [line.split()[0] for line in podman.read_text().splitlines()] == ["run", "rm"]
+    tried, *used = [line.split()[0] for line in podman.read_text().splitlines()]
+    assert (tried, used) == ("run", ["run", "rm"])
+
+
+def test_an_image_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise every program would count as one that ended early."""
+    (tmp_path / "docker").write_text("#!/bin/sh\necho 'No such image: python:3.99' >&2\nexit 125\n")
+    (tmp_path / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    place = sandbox("docker", image="python:3.99")
+    for use in (place.check, lambda: place.launch(["python3"])):
+        with pytest.raises(ConfigError, match=r"'python:3.99': No such image.*`docker pull python:3.99`"):
+            use()
+
+
+def test_a_container_whose_server_hangs_is_not_waited_for(podman: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    argv = ["python3", "-c", "import os, time; os.write(1, b'x'); time.sleep(600)"]
+    process = sandbox("podman").launch(argv, streams=Streams(stdout=subprocess.PIPE))
+    assert process.stdout is not None
+    with process.stdout:
+        assert process.stdout.read(1) == b"x"
+    podman.with_name("podman").write_text("#!/bin/sh\nexec sleep 600\n")
+    monkeypatch.setattr(containers, "REMOVE_SECONDS", 0.1)
+    process.kill()
+    assert process.wait(60) == -signal.SIGKILL
 
 
 def test_what_a_container_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    containers._found.cache_clear()
     with pytest.raises(ConfigError, match="docker is not installed"):
         sandbox("docker").launch(["python3"])
     with pytest.raises(ConfigError, match="passes no file descriptors"):
         sandbox("docker").launch(["python3"], pass_fds=[3])
     with pytest.raises(ConfigError, match=r"no sandbox 'dockr' \(did you mean 'docker'"):
         sandbox("dockr")
-    containers._found.cache_clear()

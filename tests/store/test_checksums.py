@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,13 +42,34 @@ def test_only_the_last_two_contents_are_right(tmp_path: Path) -> None:
     assert not faults["three"]
 
 
-@pytest.mark.parametrize("damage", ["", "{}", "[]", "null", '{"files": {}, "checkpoint": false}', "flip"])
+@pytest.mark.parametrize(
+    "damage",
+    ["", "{}", "[]", "null", '{"files": {}, "checkpoint": false}', "flip", pytest.param("[" * 9999, id="deep")],
+)
 def test_damaged_checksums_are_named_and_count_for_nothing(tmp_path: Path, damage: str) -> None:
     Checksums(tmp_path).expect({"a.json": _digest("a")})
     path = tmp_path / "checksums.json"
     path.write_text(damage if damage != "flip" else path.read_text().replace("a.json", "b.json"))
     with pytest.warns(UserWarning, match=r"checksums.json: is damaged"):
         assert Checksums(tmp_path).fault("a.json") == ""
+
+
+@pytest.mark.parametrize("name", ["checksums.json", "manifest.json"])
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        assert list(Checksums(tmp_path).names()) == []
+    assert len(seen) == (name == "checksums.json")
+
+
+@pytest.mark.parametrize("files", [5, {"a": 5}, {"a": [1]}, None])
+def test_what_a_stranger_wrote_with_its_own_digest_is_damaged_too(tmp_path: Path, files: Any) -> None:
+    kept = {"files": files, "checkpoint": False}
+    own = _digest(json.dumps(kept, sort_keys=True))
+    (tmp_path / "checksums.json").write_text(json.dumps({**kept, "sha256": own}))
+    with pytest.warns(UserWarning, match=r"checksums.json: is damaged"):
+        assert Checksums(tmp_path).fault("a") == ""
 
 
 @pytest.mark.parametrize("writes", [True, False])

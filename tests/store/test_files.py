@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from holdfast.errors import RunError
-from holdfast.store.files import kind_at, whole_folder, write_bytes, write_json, write_text
+from holdfast.store.file_kinds import kind_at
+from holdfast.store.files import whole_folder, write_bytes, write_json, write_text
 
 
 def _special(kind: str, path: Path) -> None:

@@ -72,7 +72,10 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
     lock.release()
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"pid": -1, "host": "a", "since": "b"}', "\0" * 9])
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "{}", '{"pid": -1, "host": "a", "since": "b"}', "\0" * 9, pytest.param("[" * 4000, id="deep")],
+)
 def test_a_damaged_lock_file_is_taken_over(tmp_path: Path, content: str) -> None:
     (tmp_path / ".lock").write_text(content)
     lock = RunLock(tmp_path)

@@ -68,7 +68,7 @@ def test_cutting_leaves_another_name_of_the_file_whole(tmp_path: Path) -> None:
     assert (tmp_path / "backup").read_bytes() == before
 
 
-@pytest.mark.parametrize("line", ["{", "[]", "1", '{"step": 1', "\0\0\0"])
+@pytest.mark.parametrize("line", ["{", "[]", "1", '{"step": 1', "\0\0\0", pytest.param("[" * 9999, id="deep")])
 def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
     (tmp_path / "probes.jsonl").write_text('{"step": 1}\n' + line + '\n{"step": 3}\n')
     with pytest.raises(RunError, match=r"probes.jsonl:2: the line is damaged"):
@@ -78,6 +78,18 @@ def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
 def test_a_line_that_a_kill_cut_short_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "probes.jsonl").write_bytes(b'{"step": 1}\n{"text": "\xc3')
     assert list(RunLogFiles(tmp_path).records("probes.jsonl")) == [{"step": 1}]
+
+
+def test_a_log_that_is_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "probes.jsonl")
+    with pytest.raises(RunError, match=r"probes.jsonl: cannot be read: it is a FIFO, not a regular file"):
+        list(RunLogFiles(tmp_path).records("probes.jsonl"))
+
+
+def test_half_a_character_is_written_as_json_writes_it(tmp_path: Path) -> None:
+    logs = RunLogFiles(tmp_path)
+    logs.append("decisions.jsonl", {"name": "caf\udce9 é"})
+    assert list(logs.records("decisions.jsonl")) == [{"name": "caf\udce9 é"}]
 
 
 def test_a_log_that_is_a_link_is_not_written(tmp_path: Path) -> None:

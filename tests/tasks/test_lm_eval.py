@@ -220,6 +220,7 @@ def test_prompts_that_do_not_fit_are_counted_and_give_a_warning(folder: Path, po
     ("text", "error", "message"),
     [
         ("- just a list", DataError, "cannot be read"),
+        ("", DataError, "cannot be read|names no `task`"),
         ("tasks: [lab:facts]", DataError, "names no `task`"),
         ("task: [", DataError, "cannot be read"),
         ("task: x\ndataset_path: json\noutput_type: multiple_choice", DataError, "lm-evaluation-harness cannot load"),
@@ -232,6 +233,13 @@ def test_task_files_that_cannot_be_used(folder: Path, text: str, error: type[Exc
     with pytest.raises(error, match=message):
         suite(path)
     path.unlink()
+
+
+def test_code_of_a_task_within_a_group_needs_the_user_s_word_too(folder: Path) -> None:
+    one, two = (json.dumps(_inline(name, "quiz") | {"unsafe_code": name == "two"}) for name in ("one", "two"))
+    (folder / "unsafe.yaml").write_text(GROUP.format(one=one, two=two, by_size="true"))
+    with pytest.raises(ConfigError, match=r"runs code that the model wrote .*run_code: true"):
+        suite(folder / "unsafe.yaml")
 
 
 @pytest.mark.slow

@@ -1,11 +1,13 @@
 """`holdfast.train.checkpoint`: resuming from complete checkpoints, damaged ones, and half-used rollout batches."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +20,7 @@ import small_runs
 from holdfast.data.example import Example, Message, Verdict
 from holdfast.data.rows import Row
 from holdfast.data.rows_json import rows_as_json, rows_from_json
+from holdfast.errors import RunError
 from holdfast.train.checkpoint import load_newest, save_checkpoint
 from interruptions import count_in
 from processes import PATIENCE, start
@@ -94,6 +97,14 @@ def test_a_checkpoint_without_its_checksums_is_passed_over(tmp_path: Path, sums:
         found = load_newest(tmp_path)
     assert found is not None
     assert found.position == {"step": 1}
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_checksums_that_are_no_file_are_not_waited_for(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    (tmp_path / "00000001").mkdir()
+    make(tmp_path / "00000001" / "checksums.json")
+    with pytest.raises(RunError, match=r"00000001: incomplete checkpoint, checksums.json is missing or unreadable"):
+        load_newest(tmp_path)
 
 
 def test_a_checkpoint_that_was_passed_over_does_not_count_among_those_that_are_kept(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from holdfast.config.base import Settings
+from holdfast.sandbox.containers import IMAGE
 
 
 class SandboxSettings(Settings):
@@ -13,7 +14,7 @@ class SandboxSettings(Settings):
     kind: Literal["bubblewrap", "docker", "podman", "sandbox-fusion"] = "bubblewrap"
     """What makes the sandbox. `bubblewrap` needs Linux and the program `bwrap`; the next two run a container for each
     answer; `sandbox-fusion` is a server that runs programs, for tasks with `reader: code` only."""
-    image: str = "python:3.12-slim"
+    image: str = IMAGE
     """Image of the containers, with Python 3.11 or newer. It is never pulled: fetch it before."""
     url: str | None = None
     """Address of the `sandbox-fusion` server, such as `http://localhost:8080`."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 
 from holdfast.config.kept import with_new_names
 from holdfast.config.overrides import apply_overrides
@@ -70,6 +71,11 @@ def parse_config(
         config = kind.model_validate(dict(data))
     except ValidationError as error:
         raise ConfigError(first_problem(error, kind), where=where) from None
+    try:
+        config.model_dump(mode="json")
+    except PydanticSerializationError as error:  # some settings take values of any kind
+        fix = "give text, numbers, lists and mappings"
+        raise ConfigError(f"a value cannot be kept with the run: {error}", where=where, fix=fix) from None
     return _with_absolute_paths(config, base_dir) if base_dir is not None else config
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, TypeVar
 
-from holdfast.errors import DataError
+from holdfast.errors import DataError, printable
 
 T = TypeVar("T")
 
@@ -90,9 +90,8 @@ def call(function: Callable[[], T], where: str, must: str) -> T:
 def _reason(error: BaseException) -> str:
     """The message of an error, in one line."""
     try:
-        words = " ".join(str(error).split())[: _LONGEST_REASON + 1]
         # An error may quote what a model wrote: no control character reaches a terminal.
-        reason = "".join(each if each.isprintable() else "\ufffd" for each in words)
+        reason = printable(" ".join(str(error).split())[: _LONGEST_REASON + 1])
     except Exception:
         return "its message cannot be read"
     return reason if len(reason) <= _LONGEST_REASON else reason[:_LONGEST_REASON] + CUT

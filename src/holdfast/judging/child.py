@@ -12,7 +12,6 @@ import time
 from typing import Any
 
 from holdfast.judging import frames
-from holdfast.judging.launch import Launcher
 from holdfast.judging.output import Output
 
 _PROGRAM = (
@@ -34,12 +33,19 @@ class Child:
         deadline: when the request under way takes too long, on `time.monotonic`'s clock; infinity without one.
     """
 
-    def __init__(self, launcher: Launcher) -> None:
+    def __init__(self) -> None:
         request_end, self._write_fd = os.pipe()
         self._read_fd, answer_end = os.pipe()
         argv = [sys.executable, "-u", "-c", _PROGRAM, json.dumps(sys.path), str(request_end), str(answer_end)]
         try:
-            self._process = launcher(argv, dict(os.environ), (request_end, answer_end))
+            self._process = subprocess.Popen(
+                argv,
+                pass_fds=(request_end, answer_end),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,  # what it prints; nothing on it is taken for a verdict
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         except BaseException:
             os.close(self._write_fd)
             os.close(self._read_fd)
@@ -53,6 +59,7 @@ class Child:
         self._arrived = bytearray()
         self._nonce = ""
         self._status: int | None = None
+        assert self._process.stdout is not None
         self.output = Output(self._process.stdout)
         self.functions: set[str] = set()
         self.deadline = float("inf")
@@ -114,7 +121,7 @@ class Child:
             part = os.read(self._read_fd, 2**20)
             self._arrived += part
             while (message := frames.take(self._arrived)) is not None:
-                if "ended" in message:
+                if type(message.get("ended")) is int:
                     self._status = message["ended"]
                 elif self._nonce and message.get("nonce") == self._nonce:
                     self._nonce, self.deadline = "", float("inf")
@@ -145,8 +152,7 @@ class Child:
         for fd in (self._write_fd, self._read_fd):
             os.close(fd)
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            if os.getpgid(self._process.pid) == self._process.pid:
-                os.killpg(self._process.pid, signal.SIGKILL)
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):  # it waits for a file system that does not answer
             self._process.wait(5)

@@ -5,6 +5,8 @@ import os
 import sys
 from typing import IO
 
+from holdfast.errors import printable
+
 SHOWN = 10_000
 """Bytes of one process's output that are shown. A verifier that prints at every answer must not bury the run's own."""
 
@@ -15,13 +17,13 @@ class Output:
     """The output of one process.
 
     Args:
-        pipe: where it comes from; None if the launcher sends it elsewhere.
+        pipe: where it comes from.
     """
 
-    def __init__(self, pipe: IO[bytes] | None) -> None:
-        self._pipe, self._shown, self._last = pipe, 0, b""
-        if pipe is not None:
-            os.set_blocking(pipe.fileno(), False)
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self._pipe: IO[bytes] | None = pipe
+        self._shown, self._last = 0, b""
+        os.set_blocking(pipe.fileno(), False)
 
     @property
     def pipe(self) -> IO[bytes] | None:
@@ -31,7 +33,7 @@ class Output:
     @property
     def last_line(self) -> str:
         """The last line that is not empty, at most 300 characters of it."""
-        lines = [line for line in _readable(self._last).splitlines() if line.strip()]
+        lines = [line for line in _text(self._last).splitlines() if line.strip()]
         return lines[-1].strip()[:300] if lines else ""
 
     def forward(self) -> None:
@@ -47,7 +49,7 @@ class Output:
             return
         self._last = (self._last + part)[-_KEPT:]
         if self._shown < SHOWN:
-            text = _readable(part[: SHOWN - self._shown])
+            text = _text(part[: SHOWN - self._shown])
             self._shown += len(part)
             more = "\n(more of what verifiers print is not shown)\n" if self._shown >= SHOWN else ""
             # A run goes on when nobody reads what it says.
@@ -62,7 +64,5 @@ class Output:
             self._pipe = None
 
 
-def _readable(raw: bytes) -> str:
-    """Text without characters that move a terminal's cursor or change its state."""
-    text = raw.decode(errors="replace")
-    return "".join(c if c in "\n\t" or c.isprintable() else "\ufffd" for c in text)
+def _text(raw: bytes) -> str:
+    return printable(raw.decode(errors="replace").replace("\r\n", "\n"))

@@ -20,7 +20,6 @@ from holdfast.errors import ConfigError, DataError
 from holdfast.judging import load_function
 from holdfast.judging.child import Child, ChildEndedError
 from holdfast.judging.failure import Failure, forget_named, took_too_long
-from holdfast.judging.launch import Launcher, plain_launcher
 from holdfast.judging.verdicts import verdict_from_message
 
 GROW_AFTER = 0.1
@@ -81,14 +80,9 @@ def default_workers() -> int:
 
 
 class Pool:
-    """Judging processes.
+    """Judging processes."""
 
-    Args:
-        launcher: starts them.
-    """
-
-    def __init__(self, launcher: Launcher = plain_launcher) -> None:
-        self._launcher = launcher
+    def __init__(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.RLock()
         self._children: list[Child] = []
@@ -163,7 +157,7 @@ class Pool:
 
     def _started(self) -> Child:
         try:
-            return Child(self._launcher)
+            return Child()
         except OSError as error:
             fix = "lower `train.verifier_workers`, or set `in_process: true`"
             raise DataError(f"no process that judges can be started: {error.strerror}", fix=fix) from error

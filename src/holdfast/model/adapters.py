@@ -5,6 +5,7 @@ with. A kind that peft cannot merge is refused. LoRA that holdfast trains itself
 """
 
 import copy
+import os
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -97,7 +98,7 @@ def _base(config: dict[str, Any], folder: Path, where: str) -> str:
         raise ModelError(f"the folder has an adapter, and its {ADAPTER_CONFIG} names no base", where=where, fix=fix)
     beside = next((path for path in (folder / named, folder.parent / named) if path.is_dir()), None)
     try:
-        base, _ = locate(str(beside) if beside is not None and not Path(named).expanduser().is_dir() else named)
+        base, _ = locate(str(beside) if beside is not None and not os.path.isdir(os.path.expanduser(named)) else named)
     except ModelError as error:
         fix = f"set base_model_name_or_path in {ADAPTER_CONFIG} to where it is; or {MERGE}"
         what = f"the folder has an adapter, and its base {named!r} cannot be used: {error.what}"

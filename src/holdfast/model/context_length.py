@@ -4,6 +4,7 @@ Lengths that the user wrote are kept, or refused if they do not fit. Defaults gi
 quarter of the context, because prompts of teachers are long, and a prompt what is left of it.
 """
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -41,7 +42,7 @@ def configured_context(model: ModelSettings) -> int | None:
     """
     try:
         with quiet():
-            folder = base_folder(model.path) or Path(model.path).expanduser()
+            folder = base_folder(model.path) or Path(os.path.expanduser(model.path))
             path = str(folder) if folder.is_dir() else model.path
             raw, _ = PretrainedConfig.get_config_dict(path, revision=model.revision)
             config = CONFIG_MAPPING[raw["model_type"]].from_dict(raw).get_text_config(decoder=True)

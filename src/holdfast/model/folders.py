@@ -5,8 +5,8 @@ means, or would refuse with an error about something else, is refused here in on
 """
 
 import json
+import os
 import re
-import stat
 from collections.abc import Mapping, Sequence
 from inspect import signature
 from pathlib import Path
@@ -17,6 +17,7 @@ from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
 from holdfast.errors import ModelError, shortened, shown
 from holdfast.store.bundled import base_folder
+from holdfast.store.file_kinds import FOLDER, REGULAR, kind_of
 
 PICKLE_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
@@ -46,7 +47,7 @@ def locate(path: str) -> tuple[str, str]:
     """
     where = f"model {path!r}"
     bundled = base_folder(path)
-    folder = bundled or Path(path).expanduser()
+    folder = bundled or Path(os.path.expanduser(path))
     if bundled and not folder.is_dir():
         raise ModelError("this installation lacks the lab's base", where=where, fix="install holdfast again")
     if not folder.is_dir():
@@ -74,8 +75,8 @@ def _check_entries(folder: Path, where: str) -> None:
             continue  # a link to nowhere counts as no file
         except OSError as error:
             raise ModelError(f"{path.name} cannot be read: {error.strerror}", where=where, fix=_AGAIN) from None
-        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-            raise ModelError(f"{path.name} is no file, but a pipe or a device", where=where, fix=_AGAIN)
+        if (kind := kind_of(mode)) not in (REGULAR, FOLDER):
+            raise ModelError(f"{path.name} is {kind}, not {REGULAR}", where=where, fix=_AGAIN)
 
 
 def is_adapter(folder: Path) -> bool:

@@ -22,24 +22,18 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import TypeVar
 
 from holdfast.errors import ConfigError
 from holdfast.sandbox import seccomp
 from holdfast.sandbox.limits import Limits
+from holdfast.sandbox.places import FOLDER, INSIDE, PLACE
+from holdfast.sandbox.streams import NO_STREAMS, Streams
+from holdfast.sandbox.trial import fault_of
 
 T = TypeVar("T")
 
-INSIDE = Path(__file__).parent / "inside"
-"""The programs of this project that run in a sandbox."""
-
-PLACE = "/holdfast"
-"""Where their folder is in it."""
-
 NOBODY = 65534
-
-FOLDER = "/box"
-"""The working folder, as the program sees it."""
 
 INSTALL = "install it: `apt-get install bubblewrap`, `dnf install bubblewrap` or `pacman -S bubblewrap`"
 OTHER_WAYS = "or choose another `sandbox`, or allow code to run without one with `run_code: unprotected`"
@@ -55,8 +49,6 @@ _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
 }
-
-ChildStream = int | IO[bytes] | None
 
 
 @dataclass(frozen=True)
@@ -95,10 +87,7 @@ class Bubblewrap:
         argv: Sequence[str],
         environment: Mapping[str, str] | None = None,
         pass_fds: Sequence[int] = (),
-        *,
-        stdin: ChildStream = subprocess.DEVNULL,
-        stdout: ChildStream = subprocess.DEVNULL,
-        stderr: ChildStream = subprocess.DEVNULL,
+        streams: Streams = NO_STREAMS,
     ) -> "subprocess.Popen[bytes]":
         """Start a program in a sandbox of its own.
 
@@ -108,22 +97,16 @@ class Bubblewrap:
             argv: the program, with its path as it is in the sandbox, and its arguments.
             environment: added to a few harmless variables. Nothing of this process's own environment goes in.
             pass_fds: open file descriptors that the program gets, under the same numbers.
-            stdin, stdout, stderr: as `subprocess.Popen` takes them; by default nothing.
+            streams: what it reads and writes.
 
         Raises:
             ConfigError: there can be no such sandbox on this machine.
         """
         self.check()
-        return self._launch(argv, environment or {}, pass_fds, stdin, stdout, stderr)
+        return self._launch(argv, environment or {}, pass_fds, streams)
 
     def _launch(
-        self,
-        argv: Sequence[str],
-        environment: Mapping[str, str],
-        pass_fds: Sequence[int],
-        stdin: ChildStream,
-        stdout: ChildStream,
-        stderr: ChildStream,
+        self, argv: Sequence[str], environment: Mapping[str, str], pass_fds: Sequence[int], streams: Streams
     ) -> "subprocess.Popen[bytes]":
         as_root = os.geteuid() == 0
         entry = {"limits": self.limits.of_kernel(), "keep": list(pass_fds), "user": NOBODY if as_root else None}
@@ -131,7 +114,7 @@ class Bubblewrap:
         with contextlib.ExitStack() as stack:
             arguments = self.arguments(environment)
             passed = list(pass_fds)
-            passed.append(number := _readable(stack, seccomp.no_escape()))
+            passed.append(number := _file_of(stack, seccomp.no_escape()))
             arguments += ["--seccomp", str(number)]
             if as_root:
                 wait_read, wait_write = _pipe(stack)
@@ -140,14 +123,14 @@ class Bubblewrap:
                 passed += [wait_read, info_write]
                 arguments += ["--userns-block-fd", str(wait_read), "--info-fd", str(info_write)]
             # Not as arguments: every process can read those, and they name folders of this machine.
-            passed.append(number := _readable(stack, b"".join(each.encode() + b"\0" for each in arguments)))
+            passed.append(number := _file_of(stack, b"".join(each.encode() + b"\0" for each in arguments)))
             try:
                 process = _start(
                     lambda: subprocess.Popen(
                         [str(_program()), "--args", str(number), "--", *command],
-                        stdin=stdin,
-                        stdout=stdout,
-                        stderr=stderr,
+                        stdin=streams.stdin,
+                        stdout=streams.stdout,
+                        stderr=streams.stderr,
                         pass_fds=passed,
                         env={},
                         cwd="/",
@@ -194,24 +177,12 @@ def refusal() -> ConfigError | None:
         return ConfigError(
             "code that a model wrote needs a sandbox, and bubblewrap is not installed", fix=f"{INSTALL}; {OTHER_WAYS}"
         )
-    said = "it works"
-    try:
-        process = Bubblewrap()._launch(
-            [sys.executable, "-I", "-c", f"print({said!r})"],
-            {},
-            (),
-            subprocess.DEVNULL,
-            subprocess.PIPE,
-            subprocess.PIPE,
-        )
-        out, err = process.communicate(timeout=60)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        out, err = b"", str(error).encode()
-    if out.decode(errors="replace").strip() == said:
+    box = Bubblewrap()
+    fault = fault_of(lambda argv, streams: box._launch(argv, {}, (), streams), box.python)
+    if not fault:
         return None
-    lines = err.decode(errors="replace").strip().splitlines() or ["it says nothing"]
     return ConfigError(
-        f"code that a model wrote needs a sandbox, and bubblewrap cannot make one here: {lines[-1][:200]}",
+        f"code that a model wrote needs a sandbox, and bubblewrap cannot make one here: {fault}",
         fix=f"allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, "
         f"kernel.apparmor_restrict_unprivileged_userns=0; in Docker --security-opt seccomp=unconfined); {OTHER_WAYS}",
     )
@@ -235,7 +206,8 @@ def _interpreter() -> tuple[Path, ...]:
         link = link.parent / os.readlink(link)
         found.append(link)
     paths = dict.fromkeys(Path(os.path.normpath(each)) for each in found if each.exists())
-    return tuple(path for path in paths if not Path.home().is_relative_to(path))
+    home = Path(os.path.expanduser("~"))  # stays `~`, which is nowhere, for a user without a home folder
+    return tuple(path for path in paths if not home.is_relative_to(path))
 
 
 def _view(paths: Sequence[Path]) -> list[str]:
@@ -262,7 +234,7 @@ def _view(paths: Sequence[Path]) -> list[str]:
     return words
 
 
-def _readable(stack: contextlib.ExitStack, content: bytes) -> int:
+def _file_of(stack: contextlib.ExitStack, content: bytes) -> int:
     """A file descriptor from which a child can read bytes. It is closed here at the end of the stack."""
     number = os.memfd_create("holdfast")
     stack.callback(os.close, number)
@@ -298,25 +270,19 @@ class _Starter:
     """A thread that starts all sandboxes. The kernel kills a sandbox when the thread that started it ends."""
 
     def __init__(self) -> None:
-        self.lock, self.pool = threading.Lock(), None
+        self._forget()
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self.forget)
+            os.register_at_fork(after_in_child=self._forget)
 
-    lock: threading.Lock
-    pool: ThreadPoolExecutor | None
-
-    def forget(self) -> None:
+    def _forget(self) -> None:
         """A forked process has none of the threads."""
-        self.lock, self.pool = threading.Lock(), None
+        self._lock = threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
 
     def __call__(self, start: Callable[[], T]) -> T:
-        with self.lock:
-            self.pool = self.pool or ThreadPoolExecutor(1, "holdfast-sandbox")
-            return self.pool.submit(start).result()
+        with self._lock:
+            self._pool = self._pool or ThreadPoolExecutor(1, "holdfast-sandbox")
+            return self._pool.submit(start).result()
 
 
-_starter = _Starter()
-
-
-def _start(start: Callable[[], Any]) -> Any:
-    return _starter(start)
+_start = _Starter()

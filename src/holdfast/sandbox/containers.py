@@ -4,6 +4,7 @@ Slower than bubblewrap, and the image decides which packages there are. It is fo
 for bubblewrap, or are no Linux.
 """
 
+import contextlib
 import functools
 import shutil
 import subprocess
@@ -13,8 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from holdfast.errors import ConfigError
-from holdfast.sandbox.bubblewrap import FOLDER, INSIDE, PLACE, ChildStream
 from holdfast.sandbox.limits import Limits
+from holdfast.sandbox.places import FOLDER, INSIDE, PLACE
+from holdfast.sandbox.streams import NO_STREAMS, Streams
+from holdfast.sandbox.trial import fault_of
+
+IMAGE = "python:3.12-slim"
+"""The image of containers: any with Python 3.11 or newer."""
+
+REMOVE_SECONDS = 30.0
+"""Time in which a container must be removed."""
 
 
 @dataclass(frozen=True)
@@ -44,35 +53,36 @@ class Container:
         return PLACE
 
     def check(self) -> None:
-        """Make sure that the program is installed.
+        """Make sure that there can be such a container on this machine.
 
         Raises:
-            ConfigError: it is not.
+            ConfigError: there can be none; it says why.
         """
-        if _found(self.program) is None:
-            raise ConfigError(f"{self.program} is not installed", fix=f"install {self.program}, or use bubblewrap")
+        if (reason := refusal(self.program, self.image)) is not None:
+            raise reason
 
     def launch(
         self,
         argv: Sequence[str],
         environment: Mapping[str, str] | None = None,
         pass_fds: Sequence[int] = (),
-        *,
-        stdin: ChildStream = subprocess.DEVNULL,
-        stdout: ChildStream = subprocess.DEVNULL,
-        stderr: ChildStream = subprocess.DEVNULL,
+        streams: Streams = NO_STREAMS,
     ) -> "subprocess.Popen[bytes]":
         """Start a program in a container of its own. It gets no file descriptors but the standard ones.
 
         Raises:
-            ConfigError: the program is not installed, or file descriptors are to be passed.
+            ConfigError: there can be no such container, or file descriptors are to be passed.
         """
         if pass_fds:
             raise ConfigError(f"{self.program} passes no file descriptors", fix="use `sandbox: {kind: bubblewrap}`")
         self.check()
+        return self._launch(argv, environment or {}, streams)
+
+    def _launch(
+        self, argv: Sequence[str], environment: Mapping[str, str], streams: Streams
+    ) -> "subprocess.Popen[bytes]":
         name = f"holdfast-{uuid.uuid4().hex}"
-        command = self.command(argv, environment or {}, name)
-        return _Container(self.program, name, command, stdin, stdout, stderr)
+        return _Container(self.program, name, self.command(argv, environment, name), streams)
 
     def command(self, argv: Sequence[str], environment: Mapping[str, str], name: str) -> list[str]:
         """The command line that starts a program in a container of a name."""
@@ -102,20 +112,29 @@ class Container:
 class _Container(subprocess.Popen[bytes]):
     """The client of a container. Killing the client alone would leave the container running."""
 
-    def __init__(
-        self, program: str, name: str, command: list[str], stdin: ChildStream, stdout: ChildStream, stderr: ChildStream
-    ) -> None:
+    def __init__(self, program: str, name: str, command: list[str], streams: Streams) -> None:
         self._remove = [program, "rm", "--force", name]
-        super().__init__(command, stdin=stdin, stdout=stdout, stderr=stderr)
+        super().__init__(command, stdin=streams.stdin, stdout=streams.stdout, stderr=streams.stderr)
 
     def kill(self) -> None:
-        """Remove the container, and kill its client."""
+        """Remove the container, and kill its client. A server that does not answer is not waited for."""
         if self.poll() is None:
             nothing = subprocess.DEVNULL
-            subprocess.run(self._remove, check=False, stdin=nothing, stdout=nothing, stderr=nothing)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                subprocess.run(
+                    self._remove, check=False, stdin=nothing, stdout=nothing, stderr=nothing, timeout=REMOVE_SECONDS
+                )
         super().kill()
 
 
 @functools.cache
-def _found(program: str) -> str | None:
-    return shutil.which(program)
+def refusal(program: str, image: str) -> ConfigError | None:
+    """Why there can be no container of an image on this machine, as an error to raise; None if there can."""
+    if shutil.which(program) is None:
+        return ConfigError(f"{program} is not installed", fix=f"install {program}, or use bubblewrap")
+    container = Container(program, image)
+    fault = fault_of(lambda argv, streams: container._launch(argv, {}, streams), container.python)
+    if not fault:
+        return None
+    fix = f"fetch it with `{program} pull {image}`, and check that `{program} run {image}` works"
+    return ConfigError(f"{program} cannot run a program in the image {image!r}: {fault}", fix=fix)

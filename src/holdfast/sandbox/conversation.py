@@ -17,6 +17,12 @@ from typing import IO, Any
 
 from holdfast import stop
 
+MOST_PARTS = 20_000
+"""Values of one message that are read here. Messages for another program in a sandbox are passed on as they are."""
+
+CLOSE_SECONDS = 5.0
+"""Time in which a killed program must have ended."""
+
 Start = Callable[[IO[bytes]], "subprocess.Popen[bytes]"]
 """Starts a program whose standard input and output are pipes, and whose standard error is the given file."""
 
@@ -47,7 +53,7 @@ class Conversation:
 
     def __init__(self, start: Start, longest: int) -> None:
         self.longest = longest
-        self._said = b""
+        self._said = bytearray()
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (closed in `close`)
         self.process = start(self._errors)
         assert self.process.stdin is not None
@@ -71,6 +77,10 @@ class Conversation:
         self._send(line + b"\n", deadline)
         return self._receive(deadline)
 
+    def receive(self, seconds: float) -> Any:
+        """Wait for a message that the program sends by itself. Raises as `ask`."""
+        return parsed(self._receive(time.monotonic() + seconds))
+
     def close(self) -> None:
         """Kill the program and everything that it started."""
         self.process.kill()
@@ -78,7 +88,8 @@ class Conversation:
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()
-        self.process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it waits for a disk that does not answer
+            self.process.wait(CLOSE_SECONDS)
 
     def _send(self, data: bytes, deadline: float) -> None:
         rest = memoryview(data)
@@ -93,7 +104,11 @@ class Conversation:
                 raise ProgramEndedError(self._why()) from None
 
     def _receive(self, deadline: float) -> bytes:
-        while b"\n" not in self._said:
+        seen = 0
+        while (end := self._said.find(b"\n", seen)) < 0:
+            seen = len(self._said)
+            if seen > self.longest:
+                raise ProgramEndedError("it wrote too much")
             if not _wait(self._out, select.POLLIN, deadline):
                 raise ProgramLateError
             try:
@@ -103,9 +118,8 @@ class Conversation:
             if not chunk:
                 raise ProgramEndedError(self._why())
             self._said += chunk
-            if len(self._said) > self.longest:
-                raise ProgramEndedError("it wrote too much")
-        line, _, self._said = self._said.partition(b"\n")
+        line = bytes(self._said[:end])
+        del self._said[: end + 1]
         return line
 
     def _why(self) -> str:
@@ -125,7 +139,11 @@ def parsed(line: bytes) -> Any:
     Raises:
         ProgramEndedError: it is none.
     """
+    # As Python's objects, a line of brackets would take many times its bytes, in this process.
+    parts = sum(map(line.count, (b",", b"[", b"{")))
     try:
+        if parts > MOST_PARTS:
+            raise ValueError("too many values")
         return json.loads(line)
     except (ValueError, RecursionError):
         raise ProgramEndedError("it said something that is no message") from None

@@ -5,11 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Protocol
 
-from holdfast.errors import ConfigError, did_you_mean
-from holdfast.sandbox.bubblewrap import Bubblewrap, ChildStream
-from holdfast.sandbox.containers import Container
-from holdfast.sandbox.conversation import Conversation
+from holdfast.errors import ConfigError, DataError, did_you_mean
+from holdfast.sandbox import trial
+from holdfast.sandbox.bubblewrap import Bubblewrap
+from holdfast.sandbox.containers import IMAGE, Container
+from holdfast.sandbox.conversation import Conversation, ProgramEndedError, ProgramLateError
 from holdfast.sandbox.limits import Limits
+from holdfast.sandbox.streams import NO_STREAMS, Streams
 from holdfast.sandbox.unprotected import Unprotected
 
 _BOOTSTRAP = "import sys; sys.path.insert(0, {place!r}); from inside.{module} import main; del sys.path[0]; main()"
@@ -34,10 +36,7 @@ class Sandbox(Protocol):
         argv: Sequence[str],
         environment: Mapping[str, str] | None = None,
         pass_fds: Sequence[int] = (),
-        *,
-        stdin: ChildStream = subprocess.DEVNULL,
-        stdout: ChildStream = subprocess.DEVNULL,
-        stderr: ChildStream = subprocess.DEVNULL,
+        streams: Streams = NO_STREAMS,
     ) -> "subprocess.Popen[bytes]":
         """Start a program. Killing what is returned kills all of it. See `Bubblewrap.launch`."""
 
@@ -49,9 +48,6 @@ KINDS: Mapping[str, Callable[[Limits, tuple[Path, ...], str], Sandbox]] = {
     "unprotected": lambda limits, read_only, image: Unprotected(limits),
 }
 """The kinds of sandbox that start programs, by name; and what is none."""
-
-IMAGE = "python:3.12-slim"
-"""The image of containers: any with Python 3.11 or newer."""
 
 
 def sandbox(
@@ -82,11 +78,22 @@ def converse(sandbox: Sandbox, module: str, longest: int) -> Conversation:
 
     Raises:
         ConfigError: there can be no such sandbox on this machine.
+        DataError: there can, and yet this one does not start. The program in it has no part in that.
     """
     code = _BOOTSTRAP.format(place=sandbox.place, module=module)
     argv = [sandbox.python, "-P", "-s", "-B", "-c", code]
 
     def start(errors: IO[bytes]) -> "subprocess.Popen[bytes]":
-        return sandbox.launch(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
+        return sandbox.launch(argv, streams=Streams(subprocess.PIPE, subprocess.PIPE, errors))
 
-    return Conversation(start, longest)
+    conversation = Conversation(start, longest)
+    try:
+        conversation.receive(trial.SECONDS)  # that it has begun
+    except BaseException as error:
+        conversation.close()
+        if not isinstance(error, ProgramEndedError | ProgramLateError):
+            raise
+        why = str(error) or f"it does not begin within {trial.SECONDS:g} s"
+        fix = "let the machine have room for more processes, or use another `sandbox`"
+        raise DataError(f"a sandbox for code that a model wrote does not start: {why}", fix=fix) from None
+    return conversation

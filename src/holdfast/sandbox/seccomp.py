@@ -7,6 +7,7 @@ and in which most holes of the kernel were found.
 import errno
 import platform
 import struct
+import sys
 from collections.abc import Mapping
 
 _ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -82,7 +83,8 @@ _DENIED: Mapping[str, tuple[int | None, int | None]] = {
     "msgget": (68, 186),
     "mq_open": (240, 180),
 }
-_CLONE, _CLONE3, _FORK, _VFORK, _SOCKET = (56, 220), (435, 435), (57, None), (58, None), (41, 198)
+_CLONE, _CLONE3, _FORK, _VFORK = (56, 220), (435, 435), (57, None), (58, None)
+_SOCKET, _SOCKETPAIR = (41, 198), (53, 199)
 
 _NEW_NAMESPACES = 0x7E020080
 """CLONE_NEW*: user, pid, net, ipc, uts, cgroup, mount and time."""
@@ -118,7 +120,7 @@ def no_escape(machine: str | None = None) -> bytes:
             program += _deny(number, errno.EPERM)
     program += _deny(_CLONE3[column], errno.ENOSYS)  # its flags cannot be read here; libraries fall back to clone
     program += _deny_if_flags(_CLONE[column], _NEW_NAMESPACES, errno.EPERM)
-    program += _deny_families(_SOCKET[column])
+    program += _deny_families(_SOCKET[column], _SOCKETPAIR[column])
     return b"".join(program) + _op(_RETURN, _ALLOW)
 
 
@@ -144,6 +146,8 @@ def no_new_process(machine: str | None = None) -> bytes:
 
 
 def _name(machine: str | None) -> str:
+    if machine is None and not sys.platform.startswith("linux"):
+        return ""  # other systems have other calls
     name = (machine or platform.machine()).lower()
     return {"amd64": "x86_64", "arm64": "aarch64"}.get(name, name)
 
@@ -175,12 +179,13 @@ def _deny_if_flags(number: int, flags: int, error: int) -> list[bytes]:
     ]
 
 
-def _deny_families(number: int) -> list[bytes]:
+def _deny_families(socket: int, socketpair: int) -> list[bytes]:
     """Deny sockets of all families but `_FAMILIES`. It is the last part: the number of the call is not read again."""
     count = len(_FAMILIES)
     allowed = [_op(_JUMP_EQUAL, family, count - index, 0) for index, family in enumerate(_FAMILIES)]
     return [
-        _op(_JUMP_EQUAL, number, 0, count + 2),
+        _op(_JUMP_EQUAL, socket, 1, 0),
+        _op(_JUMP_EQUAL, socketpair, 0, count + 2),
         _op(_LOAD, _FIRST_ARGUMENT),
         *allowed,
         _op(_RETURN, _ERROR | errno.EAFNOSUPPORT),

@@ -1,13 +1,17 @@
 """No sandbox: programs run as this user, with all that this user may do. The user's own word asks for it."""
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from holdfast.sandbox.bubblewrap import INSIDE, ChildStream
 from holdfast.sandbox.limits import Limits
+from holdfast.sandbox.places import INSIDE
+from holdfast.sandbox.streams import NO_STREAMS, Streams
 
 
 @dataclass(frozen=True)
@@ -38,19 +42,30 @@ class Unprotected:
         argv: Sequence[str],
         environment: Mapping[str, str] | None = None,
         pass_fds: Sequence[int] = (),
-        *,
-        stdin: ChildStream = subprocess.DEVNULL,
-        stdout: ChildStream = subprocess.DEVNULL,
-        stderr: ChildStream = subprocess.DEVNULL,
+        streams: Streams = NO_STREAMS,
     ) -> "subprocess.Popen[bytes]":
-        """Start a program in the current folder, with an empty environment but for what is given."""
+        """Start a program in the current folder, with an empty environment but for what is given.
+
+        Killing what is returned kills its group: a program that leaves it on purpose lives on.
+        """
         limits = {**self.limits.of_kernel(), "processes": None}
         entry = json.dumps({"limits": limits, "keep": list(pass_fds), "user": None})
-        return subprocess.Popen(
+        return _Group(
             [self.python, "-I", "-S", "-B", str(INSIDE / "enter.py"), entry, *argv],
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
+            stdin=streams.stdin,
+            stdout=streams.stdout,
+            stderr=streams.stderr,
             pass_fds=tuple(pass_fds),
             env={"PATH": "/usr/local/bin:/usr/bin:/bin", "PYTHONHASHSEED": "0", **(environment or {})},
+            start_new_session=True,
         )
+
+
+class _Group(subprocess.Popen[bytes]):
+    """A program that leads a group of processes. Killing it alone would leave those that it has started."""
+
+    def kill(self) -> None:
+        """Kill all of the group."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        super().kill()

@@ -10,7 +10,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from holdfast.store.files import write_json
+from holdfast.errors import RunError
+from holdfast.store.file_kinds import kind_at
+from holdfast.store.files import read_json, write_json
 
 NAME = "checksums.json"
 
@@ -78,15 +80,15 @@ class Checksums:
         return self._kept
 
     def _from_file(self) -> dict[str, Any] | None:
-        try:
-            kept = json.loads(self._path.read_text(encoding="utf-8"))
-            own = kept.pop("sha256")
-            is_whole = own == _own_digest(kept)
-        except FileNotFoundError:
+        if not kind_at(self._path):
             if self._is_expected():
                 self._warn("is missing")
             return None
-        except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        try:
+            kept = read_json(self._path)
+            own = kept.pop("sha256")
+            is_whole = own == _own_digest(kept) and _has_their_form(kept)
+        except (RunError, KeyError, AttributeError, TypeError):
             is_whole = False
         if not is_whole:
             self._warn("is damaged")
@@ -96,8 +98,8 @@ class Checksums:
     def _is_expected(self) -> bool:
         """Whether the run's manifest says that it writes checksums. Those of earlier versions did not."""
         try:
-            return bool(json.loads((self._folder / "manifest.json").read_text(encoding="utf-8")).get("checksums"))
-        except (OSError, ValueError, AttributeError):
+            return bool(read_json(self._folder / "manifest.json").get("checksums"))
+        except (RunError, AttributeError):
             return False
 
     def _warn(self, what: str) -> None:
@@ -112,6 +114,16 @@ def digest_of_file(path: Path) -> str:
     """SHA-256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _has_their_form(kept: Mapping[str, Any]) -> bool:
+    """Whether digests of files are what they hold: a stranger may have written them, and their own digest too."""
+    files = kept.get("files")
+    return (
+        type(kept.get("checkpoint")) is bool
+        and isinstance(files, dict)
+        and all(isinstance(each, list) and all(isinstance(digest, str) for digest in each) for each in files.values())
+    )
 
 
 def _own_digest(kept: Mapping[str, Any]) -> str:

@@ -7,7 +7,6 @@ import json
 import math
 import os
 import shutil
-import stat
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typing import Any
 from holdfast.errors import RunError
 from holdfast.store.disk import writing
 from holdfast.store.durable import flush_folder, flush_tree, make_folder, replace
+from holdfast.store.file_kinds import FOLDER, REGULAR, kind_at
 from holdfast.store.regular import read_text
 
 HALF_WRITTEN = (
@@ -31,24 +31,6 @@ HALF_WRITTEN = (
 )
 """Name patterns of unfinished files and folders. They are renamed when they are complete."""
 
-_KINDS = (
-    (stat.S_ISLNK, "a symbolic link"),
-    (stat.S_ISDIR, "a folder"),
-    (stat.S_ISCHR, "a device"),
-    (stat.S_ISBLK, "a device"),
-    (stat.S_ISFIFO, "a FIFO"),
-    (stat.S_ISSOCK, "a socket"),
-)
-
-
-def kind_at(path: str | Path) -> str:
-    """What is at a path, in words: "" for nothing, "a regular file", "a symbolic link", "a folder", "a device"."""
-    try:
-        mode = os.lstat(path).st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return ""
-    return next((name for is_kind, name in _KINDS if is_kind(mode)), "a regular file")
-
 
 def refuse_special(path: Path) -> None:
     """Check that a file may be written to a path: that nothing is there, or a regular file, which it replaces.
@@ -56,7 +38,7 @@ def refuse_special(path: Path) -> None:
     Raises:
         RunError: a device, a folder, a symbolic link or another special file is there.
     """
-    if (kind := kind_at(path)) not in ("", "a regular file"):
+    if (kind := kind_at(path)) not in ("", REGULAR):
         raise RunError(f"is {kind}, and only a regular file is replaced", where=str(path), fix="name another file")
 
 
@@ -67,13 +49,17 @@ _LARGEST = 2**31
 def write_text(path: Path, text: str) -> None:
     """Replace a regular file in one step: readers see the old text or the new one, never a part.
 
-    Half a character, which names of files may have, is written as JSON writes it. The file gets the permissions that
-    the user's umask leaves.
+    The file gets the permissions that the user's umask leaves.
 
     Raises:
         RunError: something else than a regular file is at this path, or the file cannot be written.
     """
-    write_bytes(path, text.encode("utf-8", "backslashreplace"))
+    write_bytes(path, encoded(text))
+
+
+def encoded(text: str) -> bytes:
+    """Text as it is written. Half a character, which names of files may have, is written as JSON writes it."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -138,7 +124,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     Raises:
         RunError: something else than a folder is at this path.
     """
-    if (kind := kind_at(path)) not in ("", "a folder"):
+    if (kind := kind_at(path)) not in ("", FOLDER):
         raise RunError(f"is {kind}, and only a folder is replaced", where=str(path), fix="name another folder")
     make_folder(path.parent)
     mark = uuid.uuid4().hex[:8]

@@ -71,7 +71,7 @@ class RunLock:
                     if not (is_locked and mount.locks_for_all):
                         self._refuse_others(owner, f"{mount.kind or 'its file system'} on {mount.place}")
                     key = _key(os.fstat(descriptor))
-                    if not self.path.exists() or _key(self.path.stat()) != key:
+                    if _key_at(self.path) != key:
                         os.close(descriptor)  # its owner has ended and removed it meanwhile
                         continue
                     mine = _this_process()
@@ -98,7 +98,7 @@ class RunLock:
             return
         with _guard:
             try:
-                if _key(self.path.stat()) == self._key:
+                if _key_at(self.path) == self._key:
                     self.path.unlink()
             except OSError:  # the folder was removed, or can no longer be written: the lock ends all the same
                 pass
@@ -114,11 +114,7 @@ class RunLock:
         """
         if not self.is_held:
             return
-        try:
-            is_same = _key(self.folder.stat()) == self._folder_key
-        except OSError:
-            is_same = False
-        if not is_same:
+        if _key_at(self.folder) != self._folder_key:
             what = "the directory was removed or replaced while the run was writing it"
             raise RunError(what, where=str(self.folder), fix="bring it back and resume, or run again")
 
@@ -166,10 +162,8 @@ class RunLock:
 
     def _refuse_own(self) -> None:
         """Refuse if this process has the lock already. The file must not even be opened: closing it ends the lock."""
-        try:
-            owner = _held.get(_key(self.path.stat()))
-        except OSError:
-            return
+        key = _key_at(self.path)
+        owner = None if key is None else _held.get(key)
         if owner is not None and owner["pid"] == os.getpid():
             raise self._taken(owner)
 
@@ -240,7 +234,15 @@ def _read(descriptor: int) -> Mapping[str, Any] | None:
         owner = json.loads(os.pread(descriptor, 4096, 0))
         is_owner = isinstance(owner["pid"], int) and owner["pid"] > 0
         return owner if is_owner and all(isinstance(owner[key], str) for key in ("host", "since")) else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _key_at(path: Path) -> tuple[int, int] | None:
+    """Device and inode of what is at a path; None for nothing."""
+    try:
+        return _key(path.stat())
+    except OSError:
         return None
 
 

@@ -10,7 +10,9 @@ from typing import Any
 from holdfast.errors import RunError
 from holdfast.store.disk import writing
 from holdfast.store.durable import flush, flush_folder
-from holdfast.store.files import kind_at, refuse_special, write_bytes
+from holdfast.store.file_kinds import kind_at
+from holdfast.store.files import encoded, refuse_special, write_bytes
+from holdfast.store.regular import refuse_irregular
 
 LOGS = ("metrics.jsonl", "probes.jsonl", "rollouts.jsonl", "decisions.jsonl", "discarded.jsonl")
 """Logs that grow line by line. A resumed run cuts them back to their size at its checkpoint."""
@@ -31,7 +33,7 @@ class RunLogFiles:
             RunError: it cannot be written, or is no regular file.
         """
         path = self._folder / log
-        line = (json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n").encode()
+        line = encoded(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         refuse_special(path)
         with writing("a line of the log", path, len(line)), os.fdopen(os.open(path, flags, 0o666), "wb") as file:
@@ -44,13 +46,14 @@ class RunLogFiles:
             RunError: a line is damaged.
         """
         path = self._folder / log
-        if not path.exists():
+        if not kind_at(path):
             return
+        refuse_irregular(path, RunError)
         whole = path.read_bytes().rpartition(b"\n")[0]
         for number, line in enumerate(whole.split(b"\n") if whole else (), 1):
             try:
                 record = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 record = None
             if not isinstance(record, dict):
                 fix = "restore the file from a backup, or run again in another directory"

@@ -6,6 +6,7 @@ memory for one matrix of each.
 
 import json
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -178,7 +179,7 @@ def locate(path: str | Path) -> Path:
     bundled = base_folder(str(path))
     if bundled is not None:
         return bundled
-    folder = Path(path).expanduser()
+    folder = Path(os.path.expanduser(path))
     if folder.is_dir():
         if (folder / "models").is_dir() and not any(folder.glob("*.safetensors")):
             raise ModelError("is a run, not a model", where=str(path), fix="use one of its stages, e.g. models/stage-1")

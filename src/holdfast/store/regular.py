@@ -2,18 +2,10 @@
 
 import errno
 import os
-import stat
 from pathlib import Path
 
 from holdfast.errors import HoldfastError
-
-_KINDS = (
-    (stat.S_ISDIR, "a folder"),
-    (stat.S_ISFIFO, "a pipe"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a device"),
-    (stat.S_ISBLK, "a device"),
-)
+from holdfast.store.file_kinds import REGULAR, kind_of
 
 
 def refuse_irregular(path: Path, kind: type[HoldfastError], *, missing: str = "check the path") -> None:
@@ -38,11 +30,9 @@ def refuse_irregular(path: Path, kind: type[HoldfastError], *, missing: str = "c
         raise kind(f"cannot be read: {error.strerror}", where=where, fix=_mend(error)) from None
     except ValueError:  # NUL, or a character that no file name has
         raise kind("no file can have this path", where=where, fix="remove its odd characters") from None
-    if not stat.S_ISREG(mode):
-        name = next((name for is_kind, name in _KINDS if is_kind(mode)), "something else")
-        raise kind(
-            f"cannot be read: it is {name}, not a file", where=where, fix="name a file; save a pipe's output first"
-        )
+    if (found := kind_of(mode)) != REGULAR:
+        fix = "name a file; save a pipe's output first"
+        raise kind(f"cannot be read: it is {found}, not {REGULAR}", where=where, fix=fix)
 
 
 def read_text(

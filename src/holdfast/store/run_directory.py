@@ -14,7 +14,8 @@ from holdfast.errors import RunError
 from holdfast.store import checksums, lock
 from holdfast.store.checksums import Checksums, digest_of_file
 from holdfast.store.durable import make_folder
-from holdfast.store.files import HALF_WRITTEN, as_json_text, kind_at, read_json, write_text
+from holdfast.store.file_kinds import FOLDER, REGULAR, kind_at
+from holdfast.store.files import HALF_WRITTEN, as_json_text, encoded, read_json, write_bytes
 from holdfast.store.lock import RunLock
 from holdfast.store.logs import LOGS, RunLogFiles
 
@@ -141,19 +142,19 @@ class RunDirectory:
             RunError: something else is there.
         """
         for name in _FILES:
-            self._refuse_unless("a regular file", self.path / name)
+            self._refuse_unless(REGULAR, self.path / name)
         for name in _FOLDERS:
             folder = self.path / name
-            self._refuse_unless("a folder", folder)
+            self._refuse_unless(FOLDER, folder)
             if name == "runs" and folder.exists():
                 for run in folder.iterdir():  # of a comparison; what is in them is checked when they are opened
-                    self._refuse_unless("a folder", run)
+                    self._refuse_unless(FOLDER, run)
                 continue
             for root, folders, files in os.walk(folder):
                 for each in folders:
-                    self._refuse_unless("a folder", Path(root, each))
+                    self._refuse_unless(FOLDER, Path(root, each))
                 for each in files:
-                    self._refuse_unless("a regular file", Path(root, each))
+                    self._refuse_unless(REGULAR, Path(root, each))
 
     def _refuse_unless(self, expected: str, path: Path) -> None:
         if (kind := kind_at(path)) not in ("", expected):
@@ -204,8 +205,9 @@ class RunDirectory:
             RunError: it cannot be written, or the directory was removed meanwhile.
         """
         self.lock.check()
-        self.checksums.expect({str(path.relative_to(self.path)): hashlib.sha256(text.encode()).hexdigest()})
-        write_text(path, text)
+        content = encoded(text)
+        self.checksums.expect({str(path.relative_to(self.path)): hashlib.sha256(content).hexdigest()})
+        write_bytes(path, content)
 
     def write_json(self, path: Path, value: Any) -> None:
         """Write plain data as JSON; see `write_text`."""

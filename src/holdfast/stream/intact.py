@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.errors import RunError
-from holdfast.store.files import kind_at
+from holdfast.store.file_kinds import kind_at
 from holdfast.store.run_directory import RunDirectory
 from holdfast.train.checkpoint import Checkpoint
 

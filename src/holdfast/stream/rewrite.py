@@ -95,7 +95,7 @@ def rewrite_file(job: RewriteJob, output: Path, on_examples: OnExamples = lambda
     by_model = replace(job.rewriting, writer="student")
     key = [data_hash(task), weights_hash(policy), repr(by_model), repr(lengths), str(job.seed)]
     done = _Done(output, hashlib.sha256("\n".join(key).encode()).hexdigest())
-    rewrites = done.read()
+    rewrites = done.read(task.train)
     while len(rewrites) < len(task.train):
         on_examples(len(rewrites), len(task.train))
         chunk = task.train[len(rewrites) : len(rewrites) + CHUNK]
@@ -148,15 +148,22 @@ class _Done:
     def __init__(self, output: Path, key: str) -> None:
         self._path, self._key = output.with_name(f".{output.name}.rewriting"), key
 
-    def read(self) -> list[Rewrite]:
-        """The rewrites of an earlier process with the same job. Those of another job are dropped."""
-        lines = self._path.read_text(encoding="utf-8").split("\n") if self._path.exists() else []
-        if lines[:1] != [self._key]:
-            write_text(self._path, self._key + "\n")
-            return []
-        whole = lines[1:-1]  # the last one is empty, or was cut short by a kill
-        write_text(self._path, "\n".join([self._key, *whole]) + "\n")
-        return [Rewrite(**json.loads(line)) for line in whole]
+    def read(self, examples: Sequence[Example]) -> list[Rewrite]:
+        """The rewrites of the first examples by an earlier process with the same job. Those of another job are dropped.
+
+        They end where a kill has cut a line short, or where the lines are not those of the examples in their order, as
+        two processes leave them that have written at once.
+        """
+        lines = self._path.read_text(encoding="utf-8", errors="replace").split("\n") if self._path.exists() else []
+        whole = lines[1:-1] if lines[:1] == [self._key] else []
+        rewrites: list[Rewrite] = []
+        for line, example in zip(whole, examples, strict=False):
+            rewrite = _rewrite_in(line)
+            if rewrite is None or rewrite.id != example.id:
+                break
+            rewrites.append(rewrite)
+        write_text(self._path, "\n".join([self._key, *whole[: len(rewrites)]]) + "\n")
+        return rewrites
 
     def add(self, rewrites: Sequence[Rewrite]) -> None:
         with self._path.open("a", encoding="utf-8") as file:
@@ -164,3 +171,10 @@ class _Done:
 
     def remove(self) -> None:
         self._path.unlink(missing_ok=True)
+
+
+def _rewrite_in(line: str) -> Rewrite | None:
+    try:
+        return Rewrite(**json.loads(line))
+    except (ValueError, TypeError, RecursionError):
+        return None

@@ -274,7 +274,7 @@ def _runner(settings: SuiteSettings) -> RunsPrograms | None:
 
 def _load(task: str, settings: LmEvalSettings, runner: RunsPrograms | None, where: str) -> dict[str, Any]:
     """The harness's tasks with their data, by name or task file. Paths in a task file are relative to its folder."""
-    path = Path(task).expanduser().resolve()
+    path = Path(os.path.realpath(os.path.expanduser(task)))
     with _harness(settings.run_code, runner):
         try:
             from lm_eval.tasks import TaskManager
@@ -292,11 +292,7 @@ def _load(task: str, settings: LmEvalSettings, runner: RunsPrograms | None, wher
                 raise ConfigError(f"lm-evaluation-harness has no task {name!r}", where=where, fix=fix)
         # Checked before the task is loaded, because some tasks run code during loading.
         if (manager.task_index[name].cfg or {}).get("unsafe_code") and not settings.run_code:
-            raise ConfigError(
-                f"{task!r} runs code that the model wrote",
-                where=where,
-                fix="let it run in a sandbox with `lm_eval_settings: {run_code: true}`, or remove the suite",
-            )
+            raise _not_allowed(task, where)
         try:
             with chdir(path.parent if path.is_file() else "."):
                 loaded: dict[str, Any] = manager.load([name])
@@ -313,6 +309,8 @@ def _load(task: str, settings: LmEvalSettings, runner: RunsPrograms | None, wher
             )
         for name, each in loaded["tasks"].items():
             _set_fewshot(each, settings.num_fewshot)
+            if each.get_config("unsafe_code") and not settings.run_code:  # within a group
+                raise _not_allowed(name, where)
             if runner is not None and each.get_config("unsafe_code") and not uses_code_eval(vars(each.config)):
                 raise ConfigError(
                     f"{name!r} runs code in a way of its own, which cannot be put into a sandbox",
@@ -320,6 +318,11 @@ def _load(task: str, settings: LmEvalSettings, runner: RunsPrograms | None, wher
                     fix="remove the suite, or let it run without one with `lm_eval_settings: {run_code: unprotected}`",
                 )
     return loaded
+
+
+def _not_allowed(task: str, where: str) -> ConfigError:
+    fix = "let it run in a sandbox with `lm_eval_settings: {run_code: true}`, or remove the suite"
+    return ConfigError(f"{task!r} runs code that the model wrote", where=where, fix=fix)
 
 
 def _register(path: Path, manager: Any, where: str) -> str:
@@ -333,7 +336,7 @@ def _register(path: Path, manager: Any, where: str) -> str:
         raise DataError(
             f"cannot be read: {first_line(error)}", where=f"{where}, {path}", fix="check that it is valid YAML"
         ) from error
-    if not {"task", "group"} & set(spec):
+    if not isinstance(spec, Mapping) or not {"task", "group"} & set(spec):
         raise DataError(
             "names no `task`", where=f"{where}, {path}", fix="write it as a task file of lm-evaluation-harness"
         )

@@ -26,6 +26,7 @@ from holdfast.model.processes import Processes
 from holdfast.store.checksums import digest_of_file
 from holdfast.store.disk import error_number, write_error
 from holdfast.store.durable import flush, flush_folder, make_folder, replace
+from holdfast.store.files import read_json
 
 KEPT = 2
 """How many checkpoints to keep: the newest, and the one before it in case the newest is damaged."""
@@ -241,7 +242,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
         RunError: the checkpoint is incomplete or damaged.
     """
     if fault := _fault(path):
-        raise RunError(fault, where=str(path), fix="name another checkpoint")
+        raise RunError(fault, where=str(path), fix="restore it from a backup, or use another checkpoint")
     return _opened(path)
 
 
@@ -263,8 +264,8 @@ def _fault(path: Path) -> str:
 
 def _fault_in_share(path: Path, world: Processes) -> str:
     try:
-        sums = json.loads((path / "checksums.json").read_text())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        sums = read_json(path / "checksums.json")
+    except RunError:
         return "incomplete checkpoint, checksums.json is missing or unreadable"
     if not isinstance(sums, dict) or "position.json" not in sums:
         return "damaged checkpoint, checksums.json has changed"

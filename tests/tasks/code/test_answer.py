@@ -30,3 +30,9 @@ def test_the_program_of_an_answer(completion: str, program: str | None) -> None:
 @pytest.mark.parametrize("program", ["x = 1", "x = '''\n```\n'''", "s = '`````'"])
 def test_a_program_as_an_answer_is_read_again(program: str) -> None:
     assert program_of(fenced(program)) == program + "\n"
+
+
+@pytest.mark.parametrize("filler", [" ", "x"])
+def test_a_long_line_that_is_almost_a_fence_takes_no_time_to_speak_of(filler: str) -> None:
+    """All ways to divide the line among the parts of a fence would be tens of billions."""
+    assert program_of(f"```{filler * 300_000}`\nx = 1") is None

@@ -211,6 +211,26 @@ def test_printed_output_is_not_forged(trick: str) -> None:
     assert RUNNER.run(f"{TRICKS[trick]}\nf(int(input()))", tests)[0].ending != "passed"
 
 
+def test_a_module_of_python_is_never_the_programs() -> None:
+    test = "assert math.isclose(f(3), 9)"
+    fake = "class math:\n    isclose = staticmethod(lambda *a, **k: True)\n"
+    for before, x, ending in (("import math\n", 9, "passed"), ("import math\n", 0, "wrong"), (fake, 0, "wrong")):
+        program = f"{before}def f(x): return {x}"
+        assert RUNNER.run(program, ProgramTests((ProgramTest("assert", test),)))[0].ending == ending, program
+    # An object that is asked for may have the name of a module.
+    program = "class Queue:\n    def push(self, x): return x + 1\nqueue = Queue()"
+    assert (
+        RUNNER.run(program, ProgramTests((ProgramTest("assert", "assert queue.push(1) == 2"),)))[0].ending == "passed"
+    )
+
+
+def test_an_exception_of_the_programs_own_ends_no_loop_of_a_test() -> None:
+    test = "E\nassert all(map(lambda x: f(x) == x, [3]))"
+    for base in ("StopIteration", "StopAsyncIteration", "GeneratorExit", "SystemExit", "BaseException"):
+        program = f"class E({base}): pass\ndef f(x): raise E"
+        assert RUNNER.run(program, ProgramTests((ProgramTest("assert", test),)))[0].ending == "raised", base
+
+
 def test_a_program_cannot_use_the_tests_own_objects_to_reach_them() -> None:
     """The test passes a function and an object. Their attributes lead to everything in the process of the tests."""
     for path in ("__globals__", "__code__", "__class__", "__init__", "_hidden", "gi_frame", "__self__"):

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from holdfast.errors import DataError
-from holdfast.tasks.code.fusion import FusionRunner
+from holdfast.tasks.code.fusion import FusionRunner, _body
 from holdfast.tasks.code.tests import ProgramTest, ProgramTests
 
 PRINTED = ProgramTests(
@@ -99,6 +100,21 @@ def test_a_server_that_is_none_is_named(server: Server, answer: Any) -> None:
     server.answers = [answer]
     with pytest.raises(DataError, match="sandbox-fusion server cannot be used"):
         runner(server).run("x", PRINTED)
+
+
+class _Drops:
+    """An answer that never ends."""
+
+    def read1(self, size: int) -> bytes:
+        return b" "
+
+
+def test_a_server_that_answers_drop_by_drop_is_given_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(TimeoutError, match="takes too long"):
+        _body(_Drops(), time.monotonic() + 0.01)
+    monkeypatch.setattr("holdfast.tasks.code.fusion.MOST_BYTES", 1000)
+    with pytest.raises(ValueError, match="too long"):
+        _body(_Drops(), time.monotonic() + 600)
 
 
 def test_no_server_is_named() -> None:

@@ -117,18 +117,32 @@ def test_packed_tests_are_read_and_run_nothing(tmp_path: Path) -> None:
         ({"text": "x", "test_list": [1]}, "`test_list` is not a list of text"),
         ({"text": "x", "public_test_cases": "[{}]"}, "no `input` and `output`"),
         ({"text": "x", "public_test_cases": "{}"}, "not a list of test cases"),
-        ({"text": "x", "public_test_cases": "[1"}, "neither JSON nor packed JSON"),
+        ({"text": "x", "public_test_cases": "[1"}, "`public_test_cases`: is not valid JSON"),
+        ({"text": "x", "public_test_cases": "W1xd"}, "neither JSON nor packed JSON"),
+        ({"text": "x", "public_test_cases": '[{"input": "", "input": ""}]'}, "has the key 'input' twice"),
+        (
+            {"text": "x", "public_test_cases": [{"input": "", "output": "", "testtype": "functionall"}]},
+            r"the `testtype` 'functionall' \(write one of: stdin, functional",
+        ),
+        (
+            {"text": "x", "public_test_cases": [{"input": "", "output": "", "testtype": ["stdin"]}]},
+            "the `testtype` a list",
+        ),
         (FUNCTIONAL | {"metadata": "{}"}, "name no function"),
         (FUNCTIONAL | {"metadata": '{"func_name": "os.system"}'}, "name no function"),
         (
             FUNCTIONAL | {"public_test_cases": '[{"input": "x", "output": "1", "testtype": "functional"}]'},
-            "cannot be run",
+            "a functional test: is not valid JSON",
+        ),
+        (
+            FUNCTIONAL | {"public_test_cases": '[{"input": "1", "output": "NaN", "testtype": "functional"}]'},
+            "a functional test: cannot be read as JSON: NaN",
         ),
     ],
 )
 def test_mistakes_name_what_is_wrong(tmp_path: Path, record: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        load(tmp_path, record)
+        load(tmp_path, record, MBPP)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """`holdfast.tasks.code.runner`: what comes of programs and their tests."""
 
+import resource
+
 import pytest
 
 from holdfast.tasks.code.runner import ProgramRunner, same_output
@@ -133,6 +135,58 @@ def test_programs_that_do_not_end_well(program: str, ending: str) -> None:
     assert found == ("passed" if ending == "output" else ending)
 
 
+def test_a_program_that_reads_an_input_which_it_does_not_get_is_told() -> None:
+    (outcome,) = run("def f():\n    return int(input())", asserts("assert f() == 1"))
+    assert outcome.ending == "raised"
+    assert outcome.error is not None
+    assert (outcome.error.type, outcome.error.line) == ("EOFError", 2)
+
+
+@pytest.mark.parametrize(
+    "said",
+    ['{"types": 5}', '{"types": {"a": 1}}', '{"type": [], "types": []}', '{"line": true, "message": [[1]]}', "5"],
+)
+def test_whatever_a_program_says_about_its_error_is_data(said: str) -> None:
+    """It finds the pipe of its errors among its open files."""
+    writes = f"import os\nfor n in range(3, 64):\n    try: os.write(n, {said.encode()!r})\n    except OSError: pass\n"
+    assert endings(f"{writes}os._exit(1)", prints(("", "1"))) == ["died" if said == "5" else "raised"]
+
+
+def test_a_program_that_does_not_end_after_its_test_has_passed_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdfast.tasks.code.runner.END_SECONDS", 0.2)
+    program = (
+        "import sys, time\nPeer = sys.modules['inside.peer'].Peer\nserve = Peer.serve\n"
+        "def waits(self, until_reply=False):\n"
+        "    said = serve(self, until_reply)\n"
+        "    return said if until_reply else time.sleep(60)\n"
+        "Peer.serve = waits\n"
+        "def f(): return 1"
+    )
+    tests = asserts("assert f() == 1", "assert f() == 2", "assert f() == 1")
+    assert endings(program, tests) == ["passed", "wrong", "passed"]
+
+
+@pytest.mark.slow
+def test_what_a_program_sends_takes_no_memory_of_this_process_to_speak_of() -> None:
+    """It writes to the channel of its process. As Python's objects, these 30 MB of brackets would be 800."""
+    many = "many = b'[' + b'[],' * 10_000_000 + b'[]]'\n"
+    writes = "for n in range(3, 64):\n    try: os.write(n, b'{%s: ' + many + b'}\\n')\n    except OSError: pass\n"
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for key in (b'"names"', b'"error"'):
+        program = f"import os\n{many}{writes.replace('%s', key.decode())}def f(): return 1"
+        assert endings(program, asserts("assert f() == 1")) != ["passed"]
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000, "in kB"
+
+
+def test_a_program_cannot_end_the_order_of_its_test_and_begin_another() -> None:
+    line = b'{"names": {}, "setup": "", "test": "pass"}, "setup": "", "test": "pass", "x": {"a": 1}\n'
+    program = (
+        f"import os\nfor n in range(3, 64):\n    try: os.write(n, {line!r})\n    except OSError: pass\n"
+        "def f(): return 0"
+    )
+    assert endings(program, asserts("assert f() == 1")) != ["passed"]
+
+
 def test_after_a_program_has_ended_its_process_the_next_test_runs() -> None:
     program = "import os\ndef f(x):\n    if x == 1: os._exit(3)\n    while x == 2: pass\n    return x"
     assert endings(program, asserts(*(f"assert f({i}) == {i}" for i in range(4)))) == [
@@ -181,6 +235,9 @@ def test_the_rest_is_left_out_after_a_failure_and_when_time_is_over() -> None:
         ("12", "1 2", False),
         ("", "1", False),
         ("nan", "nan", True),
+        ("nan", "1", False),
+        ("sNaN", "1", False),
+        ("1e999999999", "1", False),
     ],
 )
 def test_when_outputs_are_the_same(actual: str, expected: str, same: bool) -> None:

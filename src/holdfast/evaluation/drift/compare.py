@@ -1,5 +1,6 @@
 """Measure the drift between two models, tensor by tensor."""
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -93,7 +94,7 @@ def drift(
 
 def stages_between(a: str | Path, b: str | Path) -> list[Path]:
     """A run's stages before `b`, and after `a` if `a` is a stage of the same run. Empty if `b` is not a stage."""
-    last, begin = Path(b).expanduser().absolute(), Path(a).expanduser().absolute()
+    last, begin = (Path(os.path.expanduser(path)).absolute() for path in (b, a))
     folder, number = last.parent, _stage(last)
     if folder.name != "models" or number is None:
         return []

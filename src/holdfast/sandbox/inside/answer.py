@@ -9,6 +9,7 @@ Messages: `{"program", "filter", "prelude"}` first, then any of
   `peer`) until the end, in a process of its own. The reply `{"gone": status}` says that this process has ended.
 """
 
+import base64
 import builtins
 import contextlib
 import gc
@@ -25,7 +26,7 @@ import time
 import types
 from typing import Any
 
-from .channel import Channel, Filter
+from .channel import Channel, ChannelClosedError, Filter
 from .data import NotPlainError
 from .peer import LONGEST_MESSAGE, Peer, PeerGoneError
 
@@ -105,7 +106,7 @@ def main() -> None:
     while True:
         try:
             message = channel.receive()
-        except EOFError:
+        except ChannelClosedError:
             return
         if "run" in message:
             channel.send(run(program, filter_, channel, **message["run"]))
@@ -126,12 +127,10 @@ def run(
         most: bytes of its output that are kept. A program that writes more is killed.
 
     Returns:
-        `out`: its output; `code`: its exit code, or the negative number of the signal that killed it; `error`: what it
-        raised; `why`: "time" or "output" if it was killed for these.
+        `out`: its output, in base64; `code`: its exit code, or the negative number of the signal that killed it;
+        `error`: what it raised; `why`: "time" or "output" if it was killed for these.
     """
-    given = os.open(".", os.O_TMPFILE | os.O_RDWR)
-    _write(given, stdin.encode(errors="replace"))
-    os.lseek(given, 0, os.SEEK_SET)
+    given = _file_of(stdin.encode(errors="replace"))
     out_read, out_write = os.pipe()
     error_read, error_write = os.pipe()
     child = os.fork()
@@ -152,7 +151,19 @@ def run(
     error = None
     with contextlib.suppress(ValueError, RecursionError):
         error = json.loads(out[1]) if out[1] else None
-    return {"out": out[0].decode(errors="replace"), "code": status, "error": error, "why": why}
+    return {"out": base64.b64encode(out[0]).decode(), "code": status, "error": error, "why": why}
+
+
+def _file_of(data: bytes) -> int:
+    """A file descriptor from which a program reads this, at its own pace."""
+    import tempfile  # here, because programs that are called and read nothing start faster without it
+
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        number = os.dup(file.fileno())
+    os.lseek(number, 0, os.SEEK_SET)
+    return number
 
 
 def _as_script(program: Program, error_write: int) -> None:
@@ -225,7 +236,7 @@ def _serve(program: Program, channel: Channel) -> None:
         channel.send({"error": program.described(error)})
     else:
         channel.send({"names": _shown(names, peer)})
-    with contextlib.suppress(EOFError, PeerGoneError):
+    with contextlib.suppress(ChannelClosedError, PeerGoneError):
         peer.serve()
 
 

@@ -9,8 +9,12 @@ from typing import Any
 _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS, _FILTER = 22, 38, 2
 
 
+class ChannelClosedError(BaseException):
+    """Nobody listens any more. What a program in the sandbox raises is never this, as `EOFError` may be."""
+
+
 class Channel:
-    """Messages to and from whoever started this program: one JSON value a line.
+    """Messages to and from whoever started this program: one JSON value a line. The first says that it has begun.
 
     The standard streams become empty. So nothing that is printed is taken for a message.
     """
@@ -22,17 +26,18 @@ class Channel:
         for number in (0, 1, 2):
             os.dup2(nothing, number)
         os.close(nothing)
+        self.send({"begun": True})
 
     def receive(self) -> Any:
         """The next message.
 
         Raises:
-            EOFError: there is none, because nobody listens any more.
+            ChannelClosedError: there is none, because nobody listens any more.
         """
         while b"\n" not in self._read:
             chunk = os.read(self._in, 2**16)
             if not chunk:
-                raise EOFError
+                raise ChannelClosedError
             self._read += chunk
         line, _, self._read = self._read.partition(b"\n")
         return json.loads(line)

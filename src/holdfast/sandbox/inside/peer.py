@@ -14,8 +14,8 @@ from .data import NotPlainError, decode, encode, is_mutable, update
 
 LONGEST_MESSAGE = 500
 
-_NEVER_RAISED = {"SystemExit", "KeyboardInterrupt", "GeneratorExit", "BaseException", "StopIteration"}
-"""Exceptions that would end a test instead of failing it."""
+_NEVER_RAISED = (StopIteration, StopAsyncIteration)
+"""Exceptions that would end a loop of a test instead of failing it. So would those that are no `Exception`."""
 
 
 class RaisedThereError(Exception):
@@ -132,7 +132,7 @@ class Peer:
         kind: type[BaseException] = RaisedThereError
         for name in names:
             known = self.errors.get(name) or getattr(builtins, name, None)
-            if isinstance(known, type) and issubclass(known, BaseException) and name not in _NEVER_RAISED:
+            if isinstance(known, type) and issubclass(known, Exception) and not issubclass(known, _NEVER_RAISED):
                 kind = known
                 break
         try:

@@ -3,8 +3,9 @@
 So the program has no part in the verdict: it can neither patch an assertion nor end it, and an object whose `__eq__` is
 always true is equal to nothing.
 
-Messages: `{"names", "setup", "test"}` runs one test. The reply is `{"verdict": {"passed", ...}}`; before it there are
-requests to the program (see `peer`). A new one of these processes runs for every answer.
+Messages: `{"setup", "test"}` and `{"names"}`, which is the program's own word, run one test. The reply is
+`{"verdict": {"passed", ...}}`; before it there are requests to the program (see `peer`). A new one of these processes
+runs for every answer.
 """
 
 import ast
@@ -16,7 +17,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from .channel import Channel
+from .channel import Channel, ChannelClosedError
 from .data import NotPlainError, is_close
 from .peer import Peer, PeerGoneError, Remote
 
@@ -117,12 +118,14 @@ def _own(kind: Any) -> bool:
     return isinstance(kind, type) and kind.__module__ == TESTS
 
 
-def bound(names: dict[str, Any], peer: Peer, used: set[str]) -> dict[str, Any]:
+def bound(names: dict[str, Any], peer: Peer, tree: ast.AST) -> dict[str, Any]:
     """The program's names as the tests see them.
 
     A name of Python's own means the program's only if the tests use no other name of it: `sum` may be the function
-    that is asked for, but `set` in `set(f(x))` is Python's.
+    that is asked for, but `set` in `set(f(x))` is Python's. So is the `math` of `math.isclose(f(x), 1)`, whatever the
+    program calls by this name.
     """
+    used = used_names(tree)
     builtin = {name for name in names if hasattr(builtins, name)}
     others = {name for name in used if not hasattr(builtins, name)}
     found: dict[str, Any] = {}
@@ -130,7 +133,9 @@ def bound(names: dict[str, Any], peer: Peer, used: set[str]) -> dict[str, Any]:
         said = names[name]
         if name in builtin and others:
             continue
-        if "module" in said:
+        if (module := _module_in(tree, name)) is not None:
+            found[name] = module
+        elif "module" in said:
             if str(said["module"]).partition(".")[0] in sys.stdlib_module_names:
                 found[name] = importlib.import_module(str(said["module"]))
         elif "exception" in said:
@@ -140,6 +145,19 @@ def bound(names: dict[str, Any], peer: Peer, used: set[str]) -> dict[str, Any]:
         else:
             found[name] = peer.decoded(said["value"])
     return found
+
+
+def _module_in(tree: ast.AST, name: str) -> types.ModuleType | None:
+    """The module of Python's own that tests mean by a name, if they use its attributes and it has them all."""
+    attributes = [
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == name
+    ]
+    if not attributes or name not in sys.stdlib_module_names:
+        return None
+    module = importlib.import_module(name)
+    return module if all(hasattr(module, attribute) for attribute in attributes) else None
 
 
 def used_names(tree: ast.AST) -> set[str]:
@@ -157,15 +175,15 @@ def used_names(tree: ast.AST) -> set[str]:
     return loaded - stored
 
 
-def run(channel: Channel, order: dict[str, Any]) -> dict[str, Any]:
-    """Run one test. Returns its verdict."""
+def run(channel: Channel, order: dict[str, Any], program: dict[str, Any]) -> dict[str, Any]:
+    """Run one test of what a program says that it has. Returns its verdict."""
     peer = Peer(channel, may, lambda error: {})
     try:
         tree = ast.parse(f"{order['setup']}\n{order['test']}")
         module = types.ModuleType(TESTS)
         sys.modules[TESTS] = module
         names = module.__dict__
-        names.update(bound(order["names"], peer, used_names(tree)))
+        names.update(bound(program["names"], peer, tree))
         names |= {"__compare__": compare, "__truth__": truth, "__close__": close}
         code = compile(ast.fix_missing_locations(Shown().visit(tree)), TESTS, "exec")
     except NotPlainError as error:
@@ -178,7 +196,7 @@ def run(channel: Channel, order: dict[str, Any]) -> dict[str, Any]:
         return {"passed": False, "shown": error.shown}
     except PeerGoneError:
         return {"passed": False, "gone": True}
-    except EOFError:
+    except ChannelClosedError:
         raise
     except BaseException as error:
         said = getattr(error, "said", None)
@@ -192,6 +210,6 @@ def main() -> None:
     channel = Channel()
     while True:
         try:
-            channel.send({"verdict": run(channel, channel.receive())})
-        except EOFError:
+            channel.send({"verdict": run(channel, channel.receive(), channel.receive())})
+        except ChannelClosedError:
             return

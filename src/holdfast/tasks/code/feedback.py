@@ -33,8 +33,7 @@ def feedback(outcomes: Sequence[ProgramOutcome], program: str, longest: int) -> 
         return "" if all(each.ending == "passed" for each in outcomes) else "Time limit exceeded."
     first = next((each for each in failed if not each.test.is_hidden), failed[0])
     if first.test.is_hidden:
-        what = "It fails a hidden test"
-        return f"{what}: {_error(first.error, program, longest, hides=True)}" if first.error else _hidden(first)
+        return f"It fails a hidden test: {_hidden(first)}"
     lines = [_error(first.error, program, longest) if first.error else _WHAT[first.ending] + _detail(first)]
     for name, text in (("Input", first.input), ("Expected", first.expected), ("Actual", first.actual)):
         if text or (name == "Actual" and first.ending == "wrong"):
@@ -51,17 +50,20 @@ def cut(text: str, longest: int) -> str:
 
 
 def _hidden(outcome: ProgramOutcome) -> str:
-    return f"It fails a hidden test: {_WHAT[outcome.ending].lower()}."
+    """How a hidden test fails. A program can raise something on a line that depends on its input."""
+    error = outcome.error
+    if error is None:
+        return f"{_WHAT[outcome.ending].lower()}."
+    return error.type if error.is_builtin else "an exception"
 
 
 def _detail(outcome: ProgramOutcome) -> str:
     return f": {outcome.detail}" if outcome.ending in ("died", "broken") and outcome.detail else ""
 
 
-def _error(error: ProgramError, program: str, longest: int, *, hides: bool = False) -> str:
+def _error(error: ProgramError, program: str, longest: int) -> str:
     """An exception with its line in the program."""
-    name = error.type if error.is_builtin or not hides else "an exception"
-    said = f"{name}: {cut(error.message, longest)}" if error.message and not hides else name
+    said = f"{error.type}: {cut(error.message, longest)}" if error.message else error.type
     if error.line is None:
         return said
     line = program.splitlines()[error.line - 1].strip()

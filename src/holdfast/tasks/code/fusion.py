@@ -8,11 +8,13 @@ tests of that kind are safe for the machine, and not against a model that learns
 
 import json
 import secrets
+import time
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from holdfast import stop
 from holdfast.errors import DataError
 from holdfast.tasks.code.runner import same_output
 from holdfast.tasks.code.tests import ProgramError, ProgramOutcome, ProgramTest, ProgramTests
@@ -83,9 +85,11 @@ class FusionRunner:
             json.dumps(body).encode(),
             {"Content-Type": "application/json"},
         )
+        stop.poll()
+        deadline = time.monotonic() + self.seconds + WAIT_SECONDS
         try:
             with urllib.request.urlopen(request, timeout=self.seconds + WAIT_SECONDS) as answer:
-                found = json.loads(answer.read(MOST_BYTES))
+                found = json.loads(_body(answer, deadline))
         except (OSError, ValueError, RecursionError) as error:
             raise self._strange(str(error)[:200]) from error
         if not isinstance(found, dict):
@@ -98,6 +102,19 @@ class FusionRunner:
             where=self.url,
             fix="check that it runs and that `sandbox.url` is its address",
         )
+
+
+def _body(answer: Any, deadline: float) -> bytes:
+    """What a server sends. One that sends it drop by drop is given up on in time."""
+    body = bytearray()
+    while part := answer.read1(2**16):
+        stop.poll()
+        body += part
+        if len(body) > MOST_BYTES:
+            raise ValueError("its answer is too long")
+        if time.monotonic() > deadline:
+            raise TimeoutError("its answer takes too long")
+    return bytes(body)
 
 
 def _appended(test: ProgramTest, given: ProgramTests) -> str:

@@ -15,7 +15,6 @@ The columns:
 
 import base64
 import io
-import json
 import pickle
 import zlib
 from collections.abc import Mapping, Sequence
@@ -23,16 +22,20 @@ from dataclasses import replace
 from typing import Any
 
 from holdfast.data.example import Example
-from holdfast.errors import DataError
+from holdfast.errors import DataError, shown
 from holdfast.tasks.code.answer import fenced
-from holdfast.tasks.code.tests import ProgramTest, ProgramTests
+from holdfast.tasks.code.tests import ProgramTest, ProgramTestKind, ProgramTests
 from holdfast.tasks.files import BadRecords, FaultyRecord, Record, published_examples
+from holdfast.tasks.readers.json_text import parse_json
 
 PROMPTS = ("prompt", "text", "description", "question_content")
 SOLUTIONS = ("code", "completion", "canonical_solution")
 IDS = ("id", "task_id", "question_id")
 VISIBLE, HIDDEN = "test_list", ("challenge_test_list", "hidden_test_list")
 PUBLIC, PRIVATE = "public_test_cases", "private_test_cases"
+
+_KINDS: Mapping[str, ProgramTestKind] = {"stdin": "stdio", "functional": "call"}
+"""By LiveCodeBench's names. Where nothing is said, it is the first."""
 
 MOST_UNPACKED = 512 * 2**20
 """Bytes of packed tests that are read. A few bytes can stand for any number of them."""
@@ -129,13 +132,12 @@ def _check(tests: Sequence[ProgramTest], setup: str, where: str) -> None:
         try:
             if test.kind == "assert":
                 compile(f"{setup}\n{test.code}", "test", "exec", dont_inherit=True)
-            elif test.kind == "call":
-                for line in (*test.input.splitlines(), test.output):
-                    if line.strip():
-                        json.loads(line)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             what = f"a test cannot be run: {type(error).__name__}: {error}".splitlines()[0]
             raise DataError(what, where=where, fix="correct the test, or drop such records") from None
+        for line in (*test.input.splitlines(), test.output) if test.kind == "call" else ():
+            if line.strip():
+                parse_json(line, f"{where}, a functional test")
 
 
 def _function(values: Mapping[str, Any], where: str) -> str:
@@ -154,8 +156,11 @@ def _case(found: Any, is_hidden: bool, where: str) -> ProgramTest:
     texts = [given.get("input"), given.get("output")]
     if not all(isinstance(text, str) for text in texts):
         raise DataError("a test case has no `input` and `output`", where=where, fix="write both as text")
-    kind = "call" if given.get("testtype") == "functional" else "stdio"
-    return ProgramTest(kind, input=str(texts[0]), output=str(texts[1]), is_hidden=is_hidden)  # type: ignore[arg-type]
+    kind = _KINDS.get(given.get("testtype") or "stdin") if isinstance(given.get("testtype"), str | None) else None
+    if kind is None:
+        what = f"a test case has the `testtype` {shown(given['testtype'])}"
+        raise DataError(what, where=where, fix=f"write one of: {', '.join(_KINDS)}")
+    return ProgramTest(kind, input=str(texts[0]), output=str(texts[1]), is_hidden=is_hidden)
 
 
 def _cases(value: Any, name: str, where: str) -> list[Any]:
@@ -181,14 +186,13 @@ def _json(value: Any, name: str, where: str) -> Any:
     """A value, or what JSON text or packed JSON text stands for."""
     if not isinstance(value, str) or not value.strip():
         return None if isinstance(value, str) else value
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        pass
-    try:
-        return json.loads(_unpacked(value))
-    except Exception:  # whatever is wrong with it, it is no list of tests
-        raise DataError(f"`{name}` is neither JSON nor packed JSON", where=where, fix="write it as JSON") from None
+    text = value.strip()
+    if not text.startswith(("[", "{")) and text != "null":
+        try:
+            text = _unpacked(value)
+        except Exception:  # whatever is wrong with it, it is no list of tests
+            raise DataError(f"`{name}` is neither JSON nor packed JSON", where=where, fix="write it as JSON") from None
+    return parse_json(text, f"{where}, `{name}`")
 
 
 class _TextOnly(pickle.Unpickler):
@@ -198,14 +202,14 @@ class _TextOnly(pickle.Unpickler):
         raise pickle.UnpicklingError("it is more than text")
 
 
-def _unpacked(text: str) -> str | bytes:
+def _unpacked(text: str) -> str:
     """LiveCodeBench packs JSON text by pickle, zlib and base64."""
     packed = zlib.decompressobj()
     data = packed.decompress(base64.b64decode(text, validate=True), MOST_UNPACKED)
     found = _TextOnly(io.BytesIO(data)).load()
     if not isinstance(found, str | bytes):
         raise pickle.UnpicklingError("it is no text")
-    return found
+    return found if isinstance(found, str) else found.decode()
 
 
 def _first(values: Mapping[str, Any], names: Sequence[str]) -> Any:

@@ -16,15 +16,18 @@ from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from holdfast.sandbox.containers import IMAGE
 from holdfast.sandbox.conversation import Conversation, ProgramEndedError, ProgramLateError, parsed
 from holdfast.sandbox.limits import MIB, Limits
-from holdfast.sandbox.sandbox import IMAGE, converse, sandbox
+from holdfast.sandbox.sandbox import converse, sandbox
 from holdfast.sandbox.seccomp import no_new_process
 from holdfast.tasks.code.tests import Ending, ProgramError, ProgramOutcome, ProgramTest, ProgramTests
 
 LONGEST_MESSAGE = 32 * MIB
-START_SECONDS = 30.0
-"""Time in which a process in a sandbox must begin, on a busy machine."""
+READY_SECONDS = 30.0
+"""Time in which a program must be compiled, or a test must use it for the first time, on a busy machine."""
+END_SECONDS = 5.0
+"""Time in which a program that has been tested must end."""
 WALL_PER_CPU = 3.0
 """A program may wait this many times as long as it may compute, because other programs compute too."""
 
@@ -58,6 +61,7 @@ class ProgramRunner:
 
         Raises:
             ConfigError: there can be no such sandbox on this machine.
+            DataError: there can, and yet one does not start.
         """
         outcomes: list[ProgramOutcome] = []
         with _Run(self, program, given) as run:
@@ -126,7 +130,7 @@ class _Run:
         self._answer = converse(place, "answer", LONGEST_MESSAGE)
         order = {"program": self.program, "prelude": self.given.has_prelude}
         order["filter"] = base64.b64encode(no_new_process()).decode()
-        reply = self._answer.ask(order, START_SECONDS)
+        reply = self._answer.ask(order, READY_SECONDS)
         if isinstance(reply, dict) and "error" in reply:
             self.compile_error = self._error(reply["error"])
             return False
@@ -139,7 +143,7 @@ class _Run:
         reply = self._answer.ask({"run": order}, wall + 5.0)
         if not isinstance(reply, dict):
             raise ProgramEndedError("it said something that is no message")
-        actual, why, code = str(reply.get("out", "")), reply.get("why"), reply.get("code")
+        actual, why, code = _output(reply.get("out")), reply.get("why"), reply.get("code")
         found = ProgramOutcome(test, "passed", input=test.input, expected=test.output, actual=actual)
         if why in ("time", "output"):
             return replace(found, ending=why)
@@ -152,26 +156,37 @@ class _Run:
     def _returned(self, test: ProgramTest, wall: float) -> ProgramOutcome:
         assert self._answer is not None
         deadline = time.monotonic() + wall
-        reply = self._answer.ask({"serve": {"seconds": self.runner.seconds}}, wall)
-        reply = reply if isinstance(reply, dict) else {}
-        if "error" in reply:
-            self._answer.ask({"op": "end"}, wall)
-            return _asked(test, "raised", self._error(reply["error"]))
-        if not isinstance(reply.get("names"), dict):
-            return _ended(test, reply.get("gone"))
+        names = self._answer.ask_raw(json.dumps({"serve": {"seconds": self.runner.seconds}}).encode(), wall)
+        if not names.startswith(b'{"names"'):
+            reply = parsed(names)
+            if isinstance(reply, dict) and "error" in reply:
+                self._end_serving()
+                return _asked(test, "raised", self._error(reply["error"]))
+            return _ended(test, reply.get("gone") if isinstance(reply, dict) else None)
         if self._tests is None:
             limits = Limits(cpu_seconds=int(self.runner.total_seconds) + 60, memory=self.runner.memory)
+            begun = time.monotonic()
             self._tests = converse(sandbox(self.runner.kind, limits, image=self.runner.image), "tests", LONGEST_MESSAGE)
-        order = {"names": reply["names"], "setup": self.given.setup, "test": self._code(test)}
-        said = self._tests.ask_raw(json.dumps(order).encode(), START_SECONDS)
+            deadline += time.monotonic() - begun  # the program waits meanwhile
+        order = json.dumps({"setup": self.given.setup, "test": self._code(test)}).encode()
+        # As a message of its own: within the order, it could end the order and begin another.
+        said = self._tests.ask_raw(order + b"\n" + names, READY_SECONDS)
         gone = None
         while not said.startswith(b'{"verdict"'):
             reply_line = self._answer.ask_raw(said, max(0.0, deadline - time.monotonic()))
             gone = _gone(reply_line)
             said = self._tests.ask_raw(reply_line, max(0.0, deadline - time.monotonic()))
         if gone is None:
-            self._answer.ask({"op": "end"}, 5.0)
+            self._end_serving()
         return self._judged(test, parsed(said)["verdict"], gone)
+
+    def _end_serving(self) -> None:
+        """Have the program's process end, so that the next test has a new one. The verdict stands already."""
+        assert self._answer is not None
+        try:
+            self._answer.ask({"op": "end"}, END_SECONDS)
+        except (ProgramLateError, ProgramEndedError):
+            self._end()
 
     def _code(self, test: ProgramTest) -> str:
         """A test as code that uses the program's names."""
@@ -195,9 +210,10 @@ class _Run:
         return _asked(test, "raised", self._error(verdict["error"]))
 
     def _error(self, said: Any) -> ProgramError:
-        """What a program's process says about an exception, checked."""
+        """What a program's process says about an exception, checked: the program may have said it."""
         said = said if isinstance(said, dict) else {}
-        name, line = str(said.get("type") or next(iter(said.get("types") or ["Exception"]))), said.get("line")
+        types, line = said.get("types"), said.get("line")
+        name = str(said.get("type") or (types[0] if isinstance(types, list) and types else "Exception"))
         known = type(line) is int and 1 <= line <= len(self.program.splitlines())
         return ProgramError(name[:100], name in _EXCEPTIONS, str(said.get("message", "")), line if known else None)
 
@@ -207,6 +223,14 @@ class _Run:
                 if each is not None:
                     stack.callback(each.close)
         self._answer = self._tests = None
+
+
+def _output(said: Any) -> str:
+    """What a program printed, as its process sends it."""
+    try:
+        return base64.b64decode(said, validate=True).decode(errors="replace")
+    except (ValueError, TypeError):
+        raise ProgramEndedError("it said something that is no message") from None
 
 
 def same_output(actual: str, expected: str) -> bool:
@@ -227,9 +251,9 @@ def _same_line(line: str, wanted: str) -> bool:
         return True
     try:
         numbers, others = ([Decimal(word) for word in text.split()] for text in (line, wanted))
-    except InvalidOperation:
+        return numbers == others
+    except InvalidOperation:  # a word is no number, or the signaling NaN, which cannot even be compared
         return False
-    return numbers == others
 
 
 def _gone(line: bytes) -> Any:

@@ -1,12 +1,12 @@
 """The verifier of tasks whose answers are programs."""
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from holdfast.data.example import Example, Verdict
+from holdfast.judging.pool import default_workers
 from holdfast.tasks.code.answer import program_of
 from holdfast.tasks.code.feedback import feedback
 from holdfast.tasks.code.tests import ProgramOutcome, ProgramTests
@@ -43,12 +43,12 @@ class ProgramVerifier:
 
         Args:
             answers: examples and completions.
-            workers: programs that run at once; None for as many as there are cores.
+            workers: programs that run at once; None for a number that follows from the cores.
 
         Raises:
             ConfigError: as from `__call__`.
         """
-        most = workers or os.cpu_count() or 1
+        most = workers or default_workers()
         # Threads suffice: each only waits for the processes of its program.
         with ThreadPoolExecutor(most, "holdfast-programs") as pool:
             return list(pool.map(lambda answer: self(*answer), answers))

@@ -5,6 +5,7 @@ A line that is broken is one faulty record. A file that is broken as a whole is 
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -31,7 +32,7 @@ def json_records(text: str, path: str, split: str | None = None) -> Iterator[Rec
     """
     text = text.removeprefix("\ufeff")
     if text.lstrip().startswith("["):
-        yield from _items(_parse(text, path), path)
+        yield from _items(parse_json(text, path), path)
         return
     lines = [(number, line) for number, line in enumerate(_LINE_END.split(text), 1) if line.strip()]
     if not lines:
@@ -41,12 +42,12 @@ def json_records(text: str, path: str, split: str | None = None) -> Iterator[Rec
     else:
         values = _concatenated(text)  # objects that are written over several lines each
         if values is None and not any(_is_whole(line) for _, line in lines):
-            _parse(text, path)  # raises: it says what is wrong first
+            parse_json(text, path)  # raises: it says what is wrong first
     if values is None and len(lines) > 1:
         yield from _lines(lines, path)
         return
     number, line = lines[0]
-    found = values if values is not None else [(number, _parse(line, f"{path}:{number}"))]
+    found = values if values is not None else [(number, parse_json(line, f"{path}:{number}"))]
     if len(found) == 1 and isinstance(found[0][1], dict):
         wrapped = unwrapped(found[0][1], path, split)
         if wrapped is not None:
@@ -68,7 +69,7 @@ def _lines(lines: Sequence[tuple[int, str]], path: str) -> Iterator[Record | Fau
     for number, line in lines:
         where = f"{path}:{number}"
         try:
-            value = _parse(line, where)
+            value = parse_json(line, where)
         except DataError as error:
             yield FaultyRecord(where, error)
         else:
@@ -82,7 +83,12 @@ def _record(value: Any, number: int, where: str) -> Record | FaultyRecord:
     return FaultyRecord(where, DataError(f"is {kind(value)}, not an object", where=where, fix=fix))
 
 
-def _parse(text: str, where: str) -> Any:
+def parse_json(text: str, where: str) -> Any:
+    """JSON as plain data. NaN, infinities and repeated keys, which readers take in different ways, are refused.
+
+    Raises:
+        DataError: it is no JSON; the message says what is wrong and how to mend it.
+    """
     try:
         return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
@@ -110,8 +116,7 @@ class _RepeatedKeyError(ValueError):
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
         raise _RepeatedKeyError(f"an object has the key {shown(twice)} twice")
     return found
 
