@@ -6,6 +6,9 @@ from pydantic import Field, model_validator
 
 from holdfast.config.base import Settings
 
+LAB_PROGRAMS = "programs"
+"""The task of the lab whose answers are programs."""
+
 
 class SandboxSettings(Settings):
     """Where [code that a model wrote](code.md) runs."""
