@@ -25,8 +25,10 @@ from holdfast.cli.methods import recipe_facts
 from holdfast.config import settings as config
 from holdfast.findings.claims import CLAIMS
 from holdfast.guard.settings import Rules
+from holdfast.lab import programs
 from holdfast.lab.plain import TASKS as PLAIN_TASKS
 from holdfast.lab.tasks import ALL_SUITES, TASKS, lab_suite, lab_task
+from holdfast.lab.world import world
 from holdfast.measure.metrics import METRICS
 from holdfast.pretrain.success import SAMPLES
 from holdfast.recipes import RECIPES
@@ -290,6 +292,20 @@ def plain_task_table() -> str:
     return table(["task", "what is new", "question", "right answer", "privileges", "train / test"], rows)
 
 
+def program_table() -> str:
+    """The specifications of a world of the task `programs`, each with a question."""
+    here = world(0)
+    questions = {each["completion"]: each["prompt"][-1]["content"] for each in programs.records(here)["train"]}
+    rows = [
+        [each.words, f"`{questions[programs.answer(each)]}`", f"`{each.program}`"]
+        for each in programs.specifications(here)
+    ]
+    sizes = (
+        f"{programs.TRAIN} training and {programs.TEST} test examples, each with {programs.HIDDEN_TESTS} hidden tests."
+    )
+    return table(["specification", "question", "program"], rows) + f"\n\n{sizes}"
+
+
 def claim_table() -> str:
     """The claims that `holdfast findings` tests."""
     rows = [[f"`{claim.name}`", claim.statement, claim.source, "yes" if claim.is_quick else ""] for claim in CLAIMS]
@@ -364,6 +380,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "lab tasks": lab_task_table,
     "lab suites": lab_suite_table,
     "plain lab tasks": plain_task_table,
+    "lab programs": program_table,
     "claims": claim_table,
     "lab skills": lab_skill_table,
     "lab success": lab_success_table,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from holdfast.config.load import load_config, parse_config
 from holdfast.config.overrides import apply_overrides
 from holdfast.config.settings import CompareConfig, RunConfig, StreamSettings, TaskSettings
-from holdfast.config.trust import refuse_own_trust
+from holdfast.config.trust import UsersWord, refuse_own_trust
 from holdfast.config.yaml import read_config
 from holdfast.errors import ConfigError, RunError, did_you_mean
 from holdfast.judging.pool import judging
@@ -163,13 +163,16 @@ def resume(
     suites: Sequence["Suite | Entry"] | None = None,
     observer: Observer | None = None,
     trust_remote_code: bool = False,
+    unprotected: bool = False,
 ) -> SummaryDict:
     """Resume a run or a comparison that was stopped. The result is the same as without the stop.
 
     Args:
         tasks, suites: the objects that the run was started with, if there were any.
         observer: receives the run's events while it works.
-        trust_remote_code: code that comes with the model may run. What the directory says of it does not count.
+        trust_remote_code: code that comes with the model, or with a task file of lm-evaluation-harness, may run. What
+            the directory says of it does not count.
+        unprotected: code that the model writes may run without a sandbox, likewise.
 
     Raises:
         RunError: there is no run here, or it cannot be resumed.
@@ -179,13 +182,12 @@ def resume(
     from holdfast.stream.run import open_run
 
     path, given = Path(directory), GivenSets.of(tasks, suites)
+    word = UsersWord(trust_remote_code, unprotected)
     with listening(), judging():
         if _is_comparison(path):
-            summary = resume_comparison(
-                path, observer, on_progress=lambda: report(path), given=given, trust_remote_code=trust_remote_code
-            )
+            summary = resume_comparison(path, observer, on_progress=lambda: report(path), given=given, word=word)
         else:
-            summary = open_run(path, observer, given, trust_remote_code=trust_remote_code).resume()
+            summary = open_run(path, observer, given, word=word).resume()
         Processes.current().main(lambda: report(path))
     return summary
 
@@ -285,7 +287,7 @@ def export(source: str | Path, output: str | Path, *, trust_remote_code: bool = 
     """
     from holdfast.stream.export import export_run
 
-    return export_run(Path(source), Path(output), trust_remote_code=trust_remote_code)
+    return export_run(Path(source), Path(output), word=UsersWord(trust_remote_code))
 
 
 def recover(
@@ -296,6 +298,7 @@ def recover(
     learning_rate: float | None = None,
     on_suite: Callable[[str, str], None] | None = None,
     trust_remote_code: bool = False,
+    unprotected: bool = False,
 ) -> SummaryDict:
     """Test whether a run's lost skills are gone or hidden, and write `recover.json` into its directory.
 
@@ -307,7 +310,7 @@ def recover(
         steps: optimizer steps of each repair.
         learning_rate: of the repair; by default a third of the run's.
         on_suite: called with the model, `base` or `model`, and the suite before each repair.
-        trust_remote_code: code that comes with the model may run. What the directory says of it does not count.
+        trust_remote_code, unprotected: as for `resume`.
 
     Raises:
         HoldfastError: there is no finished stage, or no such suite.
@@ -321,7 +324,7 @@ def recover(
             steps=steps,
             rate=learning_rate,
             on_suite=on_suite,
-            trust_remote_code=trust_remote_code,
+            word=UsersWord(trust_remote_code, unprotected),
         )
 
 

@@ -78,6 +78,58 @@ def test_the_users_word_counts(command: Commands, run: Path, tmp_path: Path) -> 
     assert command("report", run).code == 0, "a report loads no model"
 
 
+@pytest.fixture(scope="module")
+def finished_unprotected(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of programs, whose user said that they may run without a sandbox; not to be changed."""
+    import holdfast
+
+    folder = tmp_path_factory.mktemp("unprotected") / "run"
+    settings = {key: value for key, value in LAB_RUN.items() if key != "tasks"}
+    tasks = [{"name": "p", "lab": "programs", "limit": 4, "run_code": "unprotected"}]
+    holdfast.run({**settings, "tasks": tasks}, folder, **{k: v for k, v in SMALL.items() if "." in k})
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "mend"),
+    [
+        (("resume", "RUN"), "repeat the command with --unprotected"),
+        (("resume", "RUN", "--trust-remote-code"), "repeat the command with --unprotected"),
+        (("recover", "RUN"), "repeat the command with --unprotected"),
+        (("eval", "RUN/config.yaml"), "--set tasks.p.run_code=unprotected"),
+        (("run", "RUN/config.yaml", "-o", "OUT"), "--set tasks.p.run_code=unprotected"),
+        (("check", "RUN/config.yaml"), "--set tasks.p.run_code=unprotected"),
+        (("rewrite", "RUN/config.yaml", "-o", "OUT"), "--set tasks.p.run_code=unprotected"),
+        (("advise", "RUN/config.yaml"), "copy the file out of the run directory"),
+        (("gate", "lab", "lab", "--config", "RUN/config.yaml"), "copy the file out of the run directory"),
+        (("blend", "lab", "lab", "-o", "OUT", "--config", "RUN/config.yaml"), "copy the file out of the run directory"),
+    ],
+)
+def test_the_directorys_own_word_for_no_sandbox_does_not_count(
+    command: Commands, finished_unprotected: Path, tmp_path: Path, arguments: tuple[str, ...], mend: str
+) -> None:
+    run = finished_unprotected
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    outcome = command(*(each.replace("RUN", str(run)).replace("OUT", str(tmp_path / "out")) for each in arguments))
+    assert outcome.code == 2
+    assert outcome.err.count("\n") == 1
+    assert "tasks.p.run_code would run code that the model writes without a sandbox, as you" in outcome.err
+    assert mend in outcome.err
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_the_users_word_for_no_sandbox_counts(command: Commands, finished_unprotected: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished_unprotected, tmp_path / "run"))
+    assert command("resume", run, "--unprotected", "-q").code == 0
+    assert command("eval", run / "config.yaml", "--set", "tasks.p.run_code=unprotected").code == 0
+    assert command("export", run, "-o", tmp_path / "out").code == 0, "an export loads no tasks"
+    assert command("report", run).code == 0
+    assert command("drift", "lab", run / "models" / "stage-1").code == 0
+
+
 LINKED = (
     "metrics.jsonl",
     "decisions.jsonl",

@@ -36,6 +36,16 @@ def test_processes_are_started_while_answers_wait_and_kept(pool: Pool) -> None:
     assert len(pool) == 3
 
 
+def test_a_process_imports_nothing_of_the_working_folder_by_itself(
+    pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("json", "os", "signal"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'it-ran')!r}, 'w')\n")
+    monkeypatch.chdir(tmp_path)
+    assert pool.run(_jobs(5, "judges:always"), workers=1)[0].verdict().reward == 1.0
+    assert not (tmp_path / "it-ran").exists()
+
+
 def test_a_process_that_ended_between_two_answers_is_nobodys_failure(pool: Pool) -> None:
     pool.run(_jobs(40), workers=3)
     for child in pool._children:

@@ -29,6 +29,7 @@ from holdfast.config.load import load_config
 from holdfast.config.settings import CompareConfig, RunConfig, StreamSettings
 from holdfast.store.bundled import BASES
 from holdfast.stream.check import duration
+from sandboxes import require_sandbox
 
 ROOT = Path(__file__).parents[2]
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
@@ -126,10 +127,13 @@ def is_complete(block: Block, folder: Path) -> bool:
         return False
     sources = [each for each in [*data["tasks"], *data.get("suites", ())] if isinstance(each, dict)]
     files = [folder / each[key] for each in sources for key in ("train", "test") if key in each]
-    others = any({"gym", "lm_eval", "dataset"} & set(each) for each in sources)
+    others = any({"gym", "lm_eval", "dataset"} & set(each) for each in sources) or PROGRAMS in data["tasks"]
     path = data.get("model", {}).get("path", "lab")
     return path in BASES and not others and all(map(Path.exists, files))
 
+
+PROGRAMS = "lab:programs"
+"""A task that needs a sandbox, whose configuration has a test of its own."""
 
 COMPLETE = {
     "docs/lab.md": 1,
@@ -166,6 +170,19 @@ def test_every_complete_configuration_passes_the_check_as_it_stands(
         path = empty_folder / f"{number}.yaml"
         path.write_text(block.text, encoding="utf-8")
         assert main(["check", str(path), "--items", "1"]) == 0, block.where
+
+
+@pytest.mark.slow
+def test_the_configuration_of_programs_runs_and_passes_the_check(
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_sandbox()
+    monkeypatch.setattr(duration, "TIMED_ITEMS", 1)
+    (block,) = (each for each in blocks(ROOT / "docs" / "lab.md") if each.file_name == "programs.yaml")
+    Path("programs.yaml").write_text(block.text, encoding="utf-8")
+    few = ["--set", "train.steps=1", "--set", "train.prompts_per_step=2", "--set", "eval.max_items=2"]
+    assert main(["run", "programs.yaml", "-q", *few]) == 0
+    assert main(["check", "programs.yaml", "--items", "1"]) == 0
 
 
 def test_a_configuration_of_two_lines_passes_the_check(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

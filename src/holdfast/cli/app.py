@@ -30,6 +30,7 @@ from holdfast.cli.options import (
     Overrides,
     Quiet,
     RunConfigFile,
+    RunUnprotected,
     TrustRemoteCode,
     output_file,
 )
@@ -164,12 +165,17 @@ def compare(
 
 
 @app.command()
-def resume(directory: Directory, trust_remote_code: TrustRemoteCode = False, quiet: Quiet = False) -> None:
+def resume(
+    directory: Directory,
+    trust_remote_code: TrustRemoteCode = False,
+    unprotected: RunUnprotected = False,
+    quiet: Quiet = False,
+) -> None:
     """Resume a run or a comparison that was stopped. The result is the same as without the stop."""
     from holdfast import api
 
     def work(observer: "Observer") -> Mapping[str, Any]:
-        return api.resume(directory, observer=observer, trust_remote_code=trust_remote_code)
+        return api.resume(directory, observer=observer, trust_remote_code=trust_remote_code, unprotected=unprotected)
 
     _carry_out(work, directory, quiet)
 

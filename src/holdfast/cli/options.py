@@ -76,8 +76,13 @@ TrustRemoteCode = Annotated[
     bool,
     typer.Option(
         "--trust-remote-code",
-        help="Run code that comes with the model, if the run was made with it. Read that code first.",
+        help="Run code that comes with the model or a task file, if the run was made with it. Read that code first.",
     ),
+]
+
+RunUnprotected = Annotated[
+    bool,
+    typer.Option("--unprotected", help="Run code that the model writes without a sandbox, if the run was made so."),
 ]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from holdfast.cli.options import Quiet, TrustRemoteCode
+from holdfast.cli.options import Quiet, RunUnprotected, TrustRemoteCode
 from holdfast.cli.say import say
 from holdfast.model.quiet import silence_progress_bars
 
@@ -23,6 +23,7 @@ def recover(
         typer.Option("--learning-rate", help="Learning rate of the repair. Default: a third of the run's."),
     ] = None,
     trust_remote_code: TrustRemoteCode = False,
+    unprotected: RunUnprotected = False,
     quiet: Quiet = False,
 ) -> None:
     """Test whether a run's lost skills are gone or hidden: repair its last model briefly on the base's own answers."""
@@ -41,6 +42,7 @@ def recover(
         learning_rate=learning_rate,
         on_suite=on_suite,
         trust_remote_code=trust_remote_code,
+        unprotected=unprotected,
     )
     say(as_text(result))
 

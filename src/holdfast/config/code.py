@@ -7,6 +7,9 @@ from pydantic import Field, model_validator
 from holdfast.config.base import Settings
 from holdfast.sandbox.containers import IMAGE
 
+LAB_PROGRAMS = "programs"
+"""The task of the lab whose answers are programs."""
+
 
 class SandboxSettings(Settings):
     """Where [code that a model wrote](code.md) runs."""

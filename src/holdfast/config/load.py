@@ -13,7 +13,7 @@ from holdfast.config.overrides import apply_overrides
 from holdfast.config.plain import check_plain
 from holdfast.config.problems import first_problem
 from holdfast.config.settings import CompareConfig, RunConfig, SourceSettings, StreamSettings, SuiteSettings
-from holdfast.config.trust import refuse_kept_trust, refuse_own_trust
+from holdfast.config.trust import NO_WORD, UsersWord, refuse_kept_trust, refuse_own_trust
 from holdfast.config.yaml import read_config, write_yaml
 from holdfast.errors import ConfigError
 from holdfast.store.bundled import BASES
@@ -36,19 +36,20 @@ def load_config(path: str | Path, kind: type[AnyConfig], overrides: Mapping[str,
     return config
 
 
-def load_kept_config(path: Path, kind: type[AnyConfig], *, trust_remote_code: bool = False) -> AnyConfig:
+def load_kept_config(
+    path: Path, kind: type[AnyConfig], word: UsersWord = NO_WORD, *, loads_tasks: bool = True
+) -> AnyConfig:
     """Read the configuration that a run directory keeps. One of an earlier version may have old names.
 
     Args:
-        trust_remote_code: the user's word that code which comes with the model may run. The directory's own does not
-            count: it may be a stranger's.
+        word: what the user allows at this call. What the directory says of it does not count: it may be a stranger's.
+        loads_tasks: whether tasks and suites are going to be loaded.
 
     Raises:
-        ConfigError: as `load_config`; or it asks for such code without the user's word.
+        ConfigError: as `load_config`; or it would make something run that the user has not allowed.
     """
     config = parse_config(with_new_names(read_config(path), kind), kind, where=str(path), base_dir=path.parent)
-    if not trust_remote_code:
-        refuse_kept_trust(config, str(path), fix="repeat the command with --trust-remote-code")
+    refuse_kept_trust(config, path, word, loads_tasks=loads_tasks)
     return config
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from holdfast.config.base import LAB, Settings
-from holdfast.config.code import CodeSettings, SandboxSettings
+from holdfast.config.code import LAB_PROGRAMS, CodeSettings, SandboxSettings
 from holdfast.data.task import VERIFIER_TIMEOUT, VerifierErrors
 
 SDFT_SUITES = ("hellaswag", "truthfulqa_mc1", "mmlu", "ifeval", "winogrande", "humaneval")
@@ -130,12 +130,14 @@ class SourceSettings(Settings):
     """The form of the records. `auto` recognizes the next four by their columns. `records` is TRL's forms and OpenAI's
     messages. The next two are published tasks with their verifiers. `code` is programs with their tests."""
     code: CodeSettings | None = None
-    """How [programs](code.md) are tested. It means `reader: code`; `{}` is its defaults."""
+    """How [programs](code.md) are tested. It means `reader: code`; `{}` is its defaults. Also for `lab: programs`."""
     sandbox: SandboxSettings = SandboxSettings()
-    """Where code that the model wrote runs: that of `reader: code`, of `gym`, and of `lm_eval` with `run_code`."""
+    """Where code that the model wrote runs: that of `reader: code` and `lab: programs`, of `gym`, and of `lm_eval` with
+    `run_code`."""
     run_code: Literal["sandboxed", "unprotected"] = "sandboxed"
-    """`unprotected` runs programs of `reader: code` and answers that `gym` evaluates as you, on this machine, without a
-    sandbox. It may then do whatever you may."""
+    """`unprotected` runs programs, and answers that `gym` evaluates, as you, on this machine, without a sandbox. They
+    may then do whatever you may. In a run directory it [does not
+    count](run-directory.md#run-directories-from-others)."""
     columns: Columns = Columns()
     """The names of your columns."""
     prompt_template: str | None = None
@@ -171,7 +173,7 @@ class SourceSettings(Settings):
     @property
     def is_code(self) -> bool:
         """Whether the records are programs with their tests."""
-        return self.reader == "code" or self.code is not None
+        return self.reader == "code" or self.code is not None or self.lab == LAB_PROGRAMS
 
     @property
     def runs_code(self) -> bool:
@@ -183,7 +185,8 @@ class SourceSettings(Settings):
         """Refuse settings of code that runs nowhere, or elsewhere."""
         if self.code is not None and self.reader not in ("auto", "code"):
             raise ValueError(f"`code` means `reader: code`, and the reader is {self.reader!r}; remove one of them")
-        if self.is_code and any(getattr(self, key, None) is not None for key in ("lab", "gym", "lm_eval")):
+        other = any(getattr(self, key, None) is not None for key in ("lab", "gym", "lm_eval"))
+        if self.is_code and other and self.lab != LAB_PROGRAMS:
             raise ValueError("programs with tests are read from files and datasets; remove `code` or the other source")
         if self.is_code and self.environment_factory is not None:
             raise ValueError("`environment_factory` judges its episodes itself; leave `code` out")

@@ -4,12 +4,14 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from holdfast.config.code import LAB_PROGRAMS
 from holdfast.config.settings import Columns
 from holdfast.data.example import Example
 from holdfast.errors import ConfigError, DataError
 from holdfast.measure.answers import Answer, PromptSet
 from holdfast.store.files import write_text
 from holdfast.tasks.files import SUFFIXES, Record, read_records, records_to_examples
+from holdfast.tasks.lab_programs import program_splits
 from holdfast.tasks.readers.record import refuse_no_value
 
 LAB_PREFIX = "lab:"
@@ -54,12 +56,17 @@ def _source(source: str) -> tuple[Sequence[Example], Sequence[Example], str]:
         from holdfast.lab.tasks import ALL_SUITES, ALL_TASKS, lab_suite, lab_task
 
         name = source.removeprefix(LAB_PREFIX)
+        if name == LAB_PROGRAMS:
+            splits = program_splits()
+            return splits["test"], splits["train"], name
         if name in ALL_TASKS:
             return lab_task(name).test, lab_task(name).train, name
         if name in ALL_SUITES:
             return lab_suite(name).test, (), name
         raise ConfigError(
-            f"the lab has no {name!r}", where=source, fix=f"name one of {', '.join((*ALL_TASKS, *ALL_SUITES))}"
+            f"the lab has no {name!r}",
+            where=source,
+            fix=f"name one of {', '.join((*ALL_TASKS, LAB_PROGRAMS, *ALL_SUITES))}",
         )
     examples = records_to_examples(read_records(source), Columns(), source)
     return examples, examples, Path(source).stem

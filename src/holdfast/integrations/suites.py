@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from holdfast.config.settings import LAB, SuiteSettings
+from holdfast.config.code import LAB_PROGRAMS
+from holdfast.config.settings import LAB, SuiteSettings, TaskSettings
 from holdfast.data.task import Suite, Task
 from holdfast.errors import ConfigError
 from holdfast.tasks.files import SUFFIXES
 from holdfast.tasks.lm_eval import LmEvalSuite
-from holdfast.tasks.load import load_suite
+from holdfast.tasks.load import load_suite, load_task
 
 
 def load_suites(sources: Sequence[str | Path | Suite | Task], items: int) -> list[Suite]:
@@ -47,6 +48,8 @@ def _suite(source: str | Path | Suite | Task) -> Suite:
     if kind == LAB and name:
         from holdfast.lab.tasks import ALL_TASKS, lab_suite, lab_task
 
+        if name == LAB_PROGRAMS:
+            return _suite(load_task(TaskSettings(name=name, lab=name)))
         return _suite(lab_task(name)) if name in ALL_TASKS else lab_suite(name)
     if kind == "gym" and name:
         return load_suite(SuiteSettings(name=name, gym=name))

@@ -36,7 +36,8 @@ class Child:
     def __init__(self) -> None:
         request_end, self._write_fd = os.pipe()
         self._read_fd, answer_end = os.pipe()
-        argv = [sys.executable, "-u", "-c", _PROGRAM, json.dumps(sys.path), str(request_end), str(answer_end)]
+        # Without -P, `-c` looks for `json` in the working folder first.
+        argv = [sys.executable, "-u", "-P", "-c", _PROGRAM, json.dumps(sys.path), str(request_end), str(answer_end)]
         try:
             self._process = subprocess.Popen(
                 argv,

@@ -34,6 +34,10 @@ TASKS: tuple[str, ...] = HEADED_TASKS
 ALL_TASKS: tuple[str, ...] = (*TASKS, *plain.TASKS)
 """Including the tasks that single recipes need."""
 
+PROGRAMS = "programs"
+"""The task whose answers are programs. It is not one of `ALL_TASKS`: what judges it is above the lab, and so the task
+itself comes from `holdfast.tasks.lab_programs`."""
+
 RETENTION: tuple[str, ...] = tuple(retention.SUITES)
 """Names of the suites of old skills that every stream on a lab model gets by default."""
 
@@ -48,7 +52,7 @@ def lab_task(name: str, seed: int = 0, dials: Dials = DEFAULT_DIALS) -> Task:
         ConfigError: there is no such task.
     """
     if name not in ALL_TASKS:
-        raise ConfigError(f"the lab has no task {name!r}", fix=f"its tasks: {', '.join(ALL_TASKS)}")
+        raise ConfigError(f"the lab has no task {name!r}", fix=f"its tasks: {', '.join((*ALL_TASKS, PROGRAMS))}")
     here = world(seed)
     if name in plain.TASKS:
         source, header = plain.TASKS[name], here.free_headers[name]
@@ -95,7 +99,8 @@ def lab_suite(name: str, seed: int = 0, dials: Dials = DEFAULT_DIALS) -> Suite:
 def default_suites(tasks: Sequence[str]) -> list[str]:
     """Names of the suites that a stream of these tasks gets by default: the old skills, and what lies beside the
     tasks."""
-    beside = [suite for task in tasks for suite in plain.BESIDE.get(task, (f"{task}-ood",))]
+    own = {**plain.BESIDE, PROGRAMS: ()}
+    beside = [suite for task in tasks for suite in own.get(task, (f"{task}-ood",))]
     return list(dict.fromkeys([*RETENTION, *beside]))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from holdfast import __version__
 from holdfast.config.load import dump_config, load_kept_config
 from holdfast.config.settings import CompareConfig, RunConfig, StreamSettings
+from holdfast.config.trust import NO_WORD, UsersWord
 from holdfast.errors import RunError
 from holdfast.model.processes import Processes
 from holdfast.store.run_directory import RunDirectory
@@ -80,7 +81,7 @@ def compare(
     world.main(directory.create)
     try:
         world.main(lambda: directory.write_text(directory.config, dump_config(config)))
-        return _run_cells(config, directory, observer, on_progress, given)
+        return _run_cells(config, directory, observer, on_progress, given, NO_WORD)
     finally:
         directory.lock.release()
 
@@ -91,22 +92,22 @@ def resume_comparison(
     *,
     on_progress: Callable[[], object] | None = None,
     given: GivenSets = NOTHING_GIVEN,
-    trust_remote_code: bool = False,
+    word: UsersWord = NO_WORD,
 ) -> dict[str, Any]:
     """Resume a comparison: keep complete runs, resume the interrupted one, and start the others.
 
     Args:
         on_progress, given: as for `compare`.
-        trust_remote_code: the user's word, as for `load_kept_config`.
+        word: the user's, as for `load_kept_config`.
     """
     directory = RunDirectory(path)
-    config = load_kept_config(directory.config, CompareConfig, trust_remote_code=trust_remote_code)
+    config = load_kept_config(directory.config, CompareConfig, word)
     world = Processes.current()
     world.main(directory.open_to_write)
     try:
         world.main(lambda: warn_of_changed_config(directory))
         world.main(directory.sweep)
-        return _run_cells(config, directory, observer, on_progress, given)
+        return _run_cells(config, directory, observer, on_progress, given, word)
     finally:
         directory.lock.release()
 
@@ -117,6 +118,7 @@ def _run_cells(
     observer: Observer | None,
     on_progress: Callable[[], object] | None,
     given: GivenSets,
+    word: UsersWord,
 ) -> dict[str, Any]:
     world = Processes.current()
     baselines: dict[int, dict[str, Any]] = {}
@@ -135,8 +137,7 @@ def _run_cells(
                 observer.comparison_run(number, len(cells(config)))
             baseline = baselines.get(tested_on(config, cell.seed))
             if world.main(own.manifest.exists):  # a run with a manifest can be resumed
-                # Whether code of the model may run was decided with the comparison's configuration.
-                run = open_run(own.path, observer, given, trust_remote_code=config.model.trust_remote_code)
+                run = open_run(own.path, observer, given, word=word)
                 run.baseline = baseline
                 run.resume()
             else:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from holdfast.config.load import load_kept_config
 from holdfast.config.settings import RunConfig
+from holdfast.config.trust import NO_WORD, UsersWord
 from holdfast.errors import RunError
 from holdfast.model.load import load_policy
 from holdfast.model.stage_adapters import adapted_model
@@ -15,7 +16,7 @@ from holdfast.stream.manifest import weights_hash
 from holdfast.train.checkpoint import Checkpoint, load_newest, open_checkpoint
 
 
-def export_run(source: Path, output: Path, *, trust_remote_code: bool = False) -> Path:
+def export_run(source: Path, output: Path, *, word: UsersWord = NO_WORD) -> Path:
     """Write the weights of a run's newest undamaged checkpoint, or of a given one, as `Policy.save_folder` does.
 
     The model is loaded as the run loaded it, so that the folder has the tokenizer and configuration too. Then it gets
@@ -23,7 +24,7 @@ def export_run(source: Path, output: Path, *, trust_remote_code: bool = False) -
 
     Args:
         source: a run directory, or a folder in its `checkpoints/`.
-        trust_remote_code: the user's word, as for `load_kept_config`.
+        word: the user's, as for `load_kept_config`. Tasks are not loaded.
 
     Raises:
         RunError: there is no run, or no undamaged checkpoint; the model has changed; `output` exists.
@@ -31,7 +32,7 @@ def export_run(source: Path, output: Path, *, trust_remote_code: bool = False) -
     if os.path.lexists(output):
         raise RunError("the output exists already", where=str(output), fix="name a folder that does not exist")
     directory, checkpoint = _locate(source)
-    config = load_kept_config(directory.config, RunConfig, trust_remote_code=trust_remote_code)
+    config = load_kept_config(directory.config, RunConfig, word, loads_tasks=False)
     # On the CPU, because the weights are only copied.
     policy = load_policy(adapted_model(config).model_copy(update={"device": "cpu"}), seed=config.seed)
     manifest = read_manifest(directory)

@@ -16,6 +16,7 @@ import torch
 from holdfast import stop
 from holdfast.config.load import load_kept_config
 from holdfast.config.settings import RunConfig
+from holdfast.config.trust import NO_WORD, UsersWord
 from holdfast.data.rows import Row
 from holdfast.data.seeds import derive_seed, numpy_rng
 from holdfast.data.task import Suite
@@ -60,7 +61,7 @@ def recover(
     steps: int = 20,
     rate: float | None = None,
     on_suite: OnSuite | None = None,
-    trust_remote_code: bool = False,
+    word: UsersWord = NO_WORD,
 ) -> dict[str, Any]:
     """Repair the last model of a run on its suites, and write `recover.json` into its directory.
 
@@ -69,7 +70,7 @@ def recover(
         suites: names of judged suites of one turn; by default, all such retention suites.
         steps: optimizer steps of each repair.
         rate: learning rate of the repair; by default a third of the run's.
-        trust_remote_code: the user's word, as for `load_kept_config`.
+        word: the user's, as for `load_kept_config`.
 
     Returns:
         What `recover.json` holds: the settings, and by suite the scores and comparisons of `measure.recovery`. A suite
@@ -80,7 +81,7 @@ def recover(
         ConfigError: a suite does not exist or cannot be repaired, or there is none.
     """
     directory = RunDirectory(path)
-    config = _run_config(directory, trust_remote_code)
+    config = _run_config(directory, word)
     refuse_special(directory.recovery)
     stage = _last_stage(directory, len(config.tasks))
     refuse_damaged_model(directory, stage)
@@ -116,13 +117,13 @@ def recover(
     return result
 
 
-def _run_config(directory: RunDirectory, trust_remote_code: bool) -> RunConfig:
+def _run_config(directory: RunDirectory, word: UsersWord) -> RunConfig:
     where = str(directory.path)
     if not directory.config.exists():
         raise RunError("is not a run directory: it has no config.yaml", where=where, fix="name a run directory")
     if not directory.manifest.exists():
         raise RunError("is not a single run: it has no manifest.json", where=where, fix="name one run, as in DIR/runs")
-    return load_kept_config(directory.config, RunConfig, trust_remote_code=trust_remote_code)
+    return load_kept_config(directory.config, RunConfig, word)
 
 
 def _last_stage(directory: RunDirectory, stages: int) -> int:

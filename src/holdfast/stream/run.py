@@ -10,6 +10,7 @@ from typing import Any
 from holdfast import stop
 from holdfast.config.load import dump_config, load_kept_config
 from holdfast.config.settings import RunConfig, TrainSettings
+from holdfast.config.trust import NO_WORD, UsersWord
 from holdfast.data.task import all_sets
 from holdfast.data.thoughts import split_thoughts
 from holdfast.errors import ConfigError, RunError
@@ -375,13 +376,13 @@ def open_run(
     observer: Observer | None = None,
     given: GivenSets = NOTHING_GIVEN,
     *,
-    trust_remote_code: bool = False,
+    word: UsersWord = NO_WORD,
 ) -> Run:
     """The run in a directory, with the configuration that the directory holds.
 
     Args:
         given: the tasks and suites that the configuration only names.
-        trust_remote_code: the user's word, as for `load_kept_config`.
+        word: the user's, as for `load_kept_config`.
 
     Raises:
         RunError: it is not a run directory.
@@ -389,7 +390,7 @@ def open_run(
     directory = RunDirectory(path)
     if not directory.config.exists():
         raise RunError("is not a run directory: config.yaml is missing", where=str(path), fix="name a run directory")
-    config = load_kept_config(directory.config, RunConfig, trust_remote_code=trust_remote_code)
+    config = load_kept_config(directory.config, RunConfig, word)
     # Without a manifest the run was killed before it began. Only a comparison, which restarts it, gives another label.
     manifest = read_manifest(directory)
     label = None if manifest is None else manifest["label"]

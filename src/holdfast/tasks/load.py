@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from holdfast.config.code import LAB_PROGRAMS
 from holdfast.config.settings import LAB, Columns, SourceSettings, StreamSettings, SuiteSettings, TaskSettings
 from holdfast.data.environment import Episodes
 from holdfast.data.example import Example, unjudged
@@ -34,6 +35,7 @@ from holdfast.tasks.files import (
     unread_columns,
 )
 from holdfast.tasks.given import NOTHING_GIVEN, GivenSets
+from holdfast.tasks.lab_programs import BY_TESTS, lab_programs, program_splits
 from holdfast.tasks.sciknoweval import sciknoweval_examples, verify_sciknoweval
 from holdfast.tasks.toolalpaca import toolalpaca_examples, verify_toolalpaca
 from holdfast.tasks.verifiers import accepted_answers, exact_match, load_verifier
@@ -63,7 +65,7 @@ class PublishedReader:
 
 
 BY_LAB = "the lab"
-"""Who judges the lab's tasks and suites."""
+"""Who judges the lab's tasks and suites, but for its programs."""
 
 PUBLISHED = {
     "sciknoweval": PublishedReader(sciknoweval_examples, verify_sciknoweval),
@@ -157,9 +159,12 @@ def load_task(settings: TaskSettings, seed: int = 0) -> Task:
         from holdfast.lab.tasks import lab_task
 
         _refuse_other_data(settings, "lab")
-        task = lab_task(settings.lab, _world(settings, seed), _dials(settings))
+        if settings.lab == LAB_PROGRAMS:
+            task = lab_programs(settings, _world(settings, seed))
+        else:
+            task = lab_task(settings.lab, _world(settings, seed), _dials(settings))
         train, test = _limited(task.train, settings), _limited(task.test, settings)
-        task = replace(task, judged_by=BY_LAB, chance=_chance(settings, task.chance))
+        task = replace(task, judged_by=task.judged_by or BY_LAB, chance=_chance(settings, task.chance))
         return replace(task, name=settings.name, train=train, test=test)
     if settings.gym is not None:
         from holdfast.tasks.reasoning_gym import gym_task
@@ -200,6 +205,8 @@ def load_prompts(source: str) -> list[Example]:
     """
     kind, _, name = source.partition(":")
     if kind == LAB and name:
+        if name == LAB_PROGRAMS:
+            return program_splits(PROMPT_WORLD)["train"]
         from holdfast.lab.tasks import ALL_SUITES, lab_suite, lab_task
 
         return list(lab_suite(name, PROMPT_WORLD).test if name in ALL_SUITES else lab_task(name, PROMPT_WORLD).train)
@@ -366,7 +373,7 @@ def _judged_by(settings: SourceSettings, verifier: Verify | None) -> str:
     if settings.verifier is not None:
         return f"the verifier {settings.verifier}"
     if settings.is_code:
-        return "the tests of its programs"
+        return BY_TESTS
     if settings.reader in PUBLISHED:
         return f"the verifier of `reader: {settings.reader}`"
     return "" if verifier is None else f"exact match with `{settings.columns.answer}`"
