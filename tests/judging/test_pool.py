@@ -76,7 +76,7 @@ def test_what_a_module_does_when_it_is_imported_is_its_own_error(
     module: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "own_module.py").write_text(
-        f"{module}\n" + ("" if "verify" in module else "def verify(*_): return 1\n")
+        f"{module}\n" + ("" if "verify" in module else "def verify(example, completion): return 1\n")
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(load_function, "LOAD_LIMIT", 2.0 if "600" in module else 60.0)

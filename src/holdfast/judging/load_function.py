@@ -1,6 +1,7 @@
 """Finds a function by its name, `module:function`."""
 
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Iterator
@@ -29,7 +30,8 @@ def load_function(name: str, where: str, arguments: str) -> Any:
         arguments: the function's arguments, for error messages.
 
     Raises:
-        ConfigError: the name has another form, the module cannot be imported, or it has no such function.
+        ConfigError: the name has another form, the module cannot be imported, or it has no such function, or one whose
+            first parameter is not called `example`.
     """
     module_name, _, path = name.partition(":")
     if not module_name or not path:
@@ -44,7 +46,26 @@ def load_function(name: str, where: str, arguments: str) -> Any:
         raise ConfigError(
             f"is {type(result).__name__}, not a function", where=where, fix=f"name a function of {arguments}"
         )
+    if _first_parameter(result).strip("_") != "example":
+        raise ConfigError(
+            f"{name!r} is no function of {arguments}: its first parameter has another name",
+            where=where,
+            fix="name a function whose first parameter is called `example`",
+        )
     return result
+
+
+def _first_parameter(function: Any) -> str:
+    """The name of a function's first parameter; "" if it has none or cannot be asked.
+
+    A run directory or a configuration may come from a stranger, and its data with it. Without this check it could name
+    any function of any library, which would be called with the stranger's text: `pydoc:pipepager` gives it to a shell.
+    """
+    try:
+        first = next(iter(inspect.signature(function).parameters.values()), None)
+    except (TypeError, ValueError):
+        return ""
+    return "" if first is None or first.kind is inspect.Parameter.VAR_POSITIONAL else first.name
 
 
 def _import(name: str, where: str) -> ModuleType:
