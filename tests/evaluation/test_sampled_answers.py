@@ -18,8 +18,8 @@ from holdfast.model.load import load_policy
 from holdfast.model.policy import Policy
 from holdfast.model.processes import Processes
 from holdfast.model.shard import shard
+from judges import by_letters
 from processes import together
-from small_runs import by_letters
 from tiny_model import SAMPLE_TEXTS, build_tiny_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:Qwen3ForCausalLM")
