@@ -79,7 +79,8 @@ def test_a_skill_that_was_only_hidden_comes_back(tmp_path: Path) -> None:
             "suites": ["lab:old-facts"],
             "recipe": "sft",
             "train": {"steps": 60, "learning_rate": 1e-3, "max_prompt_length": 160, "max_completion_length": 48},
-            "eval": {"max_items": 96, "kl_items": 0, "response_items": 0, "drift_weights": 0},
+            "eval": {"max_items": 96, "kl_items": 0, "response_items": 0, "drift_weights": 0}
+            | {"demonstration_items": 0},
         },
         tmp_path / "run",
     )
