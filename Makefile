@@ -30,13 +30,14 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # Two threads per core that spin against each other make everything many times slower.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: help setup demo test test-learning test-processes test-extras bench real lint docs site clean
+.PHONY: help setup demo test test-learning test-processes test-extras torture bench real lint docs site clean
 
 help:
 	@echo "make demo    set up, then compare five recipes on the lab's stream; the report is runs/demo/report.html"
 	@echo "make test    set up, then run the tests on all cores; ARGS='-k name' picks some"
 	@echo "make test-learning  set up, then run the tests that train until something is learned"
 	@echo "make test-processes  set up, then run the tests that start several processes or kill runs"
+	@echo "make torture  set up, then kill, damage and mutate thousands of times: an hour and a half on two cores (estimated); ARGS='-k kills' picks some"
 	@echo "make test-extras  set up with lm-evaluation-harness, reasoning-gym and kaleido (350 MB), then run their tests"
 	@echo "make bench   set up with the peers, then compare the engine with them; ARGS='--quick' tries it out"
 	@echo "make real    set up with a pretrained model of 135M weights (93 MB), then compare recipes on it; ARGS='--quick' takes 6 minutes"
@@ -100,6 +101,10 @@ test-learning: setup
 
 test-processes: setup
 	@$(PYTEST) -m processes $(ARGS)
+
+# The long forms of the tests that have one. They start processes of their own, so two test processes fill two cores.
+torture: setup
+	@HOLDFAST_TORTURE=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m torture $(ARGS)
 
 test-extras: $(EXTRAS)
 	@$(PYTEST) tests/tasks/test_lm_eval.py tests/tasks/test_reasoning_gym.py \

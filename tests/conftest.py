@@ -7,6 +7,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import HealthCheck, settings
 
 pytest.register_assert_rewrite("small_runs", "processes", "commands")  # a failed assertion in them shows its values
 
+from cases import Tried, table, taken  # noqa: E402
 from commands import Commands  # noqa: E402
 from tiny_model import SAMPLE_TEXTS, build_tiny_model  # noqa: E402
 
@@ -36,6 +38,26 @@ settings.register_profile(
     "holdfast", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("holdfast")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Hand on what a harness has noted: properties of a test come from its process to the one that reports."""
+    taken()
+    try:
+        return (yield)
+    finally:
+        item.user_properties += [("cases", tuple(each)) for each in taken()]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show by kind how many cases harnesses have tried, and how many were wrong."""
+    reports = [report for each in terminalreporter.stats.values() for report in each]
+    properties = [own for report in reports if getattr(report, "when", "") == "call" for own in report.user_properties]
+    if noted := [Tried(*value) for name, value in properties if name == "cases"]:
+        terminalreporter.section("cases")
+        for line in table(noted):
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

@@ -119,12 +119,13 @@ def run(
         HoldfastError: the configuration, the data or the model cannot be used; nothing has been written.
         Stopped: SIGTERM or Ctrl-C stopped the run; `resume` continues after the last optimizer step.
     """
+    from holdfast.model.processes import Processes
     from holdfast.stream.run import Run
 
     given = GivenSets.of(tasks, suites)
     resolved = _config(config, RunConfig, overrides, given)
     directory = RunDirectory(directory_of(resolved, output_dir))
-    with listening(), judging():
+    with listening(Processes.current().board), judging():
         current = Run(resolved, directory, observer=observer, given=given)
         summary = current.start()
         current.world.main(lambda: write_report(summary, directory.report))
@@ -150,7 +151,7 @@ def compare(
     given = GivenSets.of(tasks, suites)
     resolved = _config(config, CompareConfig, overrides, given)
     path = directory_of(resolved, output_dir)
-    with listening(), judging():
+    with listening(Processes.current().board), judging():
         summary = comparison.compare(resolved, path, observer, on_progress=lambda: report(path), given=given)
         Processes.current().main(lambda: report(path))
     return summary
@@ -183,7 +184,7 @@ def resume(
 
     path, given = Path(directory), GivenSets.of(tasks, suites)
     word = UsersWord(trust_remote_code, unprotected)
-    with listening(), judging():
+    with listening(Processes.current().board), judging():
         if _is_comparison(path):
             summary = resume_comparison(path, observer, on_progress=lambda: report(path), given=given, word=word)
         else:

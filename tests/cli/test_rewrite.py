@@ -1,7 +1,6 @@
 """`holdfast.cli.rewrite`: the command, what it writes, and what it refuses."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +8,11 @@ import pytest
 
 from commands import Commands
 from holdfast import api
-from holdfast.data.example import Example, Verdict
 from holdfast.lab.tasks import lab_task
 from holdfast.stream import rewrite as rewriting
 from small_runs import metrics_records
 
 TEMPLATE = "{prompt}\n\nRepeat this: {demonstration}"
-
-
-def verify(example: Example, completion: str) -> Verdict:
-    """The lab's own verifier, for records that name the lab's example."""
-    (own,) = (each for each in lab_task("facts").train if each.id == example.id)
-    return lab_task("facts").verify(replace(example, answer=own.answer), completion)
 
 
 @pytest.fixture
@@ -40,20 +32,13 @@ def data(folder: Path, count: int = 24) -> Path:
 
 def stream(folder: Path) -> dict[str, Any]:
     return {
-        "tasks": [
-            {"name": "facts", "train": str(data(folder)), "test_fraction": 0.25, "verifier": "test_rewrite:verify"}
-        ],
+        "tasks": [{"name": "facts", "train": str(data(folder)), "test_fraction": 0.25, "verifier": "lab_judge:verify"}],
         "suites": [],
         "recipe": "sft",
         "train": {"steps": 3, "prompts_per_step": 4, "warmup_steps": 0}
         | {"max_prompt_length": 160, "max_completion_length": 56},
         "eval": {"max_items": 4, "kl_items": 0, "demonstration_items": 0},
     }
-
-
-@pytest.fixture(autouse=True)
-def _this_module_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -63,7 +48,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 class TestRewrite:
     def test_a_training_file_gets_rewritten_demonstrations_in_its_own_columns(self, commands: Commands) -> None:
         source, out, numbers = data(commands.folder), commands.folder / "out.jsonl", commands.folder / "out.json"
-        options = ("--model", "lab", "--verifier", "test_rewrite:verify", "--template", TEMPLATE, "--json", numbers)
+        options = ("--model", "lab", "--verifier", "lab_judge:verify", "--template", TEMPLATE, "--json", numbers)
         done = commands("rewrite", source, "-o", out, *options)
         assert done.code == 0, done.err
         result = json.loads(numbers.read_text())
@@ -97,7 +82,7 @@ class TestRewrite:
     def test_a_stopped_command_takes_up_what_it_has(self, commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(rewriting, "CHUNK", 4)
         source, whole, out = data(commands.folder), commands.folder / "whole.jsonl", commands.folder / "out.jsonl"
-        options: dict[str, Any] = {"model": "lab", "verifier": "test_rewrite:verify"}
+        options: dict[str, Any] = {"model": "lab", "verifier": "lab_judge:verify"}
         options["rewriting"] = {"template": TEMPLATE, "greedy_first": False}
         api.rewrite(source, whole, **options)
 
@@ -118,7 +103,7 @@ class TestRewrite:
 
     def test_what_another_job_has_left_is_not_taken(self, commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
         source, out = data(commands.folder, 6), commands.folder / "out.jsonl"
-        options: dict[str, Any] = {"model": "lab", "verifier": "test_rewrite:verify"}
+        options: dict[str, Any] = {"model": "lab", "verifier": "lab_judge:verify"}
 
         def stop(done: int, of: int) -> None:
             if done == of:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from cases import amount
 from holdfast.cli.overrides import parse_overrides
 from holdfast.config.base import block_in
 from holdfast.config.load import dump_config, load_config, load_kept_config
@@ -18,7 +19,7 @@ from holdfast.config.settings import CompareConfig, RunConfig
 from holdfast.config.yaml import parse_yaml
 from holdfast.errors import ConfigError
 from holdfast.recipes import RECIPES
-from torture import Search, number
+from torture import Search
 
 RUN: Mapping[str, Any] = {
     "name": "small",
@@ -195,15 +196,16 @@ def test_the_configuration_that_is_mutated_is_read(folder: Path) -> None:
     assert _checked(path, RunConfig, {}).seed == 1
 
 
+@pytest.mark.torture
 def test_mutations_are_read_or_refused_in_one_clear_line(folder: Path) -> None:
-    search = Search(seconds=5)
+    search = Search("configurations", seconds=5)
     generator = random.Random(0)
     text, path, settings = yaml.safe_dump(dict(RUN), sort_keys=False), folder / "config.yaml", keys()
     comparison = text.replace("recipe:\n  name: sdft\n  ema_rate: 0.02\n", "recipes: [sft, grpo]\n").replace(
         "seed: 1", ""
     )
     assert "recipes" in comparison
-    for count in range(number(400, 2400)):
+    for count in range(amount(400, 2400)):
         kind = ("text", "value by --set", "value in Python", "text of a comparison")[count % 4]
         key, value = generator.choice(settings), generator.choice(TEXTS)
         overrides: Mapping[str, Any] = {}
@@ -224,7 +226,7 @@ def test_mutations_are_read_or_refused_in_one_clear_line(folder: Path) -> None:
 
 
 def test_every_written_value_is_text_that_a_key_may_have_or_refused(folder: Path) -> None:
-    search = Search(seconds=5)
+    search = Search("configurations", seconds=5)
     for value in TEXTS:
         search.attempt("value in YAML", value, lambda v=value: parse_yaml(f"a:\n  b: {v}\n", "config.yaml"))  # type: ignore[misc]
         search.attempt("value by --set", value, lambda v=value: parse_overrides([f"train.steps={v}"]))  # type: ignore[misc]

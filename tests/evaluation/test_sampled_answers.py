@@ -18,8 +18,8 @@ from holdfast.model.load import load_policy
 from holdfast.model.policy import Policy
 from holdfast.model.processes import Processes
 from holdfast.model.shard import shard
+from judges import by_letters
 from processes import together
-from small_runs import by_letters
 from tiny_model import SAMPLE_TEXTS, build_tiny_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:Qwen3ForCausalLM")
@@ -137,6 +137,32 @@ def test_the_greedy_score_stays_and_nothing_is_sampled_unless_asked(uniform: Pol
     assert "sampled" not in plain.sets["letters"]
     demonstrated = [Example("e", examples(1)[0].messages, demonstration="42")]
     assert sampled(uniform, Task("free", demonstrated, demonstrated)).sampled == {}
+
+
+def test_answers_that_are_not_judged_are_counted_in_samples_and_probes(uniform: Policy) -> None:
+    failed = []
+
+    def fails_at_times(example: Example, completion: str) -> Verdict:
+        if sum(map(ord, completion)) % 3 == 0:
+            failed.append(completion)
+            raise KeyError("odd")
+        return by_letters(example, completion)
+
+    task = Task("odd letters", [], examples(ITEMS), fails_at_times, verifier_errors="score_zero")
+    with pytest.warns(UserWarning, match="so it scores 0"):
+        found = sampled(uniform, task)
+    numbers = found.sets[task.name]
+    assert numbers["verifier_errors"] == len(failed) > ITEMS
+    assert numbers["verifier_timeouts"] == 0
+    assert "KeyError" in numbers["verifier_failures"][0]
+    failed.clear()
+    evaluator = Evaluator(
+        uniform, None, TrainSettings(max_prompt_length=60, max_completion_length=1), EvalSettings(probe_items=4)
+    )
+    with pytest.warns(UserWarning, match="so it scores 0"):
+        probed = evaluator.probe([task, replace(task, name="again")], [])
+    assert probed.failures["verifier_errors"] == len(failed)
+    assert probed.scores.keys() == {task.name, "again"}
 
 
 def _evaluate(folder: str, out: str) -> None:

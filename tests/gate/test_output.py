@@ -11,11 +11,12 @@ from xml.etree import ElementTree
 
 import pytest
 
+from cases import amount
 from holdfast.errors import printable
 from holdfast.gate.judge import judge
 from holdfast.gate.output import as_junit, as_markdown
 from holdfast.gate.sources import gate
-from torture import Search, number
+from torture import Search
 
 NASTY = "a\x1b[2J\x07|\n# b\u202e\ud800\x00\ufffe<c>&\"'"
 
@@ -54,10 +55,11 @@ def _judged(folder: Path) -> str:
 VALUES: tuple[Any, ...] = (None, True, -1, 2, 10**400, 0.5, "", "x", [], {}, [None], ["x"], [[1]], {"x": 1}, [{}], [1])
 
 
+@pytest.mark.torture
 def test_altered_evaluations_are_judged_or_refused_in_one_clear_line(tmp_path: Path) -> None:
-    search, generator = Search(seconds=10), random.Random(5)
+    search, generator = Search("evaluations", seconds=10), random.Random(5)
     good = _evaluation("facts", 0.9)
-    for count in range(number(150, 1500)):
+    for count in range(amount(150, 1500)):
         changed: Any = copy.deepcopy(good)
         holder, path = changed, []
         for _ in range(generator.randint(1, 4)):
@@ -79,6 +81,6 @@ def test_altered_evaluations_are_judged_or_refused_in_one_clear_line(tmp_path: P
 def test_files_that_are_no_evaluation_are_refused_in_one_clear_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "base.json").write_text(json.dumps(_evaluation("facts", 0.9)))
     (tmp_path / "candidate.json").write_text(text)
-    search = Search(seconds=5)
+    search = Search("evaluations", seconds=5)
     assert search.attempt("files", text[:20], lambda: _judged(tmp_path)) is None
     search.conclude()

@@ -1,4 +1,9 @@
-"""Verifiers whose verdicts a test can foresee, and an environment that always has something to say."""
+"""Verifiers whose verdicts a test can foresee, and environments.
+
+Each process that judges imports this module, so it imports no library.
+"""
+
+from difflib import SequenceMatcher
 
 from holdfast.data.example import Example, Message, Verdict
 
@@ -28,6 +33,27 @@ def always_reads_b(example: Example, completion: str) -> Verdict:
     return Verdict(float(example.id.endswith("-1")), answer="B")
 
 
+def by_letters(example: Example, completion: str) -> Verdict:
+    """A reward that a random model earns about half of the time."""
+    good = sum(map(ord, completion)) % 2 == 0
+    return Verdict(float(good), feedback="" if good else "the letters do not add up")
+
+
+def by_likeness(example: Example, completion: str) -> Verdict:
+    """How like the demonstration the answer is, from 0 to 1: imitation raises it step by step."""
+    return Verdict(SequenceMatcher(None, example.demonstration or "", completion).ratio())
+
+
+def always_wrong(example: Example, completion: str) -> Verdict:
+    """Some better, some worse, none right."""
+    return Verdict(0.5 * by_letters(example, completion).reward)
+
+
+def red_7(example: Example, completion: str) -> float:
+    """Only this answer succeeds, as written."""
+    return float(completion == "red 7")
+
+
 class Talkative:
     """Answers every turn, and judges the number of turns."""
 
@@ -40,3 +66,17 @@ class Talkative:
 
     def verdict(self) -> Verdict:
         return Verdict(min(1.0, self.turns / 2))
+
+
+class Quoting:
+    """Answers once, with quotes and a line break."""
+
+    def __init__(self, example: Example) -> None:
+        self.turns = 0
+
+    def step(self, completion: str) -> list[Message] | None:
+        self.turns += 1
+        return [Message(role="tool", content='say "hi"\nnow')] if self.turns == 1 else None
+
+    def verdict(self) -> Verdict:
+        return Verdict(float(self.turns == 2))

@@ -27,6 +27,7 @@ def server() -> ForkServerContext:
             "holdfast.stream.compare",
             "holdfast.reporting.page",
             "transformers.models.qwen3",
+            "warm",
             "processes",
         ]
     )

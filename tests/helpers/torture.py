@@ -1,10 +1,9 @@
-"""Searches for inputs that end in anything but one clear line: short by default, long if `HOLDFAST_TORTURE` is set.
+"""Searches for inputs that end in anything but one clear line.
 
 A case is wrong if it ends in a traceback, takes longer than its limit, or is refused in a line that does not say what
 is wrong and how to mend it. What else is wrong depends on the search, which says so itself.
 """
 
-import os
 import re
 import signal
 from collections import Counter
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from cases import note
 from holdfast.errors import HoldfastError, printable
 
 LONGEST_LINE = 1700
@@ -31,16 +31,6 @@ _MEND = re.compile(
     re.IGNORECASE,
 )
 """A line with a mend tells to do something."""
-
-
-def is_long() -> bool:
-    """Whether the long searches were asked for."""
-    return bool(os.environ.get("HOLDFAST_TORTURE"))
-
-
-def number(short: int, long: int) -> int:
-    """How many cases a search tries."""
-    return long if is_long() else short
 
 
 class TookTooLong(BaseException):
@@ -65,8 +55,14 @@ def limit(seconds: float) -> Iterator[None]:
 
 @dataclass
 class Search:
-    """Cases tried and what was wrong, by kind."""
+    """Cases tried and what was wrong, by kind.
 
+    Args:
+        what: is searched, in the table at the end.
+        seconds: that a case may take.
+    """
+
+    what: str
     seconds: float = 20.0
     tried: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
@@ -94,6 +90,7 @@ class Search:
 
     def conclude(self) -> None:
         """Print how many cases of each kind were tried and refused; fail if any was wrong."""
+        note(self.what, self.tried.total(), len(self.wrong))
         blamed = Counter(each.partition(":")[0] for each in self.wrong)
         for kind, count in sorted(self.tried.items()):
             print(f"{kind}: {count} tried, {self.refused[kind]} refused, {blamed[kind]} wrong")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cases import IS_LONG, tally
 from holdfast.data.example import Example, Message, Verdict
 from holdfast.data.task import Task
 from holdfast.errors import DataError
@@ -16,7 +17,6 @@ from holdfast.judging.named import NamedVerifier
 from holdfast.judging.pool import current_pool, judging
 from hostile_judges import CASES, KINDS, LIMIT, judge
 
-LONG = bool(os.environ.get("HOLDFAST_TORTURE"))
 HOSTILE = NamedVerifier("hostile_judges:judge", LIMIT)
 
 
@@ -49,15 +49,16 @@ def _is_as_expected(name: str, found: Verdict | Failure) -> bool:
     return fits and len(line) < 800 and line.isprintable() and f"example '{name}'" in line
 
 
+@pytest.mark.torture
 @pytest.mark.parametrize("kind", KINDS)
 def test_whatever_a_verifier_does_its_neighbors_are_judged_rightly(kind: str) -> None:
     """Between two hostile answers stand one that is right and one that is wrong."""
     task, here = _task(), os.getcwd()
-    names = [name for name, case in KINDS[kind].items() if (LONG or not case.is_long) and not case.is_alone]
+    names = [name for name, case in KINDS[kind].items() if (IS_LONG or not case.is_long) and not case.is_alone]
     answers = [AnswerToJudge(task, _example(text), text) for name in names for text in (name, "4", "5")]
     found = find_judgments(answers, workers=4)
     wrong = [(name, each) for name, each in zip(names, found[::3], strict=True) if not _is_as_expected(name, each)]
-    assert not wrong, "\n".join(map(str, wrong))
+    tally("hostile verifiers", kind, len(names), [str(each) for each in wrong])
     assert found[1::3] == [Verdict(1.0)] * len(names)
     assert found[2::3] == [Verdict(0.0)] * len(names)
     assert os.getcwd() == here

@@ -20,7 +20,7 @@ STUCK = """
 import os, sys, time, pathlib
 def verify(example, completion):
     here = pathlib.Path(os.environ["STUCK"])
-    if (here / "go").exists():
+    if (here / "go").exists() and os.environ.get("RANK", "0") == "0":
         (here / "stuck").write_text(str(os.getpid()))
         {hang}
     return float(sum(map(ord, completion)) % 2 == 0)
@@ -105,6 +105,29 @@ def test_a_signal_ends_a_run_whose_verifier_hangs(hang: str, in_process: bool, n
 
 
 @pytest.mark.processes
+@pytest.mark.parametrize(("number", "in_process"), [(signal.SIGTERM, False), (signal.SIGINT, True)])
+def test_a_signal_to_one_of_two_processes_ends_both(number: int, in_process: bool, tmp_path: Path) -> None:
+    """It reaches the process that waits for the other's answers. The other hangs in its verifier."""
+    config, enter = _stuck_run(tmp_path, HANGS["sleep"], in_process=in_process), partial(_enter, str(tmp_path))
+    start("run", config, "-o", tmp_path / "whole", size=2, before=enter).finish()
+    run = tmp_path / "run"
+    command = start("run", config, "-o", run, size=2, before=enter)
+    _wait_for(run / "metrics.jsonl", command)
+    (tmp_path / "go").touch()
+    _wait_for(tmp_path / "stuck", command)
+    asked = time.monotonic()
+    os.kill(command.processes[1].pid or 0, number)
+    assert command.join() == [128 + number] * 2, command.output()
+    assert time.monotonic() - asked < 10
+    assert command.output().count("holdfast: stopped; resume with") == 1
+    saved = sorted(run.glob("checkpoints/[0-9]*"))
+    assert int(saved[-1].name) == len((run / "metrics.jsonl").read_text().splitlines())
+    (tmp_path / "go").unlink()
+    start("resume", run, size=2, before=enter).finish()
+    assert_same(tmp_path / "whole", run)
+
+
+@pytest.mark.processes
 def test_judging_processes_end_with_a_run_that_is_killed(tmp_path: Path) -> None:
     config = _stuck_run(tmp_path, HANGS["deaf"])
     (tmp_path / "go").touch()
@@ -144,7 +167,7 @@ def test_a_run_whose_verifier_hangs_now_and_then_ends_with_the_right_counts(
     config["recipe"] |= {"num_generations": 12, "num_iterations": 1}
     config["tasks"] = config["tasks"][:1]
     config["train"] |= {"steps": 6, "verifier_workers": 2}
-    config["eval"] |= {"probe_steps": 0}
+    config["eval"] |= {"probe_steps": 3, "pass_at_k": [1, 4]}
     started = time.monotonic()
     with pytest.warns(UserWarning, match="so it scores 0"):
         summary = holdfast.run(config, tmp_path / "run")
@@ -156,6 +179,7 @@ def test_a_run_whose_verifier_hangs_now_and_then_ends_with_the_right_counts(
     evaluated = [
         own for n in (0, 1) for own in json.loads((tmp_path / f"run/evals/stage-{n}.json").read_text())["sets"].values()
     ]
+    evaluated += [json.loads(line) for line in (tmp_path / "run" / "probes.jsonl").read_text().splitlines()]
     failed = summary["failed_judgments"]
     assert failed["timeouts"] == timeouts + sum(own["verifier_timeouts"] for own in evaluated)
     assert failed["errors"] == errors + sum(own["verifier_errors"] for own in evaluated)

@@ -18,10 +18,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from cases import amount
 from holdfast.config.settings import LoraSettings, ModelSettings
 from holdfast.errors import ModelError
 from holdfast.model.load import load_policy
-from torture import Search, number
+from torture import Search
 
 Damage = Callable[[Path], None]
 
@@ -271,7 +272,7 @@ def test_the_folder_that_is_damaged_is_loaded(fresh: Callable[[], Path]) -> None
 
 
 def test_damaged_folders_are_refused_in_one_clear_line(fresh: Callable[[], Path]) -> None:
-    search = Search(seconds=30)
+    search = Search("model folders", seconds=30)
     for name, damage in REFUSED.items():
         folder = fresh()
         damage(folder)
@@ -281,7 +282,7 @@ def test_damaged_folders_are_refused_in_one_clear_line(fresh: Callable[[], Path]
 
 
 def test_damaged_adapters_are_refused_in_one_clear_line(fresh: Callable[[], Path], tmp_path: Path) -> None:
-    search, base = Search(seconds=30), fresh()
+    search, base = Search("model folders", seconds=30), fresh()
     model = AutoModelForCausalLM.from_pretrained(base)
     get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(tmp_path / "whole")
     _edited("adapter_config.json", base_model_name_or_path=str(base))(tmp_path / "whole")
@@ -295,11 +296,12 @@ def test_damaged_adapters_are_refused_in_one_clear_line(fresh: Callable[[], Path
     search.conclude()
 
 
+@pytest.mark.torture
 def test_altered_settings_are_read_or_refused_in_one_clear_line(fresh: Callable[[], Path]) -> None:
-    search, generator = Search(seconds=30), random.Random(4)
+    search, generator = Search("model folders", seconds=30), random.Random(4)
     names = ("config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json")
     kept = {name: json.loads((fresh() / name).read_text()) for name in names}
-    for _ in range(number(60, 800)):
+    for _ in range(amount(60, 800)):
         folder, name = fresh(), generator.choice(names)
         key, value = generator.choice(list(kept[name])), generator.choice(VALUES)
         changed = {k: v for k, v in kept[name].items() if k != key} if value == {"x": 1} else kept[name] | {key: value}

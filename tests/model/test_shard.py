@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-import small_runs
+import judges
 from holdfast.api import export
 from holdfast.config.settings import LoraSettings, ModelSettings, TrainSettings
 from holdfast.data.chat import PromptTooLong
@@ -246,7 +246,7 @@ def test_what_two_processes_saved_is_exported_as_one_folder(tmp_path: Path, name
 def _fail_on_one(rank: int, *, after: int) -> None:
     """Make the verifier fail on process 1 after so many calls."""
     calls = 0
-    judge = small_runs.by_letters
+    judge = judges.by_letters
 
     def failing(example: Example, completion: str) -> Verdict:
         nonlocal calls
@@ -256,7 +256,7 @@ def _fail_on_one(rank: int, *, after: int) -> None:
         return judge(example, completion)
 
     if rank == 1:
-        small_runs.by_letters = failing  # type: ignore[assignment]
+        judges.by_letters = failing  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize(("after", "codes"), [(0, {1, 2}), (8, {2})])
@@ -299,7 +299,7 @@ def test_torchrun_runs_it_and_hands_on_what_asks_it_to_end(tmp_path: Path) -> No
     start("run", config, "-o", tmp_path / "whole", size=2).finish()
     run = tmp_path / "run"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    here = Path(small_runs.__file__).parent  # the configuration's verifier is here
+    here = Path(judges.__file__).parent  # the configuration's verifier is here
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     with subprocess.Popen(
         [*torchrun, "-m", "holdfast", "run", config, "-o", run],

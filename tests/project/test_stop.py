@@ -64,6 +64,61 @@ def test_another_thread_changes_no_handlers() -> None:
     assert seen == [before]
 
 
+class Pinboard(dict[str, str]):
+    """A board of this process alone."""
+
+    def set(self, key: str, value: str) -> None:
+        self[key] = value
+
+    def check(self, keys: list[str]) -> bool:
+        return keys[0] in self
+
+    def get(self, key: str) -> bytes:  # type: ignore[override]
+        return self[key].encode()
+
+
+def test_what_a_process_receives_is_written_on_the_board_once() -> None:
+    board = Pinboard()
+    for number, _ in ((signal.SIGTERM, "first"), (signal.SIGINT, "second")):
+        with stop.listening(board):
+            signal.raise_signal(signal.SIGURG)  # no signal that asks to stop
+            signal.raise_signal(number)
+            signal.raise_signal(signal.SIGHUP)
+    assert list(board.values()) == ["15", "2"], "each time under another key"
+    assert signal.set_wakeup_fd(-1) == -1, "put back"
+
+
+def test_what_another_process_has_received_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    was_read = threading.Event()
+
+    class Written(Pinboard):
+        def check(self, keys: list[str]) -> bool:
+            return True
+
+        def get(self, key: str) -> bytes:  # type: ignore[override]
+            was_read.set()
+            return b"15"
+
+    monkeypatch.setattr(stop, "LOOKS_EVERY", 0.001)
+    with stop.listening(Written()):
+        assert was_read.wait(60)
+    with pytest.raises(stop.Stopped) as stopped:
+        stop.poll()
+    assert stopped.value.code == 143
+    with stop.listening(Pinboard()):
+        stop.poll()
+
+
+def test_a_board_that_is_gone_changes_nothing() -> None:
+    class Gone(Pinboard):
+        def check(self, keys: list[str]) -> bool:
+            raise RuntimeError("connection reset")
+
+    with stop.listening(Gone()):
+        pass
+    assert stop.asked() == 0
+
+
 def test_every_process_stops_for_the_signal_of_one() -> None:
     stop.poll_together(lambda own: own)
     with pytest.raises(stop.Stopped) as stopped:

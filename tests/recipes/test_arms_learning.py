@@ -17,6 +17,7 @@ from holdfast.recipes import SFT, RaPO
 from holdfast.rollouts.collect import Collector
 from holdfast.sampling.sampler import Sampler
 from holdfast.store.run_directory import RunDirectory
+from holdfast.stream.compare import baseline_of
 from holdfast.stream.run import Run
 from holdfast.train.step import StageTrainer
 from holdfast.train.teacher import Teacher
@@ -26,6 +27,8 @@ pytestmark = pytest.mark.learning
 SEEDS = (0, 1)
 ITEMS = 48
 KEPT = ("old-skills", "instruction-format", "old-facts")
+BEGINNINGS: dict[str, dict[str, Any]] = {}
+"""Evaluations before training, by tasks and lengths."""
 
 
 def run(folder: Path, recipe: dict[str, Any], tasks: list[Any], seed: int, **train: Any) -> list[dict[str, Any]]:
@@ -38,9 +41,13 @@ def run(folder: Path, recipe: dict[str, Any], tasks: list[Any], seed: int, **tra
         "train": {"learning_rate": 4e-4, "warmup_steps": 2, "max_prompt_length": 160, "max_completion_length": 48}
         | {"steps": 12, "prompts_per_step": 8}
         | train,
-        "eval": {"max_items": ITEMS, "kl_items": 0, "samples": 0, "drift_weights": 0, "response_items": 0},
+        "eval": {"max_items": ITEMS, "kl_items": 0, "samples": 0, "drift_weights": 0, "response_items": 0}
+        | {"demonstration_items": 0},
     }
-    done = Run(parse_config(config, RunConfig), RunDirectory(folder)).start()
+    # The base is evaluated once for all recipes.
+    directory, same = RunDirectory(folder), json.dumps([tasks, config["train"]])
+    done = Run(parse_config(config, RunConfig), directory, baseline=BEGINNINGS.get(same)).start()
+    BEGINNINGS.setdefault(same, baseline_of(directory))
     evaluations: list[dict[str, Any]] = done["evaluations"]
     return evaluations
 

@@ -28,7 +28,8 @@ LEARN: dict[str, Any] = {
         "max_prompt_length": 200,
         "max_completion_length": 56,
     },
-    "eval": {"max_items": 96, "kl_items": 8, "samples": 0},
+    "eval": {"max_items": 96, "kl_items": 0, "samples": 0, "response_items": 0}
+    | {"drift_weights": 0, "demonstration_items": 0},
 }
 SETTINGS: dict[str, dict[str, Any]] = {"sdft": {"num_loss_tokens_to_skip": 0}}
 

@@ -137,7 +137,8 @@ def configured(case: Learns, seed: int) -> dict[str, Any]:
             "max_completion_length": case.length,
         },
         # Only the score: other tests measure drift.
-        "eval": {"max_items": ITEMS, "kl_items": 0, "samples": 0, "drift_weights": 0, "response_items": 0},
+        "eval": {"max_items": ITEMS, "kl_items": 0, "samples": 0, "drift_weights": 0, "response_items": 0}
+        | {"demonstration_items": 0},
     }
 
 
@@ -161,6 +162,9 @@ def trained(case: Learns, seed: int, folder: Path, suites: Sequence[str] = ()) -
 def test_a_recipe_learns(tmp_path: Path, case: Learns) -> None:
     before, after = [], []
     for seed in SEEDS:
+        # The worlds that are left can lose no more than what the base can do. Often two of three decide.
+        if sum(after) - sum(before) >= len(SEEDS) * case.gain + (len(SEEDS) - len(after)) * BEFORE:
+            break
         evaluations = trained(case, seed, tmp_path / str(seed))
         for found, evaluation in zip((before, after), evaluations, strict=True):
             found.append(evaluation["scores"][case.task]["mean"])
@@ -168,8 +172,8 @@ def test_a_recipe_learns(tmp_path: Path, case: Learns) -> None:
             log = (tmp_path / str(seed) / "metrics.jsonl").read_text().splitlines()
             assert any(json.loads(line)[case.shows] > 0 for line in log)
     print(case.recipe, case.variant, before, after)
-    assert sum(before) / len(SEEDS) < BEFORE
-    assert sum(after) / len(SEEDS) >= sum(before) / len(SEEDS) + case.gain, (before, after)
+    assert sum(before) / len(before) < BEFORE
+    assert sum(after) / len(after) >= sum(before) / len(before) + case.gain, (before, after)
 
 
 @pytest.mark.learning

@@ -72,7 +72,8 @@ def test_msd_transfers_refusals_without_any_response(tmp_path: Path, sampled_by:
                 "max_prompt_length": 96,
                 "max_completion_length": 24,
             },
-            "eval": {"max_items": 64, "kl_items": 0, "response_items": 0, "drift_weights": 0, "samples": 0},
+            "eval": {"max_items": 64, "kl_items": 0, "response_items": 0, "drift_weights": 0, "samples": 0}
+            | {"demonstration_items": 0},
         }
         before, after = holdfast.run(config, tmp_path / str(seed))["evaluations"]
         assert before["scores"]["refusals"]["mean"] <= 0.6

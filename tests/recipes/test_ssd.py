@@ -266,7 +266,8 @@ def test_the_truncated_distribution_becomes_more_probable(tmp_path: Path, decode
             "steps": 30, "prompts_per_step": 16, "learning_rate": 2e-4, "max_prompt_length": 160,
             "max_completion_length": 56,
         },
-        "eval": {"max_items": 4, "kl_items": 0, "samples": 0},
+        "eval": {"max_items": 4, "kl_items": 0, "samples": 0, "response_items": 0, "drift_weights": 0}
+        | {"demonstration_items": 0},
     }  # fmt: skip
     holdfast.run(settings, tmp_path / "run", recipe=recipe)
     config = parse_config({**settings, "recipe": recipe}, RunConfig)

@@ -232,7 +232,8 @@ def test_actguide_learns_a_task_at_which_most_groups_fail(tmp_path: Path) -> Non
             "seed": seed,
             "train": {"steps": 12, "prompts_per_step": 8, "learning_rate": 4e-4, "warmup_steps": 2}
             | {"max_prompt_length": 200, "max_completion_length": 56},
-            "eval": {"max_items": 64, "kl_items": 0, "samples": 0},
+            "eval": {"max_items": 64, "kl_items": 0, "samples": 0, "response_items": 0, "drift_weights": 0}
+            | {"demonstration_items": 0},
         }
         evaluations = holdfast.run(config, tmp_path / str(seed), tasks=[shown])["evaluations"]
         for found, evaluation in zip((before, after), evaluations, strict=True):

@@ -13,8 +13,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from commands import Commands
 from holdfast.config.load import parse_config
 from holdfast.config.settings import RunConfig
-from holdfast.data.environment import Environment
-from holdfast.data.example import Example, Message, Verdict
 from holdfast.store.files import read_json
 from holdfast.store.run_directory import RunDirectory
 from holdfast.stream.run import Run
@@ -30,11 +28,6 @@ TEMPLATES = {
     "no generation prompt": TURNS,
     "a channel before the answer": CHANNEL + START.replace("assistant\n", "assistant"),
 }
-
-
-def exact(example: Example, completion: str) -> float:
-    """A verifier that takes the answer alone, as written."""
-    return float(completion == "red 7")
 
 
 def model_with(folder: Path, template: str) -> Path:
@@ -59,12 +52,11 @@ def config_of(folder: Path, template: str, records: list[dict[str, Any]], **task
 @pytest.mark.parametrize("demonstration", ["red 7", THOUGHT])
 @pytest.mark.parametrize("kind", TEMPLATES)
 def test_what_is_learned_is_scored_and_exported_as_the_template_writes_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, kind: str, demonstration: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, demonstration: str
 ) -> None:
-    monkeypatch.syspath_prepend(Path(__file__).parent)
     record = {"prompt": "Which?", "completion": demonstration, "answer": "red 7"}
     knows = kind == "the prompt opens the thoughts"
-    verifier = {"verifier": "test_chat_runs:exact"} if knows or demonstration == "red 7" else {}
+    verifier = {"verifier": "judges:red_7"} if knows or demonstration == "red 7" else {}
     config = config_of(tmp_path, TEMPLATES[kind], [record], **verifier)
     other = {"prompt": "Which one?", "completion": demonstration, "answer": "red 7"}
     (tmp_path / "other.jsonl").write_text(json.dumps(other) + "\n")
@@ -112,29 +104,8 @@ def test_the_date_is_the_runs(tmp_path: Path) -> None:
         assert resumed.policy.tokenizer.decode(prompt.prompt_ids).startswith("2024-02-29<|im_start|>user")
 
 
-class Quoting:
-    """Answers once, with quotes and a line break."""
-
-    def __init__(self, example: Example) -> None:
-        self.turns = 0
-
-    def step(self, completion: str) -> list[Message] | None:
-        self.turns += 1
-        return [Message(role="tool", content='say "hi"\nnow')] if self.turns == 1 else None
-
-    def verdict(self) -> Verdict:
-        return Verdict(float(self.turns == 2))
-
-
-def quoting(example: Example) -> Environment:
-    return Quoting(example)
-
-
 @pytest.mark.parametrize("drops", [False, True])
-def test_check_plays_one_reply(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, drops: bool
-) -> None:
-    monkeypatch.syspath_prepend(Path(__file__).parent)
+def test_check_plays_one_reply(tmp_path: Path, capsys: pytest.CaptureFixture[str], drops: bool) -> None:
     tool = "" if drops else "{{ m.content | tojson }}"
     template = (
         "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
@@ -142,7 +113,7 @@ def test_check_plays_one_reply(
         "{% endfor %}" + START
     )
     config = config_of(tmp_path, template, [{"prompt": f"Which {n}?"} for n in range(8)])
-    task = {"name": "color", "train": str(tmp_path / "data.jsonl"), "environment_factory": "test_chat_runs:quoting"}
+    task = {"name": "color", "train": str(tmp_path / "data.jsonl"), "environment_factory": "judges:Quoting"}
     config |= {"tasks": [task], "recipe": {"name": "grpo", "num_generations": 2}}
     config["train"] |= {"steps": 1}
     path = tmp_path / "config.yaml"

@@ -16,7 +16,7 @@ from small_runs import assert_same, write_config
 
 pytestmark = pytest.mark.processes
 
-SHORT = 6
+SHORT = 4
 """Cases of a run in the short form."""
 
 WHEN = {"early": (1, 2), "late": (2, 4), "complete": None}
@@ -49,6 +49,7 @@ def _stopped(folder: Path, name: str, when: str) -> Path:
     return run
 
 
+@pytest.mark.torture
 @pytest.mark.parametrize(
     ("name", "when"),
     [("grpo", "early"), ("grpo", "late"), ("grpo", "complete"), ("npo", "late"), ("sdft with LoRA", "late")],
@@ -63,7 +64,7 @@ def test_damage_is_named_or_made_good(tmp_path: Path, name: str, when: str) -> N
         for file, way in chosen
         if (fault := fault_of_damage(tmp_path / "whole", run, tmp_path / "damaged", file, way))
     ]
-    tally(f"damage to a run, {name}, {when}", len(chosen), wrong)
+    tally("damage to a file of a run", f"{name}, {when}", len(chosen), wrong)
 
 
 def test_the_lost_evaluation_of_the_base_is_never_one_of_trained_weights(tmp_path: Path) -> None:

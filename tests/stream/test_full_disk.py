@@ -48,12 +48,13 @@ def _fault(code: int | None, output: str, place: Path) -> str:
     return ""
 
 
+@pytest.mark.torture
 @pytest.mark.parametrize("name", ["grpo", "sdft with LoRA"])
 def test_a_run_on_a_disk_of_any_size_ends_in_one_line_and_resumes(tmp_path: Path, name: str) -> None:
     config, whole = write_config(tmp_path, name), tmp_path / "whole"
     start("run", config, "-o", whole).finish()
     size = sum(path.stat().st_size for path in whole.rglob("*") if path.is_file())
-    steps = amount(4, 40)
+    steps = amount(3, 40)
     wrong = []
     for number in range(steps):
         with disk_of(4096 * round(size * (0.02 + 0.9 * number / steps) / 4096), tmp_path / "disk") as place:
@@ -71,7 +72,7 @@ def test_a_run_on_a_disk_of_any_size_ends_in_one_line_and_resumes(tmp_path: Path
                 assert_same(whole, run)
             except AssertionError as error:
                 wrong.append(f"{number}: {error}")
-    tally(f"sizes of a disk, {name}", steps, wrong)
+    tally("sizes of a disk", name, steps, wrong)
 
 
 def unchecked(rank: int) -> None:
@@ -105,6 +106,7 @@ def fill_at(rank: int, *, run: str, event: int, log: str) -> None:
     sys.addaudithook(hook)
 
 
+@pytest.mark.torture
 def test_each_kind_of_write_may_fail(tmp_path: Path) -> None:
     config, log = write_config(tmp_path, "grpo"), tmp_path / "writes.txt"
     start(
@@ -117,7 +119,7 @@ def test_each_kind_of_write_may_fail(tmp_path: Path) -> None:
     kinds: dict[str, int] = {}
     for number, line in enumerate(log.read_text().splitlines(), 1):
         kinds.setdefault(re.sub(r"\d+", "N", line), number)
-    chosen = spread(sorted(kinds.values()), 4)
+    chosen = spread(sorted(kinds.values()), 3)
     wrong = []
     for event in chosen:
         run = tmp_path / "run"
@@ -130,4 +132,4 @@ def test_each_kind_of_write_may_fail(tmp_path: Path) -> None:
             start(*(("resume", run) if (run / "config.yaml").exists() else ("run", config, "-o", run))).finish()
             assert_same(tmp_path / "whole", run)
         shutil.rmtree(run, ignore_errors=True)
-    tally("writes to a full disk", len(chosen), wrong)
+    tally("writes to a full disk", "grpo", len(chosen), wrong)

@@ -23,7 +23,7 @@ from holdfast.train.step import StageTrainer
 from holdfast.train.teacher import Teacher
 from kills import kill_again_and_again
 from processes import start
-from small_runs import assert_same, write_config
+from small_runs import write_config
 
 
 @pytest.mark.slow
@@ -54,14 +54,6 @@ def test_it_goes_back_and_on_in_another_way(tmp_path: Path) -> None:
     assert summary["discarded"][0]["to_step"] == 6
     assert summary["guard"]["mode"] == "act"
     assert any("undid" in sentence for sentence in summary["verdict"])
-
-
-@pytest.mark.processes
-def test_a_guarded_run_killed_many_times_ends_as_one_never_interrupted(tmp_path: Path) -> None:
-    config = guarded_config(tmp_path)
-    start("run", config, "-o", tmp_path / "whole").finish()
-    run = kill_again_and_again(tmp_path, config, kills=10, seed="guarded")
-    assert_same(tmp_path / "whole", run)
 
 
 @pytest.mark.processes
@@ -243,6 +235,7 @@ def test_the_evaluation_at_a_stages_end_feeds_the_guard(tmp_path: Path, action: 
 
 
 @pytest.mark.processes
+@pytest.mark.torture
 def test_decisions_at_stage_ends_do_not_depend_on_interruptions(tmp_path: Path) -> None:
     rule = {"budget": 1e-12, "action": ["warn"]}
     config = write_config(
@@ -251,5 +244,4 @@ def test_decisions_at_stage_ends_do_not_depend_on_interruptions(tmp_path: Path) 
     )  # fmt: skip
     start("run", config, "-o", tmp_path / "whole").finish()
     assert [d["stage"] for d in read_lines(tmp_path / "whole" / "decisions.jsonl")] == [1, 2]
-    run = kill_again_and_again(tmp_path, config, kills=6, seed="stage ends")
-    assert_same(tmp_path / "whole", run)
+    kill_again_and_again(tmp_path, config, "a run whose guard decides at the ends of stages")

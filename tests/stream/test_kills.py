@@ -15,64 +15,44 @@ from typing import Any
 
 import pytest
 
-from cases import IS_LONG, amount
+from cases import amount
 from guarded_runs import guarded_config
 from interruptions import count_in
-from kills import kill_again_and_again
+from kills import KILLS, kill_again_and_again
 from processes import start
 from small_runs import RUNS, assert_same, write_config
 
 pytestmark = pytest.mark.processes
 
-KILLS = {
-    "grpo": 16,
-    "grpo with replay": 12,
-    "sdpo": 14,
-    "sdpo in bfloat16, several steps": 14,
-    "sdft with LoRA": 12,
-    "isdft with a gate": 8,
-    "npo": 14,
-    "auto_npo": 8,
-    "ewc": 5,
-    "cpo": 5,
-    "rapo": 6,
-    "opr": 5,
-    "actguide": 8,
-}
-"""By run; the long form kills each run of `RUNS` 60 times."""
 
-KILLS_OF_OTHERS = amount(6, 50)
-"""Of two processes, of a run that its guard rolls back, and of a comparison."""
-
-
-@pytest.mark.parametrize("name", RUNS if IS_LONG else KILLS)
+@pytest.mark.torture
+@pytest.mark.parametrize("name", [name for name in RUNS if amount(*KILLS[name])])
 def test_a_run_killed_many_times_ends_like_an_uninterrupted_one(tmp_path: Path, name: str) -> None:
     config = write_config(tmp_path, name)
     start("run", config, "-o", tmp_path / "whole").finish()
-    run = kill_again_and_again(tmp_path, config, kills=amount(KILLS.get(name, 0), 60), seed=name)
-    assert_same(tmp_path / "whole", run)
+    kill_again_and_again(tmp_path, config, name)
 
 
+@pytest.mark.torture
 def test_a_run_of_two_processes_ends_when_one_is_killed_and_resumes(tmp_path: Path) -> None:
     config = write_config(tmp_path, "grpo")
     start("run", config, "-o", tmp_path / "whole", size=2).finish()
-    run = kill_again_and_again(tmp_path, config, kills=KILLS_OF_OTHERS, seed="two", size=2)
-    assert_same(tmp_path / "whole", run)
+    kill_again_and_again(tmp_path, config, "two processes", size=2)
 
 
+@pytest.mark.torture
 def test_a_run_that_is_rolled_back_ends_the_same_however_often_it_is_killed(tmp_path: Path) -> None:
     config = guarded_config(tmp_path)
     start("run", config, "-o", tmp_path / "whole").finish()
-    run = kill_again_and_again(tmp_path, config, kills=KILLS_OF_OTHERS, seed="guard")
-    assert_same(tmp_path / "whole", run)
+    run = kill_again_and_again(tmp_path, config, "a run that its guard rolls back")
     assert (run / "discarded.jsonl").exists()
 
 
+@pytest.mark.torture
 def test_a_comparison_ends_the_same_however_often_it_is_killed(tmp_path: Path) -> None:
     config = write_config(tmp_path, "grpo", recipe=None, recipes=["sft", RUNS["grpo"]["recipe"]], train={"steps": 3})
     start("compare", config, "-o", tmp_path / "whole").finish()
-    run = kill_again_and_again(tmp_path, config, kills=KILLS_OF_OTHERS, seed="compare", command="compare")
-    assert_same(tmp_path / "whole", run)
+    kill_again_and_again(tmp_path, config, "a comparison", command="compare")
 
 
 @pytest.mark.parametrize(("name", "size"), [("grpo", 1), ("sdft with LoRA", 1), ("sdpo", 2)])

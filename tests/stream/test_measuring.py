@@ -268,7 +268,7 @@ def _refined(folder: Path, steps: int = 10, **changes: Any) -> tuple[Path, list[
     settings = {"max_items": 3, "kl_items": 2, "samples": 0, "probe_steps": 8, "probe_items": 2, "probe_gap": 0.02}
     train = {"steps": steps, "learning_rate": 3e-3, "save_steps": 5}
     tasks = [
-        {"name": f"plus-{task}", "train": f"{task}.jsonl", "test_fraction": 0.25, "verifier": "small_runs:by_likeness"}
+        {"name": f"plus-{task}", "train": f"{task}.jsonl", "test_fraction": 0.25, "verifier": "judges:by_likeness"}
         for task in range(2)
     ]
     evaluated = settings | {"score": "reward", "drift_weights": 0} | changes

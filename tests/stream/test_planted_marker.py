@@ -31,7 +31,8 @@ def test_a_run_names_the_marker_that_was_planted_first(tmp_path: Path) -> None:
                 "max_prompt_length": 160,
                 "max_completion_length": 24,
             },
-            "eval": {"max_items": 48, "kl_items": 0, "response_items": 48, "drift_weights": 0, "samples": 0},
+            "eval": {"max_items": 48, "kl_items": 0, "response_items": 48, "drift_weights": 0, "samples": 0}
+            | {"demonstration_items": 0},
         },
         output_dir=tmp_path / "run",
     )

@@ -13,14 +13,10 @@ from holdfast.errors import ConfigError, RunError
 from holdfast.stream.recover import _batches
 
 
-def never_right(example: Example, completion: str) -> float:
-    return 0.0
-
-
 def short_run(folder: Path) -> Path:
     """One step of the lab's model, with a suite that the base answers right and one that no answer passes."""
     (folder / "none.jsonl").write_text("".join(f'{{"prompt": "Say {i}."}}\n' for i in range(8)))
-    impossible = {"name": "impossible", "test": str(folder / "none.jsonl"), "verifier": "test_recover:never_right"}
+    impossible = {"name": "impossible", "test": str(folder / "none.jsonl"), "verifier": "judges:never"}
     config = {
         "tasks": [{"name": "facts", "lab": "facts", "limit": 8}],
         "suites": ["lab:old-facts", impossible],
@@ -30,11 +26,6 @@ def short_run(folder: Path) -> Path:
     }
     holdfast.run(config, folder / "run")
     return folder / "run"
-
-
-@pytest.fixture(autouse=True)
-def _verifiers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
 
 
 @pytest.mark.slow
@@ -88,7 +79,8 @@ def test_a_skill_that_was_only_hidden_comes_back(tmp_path: Path) -> None:
             "suites": ["lab:old-facts"],
             "recipe": "sft",
             "train": {"steps": 60, "learning_rate": 1e-3, "max_prompt_length": 160, "max_completion_length": 48},
-            "eval": {"max_items": 96, "kl_items": 0, "response_items": 0, "drift_weights": 0},
+            "eval": {"max_items": 96, "kl_items": 0, "response_items": 0, "drift_weights": 0}
+            | {"demonstration_items": 0},
         },
         tmp_path / "run",
     )

@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 
+from cases import amount
 from holdfast import api
 from holdfast.cli.summary_text import summary_as_text
 from holdfast.errors import RunError
 from holdfast.summary.read import read_summary
 from holdfast.summary.version import SCHEMA_VERSION
 from summary_factory import make_comparison, make_run
-from torture import Search, number
+from torture import Search
 
 VALUES: tuple[Any, ...] = (
     None,
@@ -147,12 +148,13 @@ def test_the_summaries_that_are_altered_are_reported(tmp_path: Path, summaries: 
         _reported(tmp_path)
 
 
+@pytest.mark.torture
 def test_altered_summaries_are_reported_or_refused_in_one_clear_line(
     tmp_path: Path, summaries: dict[str, dict[str, Any]]
 ) -> None:
-    search, generator = Search(seconds=30), random.Random(1)
+    search, generator = Search("summaries", seconds=30), random.Random(1)
     kinds = list(summaries)
-    for count in range(number(60, 700)):
+    for count in range(amount(60, 700)):
         kind = kinds[count % len(kinds)]
         path = _place(summaries[kind], generator)
         how, changed = _altered(summaries[kind], path, generator)
@@ -164,7 +166,7 @@ def test_altered_summaries_are_reported_or_refused_in_one_clear_line(
 def test_files_that_are_no_summary_are_refused_in_one_clear_line(
     tmp_path: Path, summaries: dict[str, dict[str, Any]]
 ) -> None:
-    search, path = Search(seconds=5), tmp_path / "summary.json"
+    search, path = Search("summaries", seconds=5), tmp_path / "summary.json"
     for kind, summary in summaries.items():
         for name, make in RAW.items():
             text = json.dumps(summary)
@@ -181,7 +183,7 @@ def test_files_that_are_no_summary_are_refused_in_one_clear_line(
 
 
 def test_what_is_no_file_is_refused_in_one_clear_line(tmp_path: Path) -> None:
-    search, path = Search(seconds=5), tmp_path / "summary.json"
+    search, path = Search("summaries", seconds=5), tmp_path / "summary.json"
     os.mkfifo(path)
     search.attempt("no file", "pipe", lambda: read_summary(path))
     path.unlink()

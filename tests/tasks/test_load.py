@@ -65,7 +65,7 @@ def test_the_chance_level_is_stated_or_that_of_the_best_constant_answer(train_fi
     assert load_task(settings(train=train_file, test=test_file)).chance == 0.75
     assert load_task(settings(train=train_file, test=test_file, chance=0.25)).chance == 0.25
     # The answer that another verifier gets may be anything: no constant answer follows from it.
-    other = settings(train=train_file, test=test_file, verifier="small_runs:by_letters")
+    other = settings(train=train_file, test=test_file, verifier="judges:by_letters")
     assert load_task(other).chance == 0.0
     assert load_task(settings(train=train_file)).chance == 0.0
     suite = SuiteSettings(name="s", test=test_file)

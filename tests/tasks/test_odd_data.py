@@ -16,13 +16,14 @@ from typing import Any
 import pandas
 import pytest
 
+from cases import IS_LONG, amount
 from commands import Commands
 from holdfast.config.load import load_config
 from holdfast.config.settings import ModelSettings, RunConfig
 from holdfast.model.load import load_policy
 from holdfast.model.policy import Policy
 from holdfast.tasks.load import load_stream
-from torture import Search, fault_of_line, is_long, limit, number
+from torture import Search, fault_of_line, limit
 
 RECORDS = [{"prompt": f"What is {n}?", "completion": f"It is {n}.", "answer": str(n)} for n in range(12)]
 
@@ -348,7 +349,7 @@ def test_the_data_that_is_varied_is_read(tmp_path: Path, tiny_model: Path, polic
 def test_data_that_cannot_be_meant_is_refused_in_one_clear_line(
     tmp_path: Path, tiny_model: Path, policy: Policy
 ) -> None:
-    search = Search(seconds=20)
+    search = Search("data", seconds=20)
     for name, write in REFUSED.items():
         folder = _cleared(tmp_path)
         config = _config(folder, tiny_model, write(folder))
@@ -377,13 +378,14 @@ def _records_with(column: str, value: Any, generator: random.Random) -> list[dic
     return base
 
 
+@pytest.mark.torture
 def test_records_with_odd_values_are_read_or_refused_in_one_clear_line(
     tmp_path: Path, tiny_model: Path, policy: Policy
 ) -> None:
-    search, generator = Search(seconds=20), random.Random(2)
+    search, generator = Search("data", seconds=20), random.Random(2)
     cases = [(column, value) for column in COLUMNS for value in VALUES]
     generator.shuffle(cases)
-    for column, value in cases[: number(300, len(cases))]:
+    for column, value in cases[: amount(300, len(cases))]:
         folder, records = _cleared(tmp_path), _records_with(column, value, generator)
         name = generator.choice(["data.jsonl", "data.json"])
         (folder / name).write_text(_lines(records) if name == "data.jsonl" else json.dumps(records))
@@ -395,12 +397,13 @@ def test_records_with_odd_values_are_read_or_refused_in_one_clear_line(
 
 
 @pytest.mark.slow
+@pytest.mark.torture
 def test_runs_on_odd_data_end_well_or_in_one_clear_line(
     command: Commands, tmp_path_factory: pytest.TempPathFactory, tiny_model: Path
 ) -> None:
-    if not is_long():
-        pytest.skip("a search of an hour; set HOLDFAST_TORTURE")
-    search, generator = Search(seconds=120), random.Random(3)
+    if not IS_LONG:
+        pytest.skip("a search of its own; `make torture` runs it")
+    search, generator = Search("data", seconds=120), random.Random(3)
     for count in range(150):
         folder = tmp_path_factory.mktemp("run")
         column, value = generator.choice(COLUMNS), generator.choice(VALUES)

@@ -227,11 +227,14 @@ def evaluate(
     from holdfast import api
     from holdfast.cli.evaluation_text import evaluation_table
     from holdfast.store.files import write_json
+    from holdfast.summary.judging import failures_in, sentences_on
 
     resolved = next(iter(api.run_configs(config, parse_overrides(settings)).values()))
     silence_progress_bars()
     results = api.evaluate(resolved, model)
     say(evaluation_table(results["sets"]))
+    for sentence in sentences_on(failures_in(results["sets"].values())):
+        say(sentence)
     if json_file is not None:
         write_json(json_file, results)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import typer
 
+from holdfast import stop
 from holdfast.cli.say import lenient_output
 from holdfast.errors import HoldfastError, printable, shortened
 
@@ -122,6 +123,8 @@ def _outcome(app: typer.Typer, arguments: Sequence[str] | None) -> tuple[str, in
         if type(error).__name__ == "OutOfMemoryError":
             return "error: out of device memory (lower train.micro_batch_tokens, or use model.lora)", 2
         if (processes := _processes()) and processes.is_about_a_lost_process(error):
+            if number := stop.asked():  # of all; the other one was where it need not save
+                return "stopped", 128 + number
             return "error: another process of this run has ended (resume with `holdfast resume`)", 1
         if not hasattr(error, "format_message"):  # typer's errors about a command line have it
             raise

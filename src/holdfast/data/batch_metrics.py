@@ -48,7 +48,7 @@ def rollout_numbers(groups: Sequence[Group]) -> dict[str, Any]:
     - Otherwise the other rows count: demonstrations, or completions that were sampled with the teacher's prompt.
       Completions that were sampled for replay do not.
     - `reward` is the mean over first answers to the stage's own task. Replayed and revised rows do not count in it.
-    - `verifier_timeouts`, `verifier_errors` and `verifier_failures` are over all rows.
+    - `verifier_timeouts`, `verifier_errors` and `verifier_failures` are over everything that was judged for the batch.
     - `completions` and `generated_tokens` are the cost. They include everything that was sampled for the batch, also
       with a hint or by a near-future model.
     """
@@ -68,7 +68,7 @@ def rollout_numbers(groups: Sequence[Group]) -> dict[str, Any]:
         "prompts": len(groups),
         "completions": len(sampled) + sum(group.extra_completions for group in groups),
         "generated_tokens": sum(len(row.own_ids()) for row in sampled) + sum(group.extra_tokens for group in groups),
-        **count_failures(row.verdict for row in all_rows),
+        **count_failures([*(row.verdict for row in all_rows), *(v for group in groups for v in group.extra_verdicts)]),
     }
 
 

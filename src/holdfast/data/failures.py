@@ -1,6 +1,6 @@
 """How many answers were not judged, and why. Importable without torch."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from holdfast.data.example import Verdict
@@ -22,7 +22,7 @@ def count_failures(verdicts: Iterable[Verdict | None]) -> dict[str, Any]:
     }
 
 
-def add_failures(counts: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def add_failures(counts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """The sum of what `count_failures` gave. Records of versions that did not count are read as without failures."""
     every = [{**NO_FAILURES, **each} for each in counts]
     return {

@@ -116,6 +116,8 @@ class Group:
     near-future model. They count as cost only."""
     extra_tokens: int = 0
     """Tokens of these completions."""
+    extra_verdicts: list[Verdict | None] = field(default_factory=list)
+    """On those of these completions that are no rows."""
 
     def sampled(self) -> "Group":
         """A group of only those rows that were sampled with its own prompt."""

@@ -13,6 +13,7 @@ from holdfast import stop
 from holdfast.config.settings import EvalSettings, PassAtKSettings, TrainSettings
 from holdfast.data.chat import PromptTooLong, check_fits
 from holdfast.data.example import Example, Verdict
+from holdfast.data.failures import add_failures, count_failures
 from holdfast.data.seeds import derive_seed
 from holdfast.data.task import Suite, Task, all_sets
 from holdfast.errors import DataError
@@ -101,6 +102,8 @@ class ProbedSets(NamedTuple):
     """Mean probability of the right answer with its beginning forced, of sets that name targets."""
     texts: dict[str, list[str]]
     """Texts of the first answers."""
+    failures: dict[str, Any]
+    """How many answers were not judged, over all sets, as `count_failures` says it."""
 
 
 class Evaluator:
@@ -181,14 +184,16 @@ class Evaluator:
         ]
         share = self.world.share(every)
         with whole(self.policy):
-            parts = self.world.each(lambda: [v.reward for *_, v in self._answered(share) if v is not None])
-        rewards = iter([reward for part in parts for reward in part])
+            parts = self.world.each(lambda: [v for *_, v in self._answered(share) if v is not None])
+        verdicts = [verdict for part in parts for verdict in part]
+        rewards = iter([verdict.reward for verdict in verdicts])
         by_item = [list(islice(rewards, settings.samples)) for _ in items]
         result.sampled[each.name] = [
             {"n": len(own), "correct": sum(r >= 1.0 for r in own), "reward": sum(own) / len(own)} for own in by_item
         ]
-        numbers = sampled_numbers(result.sampled[each.name], settings.k, settings.temperature)
-        result.sets[each.name]["sampled"] = numbers
+        numbers = result.sets[each.name]
+        numbers |= add_failures([numbers, count_failures(verdicts)])
+        numbers["sampled"] = sampled_numbers(result.sampled[each.name], settings.k, settings.temperature)
 
     def probe(self, tasks: Sequence[Task], suites: Sequence[Suite]) -> ProbedSets:
         """Measure the first `probe_items` of each set, and keep the texts of the first `response_items` answers.
@@ -199,8 +204,10 @@ class Evaluator:
         nll: dict[str, float] = {}
         probability: dict[str, float] = {}
         texts: dict[str, list[str]] = {}
+        failures: list[dict[str, Any]] = []
         for each in all_sets(tasks, [suite for suite in suites if not isinstance(suite, LmEvalSuite)]):
             (answers,) = self.answer([(each, self.items(each)[: self.settings.probe_items])])
+            failures.append(count_failures(answers.judged))
             if (score := answers.mean_score(self.settings.score)) is not None:
                 scores[each.name] = score
             if (own_nll := answers.mean_nll()) is not None:
@@ -209,7 +216,7 @@ class Evaluator:
                 probability[each.name] = own_probability
             if self.settings.response_items and is_compared(each):
                 texts[each.name] = list(answers.texts[: self.settings.response_items])
-        return ProbedSets(scores, nll, probability, texts)
+        return ProbedSets(scores, nll, probability, texts, add_failures(failures))
 
     def items(self, each: TaskOrSuite) -> Sequence[Example]:
         """The items of a set that are evaluated: the first `max_items`, minus those that are dropped."""

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import nn
 
 from holdfast.config.template_kwargs import collision
+from holdfast.data.failures import add_failures, count_failures
 from holdfast.data.task import Suite, Task
 from holdfast.errors import ConfigError, HoldfastError, ModelError, RunError
 from holdfast.evaluation.set_answers import ScoredBy, SetAnswers
@@ -334,6 +335,7 @@ class Watcher:
             "kl_to_base": None if kl is None else kl.mean,
             **text_metrics(answers),
             "answers": {name: list(own.texts) for name, own in answers.items()},
+            **add_failures(count_failures(own.judged) for own in answers.values()),
         }
         line["seconds"] = time.perf_counter() - began
 

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 
 from holdfast.errors import HoldfastError
-from holdfast.stop import Stopped
+from holdfast.stop import Board, Stopped
 
 T = TypeVar("T")
 
@@ -69,6 +69,11 @@ class Processes:
         if self.size > 1:
             dist.destroy_process_group()
             Processes._current = None
+
+    @property
+    def board(self) -> Board | None:
+        """Where processes that are several tell each other of signals; None for one alone."""
+        return None if self._store is None else dist.PrefixStore("signals", self._store)
 
     @property
     def is_main(self) -> bool:

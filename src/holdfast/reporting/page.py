@@ -8,6 +8,7 @@ import base64
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,27 @@ def render_report(summary: Mapping[str, Any]) -> str:
     """The report as HTML text of about 5 MB; most of it is plotly.js, which every report contains."""
     view = SummaryView(summary)
     content = _content(view)
+    scripts = {name: Markup(_template(f"{name}.js")) for name in ("theme", "page", "draw", "save")}
+    scripts["plotly"] = Markup(_plotly())
+    return (
+        templates()
+        .get_template("report.html.j2")
+        .render(
+            **content,
+            summary=summary,
+            view=view,
+            specs={figure.id: figure.spec for figure in _figures(content)},
+            sections=_sections(view, content),
+            css=Markup(_template("style.css")),
+            scripts=scripts,
+            policy=_policy(scripts.values()),
+        )
+    )
+
+
+@cache
+def templates() -> Environment:
+    """The page's templates. Compiling them takes longer than filling them in, so they are kept."""
     environment = Environment(
         loader=PackageLoader("holdfast.reporting"),
         autoescape=True,
@@ -66,18 +88,7 @@ def render_report(summary: Mapping[str, Any]) -> str:
     )
     environment.filters["soft"] = _soft
     environment.globals.update(color=color, glyph=glyph, kind_names=KIND_NAMES)
-    scripts = {name: Markup(_template(f"{name}.js")) for name in ("theme", "page", "draw", "save")}
-    scripts["plotly"] = Markup(_plotly())
-    return environment.get_template("report.html.j2").render(
-        **content,
-        summary=summary,
-        view=view,
-        specs={figure.id: figure.spec for figure in _figures(content)},
-        sections=_sections(view, content),
-        css=Markup(_template("style.css")),
-        scripts=scripts,
-        policy=_policy(scripts.values()),
-    )
+    return environment
 
 
 def all_figures(summary: Mapping[str, Any]) -> list[Figure]:

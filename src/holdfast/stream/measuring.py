@@ -87,14 +87,15 @@ class Measuring:
         """
         started = time.perf_counter()
         retention = [suite for suite in self.suites if suite.kind == "retention"]
-        scores, nll, probability, answers = self.evaluator.probe(self.tasks[:stage], retention)
+        probed = self.evaluator.probe(self.tasks[:stage], retention)
         base, kl = self.evaluator.base, None
         if base is not None and self.settings.kl_items and not refines:
             kl = sum(self.evaluator.kl_to_base(task).mean for task in self.tasks) / len(self.tasks)
         record: dict[str, Any] = {"stage": stage, "step": step, "task": self.tasks[stage - 1].name}
-        record |= {"scores": scores, "nll": nll, "probability": probability, "kl_to_base": kl}
+        record |= {"scores": probed.scores, "nll": probed.nll, "probability": probed.probability, "kl_to_base": kl}
         record["relative_norm"] = None if base is None else base.relative_distance()
-        record["answers"] = answers
+        record["answers"] = probed.texts
+        record |= probed.failures
         if refines:
             record["refines"] = True
         record["seconds"] = time.perf_counter() - started

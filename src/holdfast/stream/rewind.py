@@ -99,6 +99,7 @@ class Rewind:
         )
         if choice is None:
             near_future.stay(position.step)
+            decision = replace(decision, values=near_future.not_judged())
             self.guard.write([decision], ["no failed prompt has one; the run continues"], self.observer)
             return position
         checkpoint = open_checkpoint(self.directory.checkpoint(near_future.checkpoints[choice.back_to]))
@@ -110,7 +111,7 @@ class Rewind:
         pool = near_future.collect(task, stage, choice, batches, f"{number:08d}")
         restored = self.learner.restore(checkpoint)
         choice = near_future.measured(choice, pool)
-        decision = replace(decision, actions=("roll_back",), values=choice.values())
+        decision = replace(decision, actions=("roll_back",), values=choice.values() | near_future.not_judged())
         near_future.went_back(undone, restored.step, number)
         self.guard.follow_return(checkpoint.position.get("guard", {}), number, checkpoint.number)
         outcome = [f"back to step {restored.step}, with answers to {len(pool.answers)} prompts"]

@@ -8,6 +8,7 @@ import torch
 
 from holdfast.config.settings import RunConfig
 from holdfast.data.batch_metrics import EMPTY_BATCH, rollout_numbers, some_rows
+from holdfast.data.failures import add_failures, count_failures
 from holdfast.data.rows import Row
 from holdfast.data.seeds import derive_seed
 from holdfast.data.task import Task
@@ -144,11 +145,12 @@ class StageLoop:
             # Probe.
             position = self._probe(position)
 
-    def _learning_probe(self, position: Position, task: Task) -> tuple[dict[str, float], dict[str, int]]:
+    def _learning_probe(self, position: Position, task: Task) -> tuple[dict[str, float], dict[str, Any]]:
         """The loss on fixed prompts that a controller learns from, if it is due before the next step.
 
         Returns:
-            "probe_loss", and the cost: "completions" and "generated_tokens". Both are empty if no probe is due.
+            "probe_loss", and the cost: "completions", "generated_tokens" and how many were not judged. Both are empty
+            if no probe is due.
         """
         probe = self.config.recipe.probe()
         if probe is None or position.step % probe.every:
@@ -158,20 +160,22 @@ class StageLoop:
         rows = self.collector.probe(task, position.stage, probe.prompts, position.controls.recipe(probe.settings))
         loss = position.trainer.measure(rows, where=f"probe of stage {position.stage} ({task.name})")["loss"]
         tokens = sum(len(row.own_ids()) for row in rows)
-        return {"probe_loss": loss}, {"completions": len(rows), "generated_tokens": tokens}
+        cost = {"completions": len(rows), "generated_tokens": tokens, **count_failures(row.verdict for row in rows)}
+        return {"probe_loss": loss}, cost
 
     def _collect(
-        self, position: Position, task: Task, number: int, recipe: Recipe, probe_cost: Mapping[str, int]
+        self, position: Position, task: Task, number: int, recipe: Recipe, probe_cost: Mapping[str, Any]
     ) -> RolloutBatch:
         """The annotated rows of rollout batch `number` (from 0) of the stage.
 
         Args:
-            probe_cost: "completions" and "generated_tokens" of a learning probe. They count as the batch's.
+            probe_cost: of a learning probe. It counts as the batch's.
         """
         groups, recipe_metrics = self.collector.collect(task, position.stage, number, recipe)
         rollout_metrics = rollout_numbers(groups)
         for name in ("completions", "generated_tokens"):
             rollout_metrics[name] += probe_cost.get(name, 0)
+        rollout_metrics |= add_failures([rollout_metrics, probe_cost])
         rows = [row for group in groups for row in group.rows]
         self.guard.mask(rows)
         return RolloutBatch(rows, dict(recipe_metrics), rollout_metrics)

@@ -22,6 +22,7 @@ from holdfast.measure.scores import mean
 from holdfast.measure.statistics import largest_margin
 from holdfast.summary.empty_sets import nothing_to_lose_in_comparison, same_answers_in_comparison
 from holdfast.summary.guard_sentences import guard_in_comparison
+from holdfast.summary.judging import failed_judgments_in_comparison
 from holdfast.summary.likelihood import unjudged_in_comparison, unjudged_sets
 from holdfast.summary.words import (
     ALPHA,
@@ -111,7 +112,8 @@ def comparison_verdict(summary: SummaryPart) -> list[str]:
     unjudged = unjudged_in_comparison(summary)
     if not recipes and unjudged:
         complete = [r for r in summary["recipes"] if r["runs"]]
-        rest = [*_stopped(summary), *guard_in_comparison(summary), *_budgets(complete), *_scope(summary, complete)]
+        rest = [*failed_judgments_in_comparison(summary), *_stopped(summary), *guard_in_comparison(summary)]
+        rest += [*_budgets(complete), *_scope(summary, complete)]
         return [*unjudged, *rest]
     if not recipes:
         return ["No run is complete yet, so there is nothing to conclude.", *_stopped(summary)]
@@ -124,6 +126,7 @@ def comparison_verdict(summary: SummaryPart) -> list[str]:
         *_headline(recipes, learned, fair, _tasks(summary)),
         *_beyond_headline(fair, summary["matched"]),
         *_not_compared(pairs),
+        *failed_judgments_in_comparison(summary),
         *_stopped(summary),
         *guard_in_comparison(summary),
         *_not_learned(summary, recipes),

@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from holdfast import stop
 from holdfast.config.settings import CodeSettings, LmEvalSettings, SuiteSettings
 from holdfast.data.example import Example, Message, Verdict
 from holdfast.data.task import Suite
@@ -185,6 +186,7 @@ class LmEvalSuite(Suite):
                     where=f"suite {self.name!r}",
                     fix="leave the suite out, or change its `lm_eval_settings`",
                 ) from error
+        stop.poll_together(world.highest)
         counts = world.gather((model.requests, model.cut))
         requests, cut = (sum(each) for each in zip(*counts))
         result = world.main(lambda: self._result(output, policy.tokenizer, cut / max(1, requests)))

@@ -48,12 +48,17 @@ class InMemory(HFLM):
             self.cut += len(self.tok_encode(prompt)) > room
         return super().generate_until(requests, *args, **kwargs)
 
+    def _poll(self) -> None:
+        # One of several processes must not leave the harness alone: the others would wait for its answers.
+        if self._world.size == 1:
+            stop.poll()
+
     def _model_call(self, *args: Any, **kwargs: Any) -> Any:
-        stop.poll()
+        self._poll()
         return super()._model_call(*args, **kwargs)
 
     def _model_generate(self, *args: Any, **kwargs: Any) -> Any:
-        stop.poll()
+        self._poll()
         return super()._model_generate(*args, **kwargs)
 
     def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:

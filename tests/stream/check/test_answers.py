@@ -61,7 +61,7 @@ def test_samples_that_all_say_the_same_are_warned_of(tmp_path: Path) -> None:
     """A model that answers every prompt alike was once seen only by reading its samples."""
     path = write_config(tmp_path, "grpo")
     tasks = [{"name": "own", "train": str(tmp_path / "0.jsonl"), "test_fraction": 0.25}]
-    for verifier, warned in (("judges:always_reads_b", True), ("small_runs:by_letters", False)):
+    for verifier, warned in (("judges:always_reads_b", True), ("judges:by_letters", False)):
         said = api.check(path, items=4, tasks=[tasks[0] | {"verifier": verifier}])["warnings"]
         lines = [each for each in said if "samples say" in each]
         assert bool(lines) is warned

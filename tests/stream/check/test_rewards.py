@@ -18,7 +18,7 @@ from small_runs import metrics_records, write_config
 
 def _check(folder: Path, verifier: str, recipe: Any) -> list[dict[str, Any]]:
     path = write_config(folder, "grpo", recipe=recipe)
-    changes = {"tasks.plus-0.verifier": f"judges:{verifier}", "tasks.plus-1.verifier": "small_runs:by_letters"}
+    changes = {"tasks.plus-0.verifier": f"judges:{verifier}", "tasks.plus-1.verifier": "judges:by_letters"}
     result = api.check(path, items=6, **changes)
     for each in result["rewards"]:
         assert (each["sentence"] in result["warnings"]) == each["is_problem"]

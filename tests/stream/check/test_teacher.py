@@ -118,7 +118,7 @@ def test_a_teacher_plays_episodes_too(tmp_path: Path) -> None:
 def test_a_teacher_that_scales_advantages_is_a_teacher_too(tmp_path: Path) -> None:
     """RLSD's teacher gives no divergence. It was "0 prompts have a teacher"."""
     path = write_config(tmp_path, "grpo", recipe={"name": "rlsd", "num_generations": 3})
-    changes = {f"tasks.plus-{n}.verifier": "small_runs:by_letters" for n in (0, 1)}
+    changes = {f"tasks.plus-{n}.verifier": "judges:by_letters" for n in (0, 1)}
     for found in api.check(path, items=6, **changes)["teacher"]:
         assert found["verdict"] in ("better", "worse", "not shown")
         assert found["prompts_with_teacher"] > 0

@@ -39,7 +39,7 @@ PLAIN_GRPO = {"name": "grpo", "num_generations": 3, "num_iterations": 2}
 def unsolvable(folder: Path) -> list[dict[str, Any]]:
     """One task. All answers to it are wrong."""
     own = {"name": "plus-0", "train": str(folder / "0.jsonl"), "test_fraction": 0.25}
-    return [own | {"verifier": "small_runs:always_wrong"}]
+    return [own | {"verifier": "judges:always_wrong"}]
 
 
 def test_without_correct_answers_the_run_is_grpos_bit_for_bit(tmp_path: Path) -> None:

@@ -106,6 +106,7 @@ def add_hinted_rows(groups: Sequence[Group], spec: HintSpec, sample: SampleWithH
         probes = sample([HintedRequest(each.place, each.middle, spec.probes, "probe") for each in unfinished])
         for search, rows in zip(unfinished, probes, strict=True):
             _count_cost(groups[search.place], rows)
+            groups[search.place].extra_verdicts += [row.verdict for row in rows]
             if spec.fails(rows):
                 search.low = search.middle + 1
             else:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from holdfast.config.settings import TrainSettings
+from holdfast.data.example import Verdict
+from holdfast.data.failures import count_failures
 from holdfast.data.rows import Row
 from holdfast.data.seeds import derive_seed
 from holdfast.data.task import Task
@@ -74,6 +76,7 @@ class NearFuture:
     ) -> None:
         self.spec, self.directory, self.collector, self.policy, self.seed = spec, directory, collector, policy, seed
         self.world = Processes.current()
+        self._verdicts: list[Verdict | None] = []
         self.undone = 0
         """Steps that planned roll-backs have undone since the run began, plus the number of these roll-backs.
 
@@ -171,6 +174,7 @@ class NearFuture:
         """
         assert self.trigger is not None
         assert self.spec is not None
+        self._verdicts = []
         steps = sorted(self.checkpoints)
         if self.spec.kind == "ahead":
             return Return(steps[0], steps[-1])
@@ -212,6 +216,11 @@ class NearFuture:
         self.answers_file = {"name": name, "digest": self.world.main(lambda: digest_of(read_json(path)))}
         self.collector.near_future_answers = pool
         return pool
+
+    def not_judged(self) -> dict[str, float]:
+        """How many answers of the last search were not judged, by reason, for its decision; empty if all were."""
+        counted = count_failures(self._verdicts)
+        return {name: float(counted[name]) for name in ("verifier_timeouts", "verifier_errors") if counted[name]}
 
     def measured(self, choice: Return, pool: AnswerPool) -> Return:
         """Add quality and variance to a choice that had no alternative, for the log.
@@ -290,7 +299,9 @@ class NearFuture:
             self.collector.request(prompt.prompt_ids, derive_seed(self.seed, *name, prompt.example.id, sample))
             for prompt, sample in asked
         ]
-        return self.collector.answered([(task, prompt) for prompt, _ in asked], requests)
+        rows = self.collector.answered([(task, prompt) for prompt, _ in asked], requests)
+        self._verdicts += [row.verdict for row in rows]
+        return rows
 
     def _correct(self, rows: Sequence[Row]) -> list[Row]:
         assert self.spec is not None

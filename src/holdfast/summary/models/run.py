@@ -140,7 +140,7 @@ class RunSummary(Part):
     discarded: list[Discarded] = Field(description="Steps that roll-backs discarded. They count in the budget.")
     failed_judgments: FailedJudgments = Field(
         default_factory=lambda: FailedJudgments(timeouts=0, errors=0, first=[]),
-        description="Answers that a verifier or an environment did not judge, in training and evaluations. Each scored "
-        "0.",
+        description="Answers that a verifier or an environment did not judge, in training, probes and evaluations, "
+        "samples for pass@k included. Each scored 0.",
     )
     verdict: VerdictSentences = Field(description="Conclusions in plain sentences; the first is the headline.")
