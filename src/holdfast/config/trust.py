@@ -134,7 +134,7 @@ def _is_said(key: str, overrides: Mapping[str, Any]) -> bool:
 def _is_file(name: str) -> bool:
     """Whether lm-evaluation-harness would take a name for a task file."""
     try:
-        return Path(name).expanduser().is_file()
+        return Path(os.path.expanduser(name)).is_file()
     except (OSError, RuntimeError, ValueError):
         return False
 
