@@ -28,7 +28,7 @@ SEEDS = (0, 1)
 ITEMS = 48
 KEPT = ("old-skills", "instruction-format", "old-facts")
 BEGINNINGS: dict[str, dict[str, Any]] = {}
-"""Evaluations before training, by tasks and lengths."""
+"""Evaluations before training, by tasks, lengths and seed: a seed is a world of its own."""
 
 
 def run(folder: Path, recipe: dict[str, Any], tasks: list[Any], seed: int, **train: Any) -> list[dict[str, Any]]:
@@ -44,8 +44,8 @@ def run(folder: Path, recipe: dict[str, Any], tasks: list[Any], seed: int, **tra
         "eval": {"max_items": ITEMS, "kl_items": 0, "samples": 0, "drift_weights": 0, "response_items": 0}
         | {"demonstration_items": 0},
     }
-    # The base is evaluated once for all recipes.
-    directory, same = RunDirectory(folder), json.dumps([tasks, config["train"]])
+    # The base is evaluated once a world for all recipes.
+    directory, same = RunDirectory(folder), json.dumps([tasks, config["train"], seed])
     done = Run(parse_config(config, RunConfig), directory, baseline=BEGINNINGS.get(same)).start()
     BEGINNINGS.setdefault(same, baseline_of(directory))
     evaluations: list[dict[str, Any]] = done["evaluations"]

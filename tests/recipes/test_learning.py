@@ -100,7 +100,9 @@ CASES = (
     Learns("beta_opsd", settings={"template": DEMONSTRATION_TEMPLATE}),
     Learns("stable_opd", settings={"template": DEMONSTRATION_TEMPLATE}),
     Learns("sd_zero", steps=32, prompts=12, task="tools", settings={**REVISES, "srt_steps": 22}),
-    Learns("atesd", steps=30, prompts=16, task="steps", settings={"clip": "token", "hold": 5, "keep_answer": False}),
+    Learns(
+        "atesd", 0.12, steps=30, prompts=16, task="steps", settings={"clip": "token", "hold": 5, "keep_answer": False}
+    ),
     Learns("vopd", settings={"num_generations": 4, "template": DEMONSTRATION_TEMPLATE}),
     Learns("vopd", 0.15, variant="top-k baseline", settings={**VOPD, **TOP_K}),
     Learns("vopd", variant="top-k support", settings={**VOPD, "support": "topk_renormalized"}),
