@@ -301,6 +301,9 @@ class Pair(Processes):
     def barrier(self) -> None:
         self._meeting.wait(60)
 
+    def highest(self, value: int) -> int:
+        return max(self.gather(value))
+
 
 def test_two_processes_share_the_work(folder: Path, policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
     alone = suite(folder / "quiz.yaml").evaluate(policy)
@@ -372,14 +375,16 @@ def test_in_a_run_that_is_interrupted(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "whole", tmp_path / "again")
     (tmp_path / "again/evals/stage-2.json").unlink()
     shutil.rmtree(max((tmp_path / "again/checkpoints").iterdir()))
-    holdfast.resume(tmp_path / "again")
+    with pytest.raises(ConfigError, match="repeat the command with --trust-remote-code"):
+        holdfast.resume(tmp_path / "again")
+    holdfast.resume(tmp_path / "again", trust_remote_code=True)
     assert_same(tmp_path / "whole", tmp_path / "again")
     (folder / "quiz.jsonl").rename(folder / "kept.jsonl")
     try:
         changed = (folder / "kept.jsonl").read_text().replace("What is 0", "What is then 0")
         (folder / "quiz.jsonl").write_text(changed)
         with pytest.raises(RunError, match="the data of 'quiz' has changed"):
-            holdfast.resume(tmp_path / "again")
+            holdfast.resume(tmp_path / "again", trust_remote_code=True)
     finally:
         (folder / "kept.jsonl").replace(folder / "quiz.jsonl")
 
