@@ -2,6 +2,7 @@
 
 from holdfast.findings.arms import SDPO_FAST_UNSTABLE, SDPO_FROZEN_UNSTABLE, SDPO_UNSTABLE
 from holdfast.findings.claim import Claim
+from holdfast.findings.keeps_more import lost_less
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import difference
 from holdfast.findings.record import RunRecord
@@ -14,15 +15,7 @@ CLAIM = Claim(
     arms=(SDPO_FAST_UNSTABLE, SDPO_FROZEN_UNSTABLE, SDPO_UNSTABLE),
     preconditions=(success("facts", "a sample that succeeded", at_least=0.8),),
     quantities=(
-        difference("lost on old skills", RunRecord.lost, "sdpo-fast-0.0004", "sdpo-frozen-0.0004", smallest=3),
-        difference(
-            "KL to the base on old prompts",
-            RunRecord.kl_on_old,
-            "sdpo-fast-0.0004",
-            "sdpo-frozen-0.0004",
-            unit="nats",
-            smallest=0.02,
-        ),
+        *lost_less("sdpo-frozen-0.0004", than="sdpo-fast-0.0004"),
         difference(
             "lost on old skills", RunRecord.lost, "sdpo-0.0004", "sdpo-frozen-0.0004", smallest=3, decides=False
         ),

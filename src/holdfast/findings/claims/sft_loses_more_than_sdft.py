@@ -2,6 +2,7 @@
 
 from holdfast.findings.arms import MIDDLE, SDFT, SFT
 from holdfast.findings.claim import Claim
+from holdfast.findings.keeps_more import at_best_rates, lost_less
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import at_equal_tokens, difference
 from holdfast.findings.record import RunRecord
@@ -14,27 +15,9 @@ CLAIM = Claim(
     arms=(SFT.at(MIDDLE), SDFT.at(MIDDLE), SFT, SDFT),
     preconditions=(success("facts", "demonstration", at_least=0.8), success("facts", at_most=0.5)),
     quantities=(
-        difference("lost on old skills", RunRecord.lost, "sft-0.0002", "sdft-0.0002", smallest=3),
-        difference(
-            "KL to the base on old prompts",
-            RunRecord.kl_on_old,
-            "sft-0.0002",
-            "sdft-0.0002",
-            unit="nats",
-            smallest=0.02,
-        ),
+        *lost_less("sdft-0.0002", than="sft-0.0002"),
         difference("score on the new task", RunRecord.learned, "sdft-0.0002", "sft-0.0002", smallest=3, no_worse=True),
-        difference(
-            "score of the task and old skills, each at its best rate",
-            RunRecord.overall,
-            "sdft",
-            "sft",
-            smallest=2,
-            decides=False,
-        ),
-        difference(
-            "lost on old skills, each at its best rate", RunRecord.lost, "sft", "sdft", smallest=3, decides=False
-        ),
+        *at_best_rates("sdft", than="sft"),
         at_equal_tokens("sdft-0.0002", "sft-0.0002", "suites"),
     ),
     against="SFT loses no more than SDFT, or SDFT learns at least 3 points less.",

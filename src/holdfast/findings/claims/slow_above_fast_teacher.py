@@ -2,6 +2,7 @@
 
 from holdfast.findings.arms import SDFT_FAST_UNSTABLE, SDFT_SLOW_UNSTABLE, SDFT_UNSTABLE
 from holdfast.findings.claim import Claim
+from holdfast.findings.keeps_more import lost_less
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import difference
 from holdfast.findings.record import RunRecord
@@ -13,15 +14,7 @@ CLAIM = Claim(
     arms=(SDFT_SLOW_UNSTABLE, SDFT_FAST_UNSTABLE, SDFT_UNSTABLE),
     preconditions=(success("facts", "demonstration", at_least=0.8),),
     quantities=(
-        difference("lost on old skills", RunRecord.lost, "sdft-fast-0.0004", "sdft-slow-0.0004", smallest=3),
-        difference(
-            "KL to the base on old prompts",
-            RunRecord.kl_on_old,
-            "sdft-fast-0.0004",
-            "sdft-slow-0.0004",
-            unit="nats",
-            smallest=0.02,
-        ),
+        *lost_less("sdft-slow-0.0004", than="sdft-fast-0.0004"),
         difference("lost on old skills", RunRecord.lost, "sdft-fast-0.0004", "sdft-0.0004", smallest=3, decides=False),
     ),
     against="A fast teacher keeps as much.",

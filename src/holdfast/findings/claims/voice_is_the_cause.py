@@ -2,6 +2,7 @@
 
 from holdfast.findings.arms import MIDDLE, SFT, SFT_OWN_VOICE
 from holdfast.findings.claim import Claim
+from holdfast.findings.keeps_more import lost_less
 from holdfast.findings.precondition import success
 from holdfast.findings.quantity import difference
 from holdfast.findings.record import RunRecord
@@ -14,15 +15,7 @@ CLAIM = Claim(
     arms=(SFT.at(MIDDLE), SFT_OWN_VOICE.at(MIDDLE), SFT, SFT_OWN_VOICE),
     preconditions=(success("facts", at_most=0.5),),
     quantities=(
-        difference("lost on old skills", RunRecord.lost, "sft-0.0002", "sft-own-voice-0.0002", smallest=3),
-        difference(
-            "KL to the base on old prompts",
-            RunRecord.kl_on_old,
-            "sft-0.0002",
-            "sft-own-voice-0.0002",
-            unit="nats",
-            smallest=0.02,
-        ),
+        *lost_less("sft-own-voice-0.0002", than="sft-0.0002"),
         difference(
             "score on the new task", RunRecord.learned, "sft-own-voice-0.0002", "sft-0.0002", smallest=3, decides=False
         ),
