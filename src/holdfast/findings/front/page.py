@@ -38,8 +38,8 @@ HOW_TO_READ = (
     "**Equal prompts.** All arms see the same prompts of a stage in the same steps. They differ in *tokens*, those "
     "that are sampled (by rewriting, too) and trained on: SDPO and GRPO draw eight samples per prompt. Forward passes "
     "of teachers and of the base are not counted.",
-    "**Settings** other than the rate are the recipes' defaults, with two exceptions: SDFT's teacher is the base, and "
-    "SDPO's starts each stage from the student, as in the source of the claims about streams.",
+    "**Settings** other than the rate are the recipes' defaults, with one exception: SDFT's teacher is the base, and "
+    "its loss begins at the first token.",
     f"**Blending.** After each stage, weights are {BLEND_SHARE:g} of the trained ones and the rest the base's "
     "(WiSE-FT, arXiv 2109.01903). The share was chosen on the tuning worlds, as no other setting but the rate was.",
     f"**Rates.** Each arm has the best of {_listed(RATES)} ({_listed(BLENDED_RATES)} with blending), by the mean of "
