@@ -90,7 +90,8 @@ def config_of(pairs: tuple[tuple[str, int], ...], recipe: Mapping[str, Any]) -> 
         ],
         "suites": [],
         "recipe": recipe,
-        "train": {"steps": 2, "prompts_per_step": 2, "learning_rate": 1e-4, "save_steps": 100},
+        "train": {"steps": 2, "prompts_per_step": 2, "learning_rate": 1e-4, "save_steps": 100}
+        | {"max_completion_length": 80},
         "eval": {"max_items": 1, "kl_items": 0, "demonstration_items": 0}
         | {"response_items": 0, "drift_weights": 0, "samples": 0},
     }

@@ -245,16 +245,25 @@ class ChatFormat:
             raise DataError(what, where=where, fix=fix)
         return self._ended(self._tokens_after(prompt, text))
 
-    def encode_demonstration(self, example: Example, *, where: str = "") -> Demonstration:
+    def encode_demonstration(
+        self, example: Example, *, prompt_ids: list[int] | None = None, where: str = ""
+    ) -> Demonstration:
         """An example's prompt and demonstration, with the earlier turns that are trained on too.
 
         The example has a demonstration.
+
+        Args:
+            example: the example.
+            prompt_ids: what `encode_example` gave for it, if that is known.
+            where: names the example in error messages.
 
         Raises:
             DataError: as from `encode_example` and `encode_completion`; or the template changes an earlier turn that is
                 to be trained on when another follows it.
         """
-        prompt_ids, text = self.encode_example(example, where=where), example.demonstration or ""
+        if prompt_ids is None:
+            prompt_ids = self.encode_example(example, where=where)
+        text = example.demonstration or ""
         if example.rendered_prompt is not None:
             self._check_text(text, where)
             ids = self._tokens_after(

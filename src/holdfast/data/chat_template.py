@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from holdfast.data.example import Message
@@ -25,6 +25,8 @@ ANSWER = Message(role="assistant", content="turn 7261 of holdfast")
 _THOUGHTS = "thought 4815 of holdfast"
 _FOLLOWING = Message(role="user", content="question 9377 of holdfast")
 _SYSTEM = Message(role="system", content="system 2048 of holdfast")
+_RECENT = 16
+"""Texts and renderings that a template remembers."""
 
 DATE_CODES = "aAbBcCdDeFgGhHIjklmMnpPrRSTtuUVwWxXyYzZ"
 """Codes of `strftime` that a template may ask for."""
@@ -92,11 +94,28 @@ class ChatTemplate:
         Raises:
             jinja2.TemplateError: the template refuses the conversation.
         """
-        return self._apply(messages, self._takes_parts, tools, prompt, self._takes_thought_parts)
+        day = self.today or date.today() if self.writes_the_date else None
+        key = json.dumps((list(messages), tools, prompt, str(day)), default=repr)
+        if (known := self._recent_texts.get(key)) is None:
+            if len(self._recent_texts) >= _RECENT:
+                self._recent_texts.clear()
+            known = self._apply(messages, self._takes_parts, tools, prompt, self._takes_thought_parts)
+            self._recent_texts[key] = known
+        return known
+
+    @cached_property
+    def _recent_texts(self) -> dict[str, str]:
+        """The last few renderings: an example's prompt is rendered alone, and again for its demonstration."""
+        return {}
 
     def tokens(self, text: str) -> list[int]:
         """Token ids of a text, without any that the tokenizer adds by itself."""
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return list(self._recent_tokens(text))
+
+    @cached_property
+    def _recent_tokens(self) -> Callable[[str], Sequence[int]]:
+        """Keeps the last few texts: a prompt is encoded alone, and again with what follows it."""
+        return lru_cache(maxsize=_RECENT)(lambda text: tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"]))
 
     @cached_property
     def special(self) -> dict[int, str]:

@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from holdfast.data.seeds import derive_seed
 from holdfast.errors import RunError
 from holdfast.lab.documents import Document
+from holdfast.objective.private_torch import has_bfloat16_products
 from holdfast.pretrain.mixture import sample_document
 from holdfast.pretrain.tokenizer import build_tokenizer
 
@@ -160,7 +161,8 @@ def pretrain(
                     group["lr"] = lr
             total = 0.0
             for input_ids, labels in micro_batches(documents, settings.micro_batches, tokenizer.pad_token_id):
-                with torch.autocast("cpu", dtype=torch.bfloat16):
+                # Without bfloat16 instructions such products are many times slower than in float32.
+                with torch.autocast("cpu", dtype=torch.bfloat16, enabled=has_bfloat16_products()):
                     loss = _loss_sum(model, backbone, input_ids, labels) / targets
                 loss.backward()
                 total += loss.item()

@@ -79,17 +79,22 @@ def _encode(
         if not spec.with_demonstration:
             teacher_ids = stand_ins[0].teacher_prompt_ids if spec.prompt == "teacher" else None
             return TrainingPrompt(example, prompt_ids, sampling_prompt_ids=teacher_ids)
-    demonstration = encode_demonstration(encoder.chat_format, task, example)
+    demonstration = encode_demonstration(encoder.chat_format, task, example, prompt_ids)
     if (length := len(demonstration.ids)) > max_completion_length:
         raise PromptTooLong(example.id, length, max_completion_length, "demonstration", "max_completion_length")
     return TrainingPrompt(example, prompt_ids, demonstration)
 
 
-def encode_demonstration(chat_format: ChatFormat, task: Task, example: Example) -> Demonstration:
+def encode_demonstration(
+    chat_format: ChatFormat, task: Task, example: Example, prompt_ids: list[int] | None = None
+) -> Demonstration:
     """A demonstration in tokens.
 
     If the task has several turns and the example has actions, each action is one turn. The demonstration's text, if
     there is one, is the last turn.
+
+    Args:
+        prompt_ids: of the example's own prompt, if they are known.
 
     Raises:
         DataError: the text contains an end-of-turn token, or the environment ends before the last action.
@@ -97,12 +102,14 @@ def encode_demonstration(chat_format: ChatFormat, task: Task, example: Example) 
     where = f"{task.name}: {example.id}"
 
     if task.episodes is None or example.actions is None:
-        return chat_format.encode_demonstration(example, where=where)  # guaranteed by the recipe's needs to have one
+        # The recipe's needs guarantee that there is one.
+        return chat_format.encode_demonstration(example, prompt_ids=prompt_ids, where=where)
 
     def encode(text: str) -> list[int]:
         return chat_format.encode_completion(text, messages=example.messages, tools=example.tools, where=where)
 
     last = [] if example.demonstration is None else [example.demonstration]
     episode = demonstration_episode(chat_format, task, example, [*example.actions, *last], encode)
-    prompt_ids = chat_format.encode_example(example, where=where)
+    if prompt_ids is None:
+        prompt_ids = chat_format.encode_example(example, where=where)
     return Demonstration(prompt_ids, episode.ids, episode.tool_mask, chat_format.decode_episode(episode.ids))
