@@ -1,5 +1,6 @@
 """`holdfast.findings.scheduler` and `holdfast.findings.run`: from claims to findings on the real lab."""
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from holdfast.findings.arms import SDFT, SFT
 from holdfast.findings.claim import Claim
+from holdfast.findings.claims import CLAIMS
 from holdfast.findings.page import as_json, as_pages, table_rows
 from holdfast.findings.precondition import success
 from holdfast.findings.provenance import provenance
@@ -14,7 +16,17 @@ from holdfast.findings.quantity import Quantity, WorldRuns, difference
 from holdfast.findings.record import RunRecord
 from holdfast.findings.records import RecordStore
 from holdfast.findings.run import decide
-from holdfast.findings.scheduler import ArmRun, BaseWorld, ExperimentIn, Measurement, beginning_of, distinct
+from holdfast.findings.scheduler import (
+    ArmRun,
+    BaseWorld,
+    ExperimentIn,
+    Measurement,
+    arms_of,
+    beginning_of,
+    distinct,
+    runs_of,
+    tuning_runs,
+)
 from holdfast.findings.voices import distance_of_demonstrations
 
 TINY = {
@@ -97,9 +109,17 @@ def test_a_measurement_is_named_after_everything_that_decides_it() -> None:
         ArmRun(A, 0, 2e-4, True).name,
         ArmRun(B, 0, 1e-4, True).name,
         BaseWorld(0).name,
-        ExperimentIn(APART, 0).name,
+        ExperimentIn(APART.name, thrice, 0).name,
     }
     assert len(names) == 6
+
+
+def test_every_measurement_can_be_sent_to_another_process() -> None:
+    rates = {arm.label: 1e-4 for arm in arms_of(CLAIMS)}
+    every = [*tuning_runs(arms_of(CLAIMS), full=True), *runs_of(CLAIMS, (0,), rates, full=True)]
+    assert any(isinstance(each, ExperimentIn) for each in every)
+    for each in every:
+        assert pickle.loads(pickle.dumps(each)).name == each.name
 
 
 def test_arms_with_the_same_settings_share_a_run_and_what_measures_more_serves_both() -> None:

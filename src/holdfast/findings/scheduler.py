@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from holdfast.config.settings import RunConfig
 from holdfast.errors import HoldfastError, RunError
 from holdfast.findings.arm import TUNING_WORLDS, ClaimArm
-from holdfast.findings.claim import Claim, Finding
+from holdfast.findings.claim import Claim, Experiment, Finding
 from holdfast.findings.provenance import commit
 from holdfast.findings.rates import CHOSEN, choose
 from holdfast.findings.records import RecordStore, settings_in
@@ -116,19 +116,23 @@ class BaseWorld:
 
 @dataclass(frozen=True)
 class ExperimentIn:
-    """A claim's measurement without runs, in a world."""
+    """A claim's measurement without runs, in a world.
 
-    claim: Claim
+    Attributes:
+        claim: its name alone: a claim's quantities cannot be sent to another process.
+    """
+
+    claim: str
+    experiment: Experiment
     world: int
 
     @property
     def name(self) -> str:
-        return f"{self.claim.name}-w{self.world}"
+        return f"{self.claim}-w{self.world}"
 
     def carry_out(self, folder: Path, by: str | None) -> Mapping[str, Any]:
         """Measure."""
-        assert self.claim.experiment is not None
-        return {"values": list(self.claim.experiment(self.world)), "commit": by}
+        return {"values": list(self.experiment(self.world)), "commit": by}
 
 
 def beginning_of(config: RunConfig) -> str:
@@ -259,7 +263,8 @@ def find(claims: Sequence[Claim], worlds: Sequence[int], records: RecordStore, *
     for claim in claims:
         preconditions = [each.check([records[f"base-w{w}"]["facts"] for w in worlds]) for each in claim.preconditions]
         if claim.experiment is not None:
-            values = [records[ExperimentIn(claim, world).name]["values"] for world in worlds]
+            names = [ExperimentIn(claim.name, claim.experiment, world).name for world in worlds]
+            values = [records[name]["values"] for name in names]
             measured = [
                 quantity.with_values([own[place] for own in values]) for place, quantity in enumerate(claim.quantities)
             ]
@@ -281,7 +286,7 @@ def runs_of(
     measurements: list[Measurement] = []
     for world in worlds:
         measurements += [ArmRun(arm, world, rates[arm.label], full) for arm in arms]
-        measurements += [ExperimentIn(claim, world) for claim in claims if claim.experiment is not None]
+        measurements += [ExperimentIn(c.name, c.experiment, world) for c in claims if c.experiment is not None]
     return measurements
 
 
