@@ -115,7 +115,11 @@ class ChatTemplate:
     @cached_property
     def _recent_tokens(self) -> Callable[[str], Sequence[int]]:
         """Keeps the last few texts: a prompt is encoded alone, and again with what follows it."""
-        return lru_cache(maxsize=_RECENT)(lambda text: tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"]))
+
+        def encode(text: str) -> tuple[int, ...]:
+            return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+        return lru_cache(maxsize=_RECENT)(encode)
 
     @cached_property
     def special(self) -> dict[int, str]:
